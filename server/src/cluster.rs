@@ -1,4 +1,4 @@
-//! Several servers on one database: heartbeats, and fingerprints of the tokens that each accepts.
+//! Several servers on one database: heartbeats, and digests of the settings by which each accepts tokens.
 
-pub mod fingerprint;
+pub mod digest;
 pub mod maintenance;

@@ -8,6 +8,7 @@
 pub mod fetch;
 pub mod issuer;
 pub mod refresh;
+pub mod secret_id;
 pub mod settings;
 pub mod static_keys;
 pub mod status;

@@ -6,7 +6,7 @@ use countersign_server::{
     store::{
         Store, StoreError,
         environments::{Deletion, Environment},
-        servers::{Fingerprint, Fingerprints, ServerRun},
+        servers::{ConfigDigests, ServerRun},
         tokens::IssuedToken,
         users::User,
     },
@@ -329,7 +329,7 @@ fn revocations_imported_are_read_once(open: &dyn Fn() -> Store) {
 
 /// Creates a server started at 100 with its last heartbeat at `seen_at`.
 fn server(id: &str, name: &str, seen_at: u64) -> ServerRun {
-    let digest = |text: &str| Fingerprint::new(text.to_owned());
+    let digest = |text: &str| text.to_owned();
     let sections = [("auth_jwt_\"a\"", "1"), ("auth_jwt_b", "2")]
         .map(|(section, text)| (section.to_owned(), digest(text)));
     ServerRun {
@@ -338,7 +338,7 @@ fn server(id: &str, name: &str, seen_at: u64) -> ServerRun {
         version: "0.1.0".into(),
         started_at: UnixTime(100),
         seen_at: UnixTime(seen_at),
-        fingerprints: Fingerprints { sections: sections.into(), signing_key: Some(digest("3")) },
+        digests: ConfigDigests { sections: sections.into(), signing_key: Some(digest("3")) },
     }
 }
 
@@ -357,15 +357,15 @@ fn servers_are_listed_while_heartbeats_last(open: &dyn Fn() -> Store) {
     let all = wait(&other, other.servers_active_since(UnixTime(1000))).unwrap();
     assert_eq!(all, [server("3", "c", 1030)], "as it was written");
     // A killed server sends no heartbeats, while another continues with other keys.
-    let changed = Fingerprints { signing_key: None, ..server("2", "a", 0).fingerprints };
-    let next = ServerRun { fingerprints: changed.clone(), ..server("2", "a", 1100) };
+    let changed = ConfigDigests { signing_key: None, ..server("2", "a", 0).digests };
+    let next = ServerRun { digests: changed.clone(), ..server("2", "a", 1100) };
     wait(&store, store.record_heartbeat(next)).unwrap();
     assert_eq!(
         (listed(1119), listed(1120)),
         (vec!["2".to_owned(), "1".into(), "3".into()], vec!["2".into(), "3".into()])
     );
     assert_eq!(
-        wait(&other, other.servers_active_since(UnixTime(1099))).unwrap()[0].fingerprints,
+        wait(&other, other.servers_active_since(UnixTime(1099))).unwrap()[0].digests,
         changed
     );
     assert_eq!(wait(&store, store.remove_servers(UnixTime(1000))), Ok(1));

@@ -98,7 +98,7 @@ pub fn hash(
 ///
 /// # Errors
 /// Memory is short.
-pub fn derive(
+fn derive(
     secret: &[u8],
     salt: &Salt,
     memory: &mut HashingMemory,

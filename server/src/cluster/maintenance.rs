@@ -1,7 +1,7 @@
 //! Background maintenance of the database.
 //!
 //! It listens for revocations of other nodes, deletes tokens that expired long ago, and
-//! records a heartbeat with the server's [`Fingerprints`] for `countersign doctor`.
+//! records a heartbeat with the server's [`config_digests`] for `countersign doctor`.
 //!
 //! An unreachable database does not block requests. The failure is logged once and the
 //! work is retried.
@@ -18,16 +18,13 @@ use std::{
 
 use countersign_engine::UnixTime;
 
-use super::fingerprint::fingerprints;
+use super::digest::config_digests;
 use crate::{
     accounts::signing::random_uuid,
     base::clock,
     keys::KeySources,
     revocation::RevocationService,
-    store::{
-        Store,
-        servers::{Fingerprints, ServerRun},
-    },
+    store::{Store, servers::ServerRun},
 };
 
 /// Background work for the database. It starts once the configuration needs a database.
@@ -43,7 +40,7 @@ pub struct Maintenance {
 pub struct MaintainedServer {
     /// The database.
     pub store: Store,
-    /// The issuers whose fingerprints are recorded.
+    /// The issuers whose digests are recorded.
     pub keys: Arc<KeySources>,
     /// The revocations that other nodes add to.
     pub revocations: Arc<RevocationService>,
@@ -53,7 +50,7 @@ pub struct MaintainedServer {
 
 /// Command to the heartbeat thread.
 enum HeartbeatCommand {
-    /// Record the fingerprints of the current configuration.
+    /// Record the digests of the current configuration.
     Refresh,
     /// Delete the record of this server, then acknowledge.
     Withdraw(Sender<()>),
@@ -107,8 +104,6 @@ struct Heartbeat {
     id: String,
     name: String,
     started_at: UnixTime,
-    /// [`Fingerprints`] of the current configuration. Cleared by a reload.
-    fingerprints: Option<Fingerprints>,
     /// Whether the last write succeeded.
     is_healthy: bool,
 }
@@ -116,15 +111,7 @@ struct Heartbeat {
 impl Heartbeat {
     fn new(keys: Arc<KeySources>, store: Store, name: String) -> io::Result<Self> {
         let id = random_uuid().map_err(io::Error::other)?.to_string();
-        Ok(Self {
-            keys,
-            store,
-            id,
-            name,
-            started_at: clock::now(),
-            fingerprints: None,
-            is_healthy: true,
-        })
+        Ok(Self { keys, store, id, name, started_at: clock::now(), is_healthy: true })
     }
 
     fn spawn(mut self, queue: Receiver<HeartbeatCommand>) -> io::Result<()> {
@@ -135,14 +122,13 @@ impl Heartbeat {
         loop {
             self.record();
             match queue.recv_timeout(HEARTBEAT_INTERVAL) {
-                Ok(HeartbeatCommand::Refresh) => self.fingerprints = None,
                 Ok(HeartbeatCommand::Withdraw(done)) => {
                     // If this fails, the record expires without further heartbeats.
                     let _ignored = self.store.block_on(self.store.remove_server(&self.id));
                     let _ignored = done.send(());
                     return;
                 }
-                Err(RecvTimeoutError::Timeout) => {}
+                Ok(HeartbeatCommand::Refresh) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
@@ -161,7 +147,7 @@ impl Heartbeat {
     }
 
     fn try_record(&mut self) -> Result<(), String> {
-        let fingerprints = self.fingerprints()?;
+        let sources = self.keys.all();
         let now = clock::now();
         let run = ServerRun {
             id: self.id.clone(),
@@ -169,7 +155,7 @@ impl Heartbeat {
             version: env!("CARGO_PKG_VERSION").into(),
             started_at: self.started_at,
             seen_at: now,
-            fingerprints,
+            digests: config_digests(sources.iter().map(|source| source.section())),
         };
         let written = self.store.block_on(async {
             self.store.record_heartbeat(run).await?;
@@ -178,16 +164,5 @@ impl Heartbeat {
                 .await
         });
         written.map(drop).map_err(|error| error.to_string())
-    }
-
-    fn fingerprints(&mut self) -> Result<Fingerprints, String> {
-        if let Some(known) = &self.fingerprints {
-            return Ok(known.clone());
-        }
-        let sources = self.keys.all();
-        let made = fingerprints(sources.iter().map(|source| source.section()))
-            .map_err(|_| "not enough memory to compute fingerprints")?;
-        self.fingerprints = Some(made.clone());
-        Ok(made)
     }
 }

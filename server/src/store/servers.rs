@@ -1,6 +1,6 @@
-//! Heartbeats of the servers that share the database, with fingerprints of what they accept.
+//! Heartbeats of the servers that share the database, with digests of what they accept.
 
-use std::{collections::BTreeMap, fmt};
+use std::collections::BTreeMap;
 
 use countersign_engine::UnixTime;
 use sqlx::{Row as _, any::AnyRow};
@@ -20,42 +20,18 @@ pub struct ServerRun {
     pub started_at: UnixTime,
     /// Time of its last heartbeat.
     pub seen_at: UnixTime,
-    /// Fingerprints of its issuers and signing key.
-    pub fingerprints: Fingerprints,
+    /// Digests of its issuers, and the id of its signing key.
+    pub digests: ConfigDigests,
 }
 
-/// Digest in hexadecimal. It must not be logged, because it may stand for a signing key.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Fingerprint(String);
-
-impl Fingerprint {
-    /// Creates a fingerprint from its stored text.
-    #[must_use]
-    pub fn new(text: String) -> Self {
-        Self(text)
-    }
-
-    /// Returns the text to store.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Fingerprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Fingerprint(..)")
-    }
-}
-
-/// Fingerprints of a configuration.
+/// Digests of a configuration. They contain no secrets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Fingerprints {
-    /// Fingerprint of each [`IssuerSection`](crate::keys::IssuerSection) by name. For the section
-    /// that signs, it does not cover the key.
-    pub sections: BTreeMap<String, Fingerprint>,
-    /// Fingerprint of the signing key, if there is one.
-    pub signing_key: Option<Fingerprint>,
+pub struct ConfigDigests {
+    /// SHA-256 of each [`IssuerSection`](crate::keys::IssuerSection) by name, in hexadecimal. For
+    /// the section that signs, it does not cover the key.
+    pub sections: BTreeMap<String, String>,
+    /// Id of the signing key, if it has one.
+    pub signing_key: Option<String>,
 }
 
 impl Store {
@@ -64,13 +40,7 @@ impl Store {
     /// # Errors
     /// The database cannot be queried.
     pub async fn record_heartbeat(&self, server: ServerRun) -> Result<(), StoreError> {
-        let sections: BTreeMap<_, _> = server
-            .fingerprints
-            .sections
-            .iter()
-            .map(|(section, digest)| (section, digest.expose()))
-            .collect();
-        let sections = serde_json::to_string(&sections)
+        let sections = serde_json::to_string(&server.digests.sections)
             .map_err(|error| StoreError::Unavailable(error.to_string()))?;
         self.run(async move |pool| {
             sqlx::query(
@@ -85,7 +55,7 @@ impl Store {
             .bind(moment(server.started_at))
             .bind(moment(server.seen_at))
             .bind(sections)
-            .bind(server.fingerprints.signing_key.map(|key| key.expose().to_owned()))
+            .bind(server.digests.signing_key)
             .execute(&pool)
             .await?;
             Ok(())
@@ -139,21 +109,14 @@ impl Store {
 }
 
 fn read(row: &AnyRow) -> sqlx::Result<ServerRun> {
-    let sections: BTreeMap<String, String> = serde_json::from_str(row.try_get("sections")?)
+    let sections = serde_json::from_str(row.try_get("sections")?)
         .map_err(|error| sqlx::Error::Decode(error.into()))?;
-    let signing_key: Option<String> = row.try_get("signing_key")?;
     Ok(ServerRun {
         id: row.try_get("id")?,
         name: row.try_get("name")?,
         version: row.try_get("version")?,
         started_at: unix_time(row.try_get("started_at")?),
         seen_at: unix_time(row.try_get("seen_at")?),
-        fingerprints: Fingerprints {
-            sections: sections
-                .into_iter()
-                .map(|(section, digest)| (section, Fingerprint::new(digest)))
-                .collect(),
-            signing_key: signing_key.map(Fingerprint::new),
-        },
+        digests: ConfigDigests { sections, signing_key: row.try_get("signing_key")? },
     })
 }

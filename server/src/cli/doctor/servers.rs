@@ -9,11 +9,11 @@ use super::{DoctorReport, distance};
 use crate::{
     base::clock,
     cli::{CommandError, ConfigSource, print, printable},
-    cluster::fingerprint::fingerprints,
+    cluster::digest::config_digests,
     config::Config,
     store::{
         Store,
-        servers::{Fingerprint, Fingerprints, ServerRun},
+        servers::{ConfigDigests, ServerRun},
     },
 };
 
@@ -24,8 +24,8 @@ const ACTIVE_WINDOW_SECONDS: u64 = 120;
 /// Comparison of the servers on one database.
 pub(super) struct ServerComparison {
     store: Store,
-    /// [`Fingerprints`] of the local configuration.
-    own: Fingerprints,
+    /// [`ConfigDigests`] of the local configuration.
+    own: ConfigDigests,
     /// Whether any keys are in files, which differ between servers and are not compared.
     has_key_files: bool,
     /// Whether the configuration sets the database, rather than a default.
@@ -46,8 +46,7 @@ impl ServerComparison {
             // A user on a client machine may have no state directory.
             Err(_) => return Ok(None),
         };
-        let own = fingerprints(&config.issuers)
-            .map_err(|_| CommandError::failed("not enough memory to compute fingerprints"))?;
+        let own = config_digests(&config.issuers);
         let has_key_files = config.issuers.iter().any(|section| section.keys.is_file());
         Ok(Some(Self { store, own, has_key_files, is_named }))
     }
@@ -85,7 +84,7 @@ impl ServerComparison {
         if servers.is_empty() {
             return self.report_none(is_one_reached, report);
         }
-        // Another version may compute fingerprints differently.
+        // Another version may compute digests differently.
         let (servers, others): (Vec<_>, Vec<_>) =
             servers.into_iter().partition(|server| server.version == VERSION);
         if !others.is_empty() {
@@ -102,7 +101,7 @@ impl ServerComparison {
             }
             1 => {}
             // The servers agree, whether or not they match the local configuration.
-            count if self::differences(&servers, &Fingerprints::default()).is_empty() => {
+            count if self::differences(&servers, &ConfigDigests::default()).is_empty() => {
                 report.ok(&format!(
                     "{count} servers on this database run the same issuers and signing key"
                 ))?;
@@ -140,11 +139,11 @@ struct Difference {
 }
 
 /// Returns the differences between servers, and between them and the local configuration.
-fn differences(servers: &[ServerRun], own: &Fingerprints) -> Vec<Difference> {
+fn differences(servers: &[ServerRun], own: &ConfigDigests) -> Vec<Difference> {
     let key = compare("the signing key", "the section with sign = true", servers, own, |one| {
         one.signing_key.as_ref()
     });
-    let all = servers.iter().map(|server| &server.fingerprints).chain([own]);
+    let all = servers.iter().map(|server| &server.digests).chain([own]);
     let mut sections: Vec<_> = all.flat_map(|one| one.sections.keys()).collect();
     sections.sort_unstable();
     sections.dedup();
@@ -155,13 +154,13 @@ fn differences(servers: &[ServerRun], own: &Fingerprints) -> Vec<Difference> {
     key.into_iter().chain(sections.into_iter().filter_map(of_section)).collect()
 }
 
-/// Compares one fingerprint. `what` names it and `place` names its section.
+/// Compares one digest. `what` names it and `place` names its section.
 fn compare<'s>(
     what: &str,
     place: &str,
     servers: &'s [ServerRun],
-    own: &'s Fingerprints,
-    of: impl Fn(&'s Fingerprints) -> Option<&'s Fingerprint>,
+    own: &'s ConfigDigests,
+    of: impl Fn(&'s ConfigDigests) -> Option<&'s String>,
 ) -> Option<Difference> {
     // A configuration without issuers is that of a client.
     let here = (!own.sections.is_empty()).then(|| of(own));
@@ -202,14 +201,14 @@ fn compare<'s>(
     }
 }
 
-/// Groups the names of the servers by fingerprint, in the order of the servers.
+/// Groups the names of the servers by digest, in the order of the servers.
 fn group<'s>(
     servers: &'s [ServerRun],
-    of: impl Fn(&'s Fingerprints) -> Option<&'s Fingerprint>,
-) -> Vec<(Option<&'s Fingerprint>, Vec<String>)> {
-    let mut groups: Vec<(Option<&Fingerprint>, Vec<String>)> = Vec::new();
+    of: impl Fn(&'s ConfigDigests) -> Option<&'s String>,
+) -> Vec<(Option<&'s String>, Vec<String>)> {
+    let mut groups: Vec<(Option<&String>, Vec<String>)> = Vec::new();
     for server in servers {
-        let (one, name) = (of(&server.fingerprints), printable(&server.name));
+        let (one, name) = (of(&server.digests), printable(&server.name));
         match groups.iter_mut().find(|(other, _)| *other == one) {
             Some((_, names)) => names.push(name),
             None => groups.push((one, vec![name])),
@@ -222,13 +221,13 @@ fn group<'s>(
 mod tests {
     use super::*;
 
-    fn fingerprints(key: &str, sections: &[(&str, &str)]) -> Fingerprints {
-        let of = |text: &str| Fingerprint::new(text.to_owned());
-        let sections = sections.iter().map(|(name, text)| ((*name).to_owned(), of(text))).collect();
-        Fingerprints { sections, signing_key: Some(of(key)) }
+    fn digests(key: &str, sections: &[(&str, &str)]) -> ConfigDigests {
+        let owned = |(name, digest): &(&str, &str)| ((*name).to_owned(), (*digest).to_owned());
+        let sections = sections.iter().map(owned).collect();
+        ConfigDigests { sections, signing_key: Some(key.into()) }
     }
 
-    fn server(name: &str, fingerprints: Fingerprints) -> ServerRun {
+    fn server(name: &str, digests: ConfigDigests) -> ServerRun {
         let (started_at, seen_at) = (UnixTime(1), UnixTime(2));
         ServerRun {
             id: name.into(),
@@ -236,26 +235,24 @@ mod tests {
             version: "1".into(),
             started_at,
             seen_at,
-            fingerprints,
+            digests,
         }
     }
 
-    fn texts(servers: &[ServerRun], own: &Fingerprints) -> Vec<String> {
+    fn texts(servers: &[ServerRun], own: &ConfigDigests) -> Vec<String> {
         differences(servers, own).into_iter().map(|difference| difference.text).collect()
     }
 
     #[test]
     fn doctor_names_the_servers_that_differ() {
-        let (x, y) = (fingerprints("k", &[("a", "1")]), fingerprints("l", &[("a", "2")]));
+        let (x, y) = (digests("k", &[("a", "1")]), digests("l", &[("a", "2")]));
         let servers = [
             server("n1", x.clone()),
             server("n2", y),
             server("n3", x.clone()),
-            server("n4", fingerprints("k", &[])),
+            server("n4", digests("k", &[])),
         ];
-        let [key, section] = &texts(&servers, &fingerprints("m", &[("a", "2")]))[..] else {
-            panic!()
-        };
+        let [key, section] = &texts(&servers, &digests("m", &[("a", "2")]))[..] else { panic!() };
         assert_eq!(
             key,
             "the signing key differs between servers: one on n1, n3, n4; another on n2"
@@ -269,8 +266,8 @@ mod tests {
 
     #[test]
     fn doctor_compares_the_local_configuration() {
-        let servers = [server("n1", fingerprints("k", &[("a", "1"), ("b", "1")]))];
-        let own = fingerprints("k", &[("a", "2"), ("c", "1")]);
+        let servers = [server("n1", digests("k", &[("a", "1"), ("b", "1")]))];
+        let own = digests("k", &[("a", "2"), ("c", "1")]);
         let expected = [
             "[a] differs between this configuration and the servers",
             "the servers have [b], but it is not configured here",
@@ -278,7 +275,7 @@ mod tests {
         ];
         assert_eq!(texts(&servers, &own), expected);
         assert_eq!(
-            texts(&servers, &Fingerprints::default()),
+            texts(&servers, &ConfigDigests::default()),
             [""; 0],
             "a client has nothing to compare"
         );
@@ -286,10 +283,9 @@ mod tests {
 
     #[test]
     fn doctor_escapes_names_of_other_servers() {
-        let servers =
-            [server("\u{1b}[2J", fingerprints("k", &[])), server("n", fingerprints("l", &[]))];
+        let servers = [server("\u{1b}[2J", digests("k", &[])), server("n", digests("l", &[]))];
         assert!(
-            texts(&servers, &Fingerprints::default())[0]
+            texts(&servers, &ConfigDigests::default())[0]
                 .contains("one on \\u{1b}[2J; another on n")
         );
     }

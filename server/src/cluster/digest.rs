@@ -1,50 +1,40 @@
-//! Fingerprints of the settings that decide which tokens a server accepts.
+//! Digests of the settings that decide which tokens a server accepts.
 //!
-//! Servers on one database store theirs there, and `countersign doctor` compares them. A
-//! fingerprint does not reveal the configuration.
+//! Servers on one database store theirs there, and `countersign doctor` compares them. Digests
+//! contain no secrets. Shared secrets are compared by their [`secret_id`].
 
 use aws_lc_rs::digest::{SHA256, digest};
 use countersign_engine::{ClientTypes, Constraint, IssuerConfig, KeyType, Rules, VerificationKey};
 use serde_json::{Value, json};
 
 use crate::{
-    accounts::password::{self, HashingMemory, OutOfMemoryError, Salt},
     base::hex::to_hex,
     keys::{
         IssuerSection,
+        secret_id::secret_id,
         settings::{KeyLocation, KeySource},
     },
-    store::servers::{Fingerprint, Fingerprints},
+    store::servers::ConfigDigests,
 };
 
-/// Computes the [`Fingerprints`] of `sections`, whose order does not matter. Each secret costs as
-/// much time as a password hash.
-///
-/// # Errors
-/// [`OutOfMemoryError`] if a hash does not fit into memory.
-pub fn fingerprints<'s>(
-    sections: impl IntoIterator<Item = &'s IssuerSection>,
-) -> Result<Fingerprints, OutOfMemoryError> {
-    let (mut all, mut memory) = (Fingerprints::default(), HashingMemory::default());
+/// Computes the [`ConfigDigests`] of `sections`, whose order does not matter.
+pub fn config_digests<'s>(sections: impl IntoIterator<Item = &'s IssuerSection>) -> ConfigDigests {
+    let mut all = ConfigDigests::default();
     for section in sections {
-        let acceptance_rules = acceptance_rules(section, &mut memory)?.to_string();
-        let digest = to_hex(digest(&SHA256, acceptance_rules.as_bytes()).as_ref());
-        all.sections.insert(section.section().to_owned(), Fingerprint::new(digest));
+        let rules = acceptance_rules(section).to_string();
+        let rules = to_hex(digest(&SHA256, rules.as_bytes()).as_ref());
+        all.sections.insert(section.section().to_owned(), rules);
         if let (true, KeySource::Secret(secret)) = (section.sign, &section.keys) {
-            let stretched = stretched(secret.expose(), &section.issuer.name, &mut memory)?;
-            all.signing_key = Some(Fingerprint::new(stretched));
+            all.signing_key = secret_id(secret.expose());
         }
     }
-    Ok(all)
+    all
 }
 
 /// Returns every setting of a section that decides whether a token is accepted.
 ///
 /// The structures are destructured in full, so that a new field cannot be forgotten here.
-fn acceptance_rules(
-    section: &IssuerSection,
-    memory: &mut HashingMemory,
-) -> Result<Value, OutOfMemoryError> {
+fn acceptance_rules(section: &IssuerSection) -> Value {
     let IssuerConfig { name, section: _, algorithms, kid_required, rules } = &*section.issuer;
     let Rules {
         audience,
@@ -57,7 +47,7 @@ fn acceptance_rules(
         environment_claim,
         constraints,
     } = rules;
-    Ok(json!({
+    json!({
         "issuer": name,
         "algorithms": algorithms.iter().map(|algorithm| algorithm.name()).collect::<Vec<_>>(),
         "kid_required": kid_required,
@@ -70,8 +60,8 @@ fn acceptance_rules(
         "client_types": { "claim": claim, "when_absent": when_absent, "allowed": allowed.as_deref().map(sorted) },
         "environment_claim": environment_claim,
         "constraints": sorted(&constraints.iter().map(constraint_text).collect::<Vec<_>>()),
-        "keys": keys(section, memory)?,
-    }))
+        "keys": keys(section),
+    })
 }
 
 /// Sorts a list whose order has no meaning.
@@ -91,56 +81,28 @@ fn constraint_text(constraint: &Constraint) -> String {
 
 /// Returns the keys of a section, as far as the configuration determines them. Paths are
 /// left out, because the same file may have a different path on each machine.
-fn keys(section: &IssuerSection, memory: &mut HashingMemory) -> Result<Value, OutOfMemoryError> {
-    Ok(match &section.keys {
-        // The signing key has a separate fingerprint.
+fn keys(section: &IssuerSection) -> Value {
+    match &section.keys {
+        // The id of the signing key is stored separately.
         KeySource::Secret(_) if section.sign => Value::Null,
-        KeySource::Secret(secret) => {
-            stretched(secret.expose(), &section.issuer.name, memory)?.into()
-        }
+        KeySource::Secret(secret) => secret_id(secret.expose()).into(),
         KeySource::Static(keys) => {
-            let keys = keys
-                .iter()
-                .map(|key| Ok(static_key(key, &section.issuer.name, memory)?.to_string()));
-            sorted(&keys.collect::<Result<Vec<_>, _>>()?).into()
+            let keys: Vec<_> = keys.iter().map(|key| static_key(key).to_string()).collect();
+            sorted(&keys).into()
         }
         KeySource::Refreshed(keys) => match &keys.location {
             KeyLocation::File { .. } => "file".into(),
             KeyLocation::Jwks(uri) => json!({ "jwks_uri": uri }),
             KeyLocation::Discovery(uri) => json!({ "discovery_uri": uri }),
         },
-    })
+    }
 }
 
-fn static_key(
-    key: &VerificationKey,
-    issuer: &str,
-    memory: &mut HashingMemory,
-) -> Result<Value, OutOfMemoryError> {
-    let identity = match key.algorithm().key_type() {
-        KeyType::Secret => stretched(&key.identity().bytes(), issuer, memory)?,
-        _ => to_hex(&key.identity().bytes()),
-    };
-    Ok(json!({ "kid": key.kid(), "algorithm": key.algorithm().name(), "identity": identity }))
-}
-
-/// Returns a slow hash of a secret (argon2id, 64 MiB), in hexadecimal.
-///
-/// A fingerprint allows offline guessing of the secret, as any token signed with it does.
-/// Generated secrets have 256 bits and cannot be guessed. A secret chosen by a person has
-/// the same length but may be guessable, so each guess costs as much as a password hash.
-/// The salt cannot be random, because all servers must compute the same value. It contains
-/// the issuer, so that precomputed guesses for one issuer are useless for another. It also
-/// separates the value from all other uses of the key.
-fn stretched(
-    secret: &[u8],
-    issuer: &str,
-    memory: &mut HashingMemory,
-) -> Result<String, OutOfMemoryError> {
-    let label = digest(&SHA256, format!("countersign fingerprint of a key of {issuer}").as_bytes());
-    let mut salt = Salt::default();
-    salt.iter_mut().zip(label.as_ref()).for_each(|(salt, byte)| *salt = *byte);
-    Ok(to_hex(&password::derive(secret, &salt, memory)?))
+/// Returns kid, algorithm and thumbprint of a key. A thumbprint of a secret would allow to guess it.
+fn static_key(key: &VerificationKey) -> Value {
+    let is_secret = key.algorithm().key_type() == KeyType::Secret;
+    let thumbprint = (!is_secret).then(|| to_hex(&key.identity().bytes()));
+    json!({ "kid": key.kid(), "algorithm": key.algorithm().name(), "thumbprint": thumbprint })
 }
 
 #[cfg(test)]
@@ -162,14 +124,14 @@ mod tests {
         )
     }
 
-    fn of(text: &str) -> Fingerprints {
+    fn of(text: &str) -> ConfigDigests {
         let mut raw = RawConfig::default();
         raw.add("c.cfg", text, ConfigFormat::Ini);
-        fingerprints(&Config::from_raw(raw).unwrap().issuers).unwrap()
+        config_digests(&Config::from_raw(raw).unwrap().issuers)
     }
 
     #[test]
-    fn fingerprint_ignores_order_and_fetch_settings() {
+    fn digest_ignores_order_and_fetch_settings() {
         let (key, keys) =
             (format!("key={KEY}"), "jwks_uri=https://idp/keys\nclaims=a is b\n  c in d");
         let one = of(&format!("{}{}", signing(&key), idp(keys)));
@@ -183,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn fingerprint_changes_only_for_its_section() {
+    fn digest_changes_only_for_its_section() {
         let all = |own: &str, of_idp: &str| of(&format!("{}{}", signing(own), idp(of_idp)));
         let (key, keys) = (format!("key={KEY}"), "jwks_uri=https://idp/keys");
         let before = all(&key, keys);
@@ -203,25 +165,15 @@ mod tests {
         assert_ne!(before.sections["auth_jwt_idp"], elsewhere.sections["auth_jwt_idp"]);
         let other_key = all("key=eciwliGyqECVmXtIkNpfVrtBLutZiITZKSKYhogeHMM", keys);
         assert_ne!(before.signing_key, other_key.signing_key);
-        assert_eq!(
-            before.sections, other_key.sections,
-            "the signing key has a separate fingerprint"
-        );
+        assert_eq!(before.sections, other_key.sections, "the signing key has a separate id");
     }
 
     #[test]
-    fn fingerprint_hides_and_stretches_secrets() {
-        let fingerprints = of(&signing(&format!("key={KEY}")));
-        let shown = format!("{fingerprints:?}");
-        let key = fingerprints.signing_key.unwrap();
-        assert!(key.expose().len() == 64 && !shown.contains(key.expose()), "{shown}");
-        let salt: Salt = digest(&SHA256, b"countersign fingerprint of a key of i").as_ref()[..16]
-            .try_into()
-            .unwrap();
-        let secret = crate::keys::static_keys::decode_secret(KEY).unwrap();
-        assert_eq!(
-            key.expose(),
-            to_hex(&password::derive(&secret, &salt, &mut HashingMemory::default()).unwrap())
-        );
+    fn digests_do_not_depend_on_a_guessable_secret() {
+        let phrase = |words: &str| of(&signing(&format!("key={words}")));
+        let one = phrase("correct-horse-battery-staple-is-a-phrase-of-words");
+        let other = phrase("another-phrase-of-words-that-is-long-enough-too");
+        assert_eq!((&one, &one.signing_key), (&other, &None));
+        assert_eq!(of(&signing(&format!("key={KEY}"))).signing_key.unwrap().len(), 16);
     }
 }
