@@ -1,0 +1,271 @@
+use super::*;
+use crate::token::JsonBuffers;
+
+const NOW: u64 = 1_700_000_000;
+
+fn rules() -> Rules {
+    Rules {
+        audience: "us".into(),
+        token_types: None,
+        max_lifetime: None,
+        leeway: 0,
+        username_claim: "sub".into(),
+        lists_of_strings: true,
+        client_types: ClientTypes {
+            claim: "ct".into(),
+            when_absent: Some("api".into()),
+            allowed: Some(Box::new(["api".into(), "agent".into()])),
+        },
+        environment_claim: "env".into(),
+        constraints: Box::new([]),
+    }
+}
+
+/// Checks claims given as JSON members, together with a valid audience.
+fn check(rules: &Rules, members: &str) -> Result<Vec<String>, Reject> {
+    let comma = if members.is_empty() { "" } else { "," };
+    check_all(rules, &format!(r#"{{"aud":"us"{comma}{members}}}"#))
+}
+
+fn check_all(rules: &Rules, json: &str) -> Result<Vec<String>, Reject> {
+    let mut buffers = JsonBuffers::with_capacity(256);
+    let document = buffers.parse(json.as_bytes()).unwrap();
+    let claims = ClaimNodes::find(&document);
+    let named = rules.find(&claims);
+    rules.check(None, &claims, &named, UnixTime(NOW))?;
+    Ok(rules
+        .client_types
+        .join(named.client_types, &mut String::new())
+        .split(',')
+        .map(str::to_owned)
+        .collect())
+}
+
+#[test]
+fn c2_token_has_expired_in_the_second_of_its_exp() {
+    assert!(check(&rules(), r#""exp":1700000001"#).is_ok());
+    assert_eq!(check(&rules(), r#""exp":1700000000"#), Err(Reject::Expired));
+    assert_eq!(check(&rules(), r#""exp":1700000000.9"#), Err(Reject::Expired));
+    assert_eq!(check(&rules(), r#""exp":0"#), Err(Reject::Expired));
+    let lenient = Rules { leeway: 10, ..rules() };
+    assert!(check(&lenient, r#""exp":1699999991"#).is_ok());
+    assert_eq!(check(&lenient, r#""exp":1699999990"#), Err(Reject::Expired));
+}
+
+#[test]
+fn c7_token_from_the_future_is_refused() {
+    assert!(check(&rules(), r#""nbf":1700000000,"iat":1700000000"#).is_ok());
+    assert_eq!(check(&rules(), r#""nbf":1700000001"#), Err(Reject::NotYetValid));
+    assert_eq!(check(&rules(), r#""iat":1700000001"#), Err(Reject::IssuedInFuture));
+    let lenient = Rules { leeway: 10, ..rules() };
+    assert!(check(&lenient, r#""nbf":1700000010,"iat":1700000010"#).is_ok());
+    assert_eq!(check(&lenient, r#""nbf":1700000011"#), Err(Reject::NotYetValid));
+}
+
+#[test]
+fn c1_unreadable_time_claim_is_refused() {
+    for odd in [
+        r#""9999999999""#,
+        "null",
+        "true",
+        "[]",
+        "-1",
+        "18446744073709551615",
+        "1e300",
+        r#""abc""#,
+        "{}",
+    ] {
+        assert_eq!(check(&rules(), &format!(r#""exp":{odd}"#)), Err(Reject::ExpiryFormat), "{odd}");
+        assert_eq!(
+            check(&rules(), &format!(r#""nbf":{odd}"#)),
+            Err(Reject::NotBeforeFormat),
+            "{odd}"
+        );
+        assert_eq!(
+            check(&rules(), &format!(r#""iat":{odd}"#)),
+            Err(Reject::IssuedAtFormat),
+            "{odd}"
+        );
+    }
+    let lenient = Rules { leeway: u32::MAX, ..rules() };
+    assert!(check(&lenient, r#""exp":9007199254740991"#).is_ok());
+}
+
+#[test]
+fn c3_audience_must_match() {
+    let ok = |json: &str| check_all(&rules(), json).map(drop);
+    assert_eq!(ok(r#"{"aud":"us"}"#), Ok(()));
+    assert_eq!(ok(r#"{"aud":["them","us"]}"#), Ok(()));
+    for json in ["{}", r#"{"aud":[]}"#, r#"{"aud":""}"#, r#"{"aud":null}"#] {
+        assert_eq!(ok(json), Err(Reject::AudienceMissing), "{json}");
+    }
+    for json in [
+        r#"{"aud":"them"}"#,
+        r#"{"aud":["them"]}"#,
+        r#"{"aud":"us/"}"#,
+        r#"{"aud":"US"}"#,
+        r#"{"aud":"us,them"}"#,
+    ] {
+        assert_eq!(ok(json), Err(Reject::Audience), "{json}");
+    }
+    for json in [
+        r#"{"aud":5}"#,
+        r#"{"aud":true}"#,
+        r#"{"aud":["us",5]}"#,
+        r#"{"aud":[["us"]]}"#,
+        r#"{"aud":{"us":1}}"#,
+    ] {
+        assert_eq!(ok(json), Err(Reject::AudienceFormat), "{json}");
+    }
+}
+
+#[test]
+fn c6_token_of_another_typ_is_refused() {
+    let typed = |rules: &Rules, token_type| rules.check_type(token_type);
+    for other in [
+        "dpop+jwt",
+        "secevent+jwt",
+        "application/logout+jwt",
+        "APPLICATION/TOKEN-INTROSPECTION+JWT",
+        "+jwt",
+    ] {
+        assert_eq!(typed(&rules(), Some(other)), Err(Reject::Type), "{other}");
+    }
+    for fine in [
+        None,
+        Some("JWT"),
+        Some("jwt"),
+        Some("at+jwt"),
+        Some("application/AT+JWT"),
+        Some("Bearer"),
+        Some(""),
+    ] {
+        assert_eq!(typed(&rules(), fine), Ok(()), "{fine:?}");
+    }
+    let strict = Rules { token_types: Some(Box::new(["at+jwt".into()])), ..rules() };
+    for fine in ["at+jwt", "AT+jwt", "application/at+jwt", "Application/At+Jwt"] {
+        assert_eq!(typed(&strict, Some(fine)), Ok(()), "{fine}");
+    }
+    for other in [
+        None,
+        Some("JWT"),
+        Some(""),
+        Some("at+jwt "),
+        Some("at"),
+        Some("x/at+jwt"),
+        Some("applicatio\u{e9}at+jwt"),
+    ] {
+        assert_eq!(typed(&strict, other), Err(Reject::Type), "{other:?}");
+    }
+}
+
+#[test]
+fn c7_configured_max_lifetime_is_enforced() {
+    let bounded = Rules { max_lifetime: Some(600), ..rules() };
+    assert!(check(&bounded, r#""iat":1699999500,"exp":1700000100"#).is_ok());
+    for members in [
+        r#""iat":1699999500,"exp":1700000101"#,
+        r#""iat":1699999500"#,
+        r#""exp":1700000100"#,
+        "",
+        r#""iat":0,"exp":9007199254740991"#,
+    ] {
+        assert_eq!(check(&bounded, members), Err(Reject::Lifetime), "{members}");
+    }
+    assert_eq!(
+        check(&bounded, r#""iat":0,"exp":1700000000"#),
+        Err(Reject::Expired),
+        "checked first"
+    );
+}
+
+#[test]
+fn client_types_are_a_comma_string_or_a_list() {
+    let types = |members: &str| check(&rules(), members);
+    assert_eq!(types(""), Ok(vec!["api".into()]));
+    assert_eq!(types(r#""ct":"agent""#), Ok(vec!["agent".into()]));
+    assert_eq!(types(r#""ct":"api, agent""#), Ok(vec!["api".into(), "agent".into()]));
+    assert_eq!(types(r#""ct":["api","agent"]"#), Ok(vec!["api".into(), "agent".into()]));
+    assert_eq!(types(r#""ct":"api,compiler""#), Err(Reject::ClientTypes));
+    assert_eq!(types(r#""ct":["compiler"]"#), Err(Reject::ClientTypes));
+    for odd in [
+        "7",
+        "null",
+        r#""""#,
+        r#"" ""#,
+        r#""api,""#,
+        "{}",
+        "true",
+        r#"[""]"#,
+        r#"["api,agent"]"#,
+        "[]",
+    ] {
+        assert_eq!(types(&format!(r#""ct":{odd}"#)), Err(Reject::ClientTypesFormat), "{odd}");
+    }
+}
+
+#[test]
+fn client_types_can_be_open_or_required() {
+    let mut open = rules();
+    open.client_types.allowed = None;
+    assert_eq!(check(&open, r#""ct":"whatever""#), Ok(vec!["whatever".into()]));
+    let mut demanded = rules();
+    demanded.client_types.when_absent = None;
+    assert_eq!(check(&demanded, ""), Err(Reject::ClientTypesMissing));
+    let mut agents_only = rules();
+    agents_only.client_types.allowed = Some(Box::new(["agent".into()]));
+    assert_eq!(
+        check(&agents_only, ""),
+        Err(Reject::ClientTypes),
+        "the default is api, which is not allowed here"
+    );
+}
+
+#[test]
+fn claim_of_the_wrong_type_has_its_own_reject() {
+    assert_eq!(check(&rules(), r#""sub":5"#), Err(Reject::SubjectFormat));
+    assert_eq!(check(&rules(), r#""sub":null"#), Err(Reject::SubjectFormat));
+    assert_eq!(check(&rules(), r#""jti":5"#), Err(Reject::TokenIdFormat));
+    assert_eq!(check(&rules(), r#""env":5"#), Err(Reject::EnvironmentFormat));
+    assert_eq!(check(&rules(), r#""l":[1]"#), Err(Reject::ListFormat));
+    assert_eq!(check(&rules(), r#""l":[{"a":1}]"#), Err(Reject::ListFormat));
+    assert!(check(&rules(), r#""l":["a"],"d":{"x":[1]},"n":1,"f":1.5,"z":null,"b":true"#).is_ok());
+    let lax = Rules { lists_of_strings: false, ..rules() };
+    assert!(check(&lax, r#""l":[1]"#).is_ok());
+}
+
+#[test]
+fn all_constraints_must_hold() {
+    let demanding = Rules {
+        constraints: Box::new([
+            Constraint::Contains { claim: "environments".into(), value: "prod".into() },
+            Constraint::Is { claim: "type".into(), value: "dc".into() },
+        ]),
+        ..rules()
+    };
+    assert!(check(&demanding, r#""environments":["dev","prod"],"type":"dc""#).is_ok());
+    for members in [
+        r#""environments":["dev"],"type":"dc""#,
+        r#""environments":["prod"],"type":"dcx""#,
+        r#""environments":"prod","type":"dc""#,
+        r#""environments":["prod"],"type":["dc"]"#,
+        r#""environments":["prod"]"#,
+        "",
+    ] {
+        assert_eq!(check(&demanding, members), Err(Reject::Constraints), "{members}");
+    }
+}
+
+#[test]
+fn first_error_in_the_documented_order_is_reported() {
+    assert_eq!(
+        check_all(&rules(), r#"{"iat":1800000000,"nbf":1800000000,"exp":1,"aud":"x"}"#),
+        Err(Reject::IssuedInFuture)
+    );
+    assert_eq!(
+        check_all(&rules(), r#"{"nbf":1800000000,"exp":1,"aud":"x"}"#),
+        Err(Reject::NotYetValid)
+    );
+    assert_eq!(check_all(&rules(), r#"{"exp":1,"aud":"x"}"#), Err(Reject::Expired));
+    assert_eq!(check_all(&rules(), r#"{"aud":"x","sub":5}"#), Err(Reject::Audience));
+}
