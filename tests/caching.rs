@@ -17,8 +17,8 @@ use countersign_engine::{
     RevocationsWriter, Rules, Snapshot, UnixTime, VerificationKey, Verifier,
 };
 use countersign_tests::engine::{
-    HEADER, ISSUER, NOW, SECRET, cached_verifier, claims, config, config_with, secret_keys,
-    secret_verifier, signing_input, snapshot, token, verifier,
+    HEADER, ISSUER, NOW, SECRET, cached_verifier, claims, config, config_with, replace,
+    secret_keys, secret_verifier, set_keys, signing_input, snapshot, token, verifier, verifier_of,
 };
 
 /// How much of a verification was served from the cache.
@@ -94,7 +94,10 @@ fn token_is_cached_after_first_verification() {
     for _ in 0..3 {
         assert_eq!(verify(&verifier, &token, NOW), (Hit, None));
     }
-    let without = Verifier::new(snapshot([(config([Algorithm::EdDsa]), signer.keys())]));
+    let without = verifier_of(
+        snapshot([(config([Algorithm::EdDsa]), signer.keys())]),
+        Verifier::builder().cache_bytes(0),
+    );
     assert_eq!(
         [0, 1].map(|_| verify(&without, &token, NOW)),
         [(Miss, None); 2],
@@ -137,8 +140,24 @@ fn cache_survives_refresh_with_same_keys() {
     let verifier = of(&signer);
     let token = signer.token("");
     assert_eq!(verify(&verifier, &token, NOW), (Miss, None));
-    verifier.replace_keys(ISSUER, &signer.keys());
+    set_keys(&verifier, ISSUER, Some(&signer.keys()));
     assert_eq!(verify(&verifier, &token, NOW), (Hit, None));
+}
+
+#[test]
+fn cache_survives_reload_of_same_issuer() {
+    let signer = Signer::new(1);
+    let verifier = of(&signer);
+    let token = signer.token("");
+    assert_eq!(verify(&verifier, &token, NOW), (Miss, None));
+    let reload = |config: IssuerConfig| {
+        let issuer = || Issuer::new(Arc::new(config.clone()), Some(signer.keys()));
+        verifier.update(|snapshot| snapshot.set_issuers([issuer()])).unwrap();
+    };
+    reload(config([Algorithm::EdDsa]));
+    assert_eq!(verify(&verifier, &token, NOW), (Hit, None));
+    reload(IssuerConfig { kid_required: true, ..config([Algorithm::EdDsa]) });
+    assert_eq!(verify(&verifier, &token, NOW), (SignatureCached, None));
 }
 
 #[test]
@@ -148,7 +167,7 @@ fn cache_keeps_signatures_across_config_changes() {
     let token = signer.token("");
     assert_eq!(verify(&verifier, &token, NOW), (Miss, None));
     let more = || Arc::new(KeySet::published(vec![Signer::new(2).key("other"), signer.key("k")]));
-    verifier.replace_keys(ISSUER, &more());
+    set_keys(&verifier, ISSUER, Some(&more()));
     assert_eq!(
         [0, 1].map(|_| verify(&verifier, &token, NOW)),
         [(SignatureCached, None), (Hit, None)]
@@ -157,19 +176,19 @@ fn cache_keeps_signatures_across_config_changes() {
         algorithms: [Algorithm::EdDsa].into_iter().collect(),
         ..config_with(change)
     };
-    verifier.replace(snapshot([(config(|rules| rules.audience = "them".into()), more())]));
+    replace(&verifier, snapshot([(config(|rules| rules.audience = "them".into()), more())]));
     assert_eq!(
         [0, 1].map(|_| verify(&verifier, &token, NOW)),
         [(SignatureCached, Some(Reject::Audience)); 2]
     );
-    verifier.replace(snapshot([(config(|_| ()), more())]));
+    replace(&verifier, snapshot([(config(|_| ()), more())]));
     assert_eq!(
         [0, 1].map(|_| verify(&verifier, &token, NOW)),
         [(SignatureCached, None), (Hit, None)]
     );
     // Cache entries must not depend on the position of their issuer in the snapshot.
     let other_issuer = IssuerConfig { name: "https://other/".into(), ..config(|_| ()) };
-    verifier.replace(snapshot([(other_issuer, more()), (config(|_| ()), more())]));
+    replace(&verifier, snapshot([(other_issuer, more()), (config(|_| ()), more())]));
     assert_eq!(
         [0, 1].map(|_| verify(&verifier, &token, NOW)),
         [(SignatureCached, None), (Hit, None)]
@@ -187,13 +206,13 @@ fn d4_cached_result_is_bound_to_its_key() {
         [0, 1].map(|_| verify(&verifier, &bad, NOW)),
         [(Miss, Some(Reject::Signature)), (SignatureCached, Some(Reject::Signature))]
     );
-    verifier.replace_keys(ISSUER, &new.keys());
+    set_keys(&verifier, ISSUER, Some(&new.keys()));
     assert_eq!(
         [0, 1].map(|_| verify(&verifier, &good, NOW)),
         [(Miss, Some(Reject::Signature)), (SignatureCached, Some(Reject::Signature))]
     );
     assert_eq!([0, 1].map(|_| verify(&verifier, &bad, NOW)), [(Miss, None), (Hit, None)]);
-    verifier.replace_keys(ISSUER, &old.keys());
+    set_keys(&verifier, ISSUER, Some(&old.keys()));
     assert_eq!(verify(&verifier, &good, NOW).1, None);
     assert_eq!(verify(&verifier, &bad, NOW).1, Some(Reject::Signature));
 }
@@ -277,8 +296,8 @@ fn token_not_admitted_is_not_cached() {
 fn verifier_with_revocations() -> (Verifier, RevocationsWriter) {
     let revoker = RevocationsWriter::new(100);
     let snapshot = snapshot([(config([Algorithm::Hs256]), secret_keys(Some("k"), SECRET))]);
-    let verifier = Verifier::with_revocations(snapshot, Arc::clone(revoker.revocations()));
-    (verifier.with_cache(1 << 20).unwrap(), revoker)
+    let builder = Verifier::builder().revocations(revoker.revocations()).cache_bytes(1 << 20);
+    (verifier_of(snapshot, builder), revoker)
 }
 
 fn cached_token(verifier: &Verifier, jti: &str, sub: &str, iat: u64) -> String {
@@ -450,14 +469,13 @@ fn cache_separates_tokens_of_two_issuers() {
         verifier.verify(two.as_bytes(), NOW).unwrap().issuer().name.as_ref(),
         "https://two/"
     );
-    verifier.withdraw_keys("https://two/");
+    set_keys(&verifier, "https://two/", None);
     assert_eq!(verify(&verifier, &two, NOW), (SignatureCached, Some(Reject::KeysUnavailable)));
     assert_eq!(verify(&verifier, &one, NOW), (Hit, None));
 }
 
 #[test]
 fn cache_too_large_for_the_machine_is_refused() {
-    let verifier = Verifier::new(Snapshot::default());
-    let fault = verifier.with_cache(usize::MAX / 2).map(drop).unwrap_err();
+    let fault = Verifier::builder().cache_bytes(usize::MAX / 2).build().map(drop).unwrap_err();
     assert!(fault.to_string().contains("cannot allocate"), "{fault}");
 }

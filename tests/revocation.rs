@@ -1,12 +1,10 @@
 //! Model test of the revocation table: it has to agree with a linear scan over a list.
 
-use std::sync::Arc;
-
 use countersign_engine::{
     Algorithm, Reject, Revocation, RevocationTarget, RevocationsWriter, UnixTime, Verifier,
 };
 use countersign_tests::engine::{
-    AUDIENCE, NOW, SECRET, config, secret_keys, sign, signing_input, snapshot,
+    AUDIENCE, NOW, SECRET, config, secret_keys, sign, signing_input, snapshot, verifier_of,
 };
 use proptest::prelude::*;
 use serde_json::json;
@@ -151,7 +149,7 @@ proptest! {
             config.name = name.into();
             (config, secret_keys(None, SECRET))
         });
-        let verifier = Verifier::with_revocations(snapshot(configs), Arc::clone(revoker.revocations()));
+        let verifier = verifier_of(snapshot(configs), Verifier::builder().revocations(revoker.revocations()).cache_bytes(0));
         let mut list: Vec<Revocation> = Vec::new();
         for step in steps {
             match step {
@@ -188,7 +186,10 @@ proptest! {
         let mut config = config([Algorithm::Hs256]);
         (config.name, config.rules.leeway) = (token.issuer.into(), 5);
         let mut revoker = RevocationsWriter::new(1);
-        let verifier = Verifier::with_revocations(snapshot([(config, secret_keys(None, SECRET))]), Arc::clone(revoker.revocations()));
+        let verifier = verifier_of(
+            snapshot([(config, secret_keys(None, SECRET))]),
+            Verifier::builder().revocations(revoker.revocations()).cache_bytes(0),
+        );
         prop_assert!(verifier.verify(signed.as_bytes(), NOW).is_ok());
         let revocation = verifier.revocation_of(signed.as_bytes()).unwrap();
         prop_assert_eq!(revocation.until, exp.map(|exp| UnixTime(exp + 5)));

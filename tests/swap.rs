@@ -11,9 +11,12 @@ use std::{
 };
 
 use countersign_engine::{
-    Algorithm, KeyIdentity, KeyMaterial, KeySet, Reject, VerificationKey, Verifier,
+    Algorithm, Issuer, IssuerConfig, KeyIdentity, KeyMaterial, KeySet, Reject, VerificationKey,
+    Verifier,
 };
-use countersign_tests::engine::{ISSUER, NOW, claims, config, sign_with, signing_input, verifier};
+use countersign_tests::engine::{
+    ISSUER, NOW, claims, config, set_keys, sign_with, signing_input, verifier,
+};
 
 fn secret(number: u8) -> [u8; 32] {
     [number; 32]
@@ -73,7 +76,7 @@ fn d3_key_swap_under_load_is_atomic() {
             if !withdrawn {
                 phase.store(2 * swap, Ordering::SeqCst);
             }
-            verifier.replace_keys(ISSUER, &keys);
+            set_keys(&verifier, ISSUER, Some(&keys));
             if withdrawn {
                 phase.store(2 * swap + 1, Ordering::SeqCst);
                 assert_eq!(
@@ -94,14 +97,36 @@ fn d3_key_swap_under_load_is_atomic() {
 }
 
 #[test]
+fn concurrent_changes_of_two_issuers_are_both_kept() {
+    let other = IssuerConfig { name: "https://other/".into(), ..config([Algorithm::Hs256]) };
+    let verifier =
+        verifier([(config([Algorithm::Hs256]), hundred_keys(0)), (other, hundred_keys(0))]);
+    let sets = [0, 1].map(hundred_keys);
+    thread::scope(|scope| {
+        for issuer in [ISSUER, "https://other/"] {
+            let (verifier, sets) = (&verifier, &sets);
+            scope.spawn(move || {
+                for swap in 0..2000 {
+                    let keys = &sets[swap % 2];
+                    set_keys(verifier, issuer, Some(keys));
+                    let snapshot = verifier.snapshot();
+                    let current = snapshot.issuer(issuer).and_then(Issuer::keys);
+                    assert!(current.is_some_and(|current| Arc::ptr_eq(current, keys)));
+                }
+            });
+        }
+    });
+}
+
+#[test]
 fn refresh_with_same_keys_keeps_their_identities() {
     let verifier = verifier([(config([Algorithm::Hs256]), hundred_keys(0))]);
     let identities =
         || (0..100).map(|number| verify(&verifier, &token(number)).unwrap()).collect::<Vec<_>>();
     let before = identities();
-    verifier.replace_keys(ISSUER, &hundred_keys(0));
+    set_keys(&verifier, ISSUER, Some(&hundred_keys(0)));
     assert_eq!(identities(), before);
-    verifier.replace_keys(ISSUER, &hundred_keys(1));
+    set_keys(&verifier, ISSUER, Some(&hundred_keys(1)));
     assert_eq!(
         (1..100).map(|number| verify(&verifier, &token(number)).unwrap()).collect::<Vec<_>>(),
         before[1..]
@@ -123,14 +148,14 @@ fn issuer_without_keys_does_not_affect_others() {
             claims("").replace(ISSUER, "https://other/"),
         ),
     );
-    verifier.withdraw_keys(ISSUER);
+    set_keys(&verifier, ISSUER, None);
     assert_eq!(verify(&verifier, &token(7)).err(), Some(Reject::KeysUnavailable));
     assert!(verify(&verifier, &of_other).is_ok());
     assert_eq!(
         verifier.claimed_issuer(token(7).as_bytes()).map(|issuer| issuer.name.clone()).as_deref(),
         Some(ISSUER)
     );
-    verifier.replace_keys(ISSUER, &hundred_keys(0));
+    set_keys(&verifier, ISSUER, Some(&hundred_keys(0)));
     assert!(verify(&verifier, &token(7)).is_ok());
     assert!(verifier.claimed_issuer(b"a.b.c").is_none());
 }

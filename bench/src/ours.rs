@@ -11,8 +11,8 @@ use std::{
 };
 
 use countersign_engine::{
-    Algorithm, ClientTypes, Issuer, IssuerConfig, KeyMaterial, KeySet, Rules, Snapshot,
-    VerificationKey, Verifier,
+    Algorithm, ClientTypes, Issuer, IssuerConfig, KeyMaterial, KeySet, Rules, VerificationKey,
+    Verifier,
 };
 
 use crate::parameters::{AUDIENCE, ISSUER, NOW, SECRET, TOKEN_BYTES};
@@ -20,20 +20,20 @@ use crate::parameters::{AUDIENCE, ISSUER, NOW, SECRET, TOKEN_BYTES};
 /// Returns a [`Verifier`] for one algorithm and these keys, without a cache.
 ///
 /// # Panics
-/// Never: a single issuer cannot be a duplicate.
+/// The keys are for another algorithm.
 #[must_use]
 pub fn verifier(algorithm: Algorithm, keys: KeySet) -> Verifier {
-    let issuer = Issuer::new(Arc::new(issuer(algorithm)), Some(Arc::new(keys)));
-    Verifier::new(Snapshot::new([issuer]).expect("one issuer"))
+    cached_verifier(algorithm, keys, 0)
 }
 
 /// Returns the verifier of [`verifier`] with a cache of `bytes`.
 ///
 /// # Panics
-/// The cache cannot be allocated.
+/// The keys are for another algorithm, or the cache cannot be allocated.
 #[must_use]
 pub fn cached_verifier(algorithm: Algorithm, keys: KeySet, bytes: usize) -> Verifier {
-    verifier(algorithm, keys).with_cache(bytes).expect("room for a cache")
+    let builder = Verifier::builder().issuer(issuer(algorithm), keys).cache_bytes(bytes);
+    builder.build().expect("a usable key and room for a cache")
 }
 
 /// Returns the cache size in bytes for this many [`Tokens`](crate::Tokens): each token plus 400
@@ -74,7 +74,7 @@ pub fn many_issuers() -> Verifier {
     let named = |name: String| IssuerConfig { name: name.into(), ..issuer(Algorithm::Hs256) };
     let issuers = (0..ISSUER_COUNT)
         .map(|number| Issuer::new(Arc::new(named(tenant(number))), Some(Arc::new(padded_key()))));
-    Verifier::new(Snapshot::new(issuers).expect("different names"))
+    Verifier::builder().issuers(issuers).cache_bytes(0).build().expect("different names")
 }
 
 /// Returns the name of one issuer of [`many_issuers`]; number 0 is [`ISSUER`].
@@ -111,7 +111,9 @@ pub fn with_key_replacement(verifier: &Verifier, work: impl FnOnce()) {
     thread::scope(|scope| {
         scope.spawn(|| {
             for set in sets.iter().cycle().take_while(|_| !done.load(Ordering::Relaxed)) {
-                verifier.replace_keys(ISSUER, set);
+                verifier
+                    .update(|snapshot| snapshot.set_keys(ISSUER, Some(set)))
+                    .expect("the issuer");
                 thread::sleep(Duration::from_micros(500));
             }
         });
@@ -121,26 +123,17 @@ pub fn with_key_replacement(verifier: &Verifier, work: impl FnOnce()) {
 }
 
 fn issuer(algorithm: Algorithm) -> IssuerConfig {
+    let rules = Rules::new(AUDIENCE);
+    let client_types = ClientTypes {
+        when_absent: Some("api".into()),
+        allowed: Some(Box::new(["api".into()])),
+        ..rules.client_types
+    };
+    let username_claim = "preferred_username".into();
     IssuerConfig {
-        name: ISSUER.into(),
-        section: "auth_jwt_bench".into(),
-        algorithms: [algorithm].into_iter().collect(),
         kid_required: true,
-        rules: Rules {
-            audience: AUDIENCE.into(),
-            token_types: None,
-            max_lifetime: None,
-            leeway: 0,
-            username_claim: "preferred_username".into(),
-            lists_of_strings: true,
-            client_types: ClientTypes {
-                claim: "urn:inmanta:ct".into(),
-                when_absent: Some("api".into()),
-                allowed: Some(Box::new(["api".into()])),
-            },
-            environment_claim: "urn:inmanta:env".into(),
-            constraints: Box::new([]),
-        },
+        rules: Rules { username_claim, lists_of_strings: true, client_types, ..rules },
+        ..IssuerConfig::new(ISSUER, AUDIENCE, [algorithm])
     }
 }
 

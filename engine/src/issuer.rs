@@ -12,7 +12,7 @@ use crate::{
     token::Header,
 };
 
-/// The configuration of an issuer.
+/// The configuration of an issuer. [`IssuerConfig::new`] has the defaults.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IssuerConfig {
     /// The exact `iss` of its tokens; a trailing slash matters (RFC 8725 section 3.8).
@@ -25,6 +25,26 @@ pub struct IssuerConfig {
     pub kid_required: bool,
     /// The rules for the claims of its tokens.
     pub rules: Rules,
+}
+
+impl IssuerConfig {
+    /// Creates the configuration of an issuer with the default [`Rules`] for this audience.
+    ///
+    /// # Defaults
+    /// Messages call the issuer by its name. A token may omit `kid` where only one key fits.
+    pub fn new(
+        name: &str,
+        audience: &str,
+        algorithms: impl IntoIterator<Item = Algorithm>,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            section: name.into(),
+            algorithms: algorithms.into_iter().collect(),
+            kid_required: false,
+            rules: Rules::new(audience),
+        }
+    }
 }
 
 /// An issuer and its current keys.
@@ -59,12 +79,18 @@ impl Issuer {
         Self { config, keys, epoch: IssuerEpoch::next(), identity }
     }
 
-    /// Returns this issuer with other keys, or without keys. If the keys are the same as before,
-    /// the epoch stays the same and cached tokens remain valid.
-    pub(crate) fn with_keys(&self, keys: Option<&Arc<KeySet>>) -> Self {
-        match (&self.keys, keys) {
-            (Some(current), Some(new)) if current.is_same(new) => self.clone(),
-            _ => Self { keys: keys.cloned(), epoch: IssuerEpoch::next(), ..self.clone() },
+    /// Replaces or withdraws the keys. If they are the same as before, the epoch stays the same and
+    /// cached tokens remain valid.
+    pub(crate) fn set_keys(&mut self, keys: Option<&Arc<KeySet>>) {
+        if !has_same_keys(self.keys.as_ref(), keys) {
+            (self.keys, self.epoch) = (keys.cloned(), IssuerEpoch::next());
+        }
+    }
+
+    /// Takes the epoch of `before` if that is the same issuer, so that cached tokens remain valid.
+    pub(crate) fn continue_from(&mut self, before: &Self) {
+        if self.config == before.config && has_same_keys(self.keys(), before.keys()) {
+            self.epoch = before.epoch;
         }
     }
 
@@ -102,5 +128,13 @@ impl Issuer {
             return Err(Reject::KidMissing);
         }
         self.keys.as_ref().ok_or(Reject::KeysUnavailable)?.select(header.kid, algorithm)
+    }
+}
+
+fn has_same_keys(one: Option<&Arc<KeySet>>, other: Option<&Arc<KeySet>>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => one.is_same(other),
+        (None, None) => true,
+        _ => false,
     }
 }

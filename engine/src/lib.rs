@@ -1,10 +1,32 @@
-//! Token verification as a deterministic core: no I/O, no clock, no runtime, no database.
-//! The caller passes in the time as a [`UnixTime`] and the keys as [`KeySet`]s.
+//! Verifies JSON Web Tokens (RFC 7519) as a deterministic core: no I/O, no clock, no runtime, no
+//! database. The caller passes in the time as a [`UnixTime`] and the keys as [`KeySet`]s.
 //!
-//! A [`Verifier`] holds one immutable [`Snapshot`] of issuers, keys and rules behind an atomic
-//! pointer. [`Verifier::verify`] takes the bytes of a compact JWT and the time. It returns
-//! [`Verified`], a proof that only this crate can create, or a [`Reject`], a one-byte reason with
-//! a stable code.
+//! A [`Verifier`] has the accepted issuers with their keys and rules. [`Verifier::verify`] takes
+//! the bytes of a token and the time. It returns [`Verified`], a proof that only this crate can
+//! create, or a [`Reject`], a one-byte reason with a stable code.
+//!
+//! # Quick start
+//!
+//! ```
+//! use countersign_engine::{
+//!     Algorithm, IssuerConfig, KeyMaterial, KeySet, Reject, UnixTime, VerificationKey, Verifier,
+//! };
+//!
+//! let secret = KeyMaterial::Secret(b"an example secret with 32 bytes!");
+//! let key = VerificationKey::new(None, Algorithm::Hs256, secret)?;
+//! let issuer = IssuerConfig::new("https://idp.example/", "api", [Algorithm::Hs256]);
+//! let verifier = Verifier::builder().issuer(issuer, KeySet::new(vec![key])).build()?;
+//!
+//! // {"iss":"https://idp.example/","aud":"api","sub":"alice","exp":1800000000}
+//! let token = "eyJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJodHRwczovL2lkcC5leGFtcGxlLyIsImF1ZCI6ImFwaSIsInN1\
+//!              YiI6ImFsaWNlIiwiZXhwIjoxODAwMDAwMDAwfQ.DgQ5FuiidF-kgWv3JdADuH4a65t6JV4G7V8SjvX8-Cs";
+//! let verified = verifier.verify(token.as_bytes(), UnixTime(1_799_999_999))?;
+//! assert_eq!(verified.claims().subject(), Some("alice"));
+//!
+//! let reject = verifier.verify(token.as_bytes(), UnixTime(1_800_000_000)).unwrap_err();
+//! assert_eq!((reject, reject.code()), (Reject::Expired, "expired"));
+//! # Ok::<(), Box<dyn core::error::Error>>(())
+//! ```
 //!
 //! # Guarantees
 //!
@@ -12,23 +34,11 @@
 //! - A key authenticates only tokens of the issuer it is configured for (section 3.8).
 //! - Parsing is strict: one canonical base64url encoding, no duplicate members at any level, and
 //!   bounds on everything ([`limits`]) before any cryptography.
-//! - Verifying a token that is in the [cache](Verifier::with_cache) costs about as much as reading
-//!   it, and the result is always the same as without a cache.
+//! - Verifying a cached token costs about as much as reading it, and the result is always the same
+//!   as without a cache.
 //! - Neither verifying nor refusing a token allocates, once a thread has its buffers.
-//! - A replaced key and a [revoked](RevocationsWriter) token are refused by every verification that
-//!   starts afterwards.
+//! - A replaced key and a revoked token are refused by every verification that starts afterwards.
 //! - No `Debug` implementation shows a secret or a claim.
-//!
-//! # Example
-//!
-//! ```
-//! use countersign_engine::{Reject, Snapshot, UnixTime, Verifier};
-//!
-//! let verifier = Verifier::new(Snapshot::default());
-//! let refused = verifier.verify(b"not.a.token", UnixTime(1_700_000_000)).unwrap_err();
-//! assert_eq!(refused, Reject::Base64);
-//! assert_eq!(refused.code(), "base64");
-//! ```
 
 #![cfg_attr(
     not(test),
@@ -44,6 +54,7 @@
 
 // Data plane: verification of one token.
 mod verifier;
+mod builder;
 mod cache;
 mod token;
 mod keyset;
@@ -66,18 +77,29 @@ mod revocation;
 pub mod limits;
 
 // The complete public interface, together with the modules `jws`, `jwks`, `rotation` and `limits`.
-pub use algorithm::{Algorithm, AlgorithmSet, KeyType};
-pub use cache::{CacheAllocationError, CacheStatistics, StoreStatistics};
-pub use error::{KeyError, KeySetError};
-pub use escape::header_safe;
-pub use issuer::{Issuer, IssuerConfig};
-pub use keyset::{KeyIdentity, KeyMaterial, KeySet, VerificationKey};
+
+// Verifying a token, and the result.
 pub use reject::{Blame, Reject};
-pub use revocation::{
-    Revocation, RevocationCapacityError, RevocationTarget, Revocations, RevocationsWriter,
-};
-pub use rules::{ClientTypes, Constraint, Rules};
-pub use snapshot::{DuplicateIssuerError, Snapshot};
 pub use time::UnixTime;
 pub use verified::{Claims, Identity, Verified};
 pub use verifier::{SignatureCheck, Verifier};
+
+// Configuring a verifier, and changing its issuers and keys.
+pub use builder::{BuildError, DEFAULT_CACHE_BYTES, VerifierBuilder};
+pub use issuer::{Issuer, IssuerConfig};
+pub use rules::{ClientTypes, Constraint, Rules};
+pub use snapshot::{DuplicateIssuerError, Snapshot, UnknownIssuerError};
+
+// Keys.
+pub use algorithm::{Algorithm, AlgorithmSet, KeyType};
+pub use error::{KeyError, KeySetError};
+pub use keyset::{KeyIdentity, KeyMaterial, KeySet, VerificationKey};
+
+// Revocations.
+pub use revocation::{
+    Revocation, RevocationCapacityError, RevocationTarget, Revocations, RevocationsWriter,
+};
+
+// Observing the cache, and passing claims on in HTTP headers.
+pub use cache::{CacheAllocationError, CacheStatistics, StoreStatistics};
+pub use escape::header_safe;

@@ -12,7 +12,7 @@ use crate::{
     token::{ClaimNodes, Value},
 };
 
-/// The rules of one issuer.
+/// The rules of one issuer. [`Rules::new`] has the defaults.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rules {
     /// The audience that `aud` must name or contain (RFC 7519 section 4.1.3).
@@ -88,6 +88,31 @@ pub(crate) struct NamedClaims<'d, 'b> {
 }
 
 impl Rules {
+    /// Creates the default rules for tokens with this audience.
+    ///
+    /// # Defaults
+    /// The clocks agree (no leeway), the username is the `sub`, and every lifetime and client type
+    /// is accepted. The claims of client types and of the environment have names in Inmanta's
+    /// namespace, so tokens of other systems do not contain them by accident.
+    #[must_use]
+    pub fn new(audience: &str) -> Self {
+        Self {
+            audience: audience.into(),
+            token_types: None,
+            max_lifetime: None,
+            leeway: 0,
+            username_claim: "sub".into(),
+            lists_of_strings: false,
+            client_types: ClientTypes {
+                claim: "urn:inmanta:ct".into(),
+                when_absent: Some("".into()),
+                allowed: None,
+            },
+            environment_claim: "urn:inmanta:env".into(),
+            constraints: Box::new([]),
+        }
+    }
+
     /// Finds the claims that these rules refer to. One claim may serve two purposes.
     pub(crate) fn find<'d, 'b>(&self, claims: &ClaimNodes<'d, 'b>) -> NamedClaims<'d, 'b> {
         let mut found = NamedClaims {

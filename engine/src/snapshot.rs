@@ -1,7 +1,7 @@
 //! The state that a verification depends on, as one immutable value.
 //!
-//! A change builds a new [`Snapshot`] and swaps it in whole, so a verification sees the state
-//! before or after the change, never a mixture.
+//! [`Verifier::update`](crate::Verifier::update) changes a copy of the [`Snapshot`] and swaps it in
+//! whole, so a verification sees the state before or after the change, never a mixture.
 
 use core::fmt;
 use std::{collections::HashMap, sync::Arc};
@@ -23,11 +23,23 @@ pub struct DuplicateIssuerError(pub Box<str>);
 
 impl fmt::Display for DuplicateIssuerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "two issuers have the name {:?}", self.0)
+        write!(f, "two issuers have the name {:?}: put their keys into one set", self.0)
     }
 }
 
 impl core::error::Error for DuplicateIssuerError {}
+
+/// No issuer has this name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownIssuerError(pub Box<str>);
+
+impl fmt::Display for UnknownIssuerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no issuer has the name {:?}: configure it before its keys", self.0)
+    }
+}
+
+impl core::error::Error for UnknownIssuerError {}
 
 impl Snapshot {
     /// Creates a snapshot of these issuers.
@@ -57,16 +69,43 @@ impl Snapshot {
         self.issuers.iter()
     }
 
-    /// Returns this snapshot with the keys of one issuer replaced, or withdrawn for `None`. The
-    /// result is unchanged if the issuer is unknown or has the same keys already.
-    #[must_use]
-    pub fn with_keys(&self, issuer: &str, keys: Option<&Arc<KeySet>>) -> Self {
-        let mut next = self.clone();
+    /// Replaces the keys of one issuer, or withdraws them for `None`. Tokens of an issuer without
+    /// keys are refused with [`Reject::KeysUnavailable`](crate::Reject::KeysUnavailable).
+    ///
+    /// If the issuer has the same keys already, its cached tokens stay valid. Otherwise each cached
+    /// token whose key is still in the set needs one parse, but no signature check.
+    ///
+    /// # Errors
+    /// [`UnknownIssuerError`] if no issuer has this name; then nothing has changed.
+    #[inline]
+    pub fn set_keys(
+        &mut self,
+        issuer: &str,
+        keys: Option<&Arc<KeySet>>,
+    ) -> Result<(), UnknownIssuerError> {
         let index = self.indexes.get(issuer).and_then(|index| usize::try_from(*index).ok());
-        if let Some(issuer) = index.and_then(|index| next.issuers.get_mut(index)) {
-            *issuer = issuer.with_keys(keys);
+        let found = index.and_then(|index| self.issuers.get_mut(index));
+        found.ok_or_else(|| UnknownIssuerError(issuer.into()))?.set_keys(keys);
+        Ok(())
+    }
+
+    /// Replaces all issuers. Those with the same configuration and keys as before keep their cached
+    /// tokens.
+    ///
+    /// # Errors
+    /// [`DuplicateIssuerError`] if two issuers have the same name; then nothing has changed.
+    pub fn set_issuers(
+        &mut self,
+        issuers: impl IntoIterator<Item = Issuer>,
+    ) -> Result<(), DuplicateIssuerError> {
+        let mut next = Self::new(issuers)?;
+        for issuer in &mut next.issuers {
+            if let Some(before) = self.issuer(&issuer.config().name) {
+                issuer.continue_from(before);
+            }
         }
-        next
+        *self = next;
+        Ok(())
     }
 
     /// Returns the issuer with exactly this name, and its index.

@@ -6,15 +6,13 @@ use arc_swap::{ArcSwap, Guard};
 
 use crate::{
     algorithm::Algorithm,
+    builder::VerifierBuilder,
     cache::record::{RecordFields, VerificationRecord},
-    cache::{Cache, CacheAllocationError, CacheStatistics},
+    cache::{Cache, CacheStatistics},
     issuer::{Issuer, IssuerConfig},
-    keyset::{KeyIdentity, KeySet, VerificationKey},
+    keyset::{KeyIdentity, VerificationKey},
     reject::Reject,
-    revocation::{
-        Revocation, RevocationHashes, RevocationSubject, RevocationTarget, Revocations,
-        RevocationsWriter,
-    },
+    revocation::{Revocation, RevocationHashes, RevocationSubject, RevocationTarget, Revocations},
     rules,
     snapshot::Snapshot,
     time::UnixTime,
@@ -47,26 +45,17 @@ pub struct SignatureCheck<'c> {
 }
 
 impl Verifier {
-    /// Creates a verifier that starts with `snapshot` and never revokes a token.
-    #[must_use]
-    pub fn new(snapshot: Snapshot) -> Self {
-        Self::with_revocations(snapshot, Arc::clone(RevocationsWriter::new(0).revocations()))
+    /// Returns a [`VerifierBuilder`], which configures issuers, revocations and the cache.
+    pub fn builder() -> VerifierBuilder {
+        VerifierBuilder::default()
     }
 
-    /// Creates a verifier that starts with `snapshot` and refuses revoked tokens.
-    #[must_use]
-    pub fn with_revocations(snapshot: Snapshot, revocations: Arc<Revocations>) -> Self {
-        Self { current: ArcSwap::from_pointee(snapshot), revocations, cache: None }
-    }
-
-    /// Adds a cache of at most `bytes` bytes. A token of usual size takes its own length plus about
-    /// 250 bytes.
-    ///
-    /// # Errors
-    /// [`CacheAllocationError`] if the system does not provide the memory.
-    pub fn with_cache(mut self, bytes: usize) -> Result<Self, CacheAllocationError> {
-        self.cache = Some(Cache::new(bytes)?);
-        Ok(self)
+    pub(crate) fn new(
+        snapshot: Snapshot,
+        revocations: Arc<Revocations>,
+        cache: Option<Cache>,
+    ) -> Self {
+        Self { current: ArcSwap::from_pointee(snapshot), revocations, cache }
     }
 
     /// Returns the counters of the cache, or `None` without a cache.
@@ -207,39 +196,39 @@ impl Verifier {
         self.current.load_full()
     }
 
-    /// Replaces the whole snapshot.
-    pub fn replace(&self, snapshot: Snapshot) {
-        self.current.store(Arc::new(snapshot));
-    }
-
-    /// Replaces the snapshot by `next(current)`. If another thread replaces the snapshot in
-    /// between, `next` is called again.
+    /// Changes the snapshot: the keys of an issuer, the issuers, or both. This is the only way to
+    /// change a verifier.
     ///
-    /// An [`Issuer`] that `next` carries over unchanged keeps its cached tokens.
-    pub fn reconfigure(&self, mut next: impl FnMut(&Snapshot) -> Snapshot) {
-        self.current.rcu(|current| next(current));
-    }
-
-    /// Replaces or withdraws the keys of the issuer with exactly this configuration.
+    /// `change` gets a copy of the current snapshot, which then replaces it as a whole. A
+    /// verification uses the snapshot from before or after the change, and one that starts after
+    /// this returns uses the new one. If another thread has changed the snapshot in between,
+    /// `change` runs again, on the newer snapshot. Returns the result of the last run.
     ///
-    /// A fetch can finish after a reload. Keys fetched for an old configuration must not be used
-    /// under a new one, so the keys are dropped unless `of` is the current configuration.
-    pub fn renew_keys(&self, of: &Arc<IssuerConfig>, keys: Option<&Arc<KeySet>>) {
-        self.current.rcu(|current| match current.issuer(&of.name) {
-            Some(issuer) if Arc::ptr_eq(issuer.config(), of) => current.with_keys(&of.name, keys),
-            _ => Snapshot::clone(current),
-        });
-    }
-
-    /// Replaces the keys of one issuer. Concurrent changes of other issuers are kept.
-    pub fn replace_keys(&self, issuer: &str, keys: &Arc<KeySet>) {
-        self.current.rcu(|current| current.with_keys(issuer, Some(keys)));
-    }
-
-    /// Withdraws the keys of an issuer. Its tokens are refused with [`Reject::KeysUnavailable`]
-    /// until it has keys again.
-    pub fn withdraw_keys(&self, issuer: &str) {
-        self.current.rcu(|current| current.with_keys(issuer, None));
+    /// An issuer that keeps its configuration and keys keeps its cached tokens
+    /// ([`Snapshot::set_keys`], [`Snapshot::set_issuers`]).
+    ///
+    /// # Example
+    /// ```
+    /// use std::sync::Arc;
+    /// use countersign_engine::{KeySet, UnknownIssuerError, Verifier};
+    ///
+    /// # let verifier = Verifier::builder().build()?;
+    /// let keys = Arc::new(KeySet::default());
+    /// let unknown = verifier.update(|snapshot| snapshot.set_keys("https://idp/", Some(&keys)));
+    /// assert_eq!(unknown, Err(UnknownIssuerError("https://idp/".into())));
+    /// # Ok::<(), countersign_engine::BuildError>(())
+    /// ```
+    pub fn update<T>(&self, mut change: impl FnMut(&mut Snapshot) -> T) -> T {
+        let mut current = self.current.load();
+        loop {
+            let mut next = Snapshot::clone(&current);
+            let result = change(&mut next);
+            let previous = self.current.compare_and_swap(&*current, Arc::new(next));
+            if Arc::ptr_eq(&current, &previous) {
+                return result;
+            }
+            current = previous;
+        }
     }
 }
 

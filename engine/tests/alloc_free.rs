@@ -11,8 +11,7 @@ use std::{
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use countersign_engine::{
     Algorithm, ClientTypes, Constraint, Issuer, IssuerConfig, KeyMaterial, KeySet, Reject,
-    Revocation, RevocationTarget, RevocationsWriter, Rules, Snapshot, UnixTime, VerificationKey,
-    Verifier,
+    Revocation, RevocationTarget, RevocationsWriter, Rules, UnixTime, VerificationKey, Verifier,
 };
 
 /// The system allocator, counting the allocations of the calling thread.
@@ -46,11 +45,6 @@ const SECRET: [u8; 32] = [7; 32];
 
 fn rules() -> Rules {
     Rules {
-        audience: "us".into(),
-        token_types: None,
-        max_lifetime: None,
-        leeway: 0,
-        username_claim: "sub".into(),
         lists_of_strings: true,
         client_types: ClientTypes {
             claim: "ct".into(),
@@ -59,27 +53,28 @@ fn rules() -> Rules {
         },
         environment_claim: "env".into(),
         constraints: Box::new([Constraint::Is { claim: "zone".into(), value: "a".into() }]),
+        ..Rules::new("us")
     }
 }
 
 fn issuer(name: &str, rules: Rules, kid_required: bool, keys: Option<KeySet>) -> Issuer {
-    let algorithms = [Algorithm::Hs256, Algorithm::Es256].into_iter().collect();
-    let config =
-        IssuerConfig { name: name.into(), section: "s".into(), algorithms, kid_required, rules };
+    let usual = IssuerConfig::new(name, "us", [Algorithm::Hs256, Algorithm::Es256]);
+    let config = IssuerConfig { kid_required, rules, ..usual };
     Issuer::new(Arc::new(config), keys.map(Arc::new))
 }
 
-fn verifier(writer: &RevocationsWriter) -> Verifier {
+fn verifier(writer: &RevocationsWriter, cache_bytes: usize) -> Verifier {
     let key = |kid| {
         VerificationKey::new(Some(kid), Algorithm::Hs256, KeyMaterial::Secret(&SECRET)).unwrap()
     };
     let set = || Some(KeySet::published(vec![key("k"), key("revoked")]));
-    let snapshot = Snapshot::new([
+    let issuers = [
         issuer("i", rules(), false, set()),
         issuer("strict", Rules { max_lifetime: Some(60), ..rules() }, true, set()),
         issuer("down", rules(), false, None),
-    ]);
-    Verifier::with_revocations(snapshot.unwrap(), Arc::clone(writer.revocations()))
+    ];
+    let builder = Verifier::builder().issuers(issuers).revocations(writer.revocations());
+    builder.cache_bytes(cache_bytes).build().unwrap()
 }
 
 /// One token for every reason, in the order of [`Reject::ALL`] where that matters.
@@ -171,8 +166,8 @@ fn refuse(verifier: &Verifier, token: &str) -> (Reject, u64) {
 
 #[test]
 fn every_reject_is_returned_without_allocating() {
-    every_reason(false);
-    every_reason(true);
+    every_reason(0);
+    every_reason(1 << 20);
 }
 
 #[test]
@@ -181,15 +176,10 @@ fn cached_verdict_is_found_without_allocating() {
         [1, 2].map(|seed| Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap());
     let material = KeyMaterial::OctetKeyPair { curve: "Ed25519", x: ours.public_key().as_ref() };
     let key = VerificationKey::new(Some("k"), Algorithm::EdDsa, material).unwrap();
-    let config = IssuerConfig {
-        name: "i".into(),
-        section: "s".into(),
-        algorithms: [Algorithm::EdDsa].into_iter().collect(),
-        kid_required: true,
-        rules: rules(),
-    };
-    let issuer = Issuer::new(Arc::new(config), Some(Arc::new(KeySet::published(vec![key]))));
-    let verifier = Verifier::new(Snapshot::new([issuer]).unwrap()).with_cache(1 << 20).unwrap();
+    let config =
+        IssuerConfig { rules: rules(), ..IssuerConfig::new("i", "us", [Algorithm::EdDsa]) };
+    let builder = Verifier::builder().issuer(config, KeySet::published(vec![key]));
+    let verifier = builder.cache_bytes(1 << 20).build().unwrap();
     let token = |key: &Ed25519KeyPair, members: &str| {
         let input = signing_input(
             r#"{"alg":"EdDSA","kid":"k"}"#,
@@ -212,14 +202,11 @@ fn cached_verdict_is_found_without_allocating() {
     assert_eq!(verifier.cache_statistics().unwrap().refused.entries, 4);
 }
 
-fn every_reason(with_cache: bool) {
+fn every_reason(cache_bytes: usize) {
     let mut writer = RevocationsWriter::new(10);
     let key = RevocationTarget::Key { issuer: "i".into(), kid: "revoked".into() };
     writer.insert(&[Revocation { target: key, until: None }]).unwrap();
-    let mut verifier = verifier(&writer);
-    if with_cache {
-        verifier = verifier.with_cache(1 << 20).unwrap();
-    }
+    let verifier = verifier(&writer, cache_bytes);
     let tokens = hostile_tokens();
     let good =
         signed(r#"{"alg":"HS256","kid":"k"}"#, r#"{"iss":"i","aud":"us","ct":"api","zone":"a"}"#);
@@ -256,17 +243,14 @@ fn every_reason(with_cache: bool) {
 fn verification_allocates_nothing_cached_or_not() {
     let claims = r#"{"iss":"i","aud":"us","zone":"a","ct":["api","api"],"sub":"é, 5 %","env":"e","jti":"1","exp":1800000000}"#;
     let token = signed(r#"{"alg":"HS256","kid":"k"}"#, claims);
-    for with_cache in [false, true] {
-        let mut verifier = verifier(&RevocationsWriter::new(10));
-        if with_cache {
-            verifier = verifier.with_cache(1 << 20).unwrap();
-        }
+    for cache_bytes in [0, 1 << 20] {
+        let verifier = verifier(&RevocationsWriter::new(10), cache_bytes);
         // The first token allocates the thread's buffers.
         assert!(!verifier.verify(token.as_bytes(), NOW).unwrap().is_cached());
         let before = COUNT.get();
         for _ in 0..100 {
             let verified = verifier.verify(token.as_bytes(), NOW).unwrap();
-            assert_eq!(verified.is_cached(), with_cache);
+            assert_eq!(verified.is_cached(), cache_bytes > 0);
             let (claims, identity) = (verified.claims(), verified.identity());
             assert_eq!((claims.subject(), claims.environment()), (Some("é, 5 %"), Some("e")));
             assert_eq!(
@@ -275,7 +259,7 @@ fn verification_allocates_nothing_cached_or_not() {
             );
             assert_eq!((identity.subject(), identity.issuer()), ("%C3%A9%2C%205%20%25", "i"));
         }
-        assert_eq!(COUNT.get() - before, 0, "with a cache: {with_cache}");
+        assert_eq!(COUNT.get() - before, 0, "with a cache of {cache_bytes} bytes");
     }
 }
 

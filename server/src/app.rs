@@ -11,7 +11,7 @@ use std::sync::{
 };
 
 use arc_swap::{ArcSwap, Guard};
-use countersign_engine::{Issuer, KeySet, Snapshot, Verifier};
+use countersign_engine::{BuildError, Issuer, KeySet, Verifier};
 use countersign_front::ConnectionCounts;
 use http::HeaderValue;
 
@@ -149,24 +149,21 @@ impl App {
 }
 
 fn verifier(config: &Config, revocations: &RevocationService) -> Result<Verifier, Problems> {
-    let verifier =
-        Verifier::with_revocations(snapshot(&config.issuers)?, Arc::clone(revocations.table()));
-    match config.settings.cache_bytes {
-        0 => Ok(verifier),
-        bytes => verifier
-            .with_cache(bytes)
-            .map_err(|error| Problem::error("[cache] megabytes", error.to_string()).into()),
-    }
-}
-
-/// Builds the first snapshot: the issuers with their static keys.
-fn snapshot(sections: &[IssuerSection]) -> Result<Snapshot, Problems> {
-    let issuers = sections
+    let issuers = config
+        .issuers
         .iter()
         .map(|section| Ok(Issuer::new(Arc::clone(&section.issuer), static_keys_of(section)?)));
-    let issuers: Vec<_> = issuers.collect::<Result<_, Problem>>()?;
-    Snapshot::new(issuers)
-        .map_err(|duplicate| Problem::error("auth_jwt_*", duplicate.to_string()).into())
+    let builder = Verifier::builder()
+        .issuers(issuers.collect::<Result<Vec<_>, Problem>>()?)
+        .revocations(revocations.table())
+        .cache_bytes(config.settings.cache_bytes);
+    builder.build().map_err(|error| {
+        let place = match error {
+            BuildError::Cache(_) => "[cache] megabytes",
+            _ => "auth_jwt_*",
+        };
+        Problem::error(place, error.to_string()).into()
+    })
 }
 
 /// Returns the static keys of a section; `None` if they are fetched.

@@ -46,9 +46,8 @@ const MAX_WAITING: usize = 1024;
 ///
 /// # Synchronization
 /// One [`ArcSwap`] pointer to an immutable table. The table is replaced before the verifier's
-/// snapshot, so a fetch can end after its issuer was removed. This is safe because
-/// [`Verifier::renew_keys`](countersign_engine::Verifier::renew_keys) accepts keys only for the
-/// issuer configuration they were fetched for.
+/// snapshot, so a fetch can end after its issuer was removed. This is safe because [`refresh`] sets
+/// keys only for the issuer configuration they were fetched for.
 pub struct KeySources {
     table: ArcSwap<Table>,
     clock: Stopwatch,

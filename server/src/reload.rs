@@ -240,7 +240,7 @@ impl App {
 
         let new = self.authenticator.keys.replace(&issuers);
         let sources: Vec<_> = self.authenticator.keys.all().into_iter().zip(static_keys).collect();
-        self.authenticator.verifier.reconfigure(|current| next_snapshot(current, &sources));
+        self.authenticator.verifier.update(|snapshot| set_issuers(snapshot, &sources));
         self.authenticator.keys.start(new);
         logging::set_level(&settings.log.level);
         self.settings.store(Arc::new(settings));
@@ -248,15 +248,12 @@ impl App {
     }
 }
 
-/// Returns a snapshot of the issuers of `sources`, each with its static keys or the keys it already
+/// Replaces the issuers by those of `sources`, each with its static keys or the keys it already
 /// has.
-fn next_snapshot(
-    current: &Snapshot,
-    sources: &[(Arc<IssuerKeys>, Option<Arc<KeySet>>)],
-) -> Snapshot {
+fn set_issuers(snapshot: &mut Snapshot, sources: &[(Arc<IssuerKeys>, Option<Arc<KeySet>>)]) {
     let issuers = sources.iter().map(|(source, static_keys)| {
         let config = &source.section().issuer;
-        match current.issuer(&config.name) {
+        match snapshot.issuer(&config.name) {
             Some(issuer) if Arc::ptr_eq(issuer.config(), config) => issuer.clone(),
             known => {
                 let kept = known.and_then(Issuer::keys).filter(|_| source.has_keys());
@@ -264,8 +261,9 @@ fn next_snapshot(
             }
         }
     });
+    let issuers: Vec<_> = issuers.collect();
     // Two issuers with one name are rejected when the configuration is read.
-    Snapshot::new(issuers).unwrap_or_else(|_| current.clone())
+    let _ignored = snapshot.set_issuers(issuers);
 }
 
 /// Returns the next settings, with the current values of the parts that need a restart.

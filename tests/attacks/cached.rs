@@ -11,8 +11,9 @@ use countersign_tests::{
     binary::Sandbox,
     client::Protocol,
     engine::{
-        HEADER, ISSUER, NOW, SECRET, cached_verifier, claims, config, config_with, secret_keys,
-        secret_verifier, sign_with, signing_input, snapshot, token, verifier,
+        HEADER, ISSUER, NOW, SECRET, cached_verifier, claims, config, config_with, replace,
+        secret_keys, secret_verifier, set_keys, sign_with, signing_input, snapshot, token,
+        verifier,
     },
     over_every_protocol,
 };
@@ -138,18 +139,20 @@ fn d3_cached_token_is_refused_without_its_key() {
         (secret_keys(Some("other"), SECRET), Reject::KidUnknown),
         (secret_keys(Some("k"), OTHER), Reject::Signature),
     ] {
-        verifier.replace_keys(ISSUER, &keys);
+        set_keys(&verifier, ISSUER, Some(&keys));
         assert_eq!(verify_repeatedly(&verifier, &token, NOW), Some(reject));
-        verifier.replace_keys(ISSUER, &secret_keys(Some("k"), SECRET));
+        set_keys(&verifier, ISSUER, Some(&secret_keys(Some("k"), SECRET)));
         assert_eq!(verify_repeatedly(&verifier, &token, NOW), None, "the key is back");
     }
     // The issuer is removed, or has no keys.
-    verifier.replace(Snapshot::default());
+    replace(&verifier, Snapshot::default());
     assert_eq!(verify_repeatedly(&verifier, &token, NOW), Some(Reject::IssuerUnknown));
-    verifier.replace(snapshot([(config([Algorithm::Hs256]), secret_keys(Some("k"), SECRET))]));
+    replace(&verifier, snapshot([(config([Algorithm::Hs256]), secret_keys(Some("k"), SECRET))]));
     assert_eq!(verify_repeatedly(&verifier, &token, NOW), None);
-    verifier
-        .replace(Snapshot::new([Issuer::new(config([Algorithm::Hs256]).into(), None)]).unwrap());
+    replace(
+        &verifier,
+        Snapshot::new([Issuer::new(config([Algorithm::Hs256]).into(), None)]).unwrap(),
+    );
     assert_eq!(verify_repeatedly(&verifier, &token, NOW), Some(Reject::KeysUnavailable));
 }
 
@@ -164,12 +167,12 @@ fn d4_new_key_with_old_kid_ends_old_tokens() {
             [verify_repeatedly(&verifier, &old, NOW), verify_repeatedly(&verifier, &new, NOW)],
             [None, Some(Reject::Signature)]
         );
-        verifier.replace_keys(ISSUER, &secret_keys(Some("k"), OTHER));
+        set_keys(&verifier, ISSUER, Some(&secret_keys(Some("k"), OTHER)));
         assert_eq!(
             [verify_repeatedly(&verifier, &old, NOW), verify_repeatedly(&verifier, &new, NOW)],
             [Some(Reject::Signature), None]
         );
-        verifier.replace_keys(ISSUER, &secret_keys(Some("k"), SECRET));
+        set_keys(&verifier, ISSUER, Some(&secret_keys(Some("k"), SECRET)));
     }
     // The same key published again is the same key.
     assert_eq!(verify_repeatedly(&verifier, &old, NOW), None);
@@ -182,9 +185,9 @@ fn d4_new_key_with_old_kid_ends_old_tokens() {
         ]))
     };
     let by_long = token_signed_with(header, &long);
-    verifier.replace_keys(ISSUER, &of(Algorithm::Hs256));
+    set_keys(&verifier, ISSUER, Some(&of(Algorithm::Hs256)));
     assert_eq!(verify_repeatedly(&verifier, &by_long, NOW), None);
-    verifier.replace_keys(ISSUER, &of(Algorithm::Hs384));
+    set_keys(&verifier, ISSUER, Some(&of(Algorithm::Hs384)));
     assert_eq!(verify_repeatedly(&verifier, &by_long, NOW), Some(Reject::AlgorithmNotAllowed));
 }
 
@@ -230,9 +233,9 @@ fn d5_cached_token_follows_current_rules() {
         let (one, other) = (verifier(of(&lenient)), verifier(of(&strict)));
         for _ in 0..3 {
             assert_eq!(verify_repeatedly(&changing, &token, NOW), None);
-            changing.replace(snapshot(of(&strict)));
+            replace(&changing, snapshot(of(&strict)));
             assert_eq!(verify_repeatedly(&changing, &token, NOW), Some(reject));
-            changing.replace(snapshot(of(&lenient)));
+            replace(&changing, snapshot(of(&lenient)));
             assert_eq!(
                 [verify_repeatedly(&one, &token, NOW), verify_repeatedly(&other, &token, NOW)],
                 [None, Some(reject)]
@@ -257,11 +260,11 @@ fn d5_cached_username_follows_current_rules() {
             [username(&changing), username(&other)],
             [Some("bob".into()), Some("bob@example.com".into())]
         );
-        changing.replace(snapshot(by("email")));
+        replace(&changing, snapshot(by("email")));
         assert_eq!(username(&changing).as_deref(), Some("bob@example.com"));
-        changing.replace(snapshot(by("missing")));
+        replace(&changing, snapshot(by("missing")));
         assert_eq!(username(&changing), None);
-        changing.replace(snapshot(by("sub")));
+        replace(&changing, snapshot(by("sub")));
     }
 }
 
@@ -364,7 +367,7 @@ fn d8_cached_refusal_ends_when_keys_change() {
     ] {
         let verifier = cached_verifier(before);
         assert_eq!(verify_repeatedly(&verifier, &token, NOW), Some(reject));
-        verifier.replace_keys(ISSUER, &right);
+        set_keys(&verifier, ISSUER, Some(&right));
         assert!(verifier.verify(token.as_bytes(), NOW).is_ok(), "at once, after {reject}");
         assert_eq!(verify_repeatedly(&verifier, &token, NOW), None);
     }
@@ -377,7 +380,7 @@ fn d8_cached_refusal_ends_when_keys_change() {
     ] {
         let verifier = cached_verifier(before);
         assert_eq!(verify_repeatedly(&verifier, &token, NOW), Some(reject));
-        verifier.replace(snapshot([(config([Algorithm::Hs256]), Arc::clone(&right))]));
+        replace(&verifier, snapshot([(config([Algorithm::Hs256]), Arc::clone(&right))]));
         assert!(verifier.verify(token.as_bytes(), NOW).is_ok(), "accepted at once after {reject}");
     }
 }

@@ -1,6 +1,6 @@
 //! Engine configuration of the tests, and tokens made in this process.
 //!
-//! [`config`] is the only place that lists all settings of an issuer. A test with other
+//! [`config`] is the configuration of an issuer as the server has it by default. A test with other
 //! settings changes the difference: `Rules { leeway: 5, ..config.rules }`.
 
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use aws_lc_rs::hmac;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign_engine::{
     Algorithm, AlgorithmSet, ClientTypes, Issuer, IssuerConfig, KeyMaterial, KeySet, Rules,
-    Snapshot, UnixTime, VerificationKey, Verifier,
+    Snapshot, UnixTime, VerificationKey, Verifier, VerifierBuilder,
     jwks::{Origin, Policy, SkippedKey},
 };
 use serde_json::Value;
@@ -28,26 +28,12 @@ pub const HEADER: &str = r#"{"alg":"HS256"}"#;
 
 /// Issuer configuration with default rules and Inmanta's claim names.
 pub fn config(algorithms: impl IntoIterator<Item = Algorithm>) -> IssuerConfig {
+    let rules = Rules::new(AUDIENCE);
+    let client_types = ClientTypes { when_absent: Some("api".into()), ..rules.client_types };
     IssuerConfig {
-        name: ISSUER.into(),
         section: "auth_jwt_test".into(),
-        algorithms: algorithms.into_iter().collect(),
-        kid_required: false,
-        rules: Rules {
-            audience: AUDIENCE.into(),
-            token_types: None,
-            max_lifetime: None,
-            leeway: 0,
-            username_claim: "sub".into(),
-            lists_of_strings: true,
-            client_types: ClientTypes {
-                claim: "urn:inmanta:ct".into(),
-                when_absent: Some("api".into()),
-                allowed: None,
-            },
-            environment_claim: "urn:inmanta:env".into(),
-            constraints: Box::new([]),
-        },
+        rules: Rules { lists_of_strings: true, client_types, ..rules },
+        ..IssuerConfig::new(ISSUER, AUDIENCE, algorithms)
     }
 }
 
@@ -75,7 +61,25 @@ pub fn published_keys(jwks: &Value, algorithms: AlgorithmSet) -> (Arc<KeySet>, V
 /// Creates a verifier with a cache, as in every server.
 #[must_use]
 pub fn cached_verifier(snapshot: Snapshot) -> Verifier {
-    Verifier::new(snapshot).with_cache(1 << 20).unwrap()
+    verifier_of(snapshot, Verifier::builder().cache_bytes(1 << 20))
+}
+
+/// Builds a verifier with this snapshot, which may have issuers that a builder refuses.
+#[must_use]
+pub fn verifier_of(snapshot: Snapshot, builder: VerifierBuilder) -> Verifier {
+    let verifier = builder.build().unwrap();
+    replace(&verifier, snapshot);
+    verifier
+}
+
+/// Replaces the whole snapshot.
+pub fn replace(verifier: &Verifier, snapshot: Snapshot) {
+    verifier.update(|current| *current = snapshot.clone());
+}
+
+/// Replaces or withdraws the keys of an issuer.
+pub fn set_keys(verifier: &Verifier, issuer: &str, keys: Option<&Arc<KeySet>>) {
+    verifier.update(|snapshot| snapshot.set_keys(issuer, keys)).unwrap();
 }
 
 /// Creates a [`cached_verifier`] of these issuers.

@@ -20,8 +20,8 @@ use aws_lc_rs::hmac;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 pub use check_request::{assert_same, check_request};
 use countersign_engine::{
-    Algorithm, AlgorithmSet, Claims, ClientTypes, Issuer, IssuerConfig, KeyMaterial, KeySet,
-    KeyType, Reject, Rules, Snapshot, UnixTime, VerificationKey, Verified, Verifier,
+    Algorithm, AlgorithmSet, Claims, ClientTypes, IssuerConfig, KeyMaterial, KeySet, KeyType,
+    Reject, Rules, UnixTime, VerificationKey, Verified, Verifier,
     jwks::{Origin, Policy, SkippedKey},
     jws::{self, UnverifiedToken},
     limits,
@@ -140,10 +140,9 @@ fn engine() -> &'static Engine {
         let key = VerificationKey::new(None, Algorithm::Hs256, KeyMaterial::Secret(SECRET))
             .expect("the secret is long enough");
         let keys = Arc::new(KeySet::new(vec![key]));
-        let issuer = Issuer::new(Arc::new(issuer_config()), Some(Arc::clone(&keys)));
-        let verifier = Verifier::new(Snapshot::new([issuer]).expect("one issuer is no duplicate"));
         // A small cache, so that fuzzing evicts entries all the time.
-        Engine { verifier: verifier.with_cache(256 << 10).expect("room for a cache"), keys }
+        let builder = Verifier::builder().issuer(issuer_config(), Arc::clone(&keys));
+        Engine { verifier: builder.cache_bytes(256 << 10).build().expect("a verifier"), keys }
     })
 }
 

@@ -73,7 +73,9 @@ fn swaps() {
             for set in sets.iter().cycle() {
                 drop(black_box(hundred_keys()));
                 if swapping.load(Ordering::Relaxed) {
-                    verifier.replace_keys(&tenant(0), set);
+                    verifier
+                        .update(|snapshot| snapshot.set_keys(&tenant(0), Some(set)))
+                        .expect("it");
                     swaps.fetch_add(1, Ordering::Relaxed);
                 }
                 thread::sleep(Duration::from_micros(500));

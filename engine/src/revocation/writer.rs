@@ -39,7 +39,7 @@ impl RevocationsWriter {
         Self { revocations: Arc::new(Revocations::new(UNAVAILABLE, capacity)), capacity, count: 0 }
     }
 
-    /// The table, for [`Verifier::with_revocations`](crate::Verifier::with_revocations).
+    /// The table, for [`VerifierBuilder::revocations`](crate::VerifierBuilder::revocations).
     #[must_use]
     pub fn revocations(&self) -> &Arc<Revocations> {
         &self.revocations

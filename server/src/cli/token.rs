@@ -21,7 +21,10 @@ use crate::{
     app::App,
     auth::profile::{Profile, inmanta},
     base::clock,
-    keys::fetch::{FetchedKeys, Fetcher},
+    keys::{
+        fetch::{FetchedKeys, Fetcher},
+        refresh,
+    },
 };
 
 pub(super) fn run(source: &ConfigSource, command: TokenCommand) -> Result<(), CommandError> {
@@ -82,10 +85,10 @@ pub(super) fn load_keys(app: &App) {
         let (section, Some(renewed)) = (source.section(), source.renewed()) else { continue };
         let mut fetcher = Fetcher::new(section, renewed);
         match fetcher.fetch(Cause::Start) {
-            Ok(FetchedKeys { keys, .. }) => app
-                .authenticator
-                .verifier
-                .replace_keys(&section.issuer.name, &Arc::new(keys.unwrap_or_default())),
+            Ok(FetchedKeys { keys, .. }) => {
+                let keys = Arc::new(keys.unwrap_or_default());
+                refresh::set_keys(&app.authenticator.verifier, &section.issuer, Some(&keys));
+            }
             Err(error) => tracing::error!("{}", fetcher.describe(&error)),
         }
     }

@@ -8,7 +8,7 @@ use std::{
 
 use aws_lc_rs::rand;
 use countersign_engine::{
-    KeySet, Verifier,
+    IssuerConfig, KeySet, Verifier,
     rotation::{Cause, Event, Rotation},
 };
 use tokio::{
@@ -190,7 +190,7 @@ impl Renewal {
                     "keys loaded"
                 );
             }
-            self.verifier.renew_keys(&self.source.section.issuer, Some(keys));
+            set_keys(&self.verifier, &self.source.section.issuer, Some(keys));
         }
         Event::Confirmed { max_age: fetched.max_age }
     }
@@ -201,7 +201,7 @@ impl Renewal {
             section,
             "keys withdrawn: no successful fetch within jwks_stale ({stale} s) after they were due"
         );
-        self.verifier.renew_keys(&self.source.section.issuer, None);
+        set_keys(&self.verifier, &self.source.section.issuer, None);
         self.source.progress.send_if_modified(|progress| {
             progress.confirmed = None;
             false
@@ -251,5 +251,46 @@ impl Renewal {
             progress.rounds += 1;
             true
         });
+    }
+}
+
+/// Replaces or withdraws the keys of the issuer with exactly this configuration.
+///
+/// A fetch can end after a reload. Keys fetched for an old configuration must not be used under a
+/// new one, so they are dropped unless `of` is the current configuration.
+pub(crate) fn set_keys(verifier: &Verifier, of: &Arc<IssuerConfig>, keys: Option<&Arc<KeySet>>) {
+    verifier.update(|snapshot| {
+        let current = snapshot.issuer(&of.name);
+        if current.is_some_and(|issuer| Arc::ptr_eq(issuer.config(), of)) {
+            // Never an error: the issuer has just been found.
+            let _ignored = snapshot.set_keys(&of.name, keys);
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use countersign_engine::{Algorithm, Issuer, KeyMaterial, VerificationKey};
+
+    use super::*;
+
+    #[test]
+    fn keys_for_a_replaced_configuration_are_dropped() {
+        let config = || Arc::new(IssuerConfig::new("i", "a", [Algorithm::Hs256]));
+        let secret = KeyMaterial::Secret(&[7; 32]);
+        let key = VerificationKey::new(None, Algorithm::Hs256, secret).unwrap();
+        let (old, new, keys) = (config(), config(), Arc::new(KeySet::new(vec![key])));
+        let issuer = Issuer::new(Arc::clone(&new), None);
+        let verifier = Verifier::builder().issuers([issuer]).build().unwrap();
+        let has_keys = || verifier.snapshot().issuer("i").and_then(Issuer::keys).is_some();
+
+        set_keys(&verifier, &old, Some(&keys));
+        assert!(!has_keys());
+        set_keys(&verifier, &new, Some(&keys));
+        assert!(has_keys());
+        set_keys(&verifier, &old, None);
+        assert!(has_keys(), "the old configuration does not withdraw keys of the new one");
+        set_keys(&verifier, &new, None);
+        assert!(!has_keys());
     }
 }
