@@ -28,6 +28,13 @@
 //! # Ok::<(), Box<dyn core::error::Error>>(())
 //! ```
 //!
+//! The crate's `examples` directory has one for each next step:
+//!
+//! - `verify_jwks` reads the key set of a provider ([`KeySet::from_jwks`]),
+//! - `rotate` fetches keys when they are due ([`rotation`]) and replaces them
+//!   ([`Verifier::update`]),
+//! - `revoke` refuses single tokens, or all tokens of a subject ([`RevocationsWriter`]).
+//!
 //! # Guarantees
 //!
 //! - The key decides the algorithm, never the token (RFC 8725 section 3.1).
@@ -39,6 +46,8 @@
 //! - Neither verifying nor refusing a token allocates, once a thread has its buffers.
 //! - A replaced key and a revoked token are refused by every verification that starts afterwards.
 //! - No `Debug` implementation shows a secret or a claim.
+//!
+//! [`docs`] has more about performance, limitations and internals.
 
 #![cfg_attr(
     not(test),
@@ -75,6 +84,8 @@ pub mod jwks;
 pub mod rotation;
 mod revocation;
 pub mod limits;
+
+pub mod docs;
 
 // The complete public interface, together with the modules `jws`, `jwks`, `rotation` and `limits`.
 

@@ -196,8 +196,7 @@ impl Verifier {
         self.current.load_full()
     }
 
-    /// Changes the snapshot: the keys of an issuer, the issuers, or both. This is the only way to
-    /// change a verifier.
+    /// Changes the snapshot: the keys of an issuer, the issuers, or both.
     ///
     /// `change` gets a copy of the current snapshot, which then replaces it as a whole. A
     /// verification uses the snapshot from before or after the change, and one that starts after
