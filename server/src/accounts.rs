@@ -7,10 +7,7 @@ pub mod session;
 pub mod settings;
 pub mod signing;
 
-use std::{
-    fmt, io,
-    time::{Duration, Instant},
-};
+use std::{fmt, io, time::Duration};
 
 use attempts::{LoginAttempts, OncePerSecond, TooManyAttempts};
 use aws_lc_rs::rand;
@@ -20,8 +17,8 @@ use password::{OutOfMemoryError, PasswordMatch};
 
 use self::settings::LoginSettings;
 use crate::{
-    admission::Source,
-    base::clock,
+    admission::{Nanos, Source, nanos},
+    base::clock::{self, Stopwatch},
     observe::metrics::LoginOutcome,
     store::{Store, StoreError, users::User},
 };
@@ -33,8 +30,9 @@ pub struct Users {
     hashing: HashingPool,
     attempts: LoginAttempts,
     /// Tokens found in the registry, with the time of the look-up.
-    recent_tokens: DashMap<Box<str>, Instant>,
+    recent_tokens: DashMap<Box<str>, Nanos>,
     last_eviction: OncePerSecond,
+    clock: Stopwatch,
 }
 
 /// Error of [`Users::authenticate`].
@@ -113,6 +111,7 @@ impl Users {
             attempts: LoginAttempts::new(login.attempts),
             recent_tokens: DashMap::new(),
             last_eviction: OncePerSecond::default(),
+            clock: Stopwatch::start(),
         })
     }
 
@@ -128,7 +127,7 @@ impl Users {
         source: Source,
     ) -> Result<User, LoginError> {
         let too_many = |TooManyAttempts(wait)| LoginError::TooMany(wait);
-        self.attempts.begin(username, source, clock::instant()).map_err(too_many)?;
+        self.attempts.begin(username, source, self.now()).map_err(too_many)?;
         let user = self.verify(username, password).await;
         match user {
             Ok(_) => self.attempts.succeeded(username),
@@ -189,8 +188,8 @@ impl Users {
     /// # Errors
     /// The database cannot be queried.
     pub async fn is_token_registered(&self, jti: &str) -> Result<bool, StoreError> {
-        let now = clock::instant();
-        if self.recent_tokens.get(jti).is_some_and(|found| now < *found + RECHECK_INTERVAL) {
+        let now = self.now();
+        if self.recent_tokens.get(jti).is_some_and(|found| is_recent(*found, now)) {
             return Ok(true);
         }
         let is_known = self.store.token(jti).await?.is_some_and(|token| token.revoked_at.is_none());
@@ -208,9 +207,9 @@ impl Users {
     }
 
     /// Evicts expired look-ups. At most once a second, as it scans the whole cache.
-    fn evict_old_tokens(&self, now: Instant) {
+    fn evict_old_tokens(&self, now: Nanos) {
         if self.last_eviction.is_due(now) {
-            self.recent_tokens.retain(|_, found| now < *found + RECHECK_INTERVAL);
+            self.recent_tokens.retain(|_, found| is_recent(*found, now));
         }
     }
 
@@ -218,4 +217,12 @@ impl Users {
     pub fn forget_token(&self, jti: &str) {
         self.recent_tokens.remove(jti);
     }
+
+    fn now(&self) -> Nanos {
+        nanos(self.clock.elapsed())
+    }
+}
+
+fn is_recent(found: Nanos, now: Nanos) -> bool {
+    now < found.saturating_add(nanos(RECHECK_INTERVAL))
 }

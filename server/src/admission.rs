@@ -15,6 +15,7 @@
 //!   on several workers has its share of each.
 //! - **Connections closed for abuse** are counted apart: the next connections of their address
 //!   are delayed.
+//! - **Sources are limited in one way**, by [`SourceLimiter`], here and at logins.
 //! - **While no budget is exceeded**, admission is one comparison, and the client's address is
 //!   not even read from the headers.
 
@@ -28,10 +29,12 @@ use std::{cell::RefCell, net::IpAddr, sync::Once, time::Duration};
 
 use countersign_engine::{Reject, UnixTime, Verified, Verifier};
 
-use self::{
-    bucket::Nanos, budgets::Budgets, reconnect_delay::ReconnectDelay, settings::SignatureLimits,
-};
 pub use self::{bucket::Share, source::Source};
+pub(crate) use self::{
+    bucket::{Nanos, nanos},
+    source::SourceLimiter,
+};
+use self::{budgets::Budgets, reconnect_delay::ReconnectDelay, settings::SignatureLimits};
 use crate::{base::clock::Stopwatch, client::ClientAddress, observe::metrics::Budget};
 
 /// Error of admission: a budget is exceeded.
@@ -111,7 +114,7 @@ impl Admission {
     }
 
     fn now(&self) -> Nanos {
-        Nanos::try_from(self.clock.elapsed().as_nanos()).unwrap_or(Nanos::MAX)
+        nanos(self.clock.elapsed())
     }
 }
 

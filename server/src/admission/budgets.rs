@@ -6,7 +6,7 @@ use super::{
     BudgetExceeded,
     bucket::{Bucket, Nanos},
     settings::SignatureLimits,
-    source::{Source, SourceTable},
+    source::{Source, SourceLimiter},
 };
 use crate::observe::metrics::Budget;
 
@@ -18,7 +18,7 @@ pub(super) struct Budgets {
     core: Bucket,
     /// Issuers with bad signatures; at most the configured ones.
     issuers: HashMap<Box<str>, Bucket>,
-    sources: SourceTable,
+    sources: SourceLimiter,
     /// The bucket that is full last. While it is not empty, no other one is.
     all_full_at: Bucket,
     /// The issuer passed to the last call of [`Budgets::admit`], which [`Budgets::charge`]
@@ -32,7 +32,7 @@ impl Budgets {
             limits,
             core: Bucket::default(),
             issuers: HashMap::new(),
-            sources: SourceTable::new(limits.sources),
+            sources: SourceLimiter::new(limits.sources, BURST),
             all_full_at: Bucket::default(),
             last_issuer: String::new(),
         }
@@ -49,17 +49,16 @@ impl Budgets {
     ) -> Result<(), BudgetExceeded> {
         self.last_issuer.clear();
         self.last_issuer.push_str(issuer);
-        if self.all_full_at.wait(now) == 0 {
+        if self.all_full_at.wait(BURST, now) == 0 {
             return Ok(());
         }
         let issuer = self.issuers.get(issuer).copied().unwrap_or_default();
         // The narrowest budget first, so that the error names the cause.
-        for (budget, bucket) in [
-            (Budget::Source, self.sources.get(source())),
-            (Budget::Issuer, issuer),
-            (Budget::Core, self.core),
+        for (budget, wait) in [
+            (Budget::Source, self.sources.wait(source(), now)),
+            (Budget::Issuer, issuer.wait(BURST, now)),
+            (Budget::Core, self.core.wait(BURST, now)),
         ] {
-            let wait = bucket.wait(now);
             if wait > 0 {
                 return Err(BudgetExceeded {
                     budget,
@@ -76,18 +75,18 @@ impl Budgets {
         // A longer check was interrupted by the operating system's scheduler.
         let cost = cost.min(MAX_CHARGE);
         if let Some(share) = self.limits.core {
-            self.core.charge(share, cost, now);
+            self.core.charge(share.time_to_earn(cost), now);
         }
         let issuer = self.limits.issuer.map(|share| {
             let bucket = match self.issuers.get_mut(self.last_issuer.as_str()) {
                 Some(bucket) => bucket,
                 None => self.issuers.entry(self.last_issuer.as_str().into()).or_default(),
             };
-            bucket.charge(share, cost, now);
+            bucket.charge(share.time_to_earn(cost), now);
             *bucket
         });
         let (source_bucket, evicted) = match self.limits.source {
-            Some(share) => self.sources.charge(source, share, cost, now),
+            Some(share) => self.sources.charge(source, share.time_to_earn(cost), now),
             None => (Bucket::default(), false),
         };
         self.all_full_at =
@@ -96,6 +95,8 @@ impl Budgets {
     }
 }
 
+/// Capacity of a budget, as the time in which its share of a core earns it.
+const BURST: Nanos = 2_000_000_000;
 /// Upper bound of the charge for one signature. An 8192-bit RSA key, the most expensive one
 /// accepted, takes a third of it.
 const MAX_CHARGE: Nanos = 1_000_000;

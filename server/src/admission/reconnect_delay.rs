@@ -11,13 +11,14 @@
 use std::time::Duration;
 
 use super::{
-    bucket::{Nanos, Share},
-    source::{Source, SourceTable},
+    bucket::Nanos,
+    source::{Source, SourceLimiter},
 };
 
-/// Charge for one abuse close, against the refill time of a bucket. Ten closes are free.
-/// After that, sequential connections are limited to five per second.
+/// Charge for one abuse close: sequential connections are limited to five per second.
 const ABUSE_COST: Nanos = 200_000_000;
+/// Ten closes are free.
+const BURST: Nanos = 10 * ABUSE_COST;
 /// Upper bound of the delay, whatever the number of abuse closes. Connect timeouts of clients
 /// and proxies are five seconds or more, so a delayed connection still succeeds.
 const MAX_DELAY: Duration = Duration::from_secs(2);
@@ -26,23 +27,23 @@ const MAX_DELAY: Duration = Duration::from_secs(2);
 const MAX_SOURCES: usize = 1024;
 
 /// Buckets of the sources with abuse closes.
-pub(super) struct ReconnectDelay(SourceTable);
+pub(super) struct ReconnectDelay(SourceLimiter);
 
 impl ReconnectDelay {
     pub(super) fn new() -> Self {
-        Self(SourceTable::new(MAX_SOURCES))
+        Self(SourceLimiter::new(MAX_SOURCES, BURST))
     }
 
     /// Records an abuse close of a connection from `source`.
     pub(super) fn charge(&mut self, source: Source, now: Nanos) {
         if self.wait(source, now) < MAX_DELAY {
-            self.0.charge(source, Share::WHOLE, ABUSE_COST, now);
+            self.0.charge(source, ABUSE_COST, now);
         }
     }
 
     /// Returns how long the next connection from `source` is delayed.
     pub(super) fn wait(&self, source: Source, now: Nanos) -> Duration {
-        Duration::from_nanos(self.0.get(source).wait(now)).min(MAX_DELAY)
+        Duration::from_nanos(self.0.wait(source, now)).min(MAX_DELAY)
     }
 }
 

@@ -1,10 +1,11 @@
-//! Set-associative table of source addresses with their buckets, of fixed size.
+//! Rate limits by source address: for bad signatures, reconnects after abuse, and logins.
 //!
-//! A keyed hash selects the set of a [`Source`], so an attacker cannot choose whose set they
-//! share. When a set is full, a new source evicts the one with the smallest debt. Many sources
-//! can therefore evict one with a small debt, which then has its full budget again; a source
-//! that has used up its budget is evicted last. Only sources with bad signatures or abuse
-//! closes take a slot, so well-behaved clients never compete for one.
+//! [`SourceLimiter`] is a set-associative table of sources with their buckets, of fixed size. A
+//! keyed hash selects the set of a [`Source`], so an attacker cannot choose whose set they share.
+//! When a set is full, a new source evicts the one with the smallest debt. Many sources can
+//! therefore evict one with a small debt, which then has its full budget again; a source that has
+//! used up its budget is evicted last. Only sources that were charged take a slot, so well-behaved
+//! clients never compete for one.
 
 use std::{
     fmt,
@@ -12,7 +13,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use super::bucket::{Bucket, Nanos, Share};
+use super::bucket::{Bucket, Nanos};
 
 /// Source address of a client: an IPv4 address, or an IPv6 /64 network.
 ///
@@ -52,8 +53,11 @@ const IPV4_BITS: u128 = 0xffff_ffff;
 /// Network bits of an IPv6 address, its upper half.
 const NETWORK_BITS: u128 = !0 << 64;
 
-/// Buckets by source.
-pub(super) struct SourceTable {
+/// Token buckets of one capacity, by source.
+///
+/// The caller passes the time; this type reads no clock.
+pub(crate) struct SourceLimiter {
+    burst: Nanos,
     slots: Box<[SourceSlot]>,
     hasher: RandomState,
 }
@@ -67,37 +71,32 @@ struct SourceSlot {
 /// Slots of a set: two cache lines of four.
 const SET_SLOTS: usize = 8;
 
-impl SourceTable {
-    /// Creates a table for `capacity` sources, rounded up to whole sets.
-    pub(super) fn new(capacity: usize) -> Self {
+impl SourceLimiter {
+    /// Creates a limiter of `capacity` sources, rounded up to whole sets. Each may take `burst` at
+    /// once and overdraw it by one charge.
+    pub(crate) fn new(capacity: usize, burst: Nanos) -> Self {
         // Without debt, so any source evicts it.
         let empty = SourceSlot {
             source: Source(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
             bucket: Bucket::default(),
         };
         Self {
+            burst,
             slots: vec![empty; capacity.max(1).next_multiple_of(SET_SLOTS)].into(),
             hasher: RandomState::new(),
         }
     }
 
-    /// Returns the bucket of a source: a full one if the source is not in the table.
-    pub(super) fn get(&self, source: Source) -> Bucket {
+    /// Returns the time until a source may be charged again; zero if it may be now.
+    pub(crate) fn wait(&self, source: Source, now: Nanos) -> Nanos {
         let set = &self.slots[self.set_start(source)..][..SET_SLOTS];
-        set.iter()
-            .find(|slot| slot.source == source)
-            .map_or_else(Bucket::default, |slot| slot.bucket)
+        let slot = set.iter().find(|slot| slot.source == source);
+        slot.map_or(0, |slot| slot.bucket.wait(self.burst, now))
     }
 
-    /// Charges a source. Returns its bucket, and whether another source that was still in debt
-    /// was evicted for it.
-    pub(super) fn charge(
-        &mut self,
-        source: Source,
-        share: Share,
-        cost: Nanos,
-        now: Nanos,
-    ) -> (Bucket, bool) {
+    /// Charges a source, which may be overdrawn. Returns its bucket, and whether another source that
+    /// was still in debt was evicted for it.
+    pub(crate) fn charge(&mut self, source: Source, cost: Nanos, now: Nanos) -> (Bucket, bool) {
         let start = self.set_start(source);
         let set = &mut self.slots[start..][..SET_SLOTS];
         let known = set.iter().position(|slot| slot.source == source);
@@ -107,7 +106,7 @@ impl SourceTable {
         if known.is_none() {
             *slot = SourceSlot { source, bucket: Bucket::default() };
         }
-        slot.bucket.charge(share, cost, now);
+        slot.bucket.charge(cost, now);
         (slot.bucket, evicted)
     }
 
@@ -129,6 +128,8 @@ mod tests {
     use super::*;
 
     const MS: Nanos = 1_000_000;
+    /// Two seconds at a rate of one percent.
+    const BURST: Nanos = 2000 * MS;
 
     fn source(text: &str) -> Source {
         Source::of(text.parse().unwrap())
@@ -156,40 +157,40 @@ mod tests {
 
     #[test]
     fn sources_have_separate_budgets() {
-        let (mut sources, share) = (SourceTable::new(SET_SLOTS), Share::new(1).unwrap());
-        sources.charge(source("192.0.2.1"), share, MS, 0);
-        let (left, _) = sources.charge(source("192.0.2.1"), share, 20 * MS, 0);
-        assert_eq!((left.wait(0), sources.get(source("192.0.2.1"))), (100 * MS, left));
-        assert_eq!(sources.get(source("192.0.2.2")), Bucket::default());
+        let mut sources = SourceLimiter::new(SET_SLOTS, BURST);
+        sources.charge(source("192.0.2.1"), 100 * MS, 0);
+        let (left, _) = sources.charge(source("192.0.2.1"), 2000 * MS, 0);
+        assert_eq!([left.wait(BURST, 0), sources.wait(source("192.0.2.1"), 0)], [100 * MS; 2]);
+        assert_eq!(sources.wait(source("192.0.2.2"), 0), 0);
     }
 
     #[test]
     fn full_table_evicts_the_smallest_debt() {
-        let (mut sources, share) = (SourceTable::new(SET_SLOTS), Share::new(1).unwrap());
+        let mut sources = SourceLimiter::new(SET_SLOTS, BURST);
         let debtor = numbered(1);
-        sources.charge(debtor, share, 1000 * MS, 0);
-        let spent = sources.get(debtor);
+        sources.charge(debtor, 100_000 * MS, 0);
+        let spent = sources.wait(debtor, 0);
         let room = sources.slots.len();
         let evicted =
-            (2..100_000).filter(|number| sources.charge(numbered(*number), share, MS, 0).1).count();
+            (2..100_000).filter(|number| sources.charge(numbered(*number), 100 * MS, 0).1).count();
         assert_eq!(evicted, 100_000 - 2 - (SET_SLOTS - 1), "all but those that took a free slot");
-        assert_eq!((sources.get(debtor), sources.slots.len()), (spent, room));
+        assert_eq!((sources.wait(debtor, 0), sources.slots.len()), (spent, room));
     }
 
     #[test]
     fn eviction_of_a_full_bucket_is_not_reported() {
-        let (mut sources, share) = (SourceTable::new(SET_SLOTS), Share::new(100).unwrap());
+        let mut sources = SourceLimiter::new(SET_SLOTS, BURST);
         for number in 1..=1000 {
-            let (_, evicted) = sources.charge(numbered(number), share, MS, u64::from(number) * MS);
+            let (_, evicted) = sources.charge(numbered(number), MS, u64::from(number) * MS);
             assert!(!evicted, "{number}");
         }
     }
 
     #[test]
     fn sources_spread_over_all_sets() {
-        let (mut sources, share) = (SourceTable::new(64 * SET_SLOTS), Share::new(1).unwrap());
+        let mut sources = SourceLimiter::new(64 * SET_SLOTS, BURST);
         for number in 1..10_000 {
-            sources.charge(numbered(number), share, MS, 0);
+            sources.charge(numbered(number), 100 * MS, 0);
         }
         assert!(sources.slots.iter().all(|slot| slot.bucket != Bucket::default()));
     }
