@@ -31,6 +31,11 @@ fn every_command_help_has_an_example() {
         assert_eq!(help.code(), 0, "{command}");
         assert!(help.stdout.contains("Example"), "{command}: {}", help.stdout);
     }
+    let old = sandbox.run(["token", "sign", "--client-type", "api", "--env", "x"]);
+    assert!(
+        old.code() == 2 && old.stderr.contains("a similar argument exists: '--environment'"),
+        "{old:?}"
+    );
     let wrong = sandbox.run(["frobnicate"]);
     assert_eq!(wrong.code(), 2);
     assert!(wrong.stderr.contains("frobnicate"));
@@ -65,7 +70,7 @@ fn signed_token_verifies_in_its_own_section() {
         "agent",
         "--client-type",
         "api",
-        "--env",
+        "--environment",
         environment,
         "--expire",
         "60",
@@ -133,7 +138,7 @@ fn c41_idempotent_tokens_match_the_real_system() {
     };
     let environment = "11111111-1111-1111-1111-111111111111";
     assert_eq!(
-        sign(&["--client-type", "agent", "--env", environment]),
+        sign(&["--client-type", "agent", "--environment", environment]),
         format!(
             "{HEADER}.eyJpc3MiOiJodHRwczovL2xvY2FsaG9zdDo4ODg4LyIsImF1ZCI6WyJodHRwczovL2xvY2FsaG9zdDo4ODg4LyJdLCJ1cm46aW5tYW50YTpjd\
              CI6ImFnZW50IiwidXJuOmlubWFudGE6ZW52IjoiMTExMTExMTEtMTExMS0xMTExLTExMTEtMTExMTExMTExMTExIn0.svk_jYha9sSC9jVMDAvc0oYXvPaBc\
@@ -144,7 +149,7 @@ fn c41_idempotent_tokens_match_the_real_system() {
         sign(&[
             "--client-type",
             "api,compiler",
-            "--env",
+            "--environment",
             environment,
             "--claim",
             "urn:inmanta:created_by=admin"
@@ -183,7 +188,8 @@ fn claims_with_own_options_cannot_be_set_by_claim() {
     for claim in ["urn:inmanta:ct=agent", "iss=evil", "exp=1", "aud=x"] {
         let refused = sandbox.run(sign.iter().chain(&["--claim", claim]));
         assert!(
-            refused.code() == 2 && refused.stderr.contains("--client-type, --env and --expire"),
+            refused.code() == 2
+                && refused.stderr.contains("--client-type, --environment and --expire"),
             "{refused:?}"
         );
     }

@@ -170,7 +170,7 @@ fn api_v1_issues_idempotent_tokens(protocol: Protocol) {
         "--idempotent",
         "--client-type",
         "agent",
-        "--env",
+        "--environment",
         ENVIRONMENT,
     ];
     assert_eq!(one, sandbox.run(sign).text());

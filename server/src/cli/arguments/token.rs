@@ -11,7 +11,7 @@ pub enum TokenCommand {
     /// Sign a token with the section that has sign = true.
     #[command(after_help = "Examples:
   countersign token sign --client-type api --expire 3600
-  countersign token sign --client-type agent --env 11111111-1111-1111-1111-111111111111 --idempotent")]
+  countersign token sign --client-type agent --environment 11111111-1111-1111-1111-111111111111 --idempotent")]
     Sign(SignArgs),
     /// Sign a token for all client types that expires in an hour.
     #[command(
@@ -105,7 +105,7 @@ pub struct SignArgs {
     #[arg(long = "client-type", value_name = "TYPE", required = true, value_delimiter = ',')]
     pub client_types: Vec<ClientType>,
     /// Id of the environment that the token is scoped to.
-    #[arg(long = "env", short = 'e', value_name = "ID")]
+    #[arg(long, short, value_name = "ID")]
     pub environment: Option<String>,
     /// Lifetime in seconds (default: expire of the signing section).
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "idempotent")]
@@ -126,7 +126,7 @@ fn named_value(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
     if RESERVED_CLAIMS.contains(&name) {
         return Err(format!(
-            "{name} is reserved: the section, --client-type, --env and --expire set it"
+            "{name} is reserved: the section, --client-type, --environment and --expire set it"
         ));
     }
     Ok((name.into(), value.into()))
