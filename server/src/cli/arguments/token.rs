@@ -42,7 +42,7 @@ Example:
         after_help = "Example:\n  countersign token sign --client-type api | countersign token inspect"
     )]
     Inspect {
-        /// The token (default: read from standard input).
+        /// The token (default: read from standard input, where other users cannot see it).
         token: Option<String>,
     },
     /// Revoke tokens for every server that uses this state directory.
@@ -50,7 +50,7 @@ Example:
 Give one token to revoke it, or use the options to revoke a set of tokens.
 
 Examples:
-  countersign token revoke \"$TOKEN\" --config auth.cfg
+  echo \"$TOKEN\" | countersign token revoke - --config auth.cfg
   countersign token revoke --issuer https://idp.example/ --subject bob
   countersign token revoke --issuer https://idp.example/ --kid leaked-key
   countersign token revoke --issued-before 1700000000")]
@@ -71,7 +71,8 @@ Example:
 /// Arguments of `token revoke`. Not [`Debug`], because an argument may be a token.
 #[derive(Args)]
 pub struct RevokeArgs {
-    /// The token, whose signature must be valid; - reads it from standard input.
+    /// The token, whose signature must be valid; - reads it from standard input, where other
+    /// users cannot see it.
     #[arg(conflicts_with_all = ["issuer", "jti", "subject", "kid", "issued_before", "signing_input_sha256", "until"])]
     pub token: Option<String>,
     /// Issuer (iss) of the tokens.
