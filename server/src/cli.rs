@@ -1,6 +1,8 @@
 //! Implementation of the commands, one file each.
 
 pub mod arguments;
+mod atomic_file;
+mod certificate;
 mod check;
 mod client;
 mod client_config;
@@ -82,6 +84,7 @@ fn dispatch(cli: Cli) -> Result<(), CommandError> {
         Some(Command::ClientConfig(args)) => client_config::run(&source, &args),
         Some(Command::Doctor) => doctor::run(&source),
         Some(Command::Login(args)) => login::run(&source, &args),
+        Some(Command::Cert(command)) => certificate::run(command),
         Some(Command::Database(command)) => database::run(&source, &command),
         Some(Command::Corpus(args)) => corpus::run(&args),
     }

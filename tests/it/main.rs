@@ -40,6 +40,8 @@ mod rotation;
 mod bad_providers;
 /// A certified OpenID provider.
 mod openid;
+/// `countersign cert self-signed`.
+mod self_signed;
 /// Starting, stopping and probes.
 mod operations;
 /// The log: formats, access-log entries, and secrets that must not appear.

@@ -21,7 +21,8 @@ use ::http::{Method, Request, Uri, header, uri::Authority as Host};
 use bytes::Bytes;
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned,
-    crypto::aws_lc_rs::default_provider, pki_types::ServerName,
+    crypto::aws_lc_rs::default_provider,
+    pki_types::{CertificateDer, ServerName},
 };
 use tokio::{
     runtime::{Builder, Handle},
@@ -86,7 +87,16 @@ impl<S: Read + Write + Send> Stream for S {}
 impl Client {
     /// Creates a client that trusts an [`Authority`].
     pub fn new(protocol: Protocol, address: SocketAddr, authority: &Authority) -> Self {
-        Self { protocol, address, tls: Some(Arc::new(tls(authority, protocol))), open: None }
+        Self::trusting(protocol, address, authority.der())
+    }
+
+    /// Creates a client that trusts a root certificate.
+    pub fn trusting(
+        protocol: Protocol,
+        address: SocketAddr,
+        root: &CertificateDer<'static>,
+    ) -> Self {
+        Self { protocol, address, tls: Some(Arc::new(tls(root, protocol))), open: None }
     }
 
     /// Creates a cleartext client: HTTP/1.1, or HTTP/2 with prior knowledge.
@@ -201,9 +211,9 @@ fn server_name() -> ServerName<'static> {
     ServerName::try_from("localhost").unwrap()
 }
 
-fn tls(authority: &Authority, protocol: Protocol) -> ClientConfig {
+fn tls(root: &CertificateDer<'static>, protocol: Protocol) -> ClientConfig {
     let mut roots = RootCertStore::empty();
-    roots.add(authority.der().clone()).unwrap();
+    roots.add(root.clone()).unwrap();
     let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()));
     let mut config = builder
         .with_safe_default_protocol_versions()

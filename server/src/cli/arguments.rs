@@ -14,6 +14,8 @@ pub use remote::{
 };
 pub use token::{RevokeArgs, SignArgs, TokenCommand};
 
+use crate::config::host;
+
 /// Verifies bearer tokens for reverse proxies and applications.
 #[derive(Parser)]
 #[command(
@@ -114,6 +116,9 @@ Example:
     /// Log in to a running server and print the token.
     #[command(after_help = "Example:\n  countersign login alice --host orchestrator.example")]
     Login(LoginArgs),
+    /// Make certificates for the server.
+    #[command(subcommand)]
+    Cert(CertCommand),
     /// Maintain the database of users, roles and tokens.
     #[command(subcommand)]
     Database(DatabaseCommand),
@@ -210,6 +215,37 @@ Examples:
         #[arg(long)]
         json: bool,
     },
+}
+
+/// Commands for certificates.
+#[derive(Debug, Subcommand)]
+pub enum CertCommand {
+    /// Make a certificate that is its own authority, and its key.
+    #[command(after_help = "\
+Writes tls.crt and tls.key (ECDSA P-256). Commands with the configuration of the server trust
+the certificate. Other clients need a copy of tls.crt as their authority.
+
+Examples:
+  countersign cert self-signed localhost 127.0.0.1
+  countersign cert self-signed auth.example --out /etc/countersign --days 90")]
+    SelfSigned(SelfSignedArgs),
+}
+
+/// Arguments of `cert self-signed`.
+#[derive(Args, Debug)]
+pub struct SelfSignedArgs {
+    /// Names and addresses of the server.
+    #[arg(required = true, value_name = "HOST", value_parser = host)]
+    pub hosts: Vec<String>,
+    /// Output directory, created if missing.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub out: PathBuf,
+    /// Days until the certificate expires.
+    #[arg(long, value_name = "N", default_value_t = 365, value_parser = clap::value_parser!(u16).range(1..=3650))]
+    pub days: u16,
+    /// Replace existing files.
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// Arguments of `setup`.

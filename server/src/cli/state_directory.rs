@@ -2,12 +2,14 @@
 //! configuration and signing key across restarts.
 
 use std::{
-    io::{self, Write as _},
+    io,
     path::{Path, PathBuf},
 };
 
 use aws_lc_rs::rand;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+
+use super::atomic_file;
 
 /// Name of the generated configuration file.
 const FILE: &str = "countersign.cfg";
@@ -82,33 +84,14 @@ pub(super) fn embedded_configuration(directory: &Path) -> io::Result<PathBuf> {
          # The key signs tokens: keep this file secret.\n{}",
         generate_section("https://localhost:8888/")?
     );
-    create_private(directory, &file, &text).map_err(|error| {
-        io::Error::new(error.kind(), format!("{}: {error}", directory.display()))
-    })?;
-    Ok(file)
-}
-
-/// Writes a file atomically, readable by its owner only. If two processes start at once, one
-/// key wins and both use it.
-fn create_private(directory: &Path, file: &Path, text: &str) -> io::Result<()> {
-    use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    // A random name, so that it differs from the drafts of all other processes.
-    let draft = directory.join(format!("{FILE}.{}", generate_key()?));
-    let mut written =
-        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-    written.write_all(text.as_bytes())?;
-    written.sync_all()?;
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a hard link fails where a rename would overwrite the key of another process"
-    )]
-    let linked = std::fs::hard_link(&draft, file);
-    #[expect(clippy::disallowed_methods, reason = "the draft is ours")]
-    std::fs::remove_file(&draft)?;
-    match linked {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => Ok(()),
+    let written = atomic_file::create_directory(directory)
+        .and_then(|()| atomic_file::create(&file, &text, atomic_file::PRIVATE));
+    match written {
+        // If two processes start at once, one key wins and both use it.
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(io::Error::new(error.kind(), format!("{}: {error}", directory.display())))
+        }
+        _ => Ok(file),
     }
 }
 
