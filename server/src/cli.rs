@@ -32,9 +32,9 @@ use std::{
 
 use countersign_engine::Revocation;
 
-use self::arguments::{Cli, Command, ConfigCommand, ServeArgs};
+use self::arguments::{Cli, Command, ConfigCommand, IssuerArgs};
 use crate::{
-    config::{Config, Problems, Severity, raw},
+    config::{Config, Problem, Problems, RawConfig, Severity, raw},
     observe::{logging, settings::LogFormat},
     reload,
     revocation::{
@@ -64,11 +64,12 @@ pub fn run(cli: Cli) -> ExitCode {
 }
 
 fn dispatch(cli: Cli) -> Result<(), CommandError> {
-    let source = ConfigSource { config: cli.config, state_dir: cli.state_dir };
+    let source = ConfigSource { config: cli.config, state_dir: cli.state_dir, issuer: None };
     match cli.command {
-        None => serve::run(&source, &cli.serve),
+        None => serve::run(&source, cli.serve.threads),
         Some(Command::Serve(args)) => {
-            serve::run(&source, &ServeArgs { threads: args.threads.or(cli.serve.threads) })
+            let source = ConfigSource { issuer: args.issuer, ..source };
+            serve::run(&source, args.options.threads.or(cli.serve.threads))
         }
         Some(Command::Config(ConfigCommand::Check)) => check::run(&source),
         Some(Command::Config(ConfigCommand::Reference { section })) => {
@@ -135,11 +136,13 @@ impl From<io::Error> for CommandError {
 /// Revocation journal in the state directory.
 const REVOCATIONS_FILE: &str = "revocations";
 
-/// Source of a command's configuration: files, state directory and environment.
+/// Source of a command's configuration: files or an issuer, state directory and environment.
 #[derive(Clone)]
 struct ConfigSource {
     config: Vec<PathBuf>,
     state_dir: Option<PathBuf>,
+    /// Arguments instead of files.
+    issuer: Option<IssuerArgs>,
 }
 
 impl ConfigSource {
@@ -147,6 +150,7 @@ impl ConfigSource {
     /// environment does not describe an issuer.
     fn is_embedded(&self) -> bool {
         self.config.is_empty()
+            && self.issuer.is_none()
             && !environment_variables().any(|(name, _)| name.starts_with("INMANTA_AUTH_JWT_"))
     }
 
@@ -165,11 +169,27 @@ impl ConfigSource {
 
     /// Loads the [`Config`] and prints its warnings to standard error.
     fn load(&self) -> Result<Config, CommandError> {
-        let config = Config::load(&self.files()?, environment_variables())?;
+        let config = self.read()?;
         for warning in config.remarks.of(Severity::Warning) {
             writeln!(io::stderr(), "warning: {warning}")?;
         }
         Ok(config)
+    }
+
+    /// Reads the [`Config`] from the files, or from the arguments. The environment overrides
+    /// files, and the arguments override the environment.
+    fn read(&self) -> Result<Config, CommandError> {
+        let Some(issuer) = &self.issuer else {
+            return Ok(Config::load(&self.files()?, environment_variables())?);
+        };
+        if !self.config.is_empty() {
+            let problem = Problem::error("--issuer", "excludes --config");
+            let help = "add an auth_jwt_* section with this issuer to the configuration instead";
+            return Err(Problems::from(problem.help(help)).into());
+        }
+        let mut raw = RawConfig::load(&[], environment_variables());
+        issuer.add_to(&mut raw);
+        Ok(Config::from_raw(raw)?)
     }
 
     /// Loads the [`Config`] of a command that only connects to a server. Without
@@ -182,7 +202,7 @@ impl ConfigSource {
         self.load()
     }
 
-    /// Returns the configuration files. Creates that of the embedded default.
+    /// Returns the configuration files: none with an issuer. Creates that of the embedded default.
     fn files(&self) -> io::Result<Vec<PathBuf>> {
         if self.is_embedded() {
             return Ok(vec![state_directory::embedded_configuration(&self.state_dir()?)?]);
@@ -268,8 +288,7 @@ impl reload::ConfigLoader for ConfigSource {
                 odd.display()
             ));
         }
-        let config = Config::load(&files, environment_variables())
-            .map_err(|problems| problems.to_string())?;
+        let config = self.read().map_err(|error| error.to_string())?;
         self.check_api_clients(&config).map_err(|reason| format!("error: {reason}"))?;
         for warning in config.remarks.of(Severity::Warning) {
             tracing::warn!("{warning}");

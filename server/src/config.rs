@@ -74,10 +74,10 @@ impl Config {
     /// # Errors
     /// All mistakes in it, with the warnings and notes.
     pub fn from_raw(raw: RawConfig) -> Result<Self, Problems> {
-        let RawConfig { sections, mut problems } = raw;
+        let RawConfig { sections, mut problems, only_verifies } = raw;
         let mut settings = Settings::read(&sections, &mut problems);
         let serves_tls = settings.listeners[0].tls.is_some();
-        let issuers = issuer::read_all(&sections, serves_tls, &mut problems);
+        let issuers = issuer::read_all(&sections, (serves_tls, only_verifies), &mut problems);
         settings.api.signing = issuers.iter().find(|section| section.sign).cloned().map(Arc::new);
         let database = Database::read(&sections, &mut problems);
         let revocation = RevocationSettings::read(&sections, &mut problems);

@@ -21,6 +21,7 @@ fn every_command_help_has_an_example() {
         "setup",
         "login",
         "cert self-signed",
+        "serve",
         "user",
         "role",
         "environment",

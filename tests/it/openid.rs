@@ -20,10 +20,8 @@ fn serve_with<'s>(sandbox: &'s Sandbox, issuer: &str, options: &str) -> Server<'
     ))
 }
 
-#[test]
-fn tokens_of_a_certified_provider_verify() {
-    let (sandbox, provider) = (Sandbox::new(), OidcProvider::start());
-    let server = serve(&sandbox, &provider);
+#[track_caller]
+fn assert_tokens_are_accepted(server: &Server<'_>, provider: &OidcProvider) {
     for algorithm in ALGORITHMS {
         let answer = server.auth(&provider.token(algorithm));
         // The provider's clients are named after their algorithms.
@@ -34,6 +32,13 @@ fn tokens_of_a_certified_provider_verify() {
             server.log()
         );
     }
+}
+
+#[test]
+fn tokens_of_a_certified_provider_verify() {
+    let (sandbox, provider) = (Sandbox::new(), OidcProvider::start());
+    let server = serve(&sandbox, &provider);
+    assert_tokens_are_accepted(&server, &provider);
     assert_eq!(provider.requests(), (1, 0), "one request for the keys serves every token");
 }
 
@@ -102,4 +107,58 @@ fn provider_metadata_name_issuer_and_keys() {
         (&json!(provider.issuer()), &json!(provider.jwks_uri()))
     );
     assert_eq!(provider.requests(), (0, 1));
+}
+
+/// Starts a server for one issuer, without a configuration file.
+fn serve_issuer<'s>(sandbox: &'s Sandbox, issuer: &str, audience: &str) -> Server<'s> {
+    let arguments =
+        ["serve", "--issuer", issuer, "--audience", audience, "--listen", "127.0.0.1:0"];
+    sandbox.start(arguments)
+}
+
+#[test]
+fn issuer_option_verifies_without_a_configuration() {
+    let sandbox = Sandbox::new().variable("INMANTA_METRICS_BIND_PORT", "0");
+    let provider = OidcProvider::start();
+    let server = serve_issuer(&sandbox, provider.issuer(), AUDIENCE);
+    server.wait_until_ready();
+    assert_tokens_are_accepted(&server, &provider);
+    assert_eq!(server.auth(&fixture::good_token()).status, 401, "no other issuer is accepted");
+    assert_eq!(provider.requests(), (1, 1));
+    let state = sandbox.path().join(".local/state/countersign");
+    assert!(!state.join("countersign.cfg").exists(), "no signing key is generated");
+    assert!(server.reload().contains("configuration reloaded and in force"), "{}", server.log());
+    let (_, printed) = server.stop("TERM");
+    let line = format!("issuer    {}, for audience {AUDIENCE}", provider.issuer());
+    assert!(printed.iter().any(|one| one.trim() == line), "{printed:?}");
+}
+
+#[test]
+fn issuer_option_requires_the_audience_in_tokens() {
+    let sandbox = Sandbox::new().variable("INMANTA_METRICS_BIND_PORT", "0");
+    let provider = OidcProvider::start();
+    let server = serve_issuer(&sandbox, provider.issuer(), "https://other.example/");
+    server.wait_until_ready();
+    let answer = server.auth(&provider.token("RS256"));
+    assert_eq!((answer.status, answer.header("x-auth-error")), (401, None), "{answer:?}");
+}
+
+#[test]
+fn issuer_option_mistakes_name_the_remedy() {
+    let sandbox = Sandbox::new();
+    sandbox.file("c.cfg", fixture::SIGNING);
+    let issuer = ["--issuer", "https://idp.example"];
+    let audience = ["--audience", "https://service.example/"];
+    for (arguments, text) in [
+        (issuer.to_vec(), "--audience"),
+        (audience.to_vec(), "--issuer"),
+        (["--listen", "127.0.0.1:0"].to_vec(), "--issuer"),
+        ([&issuer[..], &audience, &["-c", "c.cfg"]].concat(), "--issuer: excludes --config"),
+        ([&["--issuer", "idp.example"][..], &audience].concat(), "write an https://"),
+        ([&["--issuer", "https://idp.example/?a=b"][..], &audience].concat(), "without query"),
+        ([&issuer[..], &["--audience", ""]].concat(), "a value is required"),
+    ] {
+        let refused = sandbox.run(["serve"].iter().chain(&arguments));
+        assert!(refused.code() == 2 && refused.stderr.contains(text), "{arguments:?}: {refused:?}");
+    }
 }

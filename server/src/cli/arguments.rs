@@ -1,6 +1,7 @@
 //! Command line arguments.
 
 mod remote;
+mod serve;
 mod token;
 
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ pub use remote::{
     RoleCommand, ServerArgs, TokenCreateArgs, TokenDeleteArgs, TokenListArgs, UserArgs,
     UserCommand,
 };
+pub use serve::{IssuerArgs, ServeCommandArgs};
 pub use token::{RevokeArgs, SignArgs, TokenCommand};
 
 use crate::config::host;
@@ -66,8 +68,14 @@ pub struct Cli {
 #[derive(Subcommand)]
 pub enum Command {
     /// Run the server (the default).
-    #[command(after_help = "Example:\n  countersign serve --config /etc/countersign/ --threads 4")]
-    Serve(ServeArgs),
+    #[command(after_help = "\
+With --issuer, it verifies tokens of this issuer without a configuration file. The keys come
+from URL/.well-known/openid-configuration.
+
+Examples:
+  countersign serve --config /etc/countersign/ --threads 4
+  countersign serve --issuer https://idp.example --audience https://service.example/")]
+    Serve(ServeCommandArgs),
     /// Check the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),

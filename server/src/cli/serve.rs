@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use countersign_engine::{Algorithm, KeyType};
 use countersign_front::Protocols;
 
-use super::{CommandError, ConfigSource, arguments::ServeArgs, print, state_directory};
+use super::{CommandError, ConfigSource, arguments::IssuerArgs, print, state_directory};
 use crate::{
     accounts::{
         LoginError, Users,
@@ -12,19 +13,19 @@ use crate::{
     },
     app::App,
     base::{claims::ClientType, clock, route::Serves},
-    config::Config,
+    config::{Config, RawConfig, options::ISSUER_PREFIX},
     observe::logging,
     reload::ConfigWatcher,
     serve::{self, BoundListeners},
     store::{StoreError, users::User},
 };
 
-pub(super) fn run(source: &ConfigSource, args: &ServeArgs) -> Result<(), CommandError> {
+pub(super) fn run(source: &ConfigSource, threads: Option<u16>) -> Result<(), CommandError> {
     let watcher = ConfigWatcher::new(Box::new(source.clone()));
     let config = source.load()?;
     let log = &config.settings.log;
     logging::start_logging(&log.level, log.format);
-    let threads = serve::threads(args.threads.map(usize::from).or(config.settings.threads));
+    let threads = serve::threads(threads.map(usize::from).or(config.settings.threads));
     if let Err(reason) = source.revocation_file(&config)
         && !source.stores_revocations_in_database(&config)
     {
@@ -41,6 +42,30 @@ pub(super) fn run(source: &ConfigSource, args: &ServeArgs) -> Result<(), Command
         let _ignored = announce(source, bound, welcome.as_ref());
     })?;
     Ok(())
+}
+
+impl IssuerArgs {
+    /// Adds the options that verify tokens of the issuer, with any signature algorithm but that of
+    /// shared secrets.
+    pub(super) fn add_to(&self, raw: &mut RawConfig) {
+        let section = format!("{ISSUER_PREFIX}issuer");
+        let Self { issuer, audience, listen } = self;
+        let is_public = |algorithm: &&Algorithm| algorithm.key_type() != KeyType::Secret;
+        let algorithms = Algorithm::ALL.iter().filter(is_public).map(|one| one.name());
+        // OpenID Connect Discovery 1.0 section 4.1.
+        let base = issuer.strip_suffix('/').unwrap_or(issuer);
+        let discovery_uri = format!("{base}/.well-known/openid-configuration");
+        raw.set(&section, "issuer", issuer, "--issuer");
+        raw.set(&section, "discovery_uri", discovery_uri, "--issuer");
+        raw.set(&section, "algorithms", algorithms.collect::<Vec<_>>().join(","), "--issuer");
+        raw.set(&section, "client_types", ClientType::Api.name(), "--issuer");
+        raw.set(&section, "audience", audience, "--audience");
+        if let Some(address) = listen {
+            raw.set("server", "bind_address", address.ip().to_string(), "--listen");
+            raw.set("server", "bind_port", address.port().to_string(), "--listen");
+        }
+        raw.only_verifies = true;
+    }
 }
 
 /// Opens the [`Users`] of the database. `None` without a location for the database.
@@ -141,6 +166,9 @@ fn announce(
                 }
             }
         }
+    }
+    if let Some(IssuerArgs { issuer, audience, .. }) = &source.issuer {
+        print(format_args!("  issuer    {issuer}, for audience {audience}"))?;
     }
     let (Some(Welcome { token, password }), Some(main)) = (welcome, bound.0.first()) else {
         return Ok(());

@@ -24,6 +24,8 @@ pub struct RawConfig {
     pub sections: BTreeMap<String, Section>,
     /// Findings about the files.
     pub problems: Problems,
+    /// Whether the server only verifies tokens, so that no section has to sign them.
+    pub only_verifies: bool,
 }
 
 /// Syntax of a configuration file, by its extension.
@@ -118,7 +120,7 @@ impl RawConfig {
             if let Some(of_issuer) = name.strip_prefix("AUTH_JWT_") {
                 self.add_issuer_variable(&variable, of_issuer, text);
             } else if let Some((section, option)) = option_of_variable(name) {
-                self.set(section, option, text, variable);
+                self.set(section, option, text, &variable);
             }
         }
     }
@@ -132,7 +134,7 @@ impl RawConfig {
         // The longest name: `ENFORCE_CLIENT_TYPES` also ends in `CLIENT_TYPES`.
         match matching.max_by_key(|(_, option)| option.len()) {
             Some((id, option)) => {
-                self.set(&format!("{ISSUER_PREFIX}{id}"), option, text, variable.into())
+                self.set(&format!("{ISSUER_PREFIX}{id}"), option, text, variable)
             }
             None => self.problems.push(Problem::warning(
                 variable,
@@ -141,13 +143,10 @@ impl RawConfig {
         }
     }
 
-    /// Sets one option. `place` names its source in messages.
-    pub fn set(&mut self, section: &str, option: &str, text: String, place: String) {
-        self.sections
-            .entry(section.into())
-            .or_default()
-            .settings
-            .insert(option.into(), Setting { text, place });
+    /// Sets an option. It overrides all earlier ones. `place` is its origin, for messages.
+    pub fn set(&mut self, section: &str, option: &str, text: impl Into<String>, place: &str) {
+        let setting = Setting { text: text.into(), place: place.into() };
+        self.sections.entry(section.into()).or_default().settings.insert(option.into(), setting);
     }
 }
 
