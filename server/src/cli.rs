@@ -6,6 +6,7 @@ mod certificate;
 mod check;
 mod client;
 mod client_config;
+mod connection;
 mod corpus;
 mod database;
 mod doctor;
@@ -16,6 +17,7 @@ mod login;
 mod password;
 mod role;
 mod serve;
+mod sessions;
 mod setup;
 mod state_directory;
 mod table;
@@ -85,6 +87,7 @@ fn dispatch(cli: Cli) -> Result<(), CommandError> {
         Some(Command::ClientConfig(args)) => client_config::run(&source, &args),
         Some(Command::Doctor) => doctor::run(&source),
         Some(Command::Login(args)) => login::run(&source, &args),
+        Some(Command::Logout(args)) => login::log_out(&source, &args),
         Some(Command::Cert(command)) => certificate::run(command),
         Some(Command::Database(command)) => database::run(&source, &command),
         Some(Command::Corpus(args)) => corpus::run(&args),
@@ -157,13 +160,7 @@ impl ConfigSource {
     fn state_dir(&self) -> io::Result<PathBuf> {
         match &self.state_dir {
             Some(directory) => Ok(directory.clone()),
-            #[expect(
-                clippy::disallowed_methods,
-                reason = "the environment sets the state directory"
-            )]
-            None => {
-                state_directory::default_directory(|name| std::env::var_os(name).map(PathBuf::from))
-            }
+            None => state_directory::default_directory(path_variable),
         }
     }
 
@@ -303,6 +300,22 @@ impl reload::ConfigLoader for ConfigSource {
             })
             .unwrap_or_default()
     }
+}
+
+/// Returns an environment variable that is a path.
+#[expect(clippy::disallowed_methods, reason = "the environment names directories of the user")]
+fn path_variable(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).map(PathBuf::from)
+}
+
+/// Returns an environment variable, unless it is empty. Its value may be a secret.
+///
+/// # Errors
+/// It is not UTF-8.
+fn variable(name: &str) -> Result<Option<String>, CommandError> {
+    let text = path_variable(name).map(|path| path.into_os_string().into_string()).transpose();
+    let text = text.map_err(|_| CommandError::failed(format_args!("{name} is not valid UTF-8")))?;
+    Ok(text.filter(|text| !text.is_empty()))
 }
 
 /// Returns the environment variables that are valid UTF-8.

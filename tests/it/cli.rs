@@ -20,6 +20,7 @@ fn every_command_help_has_an_example() {
         "token delete",
         "setup",
         "login",
+        "logout",
         "cert self-signed",
         "serve",
         "user",

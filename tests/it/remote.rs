@@ -1,3 +1,5 @@
+/// The address of the server, and the trust in its certificate.
+mod address;
 /// `countersign client-config`.
 mod client_config;
 /// `countersign doctor`.
@@ -6,6 +8,8 @@ mod doctor;
 mod real;
 /// `countersign doctor` and servers that share a database.
 mod servers;
+/// `countersign login` and `logout`, and the sources of the token.
+mod sessions;
 /// `countersign setup`.
 mod setup;
 
@@ -112,7 +116,7 @@ fn token_create_defaults_to_the_api_client_type() {
             "",
             &json!("t.o.k"),
         );
-        assert_eq!(output.stdout, "Token: t.o.k\n");
+        assert_eq!(output.stdout, "t.o.k\n");
         assert_eq!(summary(&requests[0]), ("POST /api/v2/environment_auth".into(), body));
         assert_eq!(requests[0].header("x-inmanta-tid"), Some(ENVIRONMENT));
     }
@@ -130,7 +134,7 @@ fn environment_can_be_given_by_name() {
         "/api/v2/environment",
         CannedResponse::json(&json!({ "data": all }).to_string()),
     );
-    assert_eq!(run(&server, "token create --environment prod", "").text(), "Token: t.o.k");
+    assert_eq!(run(&server, "token create --environment prod", "").text(), "t.o.k");
     assert_eq!(server.header_values("x-inmanta-tid"), [None, Some(ENVIRONMENT.into())]);
     for (name, text) in
         [("dev", "no environment is named \"dev\""), ("twice", "several environments")]

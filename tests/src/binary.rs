@@ -169,6 +169,22 @@ impl Sandbox {
         }
     }
 
+    /// Runs the binary to its end, with a terminal as standard output and error, and `input` on
+    /// standard input. The output is that of the terminal.
+    pub fn run_on_terminal(&self, arguments: &[&str], input: impl AsRef<[u8]>) -> Output {
+        let quoted = |word: &str| format!("'{word}'");
+        let words: Vec<_> = arguments.iter().map(|word| quoted(word)).collect();
+        self.file("terminal.input", input);
+        let line =
+            format!("{} {} <terminal.input", quoted(path().to_str().unwrap()), words.join(" "));
+        // script(1) runs a command on a terminal of its own.
+        let mut command = self.isolated_command("script");
+        command.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
+        let output = command.stdin(Stdio::null()).output().expect("script is in util-linux");
+        let text = |bytes| String::from_utf8(bytes).unwrap().replace("\r\n", "\n");
+        Output { status: output.status, stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+
     /// Starts a server with an Inmanta configuration file plus free ports, and waits until
     /// it is ready.
     pub fn serve(&self, configuration: &str) -> Server<'_> {

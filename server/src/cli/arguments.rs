@@ -2,6 +2,7 @@
 
 mod remote;
 mod serve;
+mod server_url;
 mod token;
 
 use std::path::PathBuf;
@@ -9,11 +10,12 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use countersign_engine::Algorithm;
 pub use remote::{
-    AssignmentArgs, ClientConfigArgs, EnvironmentArgs, EnvironmentCommand, LoginArgs, RoleArgs,
-    RoleCommand, ServerArgs, TokenCreateArgs, TokenDeleteArgs, TokenListArgs, UserArgs,
+    AssignmentArgs, ClientConfigArgs, EnvironmentArgs, EnvironmentCommand, LoginArgs, LogoutArgs,
+    RoleArgs, RoleCommand, ServerArgs, TokenCreateArgs, TokenDeleteArgs, TokenListArgs, UserArgs,
     UserCommand,
 };
 pub use serve::{IssuerArgs, ServeCommandArgs};
+pub use server_url::{ServerUrl, server_url};
 pub use token::{RevokeArgs, SignArgs, TokenCommand};
 
 use crate::config::host;
@@ -41,6 +43,9 @@ Environment:
   COUNTERSIGN_STATE_DIR       the state directory; the default is countersign in
                               XDG_STATE_HOME or ~/.local/state
   HTTPS_PROXY, NO_PROXY, ...  the proxy for requests to key providers
+  COUNTERSIGN_SERVER          the URL of the server for commands such as user and token create;
+                              the default is from the configuration
+  COUNTERSIGN_TOKEN           the token for these commands; the default is that of login
   COUNTERSIGN_LOG             the log level: error, warn, info (default), debug, trace
 
 Exit codes: 0 success, 1 failure, 2 invalid command line or configuration.
@@ -105,8 +110,7 @@ Examples:
     Environment(EnvironmentArgs),
     /// Print the configuration section of a client, with a new token.
     #[command(after_help = "\
-The running server issues the token; the command connects to it as configured in
-[cmdline_rest_transport]. With --local, the command signs the token itself.
+The running server issues the token. With --local, the command signs the token itself.
 
 Examples:
   countersign client-config --agent -e prod --config /etc/inmanta/inmanta.d/
@@ -121,9 +125,20 @@ code is 1 if a check fails.
 Example:
   countersign doctor --config /etc/inmanta/inmanta.d/")]
     Doctor,
-    /// Log in to a running server and print the token.
-    #[command(after_help = "Example:\n  countersign login alice --host orchestrator.example")]
+    /// Log in to a running server and store the session for later commands.
+    #[command(after_help = "\
+The token is stored in countersign/sessions in XDG_CONFIG_HOME or ~/.config, readable by you
+only, and is sent to this server only. COUNTERSIGN_TOKEN and a token in
+[cmdline_rest_transport] are used instead of it. If standard output is not a terminal, the
+token is also printed.
+
+Examples:
+  countersign login alice --server https://auth.example
+  TOKEN=$(printf '%s\\n' \"$PASSWORD\" | countersign login alice --print)")]
     Login(LoginArgs),
+    /// Delete the stored session with a server.
+    #[command(after_help = "Example:\n  countersign logout --server https://auth.example")]
+    Logout(LogoutArgs),
     /// Make certificates for the server.
     #[command(subcommand)]
     Cert(CertCommand),

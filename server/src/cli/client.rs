@@ -1,23 +1,34 @@
-//! Client of a running server's `/api/v2`, with JSON bodies, over the connection that a
-//! [`Transport`] describes.
+//! Client of a running server's `/api/v2`, with JSON bodies, over a [`ServerConnection`].
+
+mod pinned_tls;
 
 use std::{error::Error, fmt, io, sync::Arc};
 
 use http::{Method, Request, Response, StatusCode, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use pinned_tls::PinnedTlsConnector;
 use rustls::{CertificateError, crypto::aws_lc_rs};
 use serde_json::Value;
-use ureq::{Agent, Body, tls::TlsConfig};
+use ureq::{
+    Agent, Body,
+    tls::TlsConfig,
+    unversioned::{
+        resolver::DefaultResolver,
+        transport::{Connector as _, TcpConnector},
+    },
+};
 
-use super::{CommandError, ConfigSource, arguments::ServerArgs, printable};
-use crate::{authorization::endpoints::ENVIRONMENT_HEADER, base::roots, config::Transport};
+use super::{
+    CommandError, ConfigSource, arguments::ServerArgs, connection::ServerConnection, printable,
+};
+use crate::{authorization::endpoints::ENVIRONMENT_HEADER, base::roots};
 
 /// Maximum length of a response in bytes. It admits lists of very many users.
 const MAX_RESPONSE_BYTES: u64 = 64 << 20;
 
 /// HTTP client of one server, for [`ApiCall`]s.
 pub(super) struct ServerClient {
-    transport: Transport,
+    connection: ServerConnection,
     agent: Agent,
 }
 
@@ -92,25 +103,24 @@ impl ApiCall {
 }
 
 impl ServerClient {
-    /// Creates a client from `[cmdline_rest_transport]`, with host and port from `args`.
+    /// Creates a client with the address and token of the command line.
     pub(super) fn of(source: &ConfigSource, args: &ServerArgs) -> Result<Self, CommandError> {
-        let mut transport = source.load_for_client()?.transports.cmdline;
-        transport.host = args.host.clone().unwrap_or(transport.host);
-        transport.port = args.port.unwrap_or(transport.port);
-        Ok(Self::new(transport)?)
+        Ok(Self::new(ServerConnection::resolve(source, args)?)?)
     }
 
-    pub(super) fn new(transport: Transport) -> Result<Self, CallError> {
-        let mut tls = TlsConfig::builder()
-            .unversioned_rustls_crypto_provider(Arc::new(aws_lc_rs::default_provider()));
-        if transport.ssl {
+    pub(super) fn new(connection: ServerConnection) -> Result<Self, CallError> {
+        let transport = &connection.transport;
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let mut tls =
+            TlsConfig::builder().unversioned_rustls_crypto_provider(Arc::clone(&provider));
+        if transport.ssl && connection.certificate.is_none() {
             let authorities = match &transport.authorities {
                 Some(file) => roots::read_certificates(file)
-                    .map_err(|text| CallError::authorities(&transport, &text))?,
+                    .map_err(|text| CallError::certificates(&connection, &text))?,
                 None => Vec::new(),
             };
             let roots = roots::roots(&authorities)
-                .ok_or_else(|| CallError::authorities(&transport, roots::NO_SYSTEM_ROOTS))?;
+                .ok_or_else(|| CallError::certificates(&connection, roots::NO_SYSTEM_ROOTS))?;
             tls = tls.root_certs(roots);
         }
         let config = Agent::config_builder()
@@ -125,7 +135,16 @@ impl ServerClient {
             // Proxies of the environment are for requests to key providers.
             .proxy(None)
             .user_agent("countersign");
-        Ok(Self { transport, agent: config.build().new_agent() })
+        let agent = match &connection.certificate {
+            None => config.build().new_agent(),
+            Some(file) => {
+                let connector = PinnedTlsConnector::new(file, &transport.host, provider)
+                    .map_err(|text| CallError::certificates(&connection, &text))?;
+                let chain = ().chain(TcpConnector::default()).chain(connector);
+                Agent::with_parts(config.build(), chain, DefaultResolver::default())
+            }
+        };
+        Ok(Self { connection, agent })
     }
 
     /// Makes a call and returns the `data` of the response. Null if the response has none.
@@ -147,19 +166,20 @@ impl ServerClient {
             None if bytes.is_empty() => Ok(Value::Null),
             None => Err(CallError::unreachable(format_args!(
                 "the response from {} is not JSON, so it is not an Inmanta server; {}",
-                self.transport.origin(),
-                self.address_help()
+                self.connection.transport.origin(),
+                self.connection.address_help()
             ))),
         }
     }
 
     fn send(&self, call: &ApiCall) -> Result<Response<Body>, CallError> {
+        let transport = &self.connection.transport;
         let mut request = Request::builder().method(&call.method).uri(format!(
             "{}{}",
-            self.transport.origin(),
+            transport.origin(),
             call.target
         ));
-        if let Some(token) = self.transport.token.as_ref().filter(|_| call.sends_token) {
+        if let Some(token) = transport.token.as_ref().filter(|_| call.sends_token) {
             request = request.header(header::AUTHORIZATION, format!("Bearer {}", token.expose()));
         }
         if let Some(environment) = &call.environment {
@@ -198,11 +218,6 @@ impl ServerClient {
         }
     }
 
-    /// Returns the help text for a wrong host or port.
-    fn address_help(&self) -> String {
-        format!("check host and port in [{}], or --host and --port", self.transport.section)
-    }
-
     /// Converts an error response.
     fn error_response(
         &self,
@@ -214,16 +229,14 @@ impl ServerClient {
             response["message"].as_str().or_else(|| response["detail"].as_str())
         });
         let message = text.map_or_else(|| format!("the server answered {status}"), printable);
-        let section = self.transport.section;
-        let sends_token = call.sends_token && self.transport.token.is_some();
+        let connection = &self.connection;
+        let sends_token = call.sends_token && connection.transport.token.is_some();
         let help = match (status, sends_token) {
-            (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, true) => {
-                format!("check the token in [{section}] with countersign token inspect")
-            }
+            (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, true) => connection.token_help(),
             (StatusCode::UNAUTHORIZED, false) if call.sends_token => {
-                format!("set token in [{section}]; on the server, run countersign token bootstrap")
+                connection.missing_token_help()
             }
-            (StatusCode::NOT_FOUND, _) if text.is_none() => self.address_help(),
+            (StatusCode::NOT_FOUND, _) if text.is_none() => connection.address_help(),
             _ => String::new(),
         };
         CallError { status: Some(status), text: message, help }
@@ -231,46 +244,41 @@ impl ServerClient {
 
     /// Converts a missing or incomplete response.
     fn transport_error(&self, error: &ureq::Error) -> CallError {
-        let (authority, section) = (self.transport.authority(), self.transport.section);
         if let Some(error) = tls_error(error) {
             return self.tls_call_error(error);
         }
+        let connection = &self.connection;
+        let authority = connection.transport.authority();
         match error {
             ureq::Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 CallError::unreachable(format_args!(
                     "no server listens at {authority}: connection refused"
                 ))
-                .help(self.address_help())
+                .help(connection.address_help())
             }
-            ureq::Error::HostNotFound => {
-                CallError::unreachable(format_args!("cannot resolve host {}", self.transport.host))
-                    .help(self.address_help())
-            }
-            ureq::Error::Timeout(_) => {
-                CallError::unreachable(format_args!("the server at {authority} timed out"))
-                    .help(format!("raise request_timeout in [{section}] for slow requests"))
-            }
+            ureq::Error::HostNotFound => CallError::unreachable(format_args!(
+                "cannot resolve host {}",
+                connection.transport.host
+            ))
+            .help(connection.address_help()),
+            ureq::Error::Timeout(_) => CallError::unreachable(format_args!(
+                "the server at {authority} timed out"
+            ))
+            .help(format!("raise request_timeout in [{}] for slow requests", connection.section())),
             // Also the result if only one side uses TLS.
-            error => {
-                let (uses, ssl) =
-                    if self.transport.ssl { ("does not use", false) } else { ("uses", true) };
-                CallError::unreachable(format_args!("no response from {authority}: {error}")).help(
-                    format!(
-                        "if the server {uses} TLS, write ssl = {ssl} in [{section}]; {}",
-                        self.address_help()
-                    ),
-                )
-            }
+            error => CallError::unreachable(format_args!("no response from {authority}: {error}"))
+                .help(format!("{}; {}", connection.tls_help(), connection.address_help())),
         }
     }
 
     fn tls_call_error(&self, error: &rustls::Error) -> CallError {
-        let (authority, section) = (self.transport.authority(), self.transport.section);
+        let connection = &self.connection;
+        let authority = connection.transport.authority();
         let failure = CallError::unreachable(format_args!("TLS to {authority} failed: {error}"));
         match error {
             rustls::Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            ) => failure.help(format!("host in [{section}] must be a name in the certificate")),
+            ) => failure.help(connection.name_help()),
             rustls::Error::InvalidCertificate(
                 CertificateError::Expired | CertificateError::ExpiredContext { .. },
             ) => failure.help("renew the server's certificate: ssl_cert_file in its [server]"),
@@ -279,14 +287,12 @@ impl ServerClient {
                 if other.to_string().contains("CaUsedAsEndEntity") =>
             {
                 failure.help(
-                    "configure a certificate that the authority signed, not its own (CA:TRUE)",
+                    "configure a certificate that the authority signed, not its own (CA:TRUE); \
+                     countersign cert self-signed makes one",
                 )
             }
-            rustls::Error::InvalidCertificate(_) => {
-                failure.help(format!("set ssl_ca_cert_file in [{section}] to its CA certificate"))
-            }
-            rustls::Error::InvalidMessage(_) => failure
-                .help(format!("if the server does not use TLS, write ssl = false in [{section}]")),
+            rustls::Error::InvalidCertificate(_) => failure.help(connection.trust_help()),
+            rustls::Error::InvalidMessage(_) => failure.help(connection.tls_help()),
             _ => failure,
         }
     }
@@ -323,11 +329,9 @@ impl CallError {
         Self { status: None, text: text.to_string(), help: String::new() }
     }
 
-    fn authorities(transport: &Transport, text: &str) -> Self {
-        Self::unreachable(text).help(format!(
-            "set ssl_ca_cert_file in [{}] to the server's CA certificate",
-            transport.section
-        ))
+    /// Certificates that cannot be read.
+    fn certificates(connection: &ServerConnection, text: &str) -> Self {
+        Self::unreachable(text).help(connection.trust_help())
     }
 
     fn help(self, help: impl Into<String>) -> Self {

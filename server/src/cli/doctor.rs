@@ -13,7 +13,9 @@ use servers::ServerComparison;
 
 use super::{
     CommandError, ConfigSource,
+    arguments::ServerArgs,
     client::{ApiCall, CallError, ServerClient},
+    connection::{AddressSource, ServerConnection, TokenSource},
     print, printable,
     token::{inspect::distance, load_keys},
 };
@@ -24,7 +26,7 @@ use crate::{
         claims::{CLIENT_TYPES_CLAIM, ClientType},
         clock,
     },
-    config::{BearerToken, Transport},
+    config::BearerToken,
     keys::IssuerSection,
 };
 
@@ -36,13 +38,15 @@ pub(super) fn run(source: &ConfigSource) -> Result<(), CommandError> {
     // The check must not change the database.
     config.database.migrates = false;
     let servers = ServerComparison::of(source, &config)?;
-    let mut transports: Vec<_> = config.transports.configured().cloned().collect();
-    if transports.is_empty() {
-        // The default of the command line.
-        transports.push(config.transports.cmdline.clone());
+    let mut connections: Vec<_> =
+        config.transports.configured().cloned().map(ServerConnection::of_transport).collect();
+    if connections.is_empty() {
+        connections.push(
+            ServerConnection::resolve_address(&config, &ServerArgs::default())?.with_token()?,
+        );
     }
     let signer = config.settings.api.signing.clone().filter(|_| config.settings.api.requires_token);
-    let has_tokens = transports.iter().any(|transport| transport.token.is_some());
+    let has_tokens = connections.iter().any(|one| one.transport.token.is_some());
     let issuers = if config.issuers.is_empty() || !has_tokens {
         None
     } else {
@@ -52,15 +56,19 @@ pub(super) fn run(source: &ConfigSource) -> Result<(), CommandError> {
         Some(app)
     };
     let (mut report, mut is_one_reached) = (DoctorReport { wrong: 0 }, false);
-    for transport in transports {
-        print(format_args!("[{}] {}", transport.section, transport.origin()))?;
-        if let Some(token) = &transport.token {
+    for connection in connections {
+        let transport = &connection.transport;
+        print(format_args!("{} {}", connection.label(), transport.origin()))?;
+        // The server alone decides about the other tokens, such as those of short sessions.
+        if let Some(token) = &transport.token
+            && connection.token_source == TokenSource::Transport
+        {
             check_token(token, transport.client_type, issuers.as_deref(), &mut report)?;
         }
-        let works = check_server(&transport, &mut report)?;
+        let works = check_server(&connection, &mut report)?;
         is_one_reached |= works;
         if let (true, Some(signer)) = (works, &signer) {
-            check_signing_key(&transport, signer, &mut report)?;
+            check_signing_key(&connection, signer, &mut report)?;
         }
     }
     if let Some(servers) = servers {
@@ -157,8 +165,9 @@ fn client_types(claim: &Value) -> Vec<String> {
 }
 
 /// Checks that the server answers and accepts the token. Returns whether it verifies tokens.
-fn check_server(transport: &Transport, report: &mut DoctorReport) -> io::Result<bool> {
-    let client = match ServerClient::new(transport.clone()) {
+fn check_server(connection: &ServerConnection, report: &mut DoctorReport) -> io::Result<bool> {
+    let transport = &connection.transport;
+    let client = match ServerClient::new(connection.clone()) {
         Ok(client) => client,
         Err(error) => return report.error("", &error).map(|()| false),
     };
@@ -177,9 +186,13 @@ fn check_server(transport: &Transport, report: &mut DoctorReport) -> io::Result<
         return report.ok("the server does not require a token").map(|()| false);
     }
     if transport.token.is_none() {
+        let text = "the server requires a token, but the section has none";
         let help =
             format!("set token in [{}]; countersign client-config creates one", transport.section);
-        report.wrong("the server requires a token, but the section has none", &help)?;
+        match connection.address_source {
+            AddressSource::Transport => report.wrong(text, &help)?,
+            _ => report.wrong("the server requires a token", &connection.missing_token_help())?,
+        }
         return Ok(true);
     }
     // Servers refuse an invalid token even on calls that need none.
@@ -196,7 +209,7 @@ fn check_server(transport: &Transport, report: &mut DoctorReport) -> io::Result<
 /// Checks that the server accepts tokens signed with the key configured here, as all
 /// servers on one database must.
 fn check_signing_key(
-    transport: &Transport,
+    connection: &ServerConnection,
     signer: &IssuerSection,
     report: &mut DoctorReport,
 ) -> io::Result<()> {
@@ -218,8 +231,9 @@ fn check_signing_key(
             "check the section with countersign config check",
         );
     };
-    let client = ServerClient::new(Transport { token: Some(token), ..transport.clone() });
-    match client.and_then(|client| client.call(health())) {
+    let mut connection = connection.clone();
+    connection.transport.token = Some(token);
+    match ServerClient::new(connection).and_then(|client| client.call(health())) {
         Ok(_) => report.ok(&format!("the server has the signing key of [{}]", signer.section())),
         Err(error) => {
             let text = format!(

@@ -5,12 +5,11 @@ use std::time::Duration;
 use serde_json::Value;
 use ureq::Agent;
 
-use super::{CommandError, ConfigSource, arguments::KeysCommand, print, state_directory};
-use crate::{
-    auth::api_clients::hash_secret,
-    base::route::Serves,
-    config::{Config, Listener},
+use super::{
+    CommandError, ConfigSource, arguments::KeysCommand, connection::reachable_address, print,
+    state_directory,
 };
+use crate::{auth::api_clients::hash_secret, base::route::Serves, config::Config};
 
 pub(super) fn run(source: &ConfigSource, command: KeysCommand) -> Result<(), CommandError> {
     match command {
@@ -40,7 +39,7 @@ fn metrics_url(config: &Config) -> Result<String, CommandError> {
         .iter()
         .rev()
         .find(|listener| listener.serves == Serves::Operations);
-    let address = listener.and_then(Listener::address);
+    let address = listener.and_then(|listener| reachable_address(&listener.addresses));
     let address = address
         .ok_or_else(|| CommandError::failed("no listener serves operations over TCP: set --url"))?;
     Ok(format!("http://{address}/keys"))

@@ -61,6 +61,9 @@ pub struct Transport {
     pub client_type: ClientType,
     /// Whether the section is in the configuration. Otherwise all values are defaults.
     pub is_configured: bool,
+    /// Whether the section has an address or TLS options. Otherwise it has only a token or
+    /// timeouts, and the address is that of `[server]`.
+    pub has_address: bool,
     /// `host`: a name or an address.
     pub host: String,
     /// `port`.
@@ -90,6 +93,9 @@ impl Transport {
             section,
             client_type,
             is_configured: reader.is_present(),
+            has_address: ["host", "port", "ssl", "ssl_ca_cert_file"]
+                .iter()
+                .any(|option| reader.text(option).is_some()),
             host: read_host(reader, "host"),
             port: reader.number("port"),
             ssl: reader.flag("ssl"),

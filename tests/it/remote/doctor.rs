@@ -179,12 +179,9 @@ fn doctor_accepts_a_server_without_authentication() {
         output.code() == 0 && output.stdout.contains("OK     the server does not require a token"),
         "{output:?}"
     );
-    // The default section is that of the command line.
+    // The default is the server of the configuration.
     let without = sandbox.run(["doctor"]);
-    assert!(
-        without.stdout.starts_with("[cmdline_rest_transport] http://localhost:8888\n"),
-        "{without:?}"
-    );
+    assert!(without.stdout.starts_with("[server] http://127.0.0.1:8888\n"), "{without:?}");
 }
 
 #[test]

@@ -134,7 +134,7 @@ fn cli_manages_environment_tokens() {
     let admin = CliUser::log_in(&sandbox, &server, "admin", PASSWORD);
     admin.run("environment add prod").text();
     let printed = admin.run("token create -e prod --agent --expire 3600");
-    let token = printed.text().strip_prefix("Token: ").unwrap();
+    let token = printed.text();
     let accepted = server.auth(token);
     assert_eq!((accepted.status, accepted.header("x-auth-client-types")), (200, Some("agent")));
     let all = admin.json("token list -e prod");

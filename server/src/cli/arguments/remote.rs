@@ -2,15 +2,20 @@
 
 use clap::{ArgGroup, Args, Subcommand};
 
+use super::server_url::{ServerUrl, server_url};
 use crate::config::host;
 
-/// Address of the server. Defaults come from `[cmdline_rest_transport]`.
-#[derive(Args, Clone, Debug)]
+/// Address of the server.
+#[derive(Args, Clone, Debug, Default)]
 pub struct ServerArgs {
-    /// Host of the server (default: as in `[cmdline_rest_transport]`).
+    /// URL of the server, such as https://auth.example (default: `COUNTERSIGN_SERVER`, or the
+    /// configuration).
+    #[arg(long, global = true, value_name = "URL", value_parser = server_url, conflicts_with_all = ["host", "port"])]
+    pub server: Option<ServerUrl>,
+    /// Host of the server, instead of the configured one.
     #[arg(long, global = true, value_name = "HOST", value_parser = host)]
     pub host: Option<String>,
-    /// Port of the server (default: as in `[cmdline_rest_transport]`).
+    /// Port of the server, instead of the configured one.
     #[arg(long, global = true, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub port: Option<u16>,
 }
@@ -234,6 +239,17 @@ pub struct LoginArgs {
     /// Read the password from standard input, even if it is a terminal.
     #[arg(long)]
     pub password_stdin: bool,
+    /// Print the token and do not store it.
+    #[arg(long)]
+    pub print: bool,
+}
+
+/// Arguments of `logout`.
+#[derive(Args, Debug)]
+pub struct LogoutArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would become the help text")]
+    pub server: ServerArgs,
 }
 
 /// Arguments of `client-config`.
@@ -256,7 +272,7 @@ pub struct ClientConfigArgs {
     #[arg(long, short, value_name = "ENV", required_unless_present = "local")]
     pub environment: Option<String>,
     /// Sign the token with the section that has sign = true, without a running server.
-    #[arg(long, conflicts_with_all = ["host", "port"])]
+    #[arg(long, conflicts_with_all = ["server", "host", "port"])]
     pub local: bool,
     /// The client is on another machine: print server_address, not internal_server_address.
     #[arg(long)]

@@ -1,6 +1,8 @@
 //! `countersign token create`, `list` and `delete`: tokens that a running server issues for
 //! its environments.
 
+use std::io::{self, IsTerminal as _};
+
 use serde_json::{Value, json};
 
 use crate::{
@@ -32,8 +34,11 @@ pub(super) fn create(source: &ConfigSource, args: TokenCreateArgs) -> Result<(),
         types.push(ClientType::Api);
     }
     let token = request(&client, &environment, &types, Lifetime::of(args.expire, args.idempotent))?;
-    // Inmanta's output format, which scripts parse.
-    Ok(print(format_args!("Token: {token}"))?)
+    // A script gets the token alone, as from `token sign`.
+    if io::stdout().is_terminal() {
+        return Ok(print(format_args!("Token: {token}"))?);
+    }
+    Ok(print(token)?)
 }
 
 /// Requests a token from the server.
