@@ -7,7 +7,6 @@ mod check;
 mod client;
 mod client_config;
 mod connection;
-mod corpus;
 mod database;
 mod doctor;
 mod environment;
@@ -90,7 +89,6 @@ fn dispatch(cli: Cli) -> Result<(), CommandError> {
         Some(Command::Logout(args)) => login::log_out(&source, &args),
         Some(Command::Cert(command)) => certificate::run(command),
         Some(Command::Database(command)) => database::run(&source, &command),
-        Some(Command::Corpus(args)) => corpus::run(&args),
     }
 }
 

@@ -28,7 +28,6 @@ fn every_command_help_has_an_example() {
         "environment",
         "client-config",
         "doctor",
-        "corpus",
     ] {
         let help = sandbox.run(command.split_whitespace().chain(["--help"]));
         assert_eq!(help.code(), 0, "{command}");

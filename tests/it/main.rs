@@ -6,8 +6,6 @@ mod cli;
 mod config;
 /// The configurations of Inmanta's guides, the current one and the older one.
 mod eras;
-/// `countersign corpus`: the generated tokens and the server configuration for them.
-mod corpus;
 /// Starting without a configuration, as the README promises.
 mod embedded;
 /// `/auth`, the route for reverse proxies.

@@ -40,7 +40,10 @@ const CRATES: [(&str, &[&str]); 5] = [
     ("server/front", &[]),
     ("server", &["countersign-engine", "countersign-front"]),
     ("tests", &["countersign-engine", "countersign-front", "countersign-server"]),
-    ("bench", &["countersign-engine", "countersign-front", "countersign-server"]),
+    (
+        "bench",
+        &["countersign-engine", "countersign-front", "countersign-server", "countersign-tests"],
+    ),
 ];
 
 #[test]

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! e2e load PORT GOOD BAD [OPTION VALUE]...
-//!   GOOD, BAD         directories of `countersign corpus`, the second with --valid 0
+//!   GOOD, BAD         directories of `corpus`, the second with --valid 0
 //!   --rate R          open loop, R requests a second at equal intervals
 //!   --poisson R       open loop, R requests a second by Poisson; closed loop without either
 //!   --protocol NAME   http1, h2, grpc or h3; default: http1

@@ -137,13 +137,13 @@ fn corpus_directory() -> std::path::PathBuf {
 fn corpus(programs: &Path, algorithm: &str) -> Result<Arc<Vec<Vec<u8>>>> {
     let directory = corpus_directory();
     let count = TOKENS.to_string();
-    let status = Command::new(programs.join("countersign"))
-        .args(["corpus", "--alg", algorithm, "--count", &count, "--out"])
+    let status = Command::new(programs.join("corpus"))
+        .args(["--alg", algorithm, "--count", &count, "--out"])
         .arg(&directory)
         .stdout(Stdio::null())
         .status()?;
     if !status.success() {
-        return Err("countersign corpus failed".into());
+        return Err("corpus failed".into());
     }
     let ports = "\n[server]\nbind_port=0\n[metrics]\nbind_port=0\n";
     let config = std::fs::read_to_string(directory.join("countersign.cfg"))?;

@@ -67,7 +67,7 @@ impl Corpus {
         Self { valid, expired }
     }
 
-    /// Reads two directories written by `countersign corpus`: one with good tokens only, and one
+    /// Reads two directories written by the program `corpus`: one with good tokens only, and one
     /// with bad tokens only, of which the expired ones are used.
     ///
     /// # Errors

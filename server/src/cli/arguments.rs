@@ -8,7 +8,6 @@ mod token;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use countersign_engine::Algorithm;
 pub use remote::{
     AssignmentArgs, ClientConfigArgs, EnvironmentArgs, EnvironmentCommand, LoginArgs, LogoutArgs,
     RoleArgs, RoleCommand, ServerArgs, TokenCreateArgs, TokenDeleteArgs, TokenListArgs, UserArgs,
@@ -145,17 +144,6 @@ Examples:
     /// Maintain the database of users, roles and tokens.
     #[command(subcommand)]
     Database(DatabaseCommand),
-    /// Write a deterministic set of tokens for load tests.
-    ///
-    /// The signing keys are part of this program and therefore public.
-    #[command(after_help = "\
-Writes tokens.txt, expected.txt (200 or 401, one line per token), jwks.json and
-countersign.cfg, a server configuration for the default port.
-
-Example:
-  countersign corpus --alg RS256 --count 200 --out corpus --valid 0.9
-  countersign serve --config corpus/countersign.cfg")]
-    Corpus(CorpusArgs),
 }
 
 /// Options of the server.
@@ -285,41 +273,10 @@ pub struct SetupArgs {
     pub password_stdin: bool,
 }
 
-/// Arguments of `corpus`.
-#[derive(Args, Debug)]
-pub struct CorpusArgs {
-    /// Signature algorithm of the tokens, such as RS256.
-    #[arg(long, value_parser = algorithm)]
-    pub alg: Algorithm,
-    /// Number of tokens.
-    #[arg(long, value_name = "N")]
-    pub count: usize,
-    /// Output directory, created if missing.
-    #[arg(long, value_name = "DIR")]
-    pub out: PathBuf,
-    /// Share of valid tokens, from 0 to 1.
-    #[arg(long, value_name = "SHARE", default_value_t = 1.0, value_parser = share)]
-    pub valid: f64,
-}
-
 fn client_name(name: &str) -> Result<String, String> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     if name.is_empty() || !name.bytes().all(is_plain) {
         return Err("use letters, digits, `-`, `_` and `.`".into());
     }
     Ok(name.into())
-}
-
-fn algorithm(name: &str) -> Result<Algorithm, String> {
-    Algorithm::from_name(name).ok_or_else(|| {
-        let names: Vec<_> = Algorithm::ALL.iter().map(|one| one.name()).collect();
-        format!("choose one of {}", names.join(", "))
-    })
-}
-
-fn share(text: &str) -> Result<f64, String> {
-    text.parse()
-        .ok()
-        .filter(|share| (0.0..=1.0).contains(share))
-        .ok_or_else(|| "write a number from 0 to 1".into())
 }

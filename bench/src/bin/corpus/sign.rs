@@ -22,7 +22,7 @@ const RSA: &str = include_str!("rsa2048.txt");
 const EXPONENT: [u8; 3] = [1, 0, 1];
 
 /// Signing key of the corpus, with its algorithm.
-pub(super) struct CorpusSigner {
+pub(crate) struct CorpusSigner {
     algorithm: Algorithm,
     key: CorpusKey,
 }
@@ -37,7 +37,7 @@ enum CorpusKey {
 }
 
 impl CorpusSigner {
-    pub(super) fn new(algorithm: Algorithm) -> Result<Self, String> {
+    pub(crate) fn new(algorithm: Algorithm) -> Result<Self, String> {
         let failed =
             |error: &dyn std::fmt::Display| format!("cannot create the corpus key: {error}");
         let key = match algorithm {
@@ -74,15 +74,15 @@ impl CorpusSigner {
         Ok(Self { algorithm, key })
     }
 
-    pub(super) fn algorithm(&self) -> Algorithm {
+    pub(crate) fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 
-    pub(super) fn kid(&self) -> String {
+    pub(crate) fn kid(&self) -> String {
         format!("corpus-{}", self.algorithm.name().to_lowercase())
     }
 
-    pub(super) fn secret(&self) -> Option<&[u8]> {
+    pub(crate) fn secret(&self) -> Option<&[u8]> {
         match &self.key {
             CorpusKey::Secret(secret) => Some(secret),
             _ => None,
@@ -90,7 +90,7 @@ impl CorpusSigner {
     }
 
     /// Signs a compact JWT.
-    pub(super) fn token(&self, header: &Value, claims: &Value) -> Result<String, String> {
+    pub(crate) fn token(&self, header: &Value, claims: &Value) -> Result<String, String> {
         let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let signing_input = format!("{}.{}", encode(header), encode(claims));
         let signature = self.sign(signing_input.as_bytes()).ok_or("signing failed")?;
@@ -126,7 +126,7 @@ impl CorpusSigner {
     }
 
     /// Returns the verification key as a JWK. For HMAC, it contains the secret.
-    pub(super) fn jwk(&self) -> Value {
+    pub(crate) fn jwk(&self) -> Value {
         let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
         let point = |curve: &str, point: &[u8]| {
             let (x, y) = point[1..].split_at(point.len() / 2);
