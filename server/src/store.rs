@@ -1,5 +1,5 @@
 //! Database storage shared by all nodes: users, roles, environments, the registry of tokens
-//! and, where several nodes share a database, revocations.
+//! and revocations.
 //!
 //! SQLite and PostgreSQL use the same statements, with text and integer columns only, which
 //! both treat alike. [`DatabaseKind`] has the differences. Queries run on a thread of their own,
@@ -8,59 +8,36 @@
 //! The database is opened with the first query. If it is unreachable, the next query tries
 //! again.
 
+mod connection;
 pub mod environments;
 mod migrations;
 mod notices;
 pub mod roles;
 pub mod servers;
 pub mod settings;
+pub(crate) mod sqlite;
 pub mod tokens;
 pub mod users;
 
 use std::{
-    fmt,
-    future::pending,
-    io,
-    path::{Path, PathBuf},
-    sync::Arc,
-    thread,
+    fmt, io,
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use sqlx::{
-    Any, AnyPool, Transaction,
-    any::{AnyPoolOptions, install_default_drivers},
-    error::ErrorKind,
-    pool::PoolOptions,
-};
-use tokio::{
-    runtime,
-    sync::OnceCell,
-    time::{sleep, timeout},
-};
+use sqlx::{Any, AnyPool, Transaction, error::ErrorKind};
+use tokio::time::{sleep, timeout};
 
-use self::settings::{Database, DatabaseLocation};
+use self::{
+    connection::{DatabaseTarget, StoreInner, embedded},
+    settings::{Database, DatabaseLocation},
+};
 use crate::base::clock;
 
 /// Handle of the database, which may not be open yet. Cheap to clone.
 #[derive(Clone)]
 pub struct Store(Arc<StoreInner>);
-
-struct StoreInner {
-    runtime: runtime::Handle,
-    pool: AnyPool,
-    kind: DatabaseKind,
-    /// Path of an SQLite database.
-    file: Option<PathBuf>,
-    /// Its location for logs, without a password.
-    location: String,
-    /// URL of a direct connection, for migrations and notifications (LISTEN).
-    direct_url: String,
-    connection_timeout: Duration,
-    migrates: bool,
-    is_open: OnceCell<()>,
-}
 
 /// Kind of a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +53,12 @@ pub enum DatabaseKind {
 pub enum StoreError {
     /// The database is unreachable, or does not answer in time.
     Unavailable(String),
+    /// The file of an SQLite database is unusable: its path, the reason and the remedy. The kind
+    /// is [`io::ErrorKind::WouldBlock`] if another process keeps it locked,
+    /// [`io::ErrorKind::NotFound`] if it was open and is missing,
+    /// [`io::ErrorKind::InvalidData`] if it cannot be read completely, and
+    /// [`io::ErrorKind::NotConnected`] otherwise.
+    File(io::ErrorKind, String),
     /// The schema has a version that this program cannot use.
     Schema(String),
     /// Uniqueness violation: the row already exists.
@@ -88,7 +71,7 @@ impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unavailable(reason) => write!(f, "cannot query the database: {reason}"),
-            Self::Schema(reason) => f.write_str(reason),
+            Self::File(_, reason) | Self::Schema(reason) => f.write_str(reason),
             Self::AlreadyExists => f.write_str("already exists"),
             Self::ForeignKeyViolation => f.write_str(
                 "foreign-key violation: a referenced row is missing or still referenced",
@@ -101,10 +84,13 @@ impl std::error::Error for StoreError {}
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        match error.as_database_error().map(|error| error.kind()) {
+        let reason = error.as_database_error();
+        match reason.map(|reason| reason.kind()) {
             Some(ErrorKind::UniqueViolation) => Self::AlreadyExists,
             Some(ErrorKind::ForeignKeyViolation) => Self::ForeignKeyViolation,
-            _ => Self::Unavailable(error.to_string()),
+            _ => reason
+                .and_then(sqlite::file_error)
+                .unwrap_or_else(|| Self::Unavailable(error.to_string())),
         }
     }
 }
@@ -122,29 +108,33 @@ impl Store {
         settings: &Database,
         state_dir: impl FnOnce() -> io::Result<PathBuf>,
     ) -> io::Result<Self> {
-        install_default_drivers();
-        let (kind, url, file, location) = match &settings.location {
+        let target = match &settings.location {
             DatabaseLocation::StateDirectory => embedded(state_dir()?.join("countersign.db"))?,
             DatabaseLocation::Sqlite(file) => embedded(file.clone())?,
-            DatabaseLocation::Postgres { url, redacted } => {
-                (DatabaseKind::Postgres, url.expose().to_owned(), None, redacted.clone())
-            }
+            DatabaseLocation::Postgres { url, redacted } => DatabaseTarget {
+                kind: DatabaseKind::Postgres,
+                url: url.expose().to_owned(),
+                file: None,
+                location: redacted.clone(),
+            },
         };
-        let runtime = spawn_runtime()?;
-        let _guard = runtime.enter();
-        let pool = kind.pool(settings).connect_lazy(&url).map_err(io::Error::other)?;
-        let direct_url = settings.listen_url.as_ref().map_or(url, |url| url.expose().to_owned());
-        Ok(Self(Arc::new(StoreInner {
-            runtime,
-            pool,
-            kind,
-            file,
-            location,
-            direct_url,
-            connection_timeout: settings.connection_timeout,
-            migrates: settings.migrates,
-            is_open: OnceCell::new(),
-        })))
+        Ok(Self(Arc::new(StoreInner::new(settings, target)?)))
+    }
+
+    /// Creates the handle of an SQLite database in `file`, whatever `[database]` configures.
+    ///
+    /// # Errors
+    /// The path is unusable, or the operating system cannot create a thread.
+    pub fn in_file(file: PathBuf) -> io::Result<Self> {
+        let settings = Database {
+            location: DatabaseLocation::Sqlite(file.clone()),
+            listen_url: None,
+            connections: 1,
+            connection_timeout: Duration::from_secs(5),
+            migrates: true,
+            is_configured: true,
+        };
+        Ok(Self(Arc::new(StoreInner::new(&settings, embedded(file)?)?)))
     }
 
     /// Returns the kind of the database.
@@ -176,6 +166,18 @@ impl Store {
         self.run(async |_| Ok(())).await
     }
 
+    /// Closes the database. The log of an SQLite database is then merged into its file.
+    pub async fn close(&self) {
+        self.0.pool.close().await;
+    }
+
+    /// Returns the number of times that the database was opened. It changes when another file
+    /// has replaced that of an SQLite database.
+    #[must_use]
+    pub fn generation(&self) -> usize {
+        self.0.generation.load(Ordering::Acquire)
+    }
+
     /// Migrates the schema, even if the configuration does not allow it at start-up.
     ///
     /// # Errors
@@ -183,7 +185,10 @@ impl Store {
     pub async fn migrate(&self) -> Result<(), StoreError> {
         let inner = Arc::clone(&self.0);
         // Without a timeout: the migration of another node may have to end first.
-        self.spawn(async move { migrations::run(&inner).await }).await
+        let migrate = async move {
+            migrations::run(&inner).await.map_err(|error| inner.with_location(error))
+        };
+        self.spawn(migrate).await
     }
 
     /// Runs a future to its end, for callers outside an async runtime.
@@ -223,8 +228,13 @@ impl Store {
     {
         let inner = Arc::clone(&self.0);
         self.run_with_timeout(async move {
-            inner.is_open.get_or_try_init(|| migrations::check(&inner)).await?;
-            work(inner.pool.clone()).await
+            inner.ensure_open().await?;
+            let result = work(inner.pool.clone()).await;
+            if matches!(result, Err(StoreError::File(io::ErrorKind::InvalidData, _))) {
+                // Once the file is repaired, it is read anew.
+                inner.close_file().await;
+            }
+            result.map_err(|error| inner.with_location(error))
         })
         .await
     }
@@ -253,27 +263,6 @@ impl Store {
 }
 
 impl DatabaseKind {
-    fn pool(self, settings: &Database) -> PoolOptions<Any> {
-        let options = AnyPoolOptions::new().acquire_timeout(settings.connection_timeout);
-        match self {
-            Self::Postgres => options.max_connections(settings.connections),
-            // SQLite allows one writer at a time. With one connection no query fails as busy.
-            Self::Sqlite => options.max_connections(1).after_connect(|connection, _| {
-                Box::pin(async move {
-                    // WAL with synchronous=FULL: an acknowledged commit is durable.
-                    for pragma in [
-                        "PRAGMA journal_mode = WAL",
-                        "PRAGMA synchronous = FULL",
-                        "PRAGMA busy_timeout = 5000",
-                    ] {
-                        sqlx::query(pragma).execute(&mut *connection).await?;
-                    }
-                    Ok(())
-                })
-            }),
-        }
-    }
-
     /// Begins a write transaction.
     pub(crate) async fn begin(self, pool: &AnyPool) -> sqlx::Result<Transaction<'static, Any>> {
         match self {
@@ -293,50 +282,6 @@ impl DatabaseKind {
             Self::Sqlite => pool.begin_with("BEGIN IMMEDIATE").await,
         }
     }
-}
-
-/// Returns kind, URL, path and location of an SQLite database.
-fn embedded(file: PathBuf) -> io::Result<(DatabaseKind, String, Option<PathBuf>, String)> {
-    let path = std::path::absolute(&file)?;
-    let path = path
-        .to_str()
-        .ok_or_else(|| io::Error::other(format!("{}: the path is not UTF-8", file.display())))?
-        .to_owned();
-    Ok((
-        DatabaseKind::Sqlite,
-        format!("sqlite://{}", utf8_percent_encode(&path, NON_ALPHANUMERIC)),
-        Some(file),
-        path,
-    ))
-}
-
-/// Creates the file of an SQLite database if it does not exist, readable by its owner only.
-fn create_file(file: &Path) -> Result<(), StoreError> {
-    use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-    let explain =
-        |error: io::Error| StoreError::Unavailable(format!("{}: {error}", file.display()));
-    if let Some(directory) = file.parent().filter(|directory| !directory.as_os_str().is_empty()) {
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(directory)
-            .map_err(explain)?;
-    }
-    std::fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(file)
-        .map(drop)
-        .map_err(explain)
-}
-
-/// Starts a runtime on a thread of its own, which ends with the process.
-fn spawn_runtime() -> io::Result<runtime::Handle> {
-    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-    let handle = runtime.handle().clone();
-    thread::Builder::new().name("store".into()).spawn(move || runtime.block_on(pending::<()>()))?;
-    Ok(handle)
 }
 
 /// Encodes a flag for an integer column.

@@ -1,5 +1,7 @@
 //! Schema migrations, in numbered steps with one SQL file per kind of database.
 
+use std::io;
+
 use sqlx::{
     SqlSafeStr as _,
     any::AnyPoolOptions,
@@ -7,7 +9,7 @@ use sqlx::{
     migrate::{MigrateError, Migration, MigrationType, Migrator},
 };
 
-use super::{DatabaseKind, StoreError, StoreInner, create_file};
+use super::{DatabaseKind, StoreError, connection::StoreInner, sqlite};
 
 /// Number, name and SQL (SQLite, PostgreSQL) of each migration.
 const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
@@ -37,10 +39,7 @@ const MIGRATIONS_TABLE: &str = "countersign_migration";
 /// Applies the missing migrations if the configuration allows it; otherwise checks that none
 /// is missing.
 pub(super) async fn check(inner: &StoreInner) -> Result<(), StoreError> {
-    inner.file.as_deref().map_or(Ok(()), create_file)?;
-    if inner.migrates {
-        return run(inner).await;
-    }
+    prepare_file(inner).await?;
     let applied =
         sqlx::query_scalar::<_, i64>("SELECT COALESCE(MAX(version), 0) FROM countersign_migration");
     let applied = match applied.fetch_one(&inner.pool).await {
@@ -50,19 +49,32 @@ pub(super) async fn check(inner: &StoreInner) -> Result<(), StoreError> {
     };
     let required = MIGRATIONS.iter().map(|step| step.0).max().unwrap_or(0);
     match applied {
-        _ if applied < required => Err(StoreError::Schema(format!(
+        _ if applied > required => Err(newer(inner, applied)),
+        _ if applied == required => Ok(()),
+        _ if inner.migrates => migrate(inner).await,
+        _ => Err(StoreError::Schema(format!(
             "The version of the database is out of date: {} has version {applied}, and {required} is needed. Run `countersign database \
              migrate`, or remove `migrate = false` from [database], to bring it to the latest version.",
             inner.location
         ))),
-        _ if applied > required => Err(newer(inner, applied)),
-        _ => Ok(()),
     }
 }
 
 /// Applies the missing migrations. A lock serializes nodes that start at the same time.
 pub(super) async fn run(inner: &StoreInner) -> Result<(), StoreError> {
-    inner.file.as_deref().map_or(Ok(()), create_file)?;
+    prepare_file(inner).await?;
+    migrate(inner).await
+}
+
+/// Creates the file of an SQLite database if it is missing, and sets its mode.
+async fn prepare_file(inner: &StoreInner) -> Result<(), StoreError> {
+    let Some(file) = &inner.file else { return Ok(()) };
+    sqlite::create_file(file)
+        .map_err(|error| StoreError::File(io::ErrorKind::NotConnected, error.to_string()))?;
+    Ok(sqlite::use_write_ahead_log(&inner.pool).await?)
+}
+
+async fn migrate(inner: &StoreInner) -> Result<(), StoreError> {
     let steps = MIGRATIONS.iter().map(|(number, name, sqlite, postgres)| {
         let sql = if inner.kind == DatabaseKind::Sqlite { sqlite } else { postgres };
         Migration::new(*number, (*name).into(), MigrationType::Simple, sql.into_sql_str(), false)
@@ -70,7 +82,14 @@ pub(super) async fn run(inner: &StoreInner) -> Result<(), StoreError> {
     let mut migrator = Migrator::with_migrations(steps.collect());
     migrator.dangerous_set_table_name(MIGRATIONS_TABLE);
     let migrated = match inner.kind {
-        DatabaseKind::Sqlite => migrator.run(&inner.pool).await,
+        // The driver has no lock for migrations: a write transaction around them is one.
+        DatabaseKind::Sqlite => {
+            let mut transaction = inner.kind.begin(&inner.pool).await?;
+            match migrator.run_direct(None, &mut *transaction, false).await {
+                Ok(()) => Ok(transaction.commit().await?),
+                Err(error) => Err(error),
+            }
+        }
         // The advisory lock belongs to a session, which a transaction pooler (PgBouncer) does
         // not keep. Therefore over a direct connection.
         DatabaseKind::Postgres => {

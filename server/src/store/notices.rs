@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 use sqlx::postgres::PgListener;
 use tokio::time::sleep;
 
-use super::{DatabaseKind, Store, StoreInner};
+use super::{DatabaseKind, Store, connection::StoreInner};
 
 /// Channel of the notifications.
 const CHANNEL: &str = "countersign_revocation";

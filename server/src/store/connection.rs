@@ -1,0 +1,187 @@
+//! The connection to the database: its address, its pool, and how it is opened.
+
+use std::{
+    io,
+    path::PathBuf,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+    time::Duration,
+};
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use sqlx::{
+    Any, AnyPool,
+    any::{AnyPoolOptions, install_default_drivers},
+    pool::PoolOptions,
+};
+use tokio::{
+    runtime,
+    sync::{Mutex, oneshot},
+};
+
+use super::{
+    DatabaseKind, StoreError, migrations,
+    settings::Database,
+    sqlite::{self, FileIdentity},
+};
+
+/// State of a [`Store`](super::Store).
+pub(super) struct StoreInner {
+    pub(super) runtime: runtime::Handle,
+    pub(super) pool: AnyPool,
+    pub(super) kind: DatabaseKind,
+    /// Path of an SQLite database.
+    pub(super) file: Option<PathBuf>,
+    /// Its location for logs, without a password.
+    pub(super) location: String,
+    /// URL of a direct connection, for migrations and notifications (LISTEN).
+    pub(super) direct_url: String,
+    pub(super) connection_timeout: Duration,
+    pub(super) migrates: bool,
+    /// The database as it was last opened; `None` before the first time.
+    opened: Mutex<Option<OpenedDatabase>>,
+    /// Number of times that the database was opened.
+    pub(super) generation: AtomicUsize,
+    /// Keeps the thread of the runtime alive.
+    _is_used: oneshot::Sender<()>,
+}
+
+/// A database that was opened. If its file is missing later, no new one is created: the
+/// contents would be lost without notice.
+struct OpenedDatabase {
+    /// The file of an SQLite database.
+    identity: Option<FileIdentity>,
+    /// Whether it can be queried: it is readable, and its schema is current.
+    is_usable: bool,
+}
+
+/// Address of a database.
+pub(super) struct DatabaseTarget {
+    pub(super) kind: DatabaseKind,
+    /// URL for the driver, which may contain a password.
+    pub(super) url: String,
+    pub(super) file: Option<PathBuf>,
+    pub(super) location: String,
+}
+
+/// Returns the address of an SQLite database.
+pub(super) fn embedded(file: PathBuf) -> io::Result<DatabaseTarget> {
+    let path = std::path::absolute(&file)?;
+    let path = path
+        .to_str()
+        .ok_or_else(|| io::Error::other(format!("{}: the path is not UTF-8", file.display())))?
+        .to_owned();
+    Ok(DatabaseTarget {
+        kind: DatabaseKind::Sqlite,
+        url: format!("sqlite://{}", utf8_percent_encode(&path, NON_ALPHANUMERIC)),
+        file: Some(file),
+        location: path,
+    })
+}
+
+impl StoreInner {
+    /// Creates the pool of connections and the thread of its runtime. Nothing is opened yet.
+    pub(super) fn new(settings: &Database, target: DatabaseTarget) -> io::Result<Self> {
+        install_default_drivers();
+        let DatabaseTarget { kind, url, file, location } = target;
+        let (runtime, is_used) = spawn_runtime()?;
+        let _guard = runtime.enter();
+        let pool = pool_options(kind, settings).connect_lazy(&url).map_err(io::Error::other)?;
+        let direct_url = settings.listen_url.as_ref().map_or(url, |url| url.expose().to_owned());
+        Ok(Self {
+            runtime,
+            pool,
+            kind,
+            file,
+            location,
+            direct_url,
+            connection_timeout: settings.connection_timeout,
+            migrates: settings.migrates,
+            opened: Mutex::new(None),
+            generation: AtomicUsize::new(0),
+            _is_used: is_used,
+        })
+    }
+
+    /// Opens the database, unless it is open. If another file has replaced that of an SQLite
+    /// database, opens that one.
+    pub(super) async fn ensure_open(&self) -> Result<(), StoreError> {
+        let mut opened = self.opened.lock().await;
+        let exists = || self.file.as_ref().is_some_and(|file| file.exists());
+        if opened.is_some() || exists() {
+            let identity = self.identity()?;
+            match &*opened {
+                Some(known) if known.is_usable && known.identity == identity => return Ok(()),
+                Some(_) => self.disconnect().await,
+                None => {}
+            }
+            *opened = Some(OpenedDatabase { identity, is_usable: false });
+        }
+        if let Err(error) = migrations::check(self).await {
+            self.disconnect().await;
+            return Err(self.with_location(error));
+        }
+        let identity = self.identity()?;
+        *opened = Some(OpenedDatabase { identity, is_usable: true });
+        // Release: this generation is visible with the first result of the new database.
+        self.generation.fetch_add(1, Ordering::Release);
+        Ok(())
+    }
+
+    /// Returns the identity of the file of an SQLite database.
+    fn identity(&self) -> Result<Option<FileIdentity>, StoreError> {
+        let identity = self.file.as_deref().map(FileIdentity::of).transpose();
+        identity.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => sqlite::missing(&self.location),
+            _ => {
+                self.with_location(StoreError::File(io::ErrorKind::NotConnected, error.to_string()))
+            }
+        })
+    }
+
+    /// Closes the file of an SQLite database. The next query opens it again.
+    pub(super) async fn close_file(&self) {
+        if let Some(opened) = &mut *self.opened.lock().await {
+            opened.is_usable = false;
+        }
+        self.disconnect().await;
+    }
+
+    /// Closes the connection to an SQLite database, because it may read another file than the
+    /// one that is at its path.
+    async fn disconnect(&self) {
+        if self.kind == DatabaseKind::Sqlite
+            && let Ok(connection) = self.pool.acquire().await
+        {
+            let _ignored = connection.close().await;
+        }
+    }
+
+    /// Adds the path to an error of the file.
+    pub(super) fn with_location(&self, error: StoreError) -> StoreError {
+        match error {
+            StoreError::File(kind, reason) => {
+                StoreError::File(kind, format!("{}: {reason}", self.location))
+            }
+            error => error,
+        }
+    }
+}
+
+fn pool_options(kind: DatabaseKind, settings: &Database) -> PoolOptions<Any> {
+    let options = AnyPoolOptions::new().acquire_timeout(settings.connection_timeout);
+    match kind {
+        DatabaseKind::Postgres => options.max_connections(settings.connections),
+        // SQLite allows one writer at a time. With one connection no query fails as busy.
+        DatabaseKind::Sqlite => options.max_connections(1).idle_timeout(None).max_lifetime(None),
+    }
+}
+
+/// Starts a runtime on a thread of its own, which ends when the sender is dropped.
+fn spawn_runtime() -> io::Result<(runtime::Handle, oneshot::Sender<()>)> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    let (handle, (is_used, is_dropped)) = (runtime.handle().clone(), oneshot::channel());
+    let run = move || drop(runtime.block_on(is_dropped));
+    thread::Builder::new().name("store".into()).spawn(run)?;
+    Ok((handle, is_used))
+}
