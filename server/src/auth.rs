@@ -3,7 +3,7 @@
 
 mod authenticator;
 mod decision;
-mod revoking;
+mod revocation;
 pub mod settings;
 pub mod api_clients;
 pub mod profile;
@@ -15,5 +15,5 @@ pub mod verify;
 pub use self::{
     authenticator::{Authenticator, Caller, Rejection},
     decision::{AuthDecision, PendingDecision, decide},
-    revoking::RevocationOutcome,
+    revocation::RevocationOutcome,
 };
