@@ -38,9 +38,7 @@ use crate::{
     config::{Config, Problem, Problems, RawConfig, Severity, raw},
     observe::{logging, settings::LogFormat},
     reload,
-    revocation::{
-        RevocationService, RevocationStore, database::DatabaseRevocations, journal::Journal,
-    },
+    revocation::{RevocationService, store::RevocationStore},
     store::{Store, settings::DatabaseLocation},
 };
 
@@ -134,7 +132,7 @@ impl From<io::Error> for CommandError {
     }
 }
 
-/// Revocation journal in the state directory.
+/// SQLite file of the revocations in the state directory.
 const REVOCATIONS_FILE: &str = "revocations";
 
 /// Source of a command's configuration: files or an issuer, state directory and environment.
@@ -205,7 +203,8 @@ impl ConfigSource {
         Ok(self.config.clone())
     }
 
-    /// Returns the path of the revocation journal.
+    /// Returns the path of the SQLite file of the revocations, if they are not in the shared
+    /// database.
     fn revocation_file(&self, config: &Config) -> io::Result<PathBuf> {
         match &config.revocation.file {
             Some(file) => Ok(file.clone()),
@@ -213,11 +212,22 @@ impl ConfigSource {
         }
     }
 
+    /// Returns where the revocations are stored, for messages.
+    fn revocation_location(&self, config: &Config) -> io::Result<String> {
+        match &config.database.location {
+            DatabaseLocation::Postgres { redacted, .. }
+                if self.stores_revocations_in_database(config) =>
+            {
+                Ok(redacted.clone())
+            }
+            _ => self.revocation_file(config).map(|file| file.display().to_string()),
+        }
+    }
+
     /// Rejects `[api_clients]` without storage for revocations. Otherwise revoked tokens
     /// would be accepted again after a restart.
     fn check_api_clients(&self, config: &Config) -> Result<(), String> {
-        match self.revocation_file(config) {
-            _ if self.stores_revocations_in_database(config) => Ok(()),
+        match self.revocation_location(config) {
             Err(reason) if !config.settings.auth.api_clients.is_empty() => {
                 Err(format!("[api_clients] requires storage for revocations: {reason}"))
             }
@@ -225,7 +235,7 @@ impl ConfigSource {
         }
     }
 
-    /// Opens the [`RevocationService`] over the database or the [`Journal`].
+    /// Opens the [`RevocationService`] over the database or a file.
     ///
     /// Without a state directory, tokens are verified but cannot be revoked. With
     /// `purge_interval`, expired revocations are deleted at that interval.
@@ -234,36 +244,30 @@ impl ConfigSource {
         config: &Config,
         purge_interval: Option<Duration>,
     ) -> io::Result<RevocationService> {
-        let storage = match self.revocation_store(config) {
-            Some(store) => {
-                Ok(Box::new(DatabaseRevocations::new(store?, self.earlier_revocations()?))
-                    as Box<dyn RevocationStore>)
+        let storage = if self.stores_revocations_in_database(config) {
+            Ok(RevocationStore::in_database(self.store(config)?, self.earlier_revocations()?))
+        } else {
+            match self.revocation_file(config) {
+                Ok(file) => Ok(RevocationStore::in_file(file)?),
+                Err(reason) => Err(reason.to_string()),
             }
-            None => self
-                .revocation_file(config)
-                .map(|file| Box::new(Journal::new(file)) as _)
-                .map_err(|error| error.to_string()),
         };
         RevocationService::open(storage, config.revocation.capacity, purge_interval)
     }
 
-    /// Returns the database for revocations: a database shared by nodes, unless the
-    /// configuration names a file.
-    fn revocation_store(&self, config: &Config) -> Option<io::Result<Store>> {
-        self.stores_revocations_in_database(config).then(|| self.store(config))
-    }
-
+    /// Whether the revocations are in a database shared by nodes, because the configuration
+    /// names no file.
     fn stores_revocations_in_database(&self, config: &Config) -> bool {
         let is_shared = matches!(config.database.location, DatabaseLocation::Postgres { .. });
         is_shared && config.revocation.file.is_none()
     }
 
-    /// Reads the revocations in a journal from before the shared database was configured.
+    /// Reads the revocations in a file from before the shared database was configured.
     fn earlier_revocations(&self) -> io::Result<Vec<Revocation>> {
-        match self.state_dir().map(|directory| directory.join(REVOCATIONS_FILE)) {
-            Ok(file) if file.exists() => Ok(Journal::new(file).read_new()?.unwrap_or_default()),
-            _ => Ok(Vec::new()),
-        }
+        let file = self.state_dir().map(|directory| directory.join(REVOCATIONS_FILE));
+        let Some(file) = file.ok().filter(|file| file.exists()) else { return Ok(Vec::new()) };
+        let locked = format!("{}: another process keeps it locked: try again", file.display());
+        RevocationStore::in_file(file)?.read_new()?.ok_or_else(|| io::Error::other(locked))
     }
 
     /// Creates the [`Store`]. It connects on first use.

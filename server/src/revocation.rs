@@ -4,10 +4,10 @@
 //! then publishes it to the engine's [`Revocations`]. [`RevocationService`] is the handle of
 //! that thread.
 
-pub mod database;
-pub mod journal;
+mod import;
 pub mod record;
 pub mod settings;
+pub mod store;
 mod writer;
 
 use std::{
@@ -27,42 +27,8 @@ use tokio::{
     time::timeout,
 };
 
-use self::writer::RevocationWriter;
+use self::{store::RevocationStore, writer::RevocationWriter};
 use crate::base::clock::Stopwatch;
-
-/// Durable storage of revocations: a file ([`journal`]) or a database
-/// ([`DatabaseRevocations`](crate::revocation::database::DatabaseRevocations)).
-pub trait RevocationStore: Send {
-    /// Reads what any process has appended since the last call. The first call, and the first
-    /// one after an error, reads everything. Returns `None` if another process is writing at
-    /// the moment.
-    ///
-    /// # Errors
-    /// The store cannot be read completely. No token may then be accepted as if it had been:
-    /// unread revocations would be ignored. [`io::ErrorKind::NotFound`] if a file that was read
-    /// before is missing, [`io::ErrorKind::NotConnected`] if a database is unreachable.
-    fn read_new(&mut self) -> io::Result<Option<Vec<Revocation>>>;
-
-    /// Appends `revocations`; they are durable when this returns. Returns what other processes
-    /// have appended since the last read.
-    ///
-    /// # Errors
-    /// The revocations are not stored.
-    fn append(&mut self, revocations: &[Revocation]) -> io::Result<Vec<Revocation>>;
-
-    /// Returns the number of stored records, including expired and duplicate ones.
-    fn records(&self) -> usize;
-
-    /// Replaces the contents by what `keep` returns. `keep` receives the records of other
-    /// processes that this one has not read yet.
-    ///
-    /// # Errors
-    /// The store is unchanged.
-    fn rewrite(
-        &mut self,
-        keep: &mut dyn FnMut(Vec<Revocation>) -> Vec<Revocation>,
-    ) -> io::Result<()>;
-}
 
 /// Error of [`RevocationService::revoke`].
 #[derive(Clone, Debug)]
@@ -143,7 +109,7 @@ impl RevocationService {
     /// # Errors
     /// The operating system cannot create a thread.
     pub fn open(
-        store: Result<Box<dyn RevocationStore>, String>,
+        store: Result<RevocationStore, String>,
         capacity: usize,
         compaction_interval: Option<Duration>,
     ) -> io::Result<Self> {

@@ -2,7 +2,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use countersign_engine::Reject;
+use countersign_engine::{Reject, Revocation, RevocationTarget, UnixTime};
+use countersign_server::revocation::store::RevocationStore;
 use countersign_tests::{
     answers::{assert_refused, invalid_token},
     binary::{Sandbox, Server},
@@ -94,11 +95,18 @@ fn token_without_jti_is_revoked_by_signing_input(protocol: Protocol) {
     assert_eq!(server.auth(&eternal).status, 401);
     assert_eq!(server.auth(&token(json!({ "exp": null, "sub": "another" }))).status, 200);
     let (input, _) = eternal.rsplit_once('.').unwrap();
-    assert!(std::fs::read_to_string(revocations_file(&sandbox)).unwrap().contains(&sha256(input)));
+    let hash = digest(&SHA256, input.as_bytes()).as_ref().try_into().unwrap();
+    let expected = Revocation { target: RevocationTarget::SigningInput(hash), until: None };
+    assert_eq!(stored(&sandbox).read_new().unwrap().unwrap(), [expected]);
 }
 
 fn revocations_file(sandbox: &Sandbox) -> std::path::PathBuf {
     sandbox.path().join(".local/state/countersign/revocations")
+}
+
+/// Opens the stored revocations as another process.
+fn stored(sandbox: &Sandbox) -> RevocationStore {
+    RevocationStore::in_file(revocations_file(sandbox)).unwrap()
 }
 
 fn subjects_and_old_tokens_can_be_revoked(protocol: Protocol) {
@@ -198,12 +206,11 @@ fn unverified_tokens_share_a_small_quota(protocol: Protocol) {
         200
     );
     // Revocations of forged tokens get an end that the tokens cannot choose.
-    let stored = std::fs::read_to_string(revocations_file(&sandbox)).unwrap();
-    let ends = stored
-        .lines()
-        .filter(|line| line.contains("signing_input_sha256") && line.contains("until"))
-        .count();
-    assert_eq!(ends, 3, "{stored}");
+    let stored = stored(&sandbox).read_new().unwrap().unwrap();
+    let unproven = stored.iter().filter(|one| {
+        matches!(one.target, RevocationTarget::SigningInput(_)) && one.until.is_some()
+    });
+    assert_eq!(unproven.count(), 3, "{stored:?}");
 }
 
 #[test]
@@ -220,25 +227,9 @@ fn expired_revocations_are_purged_at_startup() {
         assert_eq!(revoke(&server, &format!("issuer={ISSUER}&jti=alive")).status, 200);
     }
     // Age the records by two days: they are rewritten with earlier ends.
-    let stored = std::fs::read_to_string(revocations_file(&sandbox)).unwrap();
-    let records: Vec<Value> = stored
-        .lines()
-        .skip(1)
-        .map(|line| serde_json::from_str(line.split_once(' ').unwrap().1).unwrap())
-        .collect();
-    let mut checksum = digest(&SHA256, b"countersign-revocations 1\n").as_ref().to_vec();
-    let mut aged = "countersign-revocations 1\n".to_owned();
-    for mut record in records {
-        if record["until"].is_u64() {
-            record["until"] = json!(now() - 2 * 86_400);
-        }
-        checksum = digest(&SHA256, &[&checksum[..], record.to_string().as_bytes()].concat())
-            .as_ref()
-            .to_vec();
-        let written: String = checksum[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-        aged += &format!("{written} {record}\n");
-    }
-    std::fs::write(revocations_file(&sandbox), aged).unwrap();
+    let aged = UnixTime(now() - 2 * 86_400);
+    let age = |one: Revocation| Revocation { until: one.until.map(|_| aged), ..one };
+    stored(&sandbox).rewrite(&mut |all| all.into_iter().map(age).collect()).unwrap();
     let server = sandbox.serve(&format!("{}[revocation]\ncapacity=2\n", configuration()));
     assert_eq!(
         server.operations("/ready").json()["revocations"],
@@ -322,6 +313,62 @@ fn ambiguous_revocations_are_refused(protocol: Protocol) {
 }
 
 #[test]
+fn servers_of_one_file_share_revocations() {
+    let (sandbox, file) = (Sandbox::new(), "[revocation]\nfile=shared.db\n");
+    let config = format!("{}{file}", configuration());
+    let (one, other) = (sandbox.serve(&config), sandbox.serve(&config));
+    for (id, here, there) in [("1", &one, &other), ("2", &other, &one), ("3", &one, &other)] {
+        let leaked = token(json!({ "jti": id }));
+        assert_eq!((here.auth(&leaked).status, there.auth(&leaked).status), (200, 200));
+        assert_eq!(revoke(here, &format!("token={leaked}")).status, 200);
+        assert_eq!(here.auth(&leaked).status, 401);
+        eventually(|| there.auth(&leaked).status == 401);
+    }
+    assert!(sandbox.path().join("shared.db").exists() && !revocations_file(&sandbox).exists());
+}
+
+#[test]
+fn journal_is_imported_at_startup() {
+    let sandbox = Sandbox::new();
+    let journal = "countersign-revocations 1\n\
+                   5101c4723af7acb8 {\"issuer\":\"https://localhost:8888/\",\"jti\":\"leaked\"}\n";
+    std::fs::create_dir_all(revocations_file(&sandbox).parent().unwrap()).unwrap();
+    std::fs::write(revocations_file(&sandbox), journal).unwrap();
+    for is_first in [true, false] {
+        let server = sandbox.serve(&configuration());
+        assert_eq!(server.auth(&token(json!({ "jti": "leaked" }))).status, 401);
+        assert_eq!(server.auth(&fixture::good_token()).status, 200);
+        let log = server.log();
+        let expected = "imported 1 revocations from the journal, which is kept as ";
+        assert_eq!(log.contains(expected) && log.contains("revocations.imported"), is_first);
+    }
+    let kept = revocations_file(&sandbox).with_extension("imported");
+    assert_eq!(std::fs::read_to_string(kept).unwrap(), journal);
+}
+
+#[test]
+fn missing_revocations_stop_readiness_only() {
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(&configuration());
+    let leaked = token(json!({ "jti": "1" }));
+    assert_eq!(revoke(&server, &format!("token={leaked}")).status, 200);
+    let moved = revocations_file(&sandbox).with_extension("moved");
+    std::fs::rename(revocations_file(&sandbox), &moved).unwrap();
+    eventually(|| server.operations("/ready").status == 503);
+    let fault = server.operations("/ready").json()["revocations"]["fault"].to_string();
+    assert!(fault.contains("is missing; restore it, or restart"), "{fault}");
+    let statuses = || [&leaked, &fixture::good_token()].map(|token| server.auth(token).status);
+    assert_eq!(statuses(), [401, 200], "with the last known set");
+    let refused = revoke(&server, &format!("issuer={ISSUER}&jti=2"));
+    assert_eq!(refused.status, 503, "{refused:?}");
+    assert!(refused.body.contains("is missing; restore it"), "{refused:?}");
+    std::fs::rename(&moved, revocations_file(&sandbox)).unwrap();
+    server.wait_until_ready();
+    assert_eq!(statuses(), [401, 200]);
+    assert_eq!(revoke(&server, &format!("issuer={ISSUER}&jti=2")).status, 200);
+}
+
+#[test]
 fn revocations_survive_a_kill() {
     let sandbox = Sandbox::new();
     let tokens: Vec<_> = (0..8).map(|id| token(json!({ "jti": id.to_string() }))).collect();
@@ -350,9 +397,8 @@ fn damaged_revocations_fail_closed(protocol: Protocol) {
         let server = sandbox.serve(&configuration());
         assert_eq!(revoke(&server, &format!("token={leaked}")).status, 200);
     }
-    let stored = std::fs::read_to_string(revocations_file(&sandbox)).unwrap();
-    std::fs::write(revocations_file(&sandbox), stored.replace("\"jti\":\"1\"", "\"jti\":\"2\""))
-        .unwrap();
+    let stored = std::fs::read(revocations_file(&sandbox)).unwrap();
+    std::fs::write(revocations_file(&sandbox), [b"x", &stored[1..]].concat()).unwrap();
     let server = sandbox.listen(&configuration());
     let unavailable = server.auth(&fixture::good_token());
     assert_eq!((unavailable.status, unavailable.body.as_str()), (503, ""));
@@ -360,7 +406,7 @@ fn damaged_revocations_fail_closed(protocol: Protocol) {
     let ready = server.operations("/ready");
     assert_eq!((ready.status, &ready.json()["revocations"]["known"]), (503, &json!(false)));
     let fault = ready.json()["revocations"]["fault"].as_str().unwrap().to_owned();
-    assert!(fault.contains("is damaged in line 2") && fault.contains("move it away"), "{fault}");
+    assert!(fault.contains("/revocations: ") && fault.contains("move it away"), "{fault}");
     let refused = revoke(&server, &format!("token={}", fixture::good_token()));
     assert_eq!((refused.status, refused.header("retry-after")), (503, Some("5")));
     // Repairing the file takes effect without a restart.

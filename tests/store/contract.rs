@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use countersign_engine::{Revocation, RevocationTarget, UnixTime};
 use countersign_server::{
-    revocation::{RevocationStore as _, database::DatabaseRevocations},
+    revocation::store::RevocationStore,
     store::{
         Store, StoreError,
         environments::{Deletion, Environment},
@@ -263,8 +263,10 @@ fn revocation(jti: &str, until: Option<u64>) -> Revocation {
 }
 
 fn revocations_of_other_nodes_are_read(open: &dyn Fn() -> Store) {
-    let (mut one, mut other) =
-        (DatabaseRevocations::new(open(), vec![]), DatabaseRevocations::new(open(), vec![]));
+    let (mut one, mut other) = (
+        RevocationStore::in_database(open(), vec![]),
+        RevocationStore::in_database(open(), vec![]),
+    );
     assert_eq!(one.read_new().unwrap(), Some(vec![]));
     assert_eq!(one.append(&[revocation("a", None)]).unwrap(), []);
     assert_eq!(
@@ -278,8 +280,10 @@ fn revocations_of_other_nodes_are_read(open: &dyn Fn() -> Store) {
 }
 
 fn revocations_expired_are_removed_by_rewrite(open: &dyn Fn() -> Store) {
-    let (mut one, mut other) =
-        (DatabaseRevocations::new(open(), vec![]), DatabaseRevocations::new(open(), vec![]));
+    let (mut one, mut other) = (
+        RevocationStore::in_database(open(), vec![]),
+        RevocationStore::in_database(open(), vec![]),
+    );
     one.append(&[revocation("a", None), revocation("b", Some(7)), revocation("a", None)]).unwrap();
     other.append(&[revocation("c", None)]).unwrap();
     let mut unread = Vec::new();
@@ -297,7 +301,10 @@ fn revocations_expired_are_removed_by_rewrite(open: &dyn Fn() -> Store) {
         "only new revocations are read"
     );
     let all = [revocation("a", None), revocation("c", None), revocation("d", None)];
-    assert_eq!(DatabaseRevocations::new(open(), vec![]).read_new().unwrap(), Some(all.to_vec()));
+    assert_eq!(
+        RevocationStore::in_database(open(), vec![]).read_new().unwrap(),
+        Some(all.to_vec())
+    );
 }
 
 fn subject(issued_before: u64, until: Option<u64>) -> Revocation {
@@ -310,19 +317,19 @@ fn subject(issued_before: u64, until: Option<u64>) -> Revocation {
 }
 
 fn revocations_merged_survive_their_rows(open: &dyn Fn() -> Store) {
-    let mut ledger = DatabaseRevocations::new(open(), vec![]);
+    let mut ledger = RevocationStore::in_database(open(), vec![]);
     ledger.append(&[subject(1000, None), subject(2000, Some(9))]).unwrap();
     ledger.rewrite(&mut |_| vec![subject(2000, None)]).unwrap();
     assert_eq!(ledger.records(), 1);
     assert_eq!(
-        DatabaseRevocations::new(open(), vec![]).read_new().unwrap(),
+        RevocationStore::in_database(open(), vec![]).read_new().unwrap(),
         Some(vec![subject(2000, None)])
     );
     assert_eq!(ledger.read_new().unwrap(), Some(vec![]));
 }
 
 fn revocations_imported_are_read_once(open: &dyn Fn() -> Store) {
-    let mut ledger = DatabaseRevocations::new(open(), vec![revocation("old", None)]);
+    let mut ledger = RevocationStore::in_database(open(), vec![revocation("old", None)]);
     assert_eq!(ledger.read_new().unwrap(), Some(vec![revocation("old", None)]));
     assert_eq!(ledger.read_new().unwrap(), Some(vec![]));
 }
@@ -401,10 +408,10 @@ fn server_restart_replaces_its_entry(open: &dyn Fn() -> Store) {
 fn revocations_before_unreadable_row_are_kept() {
     let (directory, postgres) = (tempfile::tempdir().unwrap(), Postgres::start());
     let mut ledger =
-        DatabaseRevocations::new(store(&directory, &format!("url={}", postgres.url())), vec![]);
+        RevocationStore::in_database(store(&directory, &format!("url={}", postgres.url())), vec![]);
     ledger.append(&[revocation("a", None)]).unwrap();
     let mut other =
-        DatabaseRevocations::new(store(&directory, &format!("url={}", postgres.url())), vec![]);
+        RevocationStore::in_database(store(&directory, &format!("url={}", postgres.url())), vec![]);
     let odd = postgres.query(
         "INSERT INTO countersign_revocation (record) VALUES ('{\"new\": 1}') RETURNING number",
     );

@@ -2,6 +2,10 @@
 
 /// Behaviour of every store.
 mod contract;
+/// Files of revocations.
+mod files;
+/// Import of journals of earlier versions.
+mod journal;
 /// Schema migrations.
 mod migrations;
 

@@ -51,8 +51,8 @@ pub(super) fn run(source: &ConfigSource) -> Result<(), CommandError> {
     for transport in config.transports.configured() {
         describe_transport(transport)?;
     }
-    match source.revocation_file(&config) {
-        Ok(file) => print(format_args!("  stores revocations in {}", file.display()))?,
+    match source.revocation_location(&config) {
+        Ok(location) => print(format_args!("  stores revocations in {location}"))?,
         Err(reason) => print(format_args!("  cannot revoke tokens: {reason}"))?,
     }
     Ok(())

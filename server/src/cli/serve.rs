@@ -26,9 +26,7 @@ pub(super) fn run(source: &ConfigSource, threads: Option<u16>) -> Result<(), Com
     let log = &config.settings.log;
     logging::start_logging(&log.level, log.format);
     let threads = serve::threads(threads.map(usize::from).or(config.settings.threads));
-    if let Err(reason) = source.revocation_file(&config)
-        && !source.stores_revocations_in_database(&config)
-    {
+    if let Err(reason) = source.revocation_location(&config) {
         source.check_api_clients(&config).map_err(CommandError::failed)?;
         tracing::warn!("tokens cannot be revoked: {reason}");
     }
@@ -83,6 +81,8 @@ fn users(source: &ConfigSource, config: &Config) -> Result<Option<Users>, Comman
     if config.settings.api.requires_token || config.database.is_configured {
         match store.block_on(store.open()) {
             Err(error @ StoreError::Schema(_)) => return Err(CommandError::failed(error)),
+            // It has the path.
+            Err(error @ StoreError::File(..)) => tracing::error!("{error}"),
             Err(error) => tracing::error!("{}: {error}", store.location()),
             Ok(()) => {}
         }

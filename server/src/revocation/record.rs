@@ -1,4 +1,4 @@
-//! JSON form of a revocation, for the journal, requests and the command line.
+//! JSON form of a revocation, for the store, requests and the command line.
 
 use countersign_engine::{Revocation, RevocationTarget, UnixTime, limits};
 use serde::{Deserialize, Serialize};

@@ -7,7 +7,8 @@ use crate::config::{problem::Problems, reader::SectionReader, setting::Section};
 /// Storage and capacity of revocations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RevocationSettings {
-    /// The journal file. `None` for `revocations` in the state directory.
+    /// The SQLite file. `None` for `revocations` in the state directory, or for the shared
+    /// database.
     pub file: Option<PathBuf>,
     /// Maximum number of revocations in force.
     pub capacity: usize,

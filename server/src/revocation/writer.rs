@@ -18,7 +18,8 @@ use countersign_engine::{Revocation, RevocationsWriter, UnixTime};
 use tokio::sync::watch;
 
 use super::{
-    MAX_QUEUED, RevocationEntry, RevocationStatus, RevocationStore, RevokeError, WriterCommand,
+    MAX_QUEUED, RevocationEntry, RevocationStatus, RevokeError, WriterCommand,
+    store::RevocationStore,
 };
 use crate::base::clock::{self, Stopwatch};
 
@@ -43,7 +44,7 @@ const UNPROVEN_SHARE: usize = 100;
 /// State of the writer thread.
 pub(super) struct RevocationWriter {
     table: RevocationsWriter,
-    store: Result<Box<dyn RevocationStore>, String>,
+    store: Result<RevocationStore, String>,
     /// Whether an exceeded capacity has been logged.
     overfull_logged: bool,
     /// Expiry times of [`RevocationEntry::Unproven`] entries, oldest first.
@@ -67,7 +68,7 @@ pub(super) struct RevocationWriter {
 impl RevocationWriter {
     pub(super) fn new(
         table: RevocationsWriter,
-        store: Result<Box<dyn RevocationStore>, String>,
+        store: Result<RevocationStore, String>,
         compaction_interval: Option<Duration>,
         status: watch::Sender<RevocationStatus>,
         poll_requested: Arc<AtomicBool>,

@@ -15,7 +15,7 @@ use crate::{
 /// Appends a revocation to the storage that servers follow.
 pub(super) fn run(source: &ConfigSource, args: RevokeArgs) -> Result<(), CommandError> {
     let config = source.load()?;
-    let file = source.revocation_file(&config)?;
+    let location = source.revocation_location(&config)?;
     let revocations = source.revocation_service(&config, None)?;
     let app = App::new(config, 1, revocations, None)?;
     if let Some(error) = app.revocations.status().error {
@@ -24,8 +24,7 @@ pub(super) fn run(source: &ConfigSource, args: RevokeArgs) -> Result<(), Command
     let runtime = Builder::new_current_thread().enable_time().build()?;
     runtime.block_on(revoke(&app, args))?;
     Ok(print(format_args!(
-        "Revoked. Servers with revocations in {} apply it within a second.",
-        file.display()
+        "Revoked. Servers with revocations in {location} apply it within a second."
     ))?)
 }
 
