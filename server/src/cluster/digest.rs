@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn digests_do_not_depend_on_a_guessable_secret() {
         let phrase = |words: &str| of(&signing(&format!("key={words}")));
-        let one = phrase("correct-horse-battery-staple-is-a-phrase-of-words");
+        let one = phrase("correct-horse-battery-staple-and-many-more-words");
         let other = phrase("another-phrase-of-words-that-is-long-enough-too");
         assert_eq!((&one, &one.signing_key), (&other, &None));
         assert_eq!(of(&signing(&format!("key={KEY}"))).signing_key.unwrap().len(), 16);

@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn guessable_secrets_have_no_id() {
-        let phrase = "correct-horse-battery-staple-is-a-phrase-of-words";
+        let phrase = "correct-horse-battery-staple-and-many-more-words";
         for secret in [
             phrase.as_bytes().to_vec(),
             decode_secret(phrase).unwrap(),
