@@ -133,9 +133,7 @@ impl RawConfig {
         });
         // The longest name: `ENFORCE_CLIENT_TYPES` also ends in `CLIENT_TYPES`.
         match matching.max_by_key(|(_, option)| option.len()) {
-            Some((id, option)) => {
-                self.set(&format!("{ISSUER_PREFIX}{id}"), option, text, variable)
-            }
+            Some((id, option)) => self.set(&format!("{ISSUER_PREFIX}{id}"), option, text, variable),
             None => self.problems.push(Problem::warning(
                 variable,
                 "this environment variable does not match any option of an auth_jwt section",
