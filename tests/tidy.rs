@@ -3,14 +3,15 @@
 
 #[path = "tidy/modules.rs"]
 mod modules;
+#[path = "tidy/pages.rs"]
+mod pages;
 #[path = "tidy/source.rs"]
 mod source;
 #[path = "tidy/words.rs"]
 mod words;
 
 use source::{
-    Source, cargo_tree, dependency_lines, each_line, files_with, has_word, root, rust_below,
-    rust_files,
+    Source, cargo_tree, dependency_lines, each_line, files_with, has_word, rust_below, rust_files,
 };
 
 /// The dependencies of the engine. A longer list is a decision: put the reason into
@@ -96,16 +97,6 @@ fn files_are_short_enough_to_read() {
             violations.push(format!(
                 "{}:1: {lines} lines of code, at most {max}: split it along its ideas",
                 file.path
-            ));
-        }
-    }
-    for page in
-        ["README.md", "ARCHITECTURE.md"].into_iter().filter(|page| root().join(page).exists())
-    {
-        let lines = Source::read(page).lines.len();
-        if lines > 300 {
-            violations.push(format!(
-                "{page}:300: {lines} lines, at most 300: move detail to the module it is about"
             ));
         }
     }

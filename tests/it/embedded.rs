@@ -1,10 +1,10 @@
 use std::{os::unix::fs::PermissionsExt as _, process::Command};
 
-use countersign_tests::{binary::Sandbox, http::request};
+use countersign_tests::{binary::Sandbox, default_ports::DefaultPorts, http::request};
 
-/// The embedded default listens on fixed ports, so only one test may use them.
 #[test]
 fn embedded_default_prints_a_working_curl_command() {
+    let _ports = DefaultPorts::reserve();
     let sandbox = Sandbox::new();
     let server = sandbox.start::<&str>([]);
     assert_eq!(

@@ -8,6 +8,8 @@ mod config;
 mod eras;
 /// Starting without a configuration, as the README promises.
 mod embedded;
+/// Command blocks, configurations and proxy files of the documentation.
+mod docs;
 /// `/auth`, the route for reverse proxies.
 mod forward_auth;
 /// Envoy's external authorization over gRPC, and gRPC health checks.

@@ -26,22 +26,25 @@ pub const NO_BUDGETS: &str = "[limits]\nbad_signatures_per_core=off\nbad_signatu
 /// Builds the binary once per process and returns its path.
 pub fn path() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
-    PATH.get_or_init(|| {
-        let test = std::env::current_exe().unwrap();
-        // target/<profile>/deps/<test>
-        let profile = test.ancestors().nth(2).unwrap();
-        let mut build = Command::new(env!("CARGO"));
-        // Builds the whole workspace. For a single package cargo selects other features of
-        // the dependencies and would compile them all again.
-        build
-            .args(["build", "--quiet", "--workspace", "--bin", "countersign"])
-            .current_dir(env!("CARGO_MANIFEST_DIR"));
-        if profile.ends_with("release") {
-            build.arg("--release");
-        }
-        assert!(build.status().unwrap().success(), "cargo build failed");
-        profile.join("countersign")
-    })
+    PATH.get_or_init(|| built("countersign"))
+}
+
+/// Builds a binary of the workspace and returns its path.
+pub fn built(name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    // target/<profile>/deps/<test>
+    let profile = test.ancestors().nth(2).unwrap();
+    let mut build = Command::new(env!("CARGO"));
+    // Builds the whole workspace. For a single package cargo selects other features of
+    // the dependencies and would compile them all again.
+    build
+        .args(["build", "--quiet", "--workspace", "--bin", name])
+        .current_dir(env!("CARGO_MANIFEST_DIR"));
+    if profile.ends_with("release") {
+        build.arg("--release");
+    }
+    assert!(build.status().unwrap().success(), "cargo build failed");
+    profile.join(name)
 }
 
 /// Whether a log line reports a reload, successful or not.

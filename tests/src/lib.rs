@@ -1,11 +1,12 @@
 //! Test fixtures: the real binary ([`binary`]), HTTP clients ([`client`]), the engine as
 //! tests configure it ([`engine`]), keys and tokens made by the `openssl` command line
-//! ([`openssl`]), and certificates ([`certificates`]).
+//! ([`openssl`]), certificates ([`certificates`]), and the pages of documentation ([`pages`]).
 
 pub mod answers;
 pub mod binary;
 pub mod certificates;
 pub mod client;
+pub mod default_ports;
 pub mod engine;
 pub mod frames;
 pub mod front;
@@ -15,6 +16,7 @@ pub mod http;
 pub mod oidc;
 pub mod openmetrics;
 pub mod openssl;
+pub mod pages;
 pub mod postgres;
 pub mod providers;
 pub mod proxies;

@@ -1,10 +1,8 @@
 //! The files of the repository, read line by line.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fs, process::Command};
+
+use countersign_tests::pages::root;
 
 /// A text file of the repository.
 pub(super) struct Source {
@@ -77,11 +75,6 @@ pub(super) fn cargo_tree(arguments: &[&str]) -> String {
         .expect("cargo can be run");
     assert!(tree.status.success(), "cargo tree failed: {}", String::from_utf8_lossy(&tree.stderr));
     String::from_utf8(tree.stdout).unwrap()
-}
-
-/// Returns the root of the repository.
-pub(super) fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
 /// Returns every Rust file.

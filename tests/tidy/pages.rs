@@ -1,0 +1,140 @@
+//! The pages that people read: short, narrow, and without broken links.
+
+use std::{
+    collections::BTreeMap,
+    path::{Component, Path, PathBuf},
+};
+
+use countersign_tests::pages::{Page, root};
+
+use super::report;
+
+/// Pages of one screen's patience, and the number of words that they may have.
+const MAX_WORDS: [(&str, usize); 2] = [("README.md", 900), ("ARCHITECTURE.md", 900)];
+/// Characters of a line of prose.
+const MAX_COLUMNS: usize = 100;
+/// Words of a cell of a table: more belong into a paragraph.
+const MAX_CELL_WORDS: usize = 25;
+
+fn pages() -> Vec<Page> {
+    let names = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"];
+    let mut pages: Vec<_> = names.into_iter().map(Page::read).collect();
+    pages.extend(Page::below("docs"));
+    // Records are output, kept as it was.
+    pages.extend(
+        Page::below("bench").into_iter().filter(|page| !page.path.starts_with("bench/record")),
+    );
+    pages
+}
+
+#[test]
+fn root_pages_are_short_enough_to_read() {
+    let violations = MAX_WORDS.into_iter().filter_map(|(path, max)| {
+        let words = Page::read(path).text.split_whitespace().count();
+        (words > max)
+            .then(|| format!("{path}:1: {words} words, at most {max}: move detail to docs/"))
+    });
+    report(violations.collect());
+}
+
+#[test]
+fn prose_of_pages_is_narrow() {
+    let mut violations = Vec::new();
+    for page in pages() {
+        for (line, text) in page.prose() {
+            let columns = text.chars().count();
+            if columns > MAX_COLUMNS {
+                violations.push(format!(
+                    "{}:{line}: {columns} columns, at most {MAX_COLUMNS}",
+                    page.path
+                ));
+            }
+        }
+    }
+    report(violations);
+}
+
+#[test]
+fn table_cells_are_for_look_up() {
+    let mut violations = Vec::new();
+    for page in pages() {
+        for (line, text) in page.prose().filter(|(_, text)| text.starts_with('|')) {
+            let words = text.split('|').map(|cell| cell.split_whitespace().count());
+            if let Some(words) = words.max().filter(|words| *words > MAX_CELL_WORDS) {
+                violations.push(format!(
+                    "{}:{line}: a cell of {words} words, at most {MAX_CELL_WORDS}: use prose",
+                    page.path
+                ));
+            }
+        }
+    }
+    report(violations);
+}
+
+#[test]
+fn relative_links_lead_to_files_and_headings() {
+    let pages = pages();
+    let anchors: BTreeMap<_, _> =
+        pages.iter().map(|page| (page.path.clone(), page.anchors())).collect();
+    let mut violations = Vec::new();
+    for page in &pages {
+        for link in page.links().iter().filter(|link| !link.target.contains("://")) {
+            let (path, anchor) = link.target.split_once('#').unwrap_or((&link.target, ""));
+            let target = resolve(&page.path, path);
+            let is_found = root().join(&target).exists()
+                && (anchor.is_empty()
+                    || anchors
+                        .get(&target)
+                        .is_some_and(|anchors| anchors.iter().any(|one| one == anchor)));
+            if !is_found {
+                violations
+                    .push(format!("{}:{}: {} leads nowhere", page.path, link.line, link.target));
+            }
+        }
+    }
+    report(violations);
+}
+
+#[test]
+fn maps_of_the_source_name_files_that_exist() {
+    const TOP: [&str; 7] = ["bench/", "deploy/", "docs/", "engine/", "fuzz/", "server/", "tests/"];
+    let mut violations = Vec::new();
+    for page in ["ARCHITECTURE.md", "CONTRIBUTING.md"].map(Page::read) {
+        for (line, text) in page.prose() {
+            let quoted = text.split('`').skip(1).step_by(2);
+            let paths = quoted.filter(|path| TOP.iter().any(|top| path.starts_with(top)));
+            // Placeholders of the lists.
+            let paths = paths.filter(|path| !path.contains(['<', ' ']) && !path.contains("NNNN"));
+            for path in paths.filter(|path| !root().join(path).exists()) {
+                violations.push(format!("{}:{line}: {path} does not exist", page.path));
+            }
+        }
+    }
+    report(violations);
+}
+
+#[test]
+fn summary_lists_every_page_of_the_book() {
+    let summary = Page::read("docs/SUMMARY.md");
+    let listed: Vec<_> =
+        summary.links().iter().map(|link| resolve(&summary.path, &link.target)).collect();
+    let missing = Page::below("docs").into_iter().filter(|page| page.path != summary.path);
+    let missing = missing.filter(|page| !listed.contains(&page.path));
+    report(missing.map(|page| format!("docs/SUMMARY.md:1: {} is missing", page.path)).collect());
+}
+
+/// Returns the path of a link from the root of the repository.
+fn resolve(page: &str, target: &str) -> String {
+    if target.is_empty() {
+        return page.into();
+    }
+    let mut path = PathBuf::new();
+    for part in Path::new(page).parent().unwrap().join(target).components() {
+        if part == Component::ParentDir {
+            path.pop();
+        } else {
+            path.push(part);
+        }
+    }
+    path.to_string_lossy().into_owned()
+}
