@@ -1,11 +1,7 @@
 //! External authorization over gRPC, in the test process. The partial decoder agrees with `prost`,
 //! and a check allocates no more than its response.
 
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    cell::Cell,
-    net::{IpAddr, Ipv4Addr},
-};
+use std::net::{IpAddr, Ipv4Addr};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
@@ -17,6 +13,7 @@ use countersign_server::{
     observe::metrics::MetricEvent,
 };
 use countersign_tests::{
+    allocations::{CountingAllocator, allocation_count},
     engine::{AUDIENCE, HEADER, ISSUER, SECRET, claims, token},
     front,
     fuzz::assert_same,
@@ -37,31 +34,8 @@ use envoy_types::pb::{
 use proptest::{collection::vec, option, prelude::*};
 use prost::Message as _;
 
-/// System allocator that counts the allocations of the calling thread.
-struct Counting;
-
-thread_local! {
-    static COUNT: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: every call is forwarded unchanged to the system allocator, which upholds the
-// contract. Counting uses a thread-local cell without a destructor and does not allocate.
-#[expect(unsafe_code, reason = "an allocator is an unsafe trait")]
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        COUNT.set(COUNT.get() + 1);
-        // SAFETY: the caller's guarantee about `layout` is forwarded.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the block came from `alloc` above, and so from the system.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 /// Header lines of a browser behind a proxy.
 const USUAL: [(&str, &str); 14] = [
@@ -101,10 +75,10 @@ fn measure(envoy: &envoy::CheckRequest) -> (u64, bool, CheckOutcome) {
     // The first call allocates thread-local buffers, the second finds the token in the cache.
     drop((ask(), ask()));
     let (hits_before, before) =
-        (service.app.authenticator.metrics.event_count(MetricEvent::CacheHit), COUNT.get());
+        (service.app.authenticator.metrics.event_count(MetricEvent::CacheHit), allocation_count());
     let reply = ask();
     let (count, is_cached) = (
-        COUNT.get() - before,
+        allocation_count() - before,
         service.app.authenticator.metrics.event_count(MetricEvent::CacheHit) > hits_before,
     );
     (

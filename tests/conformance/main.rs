@@ -2,6 +2,8 @@
 
 /// Assertions shared by all vectors.
 mod example;
+/// Error codes of HTTP/2, HTTP/3 and QPACK.
+mod error_codes;
 /// JSON Web Signature: examples of the appendices.
 mod rfc7515;
 /// JOSE cookbook: section 4 with the keys of section 3.

@@ -12,10 +12,11 @@ mod floods;
 
 use std::io::{Read, Write};
 
+use countersign_front::http2::error::Http2ErrorCode;
 use countersign_tests::{
     binary::{Sandbox, Server},
     client::{Client, Protocol},
-    frames::{Frame, RawConnection, code, flag, kind},
+    frames::{Frame, RawConnection, flag, kind},
 };
 
 use crate::fixture::{self, SIGNING};
@@ -66,16 +67,16 @@ fn assert_healthy(server: &Server<'_>) {
 
 /// Checks that the connection ends with GOAWAY and this code.
 #[track_caller]
-fn assert_goaway<S: Read + Write>(raw: &mut RawConnection<S>, code: u32) {
+fn assert_goaway<S: Read + Write>(raw: &mut RawConnection<S>, code: Http2ErrorCode) {
     let frames = raw.receive_all();
     let last = frames.iter().rfind(|frame| frame.kind == kind::GOAWAY);
-    assert_eq!(last.map(Frame::code), Some(code), "{frames:?}");
+    assert_eq!(last.map(Frame::code), Some(code.number()), "{frames:?}");
 }
 
 /// Checks that one stream is reset with this code and the connection stays open.
 #[track_caller]
-fn assert_reset<S: Read + Write>(raw: &mut RawConnection<S>, stream: u32, code: u32) {
-    assert_eq!(raw.receive_frame(kind::RST_STREAM, stream).code(), code);
+fn assert_reset<S: Read + Write>(raw: &mut RawConnection<S>, stream: u32, code: Http2ErrorCode) {
+    assert_eq!(raw.receive_frame(kind::RST_STREAM, stream).code(), code.number());
     assert_served(raw, stream + 2);
 }
 
@@ -83,5 +84,5 @@ fn assert_reset<S: Read + Write>(raw: &mut RawConnection<S>, stream: u32, code: 
 #[track_caller]
 fn assert_answered_early<S: Read + Write>(raw: &mut RawConnection<S>, stream: u32, status: u16) {
     assert_eq!(raw.receive_status(stream), status);
-    assert_reset(raw, stream, code::NO_ERROR);
+    assert_reset(raw, stream, Http2ErrorCode::NoError);
 }

@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use countersign_front::http2::error::Http2ErrorCode;
+
 /// Connection preface of the client (RFC 9113 section 3.4).
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -30,19 +32,6 @@ pub mod flag {
     pub const END_STREAM: u8 = 0x1;
     pub const ACK: u8 = 0x1;
     pub const END_HEADERS: u8 = 0x4;
-}
-
-/// Error codes of streams and connections (section 7).
-pub mod code {
-    #![expect(missing_docs, reason = "they are explained in the RFC, by these names")]
-    pub const NO_ERROR: u32 = 0x0;
-    pub const PROTOCOL_ERROR: u32 = 0x1;
-    pub const FLOW_CONTROL_ERROR: u32 = 0x3;
-    pub const STREAM_CLOSED: u32 = 0x5;
-    pub const FRAME_SIZE_ERROR: u32 = 0x6;
-    pub const REFUSED_STREAM: u32 = 0x7;
-    pub const CANCEL: u32 = 0x8;
-    pub const ENHANCE_YOUR_CALM: u32 = 0xb;
 }
 
 /// Settings (section 6.5.2).
@@ -83,9 +72,9 @@ impl Frame {
         Self::new(kind::HEADERS, flag::END_HEADERS, stream, section(fields))
     }
 
-    /// Creates a stream reset with an error code of [`code`].
-    pub fn reset(stream: u32, code: u32) -> Self {
-        Self::new(kind::RST_STREAM, flag::NONE, stream, code.to_be_bytes())
+    /// Creates a stream reset with this error code.
+    pub fn reset(stream: u32, code: Http2ErrorCode) -> Self {
+        Self::new(kind::RST_STREAM, flag::NONE, stream, code.number().to_be_bytes())
     }
 
     /// Creates a `SETTINGS` frame of names of [`setting`] and values.

@@ -2,6 +2,7 @@
 //! tests configure it ([`engine`]), keys and tokens made by the `openssl` command line
 //! ([`openssl`]), certificates ([`certificates`]), and the pages of documentation ([`pages`]).
 
+pub mod allocations;
 pub mod answers;
 pub mod binary;
 pub mod certificates;

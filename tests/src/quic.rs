@@ -14,6 +14,7 @@ use std::{
 use countersign_front::{
     fields::section::SectionBuffer,
     http3::{
+        error::Http3ErrorCode,
         frame::{FrameEvent, RequestFrames},
         qpack,
     },
@@ -147,6 +148,11 @@ fn start_connecting(
     let endpoint = Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
     let connecting = endpoint.connect_with(config, address, "localhost").unwrap();
     (endpoint, connecting)
+}
+
+/// Returns an error code as quinn takes and reports it.
+pub fn error_code(code: Http3ErrorCode) -> VarInt {
+    VarInt::from_u64(code.number()).unwrap()
 }
 
 /// HTTP/3 response.

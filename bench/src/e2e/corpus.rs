@@ -261,7 +261,7 @@ pub enum RequestOrder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::e2e::{credential::write_fresh, http1::Http1};
+    use crate::e2e::{credential::RequestBytes, http1::Http1};
 
     /// Strings that look like tokens.
     pub(crate) fn corpus() -> Corpus {
@@ -351,11 +351,8 @@ mod tests {
         let credential = forged(token);
         let at = credential.fresh.unwrap();
         assert!(at > token.rfind('.').unwrap() && at + FRESH_LENGTH < token.len());
-        let sent = |serial| {
-            let mut bytes = credential.text.clone().into_bytes();
-            write_fresh(&mut bytes[at..at + FRESH_LENGTH], serial);
-            bytes
-        };
+        let bytes = RequestBytes::new(credential.text, credential.fresh);
+        let sent = |serial| bytes.with_serial(serial);
         assert_ne!(sent(1), sent(2));
         assert_ne!(sent(1), sent(1 << 30));
         assert_eq!(sent(7), sent(7));

@@ -3,11 +3,10 @@
 
 use std::{convert::Infallible, io, net::SocketAddr, rc::Rc};
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, header};
 
 use super::{
-    credential::{Credential, FRESH_LENGTH, write_fresh},
+    credential::{Credential, RequestBytes},
     http2::{Http2Connections, Http2Response, Http2Stream},
     protocol::{Protocol, RequestSlot, ResetStorm},
     tls::Tls,
@@ -28,9 +27,7 @@ impl Grpc {
 /// An encoded `Check` call.
 pub struct CheckCall {
     head: Request<()>,
-    body: Bytes,
-    /// Offset in the body of the characters that change in every call.
-    fresh: Option<usize>,
+    body: RequestBytes,
 }
 
 impl Protocol for Grpc {
@@ -52,7 +49,7 @@ impl Protocol for Grpc {
         let fresh = credential.and_then(|credential| {
             Some(find(&body, credential.text.as_bytes())? + credential.fresh?)
         });
-        CheckCall { head, body: body.into(), fresh }
+        CheckCall { head, body: RequestBytes::new(body, fresh) }
     }
 
     async fn open(&self, connection: usize) -> io::Result<GrpcSlot> {
@@ -79,15 +76,8 @@ impl RequestSlot for GrpcSlot {
     type Wire = CheckCall;
 
     async fn exchange(&mut self, wire: &CheckCall, serial: u64) -> io::Result<u16> {
-        let body = match wire.fresh {
-            None => wire.body.clone(),
-            Some(at) => {
-                let mut body = wire.body.to_vec();
-                write_fresh(&mut body[at..at + FRESH_LENGTH], serial);
-                body.into()
-            }
-        };
-        let status = status(self.0.exchange(wire.head.clone(), body).await?);
+        let status =
+            status(self.0.exchange(wire.head.clone(), wire.body.with_serial(serial)).await?);
         status
             .ok_or_else(|| io::Error::other(format!("not a CheckResponse: {}", self.last_answer())))
     }
@@ -322,9 +312,10 @@ mod tests {
         let protocol = Grpc::new(vec![([127, 0, 0, 1], 1).into()], None);
         let call =
             protocol.encode(Some(&Credential { text: "a.b.0123456789".into(), fresh: Some(5) }));
-        let length = u32::from_be_bytes(call.body[1..PREFIX].try_into().unwrap());
-        assert_eq!(usize::try_from(length).unwrap(), call.body.len() - PREFIX);
-        assert!(call.body[call.fresh.unwrap()..].starts_with(b"123456"));
+        let body = call.body.with_serial(0);
+        let length = u32::from_be_bytes(body[1..PREFIX].try_into().unwrap());
+        assert_eq!(usize::try_from(length).unwrap(), body.len() - PREFIX);
+        assert!(find(&body, b"Bearer a.b.0AAAAAA789").is_some());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use tokio::{
 use tokio_rustls::client::TlsStream;
 
 use super::{
-    credential::{Credential, FRESH_LENGTH, write_fresh},
+    credential::{Credential, RequestBytes},
     protocol::{Protocol, RequestSlot, ResetStorm},
     tls::Tls,
 };
@@ -30,18 +30,11 @@ impl Http1 {
     }
 }
 
-/// An encoded request.
-pub struct Http1Request {
-    bytes: Vec<u8>,
-    /// Offset of the characters that change in every request.
-    fresh: Option<usize>,
-}
-
 impl Protocol for Http1 {
-    type Wire = Http1Request;
+    type Wire = RequestBytes;
     type RequestSlot = Http1Slot;
 
-    fn encode(&self, credential: Option<&Credential>) -> Http1Request {
+    fn encode(&self, credential: Option<&Credential>) -> RequestBytes {
         let mut text = String::from("GET /auth HTTP/1.1\r\nHost: bench\r\n");
         let mut fresh = None;
         if let Some(credential) = credential {
@@ -51,7 +44,7 @@ impl Protocol for Http1 {
             text.push_str("\r\n");
         }
         text.push_str("\r\n");
-        Http1Request { bytes: text.into_bytes(), fresh }
+        RequestBytes::new(text.into_bytes(), fresh)
     }
 
     async fn open(&self, connection: usize) -> io::Result<Http1Slot> {
@@ -61,12 +54,7 @@ impl Protocol for Http1 {
             None => ClientStream::Plain(stream),
             Some(tls) => ClientStream::Tls(Box::new(tls.connect(stream, connection).await?)),
         };
-        Ok(Http1Slot {
-            stream,
-            patched: Vec::new(),
-            buffer: Box::new([0; MAX_ANSWER_BYTES]),
-            filled: 0,
-        })
+        Ok(Http1Slot { stream, buffer: Box::new([0; MAX_ANSWER_BYTES]), filled: 0 })
     }
 
     async fn storm(&self, _: &ResetStorm) -> io::Result<Infallible> {
@@ -80,25 +68,15 @@ const MAX_ANSWER_BYTES: usize = 8 * 1024;
 /// A request slot: one HTTP/1.1 connection.
 pub struct Http1Slot {
     stream: ClientStream,
-    /// Copy of a request with fresh characters.
-    patched: Vec<u8>,
     buffer: Box<[u8; MAX_ANSWER_BYTES]>,
     filled: usize,
 }
 
 impl RequestSlot for Http1Slot {
-    type Wire = Http1Request;
+    type Wire = RequestBytes;
 
-    async fn exchange(&mut self, wire: &Http1Request, serial: u64) -> io::Result<u16> {
-        match wire.fresh {
-            None => self.stream.write(&wire.bytes).await?,
-            Some(at) => {
-                self.patched.clear();
-                self.patched.extend_from_slice(&wire.bytes);
-                write_fresh(&mut self.patched[at..at + FRESH_LENGTH], serial);
-                self.stream.write(&self.patched).await?;
-            }
-        }
+    async fn exchange(&mut self, wire: &RequestBytes, serial: u64) -> io::Result<u16> {
+        self.stream.write(&wire.with_serial(serial)).await?;
         self.answer().await
     }
 
@@ -245,10 +223,10 @@ mod tests {
         let wire =
             protocol.encode(Some(&Credential { text: "a.b.0123456789".into(), fresh: Some(5) }));
         assert_eq!(
-            wire.bytes,
-            b"GET /auth HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer a.b.0123456789\r\n\r\n"
+            wire.with_serial(0)[..],
+            b"GET /auth HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer a.b.0AAAAAA789\r\n\r\n"[..]
         );
-        assert!(wire.bytes[wire.fresh.unwrap()..].starts_with(b"123456"));
-        assert_eq!(protocol.encode(None).bytes, b"GET /auth HTTP/1.1\r\nHost: bench\r\n\r\n");
+        let plain = protocol.encode(None).with_serial(0);
+        assert_eq!(plain[..], b"GET /auth HTTP/1.1\r\nHost: bench\r\n\r\n"[..]);
     }
 }

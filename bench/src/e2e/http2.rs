@@ -17,7 +17,7 @@ use tokio::{
 
 use self::gathered::CoalescingStream;
 use super::{
-    credential::{Credential, FRESH_LENGTH, write_fresh},
+    credential::{Credential, RequestBytes},
     protocol::{Protocol, RequestSlot, ResetStorm, SharedConnections},
     tls::Tls,
 };
@@ -37,8 +37,8 @@ impl Http2 {
 /// A request without a body.
 pub struct Http2Request {
     head: Request<()>,
-    /// The credential and the offset of its fresh characters, if it changes in every request.
-    fresh: Option<(Vec<u8>, usize)>,
+    /// The value of Authorization, if it changes in every request.
+    fresh: Option<RequestBytes>,
 }
 
 impl Protocol for Http2 {
@@ -51,10 +51,11 @@ impl Protocol for Http2 {
         let bearer =
             credential.map(|credential| (format!("Bearer {}", credential.text), credential.fresh));
         if let Some((text, _)) = &bearer {
-            head.headers_mut().insert(AUTHORIZATION, value(text.as_bytes()));
+            head.headers_mut().insert(AUTHORIZATION, value(text.clone().into()));
         }
-        let fresh =
-            bearer.and_then(|(text, fresh)| Some((text.into_bytes(), fresh? + "Bearer ".len())));
+        let fresh = bearer.and_then(|(text, fresh)| {
+            Some(RequestBytes::new(text.into_bytes(), Some(fresh? + "Bearer ".len())))
+        });
         Http2Request { head, fresh }
     }
 
@@ -67,8 +68,8 @@ impl Protocol for Http2 {
     }
 }
 
-fn value(bytes: &[u8]) -> HeaderValue {
-    HeaderValue::from_bytes(bytes)
+fn value(bytes: Bytes) -> HeaderValue {
+    HeaderValue::from_maybe_shared(bytes)
         .unwrap_or_else(|_| unreachable!("tokens are valid header values"))
 }
 
@@ -80,10 +81,8 @@ impl RequestSlot for Http2Slot {
 
     async fn exchange(&mut self, wire: &Http2Request, serial: u64) -> io::Result<u16> {
         let mut head = wire.head.clone();
-        if let Some((text, at)) = &wire.fresh {
-            let mut text = text.clone();
-            write_fresh(&mut text[*at..*at + FRESH_LENGTH], serial);
-            head.headers_mut().insert(AUTHORIZATION, value(&text));
+        if let Some(authorization) = &wire.fresh {
+            head.headers_mut().insert(AUTHORIZATION, value(authorization.with_serial(serial)));
         }
         Ok(self.0.exchange(head, Bytes::new()).await?.head.status.as_u16())
     }
@@ -240,8 +239,7 @@ mod tests {
             protocol.encode(Some(&Credential { text: "a.b.0123456789".into(), fresh: Some(5) }));
         assert_eq!(wire.head.uri(), "http://bench/auth");
         assert_eq!(wire.head.headers()[AUTHORIZATION], "Bearer a.b.0123456789");
-        let (text, at) = wire.fresh.unwrap();
-        assert!(text[at..].starts_with(b"123456"));
+        assert_eq!(wire.fresh.unwrap().with_serial(0)[..], *b"Bearer a.b.0AAAAAA789");
         let wire = protocol.encode(None);
         assert!(wire.head.headers().is_empty() && wire.fresh.is_none());
     }

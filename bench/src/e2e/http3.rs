@@ -9,13 +9,14 @@ use std::{
     rc::Rc, sync::Arc,
 };
 
+use countersign_front::http3::error::Http3ErrorCode;
 use quinn::{
     ClientConfig, Connection, Endpoint, SendStream, VarInt, crypto::rustls::QuicClientConfig,
 };
 use tokio::task::yield_now;
 
 use super::{
-    credential::{Credential, FRESH_LENGTH, write_fresh},
+    credential::{Credential, RequestBytes},
     protocol::{Protocol, RequestSlot, ResetStorm, SharedConnections},
     tls::Tls,
 };
@@ -28,10 +29,6 @@ pub struct Http3 {
     endpoints: RefCell<BTreeMap<usize, Endpoint>>,
     shared: SharedConnections<Http3Connection>,
 }
-
-/// Error codes (RFC 9114 section 8.1).
-const NO_ERROR: VarInt = VarInt::from_u32(0x100);
-const REQUEST_CANCELLED: VarInt = VarInt::from_u32(0x10c);
 
 impl Http3 {
     /// Creates a client of these addresses. Connections go to each address in turn.
@@ -73,35 +70,29 @@ struct Http3Connection {
     _control: SendStream,
 }
 
-/// An encoded request: one HEADERS frame.
-pub struct Http3Request {
-    bytes: Vec<u8>,
-    /// Offset of the characters that change in every request.
-    fresh: Option<usize>,
-}
-
 impl Protocol for Http3 {
-    type Wire = Http3Request;
+    type Wire = RequestBytes;
     type RequestSlot = Http3Slot;
 
-    fn encode(&self, credential: Option<&Credential>) -> Http3Request {
+    /// Encodes one HEADERS frame.
+    fn encode(&self, credential: Option<&Credential>) -> RequestBytes {
         let (section, fresh) = field_section::request(credential);
         let mut bytes = vec![HEADERS];
         push_varint(&mut bytes, section.len());
         let fresh = fresh.map(|at| bytes.len() + at);
         bytes.extend(section);
-        Http3Request { bytes, fresh }
+        RequestBytes::new(bytes, fresh)
     }
 
     async fn open(&self, connection: usize) -> io::Result<Http3Slot> {
         let connection = self.shared.get(connection, self.connect(connection)).await?;
-        Ok(Http3Slot { connection, patched: Vec::new(), answer: Vec::new() })
+        Ok(Http3Slot { connection, answer: Vec::new() })
     }
 
     async fn storm(&self, storm: &ResetStorm) -> io::Result<Infallible> {
         /// A number that no other connection has.
         const NUMBER: usize = usize::MAX;
-        let request = self.encode(None).bytes;
+        let request = self.encode(None).with_serial(0);
         loop {
             let connection = self.connect(NUMBER).await?;
             storm.connected();
@@ -128,7 +119,8 @@ async fn send_resets(
         yield_now().await;
         for (mut send, mut receive) in streams {
             // Resetting a stream fails if it has been answered already.
-            let _ignored = (send.reset(REQUEST_CANCELLED), receive.stop(REQUEST_CANCELLED));
+            let code = error_code(Http3ErrorCode::RequestCancelled);
+            let _ignored = (send.reset(code), receive.stop(code));
         }
         storm.reset_burst();
         yield_now().await;
@@ -138,28 +130,17 @@ async fn send_resets(
 /// A request slot on an HTTP/3 connection: one stream at a time.
 pub struct Http3Slot {
     connection: Rc<Http3Connection>,
-    /// Copy of a request with fresh characters.
-    patched: Vec<u8>,
     answer: Vec<u8>,
 }
 
 impl RequestSlot for Http3Slot {
-    type Wire = Http3Request;
+    type Wire = RequestBytes;
 
-    async fn exchange(&mut self, wire: &Http3Request, serial: u64) -> io::Result<u16> {
+    async fn exchange(&mut self, wire: &RequestBytes, serial: u64) -> io::Result<u16> {
         /// Maximum length of an answer.
         const MAX_ANSWER_BYTES: usize = 8 * 1024;
-        let bytes = match wire.fresh {
-            None => &wire.bytes,
-            Some(at) => {
-                self.patched.clear();
-                self.patched.extend_from_slice(&wire.bytes);
-                write_fresh(&mut self.patched[at..at + FRESH_LENGTH], serial);
-                &self.patched
-            }
-        };
         let (mut send, mut receive) = self.connection.connection.open_bi().await?;
-        send.write_all(bytes).await?;
+        send.write_all(&wire.with_serial(serial)).await?;
         send.finish()?;
         self.answer = receive.read_to_end(MAX_ANSWER_BYTES).await.map_err(io::Error::other)?;
         status(&self.answer).ok_or_else(|| {
@@ -173,12 +154,16 @@ impl RequestSlot for Http3Slot {
 
     async fn close(self) -> io::Result<()> {
         if let Some(Http3Connection { connection, .. }) = Rc::into_inner(self.connection) {
-            connection.close(NO_ERROR, b"");
+            connection.close(error_code(Http3ErrorCode::NoError), b"");
             // Let the connection's task send CONNECTION_CLOSE: this thread may not run it again.
             yield_now().await;
         }
         Ok(())
     }
+}
+
+fn error_code(code: Http3ErrorCode) -> VarInt {
+    VarInt::from_u64(code.number()).unwrap_or(VarInt::MAX)
 }
 
 /// Frame type (RFC 9114 section 7.2.2).

@@ -1,10 +1,11 @@
 use std::{net::TcpStream, time::Duration};
 
+use countersign_front::http2::error::Http2ErrorCode;
 use countersign_tests::{
     binary::Sandbox,
     certificates::{Authority, ours},
     eventually,
-    frames::{Frame, PREFACE, RawConnection, code, flag, kind, setting},
+    frames::{Frame, PREFACE, RawConnection, flag, kind, setting},
     http::Connection,
     tls::{TlsClient, TlsClientOptions},
 };
@@ -159,8 +160,8 @@ fn idle_timeout_sends_goaway() {
     let (mut fresh, mut used) =
         (RawConnection::open(server.address, &[]), RawConnection::open(server.address, &[]));
     assert_served(&mut used, 1);
-    assert_goaway(&mut fresh, code::NO_ERROR);
-    assert_goaway(&mut used, code::NO_ERROR);
+    assert_goaway(&mut fresh, Http2ErrorCode::NoError);
+    assert_goaway(&mut used, Http2ErrorCode::NoError);
     // A connection with regular requests stays open.
     let mut busy = RawConnection::open(server.address, &[]);
     for number in 0..8 {
@@ -193,9 +194,9 @@ fn drain_sends_goaway_and_finishes_streams() {
     // Frames are read in order, so the first request has been read.
     assert_served(&mut busy, 3);
     server.signal("TERM");
-    assert_goaway(&mut idle, code::NO_ERROR);
+    assert_goaway(&mut idle, Http2ErrorCode::NoError);
     eventually(|| TcpStream::connect(server.address).is_err());
-    assert_eq!(busy.receive_frame(kind::GOAWAY, 0).code(), code::NO_ERROR);
+    assert_eq!(busy.receive_frame(kind::GOAWAY, 0).code(), Http2ErrorCode::NoError.number());
     busy.send(&[end(1, "b.c")]);
     assert_eq!(busy.receive_status(1), 401);
     busy.receive_all();
@@ -239,7 +240,7 @@ fn send_until_closed(raw: &mut RawConnection) {
                 answered = frame.stream;
             }
             Some(frame) if frame.kind == kind::GOAWAY => {
-                assert_eq!(frame.code(), code::NO_ERROR);
+                assert_eq!(frame.code(), Http2ErrorCode::NoError.number());
                 last = last.min(u32::from_be_bytes(*frame.payload.first_chunk().unwrap()));
             }
             // The acknowledgement confirms that no further request is in flight.

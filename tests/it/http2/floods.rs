@@ -5,9 +5,10 @@ use std::{
     time::Duration,
 };
 
+use countersign_front::http2::error::Http2ErrorCode;
 use countersign_tests::{
     binary::{Sandbox, Server},
-    frames::{Frame, RawConnection, code, flag, kind, section},
+    frames::{Frame, RawConnection, flag, kind, section},
 };
 
 use super::{assert_goaway, assert_healthy, assert_served, auth_frame, end, fields, serve, verify};
@@ -53,7 +54,7 @@ fn flood(
     let after = kilobytes(server, "VmHWM");
     assert!(after < before + MAX_GROWTH_KIB, "{before} KiB grew to {after} KiB");
     assert_healthy(server);
-    code.filter(|code| *code != code::NO_ERROR)
+    code.filter(|code| *code != Http2ErrorCode::NoError.number())
 }
 
 /// Returns the stream ids of a batch.
@@ -68,10 +69,10 @@ fn rapid_resets_exhaust_the_budget() {
     for request in [auth_frame, verify] {
         let code = flood(&server, 200, |batch| {
             streams(batch, 100)
-                .flat_map(|stream| [request(stream), Frame::reset(stream, code::CANCEL)])
+                .flat_map(|stream| [request(stream), Frame::reset(stream, Http2ErrorCode::Cancel)])
                 .collect()
         });
-        assert!([None, Some(code::ENHANCE_YOUR_CALM)].contains(&code), "{code:?}");
+        assert!([None, Some(Http2ErrorCode::EnhanceYourCalm.number())].contains(&code), "{code:?}");
     }
     assert!(!server.log().contains("WARN"), "a flood must not fill the log: {}", server.log());
 }
@@ -85,7 +86,7 @@ fn resets_of_answered_streams_cost_less() {
     for (request, number) in [(auth_frame as fn(u32) -> Frame, 250), (unended, 1000)] {
         let mut raw = RawConnection::open(server.address, &[]);
         for stream in streams(0, number) {
-            raw.send(&[request(stream), Frame::reset(stream, code::CANCEL)]);
+            raw.send(&[request(stream), Frame::reset(stream, Http2ErrorCode::Cancel)]);
             assert_eq!(raw.receive_status(stream), 401);
         }
         assert_served(&mut raw, 2 * number + 1);
@@ -94,18 +95,18 @@ fn resets_of_answered_streams_cost_less() {
     // The server may close before everything is sent.
     let _ignored = raw.try_send(
         &streams(0, 20_000)
-            .flat_map(|stream| [auth_frame(stream), Frame::reset(stream, code::CANCEL)])
+            .flat_map(|stream| [auth_frame(stream), Frame::reset(stream, Http2ErrorCode::Cancel)])
             .collect::<Vec<_>>(),
     );
-    assert_goaway(&mut raw, code::ENHANCE_YOUR_CALM);
+    assert_goaway(&mut raw, Http2ErrorCode::EnhanceYourCalm);
     // Without completed requests in between, the budget is not refilled.
     let mut raw = RawConnection::open(server.address, &[]);
     raw.send(
         &streams(0, 256)
-            .flat_map(|stream| [verify(stream), Frame::reset(stream, code::CANCEL)])
+            .flat_map(|stream| [verify(stream), Frame::reset(stream, Http2ErrorCode::Cancel)])
             .collect::<Vec<_>>(),
     );
-    assert_goaway(&mut raw, code::ENHANCE_YOUR_CALM);
+    assert_goaway(&mut raw, Http2ErrorCode::EnhanceYourCalm);
     assert_healthy(&server);
 }
 
@@ -117,7 +118,7 @@ fn malformed_requests_exhaust_the_budget() {
     let code = flood(&server, 200, |batch| {
         streams(batch, 100).map(|stream| Frame::request(stream, &malformed)).collect()
     });
-    assert_eq!(code, Some(code::ENHANCE_YOUR_CALM));
+    assert_eq!(code, Some(Http2ErrorCode::EnhanceYourCalm.number()));
 }
 
 #[test]
@@ -131,7 +132,12 @@ fn continuation_flood_is_closed() {
                 (0..100).map(|_| Frame::new(kind::CONTINUATION, flag::NONE, 1, piece.as_slice()));
             (batch == 0).then(|| head.clone()).into_iter().chain(pieces).collect()
         });
-        assert_eq!(code, Some(code::ENHANCE_YOUR_CALM), "{} bytes each", piece.len());
+        assert_eq!(
+            code,
+            Some(Http2ErrorCode::EnhanceYourCalm.number()),
+            "{} bytes each",
+            piece.len()
+        );
     }
 }
 
@@ -146,7 +152,7 @@ fn hpack_bomb_is_closed() {
         Frame::new(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, stream, large.as_slice())
     };
     let code = flood(&server, 100, |batch| streams(batch, 5).map(head).collect());
-    assert_eq!(code, Some(code::ENHANCE_YOUR_CALM));
+    assert_eq!(code, Some(Http2ErrorCode::EnhanceYourCalm.number()));
 }
 
 #[test]
@@ -163,7 +169,7 @@ fn control_frame_floods_are_bounded() {
         Frame::new(0x2, flag::NONE, 7, [0; 5]),
         Frame::new(0xbe, flag::NONE, 0, [0; 100]),
         Frame::new(kind::DATA, flag::NONE, 1, *b""),
-        Frame::reset(1, code::CANCEL),
+        Frame::reset(1, Http2ErrorCode::Cancel),
     ] {
         let code = flood(&server, 200, |batch| {
             let request = match frame.kind {
@@ -173,7 +179,10 @@ fn control_frame_floods_are_bounded() {
             let flood = vec![frame.clone(); 500];
             (batch == 0).then_some(request).into_iter().chain(flood).collect()
         });
-        assert!([None, Some(code::ENHANCE_YOUR_CALM)].contains(&code), "{frame:?}: {code:?}");
+        assert!(
+            [None, Some(Http2ErrorCode::EnhanceYourCalm.number())].contains(&code),
+            "{frame:?}: {code:?}"
+        );
     }
     let mut raw = RawConnection::open(server.address, &[]);
     raw.send(&[verify(1), Frame::new(kind::DATA, flag::NONE, 1, *b""), end(1, token)]);
@@ -241,13 +250,13 @@ fn assert_closed_for_abuse<S: Read + Write>(mut crowd: Vec<RawConnection<S>>) {
     }
     // Twice the budget, because part of it is refilled in the meantime.
     let resets: Vec<_> = streams(1, 512)
-        .flat_map(|stream| [verify(stream), Frame::reset(stream, code::CANCEL)])
+        .flat_map(|stream| [verify(stream), Frame::reset(stream, Http2ErrorCode::Cancel)])
         .collect();
     for raw in &mut crowd {
         raw.send(&resets);
     }
     for mut raw in crowd {
-        assert_goaway(&mut raw, code::ENHANCE_YOUR_CALM);
+        assert_goaway(&mut raw, Http2ErrorCode::EnhanceYourCalm);
     }
 }
 

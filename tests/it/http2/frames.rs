@@ -1,8 +1,9 @@
 use std::net::TcpStream;
 
+use countersign_front::http2::error::Http2ErrorCode;
 use countersign_tests::{
     binary::{Sandbox, Server},
-    frames::{Frame, PREFACE, RawConnection, code, flag, kind, section, setting},
+    frames::{Frame, PREFACE, RawConnection, flag, kind, section, setting},
     grpc::{CHECK, framed},
 };
 
@@ -14,12 +15,12 @@ use crate::fixture;
 
 /// Sends frames after the preface and SETTINGS, and checks the code of the GOAWAY.
 #[track_caller]
-fn assert_goaway_after(server: &Server<'_>, expected: u32, frames: &[Frame]) {
+fn assert_goaway_after(server: &Server<'_>, expected: Http2ErrorCode, frames: &[Frame]) {
     let mut raw = RawConnection::open(server.address, &[]);
     raw.send(frames);
     let received = raw.receive_all();
     let last = received.iter().rfind(|frame| frame.kind == kind::GOAWAY);
-    assert_eq!(last.map(Frame::code), Some(expected), "{frames:?}: {received:?}");
+    assert_eq!(last.map(Frame::code), Some(expected.number()), "{frames:?}: {received:?}");
 }
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: impl Into<Vec<u8>>) -> Frame {
@@ -55,7 +56,7 @@ fn frame_of_a_wrong_length_is_refused() {
         vec![frame(kind::HEADERS, flag::END_HEADERS | 0x8, 1, [])],
         vec![verify(1), frame(kind::DATA, 0x8, 1, [])],
     ] {
-        assert_goaway_after(&server, code::FRAME_SIZE_ERROR, &frames);
+        assert_goaway_after(&server, Http2ErrorCode::FrameSizeError, &frames);
     }
     // A frame of exactly the maximum size is accepted.
     let mut raw = RawConnection::open(server.address, &[]);
@@ -63,7 +64,7 @@ fn frame_of_a_wrong_length_is_refused() {
     assert_served(&mut raw, 1);
     // A PRIORITY frame of the wrong length is a stream error.
     raw.send(&[frame(0x2, flag::NONE, 1, [0; 6])]);
-    assert_reset(&mut raw, 1, code::FRAME_SIZE_ERROR);
+    assert_reset(&mut raw, 1, Http2ErrorCode::FrameSizeError);
     assert_healthy(&server);
 }
 
@@ -97,7 +98,7 @@ fn frame_on_a_wrong_stream_is_refused() {
             frame(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, 1, section(&[("x", "y")])),
         ],
     ] {
-        assert_goaway_after(&server, code::PROTOCOL_ERROR, &frames);
+        assert_goaway_after(&server, Http2ErrorCode::ProtocolError, &frames);
     }
     assert_healthy(&server);
 }
@@ -116,14 +117,14 @@ fn settings_come_first_and_are_validated() {
         let mut raw = RawConnection::over(TcpStream::connect(server.address).unwrap());
         raw.send_raw(PREFACE);
         raw.send(&[first]);
-        assert_goaway(&mut raw, code::PROTOCOL_ERROR);
+        assert_goaway(&mut raw, Http2ErrorCode::ProtocolError);
     }
     for (name, value, expected) in [
-        (0x2, 2, code::PROTOCOL_ERROR),
-        (0x5, 16_383, code::PROTOCOL_ERROR),
-        (0x5, 1 << 24, code::PROTOCOL_ERROR),
-        (setting::INITIAL_WINDOW_SIZE, 1 << 31, code::FLOW_CONTROL_ERROR),
-        (setting::INITIAL_WINDOW_SIZE, u32::MAX, code::FLOW_CONTROL_ERROR),
+        (0x2, 2, Http2ErrorCode::ProtocolError),
+        (0x5, 16_383, Http2ErrorCode::ProtocolError),
+        (0x5, 1 << 24, Http2ErrorCode::ProtocolError),
+        (setting::INITIAL_WINDOW_SIZE, 1 << 31, Http2ErrorCode::FlowControlError),
+        (setting::INITIAL_WINDOW_SIZE, u32::MAX, Http2ErrorCode::FlowControlError),
     ] {
         assert_goaway_after(&server, expected, &[Frame::settings(&[(name, value)])]);
     }
@@ -147,11 +148,15 @@ fn header_block_must_not_be_interrupted() {
         frame(kind::DATA, flag::NONE, 1, "x"),
         frame(0xbe, flag::NONE, 0, "x"),
         frame(0x2, flag::NONE, 1, [0; 5]),
-        Frame::reset(1, code::CANCEL),
+        Frame::reset(1, Http2ErrorCode::Cancel),
         auth_frame(3),
         rest(3),
     ] {
-        assert_goaway_after(&server, code::PROTOCOL_ERROR, &[beginning(1), between, rest(1)]);
+        assert_goaway_after(
+            &server,
+            Http2ErrorCode::ProtocolError,
+            &[beginning(1), between, rest(1)],
+        );
     }
     let mut raw = RawConnection::open(server.address, &[]);
     let piece = |byte: u8| frame(kind::CONTINUATION, flag::NONE, 1, [byte]);
@@ -179,12 +184,12 @@ fn padding_is_skipped_and_validated() {
         let payload = padded(length, payload, padding);
         assert_goaway_after(
             &server,
-            code::PROTOCOL_ERROR,
+            Http2ErrorCode::ProtocolError,
             &[verify(1), frame(kind::DATA, PADDED, 1, payload.clone())],
         );
         assert_goaway_after(
             &server,
-            code::PROTOCOL_ERROR,
+            Http2ErrorCode::ProtocolError,
             &[frame(kind::HEADERS, flag::END_HEADERS | PADDED, 1, payload)],
         );
     }
@@ -209,13 +214,13 @@ fn window_overflow_is_refused() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
     const MAX_WINDOW: u32 = (1 << 31) - 1;
-    assert_goaway_after(&server, code::FLOW_CONTROL_ERROR, &[update(0, MAX_WINDOW)]);
-    assert_goaway_after(&server, code::PROTOCOL_ERROR, &[update(0, 0)]);
+    assert_goaway_after(&server, Http2ErrorCode::FlowControlError, &[update(0, MAX_WINDOW)]);
+    assert_goaway_after(&server, Http2ErrorCode::ProtocolError, &[update(0, 0)]);
     let mut raw = RawConnection::open(server.address, &[(setting::INITIAL_WINDOW_SIZE, 10)]);
     raw.send(&[verify(1), update(1, MAX_WINDOW)]);
-    assert_reset(&mut raw, 1, code::FLOW_CONTROL_ERROR);
+    assert_reset(&mut raw, 1, Http2ErrorCode::FlowControlError);
     raw.send(&[verify(5), update(5, 0)]);
-    assert_reset(&mut raw, 5, code::PROTOCOL_ERROR);
+    assert_reset(&mut raw, 5, Http2ErrorCode::ProtocolError);
     raw.send(&[verify(9), update(9, MAX_WINDOW - 10), end(9, fixture::good_token())]);
     assert_eq!(raw.receive_status(9), 200);
     // A SETTINGS change makes the window of a pending answer overflow.
@@ -225,7 +230,7 @@ fn window_overflow_is_refused() {
         update(1, 1000),
         Frame::settings(&[(setting::INITIAL_WINDOW_SIZE, MAX_WINDOW)]),
     ]);
-    assert_goaway(&mut raw, code::FLOW_CONTROL_ERROR);
+    assert_goaway(&mut raw, Http2ErrorCode::FlowControlError);
     // WINDOW_UPDATE after the answer is late but not an error.
     let mut raw = RawConnection::open(server.address, &[]);
     raw.send(&[auth_frame(1), update(1, MAX_WINDOW), update(1, MAX_WINDOW), update(1, 0)]);
@@ -276,7 +281,7 @@ fn discarded_body_keeps_a_pending_answer() {
     assert_eq!(raw.receive_status(1), 413);
     raw.send(&[update(1, 100_000)]);
     assert_ne!(raw.receive_frame(kind::DATA, 1).flags & flag::END_STREAM, 0);
-    assert_reset(&mut raw, 1, code::NO_ERROR);
+    assert_reset(&mut raw, 1, Http2ErrorCode::NoError);
     // Data beyond the window is a flow-control error, even if it is discarded.
     raw.send(&[Frame::head(
         5,
@@ -284,7 +289,7 @@ fn discarded_body_keeps_a_pending_answer() {
     )]);
     assert_eq!(raw.receive_status(5), 413);
     raw.send(&vec![frame(kind::DATA, flag::NONE, 5, [b'a'; 16 * 1024]); 5]);
-    assert_reset(&mut raw, 5, code::FLOW_CONTROL_ERROR);
+    assert_reset(&mut raw, 5, Http2ErrorCode::FlowControlError);
 }
 
 #[test]
@@ -294,16 +299,16 @@ fn frames_after_end_stream_are_stream_closed() {
     let mut raw = RawConnection::open(server.address, &[(setting::INITIAL_WINDOW_SIZE, 0)]);
     // One stream that is answered, and one whose answer is still pending.
     raw.send(&[auth_frame(1), frame(kind::DATA, flag::NONE, 1, "x")]);
-    assert_reset(&mut raw, 1, code::STREAM_CLOSED);
+    assert_reset(&mut raw, 1, Http2ErrorCode::StreamClosed);
     for late in [frame(kind::DATA, flag::NONE, 5, "x"), Frame::head(5, &[("x", "y")])] {
         let mut raw = RawConnection::open(server.address, &[(setting::INITIAL_WINDOW_SIZE, 0)]);
         raw.send(&[verify(5), end(5, fixture::good_token()), late]);
-        assert_reset(&mut raw, 5, code::STREAM_CLOSED);
+        assert_reset(&mut raw, 5, Http2ErrorCode::StreamClosed);
     }
     // After an answer that did not wait for it, the frame is only late.
     raw.send(&[Frame::head(9, &fields("GET", "/auth"))]);
     assert_eq!(raw.receive_status(9), 401);
-    assert_eq!(raw.receive_frame(kind::RST_STREAM, 9).code(), code::NO_ERROR);
+    assert_eq!(raw.receive_frame(kind::RST_STREAM, 9).code(), Http2ErrorCode::NoError.number());
     raw.send(&[
         frame(kind::DATA, flag::NONE, 9, "x"),
         frame(kind::HEADERS, 0x5, 9, section(&[("x", "y")])),
@@ -328,7 +333,7 @@ fn trailers_end_the_body_and_are_validated() {
         (15, Frame::head(15, &[("x", "y")])),
     ] {
         raw.send(&[verify(stream), of(stream, token()), trailers]);
-        assert_reset(&mut raw, stream, code::PROTOCOL_ERROR);
+        assert_reset(&mut raw, stream, Http2ErrorCode::ProtocolError);
     }
 }
 
@@ -388,18 +393,18 @@ fn hpack_table_lasts_for_the_connection() {
     assert_eq!(raw.receive_status(3), 200);
     // The field section of a rejected request still updates the table.
     raw.send(&[request(5, &[&indexed("connection", "x")])]);
-    assert_reset(&mut raw, 5, code::PROTOCOL_ERROR);
+    assert_reset(&mut raw, 5, Http2ErrorCode::ProtocolError);
     raw.send(&[request(9, &[&[0x80 | 63]])]);
     assert_eq!(raw.receive_status(9), 200);
     // Another connection has a table of its own.
-    assert_goaway_after(&server, 0x9, &[request(1, &[&[0x80 | 62]])]);
+    assert_goaway_after(&server, Http2ErrorCode::CompressionError, &[request(1, &[&[0x80 | 62]])]);
     // A table size of zero evicts all entries.
     let emptied = |stream: u32, index: u8| {
         let head = [&[0x20][..], &section(&fields("GET", "/auth")), &[0x80 | index]].concat();
         frame(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, stream, head)
     };
     raw.send(&[emptied(11, 62)]);
-    assert_goaway(&mut raw, 0x9);
+    assert_goaway(&mut raw, Http2ErrorCode::CompressionError);
 }
 
 #[test]

@@ -1,8 +1,9 @@
 use std::collections::HashSet;
 
+use countersign_front::http2::error::Http2ErrorCode;
 use countersign_tests::{
     binary::Sandbox,
-    frames::{Frame, RawConnection, code, flag, kind, section, setting},
+    frames::{Frame, RawConnection, flag, kind, section, setting},
 };
 
 use super::{
@@ -50,7 +51,10 @@ fn stream_above_the_limit_is_refused() {
     let mut raw = RawConnection::open(server.address, &[]);
     raw.send(&(0..128).map(|number| verify(2 * number + 1)).collect::<Vec<_>>());
     raw.send(&[auth_frame(257)]);
-    assert_eq!(raw.receive_frame(kind::RST_STREAM, 257).code(), code::REFUSED_STREAM);
+    assert_eq!(
+        raw.receive_frame(kind::RST_STREAM, 257).code(),
+        Http2ErrorCode::RefusedStream.number()
+    );
     // A stream that ends makes room for another.
     raw.send(&[end(3, fixture::good_token())]);
     assert_eq!(raw.receive_status(3), 200);
@@ -107,7 +111,7 @@ fn authority_and_host_must_agree() {
     }
     for (stream, names) in streams.zip(malformed) {
         raw.send(&[Frame::request(stream, &[&base, names].concat())]);
-        assert_reset(&mut raw, stream, code::PROTOCOL_ERROR);
+        assert_reset(&mut raw, stream, Http2ErrorCode::ProtocolError);
     }
 }
 
@@ -143,7 +147,7 @@ fn malformed_request_resets_only_its_stream() {
     for (stream, fields) in (0..).map(|number| 4 * number + 1).zip(malformed) {
         raw.send(&[Frame::request(stream, &fields)]);
         let reset = raw.receive_frame(kind::RST_STREAM, stream);
-        assert_eq!(reset.code(), code::PROTOCOL_ERROR, "{fields:?}");
+        assert_eq!(reset.code(), Http2ErrorCode::ProtocolError.number(), "{fields:?}");
         assert_served(&mut raw, stream + 2);
     }
     assert_healthy(&server);
@@ -176,9 +180,9 @@ fn protocol_violation_ends_the_connection() {
         let mut raw = RawConnection::open(server.address, &[]);
         raw.send(&frames);
         let received = raw.receive_all();
-        let is_goaway = received
-            .last()
-            .is_some_and(|last| last.kind == kind::GOAWAY && last.code() != code::NO_ERROR);
+        let is_goaway = received.last().is_some_and(|last| {
+            last.kind == kind::GOAWAY && last.code() != Http2ErrorCode::NoError.number()
+        });
         assert!(is_goaway, "{frames:?}: {received:?}");
     }
     assert_healthy(&server);
@@ -209,8 +213,9 @@ fn invalid_fields_are_never_answered() {
             received.iter().all(|frame| frame.kind != kind::HEADERS),
             "{fields:?}: {received:?}"
         );
-        let is_reset =
-            |frame: &Frame| frame.kind == kind::RST_STREAM && frame.code() == code::PROTOCOL_ERROR;
+        let is_reset = |frame: &Frame| {
+            frame.kind == kind::RST_STREAM && frame.code() == Http2ErrorCode::ProtocolError.number()
+        };
         assert!(received.iter().any(is_reset), "{fields:?}: {received:?}");
     }
     assert_healthy(&server);
@@ -277,7 +282,7 @@ fn body_length_must_match_content_length() {
     assert_eq!(raw.receive_status(1), 401);
     for (stream, length) in [(3, "4"), (7, "6"), (11, "0"), (15, "99999999999999999999")] {
         raw.send(&[head(stream, length), end(stream, "a.b.c")]);
-        assert_reset(&mut raw, stream, code::PROTOCOL_ERROR);
+        assert_reset(&mut raw, stream, Http2ErrorCode::ProtocolError);
     }
 }
 
@@ -340,7 +345,7 @@ fn unread_answer_is_cancelled() {
     let mut raw = RawConnection::open(server.address, &[(setting::INITIAL_WINDOW_SIZE, 0)]);
     raw.send(&[verify(1), end(1, fixture::good_token())]);
     assert_eq!(raw.receive_status(1), 200);
-    assert_reset(&mut raw, 1, code::CANCEL);
+    assert_reset(&mut raw, 1, Http2ErrorCode::Cancel);
     // An answer that is read slowly, but in time, is sent completely.
     raw.send(&[verify(5), end(5, fixture::good_token())]);
     assert_eq!(raw.receive_status(5), 200);
@@ -364,6 +369,6 @@ fn client_goaway_closes_the_connection() {
     let mut raw = RawConnection::open(server.address, &[]);
     assert_served(&mut raw, 1);
     raw.send(&[Frame::new(kind::GOAWAY, flag::NONE, 0, [0; 8])]);
-    assert_goaway(&mut raw, code::NO_ERROR);
+    assert_goaway(&mut raw, Http2ErrorCode::NoError);
     assert_healthy(&server);
 }

@@ -1,17 +1,14 @@
 //! Floods, and bugs of the HTTP/3 libraries that floods uncovered. Each flood keeps to its memory
 //! limit while other clients are served.
 
+use countersign_front::http3::error::Http3ErrorCode;
 use countersign_tests::{
     binary::{NO_BUDGETS, Server},
-    quic::{QuicClient, frame, headers, integer, request},
+    quic::{QuicClient, error_code, frame, headers, integer, request},
 };
-use quinn::VarInt;
 
 use super::{Fixture, auth_request};
 use crate::hardening::kilobytes;
-
-const REQUEST_CANCELLED: u32 = 0x10c;
-const EXCESSIVE_LOAD: u64 = 0x107;
 
 /// Returns the server's resident memory, in KiB.
 fn memory(server: &Server<'_>) -> u64 {
@@ -47,13 +44,13 @@ fn reset_while_reading_the_body_is_harmless() {
     ] {
         for piece in [&b""[..], b"abc"] {
             let (mut send, mut receive) = client.open(&[bytes.clone(), frame(0, piece)].concat());
-            send.reset(VarInt::from_u32(REQUEST_CANCELLED)).unwrap();
+            send.reset(error_code(Http3ErrorCode::RequestCancelled)).unwrap();
             assert_eq!(
                 client.receive_response(&mut receive),
-                Err(VarInt::from_u32(REQUEST_CANCELLED))
+                Err(error_code(Http3ErrorCode::RequestCancelled))
             );
             let (_send, mut receive) = client.open(&bytes);
-            receive.stop(VarInt::from_u32(REQUEST_CANCELLED)).unwrap();
+            receive.stop(error_code(Http3ErrorCode::RequestCancelled)).unwrap();
         }
     }
     assert_eq!(client.request(&auth_request()).unwrap().status, 200);
@@ -76,8 +73,11 @@ fn unknown_frames_are_not_buffered() {
         client.wait(send.write_all(&piece)).unwrap();
     }
     assert!(memory(&server) < before + 8 * 1024, "{} KiB, {before} before", memory(&server));
-    send.reset(VarInt::from_u32(REQUEST_CANCELLED)).unwrap();
-    assert_eq!(client.receive_response(&mut receive), Err(VarInt::from_u32(REQUEST_CANCELLED)));
+    send.reset(error_code(Http3ErrorCode::RequestCancelled)).unwrap();
+    assert_eq!(
+        client.receive_response(&mut receive),
+        Err(error_code(Http3ErrorCode::RequestCancelled))
+    );
     let mut control = client.open_one_way(
         &[&integer(0)[..], &frame(0x4, b""), &integer(0x21), &integer((1 << 62) - 1)].concat(),
     );
@@ -111,13 +111,13 @@ fn assert_closed_for_abuse(client: &QuicClient) {
         for _ in 0..100_000 {
             let Ok((mut send, mut receive)) = client.connection.open_bi().await else { break };
             let _ignored = send.write_all(&auth_request).await;
-            let _ignored = send.reset(VarInt::from_u32(REQUEST_CANCELLED));
-            let _ignored = receive.stop(VarInt::from_u32(REQUEST_CANCELLED));
+            let _ignored = send.reset(error_code(Http3ErrorCode::RequestCancelled));
+            let _ignored = receive.stop(error_code(Http3ErrorCode::RequestCancelled));
         }
         client.connection.close_reason()
     });
     assert!(closed.is_some(), "the connection was not closed");
-    assert_eq!(client.close_code(), EXCESSIVE_LOAD);
+    assert_eq!(client.close_code(), Http3ErrorCode::ExcessiveLoad.number());
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn occasional_resets_are_tolerated() {
     let auth_request = auth_request();
     for _ in 0..600 {
         let (mut send, _receive) = client.open(&headers(&[(":method", "GET")])[..5]);
-        send.reset(VarInt::from_u32(REQUEST_CANCELLED)).unwrap();
+        send.reset(error_code(Http3ErrorCode::RequestCancelled)).unwrap();
         for _ in 0..2 {
             assert_eq!(client.request(&auth_request).unwrap().status, 200);
         }

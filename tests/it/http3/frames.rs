@@ -1,21 +1,9 @@
 //! Valid and invalid streams, and the error codes of the invalid ones.
 
-use countersign_tests::quic::{frame, headers, integer, request};
-use quinn::VarInt;
+use countersign_front::http3::error::Http3ErrorCode;
+use countersign_tests::quic::{error_code, frame, headers, integer, request};
 
 use super::{Fixture, auth_request};
-
-const NO_ERROR: u64 = 0x100;
-const STREAM_CREATION_ERROR: u64 = 0x103;
-const CLOSED_CRITICAL_STREAM: u64 = 0x104;
-const FRAME_UNEXPECTED: u64 = 0x105;
-const FRAME_ERROR: u64 = 0x106;
-const SETTINGS_ERROR: u64 = 0x109;
-const MISSING_SETTINGS: u64 = 0x10a;
-const REQUEST_INCOMPLETE: u64 = 0x10d;
-const MESSAGE_ERROR: u64 = 0x10e;
-const QPACK_DECOMPRESSION_FAILED: u64 = 0x200;
-const QPACK_ENCODER_STREAM_ERROR: u64 = 0x201;
 
 #[test]
 fn requests_may_arrive_in_any_pieces() {
@@ -48,7 +36,7 @@ fn auth_does_not_wait_for_its_body() {
     assert_eq!(client.receive_response(&mut receive).unwrap().status, 200);
     assert_eq!(
         client.wait(send.stopped()).unwrap(),
-        Some(VarInt::from_u64(NO_ERROR).unwrap()),
+        Some(error_code(Http3ErrorCode::NoError)),
         "the rest of the body is not read"
     );
 }
@@ -104,9 +92,9 @@ fn malformed_request_resets_only_its_stream() {
         headers(&[&[("x-first", "1")][..], &pseudo].concat()),
         [request("POST", "/v1/verify", &[("content-length", "5")]), frame(0, b"four")].concat(),
     ] {
-        assert_eq!(client.request(&bytes), Err(VarInt::from_u64(MESSAGE_ERROR).unwrap()));
+        assert_eq!(client.request(&bytes), Err(error_code(Http3ErrorCode::MessageError)));
     }
-    assert_eq!(client.request(b""), Err(VarInt::from_u64(REQUEST_INCOMPLETE).unwrap()));
+    assert_eq!(client.request(b""), Err(error_code(Http3ErrorCode::RequestIncomplete)));
     assert_eq!(client.request(&auth_request()).unwrap().status, 200, "the connection stays open");
 }
 
@@ -115,39 +103,45 @@ fn protocol_violation_ends_the_connection() {
     let fixture = Fixture::new();
     let server = fixture.serve("");
     for (bytes, code) in [
-        (frame(0, b"data"), FRAME_UNEXPECTED),
+        (frame(0, b"data"), Http3ErrorCode::FrameUnexpected),
         // The body of this route is read, so the frame after the head is parsed.
-        ([request("POST", "/v1/verify", &[]), frame(0x4, b"")].concat(), FRAME_UNEXPECTED),
-        (frame(0x5, b"push"), FRAME_UNEXPECTED),
-        (frame(0x6, b"an HTTP/2 ping"), FRAME_UNEXPECTED),
-        (frame(0x1, &[1, 0]), QPACK_DECOMPRESSION_FAILED),
-        (frame(0x1, &[0, 0, 0x80]), QPACK_DECOMPRESSION_FAILED),
-        (integer(0x1).into(), FRAME_ERROR),
+        (
+            [request("POST", "/v1/verify", &[]), frame(0x4, b"")].concat(),
+            Http3ErrorCode::FrameUnexpected,
+        ),
+        (frame(0x5, b"push"), Http3ErrorCode::FrameUnexpected),
+        (frame(0x6, b"an HTTP/2 ping"), Http3ErrorCode::FrameUnexpected),
+        (frame(0x1, &[1, 0]), Http3ErrorCode::QpackDecompressionFailed),
+        (frame(0x1, &[0, 0, 0x80]), Http3ErrorCode::QpackDecompressionFailed),
+        (integer(0x1).into(), Http3ErrorCode::FrameError),
     ] {
         let client = fixture.connect(&server);
         let (mut send, _receive) = client.open(&bytes);
         let _ignored = send.finish();
-        assert_eq!(client.close_code(), code);
+        assert_eq!(client.close_code(), code.number());
     }
     let settings = [integer(0).to_vec(), frame(0x4, b"")].concat();
     for (bytes, code) in [
-        ([integer(0).to_vec(), frame(0x7, &[0])].concat(), MISSING_SETTINGS),
-        ([settings.clone(), frame(0x4, b"")].concat(), FRAME_UNEXPECTED),
-        ([integer(0).to_vec(), frame(0x4, &[0x2, 0])].concat(), SETTINGS_ERROR),
-        ([settings.clone(), frame(0x0, b"data")].concat(), FRAME_UNEXPECTED),
-        (integer(1).into(), STREAM_CREATION_ERROR),
-        ([integer(2).to_vec(), vec![0x3f, 0xff, 0x01]].concat(), QPACK_ENCODER_STREAM_ERROR),
+        ([integer(0).to_vec(), frame(0x7, &[0])].concat(), Http3ErrorCode::MissingSettings),
+        ([settings.clone(), frame(0x4, b"")].concat(), Http3ErrorCode::FrameUnexpected),
+        ([integer(0).to_vec(), frame(0x4, &[0x2, 0])].concat(), Http3ErrorCode::SettingsError),
+        ([settings.clone(), frame(0x0, b"data")].concat(), Http3ErrorCode::FrameUnexpected),
+        (integer(1).into(), Http3ErrorCode::StreamCreationError),
+        (
+            [integer(2).to_vec(), vec![0x3f, 0xff, 0x01]].concat(),
+            Http3ErrorCode::QpackEncoderStreamError,
+        ),
     ] {
         let client = fixture.connect(&server);
         let _open = client.open_one_way(&bytes);
-        assert_eq!(client.close_code(), code, "{bytes:?}");
+        assert_eq!(client.close_code(), code.number(), "{bytes:?}");
     }
     let client = fixture.connect(&server);
     let (_one, _other) = (client.open_one_way(&settings), client.open_one_way(&settings));
-    assert_eq!(client.close_code(), STREAM_CREATION_ERROR);
+    assert_eq!(client.close_code(), Http3ErrorCode::StreamCreationError.number());
     let client = fixture.connect(&server);
     client.open_one_way(&settings).finish().unwrap();
-    assert_eq!(client.close_code(), CLOSED_CRITICAL_STREAM);
+    assert_eq!(client.close_code(), Http3ErrorCode::ClosedCriticalStream.number());
 }
 
 #[test]
@@ -160,7 +154,7 @@ fn unknown_unidirectional_streams_are_stopped() {
         let stream = client.open_one_way(&[&integer(0x21)[..], &[0; 100]].concat());
         assert_eq!(
             client.wait(stream.stopped()).unwrap(),
-            Some(VarInt::from_u64(STREAM_CREATION_ERROR).unwrap())
+            Some(error_code(Http3ErrorCode::StreamCreationError))
         );
     }
     assert_eq!(client.request(&auth_request()).unwrap().status, 200);

@@ -2,17 +2,14 @@
 
 use std::time::Duration;
 
+use countersign_front::http3::error::Http3ErrorCode;
 use countersign_tests::{
     eventually,
-    quic::{QuicClient, frame, request},
+    quic::{QuicClient, error_code, frame, request},
 };
 use quinn::{TransportConfig, VarInt};
 
 use super::{Fixture, auth_request};
-
-const NO_ERROR: u64 = 0x100;
-const REQUEST_REJECTED: u32 = 0x10b;
-const REQUEST_CANCELLED: u32 = 0x10c;
 
 #[test]
 fn body_timeout_answers_408() {
@@ -25,7 +22,7 @@ fn body_timeout_answers_408() {
     let (_send, mut receive) = client.open(&auth_request()[..10]);
     assert_eq!(
         client.receive_response(&mut receive),
-        Err(VarInt::from_u32(REQUEST_CANCELLED)),
+        Err(error_code(Http3ErrorCode::RequestCancelled)),
         "the request was incomplete"
     );
     assert_eq!(client.request(&auth_request()).unwrap().status, 200);
@@ -64,7 +61,7 @@ fn answer_follows_the_client_window() {
         let reset = client.wait(async {
             tokio::time::timeout(Duration::from_millis(10), receive.received_reset()).await
         });
-        matches!(reset, Ok(Ok(Some(code))) if code == VarInt::from_u32(REQUEST_CANCELLED))
+        matches!(reset, Ok(Ok(Some(code))) if code == error_code(Http3ErrorCode::RequestCancelled))
     });
     assert_eq!(client.request(&bytes).unwrap().status, 200, "the connection stays open");
 }
@@ -78,7 +75,7 @@ fn idle_timeout_closes_with_no_error() {
     transport.keep_alive_interval(Some(Duration::from_millis(100)));
     let client = QuicClient::connect_with(&fixture.tls(), server.address, transport).unwrap();
     assert_eq!(client.request(&auth_request()).unwrap().status, 200);
-    assert_eq!(client.close_code(), NO_ERROR);
+    assert_eq!(client.close_code(), Http3ErrorCode::NoError.number());
     let open = || {
         ["0", "1"]
             .map(|worker| server.metric(&format!("countersign_connections{{worker=\"{worker}\"}}")))
@@ -113,7 +110,7 @@ fn drain_sends_goaway_and_finishes_requests() {
     });
     assert_eq!(
         client.request(&auth_request()),
-        Err(VarInt::from_u32(REQUEST_REJECTED)),
+        Err(error_code(Http3ErrorCode::RequestRejected)),
         "no new request is answered"
     );
     client.wait(send.write_all(&whole[whole.len() - 1..])).unwrap();
@@ -123,7 +120,7 @@ fn drain_sends_goaway_and_finishes_requests() {
         401,
         "requests in progress are answered"
     );
-    assert_eq!(client.close_code(), NO_ERROR);
+    assert_eq!(client.close_code(), Http3ErrorCode::NoError.number());
     let (status, _) = server.stop("CONT");
     assert!(status.success(), "{status:?}");
 }

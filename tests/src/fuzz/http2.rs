@@ -14,7 +14,7 @@ use http::Version;
 
 use super::http1::configuration;
 use crate::{
-    frames::{Frame, PREFACE, code, flag, kind},
+    frames::{Frame, PREFACE, flag, kind},
     front::Front,
 };
 
@@ -64,7 +64,8 @@ fn frames(mut bytes: &[u8]) -> impl Iterator<Item = Frame> {
 
 fn has_error(streams: &FramesByStream) -> bool {
     let ends = |frame: &Frame| {
-        matches!(frame.kind, kind::RST_STREAM | kind::GOAWAY) && frame.code() != code::NO_ERROR
+        matches!(frame.kind, kind::RST_STREAM | kind::GOAWAY)
+            && frame.code() != Http2ErrorCode::NoError.number()
     };
     streams.values().flatten().any(ends)
 }
@@ -110,7 +111,7 @@ fn assert_connection(frames: &[Frame], is_closed: bool) {
     assert!(end.is_some() || !is_closed, "a closed connection has a GOAWAY");
     let codes = frames.iter().filter(|frame| frame.kind == kind::GOAWAY).map(Frame::code);
     assert!(
-        codes.rev().skip(1).all(|code| code == code::NO_ERROR),
+        codes.rev().skip(1).all(|code| code == Http2ErrorCode::NoError.number()),
         "a connection fails once: {frames:?}"
     );
 }

@@ -8,6 +8,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use countersign_front::http2::error::Http2ErrorCode;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf},
     task::yield_now,
@@ -56,13 +57,12 @@ async fn send_resets(
 fn push_request(bytes: &mut Vec<u8>, stream: u32) {
     const HEAD: &[u8; 16] = b"\x82\x86\x04\x05/auth\x01\x05bench";
     const END_STREAM_AND_HEADERS: u8 = 0x05;
-    const CANCEL: u8 = 0x08;
     bytes.extend([0, 0, 16, 0x01, END_STREAM_AND_HEADERS]);
     bytes.extend(stream.to_be_bytes());
     bytes.extend(HEAD);
     bytes.extend([0, 0, 4, 0x03, 0]);
     bytes.extend(stream.to_be_bytes());
-    bytes.extend([0, 0, 0, CANCEL]);
+    bytes.extend(Http2ErrorCode::Cancel.number().to_be_bytes());
 }
 
 fn poll_discard(

@@ -1,47 +1,21 @@
 //! Verifying a token does not allocate, and neither does refusing one, for every [`Reject`]. A
 //! counting allocator checks this.
 
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    cell::Cell,
-    collections::BTreeSet,
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign_engine::{
     Algorithm, ClientTypes, Constraint, Issuer, IssuerConfig, KeyMaterial, KeySet, Reject,
     Revocation, RevocationTarget, RevocationsWriter, Rules, UnixTime, VerificationKey, Verifier,
 };
-
-/// The system allocator, counting the allocations of the calling thread.
-struct CountingAllocator;
-
-thread_local! {
-    static COUNT: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: every call is passed to the system allocator unchanged, which upholds the contract. The
-// counter is a thread-local cell without a destructor and does not allocate.
-#[expect(unsafe_code, reason = "an allocator is an unsafe trait")]
-unsafe impl GlobalAlloc for CountingAllocator {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        COUNT.set(COUNT.get() + 1);
-        // SAFETY: the caller's guarantees for `layout` are passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the block came from `alloc` above, and so from the system.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
+use countersign_tests::{
+    allocations::{CountingAllocator, allocation_count},
+    engine::{NOW, SECRET, signing_input, token as signed},
+};
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
-
-const NOW: UnixTime = UnixTime(1_700_000_000);
-const SECRET: [u8; 32] = [7; 32];
 
 fn rules() -> Rules {
     Rules {
@@ -65,7 +39,7 @@ fn issuer(name: &str, rules: Rules, kid_required: bool, keys: Option<KeySet>) ->
 
 fn verifier(writer: &RevocationsWriter, cache_bytes: usize) -> Verifier {
     let key = |kid| {
-        VerificationKey::new(Some(kid), Algorithm::Hs256, KeyMaterial::Secret(&SECRET)).unwrap()
+        VerificationKey::new(Some(kid), Algorithm::Hs256, KeyMaterial::Secret(SECRET)).unwrap()
     };
     let set = || Some(KeySet::published(vec![key("k"), key("revoked")]));
     let issuers = [
@@ -105,7 +79,7 @@ fn hostile_tokens() -> Vec<String> {
         r#"{"alg":"HS256","kid":"k","typ":"dpop+jwt"}"#.into(),
         r#"{"alg":"HS256","kid":"revoked"}"#.into(),
     ] {
-        tokens.push(signed(&header, &format!("{{{valid}}}")));
+        tokens.push(signed(&header, format!("{{{valid}}}")));
     }
     for claims in [
         "{}".to_owned(),
@@ -120,7 +94,7 @@ fn hostile_tokens() -> Vec<String> {
         r#"{"iss":"i","aud":"us","ct":"compiler"}"#.into(),
         r#"{"iss":"i","aud":"us","ct":"api"}"#.into(),
     ] {
-        tokens.push(signed(header, &claims));
+        tokens.push(signed(header, claims));
     }
     for member in [
         r#""iat":"x""#,
@@ -134,33 +108,18 @@ fn hostile_tokens() -> Vec<String> {
         r#""l":[1]"#,
         r#""env":5"#,
     ] {
-        tokens.push(signed(header, &format!("{{{valid},{member}}}")));
+        tokens.push(signed(header, format!("{{{valid},{member}}}")));
     }
-    let forged = signed(header, &format!("{{{valid}}}"));
+    let forged = signed(header, format!("{{{valid}}}"));
     tokens.push(format!("{}{}", &forged[..forged.len() - 4], "AAAA"));
     tokens
 }
 
-fn encode(bytes: &[u8]) -> String {
-    base64_simd::URL_SAFE_NO_PAD.encode_to_string(bytes)
-}
-
-fn signing_input(header: &str, claims: &str) -> String {
-    format!("{}.{}", encode(header.as_bytes()), encode(claims.as_bytes()))
-}
-
-fn signed(header: &str, claims: &str) -> String {
-    let input = signing_input(header, claims);
-    let tag =
-        ring::hmac::sign(&ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &SECRET), input.as_bytes());
-    format!("{input}.{}", encode(tag.as_ref()))
-}
-
 /// Returns the reason, and the number of allocations.
 fn refuse(verifier: &Verifier, token: &str) -> (Reject, u64) {
-    let before = COUNT.get();
+    let before = allocation_count();
     let verdict = verifier.verify(token.as_bytes(), NOW);
-    let count = COUNT.get() - before;
+    let count = allocation_count() - before;
     (verdict.expect_err(token), count)
 }
 
@@ -183,9 +142,9 @@ fn cached_verdict_is_found_without_allocating() {
     let token = |key: &Ed25519KeyPair, members: &str| {
         let input = signing_input(
             r#"{"alg":"EdDSA","kid":"k"}"#,
-            &format!(r#"{{"iss":"i","aud":"us","ct":"api","zone":"a"{members}}}"#),
+            format!(r#"{{"iss":"i","aud":"us","ct":"api","zone":"a"{members}}}"#),
         );
-        format!("{input}.{}", encode(key.sign(input.as_bytes()).as_ref()))
+        format!("{input}.{}", URL_SAFE_NO_PAD.encode(key.sign(input.as_bytes())))
     };
     let warm = (token(&ours, r#","exp":1"#), token(&other, ""));
     let (genuine, forged) = (token(&ours, r#","exp":2"#), token(&other, r#","x":1"#));
@@ -229,9 +188,9 @@ fn every_reason(cache_bytes: usize) {
 
     let new =
         signed(r#"{"alg":"HS256","kid":"k"}"#, r#"{"iss":"i","aud":"us","ct":"api","new":1}"#);
-    let before = COUNT.get();
+    let before = allocation_count();
     let not_admitted = verifier.verify_if(new.as_bytes(), NOW, |_| false).map(drop);
-    assert_eq!((not_admitted, COUNT.get() - before), (Err(Reject::NotAdmitted), 0));
+    assert_eq!((not_admitted, allocation_count() - before), (Err(Reject::NotAdmitted), 0));
     seen.insert(Reject::NotAdmitted.index());
 
     let missing: Vec<_> =
@@ -247,7 +206,7 @@ fn verification_allocates_nothing_cached_or_not() {
         let verifier = verifier(&RevocationsWriter::new(10), cache_bytes);
         // The first token allocates the thread's buffers.
         assert!(!verifier.verify(token.as_bytes(), NOW).unwrap().is_cached());
-        let before = COUNT.get();
+        let before = allocation_count();
         for _ in 0..100 {
             let verified = verifier.verify(token.as_bytes(), NOW).unwrap();
             assert_eq!(verified.is_cached(), cache_bytes > 0);
@@ -259,13 +218,13 @@ fn verification_allocates_nothing_cached_or_not() {
             );
             assert_eq!((identity.subject(), identity.issuer()), ("%C3%A9%2C%205%20%25", "i"));
         }
-        assert_eq!(COUNT.get() - before, 0, "with a cache of {cache_bytes} bytes");
+        assert_eq!(allocation_count() - before, 0, "with a cache of {cache_bytes} bytes");
     }
 }
 
 #[test]
 fn allocation_counter_counts() {
-    let before = COUNT.get();
+    let before = allocation_count();
     drop(std::hint::black_box(vec![1, 2, 3]));
-    assert_eq!(COUNT.get() - before, 1);
+    assert_eq!(allocation_count() - before, 1);
 }
