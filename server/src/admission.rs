@@ -15,7 +15,7 @@
 //!   on several workers has its share of each.
 //! - **Connections closed for abuse** are counted apart: the next connections of their address
 //!   are delayed.
-//! - **Sources are limited in one way**, by [`SourceLimiter`], here and at logins.
+//! - **Sources are limited in one way**, by `SourceLimiter`, here and at logins.
 //! - **While no budget is exceeded**, admission is one comparison, and the client's address is
 //!   not even read from the headers.
 

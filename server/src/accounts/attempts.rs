@@ -3,7 +3,7 @@
 //! A user is locked out after too many wrong passwords. Unknown usernames are treated alike, so
 //! that a lockout does not reveal which users exist. An attempt counts as failed from its start
 //! until it succeeds, so parallel attempts gain nothing. A source address has a limit of its
-//! own, over all usernames, in a [`SourceLimiter`].
+//! own, over all usernames, in a `SourceLimiter`.
 
 #[expect(clippy::disallowed_types, reason = "see `LoginSources`")]
 use std::sync::Mutex;

@@ -146,7 +146,7 @@ impl Heartbeat {
         }
     }
 
-    fn try_record(&mut self) -> Result<(), String> {
+    fn try_record(&self) -> Result<(), String> {
         let sources = self.keys.all();
         let now = clock::now();
         let run = ServerRun {

@@ -1,4 +1,4 @@
-//! The configuration reference in Markdown, from the table of [`options`].
+//! The configuration reference in Markdown, from the table of [`options`](super::options).
 
 use std::fmt::{self, Write as _};
 

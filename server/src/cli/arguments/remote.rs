@@ -8,7 +8,7 @@ use crate::config::host;
 /// Address of the server.
 #[derive(Args, Clone, Debug, Default)]
 pub struct ServerArgs {
-    /// URL of the server, such as https://auth.example (default: `COUNTERSIGN_SERVER`, or the
+    /// URL of the server, such as `https://auth.example` (default: `COUNTERSIGN_SERVER`, or the
     /// configuration).
     #[arg(long, global = true, value_name = "URL", value_parser = server_url, conflicts_with_all = ["host", "port"])]
     pub server: Option<ServerUrl>,
