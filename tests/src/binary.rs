@@ -40,8 +40,9 @@ pub fn built(name: &str) -> PathBuf {
     build
         .args(["build", "--quiet", "--workspace", "--bin", name])
         .current_dir(env!("CARGO_MANIFEST_DIR"));
-    if profile.ends_with("release") {
-        build.arg("--release");
+    // The directory of the profile `dev` is called `debug`.
+    if !profile.ends_with("debug") {
+        build.arg("--profile").arg(profile.file_name().unwrap());
     }
     assert!(build.status().unwrap().success(), "cargo build failed");
     profile.join(name)

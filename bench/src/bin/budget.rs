@@ -1,7 +1,7 @@
 //! Judges a record: reads the figures from all its files, takes the median of several runs, and
 //! compares it with `budget.toml`.
 //!
-//! Usage: `target/release/budget bench/record/2026-11-22`. It prints the table, and fails if a
+//! Usage: `target/dist/budget bench/record/2026-11-22`. It prints the table, and fails if a
 //! figure is past its limit or was not measured.
 
 use std::{collections::BTreeMap, error::Error, path::Path, process::ExitCode};

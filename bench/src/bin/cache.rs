@@ -1,7 +1,7 @@
 //! Figures of the cache: lookups in random order compared with other tables of the same tokens,
 //! memory per cached token, and the hits during a flood.
 //!
-//! Usage: `taskset -c 1 target/release/cache [memory] [flood] [random]`, on an otherwise idle
+//! Usage: `taskset -c 1 target/dist/cache [memory] [flood] [random]`, on an otherwise idle
 //! machine with 8 GiB. Without an argument it runs all three. Memory comes first, because memory
 //! that the other parts free stays with the process.
 

@@ -1,7 +1,7 @@
 //! Figures of several threads: two against one, and two while a third presents new tokens all the
 //! time.
 //!
-//! Usage: `target/release/contended`, on an otherwise idle machine with two cores. A loop over
+//! Usage: `target/dist/contended`, on an otherwise idle machine with two cores. A loop over
 //! registers runs in the same rounds: two hyper-threads of one core do not give that loop twice the
 //! speed either.
 

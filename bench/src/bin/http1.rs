@@ -1,7 +1,7 @@
 //! CPU time per request of `/auth` over HTTP/1.1 keep-alive. A bare hyper handler under the same
 //! load, and an in-process verification of the same tokens, take turns with it.
 //!
-//! Usage: `taskset -c 1 target/release/http1 [ALG] [ROUNDS]`, after `cargo build --release
+//! Usage: `taskset -c 1 target/dist/http1 [ALG] [ROUNDS]`, after `cargo build --profile dist
 //! --workspace`. The servers run on core 0, and so does the verification, in a separate process
 //! (`http1 verify ALG`). Core 1 is busy all the while, since two virtual cores may be one physical
 //! core: here an RSA verification takes 16.7 us beside an idle core and 20 to 25 us beside a busy

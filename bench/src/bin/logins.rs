@@ -1,7 +1,7 @@
 //! Cost of logins: logins per second for each hashing thread, compared with raw argon2id, and their
 //! effect on the latency of `/auth`.
 //!
-//! Usage: `target/release/logins`, on an otherwise idle machine with two cores. The server has one
+//! Usage: `target/dist/logins`, on an otherwise idle machine with two cores. The server has one
 //! thread for requests and one for passwords, both on the first core. The clients are on the
 //! second.
 

@@ -1,7 +1,7 @@
 //! Figures of verification by algorithm, uncached and cached, as ratios of paired rounds to the raw
 //! primitives and the peers.
 //!
-//! Usage: `taskset -c 1 target/release/ratios`, on an otherwise idle machine.
+//! Usage: `taskset -c 1 target/dist/ratios`, on an otherwise idle machine.
 
 use std::hint::black_box;
 

@@ -1,7 +1,7 @@
 //! Cost of many issuers and of changing keys, as ratios of paired rounds. The algorithm is HS256,
 //! the cheapest, with which any extra cost shows most.
 //!
-//! Usage: `target/release/rotation`, on an otherwise idle machine. It is not pinned to one core,
+//! Usage: `target/dist/rotation`, on an otherwise idle machine. It is not pinned to one core,
 //! because another thread changes the keys.
 
 use std::{

@@ -1,8 +1,6 @@
 //! Logging to standard error. Tokens and keys are never logged.
 
 use std::{
-    env::VarError,
-    error::Error as _,
     io::{self, IsTerminal as _, StderrLock, Write},
     iter::once,
     sync::{
@@ -15,38 +13,43 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     pipe::PIPE_BUF,
 };
-use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+use tracing_subscriber::{
+    Registry,
+    filter::{LevelFilter, ParseError, Targets},
+    fmt,
+    layer::SubscriberExt as _,
+    reload,
+    util::SubscriberInitExt as _,
+};
 
 use super::settings::LogFormat;
 
 /// Starts logging to standard error, filtered by `COUNTERSIGN_LOG`, or by `level` without it.
 /// Filters are as in `debug` or `countersign_server=trace`.
 pub fn start_logging(level: &str, format: LogFormat) {
-    let requested = EnvFilter::try_from_env(VARIABLE);
-    let error = requested
-        .as_ref()
-        .err()
-        .filter(|error| !error.source().is_some_and(|error| error.is::<VarError>()));
-    let error = error.map(ToString::to_string);
-    let is_fixed = requested.is_ok();
-    let filter = requested.map_or_else(|_| filter(level), quiet_libraries);
-    let log = tracing_subscriber::fmt().with_writer(|| NonBlockingStderr);
+    let requested = requested_filter();
+    let is_fixed = matches!(requested, Some(Ok(_)));
+    let (error, filter) = match requested {
+        Some(Ok(filter)) => (None, quiet_libraries(filter)),
+        Some(Err(error)) => (Some(error), filter(level)),
+        None => (None, filter(level)),
+    };
+    let (filter, handle) = reload::Layer::new(filter);
+    let registry = tracing_subscriber::registry().with(filter);
+    let log = fmt::layer().with_writer(|| NonBlockingStderr);
     let for_people = match format {
         LogFormat::Auto => io::stderr().is_terminal(),
         LogFormat::Human => true,
         LogFormat::Json => false,
     };
     if for_people {
-        let log = log.with_target(false).with_ansi(io::stderr().is_terminal());
-        let log = log.with_env_filter(filter).with_filter_reloading();
-        let handle = log.reload_handle();
-        log.init();
-        keep_filter(is_fixed, move |filter| drop(handle.reload(filter)));
+        registry.with(log.with_target(false).with_ansi(io::stderr().is_terminal())).init();
     } else {
-        let log = log.json().flatten_event(true).with_env_filter(filter).with_filter_reloading();
-        let handle = log.reload_handle();
-        log.init();
-        keep_filter(is_fixed, move |filter| drop(handle.reload(filter)));
+        registry.with(log.json().flatten_event(true)).init();
+    }
+    if !is_fixed {
+        // Logging starts once per process.
+        let _first = FILTER.set(handle);
     }
     if let Some(error) = error {
         tracing::warn!(
@@ -59,36 +62,38 @@ pub fn start_logging(level: &str, format: LogFormat) {
 /// The environment variable with a filter, which takes precedence over the configuration.
 const VARIABLE: &str = "COUNTERSIGN_LOG";
 
-/// Replaces the filter of the log. Absent if the environment fixes the filter.
-static REPLACE_FILTER: OnceLock<Box<dyn Fn(EnvFilter) + Send + Sync>> = OnceLock::new();
+/// The filter of the log. Absent if the environment fixes it.
+static FILTER: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
 
-fn keep_filter(is_fixed: bool, replace: impl Fn(EnvFilter) + Send + Sync + 'static) {
-    if !is_fixed {
-        // Logging starts once per process.
-        let _first = REPLACE_FILTER.set(Box::new(replace));
-    }
+/// Returns the filter of the environment, or the error in it.
+#[expect(clippy::disallowed_methods, reason = "the environment sets the log filter")]
+fn requested_filter() -> Option<Result<Targets, String>> {
+    let text = std::env::var(VARIABLE).ok().filter(|text| !text.is_empty())?;
+    Some(text.parse().map_err(|error: ParseError| error.to_string()))
 }
 
 /// Changes the level of the log after a reload, unless `COUNTERSIGN_LOG` sets it.
 pub fn set_level(level: &str) {
-    if let Some(replace) = REPLACE_FILTER.get() {
-        replace(filter(level));
+    if let Some(handle) = FILTER.get() {
+        // The layer lives as long as the process.
+        let _ignored = handle.reload(filter(level));
     }
 }
 
-fn filter(level: &str) -> EnvFilter {
+fn filter(level: &str) -> Targets {
     // The configuration is checked when it is read.
-    quiet_libraries(EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info")))
+    let filter = level.parse().unwrap_or_else(|_| Targets::new().with_default(LevelFilter::INFO));
+    quiet_libraries(filter)
 }
 
 /// Suppresses library warnings that clients can cause at will, unless the filter enables
 /// debug output.
-fn quiet_libraries(filter: EnvFilter) -> EnvFilter {
-    if filter.max_level_hint().is_none_or(|most| most > LevelFilter::INFO) {
+fn quiet_libraries(filter: Targets) -> Targets {
+    let levels = filter.iter().map(|(_, level)| level).chain(filter.default_level());
+    if levels.max() > Some(LevelFilter::INFO) {
         return filter;
     }
-    let libraries = ["h2=error", "quinn_proto=error"].map(str::parse);
-    libraries.into_iter().flatten().fold(filter, EnvFilter::add_directive)
+    filter.with_target("h2", LevelFilter::ERROR).with_target("quinn_proto", LevelFilter::ERROR)
 }
 
 /// Non-blocking writer to standard error.

@@ -1,6 +1,6 @@
 //! `[log]`: the level and format of log lines, and the access log.
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 
 use crate::config::reader::SectionReader;
 
@@ -73,7 +73,7 @@ impl LogSettings {
 
 fn read_level(reader: &mut SectionReader<'_>) -> String {
     let text = reader.text_or_default("level").trim();
-    if let Err(error) = EnvFilter::builder().parse(text) {
+    if let Err(error) = text.parse::<Targets>() {
         let help = "write error, warn, info, debug or trace, or a filter such as warn,request=info";
         reader.error("level", format!("level in log is not a filter: {error}"), help);
     }

@@ -1,7 +1,8 @@
 //! Deterministic tokens for load tests, the same on every machine, with a configuration of
 //! `countersign` that accepts them.
 //!
-//! Usage: `target/release/corpus --alg RS256 --count 200 --out corpus`
+//! Usage: `cargo run --release -p countersign-bench --bin corpus -- --alg RS256 --count 200 --out
+//! corpus`
 
 mod tokens;
 mod sign;

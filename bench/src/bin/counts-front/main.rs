@@ -1,6 +1,6 @@
 //! Instructions of a request in the front alone, with the service of its example.
 //!
-//! Usage: `target/release/counts-front` after `cargo build --release -p countersign-bench
+//! Usage: `target/dist/counts-front` after `cargo build --profile dist -p countersign-bench
 //! --no-default-features --bin counts-front`.
 
 #[expect(dead_code, reason = "only the service is counted, not the sockets around it")]

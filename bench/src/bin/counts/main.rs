@@ -1,6 +1,6 @@
 //! Instructions of verification and of the server's `/auth`.
 //!
-//! Usage: `target/release/counts` after `cargo build --release -p countersign-bench
+//! Usage: `target/dist/counts` after `cargo build --profile dist -p countersign-bench
 //! --no-default-features --bin counts`.
 
 mod scenarios;
