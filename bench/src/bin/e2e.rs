@@ -170,24 +170,16 @@ fn load_one(words: &[String]) -> Result<()> {
 #[expect(clippy::print_stdout, reason = "the report")]
 fn run_load<P: Protocol>(protocol: P, corpus: &Corpus, options: &Options<'_>) -> Result<()> {
     let answers = ExpectedAnswers { refuses: CredentialKind::BAD.to_vec(), refusals: vec![401] };
-    let requests =
-        Rc::new(RequestMix::new(&protocol, corpus, &answers, options.bad, &CredentialKind::BAD));
+    let requests = RequestMix::new(&protocol, corpus, &answers, options.bad, &CredentialKind::BAD);
     let Options { pace, connections, streams, each: per_connection, seconds, .. } = *options;
     let limit = Limit { requests: u64::MAX, time: seconds };
     let storm = options.storm.then(Rc::<ResetStorm>::default);
-    let (protocol, beside) = (Rc::new(protocol), storm.clone());
-    let (in_turn, seed) = (false, 1);
     let load = Load {
-        protocol,
-        requests,
-        in_turn,
         connections,
         streams,
         per_connection,
-        pace,
-        limit,
-        seed,
-        storm: beside,
+        storm: storm.clone(),
+        ..Load::new(protocol, requests, pace, limit)
     };
     let before = thread_cpu_seconds();
     for tally in load::run(vec![load], false)? {

@@ -50,6 +50,25 @@ pub struct Load<P: Protocol> {
     pub storm: Option<Rc<ResetStorm>>,
 }
 
+impl<P: Protocol> Load<P> {
+    /// Creates a load of random requests, on one connection with one stream.
+    #[must_use]
+    pub fn new(protocol: P, requests: RequestMix<P::Wire>, pace: Pace, limit: Limit) -> Self {
+        Self {
+            protocol: Rc::new(protocol),
+            requests: Rc::new(requests),
+            in_turn: false,
+            connections: 1,
+            streams: 1,
+            per_connection: None,
+            pace,
+            limit,
+            seed: 1,
+            storm: None,
+        }
+    }
+}
+
 /// Time to wait for late answers before the run fails.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -194,25 +194,14 @@ impl TestLoad<'_> {
 
     fn run_with<P: Protocol>(self, protocol: P) -> std::result::Result<Tally, String> {
         let Self { bad, connections, streams, per_connection, pace, limit, storm, .. } = self;
-        let requests = Rc::new(RequestMix::new(
-            &protocol,
-            &corpus(),
-            &strict_answers(),
-            bad,
-            &CredentialKind::BAD,
-        ));
-        let (protocol, in_turn, seed) = (Rc::new(protocol), false, 1);
+        let requests =
+            RequestMix::new(&protocol, &corpus(), &strict_answers(), bad, &CredentialKind::BAD);
         let load = Load {
-            protocol,
-            requests,
-            in_turn,
             connections,
             streams,
             per_connection,
-            pace,
-            limit,
-            seed,
             storm,
+            ..Load::new(protocol, requests, pace, limit)
         };
         load::run(vec![load], false)
             .map(|mut tallies| tallies.remove(0))
