@@ -34,7 +34,7 @@ pub fn reference() -> String {
 
 impl fmt::Display for SectionSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "## [{}{}]\n", self.name, self.variable)?;
+        writeln!(f, "## `[{}{}]`\n", self.name, self.variable)?;
         writeln!(f, "{}", wrapped(self.about, ""))?;
         if self.name == API_CLIENTS_SECTION {
             writeln!(f, "\n```ini\n[{API_CLIENTS_SECTION}]\n{CLIENT_EXAMPLE}\n```")?;

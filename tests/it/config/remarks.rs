@@ -168,7 +168,7 @@ fn reference_page_is_that_of_the_program() {
 fn reference_prints_one_section() {
     let sandbox = Sandbox::new();
     let quic = sandbox.run(["config", "reference", "quic"]);
-    assert!(quic.text().starts_with("## [quic]\n") && quic.stdout.contains("`retry_above`"));
+    assert!(quic.text().starts_with("## `[quic]`\n") && quic.stdout.contains("`retry_above`"));
     assert!(sandbox.run(["config", "reference", "listener_edge"]).text().contains("`bind`"));
     let unknown = sandbox.run(["config", "reference", "lisen"]);
     assert!(unknown.code() == 1 && unknown.stderr.contains("did you mean listen?"), "{unknown:?}");
