@@ -6,7 +6,7 @@ use configparser::ini::Ini;
 
 use super::{
     options::{self, API_CLIENTS_SECTION},
-    problem::{Problem, Problems},
+    problem::{MAX_SYNTAX_ERRORS, Problem, Problems, too_many_errors},
     setting::{Section, Setting, normal_option, normal_section},
 };
 
@@ -52,7 +52,8 @@ pub(crate) fn parse(name: &str, text: &str, problems: &mut Problems) -> BTreeMap
 /// Parses the lines of a file without those that the parser rejects, which it reports.
 fn parse_lines(name: &str, text: &str, problems: &mut Problems) -> ParsedLines {
     let mut lines: Vec<&str> = text.lines().collect();
-    loop {
+    // Each mistake parses the file again: a file of something else must not take minutes.
+    for _ in 0..MAX_SYNTAX_ERRORS {
         let mut ini = Ini::new_cs();
         ini.set_default_section(BEFORE_ANY_SECTION);
         ini.set_multiline(true);
@@ -70,6 +71,8 @@ fn parse_lines(name: &str, text: &str, problems: &mut Problems) -> ParsedLines {
             None => return ParsedLines::new(),
         }
     }
+    problems.push(too_many_errors(name));
+    ParsedLines::new()
 }
 
 /// Sections, options and values as the parser returns them.
@@ -256,5 +259,12 @@ mod tests {
         assert_eq!(places, ["f:3", "f:8"], "the options of an unknown section are not reported");
         assert_eq!(sections["cache"].settings["megabytes"].place, "f:7");
         assert_eq!(sections["server"].settings.len(), 1);
+    }
+
+    #[test]
+    fn ini_parser_gives_up_on_a_file_of_something_else() {
+        let mut problems = Problems::default();
+        parse("f", &"[\nx\n".repeat(20_000), &mut problems);
+        assert!(problems.to_string().contains("f: more than 50 syntax errors"), "{problems}");
     }
 }

@@ -60,12 +60,26 @@ impl Problem {
 impl fmt::Display for Problem {
     /// Writes place, text and remedy, without the severity.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place, self.text)?;
+        write_escaped(f, &format!("{}: {}", self.place, self.text))?;
         match &self.help {
-            Some(help) => write!(f, "\n  help: {help}"),
+            Some(help) => write_escaped(f, &format!("\n  help: {help}")),
             None => Ok(()),
         }
     }
+}
+
+/// Escapes control and formatting characters other than line feeds: they could change the output
+/// on a terminal, and a configuration may quote an attacker.
+fn write_escaped(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+    for character in text.chars() {
+        let is_formatting = matches!(character, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if is_formatting || (character.is_control() && character != '\n') {
+            write!(f, "{}", character.escape_unicode())?;
+        } else {
+            write!(f, "{character}")?;
+        }
+    }
+    Ok(())
 }
 
 impl fmt::Display for Severity {
@@ -100,6 +114,15 @@ impl Problems {
     }
 }
 
+/// Maximum number of syntax errors that are reported for one file.
+pub(super) const MAX_SYNTAX_ERRORS: usize = 50;
+
+/// The error after the last one of [`MAX_SYNTAX_ERRORS`].
+pub(super) fn too_many_errors(file: &str) -> Problem {
+    let text = format!("more than {MAX_SYNTAX_ERRORS} syntax errors");
+    Problem::error(file, text).help("check that this is a configuration file")
+}
+
 impl From<Problem> for Problems {
     fn from(problem: Problem) -> Self {
         Self(vec![problem])
@@ -122,3 +145,15 @@ impl fmt::Display for Problems {
 }
 
 impl std::error::Error for Problems {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn problem_escapes_terminal_control_characters() {
+        let problem = Problem::error("f:1", "unknown \u{1b}[31m\u{202e}\u{7}x").help("a\nb");
+        let expected = "f:1: unknown \\u{1b}[31m\\u{202e}\\u{7}x\n  help: a\nb";
+        assert_eq!(problem.to_string(), expected);
+    }
+}

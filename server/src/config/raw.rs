@@ -245,11 +245,22 @@ fn unknown_names(sections: &BTreeMap<String, Section>) -> Vec<Problem> {
         }
         let names = section.settings.iter().filter(|(option, _)| spec.option(option).is_none());
         for (option, setting) in names {
-            let text = format!("unknown option {option} in section {name}");
+            // A line of a key in PEM that ends in `=` may look like an option.
+            let text = if looks_like_a_name(option) {
+                format!("unknown option {option} in section {name}")
+            } else {
+                format!("unknown option in section {name}: a line that is not an option")
+            };
             unknown.push(Problem::warning(&setting.place, text).help(suggestion(spec, option)));
         }
     }
     unknown
+}
+
+fn looks_like_a_name(option: &str) -> bool {
+    const MAX_NAME_CHARS: usize = 48;
+    let is_usual = |byte: u8| byte.is_ascii_alphanumeric() || b"_.".contains(&byte);
+    option.len() <= MAX_NAME_CHARS && option.bytes().all(is_usual)
 }
 
 /// Returns the remedy for an unknown option: a similar option, a section that has it, or the

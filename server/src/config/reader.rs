@@ -104,7 +104,8 @@ impl<'r> SectionReader<'r> {
         let text = self.text(option)?;
         let flag = parse_flag(text);
         if flag.is_none() {
-            self.error(option, format!("Not a boolean: {text}"), "write true or false");
+            let help = format!("write {option} = true or {option} = false");
+            self.error(option, format!("Not a boolean: {}", shown(text)), &help);
         }
         flag
     }
@@ -236,7 +237,8 @@ impl<'r> SectionReader<'r> {
         spec
     }
 
-    fn default(&self, option: &str) -> &'static str {
+    /// Returns the default of an option.
+    pub(crate) fn default(&self, option: &str) -> &'static str {
         match self.spec_of(option).default {
             DefaultValue::Value(default) => default,
             DefaultValue::Described(_) | DefaultValue::Required => "",
@@ -247,6 +249,12 @@ impl<'r> SectionReader<'r> {
         let number = self.default(option).parse().ok();
         number.unwrap_or_else(|| panic!("{option} has no default in the table of options"))
     }
+}
+
+/// Returns a wrong value for a message, unless it may be a secret that is in the wrong place.
+fn shown(text: &str) -> &str {
+    const MAX_SHOWN: usize = 16;
+    if text.chars().count() <= MAX_SHOWN { text } else { "(a long text)" }
 }
 
 /// Parses a boolean in any of Inmanta's spellings.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use toml::de::{DeTable, DeValue};
 
 use super::{
-    problem::{Problem, Problems},
+    problem::{MAX_SYNTAX_ERRORS, Problem, Problems, too_many_errors},
     setting::{Section, Setting, normal_option, normal_section},
 };
 
@@ -14,11 +14,14 @@ use super::{
 /// Reports syntax errors, options outside a section, and values that are neither text, number,
 /// boolean nor a list of texts.
 pub(super) fn parse(name: &str, text: &str, problems: &mut Problems) -> BTreeMap<String, Section> {
-    let place = |offset: usize| {
-        format!("{name}:{}", text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1)
-    };
+    let line_ends: Vec<_> = text.match_indices('\n').map(|(offset, _)| offset).collect();
+    let place =
+        |offset: usize| format!("{name}:{}", line_ends.partition_point(|end| *end < offset) + 1);
     let (document, errors) = DeTable::parse_recoverable(text);
-    for error in errors {
+    if errors.len() > MAX_SYNTAX_ERRORS {
+        problems.push(too_many_errors(name));
+    }
+    for error in errors.into_iter().take(MAX_SYNTAX_ERRORS) {
         let offset = error.span().map_or(0, |span| span.start);
         problems.push(Problem::error(place(offset), error.message()));
     }
@@ -66,7 +69,7 @@ pub(super) fn parse(name: &str, text: &str, problems: &mut Problems) -> BTreeMap
 fn value_text(value: &DeValue<'_>) -> Option<String> {
     match value {
         DeValue::String(text) => Some(text.as_ref().into()),
-        DeValue::Integer(number) => Some(number.as_str().into()),
+        DeValue::Integer(number) => integer_text(number.as_str(), number.radix()),
         DeValue::Float(number) => Some(number.as_str().into()),
         DeValue::Boolean(value) => Some(value.to_string()),
         DeValue::Array(elements) => {
@@ -81,6 +84,14 @@ fn value_text(value: &DeValue<'_>) -> Option<String> {
     }
 }
 
+/// Returns an integer in decimal digits. TOML also has hexadecimal, octal and binary ones.
+fn integer_text(digits: &str, radix: u32) -> Option<String> {
+    match radix {
+        10 => Some(digits.into()),
+        _ => i64::from_str_radix(digits, radix).ok().map(|number| number.to_string()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,12 +100,13 @@ mod tests {
     fn toml_values_of_every_type_become_text() {
         let sections = parse(
             "f",
-            "[server]\nauth = true\nbind-port = 8_888\n[auth_jwt_A]\nclient_types = [\"api\", \"agent\"]\njwks_request_timeout = 1.5\n",
+            "[server]\nauth = true\nbind-port = 8_888\nmax_request_body_size = 0x1_000\n[auth_jwt_A]\nclient_types = [\"api\", \"agent\"]\njwks_request_timeout = 1.5\n",
             &mut Problems::default(),
         );
         let text = |section: &str, option: &str| sections[section].settings[option].text.clone();
         assert_eq!(text("server", "auth"), "true");
         assert_eq!(text("server", "bind_port"), "8888");
+        assert_eq!(text("server", "max_request_body_size"), "4096");
         assert_eq!(text("auth_jwt_a", "client_types"), "api,agent");
         assert_eq!(text("auth_jwt_a", "jwks_request_timeout"), "1.5");
         assert_eq!(sections["server"].settings["bind_port"].place, "f:3");

@@ -86,10 +86,17 @@ fn filter(level: &str) -> Targets {
     quiet_libraries(filter)
 }
 
-/// Suppresses library warnings that clients can cause at will, unless the filter enables
-/// debug output.
+/// Suppresses library warnings that clients can cause at will, unless the filter enables debug
+/// output, and a line for every query of the database, unless the filter names sqlx.
 fn quiet_libraries(filter: Targets) -> Targets {
-    let levels = filter.iter().map(|(_, level)| level).chain(filter.default_level());
+    let default = filter.default_level().unwrap_or(LevelFilter::OFF);
+    let names_sqlx = filter.iter().any(|(target, _)| target.starts_with("sqlx"));
+    let filter = if names_sqlx {
+        filter
+    } else {
+        filter.with_target("sqlx", default.min(LevelFilter::WARN))
+    };
+    let levels = filter.iter().map(|(_, level)| level).chain([default]);
     if levels.max() > Some(LevelFilter::INFO) {
         return filter;
     }

@@ -72,7 +72,7 @@ impl LogSettings {
 }
 
 fn read_level(reader: &mut SectionReader<'_>) -> String {
-    let text = reader.text_or_default("level").trim();
+    let text = reader.given("level").unwrap_or_else(|| reader.default("level"));
     if let Err(error) = text.parse::<Targets>() {
         let help = "write error, warn, info, debug or trace, or a filter such as warn,request=info";
         reader.error("level", format!("level in log is not a filter: {error}"), help);

@@ -138,7 +138,7 @@ fn read_url(reader: &mut SectionReader<'_>, url: &str) -> DatabaseLocation {
             return DatabaseLocation::Sqlite(PathBuf::from(&*decoded));
         }
     }
-    if is_postgres(url) {
+    if is_postgres(url) && has_plain_authority(url) {
         return DatabaseLocation::Postgres {
             redacted: redacted(url),
             url: DatabaseUrl(url.into()),
@@ -148,7 +148,8 @@ fn read_url(reader: &mut SectionReader<'_>, url: &str) -> DatabaseLocation {
     reader.error(
         "url",
         "url in database is not the URL of an SQLite or PostgreSQL database",
-        "write sqlite:/path/to/file or postgres://user@host/name",
+        "write sqlite:/path/to/file or postgres://user@host/name, with other characters than \
+         letters and digits in user and password percent-encoded",
     );
     DatabaseLocation::StateDirectory
 }
@@ -167,6 +168,15 @@ fn read_listen_url(reader: &mut SectionReader<'_>) -> Option<DatabaseUrl> {
 
 fn is_postgres(url: &str) -> bool {
     url.starts_with("postgres://") || url.starts_with("postgresql://")
+}
+
+/// Whether the part of a URL before its path ends where its path begins: a password with a plain `/`,
+/// `#` or `?` would end it early, and be shown as the name of the database.
+fn has_plain_authority(url: &str) -> bool {
+    let behind = url.split_once("://").map_or("", |(_, rest)| rest);
+    let authority = behind.split(['/', '?', '#']).next().unwrap_or_default();
+    let rest = behind.get(authority.len()..).unwrap_or_default();
+    !rest.contains('@') && !url.contains(char::is_whitespace)
 }
 
 /// Returns database, host and port of a URL, without its credentials.
@@ -224,6 +234,11 @@ mod tests {
         let (database, problems) =
             read(&[("url", "mysql://u:secret@h/d"), ("listen_url", "x://u:secret@h")]);
         assert_eq!(problems.len(), 2);
+        for odd in ["u:secret/a@h/d", "u:secret#a@h/d", "u:secret?a@h/d", "u:sec ret@h/d"] {
+            let (database, problems) = read(&[("url", &format!("postgres://{odd}"))]);
+            assert_eq!(problems.len(), 1, "{odd}");
+            assert!(!format!("{database:?}{problems:?}").contains("sec"), "{odd}");
+        }
         assert!(!format!("{database:?}{problems:?}").contains("secret"));
         assert_eq!(read(&[("url", "sqlite:/a"), ("host", "b")]).1.len(), 1);
     }
