@@ -3,6 +3,7 @@ use std::{
     io::ErrorKind,
     os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink},
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use countersign_engine::{Revocation, RevocationTarget, UnixTime};
@@ -203,4 +204,26 @@ fn concurrent_imports_do_not_conflict() {
         }
     });
     assert_eq!(names(&directory), ["revocations", "revocations.imported"]);
+}
+
+#[test]
+fn log_of_another_database_beside_a_journal_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = journal(&directory, JOURNAL);
+    let log = directory.path().join("revocations-wal");
+    fs::write(&log, "of a database that was moved away").unwrap();
+    let error = open(&file).read_new().unwrap_err().to_string();
+    assert!(error.contains("revocations-wal belongs to another database"), "{error}");
+    assert_eq!(fs::read_to_string(&file).unwrap(), JOURNAL);
+    fs::remove_file(log).unwrap();
+    assert_eq!(open(&file).read_new().unwrap().unwrap(), journaled());
+}
+
+#[test]
+fn pipe_in_place_of_a_file_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let pipe = directory.path().join("revocations");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let error = open(&pipe).read_new().unwrap_err().to_string();
+    assert!(error.contains("not a regular file"), "{error}");
 }

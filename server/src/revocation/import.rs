@@ -18,7 +18,7 @@ use countersign_engine::Revocation;
 
 use super::{record::RevocationRecord, store::RevocationStore};
 use crate::{
-    base::{clock::Stopwatch, hex::to_hex},
+    base::{clock::Stopwatch, hex::to_hex, watched_file::open_regular},
     store::{
         Store,
         sqlite::{FileIdentity, copy_owner, directory},
@@ -48,6 +48,7 @@ pub(super) fn import_journal(path: &Path) -> io::Result<()> {
     let Some(mut journal) = locked else { return Ok(()) };
     // The path may be a symbolic link: replace the file, not the link.
     let path = &path.canonicalize()?;
+    refuse_log_of_another(path)?;
     let mut bytes = Vec::new();
     journal.read_to_end(&mut bytes).map_err(|error| with_path(path, &error))?;
     let revocations = read_lines(&bytes).map_err(|line| {
@@ -78,7 +79,8 @@ pub(super) fn with_path(path: &Path, error: &io::Error) -> io::Error {
 fn lock_journal(path: &Path) -> io::Result<Option<File>> {
     let waiting = Stopwatch::start();
     loop {
-        let mut file = match File::open(path) {
+        // A pipe would block.
+        let mut file = match open_regular(path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
@@ -113,6 +115,23 @@ fn lock_journal(path: &Path) -> io::Result<Option<File>> {
             Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(1)),
         }
     }
+}
+
+/// Refuses the write-ahead log of a database that was at `path` before. SQLite would replay it over
+/// the imported revocations.
+fn refuse_log_of_another(path: &Path) -> io::Result<()> {
+    let log = with_suffix(path, "-wal");
+    if log.exists() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!(
+                "{} belongs to another database than the journal beside it; move it to that \
+                 database, or remove it",
+                log.display()
+            ),
+        ));
+    }
+    Ok(())
 }
 
 /// Reads the complete lines of a journal.
