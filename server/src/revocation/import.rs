@@ -79,6 +79,9 @@ pub(super) fn with_path(path: &Path, error: &io::Error) -> io::Error {
 fn lock_journal(path: &Path) -> io::Result<Option<File>> {
     let waiting = Stopwatch::start();
     loop {
+        if path.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
         // A pipe would block.
         let mut file = match open_regular(path) {
             Ok(file) => file,
