@@ -1,4 +1,5 @@
-//! Several servers on one database: heartbeats, and digests of the settings by which each accepts tokens.
+//! Several servers on one database: heartbeats, and digests of the settings by which each accepts
+//! tokens.
 
 pub mod digest;
 pub mod maintenance;

@@ -98,7 +98,8 @@ fn keys(section: &IssuerSection) -> Value {
     }
 }
 
-/// Returns kid, algorithm and thumbprint of a key. A thumbprint of a secret would allow to guess it.
+/// Returns kid, algorithm and thumbprint of a key. The thumbprint of a secret would allow guesses
+/// of it.
 fn static_key(key: &VerificationKey) -> Value {
     let is_secret = key.algorithm().key_type() == KeyType::Secret;
     let thumbprint = (!is_secret).then(|| to_hex(&key.identity().bytes()));

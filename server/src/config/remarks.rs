@@ -1,4 +1,5 @@
-//! Notes and warnings about combinations of options that are valid, but have consequences to know about.
+//! Notes and warnings about combinations of options that are valid, but have consequences to know
+//! about.
 
 use std::collections::BTreeMap;
 

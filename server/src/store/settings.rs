@@ -170,7 +170,7 @@ fn is_postgres(url: &str) -> bool {
     url.starts_with("postgres://") || url.starts_with("postgresql://")
 }
 
-/// Whether the part of a URL before its path ends where its path begins: a password with a plain `/`,
+/// Whether the authority of a URL ends where its path begins: a password with a plain `/`,
 /// `#` or `?` would end it early, and be shown as the name of the database.
 fn has_plain_authority(url: &str) -> bool {
     let behind = url.split_once("://").map_or("", |(_, rest)| rest);
