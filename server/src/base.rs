@@ -5,6 +5,7 @@ pub mod clock;
 pub mod hex;
 pub mod outcome;
 pub mod permissions;
+pub mod printable;
 pub mod reply;
 pub mod roots;
 pub mod route;

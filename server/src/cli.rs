@@ -35,6 +35,7 @@ use countersign_engine::Revocation;
 
 use self::arguments::{Cli, Command, ConfigCommand, IssuerArgs};
 use crate::{
+    base::printable::printable,
     config::{Config, Problem, Problems, RawConfig, Severity, raw},
     observe::{logging, settings::LogFormat},
     reload,
@@ -327,19 +328,6 @@ fn environment_variables() -> impl Iterator<Item = (String, String)> {
         .filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok()?)))
 }
 
-/// Escapes control characters, which could change the output on a terminal. The text may
-/// come from an attacker.
-fn printable(text: &str) -> String {
-    let mut shown = String::new();
-    for character in text.chars() {
-        let visible = character.is_ascii_graphic()
-            || character == ' '
-            || (!character.is_ascii() && character.escape_debug().len() == 1);
-        if visible { shown.push(character) } else { shown.extend(character.escape_unicode()) }
-    }
-    shown
-}
-
 /// Prints one line to standard output.
 fn print(line: impl fmt::Display) -> io::Result<()> {
     writeln!(io::stdout().lock(), "{line}")
@@ -369,18 +357,4 @@ fn read_line(input: &mut impl io::BufRead, line: &mut Vec<u8>) -> io::Result<boo
         input.skip_until(b'\n')?;
     }
     Ok(!line.is_empty())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn printable_escapes_terminal_control_characters() {
-        assert_eq!(printable("plain \"é\" \\ 日本"), "plain \"é\" \\ 日本");
-        assert_eq!(
-            printable("\u{1b}[2J\n\u{9b}\u{202e}\u{7f}"),
-            "\\u{1b}[2J\\u{a}\\u{9b}\\u{202e}\\u{7f}"
-        );
-    }
 }

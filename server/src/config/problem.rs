@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::base::printable::printable;
+
 /// One finding about a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -58,28 +60,14 @@ impl Problem {
 }
 
 impl fmt::Display for Problem {
-    /// Writes place, text and remedy, without the severity.
+    /// Writes place, text and remedy, without the severity. Control characters are escaped, because
+    /// a configuration may quote an attacker.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_escaped(f, &format!("{}: {}", self.place, self.text))?;
-        match &self.help {
-            Some(help) => write_escaped(f, &format!("\n  help: {help}")),
-            None => Ok(()),
-        }
+        let help = self.help.as_ref().map(|help| format!("\n  help: {help}")).unwrap_or_default();
+        let text = format!("{}: {}{help}", self.place, self.text);
+        let lines: Vec<_> = text.split('\n').map(printable).collect();
+        f.write_str(&lines.join("\n"))
     }
-}
-
-/// Escapes control and formatting characters other than line feeds: they could change the output
-/// on a terminal, and a configuration may quote an attacker.
-fn write_escaped(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
-    for character in text.chars() {
-        let is_formatting = matches!(character, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if is_formatting || (character.is_control() && character != '\n') {
-            write!(f, "{}", character.escape_unicode())?;
-        } else {
-            write!(f, "{character}")?;
-        }
-    }
-    Ok(())
 }
 
 impl fmt::Display for Severity {
