@@ -301,8 +301,9 @@ fn verifier_with_revocations() -> (Verifier, RevocationsWriter) {
 }
 
 fn cached_token(verifier: &Verifier, jti: &str, sub: &str, iat: u64) -> String {
-    let claims =
-        format!(r#"{{"iss":"{ISSUER}","aud":"us","sub":"{sub}","jti":"{jti}","iat":{iat}}}"#);
+    let claims = format!(
+        r#"{{"iss":"{ISSUER}","aud":"us","sub":"{sub}","jti":"{jti}","urn:inmanta:env":"e","iat":{iat}}}"#
+    );
     let token = token(r#"{"alg":"HS256","kid":"k"}"#, claims);
     assert_eq!(verify(verifier, &token, NOW), (Miss, None));
     assert_eq!(verify(verifier, &token, NOW), (Hit, None));
@@ -313,7 +314,7 @@ fn cached_token(verifier: &Verifier, jti: &str, sub: &str, iat: u64) -> String {
 fn revocation_of_every_kind_reaches_cached_tokens() {
     let issued = NOW.0 - 100;
     let issuer: Box<str> = ISSUER.into();
-    let kinds: [fn(&Box<str>, &str) -> RevocationTarget; 6] = [
+    let kinds: [fn(&Box<str>, &str) -> RevocationTarget; 7] = [
         |issuer, _| RevocationTarget::TokenId { issuer: issuer.clone(), token_id: "1".into() },
         |issuer, _| RevocationTarget::Subject {
             issuer: issuer.clone(),
@@ -321,6 +322,10 @@ fn revocation_of_every_kind_reaches_cached_tokens() {
             issued_before: NOW,
         },
         |issuer, _| RevocationTarget::Key { issuer: issuer.clone(), kid: "k".into() },
+        |issuer, _| RevocationTarget::Environment {
+            issuer: issuer.clone(),
+            environment: "e".into(),
+        },
         |issuer, _| RevocationTarget::Everything {
             issuer: Some(issuer.clone()),
             issued_before: NOW,

@@ -19,6 +19,7 @@ struct Token {
     kid: Option<&'static str>,
     token_id: Option<&'static str>,
     subject: Option<&'static str>,
+    environment: Option<&'static str>,
     issued_at: Option<u64>,
 }
 
@@ -31,6 +32,7 @@ impl Token {
         };
         set("jti", self.token_id.map(Into::into));
         set("sub", self.subject.map(Into::into));
+        set("urn:inmanta:env", self.environment.map(Into::into));
         set("iat", self.issued_at.map(Into::into));
         header.as_object_mut().unwrap().extend(self.kid.map(|kid| ("kid".into(), kid.into())));
         signing_input(header.to_string(), claims.to_string())
@@ -51,6 +53,9 @@ impl Token {
             }
             RevocationTarget::Key { issuer, kid } => {
                 **issuer == *self.issuer && self.kid == Some(kid)
+            }
+            RevocationTarget::Environment { issuer, environment } => {
+                **issuer == *self.issuer && self.environment == Some(environment)
             }
             RevocationTarget::Everything { issuer, issued_before } => {
                 issuer.as_deref().is_none_or(|issuer| issuer == self.issuer)
@@ -73,14 +78,17 @@ fn moment() -> impl Strategy<Value = u64> {
 
 fn tokens() -> impl Strategy<Value = Token> {
     let option = || prop::option::of(name());
-    (prop::sample::select(&ISSUERS[..]), option(), option(), option(), prop::option::of(moment()))
-        .prop_map(|(issuer, kid, token_id, subject, issued_at)| Token {
+    let names = (option(), option(), option(), option());
+    (prop::sample::select(&ISSUERS[..]), names, prop::option::of(moment())).prop_map(
+        |(issuer, (kid, token_id, subject, environment), issued_at)| Token {
             issuer,
             kid,
             token_id,
             subject,
+            environment,
             issued_at,
-        })
+        },
+    )
 }
 
 fn revoked() -> impl Strategy<Value = RevocationTarget> {
@@ -89,6 +97,7 @@ fn revoked() -> impl Strategy<Value = RevocationTarget> {
         4 => (issuer(), name()).prop_map(|(issuer, id)| RevocationTarget::TokenId { issuer, token_id: id.into() }),
         4 => (issuer(), name(), moment()).prop_map(|(issuer, subject, at)| RevocationTarget::Subject { issuer, subject: subject.into(), issued_before: UnixTime(at) }),
         2 => (issuer(), name()).prop_map(|(issuer, kid)| RevocationTarget::Key { issuer, kid: kid.into() }),
+        2 => (issuer(), name()).prop_map(|(issuer, environment)| RevocationTarget::Environment { issuer, environment: environment.into() }),
         1 => (prop::option::of(issuer()), moment()).prop_map(|(issuer, at)| RevocationTarget::Everything { issuer, issued_before: UnixTime(at) }),
         2 => tokens().prop_map(|token| RevocationTarget::signing_input(token.signing_input().as_bytes())),
     ]

@@ -1,5 +1,5 @@
-//! Revocations: authentic tokens that are refused by token id, subject, key, issuer or signing
-//! input.
+//! Revocations: authentic tokens that are refused by token id, subject, key, environment, issuer or
+//! signing input.
 //!
 //! A revocation only adds a refusal, so it needs no new [`Snapshot`](crate::Snapshot). It applies
 //! to every verification that starts after it was inserted, under any issuers, keys and rules.
@@ -76,17 +76,20 @@ impl fmt::Debug for Revocations {
     }
 }
 
-/// The hashes of a token in the filter: of its token id, subject, key and signing input.
+/// The hashes of a token in the filter: of its token id, subject, key, environment and signing
+/// input.
 ///
 /// They are stored with a cached token, to check whether it may have been revoked since.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct RevocationHashes(pub(crate) [u64; 4]);
+pub(crate) struct RevocationHashes(pub(crate) [u64; Self::COUNT]);
 
 impl RevocationHashes {
-    const KINDS: [RevocationKind; 4] = [
+    pub(crate) const COUNT: usize = 5;
+    const KINDS: [RevocationKind; Self::COUNT] = [
         RevocationKind::TokenId,
         RevocationKind::Subject,
         RevocationKind::Key,
+        RevocationKind::Environment,
         RevocationKind::SigningInput,
     ];
     /// The token has no value of this kind.
@@ -101,6 +104,7 @@ pub(crate) struct RevocationSubject<'t> {
     pub(crate) kid: Option<&'t str>,
     pub(crate) token_id: Option<&'t str>,
     pub(crate) subject: Option<&'t str>,
+    pub(crate) environment: Option<&'t str>,
     pub(crate) issued_at: Option<UnixTime>,
     pub(crate) signing_input: &'t [u8],
 }
@@ -149,6 +153,11 @@ impl Revocations {
             revoked(RevocationKind::TokenId, token.issuer, token.token_id.map(str::as_bytes))
                 || revoked(RevocationKind::Subject, token.issuer, token.subject.map(str::as_bytes))
                 || revoked(RevocationKind::Key, token.issuer, token.kid.map(str::as_bytes))
+                || revoked(
+                    RevocationKind::Environment,
+                    token.issuer,
+                    token.environment.map(str::as_bytes),
+                )
                 || revoked(RevocationKind::Issuer, token.issuer, Some(b""))
                 || revoked(RevocationKind::All, "", Some(b""))
                 || (present & RevocationKind::SigningInput.bit() != 0
@@ -173,6 +182,7 @@ impl Revocations {
             hash(RevocationKind::TokenId, token.token_id.map(str::as_bytes)),
             hash(RevocationKind::Subject, token.subject.map(str::as_bytes)),
             hash(RevocationKind::Key, token.kid.map(str::as_bytes)),
+            hash(RevocationKind::Environment, token.environment.map(str::as_bytes)),
             if needs_digest {
                 self.signing_input_hash(&sha256(token.signing_input))
             } else {

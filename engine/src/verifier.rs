@@ -13,7 +13,7 @@ use crate::{
     keyset::{KeyIdentity, VerificationKey},
     reject::Reject,
     revocation::{Revocation, RevocationHashes, RevocationSubject, RevocationTarget, Revocations},
-    rules,
+    rules::{self, NamedClaims},
     snapshot::Snapshot,
     time::UnixTime,
     token::{ClaimNodes, Jws, Scratch, Value, with_scratch},
@@ -261,7 +261,7 @@ impl Verification<'_> {
         let named = rules.find(&claims);
         let mut check_claims = || {
             rules.check(jws.header.token_type, &claims, &named, self.now)?;
-            let revocation_subject = revocation_subject(issuer, key, &jws, &claims)?;
+            let revocation_subject = revocation_subject(issuer, key, &jws, (&claims, &named))?;
             self.revocations.check(&revocation_subject, name).map(|()| revocation_subject)
         };
         let revocation_subject = check_claims().inspect_err(|_| {
@@ -333,13 +333,14 @@ fn revocation_subject<'p>(
     issuer: &'p Issuer,
     key: &'p VerificationKey,
     jws: &Jws<'p>,
-    claims: &ClaimNodes<'_, 'p>,
+    (claims, named): (&ClaimNodes<'_, 'p>, &NamedClaims<'_, 'p>),
 ) -> Result<RevocationSubject<'p>, Reject> {
     Ok(RevocationSubject {
         issuer: &issuer.config().name,
         kid: key.kid().or(jws.header.kid),
         token_id: claims.token_id.and_then(Value::as_str),
         subject: claims.subject.and_then(Value::as_str),
+        environment: named.environment.and_then(Value::as_str),
         issued_at: rules::time(claims.issued_at, Reject::IssuedAtFormat)?,
         signing_input: jws.signing_input,
     })

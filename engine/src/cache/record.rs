@@ -25,9 +25,9 @@ const START: usize = 1;
 const ISSUED: usize = 2;
 const END: usize = 3;
 const HASHES: usize = 4;
-const KEY: usize = 8;
-const ENDS: usize = 12;
-const TEXTS: usize = 16;
+const KEY: usize = HASHES + RevocationHashes::COUNT;
+const ENDS: usize = KEY + 4;
+const TEXTS: usize = ENDS + 4;
 /// Encodes an absent time. No claim reaches this value.
 const NEVER: u64 = u64::MAX;
 
@@ -169,7 +169,7 @@ impl VerificationRecord {
     /// The hashes to look up in the revocation filter.
     #[inline]
     pub(crate) fn hashes(&self) -> RevocationHashes {
-        RevocationHashes([0, 1, 2, 3].map(|index| self.word(HASHES.saturating_add(index))))
+        RevocationHashes([0, 1, 2, 3, 4].map(|index| self.word(HASHES.saturating_add(index))))
     }
 
     pub(crate) fn issued_at(&self) -> Option<UnixTime> {

@@ -32,6 +32,14 @@ pub enum RevocationTarget {
         /// The `kid`.
         kid: Box<str>,
     },
+    /// Every token scoped to an environment, by the claim of
+    /// [`Rules::environment_claim`](crate::Rules::environment_claim).
+    Environment {
+        /// The issuer.
+        issuer: Box<str>,
+        /// The environment.
+        environment: Box<str>,
+    },
     /// Every token of one issuer, or of all issuers, issued before a given time, and every token
     /// without `iat`.
     Everything {
@@ -69,6 +77,7 @@ impl RevocationTarget {
             Self::TokenId { .. } => "token id",
             Self::Subject { .. } => "subject",
             Self::Key { .. } => "key",
+            Self::Environment { .. } => "environment",
             Self::Everything { issuer: Some(_), .. } => "issuer",
             Self::Everything { issuer: None, .. } => "everything",
             Self::SigningInput(_) => "signing input",
@@ -80,6 +89,7 @@ impl RevocationTarget {
             Self::TokenId { .. } => RevocationKind::TokenId,
             Self::Subject { .. } => RevocationKind::Subject,
             Self::Key { .. } => RevocationKind::Key,
+            Self::Environment { .. } => RevocationKind::Environment,
             Self::Everything { issuer: Some(_), .. } => RevocationKind::Issuer,
             Self::Everything { issuer: None, .. } => RevocationKind::All,
             Self::SigningInput(_) => RevocationKind::SigningInput,
@@ -91,7 +101,10 @@ impl RevocationTarget {
             Self::Subject { issued_before, .. } | Self::Everything { issued_before, .. } => {
                 *issued_before
             }
-            Self::TokenId { .. } | Self::Key { .. } | Self::SigningInput(_) => FOREVER,
+            Self::TokenId { .. }
+            | Self::Key { .. }
+            | Self::Environment { .. }
+            | Self::SigningInput(_) => FOREVER,
         }
     }
 
@@ -99,7 +112,8 @@ impl RevocationTarget {
         match self {
             Self::TokenId { issuer, token_id: value }
             | Self::Subject { issuer, subject: value, .. }
-            | Self::Key { issuer, kid: value } => (issuer, value.as_bytes()),
+            | Self::Key { issuer, kid: value }
+            | Self::Environment { issuer, environment: value } => (issuer, value.as_bytes()),
             Self::Everything { issuer, .. } => (issuer.as_deref().unwrap_or_default(), b""),
             Self::SigningInput(digest) => ("", digest),
         }
@@ -149,6 +163,7 @@ pub(super) enum RevocationKind {
     Issuer = 8,
     All = 16,
     SigningInput = 32,
+    Environment = 64,
 }
 
 impl RevocationKind {
@@ -211,6 +226,9 @@ pub(super) fn decode_name(name: &[u8], entry: RevocationEntry) -> Option<Revocat
             issued_before: entry.issued_before,
         },
         kind if kind == RevocationKind::Key.bit() => RevocationTarget::Key { issuer, kid: text()? },
+        kind if kind == RevocationKind::Environment.bit() => {
+            RevocationTarget::Environment { issuer, environment: text()? }
+        }
         kind if kind == RevocationKind::Issuer.bit() => RevocationTarget::Everything {
             issuer: Some(issuer),
             issued_before: entry.issued_before,

@@ -13,6 +13,7 @@ fn token(id: &str) -> RevocationSubject<'_> {
         kid: Some("k"),
         token_id: Some(id),
         subject: Some("s"),
+        environment: Some("e"),
         issued_at: Some(UnixTime(1000)),
         signing_input: b"h.p",
     }
@@ -39,6 +40,16 @@ fn revocation_of_each_kind_matches_only_its_tokens() {
         RevocationSubject { token_id: None, ..token("1") },
     ] {
         assert_eq!(check(&token_id, &other), Ok(()));
+    }
+    let environment =
+        one(RevocationTarget::Environment { issuer: "i".into(), environment: "e".into() });
+    assert_eq!(check(&environment, &token("1")), Err(Reject::Revoked));
+    for other in [
+        RevocationSubject { environment: Some("f"), ..token("1") },
+        RevocationSubject { environment: None, ..token("1") },
+        RevocationSubject { issuer: "j", ..token("1") },
+    ] {
+        assert_eq!(check(&environment, &other), Ok(()));
     }
     let key = one(RevocationTarget::Key { issuer: "i".into(), kid: "k".into() });
     assert_eq!(check(&key, &token("1")), Err(Reject::Revoked));
@@ -186,6 +197,7 @@ fn every_revocation_round_trips() {
             issued_before: UnixTime(7),
         },
         RevocationTarget::Key { issuer: String::new().into(), kid: "k".into() },
+        RevocationTarget::Environment { issuer: "i".into(), environment: "e".into() },
         RevocationTarget::Everything { issuer: Some("i".into()), issued_before: UnixTime(8) },
         RevocationTarget::Everything { issuer: None, issued_before: UnixTime(9) },
         RevocationTarget::SigningInput([3; 32]),

@@ -1,7 +1,8 @@
 //! `POST /v1/revoke` (RFC 7009): a client of `[api_clients]` revokes one token or many.
 //!
 //! As in the RFC, the parameter `token` revokes one token. Alternatively, the members of a
-//! [`RevocationRecord`] select the target: `issuer` with `jti`, `subject` or `kid`,
+//! [`RevocationRecord`] select the target: `issuer` with `jti`, `subject`, `kid` or
+//! `environment`,
 //! `issued_before`, or `signing_input_sha256`. The body is a form or JSON.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -39,6 +40,7 @@ struct Parameters {
     jti: Option<String>,
     subject: Option<String>,
     kid: Option<String>,
+    environment: Option<String>,
     issued_before: Option<u64>,
     signing_input_sha256: Option<String>,
     until: Option<u64>,
@@ -128,9 +130,16 @@ impl Parameters {
     }
 
     fn record(self) -> RevocationRecord {
-        let Self { issuer, jti, subject, kid, issued_before, signing_input_sha256, until, .. } =
-            self;
-        RevocationRecord { issuer, jti, subject, kid, issued_before, signing_input_sha256, until }
+        RevocationRecord {
+            issuer: self.issuer,
+            jti: self.jti,
+            subject: self.subject,
+            kid: self.kid,
+            environment: self.environment,
+            issued_before: self.issued_before,
+            signing_input_sha256: self.signing_input_sha256,
+            until: self.until,
+        }
     }
 }
 

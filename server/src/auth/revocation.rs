@@ -105,8 +105,10 @@ fn last_expiry(target: &RevocationTarget, max_lifetime: u64, leeway: u64) -> Opt
         RevocationTarget::Subject { issued_before, .. }
         | RevocationTarget::Everything { issued_before, .. } => *issued_before,
         RevocationTarget::TokenId { .. } => clock::now().plus(leeway),
-        // The holder of the key can go on signing.
-        RevocationTarget::Key { .. } | RevocationTarget::SigningInput(_) => return None,
+        // The holder of the key can go on signing, and tokens can be issued for the environment.
+        RevocationTarget::Key { .. }
+        | RevocationTarget::Environment { .. }
+        | RevocationTarget::SigningInput(_) => return None,
     };
     Some(latest.plus(max_lifetime).plus(leeway))
 }

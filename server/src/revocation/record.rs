@@ -23,6 +23,9 @@ pub struct RevocationRecord {
     /// `kid` of the tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kid: Option<String>,
+    /// Environment that the tokens are scoped to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub environment: Option<String>,
     /// Seconds since 1970. Tokens issued from then on are not revoked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub issued_before: Option<u64>,
@@ -45,7 +48,7 @@ impl RevocationRecord {
     /// # Errors
     /// A member is missing, superfluous or implausible.
     pub fn into_validated(self, now: UnixTime, leeway: u64) -> Result<Revocation, String> {
-        let texts = [&self.issuer, &self.jti, &self.subject, &self.kid];
+        let texts = [&self.issuer, &self.jti, &self.subject, &self.kid, &self.environment];
         if texts
             .into_iter()
             .flatten()
@@ -76,48 +79,58 @@ impl RevocationRecord {
     /// # Errors
     /// A member is missing or superfluous.
     pub fn into_revocation(self) -> Result<Revocation, String> {
-        let Self { issuer, jti, subject, kid, issued_before, signing_input_sha256, until } = self;
-        let has_moment = issued_before.is_some();
+        let Self {
+            issuer,
+            jti,
+            subject,
+            kid,
+            environment,
+            issued_before,
+            signing_input_sha256,
+            until,
+        } = self;
+        let names = [&jti, &subject, &kid, &environment, &signing_input_sha256];
+        if names.into_iter().flatten().count() > 1 {
+            return Err("jti, subject, kid, environment and signing_input_sha256 exclude each \
+                        other"
+                .into());
+        }
+        let is_timeless = [&jti, &kid, &environment, &signing_input_sha256];
+        if issued_before.is_some() && is_timeless.into_iter().any(Option::is_some) {
+            return Err("issued_before goes with a subject, an issuer, or alone".into());
+        }
+        if issuer.is_some() && signing_input_sha256.is_some() {
+            return Err("signing_input_sha256 goes without an issuer".into());
+        }
         let moment =
-            || issued_before.map(UnixTime).ok_or_else(|| "issued_before is missing".to_owned());
-        let issuer = issuer.map(String::into_boxed_str);
-        let need = |issuer: Option<Box<str>>| {
-            issuer.ok_or_else(|| {
-                "issuer is missing: jti, subject and kid belong to one issuer".to_owned()
+            issued_before.map(UnixTime).ok_or_else(|| "issued_before is missing".to_owned());
+        let one_issuer = || {
+            issuer.clone().map(String::into_boxed_str).ok_or_else(|| {
+                "issuer is missing: jti, subject, kid and environment belong to one issuer"
+                    .to_owned()
             })
         };
-        let target = match (jti, subject, kid, signing_input_sha256) {
-            (Some(_), None, None, None)
-            | (None, None, Some(_), None)
-            | (None, None, None, Some(_))
-                if has_moment =>
-            {
-                return Err("issued_before goes with a subject, an issuer, or alone".into());
-            }
-            (Some(jti), None, None, None) => {
-                RevocationTarget::TokenId { issuer: need(issuer)?, token_id: jti.into() }
-            }
-            (None, Some(subject), None, None) => RevocationTarget::Subject {
-                issuer: need(issuer)?,
-                subject: subject.into(),
-                issued_before: moment()?,
-            },
-            (None, None, Some(kid), None) => {
-                RevocationTarget::Key { issuer: need(issuer)?, kid: kid.into() }
-            }
-            (None, None, None, Some(_)) if issuer.is_some() => {
-                return Err("signing_input_sha256 goes without an issuer".into());
-            }
-            (None, None, None, Some(digest)) => RevocationTarget::SigningInput(from_hex(&digest)?),
-            (None, None, None, None) if has_moment => {
-                RevocationTarget::Everything { issuer, issued_before: moment()? }
-            }
-            (None, None, None, None) => {
-                return Err("say what to revoke: a jti, subject or kid with its issuer, a signing_input_sha256, or everything \
-                            issued_before a moment"
-                    .into());
-            }
-            _ => return Err("jti, subject, kid and signing_input_sha256 exclude each other".into()),
+        let target = if let Some(jti) = jti {
+            RevocationTarget::TokenId { issuer: one_issuer()?, token_id: jti.into() }
+        } else if let Some(subject) = subject {
+            let (issuer, subject) = (one_issuer()?, subject.into());
+            RevocationTarget::Subject { issuer, subject, issued_before: moment? }
+        } else if let Some(kid) = kid {
+            RevocationTarget::Key { issuer: one_issuer()?, kid: kid.into() }
+        } else if let Some(environment) = environment {
+            let environment = environment.into();
+            RevocationTarget::Environment { issuer: one_issuer()?, environment }
+        } else if let Some(digest) = signing_input_sha256 {
+            RevocationTarget::SigningInput(from_hex(&digest)?)
+        } else if let Ok(issued_before) = moment {
+            let issuer = issuer.map(String::into_boxed_str);
+            RevocationTarget::Everything { issuer, issued_before }
+        } else {
+            return Err(
+                "say what to revoke: a jti, subject, kid or environment with its issuer, a \
+                        signing_input_sha256, or everything issued_before a moment"
+                    .into(),
+            );
         };
         Ok(Revocation { target, until: until.map(UnixTime) })
     }
@@ -139,6 +152,9 @@ impl From<&Revocation> for RevocationRecord {
             },
             RevocationTarget::Key { issuer, kid } => {
                 Self { issuer: text(issuer), kid: text(kid), ..record }
+            }
+            RevocationTarget::Environment { issuer, environment } => {
+                Self { issuer: text(issuer), environment: text(environment), ..record }
             }
             RevocationTarget::Everything { issuer, issued_before } => Self {
                 issuer: issuer.as_deref().and_then(text),
@@ -171,6 +187,7 @@ mod tests {
             r#"{"issuer":"i","jti":"1","until":5000}"#,
             r#"{"issuer":"i","subject":"s","issued_before":7}"#,
             r#"{"issuer":"i","kid":"k"}"#,
+            r#"{"issuer":"i","environment":"e"}"#,
             r#"{"issuer":"i","issued_before":7}"#,
             r#"{"issued_before":7,"until":9000}"#,
             &format!(r#"{{"signing_input_sha256":"{digest}"}}"#),
@@ -247,6 +264,9 @@ mod tests {
             (r#"{"until":5000}"#, "say what to revoke"),
             (r#"{"jti":"1"}"#, "issuer is missing"),
             (r#"{"kid":"1"}"#, "issuer is missing"),
+            (r#"{"environment":"1"}"#, "issuer is missing"),
+            (r#"{"issuer":"i","environment":"e","issued_before":1}"#, "issued_before goes with"),
+            (r#"{"issuer":"i","environment":"e","subject":"s"}"#, "exclude each other"),
             (r#"{"subject":"1","issued_before":1}"#, "issuer is missing"),
             (r#"{"issuer":"i","jti":"1","kid":"k"}"#, "exclude each other"),
             (r#"{"issuer":"i","jti":"1","issued_before":1}"#, "issued_before goes with"),

@@ -73,7 +73,7 @@ Example:
 pub struct RevokeArgs {
     /// The token, whose signature must be valid; - reads it from standard input, where other
     /// users cannot see it.
-    #[arg(conflicts_with_all = ["issuer", "jti", "subject", "kid", "issued_before", "signing_input_sha256", "until"])]
+    #[arg(conflicts_with_all = ["issuer", "jti", "subject", "kid", "environment", "issued_before", "signing_input_sha256", "until"])]
     pub token: Option<String>,
     /// Issuer (iss) of the tokens.
     #[arg(long, value_name = "ISSUER")]
@@ -87,6 +87,9 @@ pub struct RevokeArgs {
     /// All tokens signed with the key of this id (kid).
     #[arg(long, value_name = "ID")]
     pub kid: Option<String>,
+    /// All tokens scoped to an environment, for ever.
+    #[arg(long, value_name = "ID")]
+    pub environment: Option<String>,
     /// Only tokens issued before this time, in seconds since 1970.
     #[arg(long, value_name = "UNIX")]
     pub issued_before: Option<u64>,

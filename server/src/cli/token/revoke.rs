@@ -35,6 +35,7 @@ async fn revoke(app: &App, args: RevokeArgs) -> Result<(), CommandError> {
             jti: args.jti,
             subject: args.subject,
             kid: args.kid,
+            environment: args.environment,
             issued_before: args.issued_before,
             signing_input_sha256: args.signing_input_sha256,
             until: args.until,
