@@ -5,7 +5,7 @@ use countersign_server::{
     revocation::store::RevocationStore,
     store::{
         Store, StoreError,
-        environments::{Deletion, Environment},
+        environments::Environment,
         servers::{ConfigDigests, ServerRun},
         tokens::IssuedToken,
         users::User,
@@ -40,6 +40,7 @@ over_every_store!(
     roles_are_per_environment_and_cascade,
     tokens_are_listed_newest_first,
     environment_deletion_cascades,
+    idempotent_token_is_registered_once,
     texts_are_stored_unchanged,
     concurrent_writers_lose_nothing,
     revocations_of_other_nodes_are_read,
@@ -72,6 +73,7 @@ fn token(jti: &str, issued_at: u64) -> IssuedToken {
         expires_at: Some(UnixTime(issued_at + 60)),
         revoked_at: None,
         last_used: None,
+        signing_input_sha256: None,
     }
 }
 
@@ -218,17 +220,40 @@ fn environment_deletion_cascades(open: &dyn Fn() -> Store) {
         store.add_role("noc").await.unwrap();
         store.assign_role("bob", ENVIRONMENT, "noc").await.unwrap();
         store.register_token(token("a", 1)).await.unwrap();
-        assert_eq!(store.delete_environment(ENVIRONMENT).await, Ok(Deletion::HasTokens));
-        assert_eq!(
-            store.environment(ENVIRONMENT).await,
-            Ok(Some(environment(ENVIRONMENT, "prod")))
-        );
-        store.mark_revoked("a", UnixTime(2)).await.unwrap();
-        assert_eq!(store.delete_environment(ENVIRONMENT).await, Ok(Deletion::Done));
-        assert_eq!(store.delete_environment(ENVIRONMENT).await, Ok(Deletion::NotFound));
+        assert_eq!(store.delete_environment(ENVIRONMENT).await, Ok(true));
+        assert_eq!(store.delete_environment(ENVIRONMENT).await, Ok(false));
         assert_eq!(store.token("a").await, Ok(None));
         assert_eq!(store.delete_role("noc").await, Ok(true));
         assert_eq!(store.environments().await, Ok(vec![]));
+        assert_eq!(
+            store.add_environment(environment(ENVIRONMENT, "new")).await,
+            Err(StoreError::AlreadyExists),
+            "ids of deleted environments are not used again"
+        );
+        assert_eq!(store.add_environment(environment(OTHER, "prod")).await, Ok(()), "names are");
+    });
+}
+
+fn idempotent_token_is_registered_once(open: &dyn Fn() -> Store) {
+    let store = open();
+    wait(&store, async {
+        store.add_environment(environment(ENVIRONMENT, "prod")).await.unwrap();
+        let mut first = token("", 1);
+        first.register_by_digest("header.claims.signature");
+        store.register_token(first.clone()).await.unwrap();
+        store.mark_revoked(&first.jti, UnixTime(5)).await.unwrap();
+        let mut again = token("", 9);
+        again.register_by_digest("header.claims.other");
+        assert_eq!(again.jti, first.jti, "the signature is no part of it");
+        store.register_token(again).await.unwrap();
+        let kept = store.token(&first.jti).await.unwrap().unwrap();
+        assert_eq!(kept, IssuedToken { revoked_at: Some(UnixTime(5)), ..first.clone() });
+        let digest = first.signing_input_sha256.unwrap();
+        // printf header.claims | sha256sum
+        assert_eq!(digest, "81b2237054046a8ffae1ea61db0b5d9537c231d29aec7ad21436c424272e1c46");
+        let mut other = token("", 9);
+        other.register_by_digest("header.claim.signature");
+        assert_ne!(other.jti, first.jti);
     });
 }
 

@@ -2,7 +2,7 @@
 
 use sqlx::{Row as _, any::AnyRow};
 
-use super::{DatabaseKind, Store, StoreError};
+use super::{Store, StoreError};
 
 /// An environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,56 +48,40 @@ impl Store {
         .await
     }
 
-    /// Adds an environment.
+    /// Adds an environment. Its id must never have been used before.
     ///
     /// # Errors
     /// [`StoreError::AlreadyExists`], or the database cannot be queried.
     pub async fn add_environment(&self, environment: Environment) -> Result<(), StoreError> {
-        let Environment { id, name, project_id } = environment;
-        let statement =
-            "INSERT INTO countersign_environment (id, name, project_id) VALUES ($1, $2, $3)";
-        self.update(statement, [id, name, project_id]).await.map(drop)
-    }
-
-    /// Removes an environment, with its role assignments and tokens. The tokens must be revoked
-    /// before; otherwise it returns [`Deletion::HasTokens`].
-    ///
-    /// # Errors
-    /// The database cannot be queried.
-    pub async fn delete_environment(&self, id: &str) -> Result<Deletion, StoreError> {
-        let (id, kind) = (id.to_owned(), self.kind());
+        let (Environment { id, name, project_id }, kind) = (environment, self.kind());
         self.run(async move |pool| {
             let mut transaction = kind.begin(&pool).await?;
-            // The row lock serializes this with the registration of tokens: a concurrent one
-            // is complete by now, or fails because the environment is gone.
-            let locked = match kind {
-                DatabaseKind::Sqlite => "SELECT id FROM countersign_environment WHERE id = $1",
-                DatabaseKind::Postgres => "SELECT id FROM countersign_environment WHERE id = $1 FOR UPDATE",
-            };
-            if sqlx::query(locked).bind(&id).fetch_optional(&mut *transaction).await?.is_none() {
-                return Ok(Deletion::NotFound);
-            }
-            let tokens = sqlx::query("SELECT jti FROM countersign_token WHERE environment = $1 AND revoked_at IS NULL LIMIT 1");
-            if tokens.bind(&id).fetch_optional(&mut *transaction).await?.is_some() {
-                return Ok(Deletion::HasTokens);
-            }
-            sqlx::query("DELETE FROM countersign_environment WHERE id = $1").bind(&id).execute(&mut *transaction).await?;
-            transaction.commit().await?;
-            Ok(Deletion::Done)
+            sqlx::query("INSERT INTO countersign_environment_id (id) VALUES ($1)")
+                .bind(&id)
+                .execute(&mut *transaction)
+                .await?;
+            sqlx::query(
+                "INSERT INTO countersign_environment (id, name, project_id) VALUES ($1, $2, $3)",
+            )
+            .bind(&id)
+            .bind(&name)
+            .bind(&project_id)
+            .execute(&mut *transaction)
+            .await?;
+            Ok(transaction.commit().await?)
         })
         .await
     }
-}
 
-/// Result of [`Store::delete_environment`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Deletion {
-    /// The environment is removed.
-    Done,
-    /// No environment has this id.
-    NotFound,
-    /// The environment has tokens that are not revoked.
-    HasTokens,
+    /// Removes an environment, with its role assignments and registered tokens. Returns whether it
+    /// existed.
+    ///
+    /// # Errors
+    /// The database cannot be queried.
+    pub async fn delete_environment(&self, id: &str) -> Result<bool, StoreError> {
+        let statement = "DELETE FROM countersign_environment WHERE id = $1";
+        self.update(statement, [id.to_owned()]).await
+    }
 }
 
 fn read(row: &AnyRow) -> sqlx::Result<Environment> {

@@ -31,6 +31,12 @@ const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
         include_str!("../../migrations/sqlite/0003_signers.sql"),
         include_str!("../../migrations/postgres/0003_signers.sql"),
     ),
+    (
+        6,
+        "environment_ids",
+        include_str!("../../migrations/sqlite/0006_environment_ids.sql"),
+        include_str!("../../migrations/postgres/0006_environment_ids.sql"),
+    ),
 ];
 
 /// Table of the applied migrations.

@@ -1,21 +1,25 @@
 //! Registry of the issued tokens, which can be listed and revoked by id.
 
+use aws_lc_rs::digest::{SHA256, digest};
 use countersign_engine::UnixTime;
 use sqlx::{Row as _, any::AnyRow};
+use uuid::Builder;
 
 use super::{Store, StoreError, moment, unix_time};
+use crate::base::hex::to_hex;
 
 /// Columns by name, because a newer version may have added others.
 macro_rules! columns {
     () => {
-        "jti, issuer, created_by, client_types, environment, issued_at, expires_at, revoked_at, last_used"
+        "jti, issuer, created_by, client_types, environment, issued_at, expires_at, revoked_at, last_used, \
+         signing_input_sha256"
     };
 }
 
 /// An issued token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IssuedToken {
-    /// Its id, a UUID.
+    /// Its id, a UUID. An idempotent token has no such claim; its id is made of its digest.
     pub jti: String,
     /// The issuer that signed it.
     pub issuer: String,
@@ -33,10 +37,24 @@ pub struct IssuedToken {
     pub revoked_at: Option<UnixTime>,
     /// Approximate time of its last use.
     pub last_used: Option<UnixTime>,
+    /// SHA-256 of the signing input of an idempotent token, in hexadecimal.
+    pub signing_input_sha256: Option<String>,
+}
+
+impl IssuedToken {
+    /// Sets the digest of an idempotent token, and the id that is made of it.
+    pub fn register_by_digest(&mut self, token: &str) {
+        let signing_input =
+            token.rsplit_once('.').map_or(token, |(signing_input, _)| signing_input);
+        let digest = digest(&SHA256, signing_input.as_bytes());
+        let start = digest.as_ref().first_chunk().copied().unwrap_or_default();
+        self.jti = Builder::from_custom_bytes(start).into_uuid().to_string();
+        self.signing_input_sha256 = Some(to_hex(digest.as_ref()));
+    }
 }
 
 impl Store {
-    /// Adds a token to the registry.
+    /// Adds a token to the registry, unless it has one of this id: an idempotent token.
     ///
     /// # Errors
     /// [`StoreError::ForeignKeyViolation`] if its environment does not exist, or the database
@@ -44,8 +62,8 @@ impl Store {
     pub async fn register_token(&self, token: IssuedToken) -> Result<(), StoreError> {
         self.run(async move |pool| {
             sqlx::query(
-                "INSERT INTO countersign_token (jti, issuer, created_by, client_types, environment, issued_at, expires_at)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7)",
+                "INSERT INTO countersign_token (jti, issuer, created_by, client_types, environment, issued_at, expires_at, signing_input_sha256)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (jti) DO NOTHING",
             )
             .bind(token.jti)
             .bind(token.issuer)
@@ -54,6 +72,7 @@ impl Store {
             .bind(token.environment)
             .bind(moment(token.issued_at))
             .bind(token.expires_at.map(moment))
+            .bind(token.signing_input_sha256)
             .execute(&pool)
             .await?;
             Ok(())
@@ -160,5 +179,6 @@ fn read(row: &AnyRow) -> sqlx::Result<IssuedToken> {
         expires_at: time("expires_at")?,
         revoked_at: time("revoked_at")?,
         last_used: time("last_used")?,
+        signing_input_sha256: row.try_get("signing_input_sha256")?,
     })
 }

@@ -11,6 +11,7 @@ use crate::fixture;
 over_every_protocol!(
     environments_are_added_read_and_deleted,
     deleting_an_environment_revokes_its_tokens,
+    idempotent_token_is_listed_and_revoked,
     environment_tokens_are_issued,
     c57_invalid_expire_is_refused,
     api_v1_issues_idempotent_tokens,
@@ -39,13 +40,16 @@ fn environments_are_added_read_and_deleted(protocol: Protocol) {
     assert_eq!(data(&root.ask(&format!("GET /environment/{ENVIRONMENT}"))), prod);
     let again = root.send("PUT /environment", json!({ "name": "prod", "environment_id": OTHER }));
     let text = format!(
-        "An environment with id {OTHER}, or with name prod in project {NO_PROJECT}, already exists."
+        "An environment with id {OTHER}, or with name prod in project {NO_PROJECT}, already exists, \
+         or the id was that of a deleted environment."
     );
     refused(&again, 409, &text);
     assert_done(&root.ask(&format!("DELETE /environment/{ENVIRONMENT}")));
     let unknown = format!("The environment with id {ENVIRONMENT} does not exist.");
     refused(&root.ask(&format!("DELETE /environment/{ENVIRONMENT}")), 404, &unknown);
     refused(&root.ask(&format!("GET /environment/{ENVIRONMENT}")), 404, &unknown);
+    let reused = json!({ "name": "new", "environment_id": ENVIRONMENT });
+    assert_eq!(root.send("PUT /environment", reused).status, 409, "its old tokens are about it");
 }
 
 fn deleting_an_environment_revokes_its_tokens(protocol: Protocol) {
@@ -54,11 +58,43 @@ fn deleting_an_environment_revokes_its_tokens(protocol: Protocol) {
     let root = Api::root(&server);
     let [gone, stays] = [ENVIRONMENT, OTHER].map(|environment| {
         root.add_environment(environment);
-        root.issue(environment)
+        // Registered, idempotent, and signed without the server.
+        let idempotent = json!({ "client_types": ["agent"], "idempotent": true });
+        let idempotent = data(&root.within(environment).send("POST /environment_auth", idempotent));
+        let unregistered =
+            fixture::token(&fixture::claims(json!({ "urn:inmanta:env": environment })));
+        [root.issue(environment), idempotent.as_str().unwrap().to_owned(), unregistered]
     });
-    assert_eq!((server.auth(&gone).status, server.auth(&stays).status), (200, 200));
+    let statuses = |tokens: &[String; 3]| tokens.each_ref().map(|token| server.auth(token).status);
+    assert_eq!((statuses(&gone), statuses(&stays)), ([200; 3], [200; 3]));
     assert_done(&root.ask(&format!("DELETE /environment/{ENVIRONMENT}")));
-    assert_eq!((server.auth(&gone).status, server.auth(&stays).status), (401, 200));
+    assert_eq!((statuses(&gone), statuses(&stays)), ([401; 3], [200; 3]));
+    let later = fixture::token(&fixture::claims(json!({ "urn:inmanta:env": ENVIRONMENT, "n": 1 })));
+    assert_eq!(server.auth(&later).status, 401, "also a token that is signed later");
+}
+
+fn idempotent_token_is_listed_and_revoked(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let server = sandbox.serve(&configuration(""));
+    let root = Api::root(&server);
+    root.add_environment(ENVIRONMENT);
+    let create = || {
+        let wanted = json!({ "client_types": ["agent"], "idempotent": true });
+        root.within(ENVIRONMENT).send("POST /environment_auth", wanted)
+    };
+    let token = data(&create()).as_str().unwrap().to_owned();
+    assert_eq!(data(&create()), json!(token));
+    let listed = data(&root.within(ENVIRONMENT).ask("GET /environment_auth"));
+    let [entry] = &listed.as_array().unwrap()[..] else { panic!("{listed}") };
+    assert_eq!(
+        (&entry["created_by"], &entry["client_types"], &entry["expires_at"]),
+        (&json!("root"), &json!(["agent"]), &Value::Null)
+    );
+    let jti = entry["jti"].as_str().unwrap();
+    let revoke = root.within(ENVIRONMENT).ask(&format!("DELETE /environment_auth/{jti}"));
+    assert!(data(&revoke)["revoked_at"].is_string(), "{revoke:?}");
+    assert_eq!(server.auth(&token).status, 401);
+    assert_eq!(create().status, 409, "the same request gives the revoked token");
 }
 
 fn environment_tokens_are_issued(protocol: Protocol) {
@@ -110,8 +146,8 @@ fn environment_tokens_are_issued(protocol: Protocol) {
     assert_eq!(create(json!({ "client_types": ["robot"] })).status, 400);
     assert_eq!(
         data(&root.within(ENVIRONMENT).ask("GET /environment_auth")).as_array().unwrap().len(),
-        3,
-        "refused tokens are not registered"
+        4,
+        "refused tokens are not registered, and an idempotent one is once"
     );
 }
 

@@ -5,18 +5,13 @@ use http::Response;
 use serde_json::{Value, json};
 
 use super::{
-    CallContext, data,
-    error::ApiError,
-    ok_empty,
-    request::EnvironmentRequest,
-    tokens::{random_uuid, revoke_registered},
+    CallContext, data, error::ApiError, ok_empty, request::EnvironmentRequest, tokens::random_uuid,
+    users::signers,
 };
 use crate::{
     base::reply::Body,
-    store::{
-        StoreError,
-        environments::{Deletion, Environment},
-    },
+    revocation::{RevocationEntry, record::RevocationRecord},
+    store::{StoreError, environments::Environment},
 };
 
 pub(super) async fn respond(
@@ -55,35 +50,31 @@ async fn create(
         Err(StoreError::AlreadyExists) => {
             let Environment { id, name, project_id } = environment;
             Err(ApiError::Conflict(format!(
-                "An environment with id {id}, or with name {name} in project {project_id}, already exists."
+                "An environment with id {id}, or with name {name} in project {project_id}, already \
+                 exists, or the id was that of a deleted environment."
             )))
         }
         Err(error) => Err(error.into()),
     }
 }
 
-/// Removes an environment, and revokes its tokens.
+/// Removes an environment. Every token scoped to it is revoked first, whether it is registered or
+/// was signed on the command line. Its id is not used again, so the revocation has no end.
 async fn delete(context: &CallContext<'_>, id: &str) -> Result<Response<Body>, ApiError> {
-    /// Attempts, because a client may issue another token between revocation and removal.
-    const MAX_ATTEMPTS: usize = 10;
-    for _ in 0..MAX_ATTEMPTS {
-        for token in context
-            .users
-            .store
-            .tokens_of(id)
-            .await?
-            .iter()
-            .filter(|token| token.revoked_at.is_none())
-        {
-            revoke_registered(context, token).await?;
-        }
-        match context.users.store.delete_environment(id).await? {
-            Deletion::Done => return Ok(ok_empty()),
-            Deletion::NotFound => return Err(no_such_environment(id)),
-            Deletion::HasTokens => {}
-        }
+    for issuer in signers(context).await? {
+        let record = RevocationRecord {
+            issuer: Some(issuer),
+            environment: Some(id.to_owned()),
+            ..RevocationRecord::default()
+        };
+        let revocation = record.into_revocation().map_err(ApiError::Unavailable)?;
+        context.api.revocations.revoke(RevocationEntry::Proven(revocation)).await?;
     }
-    Err(ApiError::Unavailable("tokens are still being issued for the environment".into()))
+    if context.users.store.delete_environment(id).await? {
+        Ok(ok_empty())
+    } else {
+        Err(no_such_environment(id))
+    }
 }
 
 fn environment_json(environment: &Environment) -> Value {

@@ -12,12 +12,16 @@ use super::{
     rfc3339,
 };
 use crate::{
-    accounts::signing::{self, Lifetime, TokenRequest},
+    accounts::{
+        session::Session,
+        signing::{self, Lifetime, TokenRequest},
+    },
     base::{
         claims::ClientType,
         clock,
         reply::{Body, json},
     },
+    keys::IssuerSection,
     revocation::{RevocationEntry, record::RevocationRecord},
     store::tokens::IssuedToken,
 };
@@ -43,7 +47,7 @@ pub(super) async fn respond(
     }
 }
 
-/// Issues a token. It is registered before it is returned, unless it is idempotent.
+/// Issues a token. It is registered before it is returned.
 async fn create(
     context: &CallContext<'_>,
     environment: String,
@@ -51,31 +55,16 @@ async fn create(
 ) -> Result<String, ApiError> {
     let section = context.signer()?;
     let now = clock::now();
-    let lifetime = match (wanted.is_idempotent, wanted.expire) {
-        (true, _) => Lifetime::Idempotent,
-        (false, Some(seconds)) => Lifetime::Seconds(seconds),
-        (false, None) => Lifetime::Default,
-    };
-    let client_types = wanted.client_types.clone();
+    let lifetime = permitted_lifetime(context.session, wanted, section, now)?;
+    let created_by = context.session.and_then(|session| session.username()).map(str::to_owned);
     let mut request = TokenRequest {
-        client_types,
+        client_types: wanted.client_types.clone(),
         environment: Some(environment.clone()),
         custom_claims: Vec::new(),
         lifetime,
     };
-    if wanted.is_idempotent {
-        return Ok(signing::sign(section, &request, now)?);
-    }
-    let jti = random_uuid()?.to_string();
-    let created_by = context.session.and_then(|session| session.username()).map(str::to_owned);
-    request.custom_claims.push(("jti".into(), Value::String(jti.clone())));
-    request
-        .custom_claims
-        .extend(created_by.iter().map(|name| ("created_by".into(), Value::String(name.clone()))));
-    // Signed before the registration, so that a signing error leaves no entry.
-    let token = signing::sign(section, &request, now)?;
-    let issued = IssuedToken {
-        jti,
+    let mut issued = IssuedToken {
+        jti: random_uuid()?.to_string(),
         issuer: section.issuer.name.to_string(),
         created_by,
         client_types: wanted.client_types.iter().map(ClientType::to_string).collect(),
@@ -84,9 +73,72 @@ async fn create(
         expires_at: lifetime.seconds(section).map(|seconds| now.plus(seconds)),
         revoked_at: None,
         last_used: None,
+        signing_input_sha256: None,
     };
+    if wanted.is_idempotent {
+        let token = signing::sign(section, &request, now)?;
+        issued.register_by_digest(&token);
+        return register_idempotent(context, issued).await.map(|()| token);
+    }
+    request.custom_claims.push(("jti".into(), Value::String(issued.jti.clone())));
+    request.custom_claims.extend(
+        issued.created_by.iter().map(|name| ("created_by".into(), Value::String(name.clone()))),
+    );
+    // Signed before the registration, so that a signing error leaves no entry.
+    let token = signing::sign(section, &request, now)?;
     context.users.store.register_token(issued).await?;
     Ok(token)
+}
+
+/// Registers an idempotent token. The same request gives the same token, so it may be registered
+/// already, and may have been revoked.
+async fn register_idempotent(
+    context: &CallContext<'_>,
+    issued: IssuedToken,
+) -> Result<(), ApiError> {
+    let store = &context.users.store;
+    let jti = issued.jti.clone();
+    store.register_token(issued).await?;
+    match store.token(&jti).await? {
+        Some(token) if token.revoked_at.is_some() => Err(ApiError::Conflict(format!(
+            "The idempotent token {jti} was revoked, and the same request always gives the same \
+             token: ask for one that is not idempotent."
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Returns the lifetime of a new token. A caller without the client type `api` issues tokens for
+/// agents and compilers only, and none that outlives its own: otherwise the token of one compile
+/// job would be worth an administrator's.
+fn permitted_lifetime(
+    caller: Option<&Session>,
+    wanted: &TokenOptions,
+    section: &IssuerSection,
+    now: UnixTime,
+) -> Result<Lifetime, ApiError> {
+    let lifetime = match (wanted.is_idempotent, wanted.expire) {
+        (true, _) => Lifetime::Idempotent,
+        (false, Some(seconds)) => Lifetime::Seconds(seconds),
+        (false, None) => Lifetime::Default,
+    };
+    let Some(caller) = caller.filter(|caller| !caller.has_client_type(ClientType::Api)) else {
+        return Ok(lifetime);
+    };
+    if wanted.client_types.contains(&ClientType::Api) {
+        return Err(ApiError::Forbidden(
+            "A token without the client type api cannot issue one with it.".into(),
+        ));
+    }
+    let Some(end) = caller.expires_at() else { return Ok(lifetime) };
+    if wanted.is_idempotent {
+        return Err(ApiError::Forbidden(
+            "An idempotent token never expires, but the authorization token does.".into(),
+        ));
+    }
+    let left = end.0.saturating_sub(now.0).max(1);
+    let seconds = lifetime.seconds(section).map_or(left, |seconds| seconds.min(left));
+    Ok(Lifetime::Seconds(seconds))
 }
 
 async fn revoke(
@@ -107,19 +159,24 @@ async fn revoke(
 }
 
 /// Revokes a registered token: first for verification, then in the registry.
-pub(super) async fn revoke_registered(
-    context: &CallContext<'_>,
-    token: &IssuedToken,
-) -> Result<(), ApiError> {
+async fn revoke_registered(context: &CallContext<'_>, token: &IssuedToken) -> Result<(), ApiError> {
     /// More than the largest leeway that a section allows.
     const LEEWAY: u64 = 86_400;
     let now = clock::now();
     if token.expires_at.is_none_or(|end| end > now) {
-        let record = RevocationRecord {
-            issuer: Some(token.issuer.clone()),
-            jti: Some(token.jti.clone()),
-            until: token.expires_at.map(|end| end.plus(LEEWAY).0),
-            ..RevocationRecord::default()
+        let until = token.expires_at.map(|end| end.plus(LEEWAY).0);
+        let record = match &token.signing_input_sha256 {
+            Some(digest) => RevocationRecord {
+                signing_input_sha256: Some(digest.clone()),
+                until,
+                ..RevocationRecord::default()
+            },
+            None => RevocationRecord {
+                issuer: Some(token.issuer.clone()),
+                jti: Some(token.jti.clone()),
+                until,
+                ..RevocationRecord::default()
+            },
         };
         let revocation = record.into_revocation().map_err(ApiError::Unavailable)?;
         context.api.revocations.revoke(RevocationEntry::Proven(revocation)).await?;

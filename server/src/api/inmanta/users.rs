@@ -1,5 +1,7 @@
 //! User endpoints.
 
+use std::collections::BTreeSet;
+
 use countersign_engine::{Rules, UnixTime};
 use http::Response;
 use serde_json::{Value, json};
@@ -186,8 +188,7 @@ pub(super) async fn end_sessions(
     username: &str,
     end: UnixTime,
 ) -> Result<(), ApiError> {
-    let mut issuers = context.users.store.signers().await?;
-    issuers.extend(signer(context.api.settings).map(|section| section.issuer.name.to_string()));
+    let issuers = signers(context).await?;
     let sources = context.api.authenticator.keys.all();
     for issuer in issuers {
         let source = sources.iter().find(|source| *source.section().issuer.name == *issuer);
@@ -203,6 +204,14 @@ pub(super) async fn end_sessions(
         context.api.revocations.revoke(RevocationEntry::Proven(revocation)).await?;
     }
     Ok(())
+}
+
+/// Returns every issuer that has signed tokens here: the present one, and those of former signing
+/// sections.
+pub(super) async fn signers(context: &CallContext<'_>) -> Result<BTreeSet<String>, ApiError> {
+    let mut issuers = context.users.store.signers().await?;
+    issuers.extend(signer(context.api.settings).map(|section| section.issuer.name.to_string()));
+    Ok(issuers)
 }
 
 /// Returns when the last token issued before a time expires; `None` without a limit.
