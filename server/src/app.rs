@@ -138,7 +138,7 @@ impl App {
     /// Returns the parts that [`Maintenance`] works on; `None` if no database is in use.
     pub(crate) fn maintained(&self) -> Option<MaintainedServer> {
         let (users, settings) = (self.users.as_ref()?, self.settings());
-        let is_used = settings.api.requires_token || self.database.is_configured;
+        let is_used = settings.api.issues_tokens() || self.database.is_configured;
         is_used.then(|| MaintainedServer {
             store: users.store.clone(),
             keys: Arc::clone(&self.authenticator.keys),

@@ -5,11 +5,8 @@ pub mod endpoints;
 mod legacy;
 
 use endpoints::{Endpoint, Operation};
-use serde_json::Value;
 
-use crate::{
-    accounts::session::Session, base::claims::IS_ADMIN_CLAIM, config::reader::SectionReader,
-};
+use crate::{accounts::session::Session, config::reader::SectionReader};
 
 /// Authorization of calls of the Inmanta API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +58,9 @@ pub fn authorize(
     if call.endpoint.operation == Operation::Health {
         return Ok(());
     }
+    if call.endpoint.administers {
+        administers(session, call)?;
+    }
     match provider {
         AuthorizationProvider::PolicyEngine if session.is_user() => default_policy(session, call),
         AuthorizationProvider::Legacy | AuthorizationProvider::PolicyEngine => {
@@ -69,18 +69,37 @@ pub fn authorize(
     }
 }
 
+/// Checks that the holder of `session` may administer, whatever the provider: a genuine token of
+/// an issuer only proves who its bearer is.
+fn administers(session: &Session, call: &ApiCall<'_>) -> Result<(), String> {
+    if !session.may_administer && !is_own_password(session, call) {
+        return Err("The issuer of the authorization token may not administer this server.".into());
+    }
+    match session.environment() {
+        Some(scope) if call.environment.is_some_and(|environment| environment != scope) => {
+            Err(WRONG_ENVIRONMENT.into())
+        }
+        _ => Ok(()),
+    }
+}
+
+const WRONG_ENVIRONMENT: &str =
+    "The authorization token is not valid for the requested environment.";
+
+/// Whether a user sets their own password. Only in a login session of this server: an external
+/// provider may have another user of the same name.
+fn is_own_password(session: &Session, call: &ApiCall<'_>) -> bool {
+    let is_own_user = session.is_login() && call.user.is_some() && call.user == session.subject();
+    is_own_user && call.endpoint.operation == Operation::SetPassword
+}
+
 /// The part of Inmanta's default policy that applies to these endpoints. Administrators may
 /// make every call. Every user may change their own password, log in, and make read-only calls
 /// outside environments.
 fn default_policy(session: &Session, call: &ApiCall<'_>) -> Result<(), String> {
-    // Only for a login session of this server: an external provider may have another user of
-    // the same name.
-    let is_own_user = session.is_login() && call.user.is_some() && call.user == session.subject();
-    let is_own_password = is_own_user && call.endpoint.operation == Operation::SetPassword;
     let is_public = call.endpoint.read_only && call.endpoint.environment.is_none();
-    let is_admin = session.claim(IS_ADMIN_CLAIM) == Some(&Value::Bool(true));
     let is_login = call.endpoint.operation == Operation::Login;
-    if is_admin || is_own_password || is_public || is_login {
+    if session.is_admin() || is_own_password(session, call) || is_public || is_login {
         Ok(())
     } else {
         Err("Request is not allowed by the access policy.".into())

@@ -21,7 +21,7 @@ mod timeouts;
 mod transport;
 mod web_ui;
 
-use std::{path::PathBuf, sync::Arc};
+use std::path::PathBuf;
 
 pub use self::{
     listener::Listener,
@@ -33,7 +33,7 @@ pub use self::{
     web_ui::{AuthMethod, OpenIdProvider, WebUi},
 };
 use crate::{
-    keys::{IssuerSection, issuer},
+    keys::{IssuerSection, administration, issuer},
     revocation::settings::RevocationSettings,
     store::settings::Database,
 };
@@ -77,12 +77,13 @@ impl Config {
         let RawConfig { sections, mut problems, only_verifies } = raw;
         let mut settings = Settings::read(&sections, &mut problems);
         let serves_tls = settings.listeners[0].tls.is_some();
-        let issuers = issuer::read_all(&sections, (serves_tls, only_verifies), &mut problems);
-        settings.api.signing = issuers.iter().find(|section| section.sign).cloned().map(Arc::new);
+        let mut issuers = issuer::read_all(&sections, (serves_tls, only_verifies), &mut problems);
+        let web_ui = WebUi::read(&sections, &mut problems);
+        administration::assign(&mut issuers, web_ui.login());
+        settings.api.set_issuers(&issuers);
         let database = Database::read(&sections, &mut problems);
         let revocation = RevocationSettings::read(&sections, &mut problems);
         let transports = Transports::read(&sections, &mut problems);
-        let web_ui = WebUi::read(&sections, &mut problems);
         remarks::add(&sections, &settings, &issuers, &mut problems);
         if problems.has_errors() {
             return Err(problems);

@@ -5,6 +5,7 @@
 //! [`Fetcher`](fetch::Fetcher) each. A request waits for a provider only if its token names an
 //! unknown `kid`, and then for at most a second ([`KeyRefetch`]).
 
+pub mod administration;
 pub mod fetch;
 pub mod issuer;
 pub mod refresh;

@@ -1,3 +1,5 @@
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign_tests::openssl;
 use serde_json::{Value, json};
@@ -38,6 +40,11 @@ pub(crate) fn claims(changes: Value) -> Value {
         }
     }
     claims
+}
+
+/// Returns the time in seconds since 1970.
+pub(crate) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
 pub(crate) fn good_token() -> String {

@@ -102,7 +102,7 @@ fn health_is_open_but_validates_a_token(protocol: Protocol) {
 
 fn health_ignores_tokens_with_authentication_off(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
-    let server = sandbox.serve(fixture::SIGNING);
+    let server = sandbox.serve(&format!("{}[server]\nauth=false\n", fixture::SIGNING));
     assert_eq!(
         server.request("GET /api/v2/health HTTP/1.1\r\nAuthorization: Bearer abc\r\n").status,
         200

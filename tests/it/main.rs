@@ -62,6 +62,8 @@ mod http2;
 mod http3_clients;
 /// `POST /v1/verify`.
 mod verify;
+/// Who may administer: `administers`, and the limits of issued tokens.
+mod administration;
 /// Users, sessions, roles and tokens by the Inmanta API.
 mod users;
 /// Behaviours of the real system, by their numbers.

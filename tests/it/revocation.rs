@@ -1,5 +1,3 @@
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use countersign_engine::{Reject, Revocation, RevocationTarget, UnixTime};
@@ -56,10 +54,6 @@ fn revoke(server: &Server<'_>, body: &str) -> Response {
     post(server, &basic("CI-bot", SECRET), body)
 }
 
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
-}
-
 fn token(changes: Value) -> String {
     fixture::token(&fixture::claims(changes))
 }
@@ -112,12 +106,12 @@ fn stored(sandbox: &Sandbox) -> RevocationStore {
 fn subjects_and_old_tokens_can_be_revoked(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&configuration());
-    let (before, after) = (now() - 100, now() - 10);
+    let (before, after) = (fixture::now() - 100, fixture::now() - 10);
     let of = |subject: &str, issued_at: u64| token(json!({ "sub": subject, "iat": issued_at }));
     let status = |token: &str| server.auth(token).status;
 
-    let body =
-        json!({ "issuer": ISSUER, "subject": "bob", "issued_before": now() - 50 }).to_string();
+    let body = json!({ "issuer": ISSUER, "subject": "bob", "issued_before": fixture::now() - 50 })
+        .to_string();
     assert_eq!(revoke(&server, &body).status, 200);
     assert_eq!(status(&of("bob", before)), 401);
     assert_eq!(
@@ -130,7 +124,7 @@ fn subjects_and_old_tokens_can_be_revoked(protocol: Protocol) {
     assert_eq!(revoke(&server, &format!("issuer={ISSUER}&subject=eve")).status, 200);
     assert_eq!(status(&of("eve", after)), 401, "the default of issued_before is now");
 
-    assert_eq!(revoke(&server, &format!("issued_before={}", now() - 50)).status, 200);
+    assert_eq!(revoke(&server, &format!("issued_before={}", fixture::now() - 50)).status, 200);
     assert_eq!((status(&of("carol", before)), status(&of("carol", after))), (401, 200));
 }
 
@@ -169,7 +163,7 @@ fn subject_revocation_tolerates_a_fast_issuer_clock(protocol: Protocol) {
     let key = SigningKey::generate("ES256", "k");
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&with_keys(&sandbox, &[&key]));
-    let ahead = key.token(&of_idp(json!({ "iat": now() + 30 })));
+    let ahead = key.token(&of_idp(json!({ "iat": fixture::now() + 30 })));
     assert_eq!(server.auth(&ahead).status, 200, "within the leeway");
     assert_eq!(revoke(&server, "issuer=https://idp/&subject=bob").status, 200);
     assert_eq!(server.auth(&ahead).status, 401);
@@ -220,14 +214,15 @@ fn expired_revocations_are_purged_at_startup() {
         let server = sandbox.serve(&configuration());
         for id in 0..20 {
             assert_eq!(
-                revoke(&server, &format!("issuer={ISSUER}&jti={id}&until={}", now() + 5)).status,
+                revoke(&server, &format!("issuer={ISSUER}&jti={id}&until={}", fixture::now() + 5))
+                    .status,
                 200
             );
         }
         assert_eq!(revoke(&server, &format!("issuer={ISSUER}&jti=alive")).status, 200);
     }
     // Age the records by two days: they are rewritten with earlier ends.
-    let aged = UnixTime(now() - 2 * 86_400);
+    let aged = UnixTime(fixture::now() - 2 * 86_400);
     let age = |one: Revocation| Revocation { until: one.until.map(|_| aged), ..one };
     stored(&sandbox).rewrite(&mut |all| all.into_iter().map(age).collect()).unwrap();
     let server = sandbox.serve(&format!("{}[revocation]\ncapacity=2\n", configuration()));

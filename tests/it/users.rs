@@ -20,8 +20,6 @@ mod nodes;
 /// Acknowledged writes after a crash of the server or its database.
 mod durability;
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign_server::{
     config::{Config, RawConfig},
@@ -134,8 +132,7 @@ impl<'s> Api<'s> {
 
 /// Returns a session token as issued by a login, without a login.
 pub(crate) fn session_of(subject: &str, is_admin: bool) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    let claims = json!({ "sub": subject, "urn:inmanta:roles": {}, "urn:inmanta:is_admin": is_admin, "iat": now });
+    let claims = json!({ "sub": subject, "urn:inmanta:roles": {}, "urn:inmanta:is_admin": is_admin, "iat": fixture::now() });
     fixture::token(&fixture::claims(claims))
 }
 

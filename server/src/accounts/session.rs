@@ -3,7 +3,7 @@
 use countersign_engine::{UnixTime, Verified};
 use serde_json::{Map, Value};
 
-use crate::base::claims::IS_ADMIN_CLAIM;
+use crate::base::claims::{ClientType, IS_ADMIN_CLAIM};
 
 /// Claims of a verified token, kept for the duration of a call. Not `Debug`: claims must not
 /// get into a log.
@@ -12,21 +12,26 @@ pub struct Session {
     username: Option<String>,
     client_types: Vec<String>,
     environment: Option<String>,
+    expires_at: Option<UnixTime>,
     /// Whether this server signed it.
     pub is_ours: bool,
+    /// Whether tokens of its issuer may administer.
+    pub may_administer: bool,
 }
 
 impl Session {
     /// Creates the session of a verified token.
     #[must_use]
-    pub fn of(verified: &Verified<'_>, is_ours: bool) -> Self {
+    pub fn of(verified: &Verified<'_>, is_ours: bool, may_administer: bool) -> Self {
         let claims = verified.claims();
         Self {
             claims: serde_json::from_slice(&claims.json()).unwrap_or_default(),
             username: claims.username().map(str::to_owned),
             client_types: claims.client_types().map(str::to_owned).collect(),
             environment: claims.environment().map(str::to_owned),
+            expires_at: claims.expires_at(),
             is_ours,
+            may_administer,
         }
     }
 
@@ -46,6 +51,19 @@ impl Session {
     #[must_use]
     pub fn issued_at(&self) -> Option<UnixTime> {
         self.claim("iat")?.as_u64().map(UnixTime)
+    }
+
+    /// Returns `exp`; `None` for a token that never expires.
+    #[must_use]
+    pub const fn expires_at(&self) -> Option<UnixTime> {
+        self.expires_at
+    }
+
+    /// Whether its bearer is an administrator. Only an issuer whose tokens may administer can say
+    /// so.
+    #[must_use]
+    pub fn is_admin(&self) -> bool {
+        self.may_administer && self.claim(IS_ADMIN_CLAIM) == Some(&Value::Bool(true))
     }
 
     /// Returns the username, if the token belongs to a user.
@@ -80,6 +98,12 @@ impl Session {
             && self.registered_id().is_none()
             && self.subject().is_some()
             && self.claim(IS_ADMIN_CLAIM).is_some()
+    }
+
+    /// Whether it has this client type.
+    #[must_use]
+    pub fn has_client_type(&self, client_type: ClientType) -> bool {
+        self.client_types.iter().any(|one| one == client_type.name())
     }
 
     /// Returns whether access policies apply to it. They do not apply to agents and compilers.

@@ -36,7 +36,7 @@ use crate::{
     },
     authorization::{
         self, ApiCall,
-        endpoints::{Endpoint, PathMatch, find_endpoint},
+        endpoints::{Endpoint, Operation, PathMatch, find_endpoint},
     },
     base::{
         outcome::Outcome,
@@ -74,6 +74,12 @@ async fn answer_call(
             return ApiError::not_found("there is no such call").into_response().into();
         }
     };
+    if context.settings.requires_token
+        && context.settings.signing.is_none()
+        && endpoint.operation != Operation::Health
+    {
+        return without_accounts().into();
+    }
     let session = match session::authenticate(context, caller, request.headers()).await {
         Ok(session) => session,
         Err(reply) => return *reply,
@@ -94,6 +100,12 @@ async fn answer_call(
         executed.unwrap_or_else(|error| error.into_response())
     };
     Reply { outcome, ..response.into() }
+}
+
+/// Answers a call where no section signs tokens, so that accounts cannot exist.
+fn without_accounts() -> Response<Body> {
+    ApiError::Unauthorized("this server only verifies tokens: no section signs any".into())
+        .into_response()
 }
 
 /// Reads the arguments of a call, authorizes it, and executes it.

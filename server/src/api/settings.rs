@@ -11,6 +11,10 @@ use crate::{
     keys::IssuerSection,
 };
 
+/// Consequence of `auth = false`.
+pub(crate) const OPEN_API: &str = "auth is false: everybody who reaches /api/v2 can list users, \
+                                   roles, environments and issued tokens";
+
 /// Settings of the API.
 #[derive(Debug)]
 pub struct ApiSettings {
@@ -24,10 +28,12 @@ pub struct ApiSettings {
     pub authorization_provider: AuthorizationProvider,
     /// The section that signs tokens, if any section is configured.
     pub signing: Option<Arc<IssuerSection>>,
+    /// Issuers whose tokens may administer.
+    administrators: Box<[Box<str>]>,
 }
 
 impl ApiSettings {
-    /// Reads the options from their sections. The signing section is set by the assembly.
+    /// Reads the options from their sections. The assembly sets the issuers.
     pub(crate) fn read(sections: &BTreeMap<String, Section>, problems: &mut Problems) -> Self {
         check_policy_engine(&mut SectionReader::new(sections, "policy_engine", problems));
         let login = LoginSettings::read(sections, problems);
@@ -38,7 +44,33 @@ impl ApiSettings {
             login,
             authorization_provider: AuthorizationProvider::read(&mut server),
             signing: None,
+            administrators: Box::default(),
         }
+    }
+
+    pub(crate) fn set_issuers(&mut self, issuers: &[IssuerSection]) {
+        self.signing = issuers.iter().find(|section| section.sign).cloned().map(Arc::new);
+        let administrators = issuers.iter().filter(|one| one.administration.is_granted());
+        self.administrators = administrators.map(|one| one.issuer.name.clone()).collect();
+    }
+
+    /// Whether tokens of an issuer may administer.
+    #[must_use]
+    pub fn may_administer(&self, issuer: &str) -> bool {
+        self.administrators.iter().any(|name| **name == *issuer)
+    }
+
+    /// Logs a warning if `/api/v2` requires no token.
+    pub(crate) fn warn_if_open(&self) {
+        if !self.requires_token {
+            tracing::warn!("{OPEN_API}; remove the line from [server] to require a token");
+        }
+    }
+
+    /// Whether `/api/v2` has accounts: it requires tokens, and a section can issue them.
+    #[must_use]
+    pub fn issues_tokens(&self) -> bool {
+        self.requires_token && self.signing.is_some()
     }
 }
 

@@ -75,6 +75,9 @@ pub struct Endpoint {
     pub read_only: bool,
     /// Whether it requires a token.
     pub needs_token: bool,
+    /// Whether it administers: changes users, roles, environments or tokens for others than its
+    /// caller. Only tokens of sections that may administer are accepted then.
+    pub administers: bool,
 }
 
 /// The header that names an environment.
@@ -96,6 +99,7 @@ const fn endpoint(
         environment: None,
         read_only,
         needs_token: true,
+        administers: !read_only,
     }
 }
 
@@ -117,10 +121,12 @@ pub const ENDPOINTS: &[Endpoint] = &[
     },
     Endpoint {
         needs_token: false,
+        administers: false,
         ..endpoint("POST", "/api/v2/login", Operation::Login, "user.read")
     },
     Endpoint {
         read_only: true,
+        administers: false,
         ..endpoint("POST", "/api/v2/login/renew", Operation::RenewLogin, "user.read")
     },
     endpoint("GET", "/api/v2/user", Operation::ListUsers, "role-assignment.read"),

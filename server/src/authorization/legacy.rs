@@ -1,7 +1,7 @@
 //! The authorization provider `legacy`: checks client types and the environment of a token.
 //! It ignores roles.
 
-use super::ApiCall;
+use super::{ApiCall, WRONG_ENVIRONMENT};
 use crate::{accounts::session::Session, base::claims::ClientType};
 
 pub(super) fn authorize(session: &Session, call: &ApiCall<'_>) -> Result<(), String> {
@@ -10,9 +10,7 @@ pub(super) fn authorize(session: &Session, call: &ApiCall<'_>) -> Result<(), Str
             return Err("The authorization token is scoped to a specific environment.".into());
         }
         if call.environment != Some(scope) {
-            return Err(
-                "The authorization token is not valid for the requested environment.".into()
-            );
+            return Err(WRONG_ENVIRONMENT.into());
         }
     }
     let expected = call.endpoint.client_types;

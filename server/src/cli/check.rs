@@ -6,11 +6,13 @@ use countersign_engine::rotation::Cause;
 
 use super::{CommandError, ConfigSource, print};
 use crate::{
+    api::settings::ApiSettings,
     base::route::Serves,
     client::{ClientSettings, original_request::Dialect},
-    config::{Listener, OpenIdProvider, Severity, Transport, WebUi, options, reference},
+    config::{Config, Listener, OpenIdProvider, Severity, Transport, WebUi, options, reference},
     keys::{
         IssuerSection,
+        administration::changing_line,
         fetch::Fetcher,
         settings::{KeyLocation, KeySource},
     },
@@ -35,7 +37,7 @@ pub(super) fn run(source: &ConfigSource) -> Result<(), CommandError> {
         ))?,
         None => print("  takes tokens from Authorization: Bearer")?,
     }
-    print(format_args!("  /api/v2 {} tokens", requires(server.api.requires_token)))?;
+    print(format_args!("  /api/v2 {}", describe_api(&server.api)))?;
     if config.issuers.is_empty() {
         print("  no auth_jwt_* section: the server refuses every token")?;
     }
@@ -44,6 +46,7 @@ pub(super) fn run(source: &ConfigSource) -> Result<(), CommandError> {
         hint_at_audience(section)?;
         warn_of_file(section)?;
     }
+    describe_administration(&config)?;
     if server.auth.api_clients.is_empty() {
         print("  no client may revoke tokens by request: [api_clients] is empty")?;
     }
@@ -82,6 +85,23 @@ fn describe_console(web_ui: &WebUi) -> io::Result<()> {
     print(format_args!(
         "  the web console logs in at {authority} as {client_id} with scope {scope}{fallback}"
     ))
+}
+
+/// Prints whose tokens may administer, why, and the line that would change it.
+fn describe_administration(config: &Config) -> io::Result<()> {
+    if !config.settings.api.issues_tokens() {
+        return Ok(());
+    }
+    print("  who may change users, roles and environments, and issue tokens:")?;
+    for section in &config.issuers {
+        print(format_args!(
+            "    tokens of [{}]: {}; change it with {}",
+            section.section(),
+            section.administration,
+            changing_line(section)
+        ))?;
+    }
+    Ok(())
 }
 
 fn describe_transport(transport: &Transport) -> io::Result<()> {
@@ -201,8 +221,12 @@ fn warn_of_file(section: &IssuerSection) -> io::Result<()> {
     Ok(())
 }
 
-fn requires(auth: bool) -> &'static str {
-    if auth { "requires" } else { "does not require" }
+fn describe_api(api: &ApiSettings) -> &'static str {
+    match (api.requires_token, api.signing.is_some()) {
+        (false, _) => "does not require tokens",
+        (true, true) => "requires tokens",
+        (true, false) => "answers health checks only: no section signs tokens",
+    }
 }
 
 fn describe(section: &IssuerSection) -> String {

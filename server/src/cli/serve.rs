@@ -25,6 +25,7 @@ pub(super) fn run(source: &ConfigSource, threads: Option<u16>) -> Result<(), Com
     let config = source.load()?;
     let log = &config.settings.log;
     logging::start_logging(&log.level, log.format);
+    config.settings.api.warn_if_open();
     let threads = serve::threads(threads.map(usize::from).or(config.settings.threads));
     if let Err(reason) = source.revocation_location(&config) {
         source.check_api_clients(&config).map_err(CommandError::failed)?;
@@ -78,7 +79,7 @@ fn users(source: &ConfigSource, config: &Config) -> Result<Option<Users>, Comman
             return Ok(None);
         }
     };
-    if config.settings.api.requires_token || config.database.is_configured {
+    if config.settings.api.issues_tokens() || config.database.is_configured {
         match store.block_on(store.open()) {
             Err(error @ StoreError::Schema(_)) => return Err(CommandError::failed(error)),
             // It has the path.

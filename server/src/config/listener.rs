@@ -78,7 +78,6 @@ pub(super) fn read_all(
         let mut reader = SectionReader::new(sections, section, problems);
         check_name(&mut reader, name);
         let mut listener = Listener::read(&mut reader, name);
-        listener.serves = reader.choice("serves", &Serves::ALL, Serves::name);
         listener.addresses = read_bind(&mut reader);
         let own = TlsSections { all: sections, certificate: section, clients: section };
         (listener.protocols, listener.tls) = tls_settings::read(own, problems);
@@ -97,7 +96,7 @@ const MAIN: &str = "main";
 const METRICS: &str = "metrics";
 
 impl Listener {
-    /// Reads the options of a section except its addresses, TLS and routes.
+    /// Reads the options of a section except its addresses and TLS.
     fn read(reader: &mut SectionReader<'_>, name: &str) -> Self {
         warn_without_trusted_proxies(reader);
         Self {
@@ -106,7 +105,7 @@ impl Listener {
             tls: None,
             protocols: Protocols::HTTP1,
             option: format!("bind in [{}]", reader.section),
-            serves: Serves::Everything,
+            serves: reader.choice("serves", &Serves::ALL, Serves::name),
             profile: reader.choice("surface", &Profile::ALL, Profile::name),
             client: ClientSettings::read(reader),
             proxy_protocol: read_proxy_protocol(reader),

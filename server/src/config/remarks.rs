@@ -9,7 +9,7 @@ use super::{
     reader::SectionReader,
     setting::Section,
 };
-use crate::{authorization::AuthorizationProvider, keys::IssuerSection};
+use crate::{api::settings::OPEN_API, authorization::AuthorizationProvider, keys::IssuerSection};
 
 pub(super) fn add(
     sections: &BTreeMap<String, Section>,
@@ -17,19 +17,32 @@ pub(super) fn add(
     issuers: &[IssuerSection],
     problems: &mut Problems,
 ) {
+    warn_of_open_api(sections, settings, problems);
     note_foreign_issuers(sections, settings, issuers, problems);
     warn_of_header_of_a_proxy(sections, settings, problems);
 }
 
-/// Notes that the legacy provider authorizes the tokens of every issuer alike.
+/// Warns about an API that requires no token.
+fn warn_of_open_api(
+    sections: &BTreeMap<String, Section>,
+    settings: &Settings,
+    problems: &mut Problems,
+) {
+    if !settings.api.requires_token {
+        let help = "remove the line to require a token";
+        SectionReader::new(sections, "server", problems).risk("auth", OPEN_API, help);
+    }
+}
+
+/// Notes that the legacy provider ignores the roles of those that may administer.
 fn note_foreign_issuers(
     sections: &BTreeMap<String, Section>,
     settings: &Settings,
     issuers: &[IssuerSection],
     problems: &mut Problems,
 ) {
-    let others = issuers.iter().filter(|issuer| !issuer.sign).map(IssuerSection::section);
-    let others: Vec<_> = others.map(|section| format!("[{section}]")).collect();
+    let others = issuers.iter().filter(|one| !one.sign && one.administration.is_granted());
+    let others: Vec<_> = others.map(|one| format!("[{}]", one.section())).collect();
     if settings.api.authorization_provider != AuthorizationProvider::Legacy || others.is_empty() {
         return;
     }

@@ -9,6 +9,7 @@ use http::Uri;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{problem::Problems, reader::SectionReader, setting::Section};
+use crate::keys::administration::ConsoleLogin;
 
 /// Login settings of the web console.
 #[derive(Clone, Debug)]
@@ -19,6 +20,8 @@ pub struct WebUi {
     pub provider: Option<OpenIdProvider>,
     /// `oidc_local_fallback`: whether local users may log in too.
     pub local_fallback: bool,
+    is_enabled: bool,
+    is_method_written: bool,
 }
 
 /// The login method of the web console.
@@ -62,16 +65,31 @@ const SCOPE: &str = "openid profile email";
 
 impl WebUi {
     pub(super) fn read(sections: &BTreeMap<String, Section>, problems: &mut Problems) -> Self {
-        let auth_method = read_auth_method(&mut SectionReader::new(sections, "server", problems));
+        let mut server = SectionReader::new(sections, "server", problems);
+        let auth_method = read_auth_method(&mut server);
+        let is_method_written = server.given("auth_method").is_some();
         let dashboard = read_dashboard(&mut SectionReader::new(sections, "dashboard", problems));
         let mut reader = SectionReader::new(sections, "web-ui", problems);
-        reader.flag("console_enabled");
+        let is_enabled = reader.flag("console_enabled");
         let local_fallback = reader.flag("oidc_local_fallback");
         let provider = match reader.given("oidc_authority") {
             Some(authority) => read_provider(&mut reader, authority),
             None => read_keycloak(&mut reader),
         };
-        Self { auth_method, provider: provider.or(dashboard), local_fallback }
+        let provider = provider.or(dashboard);
+        Self { auth_method, provider, local_fallback, is_enabled, is_method_written }
+    }
+
+    /// Returns how the console logs in, which decides whose tokens may administer.
+    pub(super) fn login(&self) -> ConsoleLogin<'_> {
+        if self.is_method_written && self.auth_method == AuthMethod::Database {
+            return ConsoleLogin::default();
+        }
+        let provider = self.provider.as_ref().filter(|_| self.is_enabled);
+        ConsoleLogin {
+            provider: provider.map(|provider| provider.authority.as_str()),
+            written_method: self.is_method_written.then(|| self.auth_method.name()),
+        }
     }
 }
 

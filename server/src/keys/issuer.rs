@@ -6,7 +6,10 @@ use countersign_engine::{
     Algorithm, AlgorithmSet, ClientTypes, Constraint, IssuerConfig, Rules, jwks::Origin,
 };
 
-use super::settings::{self, KeyLocation, KeySource};
+use super::{
+    administration::Administration,
+    settings::{self, KeyLocation, KeySource},
+};
 use crate::{
     base::claims::{CLIENT_TYPES_CLAIM, ClientType, ENVIRONMENT_CLAIM, TOKEN_TYPE},
     config::{
@@ -30,6 +33,10 @@ pub struct IssuerSection {
     pub expire: u64,
     /// Client types that tokens may be signed for.
     pub client_types: Vec<ClientType>,
+    /// `administers`, if it is written.
+    pub(super) administers: Option<bool>,
+    /// Whether its tokens may administer. Decided once all sections are read.
+    pub administration: Administration,
 }
 
 impl IssuerSection {
@@ -137,7 +144,16 @@ fn read_one(reader: &mut SectionReader<'_>, defaults: IssuerDefaults) -> Option<
         kid_required: has_published_keys(&keys),
         rules,
     };
-    Some(IssuerSection { issuer: Arc::new(issuer), keys, sign, expire, client_types })
+    let administers = reader.optional_flag("administers");
+    Some(IssuerSection {
+        issuer: Arc::new(issuer),
+        keys,
+        sign,
+        expire,
+        client_types,
+        administers,
+        administration: Administration::Not { would_follow_method: false },
+    })
 }
 
 /// Reads `algorithm` with Inmanta's two values, or the extension `algorithms`.

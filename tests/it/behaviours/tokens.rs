@@ -1,7 +1,4 @@
-use std::{
-    sync::OnceLock,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::sync::OnceLock;
 
 use countersign_tests::{binary::Sandbox, openssl::SigningKey};
 use serde_json::{Value, json};
@@ -37,10 +34,6 @@ fn verdict(token: &str) -> Value {
 /// Returns the client types that `token verify` derives from a token's claim.
 fn client_types(token: &str) -> Value {
     verdict(token)["claims"]["urn:inmanta:ct"].clone()
-}
-
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
 #[test]
@@ -142,7 +135,8 @@ fn c11_signature_is_checked_before_claims() {
 
 #[test]
 fn c12_token_expires_in_the_second_of_its_exp() {
-    let expired = [0, 1, now() - 1, now()].map(|exp| with_claim("exp", json!(exp)));
+    let expired =
+        [0, 1, fixture::now() - 1, fixture::now()].map(|exp| with_claim("exp", json!(exp)));
     assert_each_refused(&expired, "Signature has expired");
 }
 
@@ -176,7 +170,7 @@ fn c15_non_numeric_exp_is_refused() {
 #[test]
 fn c16_nbf_in_the_future_is_refused() {
     assert_each_refused(
-        &[with_claim("nbf", json!(now() + 600))],
+        &[with_claim("nbf", json!(fixture::now() + 600))],
         "The token is not yet valid (nbf)",
     );
 }
@@ -184,7 +178,7 @@ fn c16_nbf_in_the_future_is_refused() {
 #[test]
 fn c17_iat_in_the_future_is_refused() {
     assert_each_refused(
-        &[with_claim("iat", json!(now() + 600))],
+        &[with_claim("iat", json!(fixture::now() + 600))],
         "The token is not yet valid (iat)",
     );
 }

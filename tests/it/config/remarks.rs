@@ -140,14 +140,16 @@ fn proxies_without_trusted_proxies_are_warned_about() {
 fn legacy_provider_beside_another_issuer_is_noted() {
     const OTHER: &str = "[auth_jwt_oidc]\nalgorithm=RS256\nclient_types=api\n\
                          issuer=https://idp/\njwks_uri=https://idp/keys\n";
+    const JWT: &str = "[server]\nauth_method=jwt\n";
     let sandbox = Sandbox::new();
-    let output = check(&sandbox, "c.cfg", &format!("{SIGNING}{OTHER}"));
+    let output = check(&sandbox, "c.cfg", &format!("{JWT}{SIGNING}{OTHER}"));
     assert_eq!((output.code(), &*output.stderr), (0, ""));
-    let note = "note: [server]: authorization_provider is legacy, which ignores roles: tokens of \
+    let note = "authorization_provider is legacy, which ignores roles: tokens of \
                 [auth_jwt_oidc] may make every call of /api/v2";
     assert!(output.stdout.contains(note), "{}", output.stdout);
-    let by_policy = "[server]\nauthorization_provider=policy-engine\n";
-    for text in [SIGNING.to_owned(), format!("{by_policy}{SIGNING}{OTHER}")] {
+    let by_policy = format!("{JWT}authorization_provider=policy-engine\n");
+    let without_right = format!("{SIGNING}{OTHER}");
+    for text in [SIGNING.to_owned(), format!("{by_policy}{SIGNING}{OTHER}"), without_right] {
         let output = check(&sandbox, "c.cfg", &text);
         assert!(!output.stdout.contains("note: "), "{}", output.stdout);
     }

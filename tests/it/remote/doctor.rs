@@ -173,7 +173,7 @@ fn doctor_detects_another_signing_key() {
 #[test]
 fn doctor_accepts_a_server_without_authentication() {
     let sandbox = Sandbox::new();
-    let server = sandbox.serve(SIGNING);
+    let server = sandbox.serve(&format!("{SIGNING}[server]\nauth=false\n"));
     let output = doctor(&sandbox, &server, "agent_rest_transport", "", "");
     assert!(
         output.code() == 0 && output.stdout.contains("OK     the server does not require a token"),

@@ -177,7 +177,7 @@ fn doctor_compares_a_server_on_sqlite() {
 #[test]
 fn reload_enabling_auth_registers_the_server() {
     let sandbox = Sandbox::new();
-    let server = sandbox.serve(fixture::SIGNING);
+    let server = sandbox.serve(&format!("{}[server]\nauth=false\n", fixture::SIGNING));
     sandbox.file("c.cfg", configuration());
     let database_report = || sandbox.run(["doctor", "-c", "c.cfg"]).stdout;
     assert!(

@@ -91,7 +91,12 @@ fn setup_refusals_give_a_remedy_and_add_no_user() {
     for (configuration, options, answers, text) in [
         (&*usual, "", "n\n", "run this command on the machine of the server"),
         (&usual, "", "", "run this command on the machine of the server"),
-        (SIGNING, "--yes", "", "Server authentication should be enabled."),
+        (
+            &format!("{SIGNING}[server]\nauth=false\n"),
+            "--yes",
+            "",
+            "Server authentication should be enabled.",
+        ),
         (&usual.replace("=database", "=oidc"), "--yes", "", "auth-method=database in [server]"),
         (
             &usual,

@@ -195,7 +195,10 @@ fn sessions_of_a_former_signing_section_are_ended() {
     let server = sandbox.serve(&before);
     Api::root(&server).add_user("bob");
     let session = Api::anonymous(&server).session("bob");
-    sandbox.replace("server.cfg", format!("{}{OTHER}", before.replace("sign=true", "sign=false")));
+    sandbox.replace(
+        "server.cfg",
+        format!("{}{OTHER}", before.replace("sign=true", "sign=false\nadministers=true")),
+    );
     server.reload();
     let next = Api::anonymous(&server).session("bob");
     assert_eq!(claims(&next)["iss"], "https://next/");

@@ -41,10 +41,11 @@ pub(super) async fn authenticate(
         Credential::Token(token) => token,
     };
     let session = match context.authenticator.verify(caller, token).await {
-        Ok(verified) => Session::of(
-            &verified,
-            signer(context.settings).is_some_and(|one| one.issuer.name == verified.issuer().name),
-        ),
+        Ok(verified) => {
+            let issuer = &verified.issuer().name;
+            let is_ours = signer(context.settings).is_some_and(|one| one.issuer.name == *issuer);
+            Session::of(&verified, is_ours, context.settings.may_administer(issuer))
+        }
         Err(rejection) => {
             let refusal = context.authenticator.refusal(rejection, token);
             let response =

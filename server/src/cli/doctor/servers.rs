@@ -36,7 +36,7 @@ impl ServerComparison {
     /// Creates the comparison. `None` for the configuration of a client.
     pub(super) fn of(source: &ConfigSource, config: &Config) -> Result<Option<Self>, CommandError> {
         let is_named = config.database.is_configured;
-        let is_servers = config.settings.api.requires_token && !config.issuers.is_empty();
+        let is_servers = config.settings.api.issues_tokens();
         if !is_named && !is_servers {
             return Ok(None);
         }

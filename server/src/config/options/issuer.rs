@@ -41,6 +41,13 @@ const ISSUED: &[OptionSpec] = &[
         .about("Client types that tokens may have: agent, api and compiler.", "api"),
     flag("sign", "false")
         .about("Whether the server signs its own tokens with the key of this section.", "true"),
+    flag("administers", "")
+        .unset("true in the section that signs and in that of the web console's login")
+        .about(
+            "Whether tokens of the section may change users, roles and environments, and issue \
+             tokens. `countersign config check` reports who may, and why.",
+            "true",
+        ),
     number("expire", 0, u32::MAX as u64, "0").about(
         "Lifetime in seconds of tokens signed without an explicit lifetime. 0 for tokens that \
          never expire.",

@@ -6,10 +6,13 @@ pub(super) const LISTEN: SectionSpec = SectionSpec::new(
     "listen",
     "The main listener, whose addresses and certificate are in `[server]`.",
     &[
-        &[number("threads", 1, 1024, "")
-            .unset("one per core")
-            .restart()
-            .about("Number of threads that serve requests.", "4")],
+        &[
+            number("threads", 1, 1024, "")
+                .unset("one per core")
+                .restart()
+                .about("Number of threads that serve requests.", "4"),
+            SERVES,
+        ],
         REQUESTS,
     ],
 );
@@ -24,16 +27,18 @@ pub(super) const LISTENER: SectionSpec = SectionSpec {
                 .required()
                 .restart()
                 .about("Addresses of the listener.", "127.0.0.1:9000, unix:/run/countersign.sock"),
-            choice("serves", &["everything", "auth", "operations"], "everything").restart().about(
-                "Routes of the listener: all, `/auth` and probes only, or metrics, key status \
-                     and probes.",
-                "auth",
-            ),
+            SERVES,
         ],
         CERTIFICATE,
         REQUESTS,
     ],
 };
+
+const SERVES: OptionSpec =
+    choice("serves", &["everything", "auth", "operations"], "everything").restart().about(
+        "Routes of the listener: all, `/auth` and probes only, or metrics, key status and probes.",
+        "auth",
+    );
 
 /// Options that switch TLS on.
 pub(super) const CERTIFICATE: &[OptionSpec] = &[

@@ -25,8 +25,11 @@ pub(super) const SERVER: SectionSpec = SectionSpec::new(
 );
 
 const API: &[OptionSpec] = &[
-    flag("auth", "false")
-        .about("Whether `/api/v2` requires a token. `/auth` and `/v1` always do.", "true"),
+    flag("auth", "true").about(
+        "Whether `/api/v2` requires a token. `/auth` and `/v1` always do. Without, the reading \
+         calls are open to all, and no others are possible.",
+        "true",
+    ),
     choice("auth_method", &["oidc", "database", "jwt"], "oidc").about(
         "Login of the web console: with an OpenID provider, with a password of the database, or at \
          a proxy.",
