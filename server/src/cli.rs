@@ -21,6 +21,7 @@ mod setup;
 mod state_directory;
 mod table;
 mod token;
+mod upgrade;
 mod user;
 
 use std::{

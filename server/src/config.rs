@@ -12,6 +12,7 @@ pub mod problem;
 pub mod options;
 pub mod reader;
 pub mod reference;
+pub mod changed_defaults;
 mod listener;
 pub(crate) mod protocols;
 mod quic;
@@ -53,6 +54,8 @@ pub struct Config {
     pub transports: Transports,
     /// `[web-ui]`.
     pub web_ui: WebUi,
+    /// What changed for this configuration since an earlier version.
+    pub changed_defaults: Vec<String>,
     /// Warnings and notes, which do not keep the server from running.
     pub remarks: Problems,
 }
@@ -84,12 +87,22 @@ impl Config {
         let database = Database::read(&sections, &mut problems);
         let revocation = RevocationSettings::read(&sections, &mut problems);
         let transports = Transports::read(&sections, &mut problems);
+        let changed_defaults = changed_defaults::that_apply(&sections, &settings.api, &issuers);
         remarks::add(&sections, &settings, &issuers, &mut problems);
         if problems.has_errors() {
             return Err(problems);
         }
         let remarks = problems;
-        Ok(Self { settings, issuers, database, revocation, transports, web_ui, remarks })
+        Ok(Self {
+            settings,
+            issuers,
+            database,
+            revocation,
+            transports,
+            web_ui,
+            changed_defaults,
+            remarks,
+        })
     }
 
     /// Returns the section that signs tokens, if any.

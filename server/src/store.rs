@@ -35,6 +35,9 @@ use self::{
 };
 use crate::base::clock;
 
+/// File of the embedded database in the state directory.
+pub const DATABASE_FILE: &str = "countersign.db";
+
 /// Handle of the database, which may not be open yet. Cheap to clone.
 #[derive(Clone)]
 pub struct Store(Arc<StoreInner>);
@@ -109,7 +112,7 @@ impl Store {
         state_dir: impl FnOnce() -> io::Result<PathBuf>,
     ) -> io::Result<Self> {
         let target = match &settings.location {
-            DatabaseLocation::StateDirectory => embedded(state_dir()?.join("countersign.db"))?,
+            DatabaseLocation::StateDirectory => embedded(state_dir()?.join(DATABASE_FILE))?,
             DatabaseLocation::Sqlite(file) => embedded(file.clone())?,
             DatabaseLocation::Postgres { url, redacted } => DatabaseTarget {
                 kind: DatabaseKind::Postgres,

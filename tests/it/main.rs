@@ -48,6 +48,8 @@ mod operations;
 mod logs;
 /// `/metrics`: valid, complete, and correct under load.
 mod metrics;
+/// The log of the first start after an upgrade.
+mod upgrading;
 /// Reload of the configuration while the server runs.
 mod reload;
 /// systemd: notifications, socket activation, and the shipped units.

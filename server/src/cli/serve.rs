@@ -5,7 +5,7 @@ use std::time::Duration;
 use countersign_engine::{Algorithm, KeyType};
 use countersign_front::Protocols;
 
-use super::{CommandError, ConfigSource, arguments::IssuerArgs, print, state_directory};
+use super::{CommandError, ConfigSource, arguments::IssuerArgs, print, state_directory, upgrade};
 use crate::{
     accounts::{
         LoginError, Users,
@@ -26,6 +26,7 @@ pub(super) fn run(source: &ConfigSource, threads: Option<u16>) -> Result<(), Com
     let log = &config.settings.log;
     logging::start_logging(&log.level, log.format);
     config.settings.api.warn_if_open();
+    upgrade::log_changed_defaults(source, &config);
     let threads = serve::threads(threads.map(usize::from).or(config.settings.threads));
     if let Err(reason) = source.revocation_location(&config) {
         source.check_api_clients(&config).map_err(CommandError::failed)?;

@@ -31,7 +31,7 @@ pub fn config_digests<'s>(sections: impl IntoIterator<Item = &'s IssuerSection>)
     all
 }
 
-/// Returns every setting of a section that decides whether a token is accepted.
+/// Returns every setting of a section that decides whether a token is accepted, and may administer.
 ///
 /// The structures are destructured in full, so that a new field cannot be forgotten here.
 fn acceptance_rules(section: &IssuerSection) -> Value {
@@ -61,6 +61,7 @@ fn acceptance_rules(section: &IssuerSection) -> Value {
         "environment_claim": environment_claim,
         "constraints": sorted(&constraints.iter().map(constraint_text).collect::<Vec<_>>()),
         "keys": keys(section),
+        "administers": section.administration.is_granted(),
     })
 }
 

@@ -101,10 +101,14 @@ fn external_section(
         let method = console.written_method?;
         return Some((only()?, Administration::AuthMethod(method)));
     };
+    // Two issuers may differ by the slash alone, so the exact name comes first.
     let without_slash = |issuer: &str| issuer.strip_suffix('/').unwrap_or(issuer).to_owned();
-    let is_provider =
-        |section: &IssuerSection| without_slash(&section.issuer.name) == without_slash(authority);
-    match external().find(|(_, section)| is_provider(section)) {
+    let exact = external().find(|(_, section)| *section.issuer.name == *authority);
+    let provider = exact.or_else(|| {
+        external()
+            .find(|(_, section)| without_slash(&section.issuer.name) == without_slash(authority))
+    });
+    match provider {
         Some((index, _)) => Some((index, Administration::ConsoleProvider)),
         None => Some((only()?, Administration::OnlyProvider)),
     }

@@ -46,12 +46,13 @@ impl IssuerSection {
         &self.issuer.section
     }
 
-    /// Whether `other` is the same issuer with the same [`KeySource::Refreshed`], so that
-    /// its refresh thread can be kept. Static keys are read again.
+    /// Whether `other` is the same issuer with the same rights and the same
+    /// [`KeySource::Refreshed`], so that its refresh thread can be kept. Static keys are read again.
     #[must_use]
     pub fn has_same_source(&self, other: &Self) -> bool {
         let is_same_source = matches!((&self.keys, &other.keys), (KeySource::Refreshed(one), KeySource::Refreshed(other)) if one == other);
-        self.issuer == other.issuer && is_same_source
+        let is_same_right = self.administration == other.administration;
+        self.issuer == other.issuer && is_same_source && is_same_right
     }
 
     /// Whether keys fetched for this section are valid for `other`, so that `other` need
