@@ -10,8 +10,10 @@
 
 mod connection;
 pub mod environments;
+mod login_sources;
 mod migrations;
 mod notices;
+pub mod renewals;
 pub mod roles;
 pub mod servers;
 pub mod settings;
@@ -220,6 +222,11 @@ impl Store {
                 sleep(PURGE_INTERVAL).await;
             }
         });
+    }
+
+    /// Starts a task on the store's thread. It ends with the store.
+    pub(crate) fn spawn_task(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.0.runtime.spawn(task);
     }
 
     /// Runs a query. Opens the database first if it is not open.

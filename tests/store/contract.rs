@@ -6,6 +6,7 @@ use countersign_server::{
     store::{
         Store, StoreError,
         environments::Environment,
+        renewals::{Renewal, SessionState, SessionToken},
         servers::{ConfigDigests, ServerRun},
         tokens::IssuedToken,
         users::User,
@@ -49,6 +50,10 @@ over_every_store!(
     revocations_imported_are_read_once,
     servers_are_listed_while_heartbeats_last,
     server_restart_replaces_its_entry,
+    login_sources_are_the_latest_of_a_user,
+    renewal_is_recorded_once,
+    session_end_covers_its_renewals,
+    concurrent_renewals_have_one_successor,
 );
 
 const ENVIRONMENT: &str = "11111111-1111-1111-1111-111111111111";
@@ -100,6 +105,11 @@ fn users_are_added_changed_and_deleted(open: &dyn Fn() -> Store) {
         assert_eq!(store.set_password_hash("bob", "new", UnixTime(7)).await, Ok(true));
         assert_eq!(store.renew_password_hash("bob", "old", "newer").await, Ok(false));
         assert_eq!(store.renew_password_hash("bob", "new", "newer").await, Ok(true));
+        let changed = [("old", false), ("newer", true), ("newer", false)];
+        for (old, is_changed) in changed {
+            let changed = store.change_password_hash("bob", old, "newest", UnixTime(8)).await;
+            assert_eq!(changed, Ok(is_changed));
+        }
         assert_eq!(store.grant_admin("bob").await, Ok(true));
         assert_eq!(
             (store.grant_admin("eve").await, store.end_sessions("eve", UnixTime(1)).await),
@@ -108,7 +118,7 @@ fn users_are_added_changed_and_deleted(open: &dyn Fn() -> Store) {
         let bob = store.user("bob").await.unwrap().unwrap();
         assert_eq!(
             (bob.password_hash.as_str(), bob.is_admin, bob.sessions_since),
-            ("newer", true, UnixTime(7))
+            ("newest", true, UnixTime(8))
         );
         assert_eq!(store.revoke_admin("bob", UnixTime(9)).await, Ok(true));
         let bob = store.user("bob").await.unwrap().unwrap();
@@ -463,4 +473,117 @@ fn columns_use_bytewise_collation() {
     let store = store(&directory, &format!("url={}", postgres.url()));
     store.block_on(store.open()).unwrap();
     assert_eq!(postgres.query(collations), "C");
+}
+
+fn login_sources_are_the_latest_of_a_user(open: &dyn Fn() -> Store) {
+    let store = open();
+    wait(&store, async {
+        assert_eq!(
+            store.record_login_source("bob", "a", UnixTime(1)).await,
+            Err(StoreError::ForeignKeyViolation)
+        );
+        store.add_user(user("bob")).await.unwrap();
+        store.add_user(user("eve")).await.unwrap();
+        for number in 0..16 {
+            store.record_login_source("bob", &format!("{number}"), UnixTime(number)).await.unwrap();
+        }
+        // Used again, so that it is not the oldest.
+        store.record_login_source("bob", "0", UnixTime(20)).await.unwrap();
+        store.record_login_source("bob", "16", UnixTime(21)).await.unwrap();
+        store.record_login_source("eve", "1", UnixTime(5)).await.unwrap();
+        for (username, source, is_known) in [
+            ("bob", "0", true),
+            ("bob", "1", false),
+            ("bob", "2", true),
+            ("bob", "16", true),
+            ("eve", "1", true),
+            ("eve", "2", false),
+        ] {
+            let known = store.is_login_source(username, source).await;
+            assert_eq!(known, Ok(is_known), "{username} {source}");
+        }
+        store.delete_user("bob").await.unwrap();
+        assert_eq!(store.is_login_source("bob", "0").await, Ok(false));
+    });
+}
+
+fn session_token(digest: &str) -> SessionToken {
+    SessionToken { digest: digest.into(), expires_at: Some(UnixTime(500)) }
+}
+
+/// Creates the renewal of a token, to be revoked at 110.
+fn renewal(token: &str, successor: &str) -> Renewal {
+    Renewal {
+        token: session_token(token),
+        revoke_at: UnixTime(110),
+        successor: SessionToken { digest: successor.into(), expires_at: None },
+        claims: format!("{{\"of\":\"{successor}\"}}"),
+    }
+}
+
+fn renewal_is_recorded_once(open: &dyn Fn() -> Store) {
+    let (store, other) = (open(), open());
+    wait(&store, async {
+        assert_eq!(store.session_state("a").await, Ok(SessionState::Current));
+        assert_eq!(store.add_renewal(renewal("a", "b")).await, Ok(true));
+        assert_eq!(other.add_renewal(renewal("a", "c")).await, Ok(false));
+        let renewed = SessionState::Renewed(Box::new(renewal("a", "b")));
+        assert_eq!(other.session_state("a").await, Ok(renewed));
+        assert_eq!(store.overdue_tokens(UnixTime(109)).await, Ok(vec![]));
+        assert_eq!(store.overdue_tokens(UnixTime(110)).await, Ok(vec![session_token("a")]));
+        assert_eq!(store.purge_renewals(UnixTime(110)).await, Ok(0), "not revoked yet");
+        store.mark_token_revoked("a").await.unwrap();
+        assert_eq!(store.overdue_tokens(UnixTime(110)).await, Ok(vec![]));
+        assert_eq!(store.purge_renewals(UnixTime(109)).await, Ok(0));
+        assert_eq!(store.purge_renewals(UnixTime(110)).await, Ok(1));
+        assert_eq!(store.session_state("a").await, Ok(SessionState::Current));
+    });
+}
+
+fn session_end_covers_its_renewals(open: &dyn Fn() -> Store) {
+    let store = open();
+    wait(&store, async {
+        for (token, successor) in [("a", "b"), ("b", "c"), ("x", "y")] {
+            assert_eq!(store.add_renewal(renewal(token, successor)).await, Ok(true));
+        }
+        let digests = |tokens: Vec<SessionToken>| {
+            let mut digests: Vec<_> = tokens.into_iter().map(|token| token.digest).collect();
+            digests.sort();
+            digests
+        };
+        let ended = store.end_session(session_token("b"), UnixTime(105)).await.unwrap();
+        assert_eq!(digests(ended), ["a", "b", "c"]);
+        for token in ["a", "b", "c"] {
+            assert_eq!(store.session_state(token).await, Ok(SessionState::Ended), "{token}");
+            assert_eq!(store.add_renewal(renewal(token, "d")).await, Ok(false), "{token}");
+        }
+        assert_eq!(digests(store.overdue_tokens(UnixTime(105)).await.unwrap()), ["a", "b", "c"]);
+        // A retry ends the same tokens.
+        let again = store.end_session(session_token("c"), UnixTime(106)).await.unwrap();
+        assert_eq!(digests(again), ["a", "b", "c"]);
+        let alone = store.end_session(session_token("z"), UnixTime(105)).await.unwrap();
+        assert_eq!(digests(alone), ["z"]);
+        assert!(matches!(store.session_state("x").await, Ok(SessionState::Renewed(_))));
+    });
+}
+
+fn concurrent_renewals_have_one_successor(open: &dyn Fn() -> Store) {
+    let stores = [open(), open()];
+    let added: Vec<bool> = std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..8)
+            .map(|writer| {
+                let store = &stores[writer % 2];
+                let renewal = renewal("a", &writer.to_string());
+                scope.spawn(move || wait(store, store.add_renewal(renewal)).unwrap())
+            })
+            .collect();
+        writers.into_iter().map(|writer| writer.join().unwrap()).collect()
+    });
+    let successor = added.iter().position(|is_added| *is_added).unwrap();
+    assert_eq!(added.iter().filter(|is_added| **is_added).count(), 1);
+    let SessionState::Renewed(renewed) = wait(&stores[1], stores[1].session_state("a")).unwrap()
+    else {
+        panic!()
+    };
+    assert_eq!(renewed.successor.digest, successor.to_string());
 }

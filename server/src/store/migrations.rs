@@ -32,6 +32,12 @@ const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
         include_str!("../../migrations/postgres/0003_signers.sql"),
     ),
     (
+        4,
+        "sessions",
+        include_str!("../../migrations/sqlite/0004_sessions.sql"),
+        include_str!("../../migrations/postgres/0004_sessions.sql"),
+    ),
+    (
         6,
         "environment_ids",
         include_str!("../../migrations/sqlite/0006_environment_ids.sql"),

@@ -181,6 +181,24 @@ impl Store {
         self.update("UPDATE countersign_user SET password_hash = $1 WHERE username = $2 AND password_hash = $3", texts).await
     }
 
+    /// Replaces the password hash `old` by `new`, unless it was changed meanwhile, and ends the
+    /// sessions issued before a time. Returns whether it was replaced.
+    ///
+    /// # Errors
+    /// The database cannot be queried.
+    pub async fn change_password_hash(
+        &self,
+        username: &str,
+        old: &str,
+        new: &str,
+        sessions_since: UnixTime,
+    ) -> Result<bool, StoreError> {
+        let texts = [new.into(), username.into(), old.into()];
+        let statement = "UPDATE countersign_user SET sessions_since = $1, password_hash = $2
+                         WHERE username = $3 AND password_hash = $4";
+        self.execute_at(statement, sessions_since, texts).await
+    }
+
     /// Makes a user an administrator. Returns whether the user exists.
     ///
     /// # Errors
