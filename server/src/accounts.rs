@@ -3,13 +3,22 @@
 pub mod attempts;
 pub mod hashing;
 pub mod password;
+mod renewals;
 pub mod session;
 pub mod settings;
 pub mod signing;
 
-use std::{fmt, io, time::Duration};
+#[expect(clippy::disallowed_types, reason = "see `Users::renewals`")]
+use std::sync::Mutex;
+use std::{
+    fmt,
+    hash::{BuildHasher as _, RandomState},
+    io,
+    sync::PoisonError,
+    time::Duration,
+};
 
-use attempts::{LoginAttempts, OncePerSecond, TooManyAttempts};
+use attempts::{LoginAttempts, LoginOrigin, OncePerSecond, TooManyAttempts};
 use aws_lc_rs::rand;
 use dashmap::DashMap;
 use hashing::{HashingBusyError, HashingPool};
@@ -17,11 +26,12 @@ use password::{OutOfMemoryError, PasswordMatch};
 
 use self::settings::LoginSettings;
 use crate::{
-    admission::{Nanos, Source, nanos},
+    admission::{Nanos, RateLimiter, nanos},
     base::clock::{self, Stopwatch},
     observe::metrics::LoginOutcome,
     store::{Store, StoreError, users::User},
 };
+pub use renewals::{RENEWAL_OVERLAP, record_renewal, revoke_token, spawn_revocation_of_renewed};
 
 /// The local users, and the registry of issued tokens.
 pub struct Users {
@@ -29,10 +39,26 @@ pub struct Users {
     pub store: Store,
     hashing: HashingPool,
     attempts: LoginAttempts,
+    #[expect(clippy::disallowed_types, reason = "held for a look-up")]
+    renewals: Mutex<RateLimiter<u64>>,
+    /// Usernames are hashed with a key for `renewals`.
+    hasher: RandomState,
     /// Tokens found in the registry, with the time of the look-up.
     recent_tokens: DashMap<Box<str>, Nanos>,
     last_eviction: OncePerSecond,
     clock: Stopwatch,
+}
+
+/// A name and a password, as given by a client. Not `Debug`: it contains the password.
+pub struct Credentials<'c> {
+    /// The username.
+    pub username: &'c str,
+    /// The password.
+    pub password: &'c str,
+    /// Where they come from.
+    pub origin: LoginOrigin,
+    /// Digest of the username and the source, which the database keeps after a login.
+    pub source_digest: &'c str,
 }
 
 /// Error of [`Users::authenticate`].
@@ -97,6 +123,13 @@ impl From<OutOfMemoryError> for LoginError {
 const RECHECK_INTERVAL: Duration = Duration::from_secs(60);
 /// Limit of cached registry look-ups.
 const MAX_CACHED_TOKENS: usize = 16 * 1024;
+/// Interval in which a user may renew one more session. Each renewal revokes a token, and the
+/// capacity for revocations is limited.
+const RENEWAL_INTERVAL: Duration = Duration::from_secs(5);
+/// Renewals that a user may make at once.
+const RENEWAL_BURST: u64 = 60;
+/// Number of users whose renewals are counted separately.
+const MAX_RENEWING_USERS: usize = 4096;
 
 impl Users {
     /// Creates the users of a store, and starts their hashing threads.
@@ -105,37 +138,67 @@ impl Users {
     /// The operating system cannot create a thread.
     pub fn new(store: Store, login: &LoginSettings) -> io::Result<Self> {
         let hashing = HashingPool::start(login.hashing_threads, login.waiting)?;
+        let burst = nanos(RENEWAL_INTERVAL) * (RENEWAL_BURST - 1);
+        #[expect(clippy::disallowed_types, reason = "as above")]
+        let renewals = Mutex::new(RateLimiter::with_key(MAX_RENEWING_USERS, burst, 0));
         Ok(Self {
             store,
             hashing,
             attempts: LoginAttempts::new(login.attempts),
+            renewals,
+            hasher: RandomState::new(),
             recent_tokens: DashMap::new(),
             last_eviction: OncePerSecond::default(),
             clock: Stopwatch::start(),
         })
     }
 
-    /// Returns the user with this name and password.
+    /// Returns the user with this name and password. Waits first if [`attempts`] demands it.
     ///
     /// # Errors
     /// [`LoginError::Wrong`] for an unknown user or a wrong password, after the same time for both.
     /// The other variants if the password was not checked.
-    pub async fn authenticate(
-        &self,
-        username: &str,
-        password: &str,
-        source: Source,
-    ) -> Result<User, LoginError> {
+    pub async fn authenticate(&self, credentials: &Credentials<'_>) -> Result<User, LoginError> {
+        let Credentials { username, password, origin, source_digest } = *credentials;
         let too_many = |TooManyAttempts(wait)| LoginError::TooMany(wait);
-        self.attempts.begin(username, source, self.now()).map_err(too_many)?;
+        let mut attempt = self.attempts.begin(username, origin, self.now()).map_err(too_many)?;
+        let is_known =
+            !origin.is_shared && self.store.is_login_source(username, source_digest).await?;
+        if !is_known {
+            attempt.wait_for_turn(|| self.now()).await.map_err(too_many)?;
+        }
+        attempt.check();
         let user = self.verify(username, password).await;
         match user {
-            Ok(_) => self.attempts.succeeded(username),
-            Err(LoginError::Wrong | LoginError::TooMany(_)) => {}
+            Ok(_) => attempt.succeed(),
+            Err(LoginError::Wrong | LoginError::TooMany(_)) => drop(attempt),
             // Not the user's fault.
-            Err(LoginError::Busy | LoginError::Store(_)) => self.attempts.retract(username),
+            Err(LoginError::Busy | LoginError::Store(_)) => attempt.retract(),
+        }
+        if user.is_ok() && !origin.is_shared {
+            let recorded =
+                self.store.record_login_source(username, source_digest, clock::now()).await;
+            if let Err(error) = recorded {
+                tracing::warn!("cannot record the source of a login: {error}");
+            }
         }
         user
+    }
+
+    /// Counts a renewal of a session of this user.
+    ///
+    /// # Errors
+    /// The user renews too often: the time until the next renewal is possible.
+    pub fn begin_renewal(&self, username: &str) -> Result<(), TooManyAttempts> {
+        let (key, now) = (self.hasher.hash_one(username), self.now());
+        let mut renewals = self.renewals.lock().unwrap_or_else(PoisonError::into_inner);
+        match renewals.wait(key, now) {
+            0 => {
+                renewals.charge(key, nanos(RENEWAL_INTERVAL), now);
+                Ok(())
+            }
+            wait => Err(TooManyAttempts(Duration::from_nanos(wait))),
+        }
     }
 
     async fn verify(&self, username: &str, password: &str) -> Result<User, LoginError> {

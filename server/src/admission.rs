@@ -32,7 +32,7 @@ use countersign_engine::{Reject, UnixTime, Verified, Verifier};
 pub use self::{bucket::Share, source::Source};
 pub(crate) use self::{
     bucket::{Nanos, nanos},
-    source::SourceLimiter,
+    source::{RateLimiter, SourceLimiter},
 };
 use self::{budgets::Budgets, reconnect_delay::ReconnectDelay, settings::SignatureLimits};
 use crate::{base::clock::Stopwatch, client::ClientAddress, observe::metrics::Budget};

@@ -6,6 +6,8 @@ pub mod revoke;
 pub mod settings;
 pub mod well_known;
 
+use std::sync::Arc;
+
 use self::settings::ApiSettings;
 use crate::{
     accounts::Users,
@@ -19,7 +21,7 @@ pub struct ApiContext<'a> {
     /// Verifies tokens.
     pub authenticator: &'a Authenticator,
     /// Stores and publishes revocations.
-    pub revocations: &'a RevocationService,
+    pub revocations: &'a Arc<RevocationService>,
     /// The local users, if the server has a database.
     pub users: Option<&'a Users>,
     /// Settings for finding credentials.

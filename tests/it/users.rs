@@ -1,8 +1,12 @@
 //! Calls of the Inmanta API about users, roles, environments and tokens. The behaviours 44 to 59 of
 //! the real system are tested here under their numbers.
 
-/// Login, session renewal, and limits for failed logins.
+/// Login and session renewal.
 mod sessions;
+/// Overlap of renewed tokens, logout, and the maximum duration of a session.
+mod session_end;
+/// Limits for failed logins.
+mod lockout;
 /// Users and their passwords.
 mod people;
 /// Roles and role assignments.

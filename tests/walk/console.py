@@ -87,10 +87,21 @@ def change_password(bob):
     path = "/user/b%C3%B6b/password"
     bob.call("PATCH", path, 400, password=NEW)
     assert_equal(bob.call("PATCH", path, 401, password=NEW, current_password="wrong"), "The current password is incorrect")
-    bob.call("PATCH", path, password=NEW, current_password=PASSWORD)
+    changed = bob.call("PATCH", path, password=NEW, current_password=PASSWORD)
+    bob.call("GET", "/current_user", 401)
+    bob.use_token(changed["token"])
     other = Console()
     assert_equal(other.call("POST", "/login", 401, username="b\u00f6b", password=PASSWORD), "Invalid username or password")
     other.log_in("b\u00f6b", NEW)
+
+
+def log_out(bob):
+    other = Console()
+    other.log_in("b\u00f6b", NEW)
+    other.call("POST", "/logout")
+    other.call("GET", "/current_user", 401)
+    other.call("POST", "/login/renew", 401)
+    assert_equal(bob.call("GET", "/current_user"), {"username": "b\u00f6b"})
 
 
 def check_token_life_cycle(bob, environment):
@@ -136,7 +147,7 @@ def check_token_life_cycle(bob, environment):
 
 def delete_user(admin, bob, environment):
     admin.call("DELETE", "/user/b%C3%B6b")
-    bob.call("GET", "/current_user", 403)
+    bob.call("GET", "/current_user", 401)
     assert_equal(admin.call("GET", "/user"), [])
     admin.call("DELETE", "/role", name="operator")
     admin.call("DELETE", f"/environment/{environment}")
@@ -147,6 +158,7 @@ def main():
     create_user(admin, environment)
     check_session(bob, environment)
     change_password(bob)
+    log_out(bob)
     check_token_life_cycle(bob, environment)
     delete_user(admin, bob, environment)
 

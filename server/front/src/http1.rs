@@ -13,6 +13,7 @@ pub mod response;
 pub mod pipeline;
 
 use std::{
+    future::poll_fn,
     io, mem,
     pin::Pin,
     rc::Rc,
@@ -32,8 +33,8 @@ use self::{
 use crate::{
     connection::ConnectionContext,
     deadline::{Deadline, DeadlineElapsed, yield_to_ready},
-    message::{BODY_TOO_SLOW, BadRequest},
-    service::{PendingRequest as _, Service, Step},
+    message::{BODY_TOO_SLOW, BadRequest, Reply},
+    service::{PendingRequest as _, ReplyFuture, Service, Step},
     stream::MaybeTlsStream,
 };
 
@@ -252,7 +253,15 @@ impl<'c, S: Service> Http1Connection<'c, S> {
             Ok(body) => {
                 // No deadline here: the service has timeouts of its own.
                 self.deadline.due_within(Duration::MAX);
+                let ends_with_client = request.ends_with_client();
                 match request.respond(&body, &mut self.unsent.writer(options)) {
+                    Step::Wait(reply) if ends_with_client => match self.while_open(reply).await {
+                        Ok(reply) => reply,
+                        Err(ConnectionLost) => {
+                            self.next_action = Some(NextAction::Close { is_sending: false });
+                            return;
+                        }
+                    },
                     Step::Wait(reply) => reply.await,
                     Step::Done(()) => {
                         self.next_action = (options.persistence == Persistence::Close)
@@ -277,6 +286,21 @@ impl<'c, S: Service> Http1Connection<'c, S> {
         self.next_action =
             (options.persistence == Persistence::Close).then_some(NextAction::Close { is_sending });
         self.phase = Http1Phase::Busy;
+    }
+
+    /// Waits for a reply until the client closes the connection. Bytes of a next request end the
+    /// watch.
+    async fn while_open(&mut self, mut reply: ReplyFuture<'c>) -> Result<Reply, ConnectionLost> {
+        poll_fn(|cx| {
+            if let Poll::Ready(reply) = reply.as_mut().poll(cx) {
+                return Poll::Ready(Ok(reply));
+            }
+            while self.rest.is_empty() {
+                ready!(self.poll_receive_more(cx)).map_err(|_| ConnectionLost)?;
+            }
+            Poll::Pending
+        })
+        .await
     }
 
     /// Receives the body of a request.

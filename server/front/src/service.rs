@@ -157,6 +157,13 @@ pub trait PendingRequest<'c> {
     /// Returns the response if the body was not received.
     fn refuse(self, reason: &BadRequest) -> Reply;
 
+    /// Whether a wait for the response ends when the client closes the connection. HTTP/1 cannot
+    /// distinguish a client that has gone from one that only sends no more, so by default it is
+    /// answered.
+    fn ends_with_client(&self) -> bool {
+        false
+    }
+
     /// Writes the response with `writer`, given the body (empty if the handler reads none), or
     /// returns the future of the response.
     fn respond(self, body: &[u8], writer: &mut impl ResponseWriter) -> Step<(), ReplyFuture<'c>>;

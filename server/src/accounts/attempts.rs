@@ -1,13 +1,26 @@
-//! Rate limits of logins, per username and per source address.
+//! Limits of login attempts: per source address, per username and source, and per username.
 //!
-//! A user is locked out after too many wrong passwords. Unknown usernames are treated alike, so
-//! that a lockout does not reveal which users exist. An attempt counts as failed from its start
-//! until it succeeds, so parallel attempts gain nothing. A source address has a limit of its
-//! own, over all usernames, in a `SourceLimiter`.
+//! - A source may make a number of attempts per minute, over all usernames.
+//! - A source that fails too often for a username is locked out for that username. It locks out no
+//!   other source, so a lockout is not a weapon.
+//! - A username alone is never locked. Attempts from sources that the user has never logged in from
+//!   have to [wait for their turn](LoginAttempt::wait_for_turn): one at a time, after a delay that
+//!   grows with the failed ones. The delay bounds the guesses of any number of sources.
+//! - Sources that the user has logged in from do not wait.
+//! - The clients of a proxy that is not configured share a source. It is not locked out for a
+//!   username and never known, because any client behind the proxy could cause both.
+//!
+//! Unknown usernames are treated alike, so that no limit reveals which users exist. An attempt
+//! counts as failed from its start until it succeeds, so parallel attempts gain nothing. All tables
+//! have a fixed size.
+
+mod failures;
+mod turns;
 
 #[expect(clippy::disallowed_types, reason = "see `LoginSources`")]
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 use std::{
+    fmt,
     hash::{BuildHasher as _, RandomState},
     num::NonZeroU32,
     sync::{
@@ -17,14 +30,16 @@ use std::{
     time::Duration,
 };
 
-use dashmap::DashMap;
+use failures::FailureTable;
+use tokio::time::sleep;
+use turns::{LoginTurns, MAX_WAITERS, QueueFull, Turn};
 
 use crate::admission::{Nanos, Source, SourceLimiter, nanos};
 
 /// Configured limits of login attempts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AttemptLimits {
-    /// Wrong passwords after which a user is locked out; `None` for no lockout.
+    /// Wrong passwords after which a source is locked out for a username; `None` for no lockout.
     pub per_user: Option<NonZeroU32>,
     /// Duration of the lockout, from the last wrong password.
     pub lockout: Duration,
@@ -32,98 +47,180 @@ pub struct AttemptLimits {
     pub per_source: Option<NonZeroU32>,
 }
 
+/// Where a login comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoginOrigin {
+    /// The address of the client.
+    pub source: Source,
+    /// Whether it seems to be that of a proxy which is not configured, shared by all its clients.
+    pub is_shared: bool,
+}
+
+impl fmt::Display for LoginOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.source.fmt(f)
+    }
+}
+
 /// Login attempts by username and by source.
 pub struct LoginAttempts {
     limits: AttemptLimits,
-    /// By a keyed hash of the username, because a client may send names of any length.
-    users: DashMap<u64, FailedLogins>,
+    /// Usernames are hashed with a key, because a client may send names of any length.
     hasher: RandomState,
+    #[expect(clippy::disallowed_types, reason = "held for a look-up; a password takes far longer")]
+    failures: Mutex<Failures>,
+    turns: LoginTurns,
     sources: Option<LoginSources>,
-    last_purge: OncePerSecond,
+    /// The addresses of proxies that are not configured.
+    proxies: Option<LoginSources>,
 }
 
-#[derive(Clone, Copy)]
-struct FailedLogins {
-    count: u32,
-    last: Nanos,
+struct Failures {
+    /// By username and source.
+    by_source: FailureTable,
+    /// By username, from sources that the user has never logged in from.
+    by_username: FailureTable,
+}
+
+/// Number of sets of each table of failures, with eight keys each.
+const FAILURE_SETS: usize = 2048;
+/// Factor of the limit per source for a proxy that is not configured.
+const SHARED_FACTOR: NonZeroU32 = NonZeroU32::new(10).unwrap();
+/// Failed attempts for a username before the first delay.
+const FREE_FAILURES: u32 = 3;
+/// The first delay. It doubles with every failed attempt.
+const FIRST_DELAY: Duration = Duration::from_millis(250);
+/// Number of times that the delay doubles, to two seconds.
+const MAX_DOUBLINGS: u32 = 3;
+/// Time for a turn: the longest delay, and the check of a password.
+const TURN_TIME: Duration = Duration::from_millis(2500);
+
+/// An attempt that has begun. Unless it is [checked](Self::check), dropping it takes it back.
+pub struct LoginAttempt<'a> {
+    attempts: &'a LoginAttempts,
+    username: u64,
+    by_source: u64,
+    /// Earlier failed attempts of the source for the username.
+    earlier: u32,
+    is_checked: bool,
+    turn: Option<Turn>,
 }
 
 /// Error of [`LoginAttempts::begin`]: the time until the next attempt is possible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooManyAttempts(pub Duration);
 
-/// Number of usernames from which expired ones are purged.
-const PURGE_THRESHOLD: usize = 16 * 1024;
-/// Number of usernames from which those with a single failed attempt are purged too.
-const PRESSURE_THRESHOLD: usize = 64 * PURGE_THRESHOLD;
-
 impl LoginAttempts {
     /// Creates the state for these limits, without any attempts.
     #[must_use]
     pub fn new(limits: AttemptLimits) -> Self {
-        let sources = limits.per_source.map(LoginSources::new);
+        let shared = |limit: NonZeroU32| limit.saturating_mul(SHARED_FACTOR);
+        let table = || FailureTable::new(FAILURE_SETS, nanos(limits.lockout));
+        let failures = Failures { by_source: table(), by_username: table() };
+        #[expect(clippy::disallowed_types, reason = "as above")]
+        let failures = Mutex::new(failures);
         Self {
             limits,
-            users: DashMap::new(),
             hasher: RandomState::new(),
-            sources,
-            last_purge: OncePerSecond::default(),
+            failures,
+            turns: LoginTurns::default(),
+            sources: limits.per_source.map(LoginSources::new),
+            proxies: limits.per_source.map(shared).map(LoginSources::new),
         }
     }
 
-    /// Begins an attempt. It counts as failed until it has [succeeded](Self::succeeded).
+    /// Begins an attempt.
     ///
     /// # Errors
-    /// The user is locked out, or the source has reached its limit.
-    pub fn begin(&self, username: &str, source: Source, now: Nanos) -> Result<(), TooManyAttempts> {
-        self.purge(now);
-        if let Some(sources) = &self.sources {
-            sources.begin(source, now)?;
+    /// The source is locked out for the username, or has reached its limit.
+    pub fn begin(
+        &self,
+        username: &str,
+        origin: LoginOrigin,
+        now: Nanos,
+    ) -> Result<LoginAttempt<'_>, TooManyAttempts> {
+        let sources = if origin.is_shared { &self.proxies } else { &self.sources };
+        if let Some(sources) = sources {
+            sources.begin(origin.source, now)?;
         }
-        let Some(limit) = self.limits.per_user else { return Ok(()) };
-        let mut failures =
-            self.users.entry(self.key(username)).or_insert(FailedLogins { count: 0, last: now });
-        let end = self.lockout_end(*failures);
-        if now >= end {
-            failures.count = 0;
+        let by_source = self.hasher.hash_one((username, origin.source));
+        let table = &mut self.failures().by_source;
+        let earlier = table.get(by_source, now);
+        let limit = self.limits.per_user.filter(|_| !origin.is_shared);
+        if limit.is_some_and(|limit| earlier.count >= limit.get()) {
+            return Err(TooManyAttempts(Duration::from_nanos(table.end(earlier) - now)));
         }
-        if failures.count >= limit.get() {
-            return Err(TooManyAttempts(Duration::from_nanos(end - now)));
-        }
-        (failures.count, failures.last) = (failures.count + 1, now);
+        table.add(by_source, now);
+        Ok(LoginAttempt {
+            attempts: self,
+            username: self.hasher.hash_one(username),
+            by_source,
+            earlier: earlier.count,
+            is_checked: false,
+            turn: None,
+        })
+    }
+
+    /// Returns the time until the next attempt for a username may be checked, from sources that the
+    /// user has never logged in from.
+    fn delay(&self, username: u64, now: Nanos) -> Duration {
+        let failed = self.failures().by_username.get(username, now);
+        let Some(doublings) = failed.count.checked_sub(FREE_FAILURES) else {
+            return Duration::ZERO;
+        };
+        let delay = FIRST_DELAY * (1 << doublings.min(MAX_DOUBLINGS));
+        Duration::from_nanos(failed.last.saturating_add(nanos(delay)).saturating_sub(now))
+    }
+
+    fn failures(&self) -> MutexGuard<'_, Failures> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl LoginAttempt<'_> {
+    /// Waits for the turn of an attempt from a source that the user has never logged in from, and
+    /// for the delay.
+    ///
+    /// # Errors
+    /// Too many attempts wait for this username.
+    pub async fn wait_for_turn(&mut self, now: impl Fn() -> Nanos) -> Result<(), TooManyAttempts> {
+        let full =
+            |QueueFull| TooManyAttempts(TURN_TIME * u32::try_from(MAX_WAITERS).unwrap_or_default());
+        let attempts = self.attempts;
+        let turn = attempts.turns.acquire(self.username, self.earlier).await.map_err(full)?;
+        sleep(attempts.delay(self.username, now())).await;
+        attempts.failures().by_username.add(self.username, now());
+        self.turn = Some(turn);
         Ok(())
     }
 
-    /// Clears the failed attempts of a user after a successful one.
-    pub fn succeeded(&self, username: &str) {
-        self.users.remove(&self.key(username));
+    /// Makes the attempt count, even if the client disconnects from now on.
+    pub fn check(&mut self) {
+        self.is_checked = true;
     }
 
-    /// Takes back an attempt that was begun, but whose password was not checked.
-    pub fn retract(&self, username: &str) {
-        self.users.remove_if_mut(&self.key(username), |_, failures| {
-            failures.count = failures.count.saturating_sub(1);
-            failures.count == 0
-        });
+    /// Clears the failed attempts of the source for this username, and takes back this one.
+    pub fn succeed(mut self) {
+        self.is_checked = false;
+        self.attempts.failures().by_source.clear(self.by_source);
     }
 
-    fn lockout_end(&self, failures: FailedLogins) -> Nanos {
-        failures.last.saturating_add(nanos(self.limits.lockout))
+    /// Takes back an attempt whose password could not be checked.
+    pub fn retract(mut self) {
+        self.is_checked = false;
     }
+}
 
-    fn key(&self, username: &str) -> u64 {
-        self.hasher.hash_one(username)
-    }
-
-    /// Purges expired entries if there are many.
-    fn purge(&self, now: Nanos) {
-        if self.users.len() <= PURGE_THRESHOLD || !self.last_purge.is_due(now) {
+impl Drop for LoginAttempt<'_> {
+    fn drop(&mut self) {
+        if self.is_checked {
             return;
         }
-        let has_too_many = self.users.len() > PRESSURE_THRESHOLD;
-        self.users.retain(|_, failures| {
-            now < self.lockout_end(*failures) && !(has_too_many && failures.count <= 1)
-        });
+        let mut failures = self.attempts.failures();
+        failures.by_source.retract(self.by_source);
+        if self.turn.is_some() {
+            failures.by_username.retract(self.username);
+        }
     }
 }
 
@@ -179,6 +276,8 @@ impl OncePerSecond {
 
 #[cfg(test)]
 mod tests {
+    use std::task::{Context, Waker};
+
     use super::*;
 
     const SECOND: Nanos = 1_000_000_000;
@@ -192,55 +291,113 @@ mod tests {
         }
     }
 
-    fn source(last: u8) -> Source {
-        Source::of([192, 0, 2, last].into())
+    fn from(last: u8) -> LoginOrigin {
+        LoginOrigin { source: Source::of([192, 0, 2, last].into()), is_shared: false }
+    }
+
+    /// Makes an attempt with a wrong password.
+    fn fail(
+        attempts: &LoginAttempts,
+        username: &str,
+        origin: LoginOrigin,
+        now: Nanos,
+    ) -> Result<(), TooManyAttempts> {
+        attempts.begin(username, origin, now).map(|mut attempt| attempt.check())
     }
 
     #[test]
-    fn user_is_locked_out_after_too_many_failures() {
+    fn source_is_locked_out_for_a_username_only() {
         let attempts = LoginAttempts::new(limits(3, 0));
-        let at = |seconds| attempts.begin("bob", source(1), seconds * SECOND);
+        let at = |seconds| fail(&attempts, "bob", from(1), seconds * SECOND);
         assert_eq!([at(0), at(10), at(20)], [Ok(()); 3]);
         assert_eq!(at(21), Err(TooManyAttempts(Duration::from_secs(299))));
-        assert_eq!(attempts.begin("eve", source(1), 0), Ok(()));
+        assert_eq!(fail(&attempts, "eve", from(1), 21 * SECOND), Ok(()));
+        assert_eq!(fail(&attempts, "bob", from(2), 21 * SECOND), Ok(()), "another source");
         assert_eq!(at(319), Err(TooManyAttempts(Duration::from_secs(1))));
         assert_eq!(at(320), Ok(()));
     }
 
     #[test]
-    fn success_and_retract_clear_failed_attempts() {
-        let (attempts, now) = (LoginAttempts::new(limits(2, 0)), 0);
-        let begin = || attempts.begin("bob", source(1), now);
-        assert_eq!((begin(), begin()), (Ok(()), Ok(())));
-        attempts.retract("bob");
-        assert_eq!(begin(), Ok(()));
+    fn concurrent_attempts_count_from_their_start() {
+        let attempts = LoginAttempts::new(limits(2, 0));
+        let begin = || attempts.begin("bob", from(1), 0);
+        let (one, mut other) = (begin().unwrap(), begin().unwrap());
         assert!(begin().is_err());
-        attempts.succeeded("bob");
-        assert_eq!(begin(), Ok(()));
+        one.retract();
+        other.check();
+        drop(other);
+        let third = begin().unwrap();
+        assert!(begin().is_err());
+        third.succeed();
+        assert!(begin().is_ok() && begin().is_ok(), "a success clears the failures");
     }
 
     #[test]
     fn source_limit_applies_over_all_usernames() {
-        let (attempts, now) = (LoginAttempts::new(limits(0, 3)), 0);
+        let attempts = LoginAttempts::new(limits(0, 3));
         for name in ["a", "b", "c"] {
-            assert_eq!(attempts.begin(name, source(1), now), Ok(()));
+            assert_eq!(fail(&attempts, name, from(1), 0), Ok(()));
         }
         assert!(
-            matches!(attempts.begin("d", source(1), now), Err(TooManyAttempts(wait)) if wait <= Duration::from_secs(20))
+            matches!(fail(&attempts, "d", from(1), 0), Err(TooManyAttempts(wait)) if wait <= Duration::from_secs(20))
         );
-        assert_eq!(attempts.begin("d", source(2), now), Ok(()));
-        assert_eq!(attempts.begin("d", source(1), 20 * SECOND), Ok(()));
-        assert!(attempts.begin("e", source(1), 39 * SECOND).is_err(), "one attempt in 20 seconds");
+        assert_eq!(fail(&attempts, "d", from(2), 0), Ok(()));
+        assert_eq!(fail(&attempts, "d", from(1), 20 * SECOND), Ok(()));
+        assert!(fail(&attempts, "e", from(1), 39 * SECOND).is_err(), "one attempt in 20 seconds");
     }
 
     #[test]
-    fn unknown_usernames_are_purged_after_lockout() {
-        let attempts = LoginAttempts::new(limits(3, 0));
-        for number in 0..=PURGE_THRESHOLD {
-            attempts.begin(&number.to_string(), source(1), 0).unwrap();
+    fn unlisted_proxy_has_ten_times_the_limit() {
+        let attempts = LoginAttempts::new(limits(1, 2));
+        let proxy = LoginOrigin { is_shared: true, ..from(1) };
+        for number in 0..20 {
+            assert_eq!(fail(&attempts, "bob", proxy, 0), Ok(()), "{number}: not locked out");
         }
-        assert!(attempts.users.len() > PURGE_THRESHOLD, "kept during the lockout");
-        attempts.begin("late", source(1), 400 * SECOND).unwrap();
-        assert_eq!(attempts.users.len(), 1);
+        assert!(fail(&attempts, "eve", proxy, 0).is_err());
+        assert_eq!(fail(&attempts, "eve", from(1), 0), Ok(()), "a limit of its own");
+    }
+
+    #[tokio::test]
+    async fn delay_grows_with_failures_of_unknown_sources() {
+        let attempts = LoginAttempts::new(limits(10, 0));
+        let username = attempts.hasher.hash_one("bob");
+        let mut delays = Vec::new();
+        for number in 0..9 {
+            // Each from another source, long enough after the one before not to wait.
+            let at = u64::from(number) * 10 * SECOND;
+            let mut attempt = attempts.begin("bob", from(number), at).unwrap();
+            attempt.wait_for_turn(|| at).await.unwrap();
+            attempt.check();
+            drop(attempt);
+            delays.push(attempts.delay(username, at).as_millis());
+        }
+        assert_eq!(delays, [0, 0, 250, 500, 1000, 2000, 2000, 2000, 2000]);
+        let last = 80 * SECOND;
+        assert_eq!(attempts.delay(username, last + SECOND), Duration::from_secs(1));
+        assert_eq!(attempts.delay(username, last + 300 * SECOND), Duration::ZERO);
+        assert_eq!(attempts.delay(attempts.hasher.hash_one("eve"), last), Duration::ZERO);
+    }
+
+    #[tokio::test]
+    async fn attempts_of_unknown_sources_take_turns() {
+        let attempts = LoginAttempts::new(limits(10, 0));
+        let mut first = attempts.begin("bob", from(1), 0).unwrap();
+        first.wait_for_turn(|| 0).await.unwrap();
+        let mut waiting = Vec::new();
+        for number in 0..MAX_WAITERS {
+            let mut attempt = attempts.begin("bob", from(2), 0).unwrap();
+            waiting.push(Box::pin(async move {
+                attempt.wait_for_turn(|| 0).await.map(|()| attempt.succeed())
+            }));
+            let polled = waiting[number].as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            assert!(polled.is_pending(), "{number}");
+        }
+        let mut refused = attempts.begin("bob", from(2), 0).unwrap();
+        assert!(refused.wait_for_turn(|| 0).await.is_err());
+        drop(refused);
+        drop(first);
+        for attempt in waiting {
+            assert_eq!(attempt.await, Ok(()));
+        }
     }
 }

@@ -3,7 +3,11 @@
 use countersign_engine::{UnixTime, Verified};
 use serde_json::{Map, Value};
 
-use crate::base::claims::{ClientType, IS_ADMIN_CLAIM};
+use super::signing::token_digest;
+use crate::{
+    base::claims::{AUTH_TIME_CLAIM, ClientType, IS_ADMIN_CLAIM, SESSION_ID_CLAIM},
+    store::renewals::SessionToken,
+};
 
 /// Claims of a verified token, kept for the duration of a call. Not `Debug`: claims must not
 /// get into a log.
@@ -17,13 +21,15 @@ pub struct Session {
     pub is_ours: bool,
     /// Whether tokens of its issuer may administer.
     pub may_administer: bool,
+    token: SessionToken,
 }
 
 impl Session {
-    /// Creates the session of a verified token.
+    /// Creates the session of a verified `token`.
     #[must_use]
-    pub fn of(verified: &Verified<'_>, is_ours: bool, may_administer: bool) -> Self {
-        let claims = verified.claims();
+    pub fn of(verified: &Verified<'_>, token: &[u8], is_ours: bool, may_administer: bool) -> Self {
+        let (claims, leeway) = (verified.claims(), verified.issuer().rules.leeway);
+        let refused_at = claims.expires_at().map(|end| end.plus(leeway.into()));
         Self {
             claims: serde_json::from_slice(&claims.json()).unwrap_or_default(),
             username: claims.username().map(str::to_owned),
@@ -32,6 +38,7 @@ impl Session {
             expires_at: claims.expires_at(),
             is_ours,
             may_administer,
+            token: SessionToken { digest: token_digest(token), expires_at: refused_at },
         }
     }
 
@@ -66,6 +73,24 @@ impl Session {
         self.may_administer && self.claim(IS_ADMIN_CLAIM) == Some(&Value::Bool(true))
     }
 
+    /// Returns the time of the login: `auth_time`, or `iat` of a token from before that claim.
+    #[must_use]
+    pub fn logged_in_at(&self) -> Option<UnixTime> {
+        self.claim(AUTH_TIME_CLAIM).map_or_else(|| self.issued_at(), |at| at.as_u64().map(UnixTime))
+    }
+
+    /// Returns the id that all tokens of a login session share.
+    #[must_use]
+    pub fn session_id(&self) -> Option<&str> {
+        self.claim(SESSION_ID_CLAIM)?.as_str()
+    }
+
+    /// Returns its token, by the digest.
+    #[must_use]
+    pub fn token(&self) -> &SessionToken {
+        &self.token
+    }
+
     /// Returns the username, if the token belongs to a user.
     #[must_use]
     pub fn username(&self) -> Option<&str> {
@@ -94,10 +119,7 @@ impl Session {
     /// registry.
     #[must_use]
     pub fn is_login(&self) -> bool {
-        self.is_ours
-            && self.registered_id().is_none()
-            && self.subject().is_some()
-            && self.claim(IS_ADMIN_CLAIM).is_some()
+        self.is_ours && is_login(&self.claims)
     }
 
     /// Whether it has this client type.
@@ -111,4 +133,12 @@ impl Session {
     pub fn is_user(&self) -> bool {
         self.client_types.iter().all(|one| one == "api")
     }
+}
+
+/// Returns whether claims are those of a login session, if this server signed them.
+#[must_use]
+pub fn is_login(claims: &Map<String, Value>) -> bool {
+    claims.get("jti").and_then(Value::as_str).is_none()
+        && claims.get("sub").is_some_and(Value::is_string)
+        && claims.contains_key(IS_ADMIN_CLAIM)
 }

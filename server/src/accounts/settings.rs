@@ -12,6 +12,9 @@ pub struct LoginSettings {
     pub passwords: PasswordPolicy,
     /// Lifetime of a session in seconds. 0 for the token lifetime of the section.
     pub session: u32,
+    /// Time from a login after which its session cannot be renewed, in seconds. `None` for no
+    /// limit.
+    pub session_max: Option<NonZeroU32>,
     /// Time that expired tokens stay in the registry, in seconds.
     pub token_retention: u32,
     /// Rate limits for login attempts.
@@ -39,6 +42,7 @@ impl LoginSettings {
             min_classes: server.number("password_min_classes"),
         };
         let session = server.number("login_session_expire");
+        let session_max = read_session_max(&mut server, session);
         let token_retention = server.number("token_retention");
         let mut login = SectionReader::new(sections, "login", problems);
         let attempts = AttemptLimits {
@@ -52,6 +56,7 @@ impl LoginSettings {
         Self {
             passwords,
             session,
+            session_max,
             token_retention,
             attempts,
             hashing_threads: login
@@ -60,6 +65,13 @@ impl LoginSettings {
             waiting: login.number("waiting"),
         }
     }
+}
+
+/// Reads `login_session_max`. By its default, sessions that never expire stay unlimited.
+fn read_session_max(server: &mut SectionReader<'_>, session: u32) -> Option<NonZeroU32> {
+    const OPTION: &str = "login_session_max";
+    let is_written = server.given(OPTION).is_some();
+    NonZeroU32::new(server.number(OPTION)).filter(|_| session > 0 || is_written)
 }
 
 fn read_limit(reader: &mut SectionReader<'_>, option: &str) -> Option<NonZeroU32> {

@@ -2,7 +2,11 @@
 
 use std::{fmt, io};
 
-use aws_lc_rs::{error::Unspecified, hmac, rand};
+use aws_lc_rs::{
+    digest::{SHA256, digest},
+    error::Unspecified,
+    hmac, rand,
+};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign_engine::UnixTime;
 use serde::Serialize as _;
@@ -10,7 +14,10 @@ use serde_json::{Map, Value, json};
 use uuid::{Builder, Uuid};
 
 use crate::{
-    base::claims::{CLIENT_TYPES_CLAIM, ClientType, ENVIRONMENT_CLAIM, TOKEN_TYPE},
+    base::{
+        claims::{CLIENT_TYPES_CLAIM, ClientType, ENVIRONMENT_CLAIM, TOKEN_TYPE},
+        hex::to_hex,
+    },
     keys::{IssuerSection, settings::KeySource},
 };
 
@@ -107,14 +114,23 @@ pub fn sign(
     request: &TokenRequest,
     now: UnixTime,
 ) -> Result<String, SigningError> {
+    sign_claims(section, &claims(section, request, now)?)
+}
+
+/// Returns the claims of a token in JSON, as of `now`.
+///
+/// # Errors
+/// [`SigningError`] if the section does not allow the request.
+pub fn claims(
+    section: &IssuerSection,
+    request: &TokenRequest,
+    now: UnixTime,
+) -> Result<String, SigningError> {
     if let Some(requested) =
         request.client_types.iter().find(|one| !section.client_types.contains(one))
     {
         return Err(SigningError::ClientType(*requested, section.client_types.clone()));
     }
-    let KeySource::Secret(secret) = &section.keys else {
-        return Err(SigningError::NoSecret(section.section().into()));
-    };
     let lifetime = request.lifetime.seconds(section);
     if let Some(max) = section
         .issuer
@@ -124,12 +140,30 @@ pub fn sign(
     {
         return Err(SigningError::Lifetime(max));
     }
-    let header = json!({ "alg": "HS256", "typ": TOKEN_TYPE });
+    Ok(ascii_json(&Value::Object(payload(section, request, now))))
+}
+
+/// Signs claims with a section's key. The same claims give the same token.
+///
+/// # Errors
+/// [`SigningError::NoSecret`].
+pub fn sign_claims(section: &IssuerSection, claims: &str) -> Result<String, SigningError> {
+    let KeySource::Secret(secret) = &section.keys else {
+        return Err(SigningError::NoSecret(section.section().into()));
+    };
+    let header = ascii_json(&json!({ "alg": "HS256", "typ": TOKEN_TYPE }));
     let signing_input =
-        format!("{}.{}", encode(&header), encode(&Value::Object(payload(section, request, now))));
+        format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
     let tag =
         hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret.expose()), signing_input.as_bytes());
     Ok(format!("{signing_input}.{}", URL_SAFE_NO_PAD.encode(tag)))
+}
+
+/// Returns the SHA-256 of a token's signing input in hexadecimal: the id of a token without `jti`.
+#[must_use]
+pub fn token_digest(token: &[u8]) -> String {
+    let end = token.iter().rposition(|byte| *byte == b'.').unwrap_or(token.len());
+    to_hex(digest(&SHA256, &token[..end]).as_ref())
 }
 
 /// Generates a random UUID.
@@ -162,17 +196,13 @@ fn payload(section: &IssuerSection, request: &TokenRequest, now: UnixTime) -> Ma
     claims
 }
 
-fn encode(value: &Value) -> String {
-    URL_SAFE_NO_PAD.encode(ascii_json(value))
-}
-
 /// Serializes compact JSON with every non-ASCII character escaped, as Python does.
-fn ascii_json(value: &Value) -> Vec<u8> {
+fn ascii_json(value: &Value) -> String {
     let mut out = Vec::new();
     let mut serializer = serde_json::Serializer::with_formatter(&mut out, AsciiFormatter);
     let written = value.serialize(&mut serializer);
     debug_assert!(written.is_ok(), "a JSON value always serializes to memory");
-    out
+    String::from_utf8(out).unwrap_or_default()
 }
 
 struct AsciiFormatter;
@@ -204,7 +234,7 @@ mod tests {
     fn signing_json_matches_python() {
         let value = json!({ "é": "a\"\\\n\u{1f600}", "l": [1, true, null], "\u{7f}": 1.5 });
         assert_eq!(
-            String::from_utf8(ascii_json(&value)).unwrap(),
+            ascii_json(&value),
             "{\"\\u00e9\":\"a\\\"\\\\\\n\\ud83d\\ude00\",\"l\":[1,true,null],\"\u{7f}\":1.5}"
         );
     }

@@ -1,6 +1,7 @@
-//! Rate limits by source address: for bad signatures, reconnects after abuse, and logins.
+//! Rate limits by source address: for bad signatures, reconnects after abuse, and logins. By
+//! another key: for renewals of sessions.
 //!
-//! [`SourceLimiter`] is a set-associative table of sources with their buckets, of fixed size. A
+//! [`RateLimiter`] is a set-associative table of sources with their buckets, of fixed size. A
 //! keyed hash selects the set of a [`Source`], so an attacker cannot choose whose set they share.
 //! When a set is full, a new source evicts the one with the smallest debt. Many sources can
 //! therefore evict one with a small debt, which then has its full budget again; a source that has
@@ -9,7 +10,7 @@
 
 use std::{
     fmt,
-    hash::{BuildHasher as _, RandomState},
+    hash::{BuildHasher as _, Hash, RandomState},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
@@ -53,18 +54,21 @@ const IPV4_BITS: u128 = 0xffff_ffff;
 /// Network bits of an IPv6 address, its upper half.
 const NETWORK_BITS: u128 = !0 << 64;
 
-/// Token buckets of one capacity, by source.
+/// Token buckets of one capacity, by key.
 ///
 /// The caller passes the time; this type reads no clock.
-pub(crate) struct SourceLimiter {
+pub(crate) struct RateLimiter<K> {
     burst: Nanos,
-    slots: Box<[SourceSlot]>,
+    slots: Box<[LimiterSlot<K>]>,
     hasher: RandomState,
 }
 
+/// Token buckets by source.
+pub(crate) type SourceLimiter = RateLimiter<Source>;
+
 #[derive(Clone, Copy)]
-struct SourceSlot {
-    source: Source,
+struct LimiterSlot<K> {
+    key: K,
     bucket: Bucket,
 }
 
@@ -75,11 +79,15 @@ impl SourceLimiter {
     /// Creates a limiter of `capacity` sources, rounded up to whole sets. Each may take `burst` at
     /// once and overdraw it by one charge.
     pub(crate) fn new(capacity: usize, burst: Nanos) -> Self {
-        // Without debt, so any source evicts it.
-        let empty = SourceSlot {
-            source: Source(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
-            bucket: Bucket::default(),
-        };
+        Self::with_key(capacity, burst, Source(IpAddr::V4(Ipv4Addr::UNSPECIFIED)))
+    }
+}
+
+impl<K: Copy + Eq + Hash> RateLimiter<K> {
+    /// Creates a limiter as [`SourceLimiter::new`] does. Free slots have the key `vacant`.
+    pub(crate) fn with_key(capacity: usize, burst: Nanos, vacant: K) -> Self {
+        // Without debt, so any key evicts it.
+        let empty = LimiterSlot { key: vacant, bucket: Bucket::default() };
         Self {
             burst,
             slots: vec![empty; capacity.max(1).next_multiple_of(SET_SLOTS)].into(),
@@ -87,38 +95,38 @@ impl SourceLimiter {
         }
     }
 
-    /// Returns the time until a source may be charged again; zero if it may be now.
-    pub(crate) fn wait(&self, source: Source, now: Nanos) -> Nanos {
-        let set = &self.slots[self.set_start(source)..][..SET_SLOTS];
-        let slot = set.iter().find(|slot| slot.source == source);
+    /// Returns the time until a key may be charged again; zero if it may be now.
+    pub(crate) fn wait(&self, key: K, now: Nanos) -> Nanos {
+        let set = &self.slots[self.set_start(key)..][..SET_SLOTS];
+        let slot = set.iter().find(|slot| slot.key == key);
         slot.map_or(0, |slot| slot.bucket.wait(self.burst, now))
     }
 
-    /// Charges a source, which may be overdrawn. Returns its bucket, and whether another source that
-    /// was still in debt was evicted for it.
-    pub(crate) fn charge(&mut self, source: Source, cost: Nanos, now: Nanos) -> (Bucket, bool) {
-        let start = self.set_start(source);
+    /// Charges a key, which may be overdrawn. Returns its bucket, and whether another key that was
+    /// still in debt was evicted for it.
+    pub(crate) fn charge(&mut self, key: K, cost: Nanos, now: Nanos) -> (Bucket, bool) {
+        let start = self.set_start(key);
         let set = &mut self.slots[start..][..SET_SLOTS];
-        let known = set.iter().position(|slot| slot.source == source);
+        let known = set.iter().position(|slot| slot.key == key);
         let index = known.unwrap_or_else(|| least_indebted(set));
         let slot = &mut set[index];
         let evicted = known.is_none() && !slot.bucket.is_full(now);
         if known.is_none() {
-            *slot = SourceSlot { source, bucket: Bucket::default() };
+            *slot = LimiterSlot { key, bucket: Bucket::default() };
         }
         slot.bucket.charge(cost, now);
         (slot.bucket, evicted)
     }
 
-    /// Returns the index of the first slot of the source's set.
-    fn set_start(&self, source: Source) -> usize {
-        let hash = self.hasher.hash_one(source) >> 32;
+    /// Returns the index of the first slot of the key's set.
+    fn set_start(&self, key: K) -> usize {
+        let hash = self.hasher.hash_one(key) >> 32;
         SET_SLOTS * (usize::try_from(hash).unwrap_or_default() % (self.slots.len() / SET_SLOTS))
     }
 }
 
 /// Returns the index of the slot with the smallest debt.
-fn least_indebted(set: &[SourceSlot]) -> usize {
+fn least_indebted<K>(set: &[LimiterSlot<K>]) -> usize {
     let least = set.iter().enumerate().min_by_key(|(_, slot)| slot.bucket);
     least.map_or(0, |(index, _)| index)
 }

@@ -11,6 +11,7 @@ mod arguments;
 mod environments;
 mod error;
 mod login;
+mod logout;
 mod request;
 mod roles;
 mod session;
@@ -27,7 +28,7 @@ use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
-    accounts::{Users, session::Session},
+    accounts::{Users, attempts::LoginOrigin, session::Session},
     admission::Source,
     api::{ApiContext, settings::ApiSettings},
     auth::{
@@ -44,6 +45,9 @@ use crate::{
     },
     keys::IssuerSection,
 };
+
+/// Path of the login, which may have to wait for its turn.
+pub const LOGIN_PATH: &str = "/api/v2/login";
 
 /// Answers a call.
 pub async fn respond(
@@ -88,15 +92,8 @@ async fn answer_call(
     let response = if session.is_none() && context.settings.requires_token && endpoint.needs_token {
         Profile::Inmanta.challenge(Style::Body)
     } else {
-        let executed = execute(
-            context,
-            Source::of(caller.client.get()),
-            session.as_ref(),
-            endpoint,
-            of_path,
-            request,
-        )
-        .await;
+        let executed =
+            execute(context, origin_of(caller), session.as_ref(), endpoint, of_path, request).await;
         executed.unwrap_or_else(|error| error.into_response())
     };
     Reply { outcome, ..response.into() }
@@ -108,10 +105,17 @@ fn without_accounts() -> Response<Body> {
         .into_response()
 }
 
+fn origin_of(caller: &Caller<'_, '_>) -> LoginOrigin {
+    LoginOrigin {
+        source: Source::of(caller.client.get()),
+        is_shared: caller.client.is_shared_by_unlisted_proxy(),
+    }
+}
+
 /// Reads the arguments of a call, authorizes it, and executes it.
 async fn execute(
     context: &ApiContext<'_>,
-    source: Source,
+    origin: LoginOrigin,
     session: Option<&Session>,
     endpoint: &Endpoint,
     of_path: Vec<(&'static str, String)>,
@@ -136,7 +140,7 @@ async fn execute(
         Ok::<_, ApiError>(CallContext {
             api: *context,
             users: require_users(context)?,
-            source,
+            origin,
             session,
         })
     };
@@ -146,6 +150,7 @@ async fn execute(
             login::login(&context()?, &username, &password).await
         }
         ApiRequest::RenewLogin => login::renew(&context()?).await,
+        ApiRequest::Logout { all } => logout::log_out(&context()?, all).await,
         ApiRequest::Users(request) => users::respond(&context()?, request).await,
         ApiRequest::Roles(request) => roles::respond(&context()?, request).await,
         ApiRequest::Tokens(request) => tokens::respond(&context()?, request).await,
@@ -171,8 +176,8 @@ async fn environment_of(
 struct CallContext<'c> {
     api: ApiContext<'c>,
     users: &'c Users,
-    /// Source address of the client.
-    source: Source,
+    /// Where the call comes from.
+    origin: LoginOrigin,
     /// Session of the caller; `None` if authentication is off.
     session: Option<&'c Session>,
 }

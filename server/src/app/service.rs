@@ -15,6 +15,7 @@ use rustls::ServerConfig;
 use super::{App, dispatch};
 use crate::{
     admission::Admission,
+    api::inmanta::LOGIN_PATH,
     auth::{
         AuthDecision, Caller, PendingDecision, decide, ext_authz, forward_auth,
         grpc::{self, GrpcError},
@@ -248,6 +249,11 @@ impl<'c> PendingRequest<'c> for PendingAppRequest<'c> {
     fn max_body_bytes(&self) -> usize {
         let Recorder { service, route, .. } = &self.recorder;
         route.max_body(service.app.settings().max_body)
+    }
+
+    /// A login may wait for its turn, which is of no use once the client has gone.
+    fn ends_with_client(&self) -> bool {
+        matches!(&self.work, Work::Request(request) if request.uri().path() == LOGIN_PATH)
     }
 
     fn refuse(self, reason: &BadRequest) -> countersign_front::Reply {

@@ -14,6 +14,8 @@ pub enum Operation {
     Login,
     /// Extends a login session.
     RenewLogin,
+    /// Ends a login session, or all of the user.
+    Logout,
     /// Lists the users.
     ListUsers,
     /// Adds a user.
@@ -128,6 +130,10 @@ pub const ENDPOINTS: &[Endpoint] = &[
         read_only: true,
         administers: false,
         ..endpoint("POST", "/api/v2/login/renew", Operation::RenewLogin, "user.read")
+    },
+    Endpoint {
+        read_only: true,
+        ..endpoint("POST", "/api/v2/logout", Operation::Logout, "user.read")
     },
     endpoint("GET", "/api/v2/user", Operation::ListUsers, "role-assignment.read"),
     endpoint("POST", "/api/v2/user", Operation::AddUser, "user.write"),

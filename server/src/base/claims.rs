@@ -4,6 +4,10 @@ use std::{fmt, str::FromStr};
 
 /// `typ` header of signed tokens.
 pub const TOKEN_TYPE: &str = "JWT";
+/// The claim with the time of a login, in seconds since 1970 (OpenID Connect Core section 2).
+pub const AUTH_TIME_CLAIM: &str = "auth_time";
+/// The claim with the id of a session (OpenID Connect Front-Channel Logout section 3).
+pub const SESSION_ID_CLAIM: &str = "sid";
 /// The claim with the client types of a token.
 pub const CLIENT_TYPES_CLAIM: &str = "urn:inmanta:ct";
 /// The claim that scopes a token to one environment.

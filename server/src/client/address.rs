@@ -1,8 +1,8 @@
 //! The address of the client of a request.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
-use countersign_front::Fields;
+use countersign_front::{Fields, address::UNIX_PEER};
 use http::HeaderName;
 
 use super::trusted_proxies::TrustedProxies;
@@ -40,6 +40,13 @@ impl ClientAddress<'_> {
         ClientAddress::Known(self.get())
     }
 
+    /// Returns whether all clients of a proxy that is missing in `trusted_proxies` seem to share
+    /// this address: the peer is on a local network or on this machine, and sends the header.
+    #[must_use]
+    pub fn is_shared_by_unlisted_proxy(&self) -> bool {
+        self.unlisted_proxy().is_some_and(|(peer, _)| is_local(peer))
+    }
+
     /// Returns the peer and the header if the peer looks like a proxy missing in `trusted_proxies`.
     /// This is a hint only: a client may have sent the header itself.
     #[must_use]
@@ -51,6 +58,21 @@ impl ClientAddress<'_> {
                 Some((peer, proxies.header()))
             }
             _ => None,
+        }
+    }
+}
+
+/// Whether an address is not one of the public Internet, or is a Unix socket peer.
+fn is_local(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        UNIX_PEER => true,
+        IpAddr::V4(address) => {
+            address.is_private() || address.is_loopback() || address.is_link_local()
+                // Shared address space, 100.64.0.0/10 (RFC 6598).
+                || address.to_bits() & 0xffc0_0000 == Ipv4Addr::new(100, 64, 0, 0).to_bits()
+        }
+        IpAddr::V6(address) => {
+            address.is_loopback() || address.is_unique_local() || address.is_unicast_link_local()
         }
     }
 }
@@ -73,5 +95,36 @@ mod tests {
             ClientAddress::Deferred { peer, proxies: &proxies, fields: &fields }.resolved();
         drop(fields);
         assert_eq!(resolved.get(), "198.51.100.7".parse::<IpAddr>().unwrap());
+    }
+
+    #[test]
+    fn unlisted_proxy_is_local_and_sends_the_header() {
+        let header = HeaderName::from_static("x-forwarded-for");
+        let listed = vec![Network::parse("10.0.0.1").unwrap()];
+        let proxies = TrustedProxies::new(listed, false, header.clone());
+        let with = HeaderMap::from_iter([(header, "198.51.100.7".parse().unwrap())]);
+        let is_shared = |peer: &str, fields: &HeaderMap| {
+            let peer = peer.parse().unwrap();
+            ClientAddress::Deferred { peer, proxies: &proxies, fields }
+                .is_shared_by_unlisted_proxy()
+        };
+        for peer in [
+            "127.0.0.1",
+            "10.0.0.2",
+            "172.16.0.1",
+            "192.168.1.1",
+            "169.254.0.1",
+            "100.127.0.1",
+            "::1",
+            "fd00::1",
+            "fe80::1",
+            "::ffff:10.0.0.2",
+            "0.0.0.0",
+        ] {
+            assert!(is_shared(peer, &with) && !is_shared(peer, &HeaderMap::new()), "{peer}");
+        }
+        for peer in ["10.0.0.1", "192.0.2.1", "172.32.0.1", "100.128.0.1", "2001:db8::1", "::"] {
+            assert!(!is_shared(peer, &with), "{peer}");
+        }
     }
 }

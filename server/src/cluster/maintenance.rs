@@ -1,7 +1,7 @@
 //! Background maintenance of the database.
 //!
-//! It listens for revocations of other nodes, deletes tokens that expired long ago, and
-//! records a heartbeat with the server's [`config_digests`] for `countersign doctor`.
+//! It listens for revocations of other nodes, revokes renewed session tokens, deletes tokens that
+//! expired long ago, and records a heartbeat with the server's [`config_digests`] for `countersign doctor`.
 //!
 //! An unreachable database does not block requests. The failure is logged once and the
 //! work is retried.
@@ -20,7 +20,7 @@ use countersign_engine::UnixTime;
 
 use super::digest::config_digests;
 use crate::{
-    accounts::signing::random_uuid,
+    accounts::{signing::random_uuid, spawn_revocation_of_renewed},
     base::clock,
     keys::KeySources,
     revocation::RevocationService,
@@ -76,6 +76,7 @@ impl Maintenance {
         if self.commands.set(commands).is_ok() {
             store.spawn_revocation_listener(revocations.poll_trigger());
             store.spawn_token_purge(token_retention.into());
+            spawn_revocation_of_renewed(&store, &revocations);
             let heartbeat = Heartbeat::new(keys, store, name.clone());
             if let Err(error) = heartbeat.and_then(|heartbeat| heartbeat.spawn(queue)) {
                 tracing::warn!("cannot start the heartbeat for countersign doctor: {error}");

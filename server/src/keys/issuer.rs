@@ -8,6 +8,7 @@ use countersign_engine::{
 
 use super::{
     administration::Administration,
+    secret_id::keyed_digest,
     settings::{self, KeyLocation, KeySource},
 };
 use crate::{
@@ -44,6 +45,16 @@ impl IssuerSection {
     #[must_use]
     pub fn section(&self) -> &str {
         &self.issuer.section
+    }
+
+    /// Returns a [`keyed_digest`] of two texts under the secret of the section.
+    #[must_use]
+    pub fn keyed_digest(&self, parts: [&str; 2]) -> String {
+        let secret = match &self.keys {
+            KeySource::Secret(secret) => secret.expose(),
+            KeySource::Static(_) | KeySource::Refreshed(_) => &[],
+        };
+        keyed_digest(secret, parts)
     }
 
     /// Whether `other` is the same issuer with the same rights and the same

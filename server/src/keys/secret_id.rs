@@ -1,6 +1,9 @@
 //! Ids of shared secrets, by which servers compare secrets without revealing them.
 
-use aws_lc_rs::hmac;
+use aws_lc_rs::{
+    digest::{SHA256, digest},
+    hmac,
+};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use crate::base::hex::to_hex;
@@ -22,6 +25,21 @@ pub fn secret_id(secret: &[u8]) -> Option<String> {
     }
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), LABEL);
     tag.as_ref().get(..ID_BYTES).map(to_hex)
+}
+
+/// Returns a digest of `parts` that only a holder of the secret can compare with guesses, in
+/// hexadecimal: HMAC-SHA256, or SHA-256 if the secret could itself be guessed from the digest.
+#[must_use]
+pub fn keyed_digest(secret: &[u8], parts: [&str; 2]) -> String {
+    const LABEL: &str = "countersign keyed digest";
+    let [first, second] = parts;
+    // The length separates the parts.
+    let text = format!("{LABEL}\0{}\0{first}{second}", first.len());
+    if looks_random(secret) {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
+        return to_hex(hmac::sign(&key, text.as_bytes()).as_ref());
+    }
+    to_hex(digest(&SHA256, text.as_bytes()).as_ref())
 }
 
 /// Whether a secret looks generated. A false negative costs a comparison. A false positive would
@@ -66,5 +84,15 @@ mod tests {
         ] {
             assert_eq!(secret_id(&secret), None, "{secret:?}");
         }
+    }
+
+    #[test]
+    fn keyed_digest_needs_a_random_secret_for_its_key() {
+        let random = decode_secret("NYR2LtAsKSs7TuY0D8ZIqmMaLcICC3lf_ur4FGlLUcQ").unwrap();
+        let other = decode_secret("rID3kG4OwGpajIsxnGDhat4UFcMkyFZQc1y3oKQTPRs").unwrap();
+        let digest = |secret: &[u8]| keyed_digest(secret, ["bob", "192.0.2.1"]);
+        assert_ne!(digest(&random), digest(&other));
+        assert_eq!(digest(&[b'x'; 32]), digest(&[b'y'; 32]), "a guessable secret is not used");
+        assert_ne!(keyed_digest(&random, ["a", "bc"]), keyed_digest(&random, ["ab", "c"]));
     }
 }

@@ -18,6 +18,7 @@ fn nodes_share_users_and_revocations() {
     check_shared_users_and_roles(one, other);
     check_revoked_tokens(one, other);
     check_sessions_of_deleted_users(one, other);
+    check_renewed_sessions(one, other);
 }
 
 fn check_shared_users_and_roles(one: &Server<'_>, other: &Server<'_>) {
@@ -88,6 +89,27 @@ fn check_sessions_of_deleted_users(one: &Server<'_>, other: &Server<'_>) {
         );
         assert_done(&Api::root(one).ask(&format!("DELETE /user/{username}")));
         assert_eq!(Api::anonymous(other).log_in(&username, PASSWORD).status, 401, "at once");
-        time_until(|| (other.auth(&session).status, current()) == (401, 403))
+        time_until(|| (other.auth(&session).status, current()) == (401, 401))
     });
+}
+
+/// Renewals and the ends of sessions do not wait for revocations: they are decided in the database.
+fn check_renewed_sessions(one: &Server<'_>, other: &Server<'_>) {
+    Api::root(one).add_user("eve");
+    let session = Api::anonymous(one).session("eve");
+    let renew = |node, token: &str| Api::bearing(node, token).ask("POST /login/renew");
+    let renewed: Vec<_> = std::thread::scope(|scope| {
+        let renewals = [one, other, one, other].map(|node| scope.spawn(|| renew(node, &session)));
+        renewals
+            .into_iter()
+            .map(|renewal| data(&renewal.join().unwrap())["token"].clone())
+            .collect()
+    });
+    assert!(renewed.iter().all(|token| *token == renewed[0]), "one successor on both nodes");
+    let successor = renewed[0].as_str().unwrap();
+    assert_done(&Api::bearing(one, &session).ask("POST /logout"));
+    for token in [&session, successor] {
+        assert_eq!(renew(other, token).status, 401);
+    }
+    assert!(time_until(|| other.auth(successor).status == 401).is_some());
 }

@@ -27,6 +27,7 @@ fn calls() -> Vec<(&'static str, Value)> {
     vec![
         ("POST /login", user.clone()),
         ("POST /login/renew", json!({})),
+        ("POST /logout", json!({})),
         ("GET /user", Value::Null),
         ("POST /user", user),
         ("DELETE /user/bob", Value::Null),

@@ -110,7 +110,7 @@ fn deleting_a_user_ends_their_sessions(protocol: Protocol) {
             server.auth(&session).status,
             Api::bearing(&server, &session).ask("GET /current_user").status
         ),
-        (401, 403)
+        (401, 401)
     );
     refused(&Api::anonymous(&server).log_in("bob", PASSWORD), 401, "Invalid username or password");
     refused(&root.ask("DELETE /user/bob"), 404, "User with name bob does not exist.");
@@ -160,8 +160,18 @@ fn c49_own_password_change_needs_the_current_one(protocol: Protocol) {
     refused(&wrong, 401, "The current password is incorrect");
     let short = change(json!({ "password": "short", "current_password": PASSWORD }));
     refused(&short, 400, "the password should be at least 8 characters long");
-    assert_done(&change(json!({ "password": NEW, "current_password": PASSWORD })));
-    assert_eq!(server.auth(&session).status, 200, "changing one's own password keeps the session");
+    let other = Api::anonymous(&server).session("bob");
+    let changed = change(json!({ "password": NEW, "current_password": PASSWORD }));
+    let body = data(&changed);
+    let token = body["token"].as_str().unwrap();
+    assert_eq!(changed.header("authorization"), Some(&*format!("Bearer {token}")));
+    assert_eq!((&body["user"]["username"], &body["expires_in"]), (&json!("bob"), &json!(3600)));
+    for old in [&session, &other] {
+        assert_eq!(server.auth(old).status, 401);
+        assert_eq!(Api::bearing(&server, old).ask("POST /login/renew").status, 401);
+    }
+    assert_eq!(server.auth(token).status, 200, "the call is answered with a new session");
+    assert_eq!(Api::bearing(&server, token).ask("POST /login/renew").status, 200);
     assert_eq!(Api::anonymous(&server).log_in("bob", PASSWORD).status, 401);
     assert_eq!(Api::anonymous(&server).log_in("bob", NEW).status, 200);
 }

@@ -20,9 +20,9 @@ fn passwords_and_tokens_are_not_logged_or_stored() {
     let session = data(&anonymous.log_in("bob", old))["token"].as_str().unwrap().to_owned();
     let bob = Api::bearing(&server, &session);
     let renewed = data(&bob.ask("POST /login/renew"))["token"].as_str().unwrap().to_owned();
-    assert_done(
-        &bob.send("PATCH /user/bob/password", json!({ "password": new, "current_password": old })),
-    );
+    let change = json!({ "password": new, "current_password": old });
+    let changed = data(&bob.send("PATCH /user/bob/password", change))["token"].clone();
+    let changed = changed.as_str().unwrap();
     let issued = root.issue(ENVIRONMENT);
     Api::bearing(&server, &issued).within(ENVIRONMENT).ask("GET /environment_auth");
     // Secrets in the wrong place, or in malformed requests.
@@ -50,8 +50,9 @@ fn passwords_and_tokens_are_not_logged_or_stored() {
         stored.contains("SQLite format 3") && stored.contains("/api/v2/login"),
         "the database and the log were read"
     );
-    let parts =
-        [&session, &renewed, &issued].into_iter().flat_map(|token| token.split('.').skip(1));
+    let parts = [&*session, &renewed, changed, &issued]
+        .into_iter()
+        .flat_map(|token| token.split('.').skip(1));
     for secret in parts.chain([old, new, wrong]) {
         assert!(!stored.contains(secret), "{secret} is stored");
     }

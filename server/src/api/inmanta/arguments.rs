@@ -1,4 +1,5 @@
-//! Arguments of a call. GET and DELETE have them in the query, other methods in a JSON object.
+//! Arguments of a call. GET and DELETE have them in the query, other methods in a JSON object; a
+//! logout may have them in either.
 //! Some are in the path, and the environment is in a header.
 
 use std::fmt;
@@ -14,7 +15,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::error::ApiError;
-use crate::authorization::endpoints::{ENVIRONMENT_HEADER, Endpoint};
+use crate::authorization::endpoints::{ENVIRONMENT_HEADER, Endpoint, Operation};
 
 /// Arguments of a call. Reading one removes it, so that [`Arguments::finish`] finds unexpected
 /// ones.
@@ -36,6 +37,9 @@ impl Arguments {
             .map(|line| String::from_utf8_lossy(line).into_owned());
         let remaining = match endpoint.method {
             "GET" | "DELETE" => parse_query(request.uri().query().unwrap_or_default())?,
+            _ if endpoint.operation == Operation::Logout && request.body().is_empty() => {
+                parse_query(request.uri().query().unwrap_or_default())?
+            }
             _ => parse_body(request.body())?,
         };
         Ok(Self { of_path, environment, remaining })
@@ -101,6 +105,16 @@ impl Arguments {
             Some(Value::Bool(flag)) => Ok(Some(flag)),
             Some(_) => Err(invalid(name, "a boolean")),
         }
+    }
+
+    /// Returns a flag that may be in the query, where it is text.
+    pub(super) fn switch(&mut self, name: &str) -> Result<bool, ApiError> {
+        match self.remaining.get(name).and_then(Value::as_str) {
+            Some("true") => self.remaining.insert(name.into(), Value::Bool(true)),
+            Some("false") => self.remaining.insert(name.into(), Value::Bool(false)),
+            _ => None,
+        };
+        Ok(self.flag(name)?.unwrap_or(false))
     }
 
     pub(super) fn whole_number(&mut self, name: &str) -> Result<Option<i64>, ApiError> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::{HeaderValue, Response, StatusCode, header};
 
 use crate::{
-    accounts::{LoginError, signing::SigningError},
+    accounts::{LoginError, attempts::TooManyAttempts, signing::SigningError},
     auth::profile::inmanta,
     base::reply::Body,
     revocation::RevokeError,
@@ -24,8 +24,8 @@ pub(super) enum ApiError {
     NotFound(String),
     /// The object already exists, or was changed concurrently.
     Conflict(String),
-    /// Too many attempts; a new one is possible after this time.
-    TooMany(Duration),
+    /// Too many attempts, with their description; a new one is possible after this time.
+    TooMany(&'static str, Duration),
     /// Temporarily unavailable.
     Unavailable(String),
 }
@@ -42,7 +42,7 @@ impl ApiError {
     pub(super) fn into_response(self) -> Response<Body> {
         let retry_after = match &self {
             // Rounded up, so that a client does not retry too early.
-            Self::TooMany(wait) => Some(wait.as_secs() + 1),
+            Self::TooMany(_, wait) => Some(wait.as_secs() + 1),
             Self::Unavailable(_) => Some(5),
             _ => None,
         };
@@ -58,8 +58,8 @@ impl ApiError {
                 StatusCode::CONFLICT,
                 format!("Request conflicts with the current state of the resource: {text}"),
             ),
-            Self::TooMany(_) => {
-                (StatusCode::TOO_MANY_REQUESTS, "Too many failed logins: try again later".into())
+            Self::TooMany(attempts, _) => {
+                (StatusCode::TOO_MANY_REQUESTS, format!("Too many {attempts}: try again later"))
             }
             Self::Unavailable(text) => {
                 (StatusCode::SERVICE_UNAVAILABLE, format!("This cannot be done now: {text}"))
@@ -89,10 +89,16 @@ impl From<LoginError> for ApiError {
     fn from(error: LoginError) -> Self {
         match error {
             LoginError::Wrong => Self::Unauthorized("Invalid username or password".into()),
-            LoginError::TooMany(wait) => Self::TooMany(wait),
+            LoginError::TooMany(wait) => Self::TooMany("failed logins", wait),
             LoginError::Busy => Self::Unavailable("too many users log in at once".into()),
             LoginError::Store(error) => error.into(),
         }
+    }
+}
+
+impl From<TooManyAttempts> for ApiError {
+    fn from(TooManyAttempts(wait): TooManyAttempts) -> Self {
+        Self::TooMany("renewals", wait)
     }
 }
 

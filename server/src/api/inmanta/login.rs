@@ -2,25 +2,32 @@
 
 use std::time::Duration;
 
-use countersign_engine::Reject;
+use countersign_engine::{Reject, UnixTime};
 use http::Response;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::time::sleep;
 
-use super::{CallContext, data, error::ApiError, users::user_json, with_token};
+use super::{
+    CallContext, data, error::ApiError, tokens::random_uuid, users::user_json, with_token,
+};
 use crate::{
     accounts::{
-        LoginError,
+        Credentials, LoginError, RENEWAL_OVERLAP, record_renewal,
+        session::Session,
+        settings::LoginSettings,
         signing::{self, Lifetime, TokenRequest},
     },
     base::{
-        claims::{ClientType, IS_ADMIN_CLAIM, ROLES_CLAIM},
+        claims::{AUTH_TIME_CLAIM, ClientType, IS_ADMIN_CLAIM, ROLES_CLAIM, SESSION_ID_CLAIM},
         clock,
         reply::Body,
     },
     keys::IssuerSection,
     observe::metrics::{LoginOutcome, MetricEvent},
-    store::users::{Roles, User},
+    store::{
+        renewals::{Renewal, SessionState, SessionToken},
+        users::{Roles, User},
+    },
 };
 
 /// `POST /login`.
@@ -30,75 +37,208 @@ pub(super) async fn login(
     password: &str,
 ) -> Result<Response<Body>, ApiError> {
     let section = context.signer()?;
-    let authenticated = context.users.authenticate(username, password, context.source).await;
+    let authenticated = authenticate(context, section, username, password).await;
     let outcome = authenticated.as_ref().map_or_else(LoginError::outcome, |_| LoginOutcome::Done);
     context.api.authenticator.metrics.count_event(MetricEvent::Login(outcome));
     let user = match authenticated {
         Ok(user) => user,
         Err(error) => {
-            tracing::warn!(user = truncated(username), client = %context.source, "login refused: {error}");
+            tracing::warn!(user = truncated(username), client = %context.origin, "login refused: {error}");
             return Err(error.into());
         }
     };
-    tracing::info!(user = username, client = %context.source, "login");
-    let is_same = |now: &User| now.password_hash == user.password_hash;
-    begin_session(context, section, username, is_same, || LoginError::Wrong.into()).await
+    tracing::info!(user = username, client = %context.origin, "login");
+    Ok(begin_session(context, section, username, &user.password_hash).await?.into_response())
 }
 
-/// `POST /login/renew`.
-pub(super) async fn renew(context: &CallContext<'_>) -> Result<Response<Body>, ApiError> {
-    let section = context.signer()?;
-    let login = context.session.filter(|session| session.is_login());
-    let Some((session, username)) = login.and_then(|session| Some((session, session.subject()?)))
-    else {
-        return Err(ApiError::request("Only login sessions issued by this server can be renewed."));
-    };
-    if context.users.store.user(username).await?.is_none() {
-        return Err(ApiError::Unauthorized("User account no longer exists.".into()));
-    }
-    let is_current = |now: &User| session.issued_at() >= Some(now.sessions_since);
-    begin_session(context, section, username, is_current, || {
-        ApiError::Unauthorized("The session was ended.".into())
-    })
-    .await
-}
-
-/// Issues a session of a user, if `is_unchanged` accepts the stored user.
-///
-/// The session is dated before the user is read. A change after that time ends the session,
-/// because changes end all sessions issued before them.
-async fn begin_session(
+/// Checks a name and a password.
+pub(super) async fn authenticate(
     context: &CallContext<'_>,
     section: &IssuerSection,
     username: &str,
+    password: &str,
+) -> Result<User, LoginError> {
+    let source_digest = section.keyed_digest([username, &context.origin.to_string()]);
+    let credentials =
+        Credentials { username, password, origin: context.origin, source_digest: &source_digest };
+    context.users.authenticate(&credentials).await
+}
+
+/// Begins a session of a user, unless the user has changed since the password was checked.
+pub(super) async fn begin_session(
+    context: &CallContext<'_>,
+    section: &IssuerSection,
+    username: &str,
+    password_hash: &str,
+) -> Result<IssuedSession, ApiError> {
+    let is_same = |now: &User| now.password_hash == password_hash;
+    let identity = SessionIdentity {
+        id: random_uuid()?.to_string(),
+        logged_in_at: None,
+        dated_from: UnixTime(0),
+    };
+    issue_session(context, section, username, &identity, is_same, || LoginError::Wrong.into()).await
+}
+
+/// `POST /login/renew`.
+///
+/// The renewed token is accepted for [`RENEWAL_OVERLAP`] more. A second renewal of it in this time,
+/// on any node, returns the same successor.
+pub(super) async fn renew(context: &CallContext<'_>) -> Result<Response<Body>, ApiError> {
+    let section = context.signer()?;
+    let (session, username) = login_session(context).ok_or_else(|| {
+        ApiError::request("Only login sessions issued by this server can be renewed.")
+    })?;
+    let store = &context.users.store;
+    if store.user(username).await?.is_none() {
+        return Err(ApiError::Unauthorized("User account no longer exists.".into()));
+    }
+    context.users.begin_renewal(username)?;
+    let state = store.session_state(&session.token().digest).await?;
+    if state != SessionState::Current {
+        return repeat(context, section, username, state).await;
+    }
+    let is_current = |now: &User| session.issued_at() >= Some(now.sessions_since);
+    let identity = SessionIdentity::of(session)?;
+    let issued = issue_session(context, section, username, &identity, is_current, ended).await?;
+    let renewal = Renewal {
+        token: session.token().clone(),
+        revoke_at: clock::now().plus(RENEWAL_OVERLAP.as_secs()),
+        successor: SessionToken {
+            digest: signing::token_digest(issued.token.as_bytes()),
+            expires_at: issued.expires_at.map(|end| end.plus(section.issuer.rules.leeway.into())),
+        },
+        claims: issued.claims.clone(),
+    };
+    if !record_renewal(store, context.api.revocations, renewal).await? {
+        // Renewed or ended at the same time.
+        let state = store.session_state(&session.token().digest).await?;
+        return repeat(context, section, username, state).await;
+    }
+    Ok(issued.into_response())
+}
+
+/// Returns the login session of a call, and its user.
+pub(super) fn login_session<'c>(context: &CallContext<'c>) -> Option<(&'c Session, &'c str)> {
+    let session = context.session.filter(|session| session.is_login())?;
+    Some((session, session.subject()?))
+}
+
+/// Returns the successor that an earlier renewal of the same token returned.
+async fn repeat(
+    context: &CallContext<'_>,
+    section: &IssuerSection,
+    username: &str,
+    state: SessionState,
+) -> Result<Response<Body>, ApiError> {
+    let now = clock::now();
+    let SessionState::Renewed(renewal) = state else { return Err(ended()) };
+    if renewal.revoke_at <= now {
+        return Err(ended());
+    }
+    let claims: Map<String, Value> = serde_json::from_str(&renewal.claims).unwrap_or_default();
+    let time = |name: &str| claims.get(name).and_then(Value::as_u64).map(UnixTime);
+    let user = context.users.store.user(username).await?;
+    let user = user.filter(|user| time("iat") >= Some(user.sessions_since)).ok_or_else(ended)?;
+    let token = signing::sign_claims(section, &renewal.claims)?;
+    if is_revoked(context, &token, now) {
+        return Err(ended());
+    }
+    let expires_at = time("exp");
+    let expires_in = expires_at.map(|end| end.0.saturating_sub(now.0));
+    let issued = IssuedSession { token, claims: renewal.claims, user, expires_at, expires_in };
+    Ok(issued.into_response())
+}
+
+fn ended() -> ApiError {
+    ApiError::Unauthorized("The session was ended.".into())
+}
+
+fn is_revoked(context: &CallContext<'_>, token: &str, now: UnixTime) -> bool {
+    let verified = context.api.authenticator.verifier.verify(token.as_bytes(), now);
+    verified.is_err_and(|reject| reject == Reject::Revoked)
+}
+
+/// An issued token of a session. Not `Debug`: it contains the token.
+pub(super) struct IssuedSession {
+    token: String,
+    /// The claims of the token, as signed.
+    claims: String,
+    user: User,
+    expires_at: Option<UnixTime>,
+    expires_in: Option<u64>,
+}
+
+impl IssuedSession {
+    /// Returns the response with the token.
+    pub(super) fn into_response(self) -> Response<Body> {
+        let mut session = json!({ "token": self.token, "user": user_json(&self.user, None) });
+        if let Some(seconds) = self.expires_in {
+            session["expires_in"] = seconds.into();
+        }
+        with_token(data(&session), &self.token)
+    }
+}
+
+/// What the tokens of a session have in common.
+struct SessionIdentity {
+    id: String,
+    /// Time of the login; `None` for the issue of the token.
+    logged_in_at: Option<UnixTime>,
+    /// Earliest time of issue.
+    dated_from: UnixTime,
+}
+
+impl SessionIdentity {
+    /// Returns the identity of a session to renew. The new token is dated later than the old one,
+    /// since it is revoked apart from it: the two must differ.
+    fn of(session: &Session) -> Result<Self, ApiError> {
+        let id = match session.session_id() {
+            Some(id) => id.to_owned(),
+            // A token of an earlier version.
+            None => random_uuid()?.to_string(),
+        };
+        let dated_from = session.issued_at().map_or(UnixTime(0), |at| at.plus(1));
+        // An unreadable claim is not an absent one.
+        let logged_in_at = Some(session.logged_in_at().ok_or_else(ended)?);
+        Ok(Self { id, logged_in_at, dated_from })
+    }
+}
+
+/// Issues a token of a session, if `is_unchanged` accepts the stored user.
+///
+/// The session is dated before the user is read. A change after that time ends the session,
+/// because changes end all sessions issued before them.
+async fn issue_session(
+    context: &CallContext<'_>,
+    section: &IssuerSection,
+    username: &str,
+    identity: &SessionIdentity,
     is_unchanged: impl Fn(&User) -> bool,
     refusal: impl Fn() -> ApiError,
-) -> Result<Response<Body>, ApiError> {
+) -> Result<IssuedSession, ApiError> {
     const RETRY_INTERVAL: Duration = Duration::from_millis(100);
     const MAX_RETRIES: usize = 30;
+    let store = &context.users.store;
     // Recorded before the session exists, so that ending the sessions covers this issuer.
-    context.users.store.record_signer(&section.issuer.name).await?;
+    store.record_signer(&section.issuer.name).await?;
     for _ in 0..MAX_RETRIES {
         let now = clock::now();
-        let user =
-            context.users.store.user(username).await?.filter(&is_unchanged).ok_or_else(&refusal)?;
-        let roles = context.users.store.roles_of(username).await?;
-        let lifetime = lifetime(section, context.api.settings.login.session);
-        let token = signing::sign(section, &request(&user, &roles, lifetime), now)?;
-        // Earlier sessions may have been ended within this second. The new session must be
-        // dated later.
-        let is_revoked = context
-            .api
-            .authenticator
-            .verifier
-            .verify(token.as_bytes(), now)
-            .is_err_and(|reject| reject == Reject::Revoked);
-        if now >= user.sessions_since && !is_revoked {
-            let mut session = json!({ "token": token, "user": user_json(&user, None) });
-            if let Some(seconds) = lifetime.seconds(section) {
-                session["expires_in"] = seconds.into();
-            }
-            return Ok(with_token(data(&session), &token));
+        let user = store.user(username).await?.filter(&is_unchanged).ok_or_else(&refusal)?;
+        let roles = store.roles_of(username).await?;
+        // Earlier sessions may have been ended with a time that lies ahead, by a second and the
+        // leeway. The new session must be dated later.
+        let issued_at = now.max(user.sessions_since).max(identity.dated_from);
+        let logged_in_at = identity.logged_in_at.unwrap_or(issued_at);
+        let expires_in = lifetime(section, &context.api.settings.login, issued_at, logged_in_at)?;
+        let request = request(&user, &roles, expires_in, (logged_in_at, &identity.id));
+        let claims = signing::claims(section, &request, issued_at)?;
+        let token = signing::sign_claims(section, &claims)?;
+        let is_accepted = issued_at <= now.plus(section.issuer.rules.leeway.into())
+            && !is_revoked(context, &token, now);
+        if is_accepted {
+            let expires_at = expires_in.map(|seconds| issued_at.plus(seconds));
+            return Ok(IssuedSession { token, claims, user, expires_at, expires_in });
         }
         sleep(RETRY_INTERVAL).await;
     }
@@ -111,27 +251,47 @@ fn truncated(username: &str) -> &str {
     username.char_indices().nth(MAX_LOGGED_CHARS).map_or(username, |(end, _)| &username[..end])
 }
 
-/// Returns the lifetime of sessions, limited to that of the section's tokens.
-fn lifetime(section: &IssuerSection, session: u32) -> Lifetime {
+/// Returns the lifetime of a session token in seconds; `None` if it never expires. It is limited
+/// to that of the section's tokens, and to the time that is left of the session.
+fn lifetime(
+    section: &IssuerSection,
+    login: &LoginSettings,
+    issued_at: UnixTime,
+    logged_in_at: UnixTime,
+) -> Result<Option<u64>, ApiError> {
     let limit = section.issuer.rules.max_lifetime;
-    match (session, limit) {
-        (0, _) => Lifetime::Default,
-        (session, limit) => {
-            Lifetime::Seconds(limit.map_or(session, |limit| session.min(limit)).into())
-        }
+    let lifetime = match login.session {
+        0 => Lifetime::Default,
+        session => Lifetime::Seconds(limit.map_or(session, |limit| session.min(limit)).into()),
+    };
+    let lifetime = lifetime.seconds(section);
+    let Some(max) = login.session_max else { return Ok(lifetime) };
+    let left = logged_in_at.plus(max.get().into()).0.saturating_sub(issued_at.0);
+    if left == 0 {
+        let text = "The session has reached its maximum duration: log in again.";
+        return Err(ApiError::Unauthorized(text.into()));
     }
+    Ok(Some(lifetime.map_or(left, |lifetime| lifetime.min(left))))
 }
 
-fn request(user: &User, roles: &Roles, lifetime: Lifetime) -> TokenRequest {
+fn request(
+    user: &User,
+    roles: &Roles,
+    expires_in: Option<u64>,
+    (logged_in_at, session_id): (UnixTime, &str),
+) -> TokenRequest {
     let claims = [
         ("sub", Value::String(user.username.clone())),
         (ROLES_CLAIM, json!(roles)),
         (IS_ADMIN_CLAIM, Value::Bool(user.is_admin)),
+        (AUTH_TIME_CLAIM, json!(logged_in_at.0)),
+        (SESSION_ID_CLAIM, json!(session_id)),
     ];
     TokenRequest {
         client_types: vec![ClientType::Api],
         environment: None,
         custom_claims: claims.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
-        lifetime,
+        // Zero is no expiry.
+        lifetime: Lifetime::Seconds(expires_in.unwrap_or(0)),
     }
 }

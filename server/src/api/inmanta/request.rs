@@ -8,6 +8,7 @@ pub(super) enum ApiRequest {
     Nothing,
     Login { username: String, password: String },
     RenewLogin,
+    Logout { all: bool },
     Users(UserRequest),
     Roles(RoleRequest),
     Tokens(TokenApiRequest),
@@ -68,6 +69,7 @@ impl ApiRequest {
                 password: arguments.text("password")?,
             },
             Operation::RenewLogin => Self::RenewLogin,
+            Operation::Logout => Self::Logout { all: arguments.switch("all")? },
             Operation::ListUsers => Self::Users(UserRequest::List),
             Operation::AddUser => {
                 let (username, password) =

@@ -1,10 +1,11 @@
 //! Authentication of a call by its token.
 
-use http::{HeaderMap, Response};
+use countersign_engine::{Reject, jws::UnverifiedToken};
+use http::{HeaderMap, Response, StatusCode};
 
 use super::{error::ApiError, require_users, signer};
 use crate::{
-    accounts::session::Session,
+    accounts::session::{Session, is_login},
     api::ApiContext,
     auth::{
         Caller,
@@ -44,12 +45,16 @@ pub(super) async fn authenticate(
         Ok(verified) => {
             let issuer = &verified.issuer().name;
             let is_ours = signer(context.settings).is_some_and(|one| one.issuer.name == *issuer);
-            Session::of(&verified, is_ours, context.settings.may_administer(issuer))
+            Session::of(&verified, token, is_ours, context.settings.may_administer(issuer))
         }
         Err(rejection) => {
             let refusal = context.authenticator.refusal(rejection, token);
-            let response =
-                Profile::Inmanta.refuse(Style::Body, &refusal, context.auth.rejected_token_status);
+            let status = if is_ended_session(context, rejection.reject, token) {
+                StatusCode::UNAUTHORIZED
+            } else {
+                context.auth.rejected_token_status
+            };
+            let response = Profile::Inmanta.refuse(Style::Body, &refusal, status);
             return Err(refused(context, rejection.outcome(), response));
         }
     };
@@ -58,6 +63,20 @@ pub(super) async fn authenticate(
         Ok(()) => Ok(Some(session)),
         Err(error) => Err(Box::new(error.into_response().into())),
     }
+}
+
+/// Whether a rejected token is a login session that was ended or has expired. The status is then
+/// 401, on which the web console returns to the login.
+///
+/// Only an authentic token is rejected for these reasons, so its claims can be trusted.
+fn is_ended_session(context: &ApiContext<'_>, reject: Reject, token: &[u8]) -> bool {
+    let issuer = || context.authenticator.verifier.claimed_issuer(token);
+    matches!(reject, Reject::Revoked | Reject::Expired)
+        && signer(context.settings)
+            .is_some_and(|one| issuer().is_some_and(|issuer| issuer.name == one.issuer.name))
+        && UnverifiedToken::decode(token).is_ok_and(|token| {
+            serde_json::from_slice(&token.payload).is_ok_and(|claims| is_login(&claims))
+        })
 }
 
 fn refused(context: &ApiContext<'_>, outcome: Outcome, response: Response<Body>) -> Box<Reply> {

@@ -6,7 +6,7 @@ use countersign_engine::{Rules, UnixTime};
 use http::Response;
 use serde_json::{Value, json};
 
-use super::{CallContext, data, error::ApiError, ok_empty, request::UserRequest, signer};
+use super::{CallContext, data, error::ApiError, login, ok_empty, request::UserRequest, signer};
 use crate::{
     base::{clock, reply::Body},
     revocation::{RevocationEntry, record::RevocationRecord},
@@ -114,14 +114,16 @@ async fn set_password(
     Ok(ok_empty())
 }
 
-/// Changes the caller's own password. Their sessions continue, as this call is made in one.
+/// Changes the caller's own password. It ends their other sessions, and this one is replaced by a
+/// new one.
 async fn set_own_password(
     context: &CallContext<'_>,
     username: &str,
     password: &str,
     current: &str,
 ) -> Result<Response<Body>, ApiError> {
-    let checked = context.users.authenticate(username, current, context.source).await;
+    let section = context.signer()?;
+    let checked = login::authenticate(context, section, username, current).await;
     let user = checked.map_err(|error| match ApiError::from(error) {
         ApiError::Unauthorized(_) => {
             ApiError::Unauthorized("The current password is incorrect".into())
@@ -129,11 +131,18 @@ async fn set_own_password(
         error => error,
     })?;
     let hash = context.users.hash(password).await?;
+    let end = sessions_end(context);
+    let (store, old) = (&context.users.store, &user.password_hash);
     // Not if the password was changed concurrently.
-    if context.users.store.renew_password_hash(username, &user.password_hash, &hash).await? {
-        Ok(ok_empty())
-    } else {
-        Err(ApiError::Conflict(format!("The password of user {username} was changed meanwhile.")))
+    if !store.change_password_hash(username, old, &hash, end).await? {
+        let text = format!("The password of user {username} was changed meanwhile.");
+        return Err(ApiError::Conflict(text));
+    }
+    end_sessions(context, username, end).await?;
+    match login::begin_session(context, section, username, &hash).await {
+        Ok(session) => Ok(session.into_response()),
+        // The password is changed. The client has to log in.
+        Err(_) => Ok(ok_empty()),
     }
 }
 

@@ -47,9 +47,10 @@ pub(super) const LOGIN: SectionSpec = SectionSpec::new(
     "login",
     "Rate limits for logins of local users, and the threads that hash passwords.",
     &[&[
-        number_or_off("failures_per_user", 1, 1_000_000, "10")
-            .restart()
-            .about("Failed logins after which a user is locked out.", "5"),
+        number_or_off("failures_per_user", 1, 1_000_000, "10").restart().about(
+            "Failed logins for a user after which a client address is locked out for that user.",
+            "5",
+        ),
         number("lockout", 1, 86_400, "300")
             .restart()
             .about("Duration of a lockout in seconds.", "900"),

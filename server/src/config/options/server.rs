@@ -55,8 +55,14 @@ const API: &[OptionSpec] = &[
     flag("legacy_require_client_type", "false")
         .about("Default of the option of the same name in `auth_jwt_*` sections.", "true"),
     number("login_session_expire", 0, u32::MAX as u64, "3600").about(
-        "Lifetime of a login session in seconds. 0 for the `expire` of the section that signs.",
+        "Lifetime of a token of a login session in seconds. 0 for the `expire` of the section that \
+         signs.",
         "28800",
+    ),
+    number("login_session_max", 0, u32::MAX as u64, "43200").about(
+        "Time in seconds from a login after which its session cannot be renewed. 0 for no limit, \
+         which is also the default with `login_session_expire = 0`.",
+        "86400",
     ),
     number("token_retention", 0, u32::MAX as u64, "2592000")
         .restart()
