@@ -147,6 +147,11 @@ impl ServerClient {
         Ok(Self { connection, agent })
     }
 
+    /// Returns the address and the token of the calls.
+    pub(super) fn connection(&self) -> &ServerConnection {
+        &self.connection
+    }
+
     /// Makes a call and returns the `data` of the response. Null if the response has none.
     pub(super) fn call(&self, call: ApiCall) -> Result<Value, CallError> {
         let mut response = self.send(&call)?;

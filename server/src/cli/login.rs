@@ -3,22 +3,24 @@
 use std::{
     fmt,
     io::{self, IsTerminal as _, Write as _},
+    time::Duration,
 };
 
 use countersign_engine::jws::UnverifiedToken;
+use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::{
     CommandError, ConfigSource,
     arguments::{LoginArgs, LogoutArgs},
-    client::{ApiCall, ServerClient},
-    connection::ServerConnection,
+    client::{ApiCall, CallError, ServerClient},
+    connection::{ServerConnection, TokenSource},
     password::PasswordInput,
     print, printable,
     sessions::SessionStore,
     token::inspect::distance,
 };
-use crate::base::clock;
+use crate::{base::clock, config::BearerToken};
 
 /// Logs in and stores the token. If standard output is not a terminal, the token is printed too,
 /// for scripts. They do not need a directory for sessions.
@@ -58,20 +60,45 @@ pub(super) fn run(source: &ConfigSource, args: &LoginArgs) -> Result<(), Command
     Ok(())
 }
 
-/// Removes the stored token. The API has no call to end a session.
+/// Ends the session and removes the stored token, which happens even if the server is away.
 pub(super) fn log_out(source: &ConfigSource, args: &LogoutArgs) -> Result<(), CommandError> {
     let connection = ServerConnection::resolve_address(&source.load_for_client()?, &args.server)?;
     let (sessions, server) = (SessionStore::of_user()?, connection.session_key());
     // A file that is not safe to use is removed too.
     let token = sessions.load(&server).ok().flatten();
+    let ended = token.clone().map(|token| end_session(connection, token, args.all));
     if !sessions.remove(&server)? {
         return Ok(print(format_args!("There is no session with {server}."))?);
     }
     print(format_args!("Logged out of {server}: the stored token is deleted."))?;
+    let Some(Err(error)) = ended else { return Ok(()) };
+    writeln!(io::stderr(), "warning: the session was not ended: {error}")?;
     if let Some(time) = token.and_then(|token| expiry(token.expose())) {
         print(format_args!("A copy of the token would be accepted until it expires, {time}."))?;
     }
     Ok(())
+}
+
+/// Ends the session of a token on the server, or `all` sessions of its user.
+fn end_session(
+    mut connection: ServerConnection,
+    token: BearerToken,
+    all: bool,
+) -> Result<(), CallError> {
+    /// Limit of the wait for a server that is away.
+    const LOGOUT_TIMEOUT: Duration = Duration::from_secs(10);
+    let configured = connection.transport.timeout;
+    connection.transport.timeout =
+        Some(configured.map_or(LOGOUT_TIMEOUT, |configured| configured.min(LOGOUT_TIMEOUT)));
+    (connection.transport.token, connection.token_source) = (Some(token), TokenSource::Session);
+    let ended =
+        ServerClient::new(connection)?.call(ApiCall::post(&["logout"], json!({ "all": all })));
+    match ended {
+        Ok(_) => Ok(()),
+        // It was ended before, or has expired.
+        Err(error) if error.status == Some(StatusCode::UNAUTHORIZED) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 fn request_token(connection: &ServerConnection, args: &LoginArgs) -> Result<String, CommandError> {

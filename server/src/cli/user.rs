@@ -7,8 +7,10 @@ use super::{
     CommandError, ConfigSource,
     arguments::{UserArgs, UserCommand},
     client::{ApiCall, ServerClient},
+    connection::{ServerConnection, TokenSource},
     password::PasswordInput,
-    print,
+    print, printable,
+    sessions::SessionStore,
     table::print_list,
 };
 
@@ -70,8 +72,20 @@ fn change(client: &ServerClient, name: &str, passwords: PasswordInput) -> Result
         body["current_password"] = passwords.ask("Your current password: ")?.into();
     }
     body["password"] = passwords.ask_new(&format!("New password of {name}: "))?.into();
-    client.call(ApiCall::patch(&["user", name, "password"], body))?;
+    let changed = client.call(ApiCall::patch(&["user", name, "password"], body))?;
+    // A change of one's own password ends the session that the call was made in.
+    if let Some(token) = changed["token"].as_str() {
+        store_session(client.connection(), token)?;
+    }
     Ok(print(format_args!("The password of {name} is changed."))?)
+}
+
+/// Replaces the stored token, if the call was made with it.
+fn store_session(connection: &ServerConnection, token: &str) -> Result<(), CommandError> {
+    if connection.token_source == TokenSource::Session {
+        SessionStore::of_user()?.save(&connection.session_key(), &printable(token))?;
+    }
+    Ok(())
 }
 
 /// Whether the token belongs to this user, who must then give the current password.

@@ -59,7 +59,8 @@ fn login_stores_the_session_for_later_commands() {
 
     let out = sandbox.run(["logout", "--server", &server.origin()]);
     assert!(out.text().starts_with("Logged out of http://127.0.0.1:"), "{out:?}");
-    assert!(!file.exists());
+    assert!(!file.exists() && out.stderr.is_empty(), "{out:?}");
+    assert_eq!(tokens(&server).last(), Some(&Some("Bearer s.e.s".into())), "the session is ended");
     list(&sandbox, &server).text();
     assert_eq!(tokens(&server).last(), Some(&None));
     let again = sandbox.run(["logout", "--server", &server.origin()]);
@@ -212,6 +213,22 @@ fn refused_token_is_not_shown_with_its_source() {
 }
 
 #[test]
+fn logout_works_without_the_server() {
+    let sandbox = Sandbox::new();
+    set_up(&sandbox);
+    let server = sandbox.serve(&configuration());
+    let origin = format!("http://{}", server.address);
+    let login = ["login", "admin", "--server", &origin];
+    sandbox.run_with_input(login, "correct horse\n").text();
+    drop(server);
+    let out = sandbox.run(["logout", "--all", "--server", &origin]);
+    assert!(out.text().contains("would be accepted until it expires, in "), "{out:?}");
+    assert!(out.stderr.contains("warning: the session was not ended: "), "{out:?}");
+    let again = sandbox.run(["logout", "--server", &origin]);
+    assert!(again.text().starts_with("There is no session with "), "{again:?}");
+}
+
+#[test]
 fn session_works_with_a_real_server() {
     let sandbox = Sandbox::new();
     set_up(&sandbox);
@@ -231,8 +248,21 @@ fn session_works_with_a_real_server() {
     let shown = sandbox.run_on_terminal(&[&create[..], &["--server", &origin]].concat(), "");
     let shown = shown.text().strip_prefix("Token: ").expect("a terminal shows a label");
     assert_eq!(server.auth(shown).status, 200);
+    let changed = sandbox.run_with_input(
+        ["user", "password", "admin", "--server", &origin],
+        "correct horse\nanother horse\n",
+    );
+    assert!(changed.text().contains("The password of admin is changed."), "{changed:?}");
+    let path = |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().path();
+    let directory = sandbox.path().join(".config/countersign/sessions");
+    let file = directory.read_dir().unwrap().map(path).next().unwrap();
+    let text: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    let token = text["token"].as_str().unwrap();
+    assert_eq!(server.auth(token).status, 200, "the new session is stored");
     let out = run(&["logout"]);
-    assert!(out.text().contains("would be accepted until it expires, in "), "{out:?}");
+    assert!(out.text().starts_with("Logged out of ") && out.stderr.is_empty(), "{out:?}");
+    assert_eq!(server.auth(token).status, 401);
     let refused = run(&["user", "list"]);
     assert!(refused.stderr.contains("log in with countersign login"), "{refused:?}");
 }

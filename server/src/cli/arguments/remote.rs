@@ -250,6 +250,9 @@ pub struct LogoutArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would become the help text")]
     pub server: ServerArgs,
+    /// End all sessions of the user, not only this one.
+    #[arg(long)]
+    pub all: bool,
 }
 
 /// Arguments of `client-config`.
