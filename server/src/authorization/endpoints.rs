@@ -133,6 +133,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
     },
     Endpoint {
         read_only: true,
+        administers: false,
         ..endpoint("POST", "/api/v2/logout", Operation::Logout, "user.read")
     },
     endpoint("GET", "/api/v2/user", Operation::ListUsers, "role-assignment.read"),
