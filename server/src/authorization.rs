@@ -6,7 +6,7 @@ mod legacy;
 
 use endpoints::{Endpoint, Operation};
 
-use crate::{accounts::session::Session, config::reader::SectionReader};
+use crate::{accounts::session::Session, base::redacted::shown, config::reader::SectionReader};
 
 /// Authorization of calls of the Inmanta API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,8 +26,9 @@ impl AuthorizationProvider {
             "policy-engine" => Self::PolicyEngine,
             _ => {
                 let text = format!(
-                    "Invalid value for config option server.authorization-provider: {name}. Valid \
-                     values: legacy or policy-engine"
+                    "Invalid value for config option server.authorization-provider: {}. Valid \
+                     values: legacy or policy-engine",
+                    shown(name)
                 );
                 server.error("authorization_provider", text, "");
                 Self::Legacy

@@ -6,6 +6,7 @@ pub mod hex;
 pub mod outcome;
 pub mod permissions;
 pub mod printable;
+pub mod redacted;
 pub mod reply;
 pub mod roots;
 pub mod route;

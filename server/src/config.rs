@@ -13,6 +13,7 @@ pub mod options;
 pub mod reader;
 pub mod reference;
 pub mod changed_defaults;
+mod misplaced_keys;
 mod listener;
 pub(crate) mod protocols;
 mod quic;
@@ -77,7 +78,8 @@ impl Config {
     /// # Errors
     /// All mistakes in it, with the warnings and notes.
     pub fn from_raw(raw: RawConfig) -> Result<Self, Problems> {
-        let RawConfig { sections, mut problems, only_verifies } = raw;
+        let RawConfig { mut sections, mut problems, only_verifies } = raw;
+        misplaced_keys::refuse(&mut sections, &mut problems);
         let mut settings = Settings::read(&sections, &mut problems);
         let serves_tls = settings.listeners[0].tls.is_some();
         let mut issuers = issuer::read_all(&sections, (serves_tls, only_verifies), &mut problems);

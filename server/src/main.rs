@@ -2,12 +2,14 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use countersign_server::cli::{self, arguments::Cli};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    cli::run(Cli::parse())
+    match Cli::from_arguments(std::env::args_os()) {
+        Ok(cli) => cli::run(cli),
+        Err(error) => error.exit(),
+    }
 }

@@ -46,6 +46,8 @@ mod self_signed;
 mod operations;
 /// The log: formats, access-log entries, and secrets that must not appear.
 mod logs;
+/// Keys and tokens in the wrong place, and messages that must not show them.
+mod secrets;
 /// `/metrics`: valid, complete, and correct under load.
 mod metrics;
 /// The log of the first start after an upgrade.

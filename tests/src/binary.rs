@@ -74,6 +74,11 @@ pub struct Output {
 }
 
 impl Output {
+    fn of(output: std::process::Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Self { status: output.status, stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+
     /// Returns the exit code.
     pub fn code(&self) -> i32 {
         self.status.code().unwrap()
@@ -153,6 +158,17 @@ impl Sandbox {
         self.run_with_input(arguments, b"")
     }
 
+    /// Runs the binary to its end, with these environment variables.
+    pub fn run_with_variables(
+        &self,
+        arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+        variables: &[(String, &str)],
+    ) -> Output {
+        let mut command = self.command(arguments);
+        let output = command.envs(variables.iter().map(|(name, value)| (name, value))).output();
+        Output::of(output.unwrap())
+    }
+
     /// Runs the binary to its end with `input` on standard input.
     pub fn run_with_input<A: AsRef<OsStr>>(
         &self,
@@ -166,11 +182,7 @@ impl Sandbox {
         let writer = std::thread::spawn(move || drop(pipe.write_all(&input)));
         let output = child.wait_with_output().unwrap();
         writer.join().unwrap();
-        Output {
-            status: output.status,
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        }
+        Output::of(output)
     }
 
     /// Runs the binary to its end, with a terminal as standard output and error, and `input` on

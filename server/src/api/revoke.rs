@@ -14,7 +14,10 @@ use serde_json::json;
 use crate::{
     api::ApiContext,
     auth::{RevocationOutcome, api_clients::ApiClients},
-    base::reply::{Body, empty, json},
+    base::{
+        redacted::{json_error, member_error},
+        reply::{Body, empty, json},
+    },
     revocation::{RevocationEntry, RevokeError, record::RevocationRecord},
 };
 
@@ -123,10 +126,12 @@ async fn revoke(
 impl Parameters {
     fn read(body: &[u8]) -> Result<Self, OAuthError> {
         let read = match body.trim_ascii_start() {
-            [b'{', ..] => serde_json::from_slice(body).map_err(|error| error.to_string()),
-            _ => serde_urlencoded::from_bytes(body).map_err(|error| error.to_string()),
+            [b'{', ..] => serde_json::from_slice(body).map_err(|error| json_error(&error)),
+            _ => serde_urlencoded::from_bytes(body).map_err(|error| {
+                member_error(&error).unwrap_or_else(|| "a parameter has an invalid value".into())
+            }),
         };
-        read.map_err(|error| OAuthError::Request(format!("cannot parse the parameters: {error}")))
+        read.map_err(|reason| OAuthError::Request(format!("cannot parse the parameters: {reason}")))
     }
 
     fn record(self) -> RevocationRecord {

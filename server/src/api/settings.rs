@@ -7,6 +7,7 @@ use http::{HeaderValue, header};
 use crate::{
     accounts::settings::LoginSettings,
     authorization::AuthorizationProvider,
+    base::redacted::{quoted, shown},
     config::{problem::Problems, reader::SectionReader, setting::Section},
     keys::IssuerSection,
 };
@@ -78,7 +79,8 @@ impl ApiSettings {
 fn check_policy_engine(reader: &mut SectionReader<'_>) {
     let (level, levels) = (reader.text_or_default("log_level"), reader.choices("log_level"));
     if !levels.contains(&level) {
-        let text = format!("Invalid value {level}. Valid values: ['{}']", levels.join("', '"));
+        let (level, levels) = (shown(level), levels.join("', '"));
+        let text = format!("Invalid value {level}. Valid values: ['{levels}']");
         reader.error("log_level", text, "");
     }
 }
@@ -90,7 +92,7 @@ fn read_allow_origin(server: &mut SectionReader<'_>) -> Option<HeaderValue> {
         let name = header::ACCESS_CONTROL_ALLOW_ORIGIN;
         server.error(
             "access_control_allow_origin",
-            format!("{text:?} is not a valid value of the header {name}"),
+            format!("{} is not a valid value of the header {name}", quoted(text)),
             "write an origin or *",
         );
     }

@@ -8,7 +8,10 @@ use aws_lc_rs::{
 };
 
 use crate::{
-    base::hex::{from_hex, to_hex},
+    base::{
+        hex::{from_hex, to_hex},
+        redacted::may_be_secret,
+    },
     config::{
         options::API_CLIENTS_SECTION,
         problem::{Problem, Problems},
@@ -35,13 +38,15 @@ impl ApiClients {
             match setting.text.strip_prefix("sha256:").map(from_hex) {
                 Some(Ok(hash)) => drop(clients.0.insert(name.clone(), hash)),
                 // The message does not contain the value, which may be the secret itself.
-                _ => problems.push(
-                    Problem::error(
-                        &setting.place,
-                        format!("{API_CLIENTS_SECTION}: {name} must be sha256: and 64 hexadecimal digits"),
-                    )
-                    .help("generate a secret and its line with countersign key client"),
-                ),
+                // Nor a name that may be one, because the two were exchanged.
+                _ => {
+                    let name = if may_be_secret(name) { "the hash of a client" } else { name };
+                    let text = format!(
+                        "{API_CLIENTS_SECTION}: {name} must be sha256: and 64 hexadecimal digits"
+                    );
+                    let help = "generate a secret and its line with countersign key client";
+                    problems.push(Problem::error(&setting.place, text).help(help));
+                }
             }
         }
         clients

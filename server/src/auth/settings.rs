@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use http::{HeaderName, StatusCode, header};
 
 use super::{api_clients::ApiClients, profile::generic};
-use crate::config::{problem::Problems, reader::SectionReader, setting::Section};
+use crate::{
+    base::redacted::quoted,
+    config::{problem::Problems, reader::SectionReader, setting::Section},
+};
 
 /// Settings for finding credentials, and for the responses about them.
 #[derive(Debug)]
@@ -113,7 +116,8 @@ fn read_rejected_status(server: &mut SectionReader<'_>) -> StatusCode {
         "403" => StatusCode::FORBIDDEN,
         "401" => StatusCode::UNAUTHORIZED,
         other => {
-            server.error(OPTION, format!("{OPTION} {other:?} is neither 401 nor 403"), "");
+            let text = format!("{OPTION} {} is neither 401 nor 403", quoted(other));
+            server.error(OPTION, text, "");
             StatusCode::FORBIDDEN
         }
     }
@@ -156,7 +160,7 @@ impl ExtAuthz {
                 let what = if name.is_empty() {
                     "contains an empty name".into()
                 } else {
-                    format!("contains {name:?} twice")
+                    format!("contains {} twice", quoted(name))
                 };
                 reader.error(
                     CLAIMS,

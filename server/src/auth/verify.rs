@@ -17,6 +17,7 @@ use super::{
 };
 use crate::base::{
     outcome::Outcome,
+    redacted::json_error,
     reply::{Body, Reply, json, no_store, problem},
 };
 
@@ -118,7 +119,10 @@ fn json_token(body: &[u8]) -> Result<Vec<u8>, TokenRequestError> {
         serde_json::from_slice(body).map_err(|error| TokenRequestError {
             outcome: Outcome::NoToken,
             code: "body",
-            detail: format!("cannot parse the body: {error}; send {{\"token\": \"...\"}}"),
+            detail: format!(
+                "cannot parse the body: {}; send {{\"token\": \"...\"}}",
+                json_error(&error)
+            ),
         })?;
     request.token.map(String::into_bytes).ok_or_else(TokenRequestError::missing)
 }

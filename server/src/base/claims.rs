@@ -2,6 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
+use super::redacted::quoted;
+
 /// `typ` header of signed tokens.
 pub const TOKEN_TYPE: &str = "JWT";
 /// The claim with the time of a login, in seconds since 1970 (OpenID Connect Core section 2).
@@ -54,6 +56,8 @@ impl FromStr for ClientType {
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
         let known = Self::ALL.into_iter().find(|one| one.name() == name);
-        known.ok_or_else(|| format!("{name:?} is not a client type: choose agent, compiler or api"))
+        known.ok_or_else(|| {
+            format!("{} is not a client type: choose agent, compiler or api", quoted(name))
+        })
     }
 }

@@ -3,10 +3,10 @@
 
 use std::{io::Read as _, path::Path};
 
-use rustls::pki_types::{CertificateDer, pem::PemObject as _};
+use rustls::pki_types::CertificateDer;
 use ureq::tls::{Certificate, RootCerts};
 
-use super::watched_file::open_regular;
+use super::{redacted::pem_sections, watched_file::open_regular};
 
 /// Error message for an empty result of [`roots`].
 pub const NO_SYSTEM_ROOTS: &str =
@@ -41,10 +41,9 @@ pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, St
 /// # Errors
 /// The contents are malformed or contain no certificate.
 pub fn certificates(name: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    match found {
+    match pem_sections(pem) {
         Ok(found) if !found.is_empty() => Ok(found),
         Ok(_) => Err(format!("{name} contains no certificate")),
-        Err(error) => Err(format!("{name} is malformed: {error}")),
+        Err(damage) => Err(format!("{name}: {damage}")),
     }
 }

@@ -5,9 +5,12 @@ mod serve;
 mod server_url;
 mod token;
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{
+    Args, Parser, Subcommand,
+    error::{ContextKind, ContextValue},
+};
 pub use remote::{
     AssignmentArgs, ClientConfigArgs, EnvironmentArgs, EnvironmentCommand, LoginArgs, LogoutArgs,
     RoleArgs, RoleCommand, ServerArgs, TokenCreateArgs, TokenDeleteArgs, TokenListArgs, UserArgs,
@@ -17,7 +20,7 @@ pub use serve::{IssuerArgs, ServeCommandArgs};
 pub use server_url::{ServerUrl, server_url};
 pub use token::{RevokeArgs, SignArgs, TokenCommand};
 
-use crate::config::host;
+use crate::{base::redacted::shown, config::host};
 
 /// Verifies bearer tokens for reverse proxies and applications.
 #[derive(Parser)]
@@ -66,6 +69,34 @@ pub struct Cli {
     #[command(subcommand)]
     #[expect(missing_docs, reason = "a doc comment here would become the help text")]
     pub command: Option<Command>,
+}
+
+impl Cli {
+    /// Parses a command line.
+    ///
+    /// # Errors
+    /// The command line is invalid, or asks for help. The error quotes an argument only if it
+    /// cannot be a token, a key or a URL with a password.
+    pub fn from_arguments<A: Into<OsString> + Clone>(
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Result<Self, clap::Error> {
+        Self::try_parse_from(arguments).map_err(|mut error| {
+            for kind in
+                [ContextKind::InvalidValue, ContextKind::InvalidArg, ContextKind::InvalidSubcommand]
+            {
+                if let Some(ContextValue::String(text)) = error.get(kind) {
+                    let has_password = text.contains('@');
+                    let hidden = if has_password { "...".into() } else { shown(text).into_owned() };
+                    if hidden != *text {
+                        error.insert(kind, ContextValue::String(hidden));
+                        // It quotes the argument, too.
+                        error.remove(ContextKind::Suggested);
+                    }
+                }
+            }
+            error
+        })
+    }
 }
 
 /// Commands.

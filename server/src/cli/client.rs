@@ -21,7 +21,10 @@ use ureq::{
 use super::{
     CommandError, ConfigSource, arguments::ServerArgs, connection::ServerConnection, printable,
 };
-use crate::{authorization::endpoints::ENVIRONMENT_HEADER, base::roots};
+use crate::{
+    authorization::endpoints::ENVIRONMENT_HEADER,
+    base::{redacted::quoted, roots},
+};
 
 /// Maximum length of a response in bytes. It admits lists of very many users.
 const MAX_RESPONSE_BYTES: u64 = 64 << 20;
@@ -215,10 +218,12 @@ impl ServerClient {
         match ids[..] {
             [id] => Ok(id.into()),
             [] => Err(CommandError::failed(format_args!(
-                "no environment is named {reference:?}: see countersign environment list"
+                "no environment is named {}: see countersign environment list",
+                quoted(reference)
             ))),
             _ => Err(CommandError::failed(format_args!(
-                "several environments are named {reference:?}: use an id instead"
+                "several environments are named {}: use an id instead",
+                quoted(reference)
             ))),
         }
     }

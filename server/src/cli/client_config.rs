@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     accounts::signing::{self, Lifetime, TokenRequest},
-    base::{claims::ClientType, clock},
+    base::{claims::ClientType, clock, redacted::quoted},
     config::Config,
 };
 
@@ -42,7 +42,8 @@ fn sign(
 ) -> Result<String, CommandError> {
     if let Some(name) = args.environment.as_ref().filter(|environment| !is_uuid(environment)) {
         return Err(CommandError::failed(format_args!(
-            "{name:?} is not an id: --local cannot look up the name of an environment"
+            "{} is not an id: --local cannot look up the name of an environment",
+            quoted(name)
         )));
     }
     let section = config

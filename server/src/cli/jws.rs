@@ -10,6 +10,7 @@ use countersign_engine::{
 use serde_json::json;
 
 use super::{CommandError, arguments::JwsCommand, process_lines};
+use crate::base::redacted::is_plausible_path;
 
 pub(super) fn run(command: &JwsCommand) -> Result<(), CommandError> {
     let JwsCommand::Verify { jwks } = command;
@@ -35,6 +36,11 @@ pub(super) fn run(command: &JwsCommand) -> Result<(), CommandError> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, CommandError> {
+    if !path.to_str().is_none_or(is_plausible_path) {
+        return Err(CommandError::failed(
+            "--jwks does not name a file; its value may be a key and is not shown",
+        ));
+    }
     #[expect(clippy::disallowed_methods, reason = "the caller named this file")]
     std::fs::read(path)
         .map_err(|error| CommandError::failed(format_args!("{}: {error}", path.display())))

@@ -9,7 +9,11 @@ use super::{
     CommandError, ConfigSource, arguments::KeysCommand, connection::reachable_address, print,
     state_directory,
 };
-use crate::{auth::api_clients::hash_secret, base::route::Serves, config::Config};
+use crate::{
+    auth::api_clients::hash_secret,
+    base::{redacted::json_error, route::Serves},
+    config::Config,
+};
 
 pub(super) fn run(source: &ConfigSource, command: KeysCommand) -> Result<(), CommandError> {
     match command {
@@ -72,7 +76,8 @@ fn status(source: &ConfigSource, url: Option<String>, as_json: bool) -> Result<(
     if as_json {
         return Ok(print(text.trim_end())?);
     }
-    let status: Value = serde_json::from_str(&text).map_err(CommandError::failed)?;
+    let status: Value = serde_json::from_str(&text)
+        .map_err(|error| CommandError::failed(format_args!("{url}: {}", json_error(&error))))?;
     for issuer in status["issuers"].as_array().into_iter().flatten() {
         for line in describe(issuer) {
             print(line)?;

@@ -6,7 +6,7 @@ use super::{
     original_request::Dialect,
     trusted_proxies::{Network, TrustedProxies},
 };
-use crate::config::reader::SectionReader;
+use crate::{base::redacted::quoted, config::reader::SectionReader};
 
 /// The trusted proxies of a listener, and the headers in which they describe the client.
 #[derive(Clone, Debug)]
@@ -39,8 +39,9 @@ fn read_proxies(listen: &mut SectionReader<'_>) -> TrustedProxies {
             Err(_) if text == "unix" => unix = true,
             Err(help) => {
                 let message = format!(
-                    "trusted_proxies in {}: {text:?} is not an address or network",
-                    listen.section
+                    "trusted_proxies in {}: {} is not an address or network",
+                    listen.section,
+                    quoted(text)
                 );
                 listen.error("trusted_proxies", message, &help);
             }
@@ -71,7 +72,11 @@ fn read_client_header(listen: &mut SectionReader<'_>) -> HeaderName {
         Err(_) => {
             listen.error(
                 OPTION,
-                format!("{OPTION} in {}: {text:?} is not a valid header name", listen.section),
+                format!(
+                    "{OPTION} in {}: {} is not a valid header name",
+                    listen.section,
+                    quoted(text)
+                ),
                 HELP,
             );
             DEFAULT

@@ -14,7 +14,7 @@ use countersign_front::{ListenAddress, Protocols};
 use super::{options::LISTENER_PREFIX, problem::Problems, reader::SectionReader, setting::Section};
 use crate::{
     auth::profile::Profile,
-    base::route::Serves,
+    base::{redacted::quoted, route::Serves},
     client::{ClientSettings, original_request::Dialect},
     tls::{
         ReloadableTls,
@@ -320,7 +320,7 @@ fn read_address(reader: &mut SectionReader<'_>, address: &str) -> Option<IpAddr>
     if parsed.is_none() {
         reader.error(
             "bind_address",
-            format!("bind_address in {}: {address:?} is not an IP address", reader.section),
+            format!("bind_address in {}: {} is not an IP address", reader.section, quoted(address)),
             "write one such as 127.0.0.1, 0.0.0.0 or ::1",
         );
     }
@@ -348,14 +348,17 @@ fn read_bind(reader: &mut SectionReader<'_>) -> Vec<ListenAddress> {
                 let length = path.as_os_str().len();
                 reader.error(
                     "bind",
-                    format!("{text:?} has a path of {length} bytes, too long for a Unix socket"),
+                    format!("a path in bind has {length} bytes, too long for a Unix socket"),
                     SHORTER,
                 );
             }
             Some(address) => addresses.push(address),
             None => reader.error(
                 "bind",
-                format!("{text:?} is neither an address with a port nor a Unix socket path"),
+                format!(
+                    "{} is neither an address with a port nor a Unix socket path",
+                    quoted(text)
+                ),
                 HELP,
             ),
         }

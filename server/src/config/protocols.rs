@@ -3,6 +3,7 @@
 use countersign_front::Protocols;
 
 use super::{options::nearest, reader::SectionReader};
+use crate::base::redacted::quoted;
 
 /// Reads the protocols of a listener.
 pub(crate) fn read(reader: &mut SectionReader<'_>, has_tls: bool) -> Protocols {
@@ -21,7 +22,11 @@ pub(crate) fn read(reader: &mut SectionReader<'_>, has_tls: bool) -> Protocols {
             }
             None => format!("choose from {}", Protocols::NAMES.join(", ")),
         };
-        reader.error(OPTION, format!("{OPTION} in {}: {name:?} is unknown", reader.section), &help);
+        reader.error(
+            OPTION,
+            format!("{OPTION} in {}: {} is unknown", reader.section, quoted(name)),
+            &help,
+        );
     }
     let speaks = |name| names.contains(&name);
     let protocols =

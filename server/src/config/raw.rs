@@ -15,7 +15,7 @@ use super::{
     setting::{Section, Setting},
     toml,
 };
-use crate::base::permissions::mode_for_all;
+use crate::base::{permissions::mode_for_all, redacted::may_be_secret};
 
 /// Merged sections of all files and the environment, before validation.
 #[derive(Clone, Debug, Default)]
@@ -245,50 +245,60 @@ fn unknown_names(sections: &BTreeMap<String, Section>) -> Vec<Problem> {
         }
         let names = section.settings.iter().filter(|(option, _)| spec.option(option).is_none());
         for (option, setting) in names {
-            // A line of a key in PEM that ends in `=` may look like an option.
-            let text = if looks_like_a_name(option) {
+            let (is_known_elsewhere, help) = suggestion(spec, option);
+            let text = if is_known_elsewhere || looks_like_a_name(option) {
                 format!("unknown option {option} in section {name}")
             } else {
                 format!("unknown option in section {name}: a line that is not an option")
             };
-            unknown.push(Problem::warning(&setting.place, text).help(suggestion(spec, option)));
+            unknown.push(Problem::warning(&setting.place, text).help(help));
         }
     }
     unknown
 }
 
-fn looks_like_a_name(option: &str) -> bool {
+/// Whether a name consists of words. A line of a key in PEM that ends in `=` looks like an option
+/// too, and must not be shown.
+pub(super) fn looks_like_a_name(option: &str) -> bool {
     const MAX_NAME_CHARS: usize = 48;
-    let is_usual = |byte: u8| byte.is_ascii_alphanumeric() || b"_.".contains(&byte);
-    option.len() <= MAX_NAME_CHARS && option.bytes().all(is_usual)
+    const MAX_WORD_CHARS: usize = 12;
+    let is_word = |word: &str| {
+        let letters = word.trim_end_matches(|last: char| last.is_ascii_digit());
+        word.len() <= MAX_WORD_CHARS && letters.bytes().all(|byte| byte.is_ascii_lowercase())
+    };
+    option.len() <= MAX_NAME_CHARS && option.split(['_', '.']).all(is_word)
 }
 
 /// Returns the remedy for an unknown option: a similar option, a section that has it, or the
-/// options of its section.
-fn suggestion(spec: &SectionSpec, option: &str) -> String {
+/// options of its section. Also returns whether it is one of the first two.
+fn suggestion(spec: &SectionSpec, option: &str) -> (bool, String) {
     let known = spec.options().filter(|option| option.kind != OptionKind::Ignored);
     let known: Vec<_> = known.map(|option| option.name).collect();
     if let Some(meant) = options::nearest(option, known.iter().copied()) {
-        return format!("did you mean {meant}?");
+        return (true, format!("did you mean {meant}?"));
     }
     let elsewhere: Vec<_> = options::sections_with(option)
         .map(|section| format!("[{}{}]", section.name, section.variable))
         .collect();
     if elsewhere.is_empty() {
-        format!("the options of this section are: {}", known.join(", "))
+        (false, format!("the options of this section are: {}", known.join(", ")))
     } else {
-        format!("{option} belongs into {}", elsewhere.join(" or "))
+        (true, format!("{option} belongs into {}", elsewhere.join(" or ")))
     }
 }
 
 fn unknown_section(place: &str, section: &str) -> Problem {
+    let names = || SECTIONS.iter().map(|section| section.name);
+    if may_be_secret(section) && options::nearest(section, names()).is_none() {
+        return Problem::warning(place, "unknown section, whose name is not shown");
+    }
     let problem = Problem::warning(place, format!("unknown section [{section}]"));
     let lower = section.to_lowercase().replace('-', "_");
     if lower.starts_with(ISSUER_PREFIX) {
         return problem
             .help(format!("did you mean [{lower}]? the prefix auth_jwt_ is case-sensitive"));
     }
-    match options::nearest(section, SECTIONS.iter().map(|section| section.name)) {
+    match options::nearest(section, names()) {
         Some(meant) => problem.help(format!("did you mean [{meant}]?")),
         None => problem,
     }

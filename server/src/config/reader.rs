@@ -13,7 +13,10 @@ use super::{
     problem::{Problem, Problems},
     setting::{Section, Setting},
 };
-use crate::base::permissions::mode_for_all;
+use crate::base::{
+    permissions::mode_for_all,
+    redacted::{quoted, shown},
+};
 
 /// Reader of one [`Section`].
 ///
@@ -159,8 +162,9 @@ impl<'r> SectionReader<'r> {
             _ => "",
         };
         let message = format!(
-            "{option} in {} must be a number from {min} to {max}{or_off}, not {text:?}",
-            self.section
+            "{option} in {} must be a number from {min} to {max}{or_off}, not {}",
+            self.section,
+            quoted(text)
         );
         self.error(option, message, self.spec_of(option).about);
     }
@@ -180,7 +184,7 @@ impl<'r> SectionReader<'r> {
         let text = self.text_or_default(option);
         self.error(
             option,
-            format!("{option} {text:?} is unknown"),
+            format!("{option} {} is unknown", quoted(text)),
             &format!("choose one of {}", names.join(", ")),
         );
         let default = named(self.default(option));
@@ -202,7 +206,11 @@ impl<'r> SectionReader<'r> {
         if name.is_none() {
             self.error(
                 option,
-                format!("{option} in {}: {text:?} is not a valid header name", self.section),
+                format!(
+                    "{option} in {}: {} is not a valid header name",
+                    self.section,
+                    quoted(text)
+                ),
                 "write one such as Cf-Access-Jwt-Assertion",
             );
         }
@@ -249,12 +257,6 @@ impl<'r> SectionReader<'r> {
         let number = self.default(option).parse().ok();
         number.unwrap_or_else(|| panic!("{option} has no default in the table of options"))
     }
-}
-
-/// Returns a wrong value for a message, unless it may be a secret that is in the wrong place.
-fn shown(text: &str) -> &str {
-    const MAX_SHOWN: usize = 16;
-    if text.chars().count() <= MAX_SHOWN { text } else { "(a long text)" }
 }
 
 /// Parses a boolean in any of Inmanta's spellings.

@@ -6,6 +6,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::{
     problem::{MAX_SYNTAX_ERRORS, Problem, Problems, too_many_errors},
+    raw::looks_like_a_name,
     setting::{Section, Setting, normal_option, normal_section},
 };
 
@@ -31,7 +32,7 @@ pub(super) fn parse(name: &str, text: &str, problems: &mut Problems) -> BTreeMap
         let DeValue::Table(options) = value.get_ref() else {
             problems.push(Problem::error(
                 here,
-                format!("{} is outside any [section]", section.get_ref()),
+                format!("{} is outside any [section]", shown_name(section.get_ref())),
             ));
             continue;
         };
@@ -49,21 +50,30 @@ pub(super) fn parse(name: &str, text: &str, problems: &mut Problems) -> BTreeMap
                 problems.push(Problem::error(
                     here,
                     format!(
-                        "{option} in section {section} must be a string, a number, a boolean or a \
-                         list of strings"
+                        "{} in section {section} must be a string, a number, a boolean or a list \
+                         of strings",
+                        shown_name(&option)
                     ),
                 ));
                 continue;
             };
             if settings.insert(option.clone(), Setting { text, place: here.clone() }).is_some() {
                 problems.push(
-                    Problem::error(here, format!("{option} is given twice in section {section}"))
-                        .help("option names treat `-` and `_` alike: remove one of the two lines"),
+                    Problem::error(
+                        here,
+                        format!("{} is given twice in section {section}", shown_name(&option)),
+                    )
+                    .help("option names treat `-` and `_` alike: remove one of the two lines"),
                 );
             }
         }
     }
     sections
+}
+
+/// Returns a name for a message, unless it may be a line of a key.
+fn shown_name(written: &str) -> &str {
+    if looks_like_a_name(&written.to_lowercase().replace('-', "_")) { written } else { "a name" }
 }
 
 fn value_text(value: &DeValue<'_>) -> Option<String> {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{problem::Problems, reader::SectionReader, setting::Section};
-use crate::base::claims::ClientType;
+use crate::base::{claims::ClientType, redacted::quoted};
 
 /// The four `*_rest_transport` sections and the advertised addresses.
 #[derive(Clone, Debug)]
@@ -213,7 +213,7 @@ fn read_host(reader: &mut SectionReader<'_>, option: &str) -> String {
     host(text).unwrap_or_else(|help| {
         reader.error(
             option,
-            format!("{option} {text:?} in {} is not a host", reader.section),
+            format!("{option} {} in {} is not a host", quoted(text), reader.section),
             &help,
         );
         "localhost".into()

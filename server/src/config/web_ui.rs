@@ -9,7 +9,7 @@ use http::Uri;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{problem::Problems, reader::SectionReader, setting::Section};
-use crate::keys::administration::ConsoleLogin;
+use crate::{base::redacted::quoted, keys::administration::ConsoleLogin};
 
 /// Login settings of the web console.
 #[derive(Clone, Debug)]
@@ -97,7 +97,7 @@ impl WebUi {
 fn read_auth_method(server: &mut SectionReader<'_>) -> AuthMethod {
     let name = server.text_or_default("auth_method");
     AuthMethod::ALL.into_iter().find(|method| method.name() == name).unwrap_or_else(|| {
-        let text = format!("auth_method {name:?} is unknown, using oidc");
+        let text = format!("auth_method {} is unknown, using oidc", quoted(name));
         let help = format!("choose one of {}", server.choices("auth_method").join(", "));
         server.warn("auth_method", text, &help);
         AuthMethod::Oidc

@@ -26,6 +26,7 @@ use super::{
 };
 use crate::base::{
     clock::Stopwatch,
+    redacted::json_error,
     roots,
     watched_file::{FileVersion, open_regular},
 };
@@ -207,7 +208,9 @@ impl Fetcher {
         let invalid = |text: String| FetchError::new("discovery", text);
         let response = self.get(uri, "application/json", None)?;
         let metadata: Metadata = serde_json::from_slice(&body(response, MAX_DISCOVERY_BYTES)?)
-            .map_err(|error| invalid(format!("cannot parse the discovery document: {error}")))?;
+            .map_err(|error| {
+                invalid(format!("cannot parse the discovery document: {}", json_error(&error)))
+            })?;
         if metadata.issuer != *self.issuer {
             let (theirs, ours) =
                 (metadata.issuer.chars().take(200).collect::<String>(), &self.issuer);
@@ -302,6 +305,8 @@ fn transport_error(error: &ureq::Error) -> FetchError {
     let text = error.to_string();
     match error {
         ureq::Error::Timeout(_) => FetchError::new("timeout", text),
+        // Its text has the URI, whose query may be a secret.
+        ureq::Error::BadUri(_) => FetchError::new("unreachable", "the location is not a URI"),
         ureq::Error::BodyExceedsLimit(limit) => {
             FetchError::new("too_long", format!("the answer has {limit} bytes or more"))
         }

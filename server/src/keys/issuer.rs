@@ -12,7 +12,10 @@ use super::{
     settings::{self, KeyLocation, KeySource},
 };
 use crate::{
-    base::claims::{CLIENT_TYPES_CLAIM, ClientType, ENVIRONMENT_CLAIM, TOKEN_TYPE},
+    base::{
+        claims::{CLIENT_TYPES_CLAIM, ClientType, ENVIRONMENT_CLAIM, TOKEN_TYPE},
+        redacted::{quoted, shown},
+    },
     config::{
         options::ISSUER_PREFIX,
         problem::{Problem, Problems},
@@ -174,7 +177,8 @@ fn read_algorithms(reader: &mut SectionReader<'_>) -> Option<AlgorithmSet> {
         let known = |name: &&str| Algorithm::from_name(name);
         if let Some(unknown) = names.iter().find(|name| known(name).is_none()) {
             let all: Vec<_> = Algorithm::ALL.iter().map(|algorithm| algorithm.name()).collect();
-            let text = format!("Algorithm {unknown} in {} is not supported", reader.section);
+            let text =
+                format!("Algorithm {} in {} is not supported", shown(unknown), reader.section);
             reader.error("algorithms", text, &format!("choose from {}", all.join(", ")));
             return None;
         }
@@ -195,7 +199,7 @@ fn read_algorithms(reader: &mut SectionReader<'_>) -> Option<AlgorithmSet> {
         "rs256" => Some([Algorithm::Rs256].into_iter().collect()),
         _ => {
             // The trailing space is Inmanta's.
-            let text = format!("Algorithm {name} in {} is not support ", reader.section);
+            let text = format!("Algorithm {} in {} is not support ", shown(name), reader.section);
             reader.error(
                 "algorithm",
                 text,
@@ -221,7 +225,7 @@ fn read_client_types(reader: &mut SectionReader<'_>) -> Option<Vec<ClientType>> 
         match name.parse() {
             Ok(client_type) => types.push(client_type),
             Err(_) => {
-                let text = format!("invalid client_type {name} in {}", reader.section);
+                let text = format!("invalid client_type {} in {}", shown(name), reader.section);
                 reader.error("client_types", text, "the client types are agent, compiler and api");
                 return None;
             }
@@ -305,18 +309,13 @@ fn read_token_types(reader: &mut SectionReader<'_>) -> Option<Box<[Box<str>]>> {
 /// and `<claim> is <string>`. Any other line is an error, so that the check fails closed.
 fn read_constraints(reader: &mut SectionReader<'_>) -> Box<[Constraint]> {
     let mut constraints = Vec::new();
-    for line in reader
-        .text("claims")
-        .unwrap_or_default()
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-    {
+    let text = reader.text("claims").unwrap_or_default();
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
         match parse_constraint(line) {
             Some(constraint) => constraints.push(constraint),
             None => reader.error(
                 "claims",
-                format!("{line:?} in {} is not a claims expression", reader.section),
+                format!("{} in {} is not a claims expression", quoted(line), reader.section),
                 "write <value> in <claim>, or <claim> is <value>, one per line",
             ),
         }

@@ -17,7 +17,11 @@ use rustls::pki_types::CertificateDer;
 
 use super::static_keys;
 use crate::{
-    base::{roots, watched_file::open_regular},
+    base::{
+        redacted::{uri_origin, without_query},
+        roots,
+        watched_file::open_regular,
+    },
     config::reader::SectionReader,
 };
 
@@ -105,8 +109,8 @@ impl fmt::Display for KeyLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File { path, .. } => write!(f, "file {}", path.display()),
-            Self::Jwks(uri) => write!(f, "jwks_uri {uri}"),
-            Self::Discovery(uri) => write!(f, "discovery_uri {uri}"),
+            Self::Jwks(uri) => write!(f, "jwks_uri {}", without_query(uri)),
+            Self::Discovery(uri) => write!(f, "discovery_uri {}", without_query(uri)),
         }
     }
 }
@@ -366,7 +370,8 @@ fn read_uri(reader: &mut SectionReader<'_>, option: &str, uri: &str) -> Option<K
             ),
             _ => ("https:// or http://", "https://idp.example/.well-known/openid-configuration"),
         };
-        let text = format!("{option} {uri:?} in {} is not an {schemes} URI", reader.section);
+        let text =
+            format!("{option} {} in {} is not an {schemes} URI", uri_origin(uri), reader.section);
         reader.error(option, text, &format!("write one such as {example}"));
         return None;
     }

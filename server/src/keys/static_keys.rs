@@ -4,8 +4,6 @@
 //! base64 of PEM or DER. JWKs and JWK Sets are in JSON. Every form is converted to JWKs first
 //! and parsed by [`KeySet::from_jwks`], so that one parser checks all keys.
 
-use std::fmt::Display;
-
 use base64::{
     Engine as _,
     alphabet::URL_SAFE,
@@ -18,10 +16,7 @@ use countersign_engine::{
     AlgorithmSet, KeyError, KeyMaterial, KeySet, KeyType, VerificationKey,
     jwks::{Origin, Policy, SkippedKey},
 };
-use rustls::pki_types::{
-    CertificateDer, PrivateKeyDer, SubjectPublicKeyInfoDer,
-    pem::{PemObject as _, SectionKind},
-};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, SubjectPublicKeyInfoDer, pem::SectionKind};
 use serde_json::{Value, json};
 use x509_parser::{
     certificate::X509Certificate,
@@ -31,6 +26,8 @@ use x509_parser::{
     public_key::PublicKey,
     x509::SubjectPublicKeyInfo,
 };
+
+use crate::base::redacted::pem_sections;
 
 /// Lenient base64 for configured secrets: padding is optional and trailing bits are ignored,
 /// as in the other programs that read the same configuration. Tokens never use it.
@@ -129,9 +126,7 @@ fn der_to_jwk(bytes: &[u8]) -> Result<Value, String> {
 /// would be a guess, and the key of a certificate authority must not become one that signs
 /// tokens.
 fn pem_to_jwk(pem: &[u8]) -> Result<Value, String> {
-    let sections: Vec<_> = <(SectionKind, Vec<u8>)>::pem_slice_iter(pem)
-        .collect::<Result<_, _>>()
-        .map_err(|error| damaged(&error))?;
+    let sections: Vec<(SectionKind, Vec<u8>)> = pem_sections(pem)?;
     match &sections[..] {
         [(SectionKind::PublicKey, der)] => spki_to_jwk(&SubjectPublicKeyInfoDer::from(&der[..])),
         [(SectionKind::Certificate, der)] => der_to_jwk(&CertificateDer::from(&der[..])),
@@ -154,7 +149,7 @@ const PRIVATE_KEY_ERROR: &str =
     "it holds a private key: give the public one, by openssl pkey -in key.pem -pubout";
 
 fn spki_to_jwk(der: &[u8]) -> Result<Value, String> {
-    let (rest, spki) = SubjectPublicKeyInfo::from_der(der).map_err(|error| damaged(&error))?;
+    let (rest, spki) = SubjectPublicKeyInfo::from_der(der).map_err(|_| DAMAGED)?;
     if rest.is_empty() { to_jwk(&spki) } else { Err("bytes follow the public key".into()) }
 }
 
@@ -169,7 +164,7 @@ fn to_jwk(spki: &SubjectPublicKeyInfo<'_>) -> Result<Value, String> {
             json!({ "kty": "OKP", "crv": "Ed25519", "x": text(&spki.subject_public_key.data) }),
         );
     }
-    match spki.parsed().map_err(|error| damaged(&error))? {
+    match spki.parsed().map_err(|_| DAMAGED)? {
         PublicKey::RSA(key) => Ok(
             json!({ "kty": "RSA", "n": significant(key.modulus), "e": significant(key.exponent) }),
         ),
@@ -193,6 +188,5 @@ fn curve_name(oid: &Oid<'_>) -> Option<&'static str> {
         .find_map(|(known, name)| (*oid == known).then_some(name))
 }
 
-fn damaged(error: &impl Display) -> String {
-    format!("it is damaged: {error}")
-}
+/// The parser's own message is left out: it may quote the key.
+const DAMAGED: &str = "it is damaged";

@@ -11,7 +11,10 @@ use super::{
     import::{import_journal, with_path},
     record::RevocationRecord,
 };
-use crate::store::{DatabaseKind, Store, StoreError, sqlite};
+use crate::{
+    base::redacted::json_error,
+    store::{DatabaseKind, Store, StoreError, sqlite},
+};
 
 /// The stored revocations, followed as other processes append to them.
 pub struct RevocationStore {
@@ -305,6 +308,6 @@ fn to_json(revocation: &Revocation) -> io::Result<String> {
 
 fn parse_record(record: &str) -> Result<Revocation, String> {
     serde_json::from_str::<RevocationRecord>(record)
-        .map_err(|error| error.to_string())?
+        .map_err(|error| json_error(&error))?
         .into_revocation()
 }

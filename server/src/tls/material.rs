@@ -14,10 +14,7 @@ use rustls::{
         CryptoProvider,
         aws_lc_rs::{default_provider, kx_group},
     },
-    pki_types::{
-        CertificateDer, CertificateRevocationListDer, PrivateKeyDer,
-        pem::{self, PemObject},
-    },
+    pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, pem::PemObject},
     server::{
         ClientCertVerifierBuilder, NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier,
     },
@@ -32,7 +29,7 @@ use super::{
     TlsError,
     settings::{ClientCertificates, TlsFileKind, TlsFiles},
 };
-use crate::base::watched_file::open_regular;
+use crate::base::{redacted::pem_sections, watched_file::open_regular};
 
 /// Builds the server configuration and the [`Material`] that describes its files.
 ///
@@ -322,20 +319,9 @@ impl<'f> TlsFileContent<'f> {
         self.sections("private key in PEM").map(|mut keys| keys.swap_remove(0))
     }
 
-    /// Returns all PEM sections of a kind, at least one. The parser's own messages are not passed
-    /// on, because they quote the file, which may contain a key.
+    /// Returns all PEM sections of a kind, at least one.
     fn sections<T: PemObject>(&self, kind: &str) -> Result<Vec<T>, TlsError> {
-        let found: Vec<T> =
-            T::pem_slice_iter(&self.bytes).collect::<Result<_, _>>().map_err(|error| {
-                self.error(match error {
-                    pem::Error::MissingSectionEnd { .. } => "it is damaged: a section has no end",
-                    pem::Error::IllegalSectionStart { .. } => {
-                        "it is damaged: a line that begins a section does not end as it should"
-                    }
-                    pem::Error::Base64Decode(_) => "it is damaged: a section is not base64",
-                    _ => "it is damaged",
-                })
-            })?;
+        let found: Vec<T> = pem_sections(&self.bytes).map_err(|damage| self.error(damage))?;
         if found.is_empty() { Err(self.error(format!("it holds no {kind}"))) } else { Ok(found) }
     }
 

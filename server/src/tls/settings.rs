@@ -10,7 +10,10 @@ use std::{
 use countersign_front::Protocols;
 
 use super::{ReloadableTls, TlsError};
-use crate::config::{problem::Problems, protocols, reader::SectionReader, setting::Section};
+use crate::{
+    base::redacted::quoted,
+    config::{problem::Problems, protocols, reader::SectionReader, setting::Section},
+};
 
 /// Certificate, key and client authorities of one listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -245,8 +248,11 @@ impl ClientCertificates {
             Some("optional") => Self::Optional,
             Some("required") => Self::Required,
             Some(other) => {
-                let text =
-                    format!("client_certificates {other:?} in {} is unknown", reader.section);
+                let text = format!(
+                    "client_certificates {} in {} is unknown",
+                    quoted(other),
+                    reader.section
+                );
                 reader.error("client_certificates", text, "choose one of off, optional, required");
                 return Self::Off;
             }

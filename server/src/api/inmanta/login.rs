@@ -43,7 +43,8 @@ pub(super) async fn login(
     let user = match authenticated {
         Ok(user) => user,
         Err(error) => {
-            tracing::warn!(user = truncated(username), client = %context.origin, "login refused: {error}");
+            // Without the name, which may be a password in the wrong field.
+            tracing::warn!(client = %context.origin, "login refused: {error}");
             return Err(error.into());
         }
     };
@@ -243,12 +244,6 @@ async fn issue_session(
         sleep(RETRY_INTERVAL).await;
     }
     Err(ApiError::Unavailable("the sessions of this user are revoked".into()))
-}
-
-/// Truncates a username for the log. It is unchecked input, of any length.
-fn truncated(username: &str) -> &str {
-    const MAX_LOGGED_CHARS: usize = 64;
-    username.char_indices().nth(MAX_LOGGED_CHARS).map_or(username, |(end, _)| &username[..end])
 }
 
 /// Returns the lifetime of a session token in seconds; `None` if it never expires. It is limited
