@@ -23,6 +23,7 @@ mod table;
 mod token;
 mod upgrade;
 mod user;
+mod welcome;
 
 use std::{
     fmt,

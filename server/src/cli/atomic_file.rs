@@ -1,9 +1,17 @@
-//! Files that are written as a whole, with their permissions from the start.
+//! Files that are written as a whole, with their permissions from the start, and read only if
+//! these are right.
 
 use std::{
-    io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    fs::File,
+    io::{self, Read as _, Write as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{Mode, OFlags, open},
+    io::Errno,
+    process::geteuid,
 };
 
 use super::state_directory::generate_key;
@@ -36,6 +44,42 @@ pub(super) fn replace(file: &Path, text: &str, mode: u32) -> io::Result<()> {
     let draft = Draft::write(file, text, mode)?;
     #[expect(clippy::disallowed_methods, reason = "readers see the old text or the new one")]
     std::fs::rename(&draft.0, file)
+}
+
+/// Reads a regular file that only this user can read. `None` if it is missing.
+pub(super) fn read_private(path: &Path) -> io::Result<Option<String>> {
+    /// Bounds the read: a token is much shorter.
+    const MAX_FILE_BYTES: u64 = 64 << 10;
+    // A pipe must not block the command.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = match open(path, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(Errno::NOENT) => return Ok(None),
+        Err(Errno::LOOP) => return Err(io::Error::other("it is a symbolic link")),
+        Err(error) => return Err(error.into()),
+    };
+    // The open file is checked, because the name may have another file by now.
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    if metadata.uid() != geteuid().as_raw() {
+        return Err(io::Error::other("it belongs to another user"));
+    }
+    if metadata.mode() & 0o077 != 0 {
+        return Err(io::Error::other(format!(
+            "other users can read it (mode {:o}, not 600)",
+            metadata.mode() & 0o777
+        )));
+    }
+    let mut text = String::new();
+    file.take(MAX_FILE_BYTES).read_to_string(&mut text)?;
+    Ok(Some(text))
+}
+
+/// Adds the path to an error of the operating system.
+pub(super) fn with_path(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 /// A complete file beside the one to write. Dropping it removes it.

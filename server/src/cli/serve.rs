@@ -5,10 +5,10 @@ use std::time::Duration;
 use countersign_engine::{Algorithm, KeyType};
 use countersign_front::Protocols;
 
-use super::{CommandError, ConfigSource, arguments::IssuerArgs, print, state_directory, upgrade};
+use super::{CommandError, ConfigSource, arguments::IssuerArgs, print, upgrade, welcome::Welcome};
 use crate::{
     accounts::{
-        LoginError, Users,
+        Users,
         signing::{self, Lifetime, TokenRequest},
     },
     app::App,
@@ -17,7 +17,7 @@ use crate::{
     observe::logging,
     reload::ConfigWatcher,
     serve::{self, BoundListeners},
-    store::{StoreError, users::User},
+    store::StoreError,
 };
 
 pub(super) fn run(source: &ConfigSource, threads: Option<u16>) -> Result<(), CommandError> {
@@ -34,8 +34,11 @@ pub(super) fn run(source: &ConfigSource, threads: Option<u16>) -> Result<(), Com
     }
     let revocations = source.revocation_service(&config, Some(PURGE_INTERVAL))?;
     let users = users(source, &config)?;
-    let welcome =
-        if source.is_embedded() { Some(Welcome::prepare(&config, users.as_ref())?) } else { None };
+    let welcome = if source.is_embedded() {
+        Some(Welcome::prepare(&config, users.as_ref(), &source.state_dir()?)?)
+    } else {
+        None
+    };
     let app = App::new(config, threads, revocations, users)?;
     serve::serve(&app, threads, watcher, |bound| {
         // The server runs even if standard output is closed.
@@ -92,39 +95,6 @@ fn users(source: &ConfigSource, config: &Config) -> Result<Option<Users>, Comman
     Ok(Some(Users::new(store, &config.settings.api.login)?))
 }
 
-/// Credentials for trying out the embedded default configuration.
-struct Welcome {
-    /// A token for all client types.
-    token: String,
-    /// Password of the first user, if this start created it.
-    password: Option<String>,
-}
-
-/// Name of the first user.
-const FIRST_USER: &str = "admin";
-
-impl Welcome {
-    fn prepare(config: &Config, users: Option<&Users>) -> Result<Self, CommandError> {
-        let password = users.map_or(Ok(None), |users| users.store.block_on(add_first_user(users)));
-        Ok(Self {
-            token: bootstrap_token(config)?,
-            password: password.map_err(CommandError::failed)?,
-        })
-    }
-}
-
-/// Adds an administrator if there are no users, and returns the password.
-async fn add_first_user(users: &Users) -> Result<Option<String>, LoginError> {
-    if !users.store.users().await?.is_empty() {
-        return Ok(None);
-    }
-    // Half of a random key: 126 bits.
-    let password = state_directory::generate_key().map_err(|_| LoginError::Busy)?.split_off(22);
-    let password_hash = users.hash(&password).await?;
-    let user = User::new(FIRST_USER, password_hash, true);
-    Ok(users.store.add_first_user(user).await?.then_some(password))
-}
-
 /// Interval for deleting expired revocations.
 const PURGE_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -172,23 +142,14 @@ fn announce(
     if let Some(IssuerArgs { issuer, audience, .. }) = &source.issuer {
         print(format_args!("  issuer    {issuer}, for audience {audience}"))?;
     }
-    let (Some(Welcome { token, password }), Some(main)) = (welcome, bound.0.first()) else {
-        return Ok(());
-    };
-    let (Some(address), scheme) = (main.addresses.first(), main.scheme) else { return Ok(()) };
-    let directory = source.state_dir()?;
-    print(format_args!(
-        "  state     {} (embedded default: no --config was given)",
-        directory.display()
-    ))?;
-    if let Some(password) = password {
-        print(format_args!(
-            "  admin     user {FIRST_USER}, password {password} (shown only once)"
-        ))?;
+    match (welcome, main_url(bound)) {
+        (Some(welcome), Some(url)) => welcome.print(&url),
+        _ => Ok(()),
     }
-    print("\nA token for all client types (api, compiler, agent), valid for one hour:\n")?;
-    print(token)?;
-    print("\nTry it:\n")?;
-    print(format_args!("curl -i -H 'Authorization: Bearer {token}' {}/auth", address.url(scheme)))?;
-    print("")
+}
+
+/// Returns the URL of the main listener.
+fn main_url(bound: &BoundListeners) -> Option<String> {
+    let main = bound.0.first()?;
+    Some(main.addresses.first()?.url(main.scheme))
 }

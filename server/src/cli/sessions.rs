@@ -3,18 +3,8 @@
 //! The directory is `countersign/sessions` in `XDG_CONFIG_HOME` or `~/.config`. A file that other
 //! users could have written or can read is not used, and a symbolic link is not followed.
 
-use std::{
-    fs::File,
-    io::{self, Read as _},
-    os::unix::fs::MetadataExt as _,
-    path::{Path, PathBuf},
-};
+use std::{io, path::PathBuf};
 
-use rustix::{
-    fs::{Mode, OFlags, open},
-    io::Errno,
-    process::geteuid,
-};
 use serde::{Deserialize, Serialize};
 
 use super::{atomic_file, path_variable};
@@ -65,7 +55,7 @@ impl SessionStore {
     /// The file cannot be read, or is not safe to use.
     pub(super) fn load(&self, origin: &str) -> io::Result<Option<BearerToken>> {
         let path = self.file(origin);
-        let Some(text) = read_private(&path).map_err(|error| {
+        let Some(text) = atomic_file::read_private(&path).map_err(|error| {
             io::Error::other(format!(
                 "{}: {error}\n  help: remove the file, and log in again with countersign login",
                 path.display()
@@ -119,35 +109,4 @@ impl SessionStore {
             Err(error) => Err(io::Error::new(error.kind(), format!("{}: {error}", path.display()))),
         }
     }
-}
-
-/// Reads a regular file that only this user can read. `None` if it is missing.
-fn read_private(path: &Path) -> io::Result<Option<String>> {
-    /// Bounds the read: a token is much shorter.
-    const MAX_FILE_BYTES: u64 = 64 << 10;
-    // A pipe must not block the command.
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = match open(path, flags, Mode::empty()) {
-        Ok(file) => File::from(file),
-        Err(Errno::NOENT) => return Ok(None),
-        Err(Errno::LOOP) => return Err(io::Error::other("it is a symbolic link")),
-        Err(error) => return Err(error.into()),
-    };
-    // The open file is checked, because the name may have another file by now.
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
-    }
-    if metadata.uid() != geteuid().as_raw() {
-        return Err(io::Error::other("it belongs to another user"));
-    }
-    if metadata.mode() & 0o077 != 0 {
-        return Err(io::Error::other(format!(
-            "other users can read it (mode {:o}, not 600)",
-            metadata.mode() & 0o777
-        )));
-    }
-    let mut text = String::new();
-    file.take(MAX_FILE_BYTES).read_to_string(&mut text)?;
-    Ok(Some(text))
 }
