@@ -1,5 +1,6 @@
 //! Handlers that return JSON: the Inmanta API, token revocation, health, and `/.well-known`.
 
+mod audited;
 pub mod health;
 pub mod inmanta;
 pub mod revoke;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use self::settings::ApiSettings;
 use crate::{
     accounts::Users,
+    audit::Audit,
     auth::{Authenticator, settings::AuthSettings},
     revocation::RevocationService,
 };
@@ -22,6 +24,8 @@ pub struct ApiContext<'a> {
     pub authenticator: &'a Authenticator,
     /// Stores and publishes revocations.
     pub revocations: &'a Arc<RevocationService>,
+    /// The audit log.
+    pub audit: &'a Audit,
     /// The local users, if the server has a database.
     pub users: Option<&'a Users>,
     /// Settings for finding credentials.

@@ -19,6 +19,7 @@ pub use self::service::{AppService, PendingAppRequest};
 use crate::{
     accounts::Users,
     api::ApiContext,
+    audit::{Audit, settings::AuditSettings},
     auth::Authenticator,
     cluster::maintenance::{MaintainedServer, Maintenance},
     config::{Config, Problem, Problems, Settings},
@@ -38,12 +39,16 @@ pub struct App {
     pub revocations: Arc<RevocationService>,
     /// The local users, if the server has a database.
     pub users: Option<Users>,
+    /// The audit log.
+    pub(crate) audit: Audit,
     /// Open and refused connections.
     pub connections: Arc<ConnectionCounts>,
     /// Background work on the database: heartbeats, and deletion of expired tokens.
     pub(crate) maintenance: Maintenance,
     /// `[revocation]` as of the start; a change needs a restart.
     pub(crate) revocation: RevocationSettings,
+    /// `[audit]` as of the start; a change needs a restart.
+    pub(crate) audit_settings: AuditSettings,
     /// `[database]` as of the start; a change needs a restart.
     pub(crate) database: Database,
     is_stopping: AtomicBool,
@@ -67,14 +72,19 @@ impl App {
             keys: Arc::new(KeySources::new(&config.issuers)),
             metrics: Arc::new(Metrics::new(threads)),
         };
+        let is_used = config.settings.api.requires_token || config.database.is_configured;
+        let store = users.as_ref().filter(|_| is_used).map(|users| users.store.clone());
+        let metrics = Arc::clone(&authenticator.metrics);
         Ok(Arc::new(Self {
             authenticator,
+            audit: Audit::new(store, config.audit.clone(), metrics),
             settings: ArcSwap::from_pointee(config.settings),
             revocations: Arc::new(revocations),
             users,
             connections: Arc::new(ConnectionCounts::new(threads)),
             maintenance: Maintenance::default(),
             revocation: config.revocation,
+            audit_settings: config.audit,
             database: config.database,
             is_stopping: AtomicBool::new(false),
             alt_svc: OnceLock::new(),
@@ -129,6 +139,7 @@ impl App {
         ApiContext {
             authenticator: &self.authenticator,
             revocations: &self.revocations,
+            audit: &self.audit,
             users: self.users.as_ref(),
             auth: &settings.auth,
             settings: &settings.api,
@@ -144,6 +155,7 @@ impl App {
             keys: Arc::clone(&self.authenticator.keys),
             revocations: Arc::clone(&self.revocations),
             token_retention: settings.api.login.token_retention,
+            audit: self.audit_settings.clone(),
         })
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod arguments;
 mod atomic_file;
+mod audit;
 mod certificate;
 mod check;
 mod client;
@@ -37,6 +38,7 @@ use countersign_engine::Revocation;
 
 use self::arguments::{Cli, Command, ConfigCommand, IssuerArgs};
 use crate::{
+    audit::{AuditOperation, AuditTarget, record_command},
     base::printable::printable,
     config::{Config, Problem, Problems, RawConfig, Severity, raw},
     observe::{logging, settings::LogFormat},
@@ -88,6 +90,7 @@ fn dispatch(cli: Cli) -> Result<(), CommandError> {
         Some(Command::Doctor) => doctor::run(&source),
         Some(Command::Login(args)) => login::run(&source, &args),
         Some(Command::Logout(args)) => login::log_out(&source, &args),
+        Some(Command::Audit(args)) => audit::run(&source, &args),
         Some(Command::Cert(command)) => certificate::run(command),
         Some(Command::Database(command)) => database::run(&source, &command),
     }
@@ -273,6 +276,13 @@ impl ConfigSource {
         RevocationStore::in_file(file)?.read_new()?.ok_or_else(|| io::Error::other(locked))
     }
 
+    /// Returns the database in which changes are recorded, if the server of this configuration uses
+    /// one.
+    fn audited_store(&self, config: &Config) -> io::Result<Option<Store>> {
+        let is_used = config.settings.api.requires_token || config.database.is_configured;
+        is_used.then(|| self.store(config)).transpose()
+    }
+
     /// Creates the [`Store`]. It connects on first use.
     fn store(&self, config: &Config) -> io::Result<Store> {
         Store::new(&config.database, || self.state_dir())
@@ -328,6 +338,18 @@ fn variable(name: &str) -> Result<Option<String>, CommandError> {
 fn environment_variables() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok()?)))
+}
+
+/// Records a change that a command made.
+fn record_change(
+    store: Option<&Store>,
+    operation: AuditOperation,
+    target: AuditTarget,
+) -> Result<(), CommandError> {
+    let Some(store) = store else { return Ok(()) };
+    record_command(store, operation, target).map_err(|error| {
+        CommandError::failed(format_args!("done, but not recorded in the audit log: {error}"))
+    })
 }
 
 /// Prints one line to standard output.

@@ -35,6 +35,7 @@ pub use self::{
     web_ui::{AuthMethod, OpenIdProvider, WebUi},
 };
 use crate::{
+    audit::settings::AuditSettings,
     keys::{IssuerSection, administration, issuer},
     revocation::settings::RevocationSettings,
     store::settings::Database,
@@ -49,6 +50,8 @@ pub struct Config {
     pub issuers: Vec<IssuerSection>,
     /// `[database]`.
     pub database: Database,
+    /// `[audit]`.
+    pub audit: AuditSettings,
     /// `[revocation]`.
     pub revocation: RevocationSettings,
     /// The `*_rest_transport` sections: how clients reach the server.
@@ -87,6 +90,7 @@ impl Config {
         administration::assign(&mut issuers, web_ui.login());
         settings.api.set_issuers(&issuers);
         let database = Database::read(&sections, &mut problems);
+        let audit = AuditSettings::read(&sections, &mut problems);
         let revocation = RevocationSettings::read(&sections, &mut problems);
         let transports = Transports::read(&sections, &mut problems);
         let changed_defaults = changed_defaults::that_apply(&sections, &settings.api, &issuers);
@@ -99,6 +103,7 @@ impl Config {
             settings,
             issuers,
             database,
+            audit,
             revocation,
             transports,
             web_ui,

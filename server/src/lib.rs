@@ -22,6 +22,7 @@ pub mod keys;
 pub mod store;
 pub mod revocation;
 pub mod accounts;
+pub mod audit;
 pub mod cluster;
 pub mod authorization;
 

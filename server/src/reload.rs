@@ -23,7 +23,11 @@ use sd_notify::NotifyState;
 
 use crate::{
     app::{App, static_keys_of},
-    base::watched_file::{FileVersion, open_regular},
+    audit::{AuditEvent, AuditOperation, AuditOrigin, AuditOutcome},
+    base::{
+        clock,
+        watched_file::{FileVersion, open_regular},
+    },
     config::{Config, Listener, Problems, Settings},
     keys::IssuerKeys,
     observe::{logging, settings::LogSettings},
@@ -115,6 +119,7 @@ impl ConfigWatcher {
         let last_error = match applied {
             Ok(needs_restart) => {
                 log_success(app, &needs_restart);
+                app.audit.record_later(reload_event(AuditOutcome::Done));
                 app.maintenance.apply_config(app.maintained());
                 None
             }
@@ -124,9 +129,15 @@ impl ConfigWatcher {
             tracing::error!(
                 "configuration not reloaded, continuing with the present one: {problems}"
             );
+            app.audit.record_later(reload_event(AuditOutcome::Failed));
         }
         self.last_error = last_error;
     }
+}
+
+fn reload_event(outcome: AuditOutcome) -> AuditEvent {
+    let origin = AuditOrigin::default();
+    AuditEvent { outcome, ..AuditEvent::new(AuditOperation::Reload, origin, clock::now()) }
 }
 
 fn log_success(app: &App, needs_restart: &[String]) {
@@ -228,7 +239,7 @@ impl App {
     /// # Errors
     /// A secret that the engine rejects; then nothing has changed.
     pub fn reconfigure(&self, config: Config) -> Result<Vec<String>, Problems> {
-        let Config { settings, issuers, database, revocation, .. } = config;
+        let Config { settings, issuers, database, audit, revocation, .. } = config;
         let static_keys = issuers.iter().map(static_keys_of).collect::<Result<Vec<_>, _>>()?;
         let mut needs_restart = Vec::new();
         if revocation != self.revocation {
@@ -236,6 +247,9 @@ impl App {
         }
         if database != self.database {
             needs_restart.push("[database]".into());
+        }
+        if audit != self.audit_settings {
+            needs_restart.push("[audit]".into());
         }
         let settings = next_settings(&self.settings(), settings, &mut needs_restart);
 

@@ -204,20 +204,27 @@ impl Store {
     /// Starts the task that removes tokens from the registry `retention` seconds after they
     /// expired.
     pub fn spawn_token_purge(&self, retention: u64) {
-        /// Rare enough to cost little, frequent enough to bound the size of the registry.
+        self.spawn_purge("expired tokens of the registry", move |store| {
+            let expired_by = clock::now().0.saturating_sub(retention);
+            async move { store.purge_tokens(countersign_engine::UnixTime(expired_by)).await }
+        });
+    }
+
+    /// Starts a task that deletes `what` at intervals.
+    pub(crate) fn spawn_purge<P, F>(&self, what: &'static str, purge: P)
+    where
+        P: Fn(Self) -> F + Send + 'static,
+        F: Future<Output = Result<u64, StoreError>> + Send + 'static,
+    {
+        /// Rare enough to cost little, frequent enough to bound the size of a table.
         const PURGE_INTERVAL: Duration = Duration::from_secs(3600);
         let store = self.clone();
         self.0.runtime.spawn(async move {
             loop {
-                let expired_by = clock::now().0.saturating_sub(retention);
-                match store.purge_tokens(countersign_engine::UnixTime(expired_by)).await {
+                match purge(store.clone()).await {
                     Ok(0) => {}
-                    Ok(forgotten) => {
-                        tracing::info!(forgotten, "expired tokens removed from the registry")
-                    }
-                    Err(error) => {
-                        tracing::warn!("cannot remove expired tokens from the registry: {error}")
-                    }
+                    Ok(deleted) => tracing::info!(deleted, "deleted {what}"),
+                    Err(error) => tracing::warn!("cannot delete {what}: {error}"),
                 }
                 sleep(PURGE_INTERVAL).await;
             }
@@ -300,11 +307,11 @@ const fn flag(is_set: bool) -> i64 {
 }
 
 /// Encodes a time for an integer column.
-fn moment(at: countersign_engine::UnixTime) -> i64 {
+pub(crate) fn moment(at: countersign_engine::UnixTime) -> i64 {
     i64::try_from(at.0).unwrap_or(i64::MAX)
 }
 
 /// Decodes a time from an integer column.
-fn unix_time(at: i64) -> countersign_engine::UnixTime {
+pub(crate) fn unix_time(at: i64) -> countersign_engine::UnixTime {
     countersign_engine::UnixTime(u64::try_from(at).unwrap_or(0))
 }

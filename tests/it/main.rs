@@ -68,6 +68,8 @@ mod http3_clients;
 mod verify;
 /// Who may administer: `administers`, and the limits of issued tokens.
 mod administration;
+/// The audit log, and `countersign audit`.
+mod audit;
 /// Users, sessions, roles and tokens by the Inmanta API.
 mod users;
 /// Behaviours of the real system, by their numbers.

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use countersign_engine::{Revocation, RevocationTarget, UnixTime};
 use countersign_server::{
+    audit::{AuditEvent, AuditFilter, AuditOperation, AuditOrigin, AuditOutcome},
     revocation::store::RevocationStore,
     store::{
         Store, StoreError,
@@ -49,6 +50,7 @@ over_every_store!(
     revocations_merged_survive_their_rows,
     revocations_imported_are_read_once,
     servers_are_listed_while_heartbeats_last,
+    audit_events_are_selected_and_purged,
     server_restart_replaces_its_entry,
     login_sources_are_the_latest_of_a_user,
     renewal_is_recorded_once,
@@ -58,6 +60,53 @@ over_every_store!(
 
 const ENVIRONMENT: &str = "11111111-1111-1111-1111-111111111111";
 const OTHER: &str = "22222222-2222-2222-2222-222222222222";
+
+fn audit_event(at: u64, user: &str, outcome: AuditOutcome) -> AuditEvent {
+    let origin = AuditOrigin { client: Some("192.0.2.1".into()), peer: None };
+    let mut event = AuditEvent::new(AuditOperation::DeleteUser, origin, UnixTime(at));
+    (event.outcome, event.target.user) = (outcome, Some(user.into()));
+    event
+}
+
+fn audit_events_are_selected_and_purged(open: &dyn Fn() -> Store) {
+    let store = open();
+    let read = |filter: AuditFilter| {
+        wait(&store, store.audit_events(AuditFilter { limit: 100, ..filter })).unwrap()
+    };
+    let mut odd = audit_event(10, "b\0b", AuditOutcome::Done);
+    odd.caller.issuer = Some("x".repeat(1000));
+    odd.count = 7;
+    let refused = (20..26).map(|at| audit_event(at, "eve", AuditOutcome::Refused));
+    let done = (30..34).map(|at| audit_event(at, "bob", AuditOutcome::Done));
+    let events: Vec<_> = [odd].into_iter().chain(refused).chain(done).collect();
+    wait(&store, store.append_audit_events(events.clone())).unwrap();
+
+    let all = read(AuditFilter::default());
+    assert_eq!(
+        all.iter().map(|(_, event)| event.at.0).collect::<Vec<_>>(),
+        [10, 20, 21, 22, 23, 24, 25, 30, 31, 32, 33]
+    );
+    let AuditEvent { target, caller, count, .. } = &all[0].1;
+    assert_eq!((target.user.as_deref(), *count), (Some("bb"), 7), "NUL cannot be stored");
+    assert_eq!(caller.issuer.as_ref().map(String::len), Some(255));
+    assert_eq!(all[1].1, events[1]);
+    let count = |filter| read(filter).len();
+    let default = AuditFilter::default;
+    assert_eq!(count(AuditFilter { since: Some(UnixTime(25)), ..default() }), 5);
+    assert_eq!(count(AuditFilter { user: Some("eve".into()), ..default() }), 6);
+    assert_eq!(count(AuditFilter { outcome: Some(AuditOutcome::Done), ..default() }), 5);
+    assert_eq!(count(AuditFilter { operation: Some(AuditOperation::Login), ..default() }), 0);
+    assert_eq!(count(AuditFilter { after: all[8].0, ..default() }), 2);
+
+    // Old events, and the oldest of each kind above the limit.
+    assert_eq!(wait(&store, store.purge_audit_events(UnixTime(11), 3)).unwrap(), 5);
+    let left = read(AuditFilter::default());
+    assert_eq!(
+        left.iter().map(|(_, event)| event.at.0).collect::<Vec<_>>(),
+        [23, 24, 25, 31, 32, 33]
+    );
+    assert_eq!(wait(&store, store.purge_audit_events(UnixTime(0), 3)).unwrap(), 0);
+}
 
 fn user(name: &str) -> User {
     User::new(name, "hash".into(), false)

@@ -8,6 +8,7 @@
 //! 4. The arguments are read, the call is authorized, and executed.
 
 mod arguments;
+mod audited;
 mod environments;
 mod error;
 mod login;
@@ -18,6 +19,8 @@ mod session;
 mod tokens;
 mod users;
 
+use std::sync::OnceLock;
+
 use arguments::Arguments;
 use bytes::Bytes;
 use countersign_engine::UnixTime;
@@ -25,12 +28,11 @@ use error::ApiError;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use request::ApiRequest;
 use serde_json::{Value, json};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
     accounts::{Users, attempts::LoginOrigin, session::Session},
     admission::Source,
-    api::{ApiContext, settings::ApiSettings},
+    api::{ApiContext, audited::AuditedCall, settings::ApiSettings},
     auth::{
         Caller,
         profile::{Profile, Style, inmanta},
@@ -40,6 +42,7 @@ use crate::{
         endpoints::{Endpoint, Operation, PathMatch, find_endpoint},
     },
     base::{
+        clock,
         outcome::Outcome,
         reply::{Body, Reply, empty, json, no_store},
     },
@@ -84,17 +87,34 @@ async fn answer_call(
     {
         return without_accounts().into();
     }
+    let mut audited =
+        AuditedCall::new(context.audit, audited::operation(endpoint.operation), caller);
     let session = match session::authenticate(context, caller, request.headers()).await {
         Ok(session) => session,
-        Err(reply) => return *reply,
+        Err(reply) => {
+            let Reply { outcome, response, .. } = *reply;
+            let response = audited.finish(response, outcome.map(Outcome::name)).await;
+            return Reply { outcome, ..response.into() };
+        }
     };
+    if let Some(session) = &session {
+        audited.set_caller(session);
+    }
     let outcome = session.as_ref().map(|_| Outcome::Verified);
     let response = if session.is_none() && context.settings.requires_token && endpoint.needs_token {
-        Profile::Inmanta.challenge(Style::Body)
+        let response = Profile::Inmanta.challenge(Style::Body);
+        audited.finish(response, Some(Outcome::NoToken.name())).await
     } else {
-        let executed =
-            execute(context, origin_of(caller), session.as_ref(), endpoint, of_path, request).await;
-        executed.unwrap_or_else(|error| error.into_response())
+        let executed = execute(
+            context,
+            origin_of(caller),
+            session.as_ref(),
+            endpoint,
+            (of_path, request),
+            &mut audited,
+        )
+        .await;
+        audited.finish(executed.unwrap_or_else(ApiError::into_response), None).await
     };
     Reply { outcome, ..response.into() }
 }
@@ -118,8 +138,8 @@ async fn execute(
     origin: LoginOrigin,
     session: Option<&Session>,
     endpoint: &Endpoint,
-    of_path: Vec<(&'static str, String)>,
-    request: &Request<Bytes>,
+    (of_path, request): (Vec<(&'static str, String)>, &Request<Bytes>),
+    audited: &mut AuditedCall<'_>,
 ) -> Result<Response<Body>, ApiError> {
     // Without authentication the caller is unknown, and the changes would stay in force once
     // authentication is enabled.
@@ -131,17 +151,21 @@ async fn execute(
     let user = arguments.path_argument("username").map(str::to_owned);
     let api_request = ApiRequest::read(endpoint.operation, environment.clone(), &mut arguments)?;
     arguments.finish()?;
+    audited.set_target(audited::target(&api_request));
     if let Some(session) = session {
         let call = ApiCall { endpoint, environment: environment.as_deref(), user: user.as_deref() };
         authorization::authorize(context.settings.authorization_provider, session, &call)
             .map_err(ApiError::Forbidden)?;
     }
+    audited.begin().await?;
+    let issued = &audited.issued;
     let context = || {
         Ok::<_, ApiError>(CallContext {
             api: *context,
             users: require_users(context)?,
             origin,
             session,
+            issued,
         })
     };
     match api_request {
@@ -180,6 +204,8 @@ struct CallContext<'c> {
     origin: LoginOrigin,
     /// Session of the caller; `None` if authentication is off.
     session: Option<&'c Session>,
+    /// Set to the id of an issued token, for the audit log.
+    issued: &'c OnceLock<String>,
 }
 
 impl<'c> CallContext<'c> {
@@ -216,9 +242,7 @@ fn ok_empty() -> Response<Body> {
 
 /// Formats a time as the API does (RFC 3339).
 fn rfc3339(at: UnixTime) -> Value {
-    let moment =
-        i64::try_from(at.0).ok().and_then(|at| OffsetDateTime::from_unix_timestamp(at).ok());
-    moment.and_then(|moment| moment.format(&Rfc3339).ok()).map_or(Value::Null, Value::String)
+    clock::rfc3339(at).map_or(Value::Null, Value::String)
 }
 
 /// Answers a CORS preflight request.

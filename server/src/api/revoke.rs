@@ -12,8 +12,9 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::{
-    api::ApiContext,
-    auth::{RevocationOutcome, api_clients::ApiClients},
+    api::{ApiContext, audited::AuditedCall},
+    audit::{AuditOperation, AuditTarget},
+    auth::{Caller, RevocationOutcome, api_clients::ApiClients},
     base::{
         redacted::{json_error, member_error},
         reply::{Body, empty, json},
@@ -22,11 +23,18 @@ use crate::{
 };
 
 /// Revokes, and returns 200 once the revocation is stored and in force.
-pub async fn respond(context: &ApiContext<'_>, headers: &HeaderMap, body: &[u8]) -> Response<Body> {
-    match revoke(context, headers, body).await {
+pub async fn respond(
+    context: &ApiContext<'_>,
+    caller: &Caller<'_, '_>,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Response<Body> {
+    let mut audited = AuditedCall::new(context.audit, Some(AuditOperation::RevokeToken), caller);
+    let response = match revoke(context, headers, body, &mut audited).await {
         Ok(()) => empty(StatusCode::OK),
         Err(error) => error.into_response(),
-    }
+    };
+    audited.finish(response, None).await
 }
 
 /// Parameters of a request. serde rejects repeated parameters (RFC 6749 section 3.1), and
@@ -88,9 +96,11 @@ async fn revoke(
     context: &ApiContext<'_>,
     headers: &HeaderMap,
     body: &[u8],
+    audited: &mut AuditedCall<'_>,
 ) -> Result<(), OAuthError> {
     let mut parameters = Parameters::read(body)?;
     let client = authenticate(&context.auth.api_clients, headers, &mut parameters)?;
+    audited.set_client(&client);
     // An empty parameter counts as omitted (RFC 6749 section 3.1).
     let token = parameters
         .token
@@ -100,9 +110,15 @@ async fn revoke(
     let record = parameters.record();
     let unavailable = |error: RevokeError| OAuthError::Unavailable(error.to_string());
     let Some(token) = token else {
+        let target = AuditTarget {
+            user: record.subject.clone(),
+            token: record.jti.clone(),
+            ..AuditTarget::default()
+        };
         let revocation =
             context.authenticator.validate_revocation(record).map_err(OAuthError::Request)?;
         let kind = revocation.target.kind_name();
+        audited.set_target((target, Some(format!("by {kind}"))));
         context
             .revocations
             .revoke(RevocationEntry::Proven(revocation))
@@ -116,6 +132,7 @@ async fn revoke(
             "token excludes all other parameters: it selects what to revoke".into(),
         ));
     }
+    audited.set_target((AuditTarget::default(), Some("by token".into())));
     let revoked = context.authenticator.revoke_token(context.revocations, token.as_bytes());
     if revoked.await.map_err(unavailable)? == RevocationOutcome::Done {
         tracing::info!(client, "revoked a token");

@@ -69,7 +69,9 @@ pub(super) async fn respond(
             let body = request.body();
             verify::respond(&app.authenticator, &settings.auth, &caller, headers, body).await
         }
-        Route::Revoke => no_store(revoke::respond(&api, headers, request.body()).await).into(),
+        Route::Revoke => {
+            no_store(revoke::respond(&api, &caller, headers, request.body()).await).into()
+        }
         Route::Inmanta => inmanta::respond(&api, &caller, &request).await,
         Route::Jwks => get_only(method, well_known::jwks),
         Route::Live => get_only(method, health::live),

@@ -59,7 +59,8 @@ impl Collector for Scrape {
         self.encode_admission(&mut encoder)?;
         self.encode_issuers(&mut encoder)?;
         self.encode_revocations(&mut encoder)?;
-        self.encode_logins(&mut encoder)
+        self.encode_logins(&mut encoder)?;
+        self.encode_audit(&mut encoder)
     }
 }
 
@@ -299,6 +300,17 @@ impl Scrape {
             None,
             MetricType::Gauge,
         )?)
+    }
+
+    fn encode_audit(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        for (name, help, event) in [
+            ("audit_omitted", "Refusals left out of the audit log", MetricEvent::AuditOmitted),
+            ("audit_lost", "Audit events that could not be stored", MetricEvent::AuditLost),
+        ] {
+            let count = ConstCounter::new(self.0.authenticator.metrics.event_count(event));
+            count.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
+        }
+        Ok(())
     }
 }
 

@@ -1,5 +1,6 @@
 //! Command line arguments.
 
+mod audit;
 mod remote;
 mod serve;
 mod server_url;
@@ -7,6 +8,7 @@ mod token;
 
 use std::{ffi::OsString, path::PathBuf};
 
+pub use audit::{AuditArgs, Since};
 use clap::{
     Args, Parser, Subcommand,
     error::{ContextKind, ContextValue},
@@ -169,6 +171,16 @@ Examples:
     /// Delete the stored session with a server.
     #[command(after_help = "Example:\n  countersign logout --server https://auth.example")]
     Logout(LogoutArgs),
+    /// Print the audit log: logins, refused administrative calls, and administrative changes
+    #[command(after_help = "\
+The command reads the database of the server, so it runs on the server's machine, with its
+--config or --state-dir.
+
+Examples:
+  countersign audit --since 7d --config /etc/inmanta/inmanta.d/
+  countersign audit --user alice --outcome refused
+  countersign audit --since 1h --json --follow")]
+    Audit(AuditArgs),
     /// Make certificates for the server.
     #[command(subcommand)]
     Cert(CertCommand),

@@ -13,10 +13,11 @@ use super::{
     CommandError, ConfigSource,
     arguments::SetupArgs,
     password::{PasswordInput, read_answer},
-    print, printable, state_directory,
+    print, printable, record_change, state_directory,
 };
 use crate::{
     accounts::{LoginError, Users},
+    audit::{AuditOperation, AuditTarget},
     config::{AuthMethod, Config},
     store::{Store, StoreError, users::User},
 };
@@ -43,6 +44,8 @@ pub(super) fn run(source: &ConfigSource, args: SetupArgs) -> Result<(), CommandE
         PasswordInput::choose(args.password_stdin).ask("What password do you want to use?: ")?;
     config.settings.api.login.passwords.check(&password).map_err(CommandError::failed)?;
     create(&users, &username, &password)?;
+    let target = AuditTarget { user: Some(username.clone()), ..AuditTarget::default() };
+    record_change(Some(&users.store), AuditOperation::AddUser, target)?;
     print_status(format_args!("User {}:", printable(&username)), "created")?;
     Ok(print("Make sure to (re)start the orchestrator to activate all changes.")?)
 }

@@ -9,9 +9,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{CommandError, atomic_file, print, serve::bootstrap_token, state_directory};
+use super::{
+    CommandError, atomic_file, print, record_change, serve::bootstrap_token, state_directory,
+};
 use crate::{
     accounts::{LoginError, Users},
+    audit::{AuditOperation, AuditTarget},
     config::Config,
     store::users::User,
 };
@@ -109,7 +112,7 @@ fn add_first_user(
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                     return Err(atomic_file::with_path(&file, &error).into());
                 }
-                _ => stored_password(&file)?.unwrap_or(text.trim().into()),
+                _ => stored_password(&file)?.unwrap_or_else(|| text.trim().into()),
             }
         }
     };
@@ -118,6 +121,10 @@ fn add_first_user(
         Ok::<_, LoginError>(store.add_first_user(User::new(FIRST_USER, hash, true)).await?)
     };
     let is_ours = store.block_on(added).map_err(CommandError::failed)?;
+    if is_ours {
+        let target = AuditTarget { user: Some(FIRST_USER.into()), ..AuditTarget::default() };
+        record_change(Some(store), AuditOperation::AddUser, target)?;
+    }
     Ok(is_ours.then_some(password))
 }
 

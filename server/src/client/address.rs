@@ -34,6 +34,16 @@ impl ClientAddress<'_> {
         }
     }
 
+    /// Returns the peer of the connection. It is only known before the address is
+    /// [resolved](Self::resolved).
+    #[must_use]
+    pub fn peer(&self) -> IpAddr {
+        match *self {
+            Self::Deferred { peer, .. } => peer,
+            Self::Known(address) => address,
+        }
+    }
+
     /// Returns a copy that outlives the request.
     #[must_use]
     pub fn resolved(&self) -> ClientAddress<'static> {

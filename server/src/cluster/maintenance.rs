@@ -21,6 +21,7 @@ use countersign_engine::UnixTime;
 use super::digest::config_digests;
 use crate::{
     accounts::{signing::random_uuid, spawn_revocation_of_renewed},
+    audit::settings::AuditSettings,
     base::clock,
     keys::KeySources,
     revocation::RevocationService,
@@ -46,6 +47,8 @@ pub struct MaintainedServer {
     pub revocations: Arc<RevocationService>,
     /// Time that expired tokens stay in the registry, in seconds.
     pub token_retention: u32,
+    /// How long audit events are stored.
+    pub audit: AuditSettings,
 }
 
 /// Command to the heartbeat thread.
@@ -70,13 +73,14 @@ impl Maintenance {
             return;
         }
         let (Some(name), Some(server)) = (self.name.get(), server) else { return };
-        let MaintainedServer { store, keys, revocations, token_retention } = server;
+        let MaintainedServer { store, keys, revocations, token_retention, audit } = server;
         let (commands, queue) = channel();
         // Only the reload thread calls this more than once.
         if self.commands.set(commands).is_ok() {
             store.spawn_revocation_listener(revocations.poll_trigger());
             store.spawn_token_purge(token_retention.into());
             spawn_revocation_of_renewed(&store, &revocations);
+            store.spawn_audit_purge(audit);
             let heartbeat = Heartbeat::new(keys, store, name.clone());
             if let Err(error) = heartbeat.and_then(|heartbeat| heartbeat.spawn(queue)) {
                 tracing::warn!("cannot start the heartbeat for countersign doctor: {error}");

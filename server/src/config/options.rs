@@ -110,6 +110,7 @@ pub const SECTIONS: &[SectionSpec] = &[
     server::POLICY_ENGINE,
     storage::DATABASE,
     storage::REVOCATION,
+    storage::AUDIT,
     storage::CACHE,
     limits::LIMITS,
     limits::LOGIN,

@@ -28,6 +28,10 @@ pub enum MetricEvent {
     ReconnectDelayed,
     /// A login ended with this outcome.
     Login(LoginOutcome),
+    /// A refusal was left out of the audit log, because of too many.
+    AuditOmitted,
+    /// An audit event could not be stored.
+    AuditLost,
 }
 
 /// The budgets of admission that a signature check is charged to.
@@ -97,7 +101,7 @@ impl LoginOutcome {
 
 const REJECTS: usize = Reject::ALL.len();
 const OUTCOMES: usize = REJECTS + 3;
-const LOGINS: usize = OUTCOMES + 8;
+const LOGINS: usize = OUTCOMES + 10;
 const SLOTS: usize = LOGINS + LoginOutcome::ALL.len();
 
 /// Returns the slot of an [`Outcome`].
@@ -121,6 +125,8 @@ impl MetricEvent {
             Self::CacheHit => OUTCOMES + 5,
             Self::AbuseClose => OUTCOMES + 6,
             Self::ReconnectDelayed => OUTCOMES + 7,
+            Self::AuditOmitted => OUTCOMES + 8,
+            Self::AuditLost => OUTCOMES + 9,
             Self::Login(outcome) => LOGINS + outcome.index(),
         }
     }

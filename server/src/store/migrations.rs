@@ -38,6 +38,12 @@ const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
         include_str!("../../migrations/postgres/0004_sessions.sql"),
     ),
     (
+        5,
+        "audit",
+        include_str!("../../migrations/sqlite/0005_audit.sql"),
+        include_str!("../../migrations/postgres/0005_audit.sql"),
+    ),
+    (
         6,
         "environment_ids",
         include_str!("../../migrations/sqlite/0006_environment_ids.sql"),

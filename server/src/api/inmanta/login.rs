@@ -43,7 +43,8 @@ pub(super) async fn login(
     let user = match authenticated {
         Ok(user) => user,
         Err(error) => {
-            // Without the name, which may be a password in the wrong field.
+            // Without the name, which may be a password in the wrong field. The audit log has that
+            // of a user.
             tracing::warn!(client = %context.origin, "login refused: {error}");
             return Err(error.into());
         }

@@ -78,12 +78,14 @@ async fn create(
     if wanted.is_idempotent {
         let token = signing::sign(section, &request, now)?;
         issued.register_by_digest(&token);
+        let _first = context.issued.set(issued.jti.clone());
         return register_idempotent(context, issued).await.map(|()| token);
     }
     request.custom_claims.push(("jti".into(), Value::String(issued.jti.clone())));
     request.custom_claims.extend(
         issued.created_by.iter().map(|name| ("created_by".into(), Value::String(name.clone()))),
     );
+    let _first = context.issued.set(issued.jti.clone());
     // Signed before the registration, so that a signing error leaves no entry.
     let token = signing::sign(section, &request, now)?;
     context.users.store.register_token(issued).await?;

@@ -7,8 +7,9 @@ use tokio::runtime::Builder;
 use super::{CommandError, ConfigSource, load_keys, print};
 use crate::{
     app::App,
+    audit::{AuditOperation, AuditTarget},
     auth::RevocationOutcome,
-    cli::arguments::RevokeArgs,
+    cli::{arguments::RevokeArgs, record_change},
     revocation::{RevocationEntry, record::RevocationRecord},
 };
 
@@ -17,12 +18,19 @@ pub(super) fn run(source: &ConfigSource, args: RevokeArgs) -> Result<(), Command
     let config = source.load()?;
     let location = source.revocation_location(&config)?;
     let revocations = source.revocation_service(&config, None)?;
+    let target = AuditTarget {
+        user: args.subject.clone(),
+        token: args.jti.clone(),
+        ..AuditTarget::default()
+    };
+    let store = source.audited_store(&config)?;
     let app = App::new(config, 1, revocations, None)?;
     if let Some(error) = app.revocations.status().error {
         return Err(CommandError::failed(error));
     }
     let runtime = Builder::new_current_thread().enable_time().build()?;
     runtime.block_on(revoke(&app, args))?;
+    record_change(store.as_ref(), AuditOperation::RevokeToken, target)?;
     Ok(print(format_args!(
         "Revoked. Servers with revocations in {location} apply it within a second."
     ))?)

@@ -67,6 +67,26 @@ pub(super) const REVOCATION: SectionSpec = SectionSpec::new(
     ]],
 );
 
+pub(super) const AUDIT: SectionSpec = SectionSpec::new(
+    "audit",
+    "The audit log: logins, refusals of administrative calls, and administrative changes. They are \
+     stored in the database, and `countersign audit` prints them.",
+    &[&[
+        number("retention_days", 1, 36_500, "90")
+            .restart()
+            .about("Number of days that events are stored.", "365"),
+        number("max_rows", 1000, 1_000_000_000, "1000000").restart().about(
+            "Maximum number of stored refusals, and of other stored events. The oldest are deleted.",
+            "100000",
+        ),
+        text("file", "path", "").unset("no file").restart().about(
+            "File to which events are also appended, one JSON object per line. It may be rotated at \
+             any time.",
+            "/var/log/countersign/audit.jsonl",
+        ),
+    ]],
+);
+
 pub(super) const CACHE: SectionSpec = SectionSpec::new(
     "cache",
     "The cache of verified tokens.",

@@ -1,0 +1,90 @@
+//! Which API calls are recorded in the audit log, and what they are applied to.
+
+use super::request::{ApiRequest, EnvironmentRequest, RoleRequest, TokenApiRequest, UserRequest};
+use crate::{
+    audit::{AuditOperation, AuditTarget},
+    authorization::endpoints::Operation,
+};
+
+/// Returns the recorded operation of a call; `None` for one that only reads.
+pub(super) const fn operation(operation: Operation) -> Option<AuditOperation> {
+    Some(match operation {
+        Operation::Login => AuditOperation::Login,
+        Operation::Logout => AuditOperation::Logout,
+        Operation::AddUser => AuditOperation::AddUser,
+        Operation::DeleteUser => AuditOperation::DeleteUser,
+        Operation::SetPassword => AuditOperation::SetPassword,
+        Operation::SetAdmin => AuditOperation::SetAdmin,
+        Operation::AddRole => AuditOperation::AddRole,
+        Operation::DeleteRole => AuditOperation::DeleteRole,
+        Operation::AssignRole => AuditOperation::AssignRole,
+        Operation::UnassignRole => AuditOperation::UnassignRole,
+        Operation::CreateToken | Operation::CreateTokenV1 => AuditOperation::CreateToken,
+        Operation::RevokeToken => AuditOperation::RevokeToken,
+        Operation::CreateEnvironment => AuditOperation::CreateEnvironment,
+        Operation::DeleteEnvironment => AuditOperation::DeleteEnvironment,
+        // A renewal continues a login that is recorded.
+        Operation::RenewLogin
+        | Operation::Health
+        | Operation::ListUsers
+        | Operation::CurrentUser
+        | Operation::ListRoles
+        | Operation::ListAssignments
+        | Operation::ListTokens
+        | Operation::ListEnvironments
+        | Operation::GetEnvironment => return None,
+    })
+}
+
+/// Returns what a call is applied to, and further facts. Neither has a secret.
+pub(super) fn target(request: &ApiRequest) -> (AuditTarget, Option<String>) {
+    let mut target = AuditTarget::default();
+    let mut detail = None;
+    match request {
+        ApiRequest::Login { username, .. }
+        | ApiRequest::Users(
+            UserRequest::Add { username, .. }
+            | UserRequest::Delete { username }
+            | UserRequest::SetPassword { username, .. },
+        ) => target.user = Some(username.clone()),
+        ApiRequest::Users(UserRequest::SetAdmin { username, is_admin }) => {
+            target.user = Some(username.clone());
+            detail = Some(if *is_admin { "grant" } else { "withdraw" }.to_owned());
+        }
+        ApiRequest::Roles(RoleRequest::Add { name } | RoleRequest::Delete { name }) => {
+            target.role = Some(name.clone());
+        }
+        ApiRequest::Roles(
+            RoleRequest::Assign { username, environment, role }
+            | RoleRequest::Unassign { username, environment, role },
+        ) => {
+            target.user = Some(username.clone());
+            target.environment = Some(environment.clone());
+            target.role = Some(role.clone());
+        }
+        ApiRequest::Tokens(TokenApiRequest::Create { environment, wanted, .. }) => {
+            target.environment = Some(environment.clone());
+            let types: Vec<_> = wanted.client_types.iter().map(|one| one.name()).collect();
+            detail = Some(types.join(","));
+        }
+        ApiRequest::Tokens(TokenApiRequest::Revoke { environment, jti }) => {
+            target.environment = Some(environment.clone());
+            target.token = Some(jti.clone());
+        }
+        ApiRequest::Environments(EnvironmentRequest::Create { name, id, .. }) => {
+            target.environment = Some(id.as_ref().unwrap_or(name).clone());
+            detail = id.as_ref().map(|_| name.clone());
+        }
+        ApiRequest::Environments(EnvironmentRequest::Delete { id }) => {
+            target.environment = Some(id.clone());
+        }
+        ApiRequest::Logout { all } => detail = all.then(|| "all".to_owned()),
+        ApiRequest::Nothing
+        | ApiRequest::RenewLogin
+        | ApiRequest::Users(UserRequest::List | UserRequest::Current)
+        | ApiRequest::Roles(RoleRequest::List | RoleRequest::Assignments { .. })
+        | ApiRequest::Tokens(TokenApiRequest::List { .. })
+        | ApiRequest::Environments(EnvironmentRequest::List | EnvironmentRequest::Get { .. }) => {}
+    }
+    (target, detail)
+}

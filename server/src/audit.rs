@@ -1,0 +1,163 @@
+//! The audit log: who logged in, who changed what, and which administrative calls were refused.
+//!
+//! An [`AuditEvent`] has a small, closed set of fields, none of which holds a secret. Other
+//! systems of this server add an [`AuditOperation`], and no field.
+//!
+//! An administrative change is recorded before it is made, as begun, and its outcome before the
+//! answer. A change that cannot be recorded is not made. Refusals are recorded by a thread of their
+//! own within a budget, so that a flood of failed logins neither fills the disk nor delays others.
+
+mod event;
+pub mod settings;
+mod store;
+mod writer;
+
+use std::{
+    sync::{
+        Arc, OnceLock,
+        mpsc::{SyncSender, sync_channel},
+    },
+    thread,
+};
+
+pub use self::{
+    event::{AuditEvent, AuditOperation, AuditOrigin, AuditOutcome, AuditTarget, Caller},
+    store::AuditFilter,
+};
+use self::{
+    settings::AuditSettings,
+    writer::{QueuedEvent, Writer},
+};
+use crate::{
+    base::clock,
+    observe::metrics::{MetricEvent, Metrics},
+    store::{Store, StoreError},
+};
+
+/// The audit log of a running server.
+pub struct Audit {
+    /// The database, if the server has one.
+    store: Option<Store>,
+    settings: AuditSettings,
+    metrics: Arc<Metrics>,
+    /// Queue of the writer thread, which starts with the first event.
+    queue: OnceLock<SyncSender<QueuedEvent>>,
+}
+
+/// A change that is recorded as begun. It must be [finished](Audit::finish).
+pub struct BegunEvent {
+    id: i64,
+    event: AuditEvent,
+}
+
+impl BegunEvent {
+    /// Returns the event, to complete its target.
+    pub fn event_mut(&mut self) -> &mut AuditEvent {
+        &mut self.event
+    }
+}
+
+impl Audit {
+    /// Creates the log. Without a database, events are written to the file of `settings` and to
+    /// the log of the server.
+    #[must_use]
+    pub fn new(store: Option<Store>, settings: AuditSettings, metrics: Arc<Metrics>) -> Self {
+        Self { store, settings, metrics, queue: OnceLock::new() }
+    }
+
+    /// Records that a change begins.
+    ///
+    /// # Errors
+    /// The database cannot be written. The change must not be made.
+    pub async fn begin(&self, event: AuditEvent) -> Result<BegunEvent, StoreError> {
+        let id = match &self.store {
+            Some(store) => store.begin_audit_event(event.clone()).await?,
+            None => 0,
+        };
+        Ok(BegunEvent { id, event })
+    }
+
+    /// Records the outcome of a change. If the database cannot be written, the change stays
+    /// recorded as begun, and the server's log has its outcome.
+    pub async fn finish(&self, begun: BegunEvent) {
+        let BegunEvent { id, event } = begun;
+        if let Some(store) = &self.store
+            && let Err(error) = store.finish_audit_event(id, event.clone()).await
+        {
+            self.lose(&event, &error.to_string());
+        }
+        self.forward(event);
+    }
+
+    /// Records a completed event before it is answered.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub async fn record(&self, event: AuditEvent) -> Result<(), StoreError> {
+        if let Some(store) = &self.store {
+            store.append_audit_events(vec![event.clone()]).await?;
+        }
+        self.forward(event);
+        Ok(())
+    }
+
+    /// Records an event without waiting: a refusal, or another one that changes no data. Beyond the
+    /// budget, events are only counted.
+    pub fn record_later(&self, event: AuditEvent) {
+        let event = QueuedEvent::Refusal(event);
+        if self.queue().is_none_or(|queue| queue.try_send(event).is_err()) {
+            self.metrics.count_event(MetricEvent::AuditOmitted);
+        }
+    }
+
+    /// Passes a stored event on to the file, and one that no database stores to the log.
+    fn forward(&self, event: AuditEvent) {
+        if self.store.is_some() && self.settings.file.is_none() {
+            return;
+        }
+        let line = QueuedEvent::Line(event.clone());
+        if self.queue().is_none_or(|queue| queue.try_send(line).is_err()) {
+            self.lose(&event, "the writer is too slow");
+        }
+    }
+
+    /// Writes an event to the server's log, because it cannot be stored.
+    pub(crate) fn lose(&self, event: &AuditEvent, reason: &str) {
+        self.metrics.count_event(MetricEvent::AuditLost);
+        tracing::error!(target: "audit", event = event.json(), "cannot store an audit event: {reason}");
+    }
+
+    fn queue(&self) -> Option<&SyncSender<QueuedEvent>> {
+        /// Refusals that wait for the writer. More are only counted.
+        const MAX_QUEUED: usize = 1024;
+        if let Some(queue) = self.queue.get() {
+            return Some(queue);
+        }
+        let (queue, events) = sync_channel(MAX_QUEUED);
+        let writer =
+            Writer::new(self.store.clone(), self.settings.clone(), Arc::clone(&self.metrics));
+        let spawned =
+            thread::Builder::new().name("audit".into()).spawn(move || writer.run(&events));
+        match spawned {
+            Ok(_) => Some(self.queue.get_or_init(|| queue)),
+            Err(error) => {
+                tracing::error!("cannot start the writer of the audit log: {error}");
+                None
+            }
+        }
+    }
+}
+
+/// Records a change made by a command on the server's machine.
+///
+/// # Errors
+/// The database cannot be written.
+pub fn record_command(
+    store: &Store,
+    operation: AuditOperation,
+    target: AuditTarget,
+) -> Result<(), StoreError> {
+    let mut event = AuditEvent::new(operation, AuditOrigin::command(), clock::now());
+    (event.target, event.outcome) = (target, AuditOutcome::Done);
+    store.block_on(store.append_audit_events(vec![event]))
+}

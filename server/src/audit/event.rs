@@ -1,0 +1,247 @@
+//! Events of the audit log.
+
+use countersign_engine::UnixTime;
+use rustix::process::getuid;
+use serde::Serialize;
+
+use crate::{accounts::session::Session, base::clock};
+
+/// One event, or several equal ones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditEvent {
+    /// Time of the first one.
+    pub at: UnixTime,
+    /// What was done, or refused.
+    pub operation: AuditOperation,
+    /// The outcome.
+    pub outcome: AuditOutcome,
+    /// Why it was refused or failed: a reject code, or a word.
+    pub reason: Option<String>,
+    /// Further facts about the operation, such as the client types of a token.
+    pub detail: Option<String>,
+    /// The caller, if it was authenticated.
+    pub caller: Caller,
+    /// Where it came from.
+    pub origin: AuditOrigin,
+    /// What it was applied to.
+    pub target: AuditTarget,
+    /// Number of equal events.
+    pub count: u64,
+}
+
+/// The caller of an operation, from its verified token.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Caller {
+    /// Name of the user, or of a client in `[api_clients]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Issuer of the token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
+    /// Id of the token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jti: Option<String>,
+    /// Client types of the token, comma-separated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_types: Option<String>,
+}
+
+/// Where an operation came from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct AuditOrigin {
+    /// Address of the client, as trusted proxies pass it on; or the user of a local command.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
+    /// Peer of the connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer: Option<String>,
+}
+
+/// What an operation is applied to. None of the members is a secret.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct AuditTarget {
+    /// A username.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// A role.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// Id of an environment, or the name of a new one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub environment: Option<String>,
+    /// Id of a token, never the token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+}
+
+/// Outcome of an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuditOutcome {
+    /// It began. Only stored while it lasts, and after a crash or with a database that failed.
+    Begun,
+    /// It was done.
+    Done,
+    /// The caller may not do it, or is not authenticated.
+    Refused,
+    /// It could not be done.
+    Failed,
+}
+
+impl AuditOutcome {
+    /// All outcomes.
+    pub const ALL: [Self; 4] = [Self::Begun, Self::Done, Self::Refused, Self::Failed];
+
+    /// Returns its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Begun => "begun",
+            Self::Done => "done",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+macro_rules! operations {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal,)+) => {
+        /// An operation that is recorded. Names are stored: never change one.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum AuditOperation {
+            $($(#[$doc])* $variant,)+
+        }
+
+        impl AuditOperation {
+            /// All operations.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// Returns its name: the kind of its target, and a verb.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)+
+                }
+            }
+        }
+    };
+}
+
+operations! {
+    /// A login with a password.
+    Login = "login",
+    /// A session, or all of a user, is ended by the user.
+    Logout = "logout",
+    /// A user is added.
+    AddUser = "user.add",
+    /// A user is deleted.
+    DeleteUser = "user.delete",
+    /// A password is changed.
+    SetPassword = "user.password",
+    /// Administrator rights are granted or withdrawn.
+    SetAdmin = "user.admin",
+    /// A role is added.
+    AddRole = "role.add",
+    /// A role is deleted.
+    DeleteRole = "role.delete",
+    /// A role is assigned.
+    AssignRole = "role.assign",
+    /// A role assignment is removed.
+    UnassignRole = "role.unassign",
+    /// A token is issued.
+    CreateToken = "token.create",
+    /// Tokens are revoked.
+    RevokeToken = "token.revoke",
+    /// An environment is added.
+    CreateEnvironment = "environment.add",
+    /// An environment is deleted.
+    DeleteEnvironment = "environment.delete",
+    /// A changed configuration is applied.
+    Reload = "configuration.reload",
+    /// Further refusals, which are only counted.
+    Omitted = "omitted",
+}
+
+impl AuditEvent {
+    /// Creates an event that begins.
+    #[must_use]
+    pub fn new(operation: AuditOperation, origin: AuditOrigin, at: UnixTime) -> Self {
+        Self {
+            at,
+            operation,
+            outcome: AuditOutcome::Begun,
+            reason: None,
+            detail: None,
+            caller: Caller::default(),
+            origin,
+            target: AuditTarget::default(),
+            count: 1,
+        }
+    }
+
+    /// Whether two events differ only in their time and count.
+    #[must_use]
+    pub fn equals(&self, other: &Self) -> bool {
+        self.operation == other.operation
+            && self.outcome == other.outcome
+            && self.reason == other.reason
+            && self.detail == other.detail
+            && self.caller == other.caller
+            && self.origin == other.origin
+            && self.target == other.target
+    }
+
+    /// Returns the event as a line of JSON, without a line feed.
+    #[must_use]
+    pub fn json(&self) -> String {
+        serde_json::to_string(&JsonEvent {
+            time: clock::rfc3339(self.at),
+            operation: self.operation.name(),
+            outcome: self.outcome.name(),
+            reason: self.reason.as_deref(),
+            detail: self.detail.as_deref(),
+            by: &self.caller,
+            from: &self.origin,
+            target: &self.target,
+            count: self.count,
+        })
+        .unwrap_or_default()
+    }
+}
+
+/// Form of an event in JSON.
+#[derive(Serialize)]
+struct JsonEvent<'e> {
+    time: Option<String>,
+    operation: &'static str,
+    outcome: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'e str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<&'e str>,
+    by: &'e Caller,
+    from: &'e AuditOrigin,
+    target: &'e AuditTarget,
+    count: u64,
+}
+
+impl Caller {
+    /// Returns the holder of a session.
+    #[must_use]
+    pub fn of(session: &Session) -> Self {
+        let claim = |name| session.claim(name).and_then(|claim| claim.as_str()).map(str::to_owned);
+        Self {
+            user: session.username().map(str::to_owned),
+            issuer: claim("iss"),
+            jti: claim("jti"),
+            client_types: Some(session.client_types().join(",")),
+        }
+    }
+}
+
+impl AuditOrigin {
+    /// Returns the origin of a command on the server's machine.
+    #[must_use]
+    pub fn command() -> Self {
+        Self { client: Some(format!("uid {}", getuid().as_raw())), peer: None }
+    }
+}
