@@ -15,7 +15,10 @@ local TIMEOUT = 10000
 local CREDENTIALS = { "authorization" }
 
 -- [identity_headers] in Countersign's configuration.
-local IDENTITY = { "x-auth-subject", "x-auth-user", "x-auth-issuer", "x-auth-client-types", "x-auth-tenant" }
+local IDENTITY = {
+    "x-auth-subject", "x-auth-user", "x-auth-issuer", "x-auth-client-types", "x-auth-environment",
+    "x-auth-tenant",
+}
 
 -- Statuses and headers of refusals that are forwarded to the client.
 local REFUSALS = { [401] = true, [403] = true, [429] = true, [503] = true }

@@ -167,6 +167,12 @@ impl<'v> Identity<'v> {
         self.escaped(RecordField::HeaderClientTypes, RecordField::ClientTypes)
     }
 
+    /// The environment that the token is scoped to, or an empty string.
+    #[must_use]
+    pub fn environment(self) -> &'v str {
+        self.escaped(RecordField::HeaderEnvironment, RecordField::Environment)
+    }
+
     fn escaped(self, escaped: RecordField, plain: RecordField) -> &'v str {
         self.record.field(escaped).or_else(|| self.record.field(plain)).unwrap_or_default()
     }

@@ -38,13 +38,13 @@ fn with_additional_header(sandbox: &Sandbox) -> Server<'_> {
 }
 
 /// Returns the identity headers of an allowing response.
-fn identity(response: &Response) -> [String; 5] {
+fn identity(response: &Response) -> [String; 6] {
     assert_eq!((response.status, response.body.as_str()), (200, ""), "{response:?}");
     IDENTITY.map(|name| response.header(name).unwrap().to_owned())
 }
 
-fn bob() -> [String; 5] {
-    ["bob", "bob", ISSUER, "api", ""].map(str::to_owned)
+fn bob() -> [String; 6] {
+    ["bob", "bob", ISSUER, "api", "", ""].map(str::to_owned)
 }
 
 fn e1_forwarding_headers_change_no_result(protocol: Protocol) {
@@ -183,7 +183,7 @@ fn e3_identity_headers_of_client_are_ignored(protocol: Protocol) {
     let allowed = get(&server, &format!("{lines}Authorization: Bearer {anonymous}\r\n"));
     assert_eq!(
         identity(&allowed),
-        ["", "", ISSUER, "api", ""],
+        ["", "", ISSUER, "api", "", ""],
         "empty headers are sent, so that they overwrite"
     );
 }
@@ -210,9 +210,10 @@ fn e3_claim_cannot_inject_a_header(protocol: Protocol) {
         ("嘊嘍X-Auth-User: root", "%E5%98%8A%E5%98%8DX-Auth-User:%20root"),
         ("", ""),
     ] {
-        let payload = json!({ "iss": ISSUER, "aud": "us", "sub": subject }).to_string();
-        let response = server.auth(&token(HEADER, payload));
-        assert_eq!(identity(&response)[..2], [header, header]);
+        let claims =
+            json!({ "iss": ISSUER, "aud": "us", "sub": subject, "urn:inmanta:env": subject });
+        let response = server.auth(&token(HEADER, claims.to_string()));
+        assert_eq!(identity(&response), [header, header, ISSUER, "api", header, ""]);
         assert_eq!(names(&response), usual, "{subject:?}");
     }
     let long = "b".repeat(10_000);

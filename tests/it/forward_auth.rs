@@ -11,6 +11,7 @@ use crate::fixture::{self, SIGNING};
 
 over_every_protocol!(
     auth_returns_identity_headers_without_a_body,
+    environment_of_a_token_is_handed_on,
     missing_token_challenge_names_no_error,
     additional_header_overrides_authorization,
     identity_headers_can_be_renamed_and_disabled,
@@ -26,7 +27,7 @@ fn auth_returns_identity_headers_without_a_body(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(SIGNING);
     let token = fixture::token(&fixture::claims(
-        json!({ "sub": "böb 100%", "urn:inmanta:ct": ["api", "agent"] }),
+        json!({ "sub": "böb 100%", "urn:inmanta:ct": ["api", "agent"], "urn:inmanta:env": "é 1" }),
     ));
     for method in ["GET", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "HEAD", "PROPFIND"] {
         for path in ["/auth", "/auth/", "/auth/some/path?query=1", "/auth?x"] {
@@ -34,10 +35,8 @@ fn auth_returns_identity_headers_without_a_body(protocol: Protocol) {
                 .request(&format!("{method} {path} HTTP/1.1\r\nAuthorization: Bearer {token}\r\n"));
             assert_eq!(response.status, 200, "{method} {path}");
             let values = IDENTITY.map(|name| response.header(name).unwrap().to_owned());
-            assert_eq!(
-                values,
-                ["b%C3%B6b%20100%25", "b%C3%B6b%20100%25", fixture::ISSUER, "api,agent", ""]
-            );
+            let name = "b%C3%B6b%20100%25";
+            assert_eq!(values, [name, name, fixture::ISSUER, "api,agent", "%C3%A9%201", ""]);
             assert_eq!(response.header("cache-control"), Some("no-store"));
             // In HTTP/2 and HTTP/3 the end of the stream ends the body.
             let length = (protocol == Protocol::Http1).then_some("0");
@@ -45,6 +44,19 @@ fn auth_returns_identity_headers_without_a_body(protocol: Protocol) {
         }
     }
     assert_eq!(server.request("GET /authx HTTP/1.1\r\n").status, 404);
+}
+
+fn environment_of_a_token_is_handed_on(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let server = sandbox.serve(SIGNING);
+    let scoped = fixture::token(&fixture::claims(json!({ "urn:inmanta:env": "e1" })));
+    for _ in 0..2 {
+        for (token, environment) in [(&scoped, "e1"), (&fixture::good_token(), "")] {
+            let lines = format!("X-Auth-Environment: e2\r\nAuthorization: Bearer {token}\r\n");
+            let response = get(&server, &lines);
+            assert_eq!(response.header("x-auth-environment"), Some(environment));
+        }
+    }
 }
 
 fn missing_token_challenge_names_no_error(protocol: Protocol) {

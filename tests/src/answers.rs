@@ -3,8 +3,14 @@
 use crate::http::Response;
 
 /// Identity headers of an allowing response, in order.
-pub const IDENTITY: [&str; 5] =
-    ["x-auth-subject", "x-auth-user", "x-auth-issuer", "x-auth-client-types", "x-auth-tenant"];
+pub const IDENTITY: [&str; 6] = [
+    "x-auth-subject",
+    "x-auth-user",
+    "x-auth-issuer",
+    "x-auth-client-types",
+    "x-auth-environment",
+    "x-auth-tenant",
+];
 
 /// Checks a refusal with status 401: its challenge, and [no identity](assert_no_identity).
 #[track_caller]

@@ -2,7 +2,7 @@
 //! [`Verified`](crate::Verified) reads it.
 //!
 //! ```text
-//! | epoch | start | iat | exp | hashes (4) | key (4) | issuer, ends of 7 fields (4) | fields |
+//! | epoch | start | iat | exp | hashes (5) | key (4) | issuer, ends of 8 fields (5) | fields |
 //! ```
 //!
 //! The fields are the claims that callers ask for. A field that is not plain ASCII is stored a
@@ -27,7 +27,7 @@ const END: usize = 3;
 const HASHES: usize = 4;
 const KEY: usize = HASHES + RevocationHashes::COUNT;
 const ENDS: usize = KEY + 4;
-const TEXTS: usize = ENDS + 4;
+const TEXTS: usize = ENDS + 5;
 /// Encodes an absent time. No claim reaches this value.
 const NEVER: u64 = u64::MAX;
 
@@ -41,7 +41,11 @@ pub(crate) enum RecordField {
     HeaderSubject = 5,
     HeaderUsername = 6,
     HeaderClientTypes = 7,
+    HeaderEnvironment = 8,
 }
+
+/// The ends of all fields, preceded by the issuer's index, and padded to whole words.
+type FieldEnds = [u32; 10];
 
 /// Set in the end of a field that the token has.
 const PRESENT: u32 = 1 << 31;
@@ -222,9 +226,9 @@ impl RecordField {
 
 impl RecordFields<'_> {
     /// Writes all text fields to `texts` and returns their ends, preceded by the issuer's index.
-    fn write_texts(&self, texts: &mut Vec<u8>) -> [u32; 8] {
+    fn write_texts(&self, texts: &mut Vec<u8>) -> FieldEnds {
         texts.clear();
-        let mut ends = [self.issuer, 0, 0, 0, 0, 0, 0, 0];
+        let mut ends = [self.issuer, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         let mut mark = |field: RecordField, present: bool, texts: &[u8]| {
             let end = u32::try_from(texts.len()).unwrap_or(0);
             if let Some(index) = ends.get_mut(field.index()) {
@@ -249,6 +253,7 @@ impl RecordFields<'_> {
             (RecordField::HeaderSubject, self.subject, false),
             (RecordField::HeaderUsername, self.username, false),
             (RecordField::HeaderClientTypes, Some(self.client_types), true),
+            (RecordField::HeaderEnvironment, self.environment, false),
         ];
         for (index, text, list) in escaped {
             let special = text.filter(|text| !escape::is_plain(text.as_bytes(), list));

@@ -51,6 +51,7 @@ pub(super) fn identity_headers<'l>(
         (&names.user, identity.user()),
         (&names.issuer, identity.issuer()),
         (&names.client_types, identity.client_types()),
+        (&names.environment, identity.environment()),
         (&names.tenant, ""),
     ];
     identity.into_iter().filter_map(|(name, value)| Some((name.as_ref()?, value.as_bytes())))

@@ -55,6 +55,8 @@ pub struct IdentityHeaders {
     pub issuer: Option<HeaderName>,
     /// The client types, comma-separated.
     pub client_types: Option<HeaderName>,
+    /// The environment that the token is scoped to.
+    pub environment: Option<HeaderName>,
     /// The tenant. Empty until multi-tenancy is configured.
     pub tenant: Option<HeaderName>,
 }
@@ -67,6 +69,7 @@ impl IdentityHeaders {
             user: name("user"),
             issuer: name("issuer"),
             client_types: name("client_types"),
+            environment: name("environment"),
             tenant: name("tenant"),
         };
         names.check(reader);
@@ -78,9 +81,9 @@ impl IdentityHeaders {
         self.all().into_iter().flatten()
     }
 
-    fn all(&self) -> [Option<&HeaderName>; 5] {
-        [&self.subject, &self.user, &self.issuer, &self.client_types, &self.tenant]
-            .map(Option::as_ref)
+    fn all(&self) -> [Option<&HeaderName>; 6] {
+        let Self { subject, user, issuer, client_types, environment, tenant } = self;
+        [subject, user, issuer, client_types, environment, tenant].map(Option::as_ref)
     }
 
     /// Rejects names with another meaning in a response, and names given twice, because
@@ -98,7 +101,7 @@ impl IdentityHeaders {
             generic::ERROR_HEADER,
         ];
         let mut seen: Vec<&HeaderName> = taken.iter().collect();
-        let options = ["subject", "user", "issuer", "client_types", "tenant"];
+        let options = ["subject", "user", "issuer", "client_types", "environment", "tenant"];
         for (option, name) in options.into_iter().zip(self.all()) {
             let Some(name) = name else { continue };
             if seen.contains(&name) {

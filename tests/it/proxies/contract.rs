@@ -75,11 +75,12 @@ const CHECKS: &[(&str, Check)] = checks![
 ];
 
 /// The identity headers of the good token.
-const IDENTITY: [(&str, &str); 5] = [
+const IDENTITY: [(&str, &str); 6] = [
     ("X-Auth-Subject", "bob"),
     ("X-Auth-User", "bob@example.com"),
     ("X-Auth-Issuer", "https://people/"),
     ("X-Auth-Client-Types", "api"),
+    ("X-Auth-Environment", "e1"),
     ("X-Auth-Tenant", ""),
 ];
 

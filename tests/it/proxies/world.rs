@@ -220,7 +220,12 @@ pub(super) fn good() -> String {
 
 /// Returns a good token with some of its claims replaced or, by null, removed.
 pub(super) fn good_but(changes: Value) -> String {
-    let person = json!({ "iss": PEOPLE, "aud": "inm", "email": "bob@example.com" });
+    let person = json!({
+        "iss": PEOPLE,
+        "aud": "inm",
+        "email": "bob@example.com",
+        "urn:inmanta:env": "e1",
+    });
     let mut claims = fixture::claims(person);
     claims.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
     claims.as_object_mut().unwrap().retain(|_, value| !value.is_null());

@@ -127,6 +127,8 @@ pub(super) const IDENTITY_HEADERS: SectionSpec = SectionSpec::new(
         text("issuer", "header name", "X-Auth-Issuer").about("The claim `iss`.", "X-Issuer"),
         text("client_types", "header name", "X-Auth-Client-Types")
             .about("The client types, comma-separated.", "X-Client-Types"),
+        text("environment", "header name", "X-Auth-Environment")
+            .about("The environment that the token is scoped to.", "X-Environment"),
         text("tenant", "header name", "X-Auth-Tenant")
             .about("The tenant. Empty until multi-tenancy is configured.", "X-Tenant"),
     ]],
