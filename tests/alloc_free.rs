@@ -6,8 +6,9 @@ use std::{collections::BTreeSet, sync::Arc};
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign_engine::{
-    Algorithm, ClientTypes, Constraint, Issuer, IssuerConfig, KeyMaterial, KeySet, Reject,
-    Revocation, RevocationTarget, RevocationsWriter, Rules, UnixTime, VerificationKey, Verifier,
+    Algorithm, CertificateThumbprint, ClientTypes, Constraint, Issuer, IssuerConfig, KeyMaterial,
+    KeySet, Presentation, Reject, Revocation, RevocationTarget, RevocationsWriter, Rules, UnixTime,
+    UsernameRule, VerificationKey, Verifier,
 };
 use countersign_tests::{
     allocations::{CountingAllocator, allocation_count},
@@ -31,6 +32,15 @@ fn rules() -> Rules {
     }
 }
 
+fn named() -> Rules {
+    let rules = rules();
+    let username = UsernameRule { required: true, takes_numbers: true, ..rules.username.clone() };
+    Rules {
+        username: UsernameRule { claim: "name".into(), prefix: "é:".into(), ..username },
+        ..rules
+    }
+}
+
 fn issuer(name: &str, rules: Rules, kid_required: bool, keys: Option<KeySet>) -> Issuer {
     let usual = IssuerConfig::new(name, "us", [Algorithm::Hs256, Algorithm::Es256]);
     let config = IssuerConfig { kid_required, rules, ..usual };
@@ -45,6 +55,8 @@ fn verifier(writer: &RevocationsWriter, cache_bytes: usize) -> Verifier {
     let issuers = [
         issuer("i", rules(), false, set()),
         issuer("strict", Rules { max_lifetime: Some(60), ..rules() }, true, set()),
+        issuer("ends", Rules { require_expiry: true, ..rules() }, true, set()),
+        issuer("named", named(), true, set()),
         issuer("down", rules(), false, None),
     ];
     let builder = Verifier::builder().issuers(issuers).revocations(writer.revocations());
@@ -86,6 +98,8 @@ fn hostile_tokens() -> Vec<String> {
         r#"{"iss":"nobody"}"#.into(),
         r#"{"iss":"down"}"#.into(),
         r#"{"iss":"strict","aud":"us","ct":"api","zone":"a"}"#.into(),
+        r#"{"iss":"ends","aud":"us","ct":"api","zone":"a"}"#.into(),
+        r#"{"iss":"named","aud":"us","ct":"api","zone":"a"}"#.into(),
         r#"{"iss":"i"}"#.into(),
         r#"{"iss":"i","aud":5}"#.into(),
         r#"{"iss":"i","aud":"them"}"#.into(),
@@ -107,6 +121,7 @@ fn hostile_tokens() -> Vec<String> {
         r#""jti":5"#,
         r#""l":[1]"#,
         r#""env":5"#,
+        r#""cnf":{"x5t#S256":"ungWv48Bz-pBQUDeXa4iI7ADYaOWF3qctBD_YfIAFa0"}"#,
     ] {
         tokens.push(signed(header, format!("{{{valid},{member}}}")));
     }
@@ -189,7 +204,8 @@ fn every_reason(cache_bytes: usize) {
     let new =
         signed(r#"{"alg":"HS256","kid":"k"}"#, r#"{"iss":"i","aud":"us","ct":"api","new":1}"#);
     let before = allocation_count();
-    let not_admitted = verifier.verify_if(new.as_bytes(), NOW, |_| false).map(drop);
+    let not_admitted =
+        verifier.verify_if(new.as_bytes(), NOW, Presentation::default(), |_| false).map(drop);
     assert_eq!((not_admitted, allocation_count() - before), (Err(Reject::NotAdmitted), 0));
     seen.insert(Reject::NotAdmitted.index());
 
@@ -219,6 +235,29 @@ fn verification_allocates_nothing_cached_or_not() {
             assert_eq!((identity.subject(), identity.issuer()), ("%C3%A9%2C%205%20%25", "i"));
         }
         assert_eq!(allocation_count() - before, 0, "with a cache of {cache_bytes} bytes");
+    }
+}
+
+#[test]
+fn tokens_verified_each_time_allocate_nothing() {
+    let bound = r#""name":5,"cnf":{"x5t#S256":"ungWv48Bz-pBQUDeXa4iI7ADYaOWF3qctBD_YfIAFa0"}"#;
+    let certificate = || Some(CertificateThumbprint::of(b"abc"));
+    let presentation = Presentation { certificate: Some(&certificate), username_optional: true };
+    for (member, username) in [(bound, Some("é:5")), (r#""x":1"#, None)] {
+        let claims = format!(r#"{{"iss":"named","aud":"us","ct":"api","zone":"a",{member}}}"#);
+        let token = signed(r#"{"alg":"HS256","kid":"k"}"#, claims);
+        let verifier = verifier(&RevocationsWriter::new(10), 1 << 20);
+        let verify = || {
+            let verified =
+                verifier.verify_if(token.as_bytes(), NOW, presentation, |_| true).unwrap();
+            assert!(!verified.is_cached());
+            assert_eq!(verified.claims().username(), username);
+        };
+        // The first token allocates the thread's buffers.
+        verify();
+        let before = allocation_count();
+        (0..100).for_each(|_| verify());
+        assert_eq!(allocation_count() - before, 0, "{member}");
     }
 }
 

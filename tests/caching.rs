@@ -13,8 +13,8 @@ use std::{
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign_engine::{
-    Algorithm, Issuer, IssuerConfig, KeyMaterial, KeySet, Reject, Revocation, RevocationTarget,
-    RevocationsWriter, Rules, Snapshot, UnixTime, VerificationKey, Verifier,
+    Algorithm, Issuer, IssuerConfig, KeyMaterial, KeySet, Presentation, Reject, Revocation,
+    RevocationTarget, RevocationsWriter, Rules, Snapshot, UnixTime, VerificationKey, Verifier,
 };
 use countersign_tests::engine::{
     HEADER, ISSUER, NOW, SECRET, cached_verifier, claims, config, config_with, replace,
@@ -36,7 +36,7 @@ use CacheOutcome::{Hit, Miss, SignatureCached};
 #[track_caller]
 fn verify(verifier: &Verifier, token: &str, now: UnixTime) -> (CacheOutcome, Option<Reject>) {
     let checks = Cell::new(0);
-    let result = verifier.verify_if(token.as_bytes(), now, |_| {
+    let result = verifier.verify_if(token.as_bytes(), now, Presentation::default(), |_| {
         checks.set(checks.get() + 1);
         true
     });
@@ -283,7 +283,7 @@ fn token_not_admitted_is_not_cached() {
     let verifier = of(&signer);
     let token = signer.token("");
     for _ in 0..2 {
-        let result = verifier.verify_if(token.as_bytes(), NOW, |check| {
+        let result = verifier.verify_if(token.as_bytes(), NOW, Presentation::default(), |check| {
             assert_eq!((&*check.issuer.name, check.algorithm), (ISSUER, Algorithm::EdDsa));
             false
         });
@@ -434,10 +434,15 @@ fn new_token_is_verified_at_most_once_per_thread() {
                     start.wait();
                     let mut own = 0;
                     for _ in 0..20 {
-                        let result = verifier.verify_if(token.as_bytes(), NOW, |_| {
-                            own += 1;
-                            true
-                        });
+                        let result = verifier.verify_if(
+                            token.as_bytes(),
+                            NOW,
+                            Presentation::default(),
+                            |_| {
+                                own += 1;
+                                true
+                            },
+                        );
                         assert!(result.is_ok());
                     }
                     checked.fetch_max(own, Ordering::Relaxed);

@@ -1,6 +1,7 @@
 //! Property tests of token verification.
 
-use countersign_engine::UnixTime;
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use countersign_engine::{CertificateThumbprint, Presentation, Reject, UnixTime, limits};
 use countersign_tests::engine::{HEADER, NOW, claims, secret_verifier as verifier, token};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -80,6 +81,34 @@ proptest! {
         for now in [NOW, UnixTime(now), NOW, UnixTime(now)] {
             let is_valid = is_valid || now == NOW;
             prop_assert_eq!(verifier.verify(token.as_bytes(), now).is_ok(), is_valid);
+        }
+    }
+
+    #[test]
+    fn expiry_is_accepted_within_a_century(ahead in 1..3 * limits::MAX_TIME_TO_EXPIRY) {
+        let exp = NOW.0 + ahead;
+        let token = token(HEADER, claims(&format!(r#""exp":{exp}"#)));
+        let result = verifier().verify(token.as_bytes(), NOW).map(drop);
+        let is_near = ahead <= limits::MAX_TIME_TO_EXPIRY;
+        prop_assert_eq!(result, if is_near { Ok(()) } else { Err(Reject::ExpiryFormat) });
+    }
+
+    #[test]
+    fn bound_token_is_accepted_with_its_certificate_only(
+        certificates in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..3), 3),
+        presented in prop::collection::vec(0usize..4, 1..12),
+    ) {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &certificates[0]);
+        let thumbprint = URL_SAFE_NO_PAD.encode(digest);
+        let token = token(HEADER, claims(&format!(r#""cnf":{{"x5t#S256":"{thumbprint}"}}"#)));
+        let verifier = verifier();
+        for index in presented {
+            let certificate = || certificates.get(index).map(|one| CertificateThumbprint::of(one));
+            let presentation =
+                Presentation { certificate: Some(&certificate), ..Presentation::default() };
+            let result = verifier.verify_if(token.as_bytes(), NOW, presentation, |_| true);
+            let is_right = certificates.get(index) == certificates.first();
+            prop_assert_eq!(result.map(drop).err(), (!is_right).then_some(Reject::Bound));
         }
     }
 }

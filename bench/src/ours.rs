@@ -11,8 +11,8 @@ use std::{
 };
 
 use countersign_engine::{
-    Algorithm, ClientTypes, Issuer, IssuerConfig, KeyMaterial, KeySet, Rules, VerificationKey,
-    Verifier,
+    Algorithm, ClientTypes, Issuer, IssuerConfig, KeyMaterial, KeySet, Rules, UsernameRule,
+    VerificationKey, Verifier,
 };
 
 use crate::parameters::{AUDIENCE, ISSUER, NOW, SECRET, TOKEN_BYTES};
@@ -129,10 +129,10 @@ fn issuer(algorithm: Algorithm) -> IssuerConfig {
         allowed: Some(Box::new(["api".into()])),
         ..rules.client_types
     };
-    let username_claim = "preferred_username".into();
+    let username = UsernameRule { claim: "preferred_username".into(), ..rules.username };
     IssuerConfig {
         kid_required: true,
-        rules: Rules { username_claim, lists_of_strings: true, client_types, ..rules },
+        rules: Rules { username, lists_of_strings: true, client_types, ..rules },
         ..IssuerConfig::new(ISSUER, AUDIENCE, [algorithm])
     }
 }

@@ -24,6 +24,10 @@
 //! again therefore costs each token one parse. A key that was removed, or replaced under the same
 //! `kid`, loses its effect at once.
 //!
+//! A result that depends on the request, such as that of a token bound to a client certificate, is
+//! stored under an epoch that no issuer has. It never holds, so such a token is verified for every
+//! request.
+//!
 //! # Refused tokens
 //! Refused tokens have a store of their own, so they cannot evict accepted ones. It holds only
 //! signature verdicts: these bytes are, or are not, signed by the key with this identity. A verdict

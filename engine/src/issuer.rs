@@ -64,6 +64,9 @@ pub struct Issuer {
 pub(crate) struct IssuerEpoch(pub(crate) u64);
 
 impl IssuerEpoch {
+    /// The epoch of no issuer. A cached result with it never holds, and is verified again.
+    pub(crate) const NEVER: Self = Self(u64::MAX);
+
     /// Returns a new, unique epoch. Relaxed is enough, because only uniqueness matters.
     fn next() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);

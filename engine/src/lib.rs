@@ -69,6 +69,7 @@ mod token;
 mod keyset;
 mod algorithm;
 mod rules;
+mod presentation;
 mod reject;
 mod verified;
 
@@ -90,6 +91,7 @@ pub mod docs;
 // The complete public interface, together with the modules `jws`, `jwks`, `rotation` and `limits`.
 
 // Verifying a token, and the result.
+pub use presentation::{CertificateThumbprint, Presentation};
 pub use reject::{Blame, Reject};
 pub use time::UnixTime;
 pub use verified::{Claims, Identity, Verified};
@@ -98,7 +100,7 @@ pub use verifier::{SignatureCheck, Verifier};
 // Configuring a verifier, and changing its issuers and keys.
 pub use builder::{BuildError, DEFAULT_CACHE_BYTES, VerifierBuilder};
 pub use issuer::{Issuer, IssuerConfig};
-pub use rules::{ClientTypes, Constraint, Rules};
+pub use rules::{ClientTypes, Constraint, Rules, UsernameRule};
 pub use snapshot::{DuplicateIssuerError, Snapshot, UnknownIssuerError};
 
 // Keys.

@@ -29,3 +29,7 @@ pub const MAX_RSA_EXPONENT_BITS: usize = 32;
 /// Latest time in a numeric claim, in seconds: 2^53 - 1, the largest integer that every JSON
 /// implementation reads alike (RFC 8259 section 6).
 pub const MAX_TIME: u64 = (1 << 53) - 1;
+
+/// Longest time from now until `exp`, in seconds: 100 years. An `exp` in milliseconds is further
+/// ahead, and would never end.
+pub const MAX_TIME_TO_EXPIRY: u64 = 100 * 31_557_600;

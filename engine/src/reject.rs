@@ -108,8 +108,11 @@ rejects! {
     NotBeforeFormat, "nbf_format", Claims, "the start time (nbf) is not a number of seconds";
     /// `nbf` lies in the future.
     NotYetValid, "not_yet_valid", Claims, "the token is not valid yet (nbf)";
-    /// `exp` is not a number of seconds in range.
-    ExpiryFormat, "exp_format", Claims, "the expiry time (exp) is not a number of seconds";
+    /// No `exp`, although the issuer's tokens must have one.
+    ExpiryMissing, "exp_missing", Claims, "the token has no expiry time (exp)";
+    /// `exp` is not a number of seconds in range, or lies further ahead than
+    /// [`limits::MAX_TIME_TO_EXPIRY`](crate::limits::MAX_TIME_TO_EXPIRY).
+    ExpiryFormat, "exp_format", Claims, "the expiry time (exp) is not a number of seconds, or looks like milliseconds";
     /// `exp` has come. A token is already expired in the second that `exp` names.
     Expired, "expired", Claims, "the token has expired (exp)";
     /// `iat` or `exp` is missing, or the lifetime is longer than the issuer allows.
@@ -136,6 +139,11 @@ rejects! {
     EnvironmentFormat, "environment_format", Claims, "the environment is not a string";
     /// A constraint configured for the issuer does not hold.
     Constraints, "constraints", Claims, "the claims do not meet the constraints configured for the issuer";
+    /// No username in the claim that the issuer's tokens must have it in.
+    Username, "username_claim", Claims, "the claim configured for the username is absent, empty or of another type";
+    /// The confirmation (`cnf`, RFC 7800) is not proven by the request, or of a kind that is not
+    /// supported.
+    Bound, "bound", Claims, "the token is bound to a key (cnf) whose possession the request does not prove";
     /// The token was revoked.
     Revoked, "revoked", Claims, "the token was revoked";
     /// The issuer is configured, but its keys are not available.

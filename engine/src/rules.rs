@@ -3,14 +3,19 @@
 //!
 //! The order of the checks is part of the behaviour, because it decides the [`Reject`] for a token
 //! with several defects: `typ`, `iat`, `nbf`, `exp`, the lifetime, `aud`, `sub`, `jti`, then the
-//! lists, the client types, the environment and the constraints.
+//! lists, the client types, the environment, the constraints, the username and `cnf`.
+
+mod username;
 
 use crate::{
     limits,
+    presentation::Presentation,
     reject::Reject,
     time::UnixTime,
     token::{ClaimNodes, Value},
 };
+
+pub use username::UsernameRule;
 
 /// The rules of one issuer. [`Rules::new`] has the defaults.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,12 +25,14 @@ pub struct Rules {
     /// The accepted `typ` headers, without `application/` and in any case. `None` accepts every
     /// token whose `typ` does not name another kind of token.
     pub token_types: Option<Box<[Box<str>]>>,
+    /// Whether a token must have an `exp`.
+    pub require_expiry: bool,
     /// The longest time in seconds between `iat` and `exp`. If set, both claims are required.
     pub max_lifetime: Option<u32>,
     /// Seconds of clock difference tolerated for `exp`, `nbf` and `iat`.
     pub leeway: u32,
-    /// The claim that holds the username.
-    pub username_claim: Box<str>,
+    /// The username of a token.
+    pub username: UsernameRule,
     /// Refuses a token with a top-level list that contains anything but strings.
     pub lists_of_strings: bool,
     /// The client types that a token may have.
@@ -34,6 +41,9 @@ pub struct Rules {
     pub environment_claim: Box<str>,
     /// Further conditions, which must all hold.
     pub constraints: Box<[Constraint]>,
+    /// Whether a token with a confirmation claim (`cnf`, RFC 7800) is refused unless the request
+    /// proves it. Otherwise the claim is ignored, and a stolen token is good in any hands.
+    pub verify_confirmation: bool,
 }
 
 /// A condition on one claim. A claim that is absent or of another type does not meet it.
@@ -80,6 +90,7 @@ pub struct ClientTypes {
 
 /// The claims that an issuer's rules refer to, found in one pass.
 pub(crate) struct NamedClaims<'d, 'b> {
+    /// The username, unless the claim is `null`.
     pub(crate) username: Option<Value<'d, 'b>>,
     pub(crate) client_types: Option<Value<'d, 'b>>,
     pub(crate) environment: Option<Value<'d, 'b>>,
@@ -91,17 +102,23 @@ impl Rules {
     /// Creates the default rules for tokens with this audience.
     ///
     /// # Defaults
-    /// The clocks agree (no leeway), the username is the `sub`, and every lifetime and client type
-    /// is accepted. The claims of client types and of the environment have names in Inmanta's
+    /// The clocks agree (no leeway), the username is the `sub`, if there is one, and every lifetime
+    /// and client type is accepted. A confirmation claim is verified. The claims of client types and of the environment have names in Inmanta's
     /// namespace, so tokens of other systems do not contain them by accident.
     #[must_use]
     pub fn new(audience: &str) -> Self {
         Self {
             audience: audience.into(),
             token_types: None,
+            require_expiry: false,
             max_lifetime: None,
             leeway: 0,
-            username_claim: "sub".into(),
+            username: UsernameRule {
+                claim: "sub".into(),
+                required: false,
+                takes_numbers: false,
+                prefix: "".into(),
+            },
             lists_of_strings: false,
             client_types: ClientTypes {
                 claim: "urn:inmanta:ct".into(),
@@ -110,6 +127,7 @@ impl Rules {
             },
             environment_claim: "urn:inmanta:env".into(),
             constraints: Box::new([]),
+            verify_confirmation: true,
         }
     }
 
@@ -123,8 +141,8 @@ impl Rules {
         };
         for (name, value) in claims.all() {
             found.has_mixed_list |= self.lists_of_strings && is_mixed_list(value);
-            if name == &*self.username_claim {
-                found.username = Some(value);
+            if name == &*self.username.claim {
+                found.username = Some(value).filter(|value| !value.is_null());
             }
             if name == &*self.client_types.claim {
                 found.client_types = Some(value);
@@ -137,12 +155,16 @@ impl Rules {
     }
 
     /// Checks all rules. `named` is the result of [`find`](Self::find).
+    ///
+    /// The result depends on `presentation` only if [`depends_on_request`](Self::depends_on_request)
+    /// is true.
     pub(crate) fn check(
         &self,
         token_type: Option<&str>,
         claims: &ClaimNodes<'_, '_>,
         named: &NamedClaims<'_, '_>,
         now: UnixTime,
+        presentation: &Presentation<'_>,
     ) -> Result<(), Reject> {
         self.check_type(token_type)?;
         self.check_times(claims, now)?;
@@ -154,8 +176,25 @@ impl Rules {
         }
         self.client_types.check(named.client_types)?;
         check_string(named.environment, Reject::EnvironmentFormat)?;
-        let all_hold = self.constraints.iter().all(|constraint| constraint.holds(claims));
-        if all_hold { Ok(()) } else { Err(Reject::Constraints) }
+        if !self.constraints.iter().all(|constraint| constraint.holds(claims)) {
+            return Err(Reject::Constraints);
+        }
+        self.username.check(named.username, presentation.username_optional)?;
+        match claims.confirmation {
+            Some(claim) if self.verify_confirmation => presentation.check_confirmation(claim),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the token may be accepted from one request and refused from another, so that the
+    /// result must not be cached.
+    pub(crate) fn depends_on_request(
+        &self,
+        claims: &ClaimNodes<'_, '_>,
+        named: &NamedClaims<'_, '_>,
+    ) -> bool {
+        (self.verify_confirmation && claims.confirmation.is_some())
+            || (self.username.required && named.username.is_none())
     }
 
     /// Checks the `typ` header.
@@ -194,8 +233,14 @@ impl Rules {
             return Err(Reject::NotYetValid);
         }
         let expires = time(claims.expires, Reject::ExpiryFormat)?;
-        if expires.is_some_and(|expires| has_ended(expires, now, self.leeway)) {
-            return Err(Reject::Expired);
+        match expires {
+            Some(expires) if has_ended(expires, now, self.leeway) => return Err(Reject::Expired),
+            // Not checked again for a cached token: time only brings `exp` closer.
+            Some(expires) if expires > now.plus(limits::MAX_TIME_TO_EXPIRY) => {
+                return Err(Reject::ExpiryFormat);
+            }
+            None if self.require_expiry => return Err(Reject::ExpiryMissing),
+            _ => {}
         }
         let Some(max_lifetime) = self.max_lifetime else { return Ok(()) };
         let is_short = |(issued_at, expires): (UnixTime, UnixTime)| {

@@ -30,6 +30,8 @@ pub(crate) struct Scratch {
     pub(crate) texts: Vec<u8>,
     /// Buffer for joined client types.
     pub(crate) client_types: String,
+    /// Buffer for a username with a prefix, or made of a number.
+    pub(crate) username: String,
 }
 
 /// Lends the thread's [`Scratch`] to `read`, which must not call this function again.
@@ -42,6 +44,7 @@ pub(crate) fn with_scratch<R>(read: impl FnOnce(&mut Scratch) -> R) -> R {
             name: Vec::with_capacity(2 * limits::MAX_TOKEN_BYTES),
             texts: Vec::new(),
             client_types: String::new(),
+            username: String::new(),
         });
     }
     SCRATCH.with_borrow_mut(read)

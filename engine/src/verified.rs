@@ -108,7 +108,7 @@ impl<'v> Claims<'v> {
         self.record.field(RecordField::Subject)
     }
 
-    /// The string in the claim that is configured as the username.
+    /// The username in the claim that is configured for it, with the configured prefix.
     #[must_use]
     pub fn username(self) -> Option<&'v str> {
         self.record.field(RecordField::Username)

@@ -9,8 +9,9 @@ use crate::{
     builder::VerifierBuilder,
     cache::record::{RecordFields, VerificationRecord},
     cache::{Cache, CacheStatistics},
-    issuer::{Issuer, IssuerConfig},
+    issuer::{Issuer, IssuerConfig, IssuerEpoch},
     keyset::{KeyIdentity, VerificationKey},
+    presentation::Presentation,
     reject::Reject,
     revocation::{Revocation, RevocationHashes, RevocationSubject, RevocationTarget, Revocations},
     rules::{self, NamedClaims},
@@ -64,16 +65,21 @@ impl Verifier {
         self.cache.as_ref().map(Cache::statistics)
     }
 
-    /// Verifies a compact JWT (RFC 7519 section 7.2) at the time `now`.
+    /// Verifies a compact JWT (RFC 7519 section 7.2) at the time `now`, as presented by a request
+    /// without a client certificate.
     ///
     /// # Errors
     /// The first [`Reject`] found. Bounds are checked before parsing, parsing comes before
     /// cryptography, and the signature is checked before any claim.
     pub fn verify<'t>(&self, token: &'t [u8], now: UnixTime) -> Result<Verified<'t>, Reject> {
-        self.verify_if(token, now, |_| true)
+        self.verify_if(token, now, Presentation::default(), |_| true)
     }
 
-    /// Verifies a token and calls `admit` before a signature check, the expensive step.
+    /// Verifies a token as presented by a request, and calls `admit` before a signature check, the
+    /// expensive step.
+    ///
+    /// A token whose acceptance depends on the request, such as one that is bound to a client
+    /// certificate, is never accepted from the cache. Only its signature is not checked again.
     ///
     /// A cached token is verified without calling `admit`. `admit` runs in the middle of the
     /// verification, while the thread's buffers are borrowed, so it must not use a verifier itself.
@@ -86,6 +92,7 @@ impl Verifier {
         &self,
         token: &'t [u8],
         now: UnixTime,
+        presentation: Presentation<'_>,
         admit: impl FnOnce(&SignatureCheck<'_>) -> bool,
     ) -> Result<Verified<'t>, Reject> {
         let snapshot = self.current.load();
@@ -94,7 +101,10 @@ impl Verifier {
             Some(record) if self.still_holds(&snapshot, &record, now) => {
                 Ok(Verified::new(token, snapshot, record, true))
             }
-            cached => self.verify_uncached(token, now, snapshot, cached, admit),
+            cached => {
+                let presented = PresentedToken { token, now, presentation };
+                self.verify_uncached(presented, snapshot, cached, admit)
+            }
         }
     }
 
@@ -116,8 +126,7 @@ impl Verifier {
     #[inline(never)]
     fn verify_uncached<'t>(
         &self,
-        token: &'t [u8],
-        now: UnixTime,
+        presented: PresentedToken<'t, '_>,
         snapshot: Guard<Arc<Snapshot>>,
         cached: Option<VerificationRecord>,
         admit: impl FnOnce(&SignatureCheck<'_>) -> bool,
@@ -128,17 +137,16 @@ impl Verifier {
             snapshot: &snapshot,
             revocations: &self.revocations,
             cache: self.cache.as_ref(),
-            token,
-            now,
+            presented: &presented,
             signer,
         };
         with_scratch(|scratch| verification.run(scratch, admit, &mut record))?;
         if let Some(cache) = &self.cache
             && cached.is_none_or(|cached| cached.words() != record.words())
         {
-            cache.insert(token, &record);
+            cache.insert(presented.token, &record);
         }
-        Ok(Verified::new(token, snapshot, record, false))
+        Ok(Verified::new(presented.token, snapshot, record, false))
     }
 
     /// Returns the configured issuer named by a token whose signature was not checked.
@@ -231,13 +239,19 @@ impl Verifier {
     }
 }
 
+/// A token, and the time and the request in which it is presented.
+struct PresentedToken<'t, 'p> {
+    token: &'t [u8],
+    now: UnixTime,
+    presentation: Presentation<'p>,
+}
+
 /// Verification of one token that the cache does not fully answer.
 struct Verification<'w> {
     snapshot: &'w Snapshot,
     revocations: &'w Revocations,
     cache: Option<&'w Cache>,
-    token: &'w [u8],
-    now: UnixTime,
+    presented: &'w PresentedToken<'w, 'w>,
     /// The key that is known to have made the signature.
     signer: Option<KeyIdentity>,
 }
@@ -249,8 +263,9 @@ impl Verification<'_> {
         admit: impl FnOnce(&SignatureCheck<'_>) -> bool,
         record: &mut VerificationRecord,
     ) -> Result<(), Reject> {
-        let Scratch { jws, claims, name, texts, client_types } = scratch;
-        let jws = jws.decode(self.token)?;
+        let Scratch { jws, claims, name, texts, client_types, username } = scratch;
+        let PresentedToken { token, now, presentation } = self.presented;
+        let jws = jws.decode(token)?;
         let document =
             claims.parse(jws.payload).map_err(|error| error.reject(Reject::ClaimsJson))?;
         let claims = ClaimNodes::find(&document);
@@ -260,18 +275,19 @@ impl Verification<'_> {
         let rules = &issuer.config().rules;
         let named = rules.find(&claims);
         let mut check_claims = || {
-            rules.check(jws.header.token_type, &claims, &named, self.now)?;
+            rules.check(jws.header.token_type, &claims, &named, *now, presentation)?;
             let revocation_subject = revocation_subject(issuer, key, &jws, (&claims, &named))?;
             self.revocations.check(&revocation_subject, name).map(|()| revocation_subject)
         };
         let revocation_subject = check_claims().inspect_err(|_| {
             if let (true, Some(cache)) = (signature_checked, self.cache) {
-                cache.insert_verdict(self.token, key, true);
+                cache.insert_verdict(token, key, true);
             }
         })?;
+        let depends_on_request = rules.depends_on_request(&claims, &named);
         let not_before = rules::time(claims.not_before, Reject::NotBeforeFormat)?;
         let fields = RecordFields {
-            epoch: issuer.epoch(),
+            epoch: if depends_on_request { IssuerEpoch::NEVER } else { issuer.epoch() },
             issuer: index,
             key: key.identity(),
             start: revocation_subject.issued_at.max(not_before),
@@ -282,7 +298,7 @@ impl Verification<'_> {
                 self.revocations.hashes(&revocation_subject)
             }),
             subject: revocation_subject.subject,
-            username: named.username.and_then(Value::as_str),
+            username: rules.username.read(named.username, username),
             client_types: rules.client_types.join(named.client_types, client_types),
             environment: named.environment.and_then(Value::as_str),
         };
@@ -302,7 +318,9 @@ impl Verification<'_> {
         if self.signer == Some(key.identity()) {
             return Ok((key, false));
         }
-        if let Some(is_valid) = self.cache.and_then(|cache| cache.verdict(self.token, key)) {
+        if let Some(is_valid) =
+            self.cache.and_then(|cache| cache.verdict(self.presented.token, key))
+        {
             return if is_valid { Ok((key, false)) } else { Err(Reject::Signature) };
         }
         if !admit(&SignatureCheck { issuer: issuer.config(), algorithm: key.algorithm() }) {
@@ -310,7 +328,7 @@ impl Verification<'_> {
         }
         let verdict = key.verify(jws.signing_input, jws.signature);
         if let (Err(_), Some(cache)) = (verdict, self.cache) {
-            cache.insert_verdict(self.token, key, false);
+            cache.insert_verdict(self.presented.token, key, false);
         }
         verdict.map(|()| (key, true))
     }

@@ -27,7 +27,7 @@ mod source;
 
 use std::{cell::RefCell, net::IpAddr, sync::Once, time::Duration};
 
-use countersign_engine::{Reject, UnixTime, Verified, Verifier};
+use countersign_engine::{Presentation, Reject, UnixTime, Verified, Verifier};
 
 pub use self::{bucket::Share, source::Source};
 pub(crate) use self::{
@@ -83,13 +83,14 @@ impl Admission {
     pub fn verify<'t>(
         &self,
         client: &ClientAddress<'_>,
+        presentation: Presentation<'_>,
         verifier: &Verifier,
         token: &'t [u8],
         now: UnixTime,
     ) -> Attempt<'t> {
         let (mut started, mut exceeded) = (None, None);
         let source = || Source::of(client.get());
-        let result = verifier.verify_if(token, now, |check| {
+        let result = verifier.verify_if(token, now, presentation, |check| {
             let now = self.now();
             let admitted = self.budgets.borrow_mut().admit(&check.issuer.name, source, now);
             started = admitted.is_ok().then_some(now);

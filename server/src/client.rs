@@ -8,4 +8,5 @@ pub mod settings;
 pub mod trusted_proxies;
 
 pub use address::ClientAddress;
+pub use certificate::ClientCertificate;
 pub use settings::ClientSettings;

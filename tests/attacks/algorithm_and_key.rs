@@ -251,10 +251,14 @@ fn a18_secret_is_never_taken_from_the_token(protocol: Protocol) {
     ] {
         let mut header = json!({ "alg": "HS256" });
         header.as_object_mut().unwrap().extend(member.as_object().unwrap().clone());
-        let payload = json!({ "iss": ISSUER, "aud": AUDIENCE, "sub": "bob", "secret": text, "jwk": jwk, "cnf": { "jwk": jwk } });
+        let mut payload =
+            json!({ "iss": ISSUER, "aud": AUDIENCE, "sub": "bob", "secret": text, "jwk": jwk });
+        let free = signing_input(header.to_string(), payload.to_string());
+        fronts.accept(&sign_with(SECRET, &free));
+        payload["cnf"] = json!({ "jwk": jwk });
         let input = signing_input(header.to_string(), payload.to_string());
         let reject = if header["kid"] == "k" { Reject::Signature } else { Reject::KidUnknown };
-        fronts.accept(&sign_with(SECRET, &input));
+        fronts.refuse(&sign_with(SECRET, &input), Reject::Bound);
         fronts.refuse(&sign_with(ATTACKER_SECRET, &input), Reject::Signature);
         refuse(&named, &sign_with(ATTACKER_SECRET, &input), reject);
     }

@@ -16,6 +16,7 @@ use crate::fronts::{Fronts, PUBLIC_ISSUER, public_section, published_issuer, sec
 
 over_every_protocol!(
     c1_malformed_time_is_refused_not_ignored,
+    c1_exp_in_milliseconds_is_refused,
     c2_exp_boundary_is_exact_with_any_leeway,
     c3_audience_must_match_exactly,
     c4_issuer_is_compared_byte_by_byte,
@@ -32,12 +33,11 @@ const FAR: u64 = 4_102_444_800;
 fn c1_malformed_time_is_refused_not_ignored(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_secret(&sandbox);
-    let far = limits::MAX_TIME;
     for valid in [
         format!(r#""exp":{FAR},"nbf":0,"iat":0"#),
         format!(r#""exp":{FAR}.5,"nbf":1600000000.25,"iat":-0"#),
         r#""exp":4.1024448e9,"nbf":1.6e9,"iat":16E8"#.to_owned(),
-        format!(r#""exp":{far}"#),
+        format!(r#""exp":{}"#, FAR + 100),
     ] {
         fronts.accept(&token(HEADER, claims(&valid)));
     }
@@ -86,8 +86,10 @@ fn c1_time_plus_leeway_does_not_overflow() {
     let latest = token(HEADER, claims(&format!(r#""exp":{}"#, limits::MAX_TIME)));
     let end = limits::MAX_TIME + u64::from(u32::MAX);
     for (now, expected) in [
-        (0, None),
-        (NOW.0, None),
+        (0, Some(Reject::ExpiryFormat)),
+        (NOW.0, Some(Reject::ExpiryFormat)),
+        (limits::MAX_TIME - limits::MAX_TIME_TO_EXPIRY - 1, Some(Reject::ExpiryFormat)),
+        (limits::MAX_TIME - limits::MAX_TIME_TO_EXPIRY, None),
         (end - 1, None),
         (end, Some(Reject::Expired)),
         (u64::MAX - 1, Some(Reject::Expired)),
@@ -100,6 +102,16 @@ fn c1_time_plus_leeway_does_not_overflow() {
         let early = if name == "nbf" { Reject::NotYetValid } else { Reject::IssuedInFuture };
         assert_eq!(lenient.verify(token.as_bytes(), NOW).err(), Some(early));
         assert!(lenient.verify(token.as_bytes(), UnixTime(u64::MAX)).is_ok());
+    }
+}
+
+fn c1_exp_in_milliseconds_is_refused(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let fronts = Fronts::of_secret(&sandbox);
+    let with_exp = |exp: u64| token(HEADER, claims(&format!(r#""exp":{exp}"#)));
+    fronts.accept(&with_exp(FAR));
+    for exp in [FAR * 1000, FAR * 1_000_000, limits::MAX_TIME, 9_999_999_999] {
+        fronts.refuse(&with_exp(exp), Reject::ExpiryFormat);
     }
 }
 
@@ -245,7 +257,7 @@ fn c5_key_is_bound_to_its_issuer(protocol: Protocol) {
             (config, secret_keys(None, OTHER_SECRET))
         },
     ]);
-    let of = |issuer: &str| json!({ "iss": issuer, "aud": AUDIENCE, "sub": "bob" });
+    let of = |issuer: &str| json!({ "iss": issuer, "aud": AUDIENCE, "sub": "bob", "exp": FAR });
     // Only the engine has a fourth issuer, so that two issuers have different secrets.
     let by = |secret, issuer| sign_with(secret, &signing_input(HEADER, of(issuer).to_string()));
     let engine = |token: &str| verifier.verify(token.as_bytes(), NOW).err();

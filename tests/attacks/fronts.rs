@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign_engine::{
-    Algorithm, AlgorithmSet, Blame, IssuerConfig, KeyError, KeySet, Reject, Verifier,
+    Algorithm, AlgorithmSet, Blame, IssuerConfig, KeyError, KeySet, Reject, Rules, Verifier,
 };
 use countersign_tests::{
     answers::{assert_no_identity, assert_refused, invalid_token},
@@ -102,14 +102,10 @@ pub(crate) fn published_issuer(
 ) -> (IssuerConfig, Arc<KeySet>) {
     let allowed: AlgorithmSet = algorithms.iter().copied().collect();
     let (set, _) = published_keys(&json!({ "keys": keys }), allowed);
-    (
-        IssuerConfig {
-            name: PUBLIC_ISSUER.into(),
-            kid_required: true,
-            ..config(algorithms.iter().copied())
-        },
-        set,
-    )
+    let usual = config(algorithms.iter().copied());
+    // The server's defaults for published keys.
+    let rules = Rules { require_expiry: true, leeway: 30, ..usual.rules };
+    (IssuerConfig { name: PUBLIC_ISSUER.into(), kid_required: true, rules, ..usual }, set)
 }
 
 /// Returns the faults of the keys that are skipped in a published set.
@@ -136,7 +132,7 @@ pub(crate) fn public_section(algorithms: &str, uri: &str) -> String {
 
 /// Valid claims of the issuer that publishes its keys.
 pub(crate) fn public_claims() -> Value {
-    json!({ "iss": PUBLIC_ISSUER, "aud": AUDIENCE, "sub": "bob" })
+    json!({ "iss": PUBLIC_ISSUER, "aud": AUDIENCE, "sub": "bob", "exp": 4_102_444_800u64 })
 }
 
 /// Replaces the signature of a token.

@@ -2,7 +2,7 @@ use std::{fmt::Write as _, process::Command};
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use countersign_engine::{Blame, Reject};
+use countersign_engine::{Blame, Presentation, Reject};
 use countersign_tests::{
     answers::assert_no_identity,
     binary::{Sandbox, Server},
@@ -390,7 +390,7 @@ fn admission_precedes_each_signature_check() {
         ),
     ] {
         let mut admissions = Vec::new();
-        let verdict = verifier.verify_if(token.as_bytes(), NOW, |check| {
+        let verdict = verifier.verify_if(token.as_bytes(), NOW, Presentation::default(), |check| {
             admissions.push((check.issuer.name.to_string(), check.algorithm.name()));
             true
         });
@@ -401,11 +401,18 @@ fn admission_precedes_each_signature_check() {
         assert_eq!(admissions, expected_admissions.into_iter().collect::<Vec<_>>(), "{expected:?}");
     }
     assert_eq!(
-        verifier.verify_if(good.as_bytes(), NOW, |_| panic!("the result should be cached")).err(),
+        verifier
+            .verify_if(good.as_bytes(), NOW, Presentation::default(), |_| panic!(
+                "the result should be cached"
+            ))
+            .err(),
         None
     );
     let new = engine::token(HEADER, engine::claims(r#""new":1"#));
-    assert_eq!(verifier.verify_if(new.as_bytes(), NOW, |_| false).err(), Some(Reject::NotAdmitted));
+    assert_eq!(
+        verifier.verify_if(new.as_bytes(), NOW, Presentation::default(), |_| false).err(),
+        Some(Reject::NotAdmitted)
+    );
 }
 
 /// Signs many tokens quickly, in this process.

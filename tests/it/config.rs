@@ -10,7 +10,7 @@ use countersign_tests::{
 
 use crate::fixture::{KEY, SIGNING};
 
-fn check(sandbox: &Sandbox, name: &str, text: &str) -> Output {
+pub(crate) fn check(sandbox: &Sandbox, name: &str, text: &str) -> Output {
     let config = sandbox.file(name, text);
     sandbox.run(["config", "check", "--config", config.to_str().unwrap()])
 }

@@ -65,7 +65,13 @@ pub(crate) fn issuer_section(name: &str, algorithms: &str, issuer: &str, options
 
 /// Returns the claims of an external issuer.
 pub(crate) fn claims_of(issuer: &str) -> Value {
-    json!({ "iss": issuer, "aud": "inm", "sub": "bob", "preferred_username": "Bob" })
+    json!({
+        "iss": issuer,
+        "aud": "inm",
+        "sub": "bob",
+        "preferred_username": "Bob",
+        "exp": 4_102_444_800u64,
+    })
 }
 
 /// Returns the key set that a provider with these keys publishes.

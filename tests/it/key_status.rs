@@ -28,7 +28,7 @@ fn serve<'s>(sandbox: &'s Sandbox, provider: &JwksServer) -> Server<'s> {
 }
 
 fn claims() -> Value {
-    json!({ "iss": "https://well/", "aud": "a", "sub": "bob" })
+    json!({ "iss": "https://well/", "aud": "a", "sub": "bob", "exp": 4_102_444_800u64 })
 }
 
 #[test]

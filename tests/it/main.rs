@@ -72,6 +72,10 @@ mod administration;
 mod audit;
 /// Users, sessions, roles and tokens by the Inmanta API.
 mod users;
+/// Tokens bound to a client certificate.
+mod bound;
+/// Which tokens a section accepts by default: expiry, clock difference, username.
+mod token_rules;
 /// Behaviours of the real system, by their numbers.
 mod behaviours;
 /// Tokens and configurations shared by the modules.

@@ -136,7 +136,8 @@ fn with_keys(sandbox: &Sandbox, keys: &[&SigningKey]) -> String {
 }
 
 fn of_idp(changes: Value) -> Value {
-    let mut claims = json!({ "iss": "https://idp/", "aud": "a", "sub": "bob" });
+    let mut claims =
+        json!({ "iss": "https://idp/", "aud": "a", "sub": "bob", "exp": 4_102_444_800u64 });
     claims.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
     claims
 }

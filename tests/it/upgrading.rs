@@ -16,7 +16,8 @@ fn first_start_after_an_upgrade_reports_changed_defaults_once() {
     let key = SigningKey::generate("ES256", "k");
     let sandbox = Sandbox::new();
     let keys = sandbox.file("jwks.json", fixture::key_set(&[&key]));
-    let idp = fixture::with_idp("ES256", &format!("jwks_uri=file://{}", keys.display()));
+    let options = "jwt_username_claim=preferred_username\nclaims=a is b";
+    let idp = fixture::with_idp("ES256", &format!("jwks_uri=file://{}\n{options}", keys.display()));
     assert_eq!(reported(&sandbox, &idp), [""; 0], "a new installation has no former behaviour");
     let version = sandbox.path().join(".local/state/countersign/defaults-version");
     std::fs::remove_file(&version).unwrap();
@@ -24,6 +25,11 @@ fn first_start_after_an_upgrade_reports_changed_defaults_once() {
     for (change, line) in [
         ("/api/v2 requires a token", "auth = false is in [server]"),
         ("its tokens may not administer", "administers = true is in [auth_jwt_oidc]"),
+        ("its tokens without exp", "require_exp = false is in [auth_jwt_oidc]"),
+        ("its clock may differ", "leeway = 0 is in [auth_jwt_oidc]"),
+        ("without the username claim", "username_required = false is in [auth_jwt_oidc]"),
+        ("its tokens with cnf", "cnf = ignore is in [auth_jwt_oidc]"),
+        ("do not meet claims", "rejected_token_status = 401 is in [server]"),
     ] {
         let lines = report.iter().filter(|text| text.contains(change) && text.contains(line));
         assert_eq!(lines.count(), 1, "{report:?}");

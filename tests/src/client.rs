@@ -32,6 +32,7 @@ use tokio::{
 use crate::{
     certificates::Authority,
     http::{Connection, Response},
+    tls::TlsClient,
 };
 
 /// HTTP version.
@@ -97,6 +98,12 @@ impl Client {
         root: &CertificateDer<'static>,
     ) -> Self {
         Self { protocol, address, tls: Some(Arc::new(tls(root, protocol))), open: None }
+    }
+
+    /// Creates a client with the roots and the certificate of a [`TlsClient`], which offers this
+    /// protocol.
+    pub fn under_tls(protocol: Protocol, address: SocketAddr, client: &TlsClient) -> Self {
+        Self { protocol, address, tls: Some(client.config()), open: None }
     }
 
     /// Creates a cleartext client: HTTP/1.1, or HTTP/2 with prior knowledge.

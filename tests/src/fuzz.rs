@@ -21,7 +21,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 pub use check_request::{assert_same, check_request};
 use countersign_engine::{
     Algorithm, AlgorithmSet, Claims, ClientTypes, IssuerConfig, KeyMaterial, KeySet, KeyType,
-    Reject, Rules, UnixTime, VerificationKey, Verified, Verifier,
+    Reject, Rules, UnixTime, UsernameRule, VerificationKey, Verified, Verifier,
     jwks::{Origin, Policy, SkippedKey},
     jws::{self, UnverifiedToken},
     limits,
@@ -151,7 +151,7 @@ fn issuer_config() -> IssuerConfig {
     let allowed = Some(CLIENT_TYPES.map(Box::from).into());
     let rules = Rules {
         audience: AUDIENCE.into(),
-        username_claim: "preferred_username".into(),
+        username: UsernameRule { claim: "preferred_username".into(), ..usual.rules.username },
         client_types: ClientTypes { allowed, ..usual.rules.client_types },
         ..usual.rules
     };
@@ -199,8 +199,13 @@ fn outcome(result: &Result<Verified<'_>, Reject>) -> Result<String, Reject> {
             claims.environment(),
             claims.client_types().collect::<Vec<_>>(),
         );
-        let headers =
-            [identity.subject(), identity.user(), identity.issuer(), identity.client_types()];
+        let headers = [
+            identity.subject(),
+            identity.user(),
+            identity.issuer(),
+            identity.client_types(),
+            identity.environment(),
+        ];
         let key = verified.key() == engine().keys.iter().next().expect("its only key").identity();
         format!(
             "{names:?} {headers:?} {:?} {} {key} {:?}",
@@ -263,12 +268,15 @@ fn assert_claims_valid(claims: Claims<'_>) {
         "accepted for another audience"
     );
     assert!(seconds("exp").is_none_or(|end| end > now), "accepted after its exp");
+    assert!(seconds("exp").is_none_or(|end| end < 5e9), "accepted with an exp in milliseconds");
     assert_eq!(json.contains_key("exp"), claims.expires_at().is_some_and(|end| end > NOW));
     assert!(seconds("nbf").is_none_or(|start| start <= now + 1.0), "accepted before its nbf");
     assert!(seconds("iat").is_none_or(|issued| issued <= now + 1.0), "accepted before its iat");
     assert_eq!(claims.subject(), text("sub"));
     assert_eq!(claims.environment(), text("urn:inmanta:env"));
-    assert_eq!(claims.username(), json.get("preferred_username").and_then(Value::as_str));
+    let username = json.get("preferred_username").and_then(Value::as_str);
+    assert_eq!(claims.username(), username.filter(|name| !name.is_empty()));
+    assert!(!json.contains_key("cnf"), "a bound token was accepted without proof");
     text("jti");
     for claim in json.values().filter(|claim| claim.is_array()) {
         string_or_list(claim);

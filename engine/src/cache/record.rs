@@ -52,6 +52,7 @@ const PRESENT: u32 = 1 << 31;
 
 /// The values of a [`VerificationRecord`].
 pub(crate) struct RecordFields<'f> {
+    /// The epoch of the issuer, or [`IssuerEpoch::NEVER`] if the result depends on the request.
     pub(crate) epoch: IssuerEpoch,
     /// The issuer's index in its snapshot.
     pub(crate) issuer: u32,

@@ -12,6 +12,8 @@
 //!   two audiences of one issuer use two verifiers.
 //! - **Authentication, not authorization.** A [`Verified`](crate::Verified) token is authentic,
 //!   current and for this audience. Its scopes and roles are for the caller to judge.
+//! - **One proof of possession**: a client certificate ([`Presentation`](crate::Presentation)). A
+//!   token bound in another way, such as by DPoP (RFC 9449), is refused.
 //! - **Bounds are constants** ([`limits`](crate::limits)): legitimate tokens stay far below them,
 //!   and a raised bound is an attack surface.
 //! - **Revocations are held in memory.** A [`RevocationsWriter`](crate::RevocationsWriter) has a

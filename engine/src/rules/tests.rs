@@ -7,9 +7,15 @@ fn rules() -> Rules {
     Rules {
         audience: "us".into(),
         token_types: None,
+        require_expiry: false,
         max_lifetime: None,
         leeway: 0,
-        username_claim: "sub".into(),
+        username: UsernameRule {
+            claim: "sub".into(),
+            required: false,
+            takes_numbers: false,
+            prefix: "".into(),
+        },
         lists_of_strings: true,
         client_types: ClientTypes {
             claim: "ct".into(),
@@ -18,6 +24,7 @@ fn rules() -> Rules {
         },
         environment_claim: "env".into(),
         constraints: Box::new([]),
+        verify_confirmation: true,
     }
 }
 
@@ -32,7 +39,7 @@ fn check_all(rules: &Rules, json: &str) -> Result<Vec<String>, Reject> {
     let document = buffers.parse(json.as_bytes()).unwrap();
     let claims = ClaimNodes::find(&document);
     let named = rules.find(&claims);
-    rules.check(None, &claims, &named, UnixTime(NOW))?;
+    rules.check(None, &claims, &named, UnixTime(NOW), &Presentation::default())?;
     Ok(rules
         .client_types
         .join(named.client_types, &mut String::new())
@@ -88,7 +95,7 @@ fn c1_unreadable_time_claim_is_refused() {
         );
     }
     let lenient = Rules { leeway: u32::MAX, ..rules() };
-    assert!(check(&lenient, r#""exp":9007199254740991"#).is_ok());
+    assert!(check(&lenient, r#""nbf":0,"iat":0.5,"exp":1e9"#).is_ok());
 }
 
 #[test]
@@ -168,7 +175,7 @@ fn c7_configured_max_lifetime_is_enforced() {
         r#""iat":1699999500"#,
         r#""exp":1700000100"#,
         "",
-        r#""iat":0,"exp":9007199254740991"#,
+        r#""iat":0,"exp":4000000000"#,
     ] {
         assert_eq!(check(&bounded, members), Err(Reject::Lifetime), "{members}");
     }
@@ -268,4 +275,37 @@ fn first_error_in_the_documented_order_is_reported() {
     );
     assert_eq!(check_all(&rules(), r#"{"exp":1,"aud":"x"}"#), Err(Reject::Expired));
     assert_eq!(check_all(&rules(), r#"{"aud":"x","sub":5}"#), Err(Reject::Audience));
+}
+
+#[test]
+fn expiry_in_milliseconds_is_refused() {
+    const CENTURY: u64 = limits::MAX_TIME_TO_EXPIRY;
+    let at = |exp: u64| check(&rules(), &format!(r#""exp":{exp}"#)).map(drop);
+    assert_eq!(at(NOW + CENTURY), Ok(()));
+    assert_eq!(at(NOW + CENTURY + 1), Err(Reject::ExpiryFormat));
+    assert_eq!(at(NOW * 1000), Err(Reject::ExpiryFormat), "in milliseconds");
+    assert_eq!(at(limits::MAX_TIME), Err(Reject::ExpiryFormat));
+    let text = Reject::ExpiryFormat.to_string();
+    assert!(text.contains("looks like milliseconds"), "{text}");
+}
+
+#[test]
+fn expiry_can_be_required() {
+    let strict = Rules { require_expiry: true, ..rules() };
+    assert_eq!(check(&strict, r#""iat":1"#), Err(Reject::ExpiryMissing));
+    assert!(check(&strict, r#""exp":1700000001"#).is_ok());
+    assert_eq!(check(&strict, r#""exp":null"#), Err(Reject::ExpiryFormat));
+    assert!(check(&rules(), "").is_ok());
+}
+
+#[test]
+fn username_and_confirmation_are_checked_last() {
+    let mut strict = rules();
+    strict.username = UsernameRule { claim: "name".into(), required: true, ..strict.username };
+    assert_eq!(check(&strict, r#""cnf":{}"#), Err(Reject::Username));
+    assert_eq!(check(&strict, r#""name":null"#), Err(Reject::Username));
+    assert_eq!(check(&strict, r#""name":"bob","cnf":{}"#), Err(Reject::Bound));
+    assert_eq!(check(&strict, r#""name":5,"cnf":{},"env":5"#), Err(Reject::EnvironmentFormat));
+    let ignoring = Rules { verify_confirmation: false, ..strict };
+    assert!(check(&ignoring, r#""name":"bob","cnf":{"jkt":"x"}"#).is_ok());
 }

@@ -11,6 +11,8 @@ pub(crate) struct ClaimNodes<'d, 'b> {
     pub(crate) not_before: Option<Value<'d, 'b>>,
     pub(crate) issued_at: Option<Value<'d, 'b>>,
     pub(crate) token_id: Option<Value<'d, 'b>>,
+    /// `cnf` (RFC 7800 section 3.1).
+    pub(crate) confirmation: Option<Value<'d, 'b>>,
     all: Members<'d, 'b>,
 }
 
@@ -25,6 +27,7 @@ impl<'d, 'b> ClaimNodes<'d, 'b> {
             not_before: None,
             issued_at: None,
             token_id: None,
+            confirmation: None,
             all: all.clone(),
         };
         for (name, value) in all {
@@ -36,6 +39,7 @@ impl<'d, 'b> ClaimNodes<'d, 'b> {
                 "nbf" => found.not_before = Some(value),
                 "iat" => found.issued_at = Some(value),
                 "jti" => found.token_id = Some(value),
+                "cnf" => found.confirmation = Some(value),
                 _ => {}
             }
         }

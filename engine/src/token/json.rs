@@ -133,6 +133,15 @@ impl<'d, 'b> Value<'d, 'b> {
         matches!(self.0.first(), Some(Node::Static(simd_json::StaticNode::Null)))
     }
 
+    /// Returns a whole number that is written without a fraction or an exponent.
+    pub(crate) fn as_integer(self) -> Option<i128> {
+        match self.0.first() {
+            Some(Node::Static(simd_json::StaticNode::U64(value))) => Some((*value).into()),
+            Some(Node::Static(simd_json::StaticNode::I64(value))) => Some((*value).into()),
+            _ => None,
+        }
+    }
+
     pub(crate) fn as_bool(self) -> Option<bool> {
         match self.0.first() {
             Some(Node::Static(simd_json::StaticNode::Bool(value))) => Some(*value),

@@ -8,7 +8,7 @@ use aws_lc_rs::{
     hmac, rand,
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use countersign_engine::UnixTime;
+use countersign_engine::{UnixTime, limits::MAX_TIME_TO_EXPIRY};
 use serde::Serialize as _;
 use serde_json::{Map, Value, json};
 use uuid::{Builder, Uuid};
@@ -73,8 +73,8 @@ impl Lifetime {
 pub enum SigningError {
     /// The section does not allow a client type.
     ClientType(ClientType, Vec<ClientType>),
-    /// The lifetime exceeds the section's `max_lifetime`.
-    Lifetime(u32),
+    /// The lifetime exceeds the section's `max_lifetime`, or that of any token.
+    Lifetime(u64),
     /// The section has no secret.
     NoSecret(String),
 }
@@ -92,11 +92,7 @@ impl fmt::Display for SigningError {
                 )
             }
             Self::Lifetime(max) => {
-                write!(
-                    f,
-                    "the requested lifetime exceeds the section's max_lifetime of {max} s: \
-                     request a shorter one"
-                )
+                write!(f, "the requested lifetime exceeds {max} s: request a shorter one")
             }
             Self::NoSecret(section) => write!(f, "section {section} has no signing key"),
         }
@@ -136,9 +132,13 @@ pub fn claims(
         .issuer
         .rules
         .max_lifetime
-        .filter(|max| lifetime.is_none_or(|seconds| seconds > u64::from(*max)))
+        .map(u64::from)
+        .filter(|max| lifetime.is_none_or(|seconds| seconds > *max))
     {
         return Err(SigningError::Lifetime(max));
+    }
+    if lifetime.is_some_and(|seconds| seconds > MAX_TIME_TO_EXPIRY) {
+        return Err(SigningError::Lifetime(MAX_TIME_TO_EXPIRY));
     }
     Ok(ascii_json(&Value::Object(payload(section, request, now))))
 }

@@ -8,7 +8,7 @@ use super::{AppService, metrics};
 use crate::{
     api::{health, inmanta, revoke, well_known},
     auth::{
-        PendingDecision,
+        Caller, PendingDecision,
         ext_authz::{self, CheckContext},
         grpc, verify,
     },
@@ -42,7 +42,7 @@ impl AppService {
             settings: &settings.auth,
             profile: listener.profile,
             client: &listener.client,
-            peer: peer.address,
+            peer,
         };
         ext_authz::respond(&context, body, entry)
     }
@@ -59,7 +59,7 @@ pub(super) async fn respond(
     let (method, headers) = (request.method(), request.headers());
     let settings = app.settings_arc();
     let listener = &settings.listeners[peer.listener];
-    let caller = service.caller(peer.address, listener, headers);
+    let caller = service.caller(&peer, listener, headers);
     let api = app.api(&settings);
     match route {
         Route::Verify | Route::Revoke if method != Method::POST => {
@@ -72,7 +72,11 @@ pub(super) async fn respond(
         Route::Revoke => {
             no_store(revoke::respond(&api, &caller, headers, request.body()).await).into()
         }
-        Route::Inmanta => inmanta::respond(&api, &caller, &request).await,
+        Route::Inmanta => {
+            // As in the Inmanta server, a token without a username belongs to no user.
+            let caller = Caller { username_optional: true, ..caller };
+            inmanta::respond(&api, &caller, &request).await
+        }
         Route::Jwks => get_only(method, well_known::jwks),
         Route::Live => get_only(method, health::live),
         Route::Ready => get_only(method, || health::ready(&api, app.is_ready())),

@@ -25,7 +25,7 @@ use crate::{
         reply::Reply,
         route::{Route, Serves},
     },
-    client::ClientAddress,
+    client::{ClientAddress, ClientCertificate},
     config::{Listener, Settings},
     observe::{
         access_log::{AccessLogEntry, CompletedRequest, RequestLine},
@@ -59,13 +59,21 @@ impl AppService {
 
     pub(super) fn caller<'a, 'r>(
         &'a self,
-        peer: IpAddr,
+        peer: &'r Peer<'r>,
         listener: &'r Listener,
         fields: &'r dyn countersign_front::Fields,
     ) -> Caller<'a, 'r> {
-        let proxies = &listener.client.proxies;
-        let client = ClientAddress::Deferred { peer, proxies, fields };
-        Caller { admission: &self.admission, client }
+        let settings = &listener.client;
+        Caller {
+            admission: &self.admission,
+            client: ClientAddress::Deferred {
+                peer: peer.address,
+                proxies: &settings.proxies,
+                fields,
+            },
+            certificate: ClientCertificate::Deferred { peer, settings, fields },
+            username_optional: false,
+        }
     }
 
     /// Counts a response, and writes the access log entry if the settings ask for one.
@@ -116,7 +124,7 @@ impl Service for AppService {
         }
         let (settings, peer) = (request.settings, request.connection.peer);
         let listener = &settings.listeners[peer.listener];
-        let caller = service.caller(peer.address, listener, head);
+        let caller = service.caller(&peer, listener, head);
         let authenticator = &service.app.authenticator;
         let decision = decide(authenticator, &settings.auth, listener.profile, &caller, head);
         let (outcome, status) = match decision {

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use countersign_engine::{KeySet, Reject, Verified, Verifier};
+use countersign_engine::{KeySet, Presentation, Reject, Verified, Verifier};
 use countersign_front::Step;
 
 use super::profile::Refusal;
 use crate::{
     admission::{Admission, Attempt, BudgetExceeded},
     base::{clock, outcome::Outcome},
-    client::ClientAddress,
+    client::{ClientAddress, ClientCertificate},
     keys::{IssuerKeys, KeyRefetch, KeySources},
     observe::metrics::{MetricEvent, Metrics},
 };
@@ -26,18 +26,28 @@ pub struct Authenticator {
 }
 
 /// The caller that presents a token.
+#[derive(Clone, Copy)]
 pub struct Caller<'a, 'r> {
     /// The admission budgets of the worker that serves the connection.
     pub admission: &'a Admission,
     /// The address of the client.
     pub client: ClientAddress<'r>,
+    /// The certificate of the client.
+    pub certificate: ClientCertificate<'r>,
+    /// Whether its token may lack the username that its issuer requires.
+    pub username_optional: bool,
 }
 
 impl<'a> Caller<'a, '_> {
     /// Returns a copy that outlives the request.
     #[must_use]
     pub fn resolved(&self) -> Caller<'a, 'static> {
-        Caller { admission: self.admission, client: self.client.resolved() }
+        Caller {
+            admission: self.admission,
+            client: self.client.resolved(),
+            certificate: self.certificate.resolved(),
+            username_optional: self.username_optional,
+        }
     }
 }
 
@@ -110,7 +120,14 @@ impl Authenticator {
         caller: &Caller<'_, '_>,
         token: &'t [u8],
     ) -> Result<Verified<'t>, Rejection> {
-        let attempt = caller.admission.verify(&caller.client, &self.verifier, token, clock::now());
+        let certificate = || caller.certificate.thumbprint();
+        let presentation = Presentation {
+            certificate: Some(&certificate),
+            username_optional: caller.username_optional,
+        };
+        let now = clock::now();
+        let attempt =
+            caller.admission.verify(&caller.client, presentation, &self.verifier, token, now);
         self.count(&attempt);
         attempt.result.map_err(|reject| Rejection { reject, exceeded: attempt.exceeded })
     }

@@ -15,7 +15,7 @@
 //! For other peers, only the token is used.
 
 use countersign_engine::Verified;
-use countersign_front::Step;
+use countersign_front::{Peer, Step};
 use http::{HeaderName, StatusCode, header};
 
 use super::{
@@ -35,7 +35,7 @@ use crate::{
         outcome::Outcome,
         reply::{Reply, empty},
     },
-    client::{ClientAddress, ClientSettings},
+    client::{ClientAddress, ClientCertificate, ClientSettings},
     observe::access_log::{AccessLogEntry, CheckedRequest},
 };
 
@@ -51,8 +51,8 @@ pub struct CheckContext<'a, 's> {
     pub profile: Profile,
     /// The trusted proxies of the listener.
     pub client: &'s ClientSettings,
-    /// The address of the peer.
-    pub peer: std::net::IpAddr,
+    /// The peer of the connection.
+    pub peer: Peer<'s>,
 }
 
 /// Answers a check. If a trusted proxy sent it, `entry` then describes the checked request.
@@ -73,11 +73,17 @@ pub fn respond<'a>(
         Err(error) => return Step::Done(error.into()),
     };
     let CheckContext { authenticator, admission, settings, profile, client, peer } = *context;
-    let is_trusted = client.proxies.trusts(peer);
+    let is_trusted = client.proxies.trusts(peer.address);
     let address = if is_trusted {
-        ClientAddress::Known(client.proxies.original_client(peer, check.source, &check))
+        ClientAddress::Known(client.proxies.original_client(peer.address, check.source, &check))
     } else {
-        ClientAddress::Deferred { peer, proxies: &client.proxies, fields: &check }
+        ClientAddress::Deferred { peer: peer.address, proxies: &client.proxies, fields: &check }
+    };
+    // Envoy names the certificate of its client. Another peer is the client itself.
+    let certificate = if is_trusted {
+        ClientCertificate::Forwarded(check.certificate)
+    } else {
+        ClientCertificate::Connection(peer.certificate)
     };
     if let Some(entry) = entry.filter(|_| is_trusted) {
         entry.describe_checked_request(&CheckedRequest {
@@ -89,7 +95,7 @@ pub fn respond<'a>(
             fields: &check,
         });
     }
-    let caller = Caller { admission, client: address };
+    let caller = Caller { admission, client: address, certificate, username_optional: false };
     match decide(authenticator, settings, profile, &caller, &check) {
         Step::Done(decision) => Step::Done(render(settings, &check, decision)),
         Step::Wait(pending) => Step::Wait(pending),

@@ -100,13 +100,13 @@ impl Profile {
     }
 
     /// Returns the status of a rejection: 503 if the token could not be judged, that of the system
-    /// otherwise.
+    /// otherwise. `rejected_status` is that of [`AuthSettings`](super::settings::AuthSettings).
     #[must_use]
     pub fn status(self, reject: Reject, rejected_status: StatusCode) -> StatusCode {
         match (reject.blame(), self) {
             (Blame::Unavailable, _) => StatusCode::SERVICE_UNAVAILABLE,
-            (_, Self::Generic) => StatusCode::UNAUTHORIZED,
-            (_, Self::Inmanta) => rejected_status,
+            (_, Self::Generic) if !is_insufficient(reject) => StatusCode::UNAUTHORIZED,
+            (_, Self::Generic | Self::Inmanta) => rejected_status,
         }
     }
 
@@ -126,6 +126,12 @@ impl Profile {
             (Self::Inmanta, Style::Body) => inmanta::message_response(status, message),
         }
     }
+}
+
+/// Whether the token is valid but lacks what the configuration demands, so that its issuer would
+/// only issue another like it (RFC 6750 section 3.1, `insufficient_scope`).
+const fn is_insufficient(reject: Reject) -> bool {
+    matches!(reject, Reject::Constraints | Reject::Username)
 }
 
 /// Whether a response may have a body.

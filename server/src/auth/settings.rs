@@ -15,8 +15,8 @@ use crate::{
 pub struct AuthSettings {
     /// Header with a bare token. It takes precedence over `Authorization`.
     pub additional_header: Option<HeaderName>,
-    /// Status for refused tokens under [`Profile::Inmanta`](super::profile::Profile::Inmanta): 403
-    /// as in Inmanta, or 401 as in RFC 6750.
+    /// Status for refused tokens under [`Profile::Inmanta`](super::profile::Profile::Inmanta), and
+    /// under every profile for valid tokens with insufficient claims: 403, or 401.
     pub rejected_token_status: StatusCode,
     /// Headers with the caller's identity in responses of `/auth`.
     pub identity_headers: IdentityHeaders,

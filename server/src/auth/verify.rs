@@ -3,8 +3,12 @@
 //! The body is `{"token": "..."}` in JSON, the form field `token`, or the bare token. Without a
 //! body, the request's own bearer token is verified. The format is detected from the body, not
 //! from `Content-Type`, because many clients send JSON with the media type of a form.
+//!
+//! JSON and forms may have a `certificate_thumbprint`: that of the client which presented the token
+//! to the application. The certificate of the application itself proves nothing about a token in
+//! the body.
 
-use countersign_engine::Verified;
+use countersign_engine::{CertificateThumbprint, Verified};
 use http::{HeaderMap, Response, StatusCode};
 use percent_encoding::percent_decode;
 use serde::Deserialize;
@@ -15,10 +19,13 @@ use super::{
     profile::{Credential, Profile, Refusal, generic},
     settings::AuthSettings,
 };
-use crate::base::{
-    outcome::Outcome,
-    redacted::json_error,
-    reply::{Body, Reply, json, no_store, problem},
+use crate::{
+    base::{
+        outcome::Outcome,
+        redacted::json_error,
+        reply::{Body, Reply, json, no_store, problem},
+    },
+    client::ClientCertificate,
 };
 
 /// Returns the claims of the token, or a problem response with the reject code.
@@ -29,16 +36,23 @@ pub async fn respond(
     headers: &HeaderMap,
     body: &[u8],
 ) -> Reply {
-    let (outcome, response) = match token(settings, headers, body) {
+    let (outcome, response) = match presented_token(settings, headers, body) {
         Err(request) => {
             (request.outcome, problem(StatusCode::BAD_REQUEST, request.code, &request.detail))
         }
-        Ok(token) => match authenticator.verify(caller, &token).await {
-            Ok(verified) => (Outcome::Verified, json(StatusCode::OK, &verified_json(&verified))),
-            Err(rejection) => {
-                (rejection.outcome(), refused(&authenticator.refusal(rejection, &token)))
+        Ok(PresentedToken { token, certificate }) => {
+            let certificate = certificate.map_or(caller.certificate, ClientCertificate::Known);
+            let caller = Caller { certificate, ..*caller };
+            match authenticator.verify(&caller, &token).await {
+                Ok(verified) => {
+                    (Outcome::Verified, json(StatusCode::OK, &verified_json(&verified)))
+                }
+                Err(rejection) => {
+                    let refusal = authenticator.refusal(rejection, &token);
+                    (rejection.outcome(), refused(settings, &refusal))
+                }
             }
-        },
+        }
     };
     authenticator.metrics.count(outcome);
     Reply::with_outcome(outcome, no_store(response))
@@ -59,11 +73,19 @@ fn verified_json(verified: &Verified<'_>) -> Value {
     })
 }
 
-fn refused(refusal: &Refusal<'_>) -> Response<Body> {
-    let status = Profile::Generic.status_of(refusal, StatusCode::UNAUTHORIZED);
+fn refused(settings: &AuthSettings, refusal: &Refusal<'_>) -> Response<Body> {
+    let status = Profile::Generic.status_of(refusal, settings.rejected_token_status);
     let mut response = problem(status, refusal.reject.code(), &refusal.to_string());
     generic::add_headers(refusal, response.headers_mut());
     response
+}
+
+/// The token of a request.
+struct PresentedToken {
+    token: Vec<u8>,
+    /// The certificate of the client that presented the token to the application, if the body
+    /// names one. `None` for the token of the request itself.
+    certificate: Option<Option<CertificateThumbprint>>,
 }
 
 /// Error for a request without a token, or with more than one.
@@ -79,6 +101,12 @@ impl TokenRequestError {
         Self { outcome: Outcome::NoToken, code: "token_missing", detail: detail.into() }
     }
 
+    fn thumbprint() -> Self {
+        let detail = "certificate_thumbprint is not 43 characters of base64url: send the SHA-256 \
+                      of the certificate in DER, as in x5t#S256 (RFC 8705)";
+        Self { outcome: Outcome::NoToken, code: "certificate_thumbprint", detail: detail.into() }
+    }
+
     fn conflict() -> Self {
         Self {
             outcome: Outcome::Conflict,
@@ -88,14 +116,16 @@ impl TokenRequestError {
     }
 }
 
-fn token(
+fn presented_token(
     settings: &AuthSettings,
     headers: &HeaderMap,
     body: &[u8],
-) -> Result<Vec<u8>, TokenRequestError> {
+) -> Result<PresentedToken, TokenRequestError> {
     if body.is_empty() {
         return match Profile::Generic.credential(headers, settings.additional_header.as_ref()) {
-            Credential::Token(token) => Ok(token.to_vec()),
+            Credential::Token(token) => {
+                Ok(PresentedToken { token: token.to_vec(), certificate: None })
+            }
             Credential::None => Err(TokenRequestError::missing()),
             Credential::Conflict => Err(TokenRequestError::conflict()),
         };
@@ -104,7 +134,7 @@ fn token(
         [b'{', ..] => json_token(body),
         // A token contains no `=`, and every form does.
         form if form.contains(&b'=') => form_token(form),
-        _ => Ok(body.to_vec()),
+        _ => Ok(PresentedToken { token: body.to_vec(), certificate: Some(None) }),
     }
 }
 
@@ -112,9 +142,10 @@ fn token(
 #[derive(Deserialize)]
 struct VerifyRequest {
     token: Option<String>,
+    certificate_thumbprint: Option<String>,
 }
 
-fn json_token(body: &[u8]) -> Result<Vec<u8>, TokenRequestError> {
+fn json_token(body: &[u8]) -> Result<PresentedToken, TokenRequestError> {
     let request: VerifyRequest =
         serde_json::from_slice(body).map_err(|error| TokenRequestError {
             outcome: Outcome::NoToken,
@@ -124,15 +155,30 @@ fn json_token(body: &[u8]) -> Result<Vec<u8>, TokenRequestError> {
                 json_error(&error)
             ),
         })?;
-    request.token.map(String::into_bytes).ok_or_else(TokenRequestError::missing)
+    Ok(PresentedToken {
+        token: request.token.ok_or_else(TokenRequestError::missing)?.into_bytes(),
+        certificate: Some(thumbprint(request.certificate_thumbprint.as_deref())?),
+    })
 }
 
-fn form_token(body: &[u8]) -> Result<Vec<u8>, TokenRequestError> {
-    let mut tokens =
-        body.split(|byte| *byte == b'&').filter_map(|field| field.strip_prefix(b"token="));
-    match (tokens.next(), tokens.next()) {
-        (Some(token), None) => Ok(percent_decode(token).collect()),
-        (Some(_), Some(_)) => Err(TokenRequestError::conflict()),
-        (None, _) => Err(TokenRequestError::missing()),
-    }
+fn form_token(body: &[u8]) -> Result<PresentedToken, TokenRequestError> {
+    let field = |name: &str| {
+        let values = |field| <[u8]>::strip_prefix(field, name.as_bytes())?.strip_prefix(b"=");
+        let mut values = body.split(|byte| *byte == b'&').filter_map(values);
+        match (values.next(), values.next()) {
+            (_, Some(_)) => Err(TokenRequestError::conflict()),
+            (value, None) => Ok(value.map(|value| percent_decode(value).collect::<Vec<u8>>())),
+        }
+    };
+    let certificate = field("certificate_thumbprint")?;
+    let certificate = certificate.as_deref().map(String::from_utf8_lossy);
+    Ok(PresentedToken {
+        token: field("token")?.ok_or_else(TokenRequestError::missing)?,
+        certificate: Some(thumbprint(certificate.as_deref())?),
+    })
+}
+
+fn thumbprint(text: Option<&str>) -> Result<Option<CertificateThumbprint>, TokenRequestError> {
+    text.map(|text| CertificateThumbprint::parse(text).ok_or_else(TokenRequestError::thumbprint))
+        .transpose()
 }

@@ -6,7 +6,9 @@ mod revoke;
 
 use std::sync::Arc;
 
-use countersign_engine::{Reject, UnixTime, Verified, rotation::Cause};
+use countersign_engine::{
+    CertificateThumbprint, Presentation, Reject, UnixTime, Verified, rotation::Cause,
+};
 use http::StatusCode;
 use serde_json::{Value, json};
 
@@ -36,7 +38,9 @@ pub(super) fn run(source: &ConfigSource, command: TokenCommand) -> Result<(), Co
         TokenCommand::Delete(args) => registry::delete(source, &args),
         TokenCommand::Inspect { token } => inspect::run(token),
         TokenCommand::Revoke(args) => revoke::run(source, args),
-        TokenCommand::Verify { now } => verify(source, now.map(UnixTime)),
+        TokenCommand::Verify { now, certificate_thumbprint } => {
+            verify(source, now.map(UnixTime), certificate_thumbprint)
+        }
     }
 }
 
@@ -64,13 +68,20 @@ fn sign(source: &ConfigSource, args: SignArgs) -> Result<(), CommandError> {
 }
 
 /// Verifies lines of standard input and prints the responses of the Inmanta surface.
-fn verify(source: &ConfigSource, now: Option<UnixTime>) -> Result<(), CommandError> {
+fn verify(
+    source: &ConfigSource,
+    now: Option<UnixTime>,
+    certificate: Option<CertificateThumbprint>,
+) -> Result<(), CommandError> {
     let config = source.load()?;
     let revocations = source.revocation_service(&config, None)?;
     let app = App::new(config, 1, revocations, None)?;
     load_keys(&app);
+    let certificate = || certificate;
+    let presentation = Presentation { certificate: Some(&certificate), ..Presentation::default() };
     process_lines(|token| {
-        match app.authenticator.verifier.verify(token, now.unwrap_or_else(clock::now)) {
+        let now = now.unwrap_or_else(clock::now);
+        match app.authenticator.verifier.verify_if(token, now, presentation, |_| true) {
             Ok(verified) => accepted(&verified),
             Err(reject) => refused(reject, token, app.settings().auth.rejected_token_status),
         }

@@ -1,15 +1,66 @@
-//! Client certificates that a trusted proxy passes on in a header, and certificate fingerprints.
-//!
-//! The certificate of a client that connects directly is in
-//! [`Peer::certificate`](countersign_front::Peer::certificate).
+//! Client certificates: that of the connection, and those that a trusted proxy passes on.
 
 use aws_lc_rs::digest;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use countersign_front::{Fields, only_line};
+use countersign_engine::CertificateThumbprint;
+use countersign_front::{Fields, Peer, only_line};
 use http::HeaderName;
 use percent_encoding::percent_decode;
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use x509_parser::{certificate::X509Certificate, prelude::FromDer as _};
+
+use super::ClientSettings;
+
+/// The certificate of a client, which has proven possession of its key. It is read on demand,
+/// because few requests need it.
+#[derive(Clone, Copy)]
+pub enum ClientCertificate<'r> {
+    /// Not determined yet: from the header of a trusted proxy, and otherwise of the connection.
+    Deferred {
+        /// The peer of the connection.
+        peer: &'r Peer<'r>,
+        /// The trusted proxies, and the name of their header.
+        settings: &'r ClientSettings,
+        /// The header lines of the request.
+        fields: &'r dyn Fields,
+    },
+    /// That of the TLS connection.
+    Connection(Option<&'r CertificateDer<'static>>),
+    /// As a trusted proxy passes it on, in a form that [`parse`] reads.
+    Forwarded(&'r [u8]),
+    /// Determined.
+    Known(Option<CertificateThumbprint>),
+}
+
+impl ClientCertificate<'_> {
+    /// Returns the thumbprint, if the client has a certificate.
+    ///
+    /// The certificate of a connection from a trusted proxy is the proxy's own, and never that of
+    /// its clients. Without a header for theirs, they have none.
+    #[must_use]
+    pub fn thumbprint(&self) -> Option<CertificateThumbprint> {
+        match *self {
+            Self::Deferred { peer, settings, fields } if settings.proxies.trusts(peer.address) => {
+                let header = settings.certificate_header.as_ref()?;
+                from_header(fields, header).map(|certificate| thumbprint(&certificate))
+            }
+            Self::Deferred { peer, .. } => peer.certificate.map(thumbprint),
+            Self::Connection(certificate) => certificate.map(thumbprint),
+            Self::Forwarded(text) => parse(text).map(|certificate| thumbprint(&certificate)),
+            Self::Known(thumbprint) => thumbprint,
+        }
+    }
+
+    /// Returns a copy that outlives the request.
+    #[must_use]
+    pub fn resolved(&self) -> ClientCertificate<'static> {
+        ClientCertificate::Known(self.thumbprint())
+    }
+}
+
+fn thumbprint(certificate: &CertificateDer<'_>) -> CertificateThumbprint {
+    CertificateThumbprint::of(certificate)
+}
 
 /// Maximum length of the header value: a certificate of usual size with every byte
 /// percent-encoded.

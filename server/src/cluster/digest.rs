@@ -4,7 +4,9 @@
 //! contain no secrets. Shared secrets are compared by their [`secret_id`].
 
 use aws_lc_rs::digest::{SHA256, digest};
-use countersign_engine::{ClientTypes, Constraint, IssuerConfig, KeyType, Rules, VerificationKey};
+use countersign_engine::{
+    ClientTypes, Constraint, IssuerConfig, KeyType, Rules, UsernameRule, VerificationKey,
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -39,13 +41,15 @@ fn acceptance_rules(section: &IssuerSection) -> Value {
     let Rules {
         audience,
         token_types,
+        require_expiry,
         max_lifetime,
         leeway,
-        username_claim,
+        username: UsernameRule { claim: username_claim, required, takes_numbers, prefix },
         lists_of_strings,
         client_types: ClientTypes { claim, when_absent, allowed },
         environment_claim,
         constraints,
+        verify_confirmation,
     } = rules;
     json!({
         "issuer": name,
@@ -53,13 +57,15 @@ fn acceptance_rules(section: &IssuerSection) -> Value {
         "kid_required": kid_required,
         "audience": audience,
         "token_types": token_types.as_deref().map(sorted),
+        "require_expiry": require_expiry,
         "max_lifetime": max_lifetime,
         "leeway": leeway,
-        "username_claim": username_claim,
+        "username": { "claim": username_claim, "required": required, "takes_numbers": takes_numbers, "prefix": prefix },
         "lists_of_strings": lists_of_strings,
         "client_types": { "claim": claim, "when_absent": when_absent, "allowed": allowed.as_deref().map(sorted) },
         "environment_claim": environment_claim,
         "constraints": sorted(&constraints.iter().map(constraint_text).collect::<Vec<_>>()),
+        "verify_confirmation": verify_confirmation,
         "keys": keys(section),
         "administers": section.administration.is_granted(),
     })
@@ -154,6 +160,11 @@ mod tests {
         for line in [
             "claims=a is b",
             "leeway=1",
+            "require_exp=false",
+            "username_required=true",
+            "username_as_text=true",
+            "username_prefix=idp:",
+            "cnf=ignore",
             "typ=at+jwt",
             "max_lifetime=60",
             "enforce_client_types=false",

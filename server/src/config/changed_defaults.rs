@@ -27,10 +27,21 @@ pub(super) fn that_apply(
         }
     };
     add(api.signing.is_some(), "server", "/api/v2 requires a token", ("auth", "false"));
+    let has_constraints = issuers.iter().any(|issuer| !issuer.issuer.rules.constraints.is_empty());
+    let status = "/auth answers 403 to tokens that do not meet claims";
+    add(has_constraints, "server", status, ("rejected_token_status", "401"));
     for issuer in issuers.iter().filter(|issuer| !issuer.sign) {
-        let section = issuer.section();
+        let (section, rules) = (issuer.section(), &issuer.issuer.rules);
         let is_barred = !issuer.administration.is_granted();
         add(is_barred, section, "its tokens may not administer", ("administers", "true"));
+        let endless = "its tokens without exp are refused";
+        add(rules.require_expiry, section, endless, ("require_exp", "false"));
+        let clock = "its clock may differ by 30 seconds";
+        add(rules.leeway > 0, section, clock, ("leeway", "0"));
+        let unnamed = "its tokens without the username claim are refused";
+        add(rules.username.required, section, unnamed, ("username_required", "false"));
+        let bound = "its tokens with cnf are refused without a proof of possession";
+        add(rules.verify_confirmation, section, bound, ("cnf", "ignore"));
     }
     changes
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::{
     Settings,
+    options::ISSUER_PREFIX,
     problem::{Problem, Problems},
     reader::SectionReader,
     setting::Section,
@@ -19,6 +20,7 @@ pub(super) fn add(
 ) {
     warn_of_open_api(sections, settings, problems);
     note_foreign_issuers(sections, settings, issuers, problems);
+    note_shared_usernames(sections, issuers, problems);
     warn_of_header_of_a_proxy(sections, settings, problems);
 }
 
@@ -54,6 +56,49 @@ fn note_foreign_issuers(
     );
     let help = "write authorization_provider = policy-engine to let roles decide";
     problems.push(Problem::note(place, text).help(help));
+}
+
+/// Notes sections that can give the same username to different people.
+fn note_shared_usernames(
+    sections: &BTreeMap<String, Section>,
+    issuers: &[IssuerSection],
+    problems: &mut Problems,
+) {
+    let mut issuers: Vec<_> = issuers.iter().collect();
+    issuers.sort_by_key(|section| !names_our_users(section));
+    for (index, section) in issuers.iter().enumerate() {
+        let earlier = issuers[..index].iter().filter(|other| can_share_username(section, other));
+        let earlier: Vec<_> = earlier.map(|other| format!("[{}]", other.section())).collect();
+        if names_our_users(section) || earlier.is_empty() {
+            continue;
+        }
+        let name = section.section();
+        let place = SectionReader::new(sections, name, problems).place("username_prefix");
+        let text = format!(
+            "[{name}] and {} can give the same username to different users",
+            earlier.join(" and ")
+        );
+        let prefix = name.trim_start_matches(ISSUER_PREFIX);
+        let help = format!("write username_prefix = {prefix}: in [{name}]");
+        problems.push(Problem::note(place, text).help(help));
+    }
+}
+
+/// Whether the users of a section are meant to be our own: those of the section that signs, and
+/// those who log in to the web console.
+fn names_our_users(section: &IssuerSection) -> bool {
+    section.sign || section.administration.is_of_console()
+}
+
+/// Whether two sections can give the same username. Names of our own users count as different from
+/// any with a prefix, because an administrator chooses them.
+fn can_share_username(one: &IssuerSection, other: &IssuerSection) -> bool {
+    let [one_prefix, other_prefix] =
+        [one, other].map(|section| &*section.issuer.rules.username.prefix);
+    if one.sign || other.sign {
+        return one_prefix == other_prefix;
+    }
+    one_prefix.starts_with(other_prefix) || other_prefix.starts_with(one_prefix)
 }
 
 /// Warns about a header that a proxy adds to requests, while no proxy is trusted.

@@ -35,6 +35,12 @@ impl Administration {
     pub const fn is_granted(self) -> bool {
         !matches!(self, Self::Written(false) | Self::Not { .. })
     }
+
+    /// Whether the section is that of the web console's login.
+    #[must_use]
+    pub const fn is_of_console(self) -> bool {
+        matches!(self, Self::ConsoleProvider | Self::OnlyProvider | Self::AuthMethod(_))
+    }
 }
 
 impl fmt::Display for Administration {

@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use countersign_engine::{
-    Algorithm, AlgorithmSet, ClientTypes, Constraint, IssuerConfig, Rules, jwks::Origin,
+    Algorithm, AlgorithmSet, ClientTypes, Constraint, IssuerConfig, KeyType, Rules, UsernameRule,
+    jwks::Origin,
 };
 
 use super::{
@@ -145,7 +146,11 @@ fn read_one(reader: &mut SectionReader<'_>, defaults: IssuerDefaults) -> Option<
         }
     }
     let name: Box<str> = reader.text_or_default("issuer").into();
-    let rules = read_rules(reader, &name, defaults, client_types.as_deref().unwrap_or_default());
+    // Anyone can read a public key, so tokens of such sections come from elsewhere.
+    let is_public =
+        algorithms.is_some_and(|all| all.iter().all(|one| one.key_type() != KeyType::Secret));
+    let allowed = client_types.as_deref().unwrap_or_default();
+    let rules = read_rules(reader, &name, defaults, allowed, is_public);
     if sign {
         check_own_tokens(reader, &rules, expire);
     }
@@ -239,7 +244,10 @@ fn read_rules(
     issuer: &str,
     defaults: IssuerDefaults,
     client_types: &[ClientType],
+    is_public: bool,
 ) -> Rules {
+    /// Public keys belong to issuers on other machines, with other clocks.
+    const PUBLIC_LEEWAY: u32 = 30;
     let enforce =
         reader.optional_flag("enforce_client_types").unwrap_or(defaults.enforce_client_types);
     let require =
@@ -247,9 +255,14 @@ fn read_rules(
     Rules {
         audience: reader.text("audience").unwrap_or(issuer).into(),
         token_types: read_token_types(reader),
+        require_expiry: reader.optional_flag("require_exp").unwrap_or(is_public),
         max_lifetime: reader.optional_number("max_lifetime"),
-        leeway: reader.number("leeway"),
-        username_claim: reader.text_or_default("jwt_username_claim").into(),
+        leeway: reader.optional_number("leeway").unwrap_or(if is_public {
+            PUBLIC_LEEWAY
+        } else {
+            0
+        }),
+        username: read_username(reader),
         lists_of_strings: true,
         client_types: ClientTypes {
             claim: CLIENT_TYPES_CLAIM.into(),
@@ -258,11 +271,62 @@ fn read_rules(
         },
         environment_claim: ENVIRONMENT_CLAIM.into(),
         constraints: read_constraints(reader),
+        verify_confirmation: reads_confirmation(reader),
     }
 }
 
-/// Rejects a section that would refuse the tokens it signs.
+/// Reads the options of the username. A claim that is written down is one that applications rely
+/// on, so a token without it is refused. The default, `sub`, is absent from many tokens of
+/// machines.
+fn read_username(reader: &mut SectionReader<'_>) -> UsernameRule {
+    let is_written = reader.text("jwt_username_claim").is_some();
+    UsernameRule {
+        claim: reader.text_or_default("jwt_username_claim").into(),
+        required: reader.optional_flag("username_required").unwrap_or(is_written),
+        takes_numbers: reader.flag("username_as_text"),
+        prefix: reader.text_or_default("username_prefix").into(),
+    }
+}
+
+/// Reads `cnf`: whether tokens with this claim are refused without a proof of possession.
+fn reads_confirmation(reader: &mut SectionReader<'_>) -> bool {
+    const CHOICES: [(&str, bool); 2] = [("verify", true), ("ignore", false)];
+    let (_, is_verified) = reader.choice("cnf", &CHOICES, |(name, _)| name);
+    if !is_verified {
+        let text = format!(
+            "cnf is ignored in {}: a stolen token that is bound to a key can be used without it",
+            reader.section
+        );
+        reader.warn("cnf", text, "remove the line, and present bound tokens over mutual TLS");
+    }
+    is_verified
+}
+
+/// Rejects a section that would refuse the tokens it signs, or name our users otherwise than
+/// `/api/v2` does.
 fn check_own_tokens(reader: &mut SectionReader<'_>, rules: &Rules, expire: u64) {
+    for (option, is_set, reason) in [
+        (
+            "username_required",
+            rules.username.required,
+            "tokens of agents and compilers have no username",
+        ),
+        (
+            "username_prefix",
+            !rules.username.prefix.is_empty(),
+            "the names of users would not be those of /api/v2",
+        ),
+        (
+            "require_exp",
+            rules.require_expiry && expire == 0,
+            "expire is 0, so its tokens never expire",
+        ),
+    ] {
+        if is_set {
+            let text = format!("{option} in {}, which signs: {reason}", reader.section);
+            reader.error(option, text, "remove the line");
+        }
+    }
     if rules
         .token_types
         .as_ref()

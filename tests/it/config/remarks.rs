@@ -139,7 +139,7 @@ fn proxies_without_trusted_proxies_are_warned_about() {
 #[test]
 fn legacy_provider_beside_another_issuer_is_noted() {
     const OTHER: &str = "[auth_jwt_oidc]\nalgorithm=RS256\nclient_types=api\n\
-                         issuer=https://idp/\njwks_uri=https://idp/keys\n";
+                         issuer=https://idp/\njwks_uri=https://idp/keys\nusername_prefix=idp:\n";
     const JWT: &str = "[server]\nauth_method=jwt\n";
     let sandbox = Sandbox::new();
     let output = check(&sandbox, "c.cfg", &format!("{JWT}{SIGNING}{OTHER}"));
@@ -153,6 +153,43 @@ fn legacy_provider_beside_another_issuer_is_noted() {
         let output = check(&sandbox, "c.cfg", &text);
         assert!(!output.stdout.contains("note: "), "{}", output.stdout);
     }
+}
+
+#[test]
+fn sections_that_can_give_one_username_are_noted() {
+    let section = |name: &str, prefix: &str| {
+        format!(
+            "[auth_jwt_{name}]\nalgorithm=RS256\nclient_types=api\nissuer=https://{name}/\n\
+             jwks_uri=https://{name}/keys\n{prefix}\n"
+        )
+    };
+    let sandbox = Sandbox::new();
+    let notes_with = |options: &str, sections: &[String]| {
+        let text = format!("[server]\nauthorization_provider=policy-engine\n{options}\n{SIGNING}");
+        let output = check(&sandbox, "c.cfg", &format!("{text}{}", sections.concat()));
+        assert_eq!((output.code(), &*output.stderr), (0, ""));
+        let lines = output.stdout.lines().filter(|line| line.starts_with("note: "));
+        (lines.map(str::to_owned).collect::<Vec<_>>(), output.stdout)
+    };
+    let notes = |sections: &[String]| notes_with("", sections);
+    let (found, report) = notes(&[section("a", ""), section("b", "")]);
+    assert_eq!(found.len(), 2, "{report}");
+    assert!(found[0].ends_with(
+        "[auth_jwt_a] and [auth_jwt_default] can give the same username to different users"
+    ));
+    assert!(found[1].contains("[auth_jwt_b] and [auth_jwt_default] and [auth_jwt_a] can"));
+    assert!(report.contains("\n  help: write username_prefix = a: in [auth_jwt_a]\n"), "{report}");
+    for (first, second, expected) in [
+        ("username_prefix=a:", "username_prefix=b:", 0),
+        ("username_prefix=a:", "", 1),
+        ("username_prefix=a:", "username_prefix=a:", 1),
+        ("username_prefix=a:", "username_prefix=a:b:", 1),
+    ] {
+        let (found, report) = notes(&[section("a", first), section("b", second)]);
+        assert_eq!(found.len(), expected, "{first} {second}: {report}");
+    }
+    let (found, report) = notes_with("auth_method=jwt", &[section("a", "")]);
+    assert_eq!(found.len(), 0, "the users of the console are ours: {report}");
 }
 
 #[test]

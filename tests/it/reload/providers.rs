@@ -137,7 +137,9 @@ fn late_answer_of_the_old_uri_is_ignored() {
 #[test]
 fn changed_rules_keep_the_fetched_keys() {
     let (key, token) = key("k");
-    let other = key.token(&json!({ "iss": ISSUER, "aud": "other", "sub": "bob" }));
+    let mut claims = fixture::claims_of(ISSUER);
+    claims["aud"] = json!("other");
+    let other = key.token(&claims);
     let provider = JwksServer::start(&key_set(&[&key]));
     let sandbox = Sandbox::new();
     let server = sandbox.serve(&configuration(&provider.uri(), ""));

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use countersign_engine::{Blame, Reject, header_safe};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use super::Refusal;
+use super::{Refusal, is_insufficient};
 use crate::observe::metrics::Budget;
 
 /// Header of a 429 or 503 response, for the operator of a proxy: a reject code and, after a space,
@@ -47,13 +47,14 @@ fn budget_error(budget: Budget) -> &'static str {
 /// flood of invalid tokens causes no formatting.
 fn challenge(reject: Reject) -> HeaderValue {
     static CHALLENGES: LazyLock<Box<[HeaderValue]>> =
-        LazyLock::new(|| Reject::ALL.iter().map(|reject| invalid_token(*reject)).collect());
+        LazyLock::new(|| Reject::ALL.iter().map(|reject| format_challenge(*reject)).collect());
     CHALLENGES[reject.index()].clone()
 }
 
 /// Formats a challenge with the reason (RFC 6750 section 3). It contains no part of the token.
-fn invalid_token(reject: Reject) -> HeaderValue {
-    let text = format!(r#"Bearer error="invalid_token", error_description="{reject}""#);
+fn format_challenge(reject: Reject) -> HeaderValue {
+    let error = if is_insufficient(reject) { "insufficient_scope" } else { "invalid_token" };
+    let text = format!(r#"Bearer error="{error}", error_description="{reject}""#);
     HeaderValue::try_from(text)
         .unwrap_or_else(|_| HeaderValue::from_static(r#"Bearer error="invalid_token""#))
 }

@@ -46,7 +46,9 @@ fn detail(reject: Reject, token: &[u8]) -> String {
         Reject::IssuedInFuture => "The token is not yet valid (iat)",
         Reject::NotBeforeFormat => "Not Before claim (nbf) must be an integer.",
         Reject::NotYetValid => "The token is not yet valid (nbf)",
-        Reject::ExpiryFormat => "Expiration Time claim (exp) must be an integer.",
+        Reject::ExpiryFormat if !has_number(token, "exp") => {
+            "Expiration Time claim (exp) must be an integer."
+        }
         Reject::Expired => "Signature has expired",
         Reject::AudienceMissing => "aud",
         Reject::AudienceFormat => "Invalid claim format in token",
@@ -93,6 +95,14 @@ fn algorithm_detail(token: &[u8]) -> String {
         "rs256" | "hs256" => "The specified alg value is not allowed".into(),
         lower => format!("Algorithm {lower} is not supported."),
     }
+}
+
+/// Whether a claim is a number. The Inmanta server has no message for one that is too large.
+fn has_number(token: &[u8], claim: &str) -> bool {
+    let claims = UnverifiedToken::decode(token)
+        .ok()
+        .and_then(|parts| serde_json::from_slice::<Value>(&parts.payload).ok());
+    claims.is_some_and(|claims| claims.get(claim).is_some_and(Value::is_number))
 }
 
 /// Returns the claims in the Inmanta server's form: strings, booleans, objects and lists of

@@ -1,6 +1,7 @@
 //! Arguments of the `token` commands.
 
 use clap::{Args, Subcommand};
+use countersign_engine::CertificateThumbprint;
 
 use super::{TokenCreateArgs, TokenDeleteArgs, TokenListArgs};
 use crate::base::claims::{CLIENT_TYPES_CLAIM, ClientType, ENVIRONMENT_CLAIM};
@@ -65,7 +66,15 @@ Example:
         /// Time of verification, in seconds since 1970 (default: now).
         #[arg(long, value_name = "UNIX", allow_negative_numbers = true)]
         now: Option<u64>,
+        /// SHA-256 of the certificate (DER) of the client that presents the tokens, in base64url:
+        /// the value of x5t#S256 in tokens bound to it.
+        #[arg(long, value_name = "THUMBPRINT", value_parser = thumbprint)]
+        certificate_thumbprint: Option<CertificateThumbprint>,
     },
+}
+
+fn thumbprint(text: &str) -> Result<CertificateThumbprint, &'static str> {
+    CertificateThumbprint::parse(text).ok_or("write the 43 characters of base64url without padding")
 }
 
 /// Arguments of `token revoke`. Not [`Debug`], because an argument may be a token.

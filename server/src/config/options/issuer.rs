@@ -1,8 +1,10 @@
 //! Options of the `auth_jwt_*` sections.
 
+use countersign_engine::limits::MAX_TIME_TO_EXPIRY;
+
 use super::{
-    DefaultValue, ISSUER_PREFIX, OptionKind, OptionSpec, SectionSpec, decimal, flag, list, number,
-    text,
+    DefaultValue, ISSUER_PREFIX, OptionKind, OptionSpec, SectionSpec, choice, decimal, flag, list,
+    number, text,
 };
 
 pub(super) const ISSUER: SectionSpec = SectionSpec {
@@ -48,7 +50,7 @@ const ISSUED: &[OptionSpec] = &[
              tokens. `countersign config check` reports who may, and why.",
             "true",
         ),
-    number("expire", 0, u32::MAX as u64, "0").about(
+    number("expire", 0, MAX_TIME_TO_EXPIRY, "0").about(
         "Lifetime in seconds of tokens signed without an explicit lifetime. 0 for tokens that \
          never expire.",
         "3600",
@@ -106,8 +108,31 @@ const RULES: &[OptionSpec] = &[
         "Claim with the user's name. A section that signs always uses `sub`.",
         "preferred_username",
     ),
-    number("leeway", 0, 3600, "0")
-        .about("Tolerated clock difference in seconds for `exp`, `nbf` and `iat`.", "30"),
+    flag("username_required", "").unset("true if `jwt_username_claim` is set").about(
+        "Whether a token is refused if its username claim is absent, empty or of another type. \
+             `/api/v2` takes a token without the claim, as one of no user.",
+        "false",
+    ),
+    flag("username_as_text", "false").about(
+        "Whether a whole number in the username claim is a username, in decimal digits.",
+        "true",
+    ),
+    text("username_prefix", "text", "").unset("none").about(
+        "Text put before every username of the issuer, so that its `admin` is not that of another \
+         section. Not for the section that signs.",
+        "idp:",
+    ),
+    flag("require_exp", "")
+        .unset("true if the keys are public")
+        .about("Whether a token without `exp` is refused.", "false"),
+    choice("cnf", &["verify", "ignore"], "verify").about(
+        "Whether a token that is bound to a key by `cnf` is refused unless the request proves \
+         possession of it, by a client certificate, or is accepted from anyone who has it.",
+        "ignore",
+    ),
+    number("leeway", 0, 3600, "")
+        .unset("30 if the keys are public, otherwise 0")
+        .about("Tolerated clock difference in seconds for `exp`, `nbf` and `iat`.", "60"),
     list("typ", "token type", "")
         .unset("any type")
         .about("Accepted types in the header `typ`, without `application/`.", "at+jwt"),

@@ -1,5 +1,7 @@
 //! Options of `[server]`, and of the sections about requests and responses.
 
+use countersign_engine::limits::MAX_TIME_TO_EXPIRY;
+
 use super::{
     API_CLIENTS_SECTION, OptionSpec, SectionSpec, choice, flag, ignored, list, listeners, number,
     text,
@@ -46,15 +48,16 @@ const API: &[OptionSpec] = &[
         "Cf-Access-Jwt-Assertion",
     ),
     choice("rejected_token_status", &["401", "403"], "403").about(
-        "Status for a refused token on the `inmanta` surface: 403 as in the Inmanta server, or 401 \
-         as in RFC 6750.",
+        "Status for a refused token on the `inmanta` surface, as in the Inmanta server, and for a \
+         valid token with insufficient claims (`claims`, `username_required`) on both. 401 for \
+         clients that handle no 403.",
         "401",
     ),
     flag("enforce_client_types", "true")
         .about("Default of the option of the same name in `auth_jwt_*` sections.", "true"),
     flag("legacy_require_client_type", "false")
         .about("Default of the option of the same name in `auth_jwt_*` sections.", "true"),
-    number("login_session_expire", 0, u32::MAX as u64, "3600").about(
+    number("login_session_expire", 0, MAX_TIME_TO_EXPIRY, "3600").about(
         "Lifetime of a token of a login session in seconds. 0 for the `expire` of the section that \
          signs.",
         "28800",
