@@ -21,7 +21,7 @@ use std::{
 };
 
 pub use self::{
-    event::{AuditEvent, AuditOperation, AuditOrigin, AuditOutcome, AuditTarget, Caller},
+    event::{AuditCaller, AuditEvent, AuditOperation, AuditOrigin, AuditOutcome, AuditTarget},
     store::AuditFilter,
 };
 use self::{

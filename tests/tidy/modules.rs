@@ -8,7 +8,7 @@ use super::{
 /// The modules of the server, from the bottom up: each imports only from those before it.
 /// `syntax` is the part of `config` that reads files; the rest of `config` assembles the
 /// settings that the features own.
-const SERVER_MODULES: [&str; 19] = [
+const SERVER_MODULES: [&str; 20] = [
     "base",
     "syntax",
     "client",
@@ -19,6 +19,7 @@ const SERVER_MODULES: [&str; 19] = [
     "store",
     "revocation",
     "accounts",
+    "audit",
     "cluster",
     "authorization",
     "auth",

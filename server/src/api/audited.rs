@@ -8,7 +8,8 @@ use http::{Response, StatusCode};
 use crate::{
     accounts::session::Session,
     audit::{
-        self, Audit, AuditEvent, AuditOperation, AuditOrigin, AuditOutcome, AuditTarget, BegunEvent,
+        Audit, AuditCaller, AuditEvent, AuditOperation, AuditOrigin, AuditOutcome, AuditTarget,
+        BegunEvent,
     },
     auth::Caller,
     base::{clock, reply::Body},
@@ -53,7 +54,7 @@ impl<'c> AuditedCall<'c> {
     /// Sets the caller, from its verified token.
     pub(super) fn set_caller(&mut self, session: &Session) {
         if let Some(event) = self.event() {
-            event.caller = audit::Caller::of(session);
+            event.caller = AuditCaller::of(session);
         }
     }
 

@@ -20,7 +20,7 @@ pub struct AuditEvent {
     /// Further facts about the operation, such as the client types of a token.
     pub detail: Option<String>,
     /// The caller, if it was authenticated.
-    pub caller: Caller,
+    pub caller: AuditCaller,
     /// Where it came from.
     pub origin: AuditOrigin,
     /// What it was applied to.
@@ -31,7 +31,7 @@ pub struct AuditEvent {
 
 /// The caller of an operation, from its verified token.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Caller {
+pub struct AuditCaller {
     /// Name of the user, or of a client in `[api_clients]`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
@@ -171,7 +171,7 @@ impl AuditEvent {
             outcome: AuditOutcome::Begun,
             reason: None,
             detail: None,
-            caller: Caller::default(),
+            caller: AuditCaller::default(),
             origin,
             target: AuditTarget::default(),
             count: 1,
@@ -218,13 +218,13 @@ struct JsonEvent<'e> {
     reason: Option<&'e str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<&'e str>,
-    by: &'e Caller,
+    by: &'e AuditCaller,
     from: &'e AuditOrigin,
     target: &'e AuditTarget,
     count: u64,
 }
 
-impl Caller {
+impl AuditCaller {
     /// Returns the holder of a session.
     #[must_use]
     pub fn of(session: &Session) -> Self {

@@ -4,7 +4,7 @@ use countersign_engine::UnixTime;
 use sqlx::{Any, AnyPool, Row as _, any::AnyRow, query::Query};
 
 use super::{
-    event::{AuditEvent, AuditOperation, AuditOrigin, AuditOutcome, AuditTarget, Caller},
+    event::{AuditCaller, AuditEvent, AuditOperation, AuditOrigin, AuditOutcome, AuditTarget},
     settings::AuditSettings,
 };
 use crate::{
@@ -197,7 +197,7 @@ fn read(row: &AnyRow) -> sqlx::Result<(i64, AuditEvent)> {
         outcome: outcome.unwrap_or(AuditOutcome::Begun),
         reason: text("reason")?,
         detail: text("detail")?,
-        caller: Caller {
+        caller: AuditCaller {
             user: text("username")?,
             issuer: text("issuer")?,
             jti: text("jti")?,

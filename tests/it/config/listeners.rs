@@ -82,7 +82,7 @@ fn listener_requires_a_valid_bind() {
     refused(
         &[("listener_x", &[("bind", &longer)])],
         2,
-        &["has a path of 108 bytes, too long for a Unix socket", "choose a shorter path"],
+        &["a path in bind has 108 bytes, too long for a Unix socket", "choose a shorter path"],
     );
 }
 
