@@ -48,7 +48,7 @@ fn c68_users_change_only_their_own_password() {
         Api::bearing(&server, &session).send(&format!("PATCH /user/{username}/password"), arguments)
     };
     refused(&change("eve"), 403, DENIED);
-    assert_done(&change("bob"));
+    assert_eq!(change("bob").status, 200);
 }
 
 #[test]
