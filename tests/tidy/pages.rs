@@ -138,3 +138,32 @@ fn resolve(page: &str, target: &str) -> String {
     }
     path.to_string_lossy().into_owned()
 }
+
+/// Tests that a page names: the file, and the names in parentheses after it.
+fn named_tests(text: &str) -> Vec<(&str, Vec<String>)> {
+    let parts: Vec<_> = text.split('`').collect();
+    let pairs = parts.windows(2).filter(|pair| pair[0].ends_with(".rs"));
+    let names = |list: &str| list.split(',').map(|name| name.trim().to_owned()).collect();
+    pairs
+        .filter_map(|pair| {
+            let (list, _) = pair[1].trim_start().strip_prefix('(')?.split_once(')')?;
+            Some((pair[0], names(list)))
+        })
+        .collect()
+}
+
+#[test]
+fn tests_of_the_security_model_exist() {
+    let page = Page::read("docs/security-tests.md");
+    let mut violations = Vec::new();
+    for (file, names) in named_tests(&page.text) {
+        let source = std::fs::read_to_string(root().join(file)).unwrap_or_default();
+        for name in names {
+            if !source.contains(&format!("fn {name}(")) && !source.contains(&format!("    {name},")) {
+                violations.push(format!("{}:1: {file} has no test {name}", page.path));
+            }
+        }
+    }
+    assert!(named_tests(&page.text).len() > 100, "the page has the form that this test reads");
+    report(violations);
+}
