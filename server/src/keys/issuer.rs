@@ -66,7 +66,7 @@ impl IssuerSection {
     #[must_use]
     pub fn has_same_source(&self, other: &Self) -> bool {
         let is_same_source = matches!((&self.keys, &other.keys), (KeySource::Refreshed(one), KeySource::Refreshed(other)) if one == other);
-        let is_same_right = self.administration == other.administration;
+        let is_same_right = self.administration.is_granted() == other.administration.is_granted();
         self.issuer == other.issuer && is_same_source && is_same_right
     }
 
