@@ -194,8 +194,10 @@ mod tests {
             #[expect(dead_code, reason = "only parsed")]
             member: u8,
         }
+        // The column depends on the features of the parser.
+        let wrong = serde_json::from_str::<Wanted>("{\"member\":\"secret\"}").unwrap_err();
+        assert!(json_error(&wrong).starts_with("unexpected value at line 1 column 1"));
         for (json, expected) in [
-            ("{\"member\":\"secret\"}", "unexpected value at line 1 column 17"),
             ("{}", "missing field `member` at line 1 column 2"),
             ("{\"member\":1,\"member\":2}", "duplicate field `member` at line 1 column 21"),
             ("{secret", "not JSON at line 1 column 2"),
