@@ -80,7 +80,7 @@ fn reload_changes_claim_rules_at_once() {
         (401, 200)
     );
     reload_completely(&sandbox, &server, &with("audience", "other\nclaims=sub is carol"));
-    assert_eq!(auth_status(&mut connection, &other), 401);
+    assert_eq!(auth_status(&mut connection, &other), 403);
     let carol = fixture::token(&fixture::claims(json!({ "aud": "other", "sub": "carol" })));
     assert_eq!(auth_status(&mut connection, &carol), 200);
     reload_completely(&sandbox, &server, SIGNING);
