@@ -27,6 +27,9 @@ pub(super) fn that_apply(
         }
     };
     add(api.signing.is_some(), "server", "/api/v2 requires a token", ("auth", "false"));
+    let is_bounded = api.issues_tokens() && api.login.session_max.is_some();
+    let ends = "a session ends 12 hours after its login";
+    add(is_bounded, "server", ends, ("login_session_max", "0"));
     let has_constraints = issuers.iter().any(|issuer| !issuer.issuer.rules.constraints.is_empty());
     let status = "/auth answers 403 to tokens that do not meet claims";
     add(has_constraints, "server", status, ("rejected_token_status", "401"));
