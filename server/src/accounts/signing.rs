@@ -16,7 +16,7 @@ use uuid::{Builder, Uuid};
 use crate::{
     base::{
         claims::{CLIENT_TYPES_CLAIM, ClientType, ENVIRONMENT_CLAIM, TOKEN_TYPE},
-        hex::to_hex,
+        hex::{from_hex, to_hex},
     },
     keys::{IssuerSection, settings::KeySource},
 };
@@ -166,6 +166,14 @@ pub fn token_digest(token: &[u8]) -> String {
     to_hex(digest(&SHA256, &token[..end]).as_ref())
 }
 
+/// Returns the id in the registry of an idempotent token, made of its [`token_digest`].
+#[must_use]
+pub fn id_of_digest(digest: &str) -> Uuid {
+    let digest = from_hex(digest).unwrap_or_default();
+    let start = digest.first_chunk().copied().unwrap_or_default();
+    Builder::from_custom_bytes(start).into_uuid()
+}
+
 /// Generates a random UUID.
 ///
 /// # Errors
@@ -229,6 +237,15 @@ impl serde_json::ser::Formatter for AsciiFormatter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The digest is from `printf header.claims | sha256sum`.
+    #[test]
+    fn token_is_named_by_its_signing_input() {
+        let digest = token_digest(b"header.claims.signature");
+        assert_eq!(digest, "81b2237054046a8ffae1ea61db0b5d9537c231d29aec7ad21436c424272e1c46");
+        assert_eq!(token_digest(b"header.claims.other"), digest);
+        assert_eq!(id_of_digest(&digest).to_string(), "81b22370-5404-8a8f-bae1-ea61db0b5d95");
+    }
 
     #[test]
     fn signing_json_matches_python() {

@@ -77,7 +77,9 @@ async fn create(
     };
     if wanted.is_idempotent {
         let token = signing::sign(section, &request, now)?;
-        issued.register_by_digest(&token);
+        let digest = signing::token_digest(token.as_bytes());
+        issued.jti = signing::id_of_digest(&digest).to_string();
+        issued.signing_input_sha256 = Some(digest);
         let _first = context.issued.set(issued.jti.clone());
         return register_idempotent(context, issued).await.map(|()| token);
     }
