@@ -65,6 +65,8 @@ pub struct RevocationStatus {
     pub count: usize,
     /// Limit of that number.
     pub capacity: usize,
+    /// Number of times that the store was replaced by another one.
+    pub replaced: usize,
     /// Error of reading the store, if it failed.
     pub error: Option<String>,
     /// Time since the writer last read the store.
@@ -104,14 +106,14 @@ impl RevocationService {
     ///
     /// While the store cannot be read, no token is verified. If `store` is an error, nothing can
     /// be revoked, and every [`revoke`](Self::revoke) returns that error. The process that
-    /// maintains the store passes a `compaction_interval`, at which expired records are removed.
+    /// maintains the store passes a `deletion_interval`, at which expired records are deleted.
     ///
     /// # Errors
     /// The operating system cannot create a thread.
     pub fn open(
         store: Result<RevocationStore, String>,
         capacity: usize,
-        compaction_interval: Option<Duration>,
+        deletion_interval: Option<Duration>,
     ) -> io::Result<Self> {
         let writer = if store.is_ok() {
             RevocationsWriter::unavailable(capacity)
@@ -123,6 +125,7 @@ impl RevocationService {
         let (publish, status) = watch::channel(RevocationStatus {
             count: 0,
             capacity,
+            replaced: 0,
             error: None,
             polled: Stopwatch::start(),
         });
@@ -130,7 +133,7 @@ impl RevocationService {
         let mut writer = RevocationWriter::new(
             writer,
             store,
-            compaction_interval,
+            deletion_interval,
             publish,
             Arc::clone(&poll_requested),
         );

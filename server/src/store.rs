@@ -10,6 +10,7 @@
 
 mod connection;
 pub mod environments;
+pub mod expiry;
 mod login_sources;
 mod migrations;
 mod notices;
@@ -33,9 +34,9 @@ use tokio::time::{sleep, timeout};
 
 use self::{
     connection::{DatabaseTarget, StoreInner, embedded},
+    expiry::ExpiringTable,
     settings::{Database, DatabaseLocation},
 };
-use crate::base::clock;
 
 /// File of the embedded database in the state directory.
 pub const DATABASE_FILE: &str = "countersign.db";
@@ -201,32 +202,31 @@ impl Store {
         self.0.runtime.block_on(work)
     }
 
-    /// Starts the task that removes tokens from the registry `retention` seconds after they
+    /// Starts the task that deletes tokens from the registry `retention` seconds after they
     /// expired.
-    pub fn spawn_token_purge(&self, retention: u64) {
-        self.spawn_purge("expired tokens of the registry", move |store| {
-            let expired_by = clock::now().0.saturating_sub(retention);
-            async move { store.purge_tokens(countersign_engine::UnixTime(expired_by)).await }
+    pub fn spawn_token_deletion(&self, retention: u64) {
+        self.spawn_deletion("expired tokens of the registry", move |store| async move {
+            store.delete_expired(ExpiringTable::Tokens, retention).await
         });
     }
 
     /// Starts a task that deletes `what` at intervals.
-    pub(crate) fn spawn_purge<P, F>(&self, what: &'static str, purge: P)
+    pub(crate) fn spawn_deletion<D, F>(&self, what: &'static str, delete: D)
     where
-        P: Fn(Self) -> F + Send + 'static,
+        D: Fn(Self) -> F + Send + 'static,
         F: Future<Output = Result<u64, StoreError>> + Send + 'static,
     {
-        /// Rare enough to cost little, frequent enough to bound the size of a table.
-        const PURGE_INTERVAL: Duration = Duration::from_secs(3600);
+        /// Frequent enough to count the time for which an SQLite database is open.
+        const INTERVAL: Duration = Duration::from_secs(120);
         let store = self.clone();
         self.0.runtime.spawn(async move {
             loop {
-                match purge(store.clone()).await {
+                match delete(store.clone()).await {
                     Ok(0) => {}
                     Ok(deleted) => tracing::info!(deleted, "deleted {what}"),
                     Err(error) => tracing::warn!("cannot delete {what}: {error}"),
                 }
-                sleep(PURGE_INTERVAL).await;
+                sleep(INTERVAL).await;
             }
         });
     }

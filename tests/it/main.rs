@@ -28,6 +28,8 @@ mod inmanta;
 mod key_status;
 /// Revocation: authorization, scope and durability.
 mod revocation;
+/// Wrong clocks and restored databases.
+mod clock;
 /// Keys from files and providers.
 mod keys;
 /// Static keys: `key`, `key_file`.

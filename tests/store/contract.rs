@@ -5,8 +5,9 @@ use countersign_server::{
     audit::{AuditEvent, AuditFilter, AuditOperation, AuditOrigin, AuditOutcome},
     revocation::store::RevocationStore,
     store::{
-        Store, StoreError,
+        DatabaseKind, Store, StoreError,
         environments::Environment,
+        expiry::{ExpiringTable, OPEN_SECONDS, SweepTime},
         renewals::{Renewal, SessionState, SessionToken},
         servers::{ConfigDigests, ServerRun},
         tokens::IssuedToken,
@@ -46,8 +47,9 @@ over_every_store!(
     texts_are_stored_unchanged,
     concurrent_writers_lose_nothing,
     revocations_of_other_nodes_are_read,
-    revocations_expired_are_removed_by_rewrite,
-    revocations_merged_survive_their_rows,
+    expired_revocations_are_deleted,
+    nothing_is_deleted_in_the_first_hour,
+    stored_revocations_keep_their_own_ends,
     revocations_imported_are_read_once,
     servers_are_listed_while_heartbeats_last,
     audit_events_are_selected_and_purged,
@@ -98,14 +100,21 @@ fn audit_events_are_selected_and_purged(open: &dyn Fn() -> Store) {
     assert_eq!(count(AuditFilter { operation: Some(AuditOperation::Login), ..default() }), 0);
     assert_eq!(count(AuditFilter { after: all[8].0, ..default() }), 2);
 
-    // Old events, and the oldest of each kind above the limit.
-    assert_eq!(wait(&store, store.purge_audit_events(UnixTime(11), 3)).unwrap(), 5);
+    // The oldest of each kind above the limit.
+    assert_eq!(wait(&store, store.delete_excess_events(3)).unwrap(), 5);
     let left = read(AuditFilter::default());
     assert_eq!(
         left.iter().map(|(_, event)| event.at.0).collect::<Vec<_>>(),
         [23, 24, 25, 31, 32, 33]
     );
-    assert_eq!(wait(&store, store.purge_audit_events(UnixTime(0), 3)).unwrap(), 0);
+    assert_eq!(wait(&store, store.delete_excess_events(3)).unwrap(), 0);
+    // Old events. The clock of PostgreSQL is that of now.
+    for open in [0, OPEN_SECONDS] {
+        let at = SweepTime { now: 24, open };
+        wait(&store, store.sweep_at(ExpiringTable::Audit, at)).unwrap();
+    }
+    let left = read(AuditFilter::default()).len();
+    assert_eq!(left, if store.kind() == DatabaseKind::Sqlite { 4 } else { 0 });
 }
 
 fn user(name: &str) -> User {
@@ -253,12 +262,15 @@ fn tokens_are_listed_newest_first(open: &dyn Fn() -> Store) {
             (revoked.revoked_at, revoked.last_used),
             (Some(UnixTime(400)), Some(UnixTime(450)))
         );
-        assert_eq!(store.purge_tokens(UnixTime(260)).await, Ok(2));
-        assert_eq!(
-            store.tokens_of(ENVIRONMENT).await.unwrap().len(),
-            2,
-            "tokens that never expire stay"
-        );
+        for open in [0, OPEN_SECONDS] {
+            store.sweep_at(ExpiringTable::Tokens, SweepTime { now: 260, open }).await.unwrap();
+        }
+        let left = store.tokens_of(ENVIRONMENT).await.unwrap();
+        let left: Vec<_> = left.iter().map(|token| token.jti.as_str()).collect();
+        // The clock of PostgreSQL is that of now.
+        let expected: &[&str] =
+            if store.kind() == DatabaseKind::Sqlite { &["b", "d"] } else { &["d"] };
+        assert_eq!(left, expected, "tokens that never expire stay");
         assert_eq!(store.tokens_of(OTHER).await, Ok(vec![]));
     });
 }
@@ -297,22 +309,14 @@ fn idempotent_token_is_registered_once(open: &dyn Fn() -> Store) {
     let store = open();
     wait(&store, async {
         store.add_environment(environment(ENVIRONMENT, "prod")).await.unwrap();
-        let mut first = token("", 1);
-        first.register_by_digest("header.claims.signature");
+        let digest = || Some("digest".to_owned());
+        let first = IssuedToken { signing_input_sha256: digest(), ..token("a", 1) };
         store.register_token(first.clone()).await.unwrap();
-        store.mark_revoked(&first.jti, UnixTime(5)).await.unwrap();
-        let mut again = token("", 9);
-        again.register_by_digest("header.claims.other");
-        assert_eq!(again.jti, first.jti, "the signature is no part of it");
+        store.mark_revoked("a", UnixTime(5)).await.unwrap();
+        let again = IssuedToken { signing_input_sha256: digest(), ..token("a", 9) };
         store.register_token(again).await.unwrap();
-        let kept = store.token(&first.jti).await.unwrap().unwrap();
-        assert_eq!(kept, IssuedToken { revoked_at: Some(UnixTime(5)), ..first.clone() });
-        let digest = first.signing_input_sha256.unwrap();
-        // printf header.claims | sha256sum
-        assert_eq!(digest, "81b2237054046a8ffae1ea61db0b5d9537c231d29aec7ad21436c424272e1c46");
-        let mut other = token("", 9);
-        other.register_by_digest("header.claim.signature");
-        assert_ne!(other.jti, first.jti);
+        let kept = store.token("a").await.unwrap().unwrap();
+        assert_eq!(kept, IssuedToken { revoked_at: Some(UnixTime(5)), ..first });
     });
 }
 
@@ -360,35 +364,44 @@ fn revocations_of_other_nodes_are_read(open: &dyn Fn() -> Store) {
     );
     assert_eq!(one.read_new().unwrap(), Some(vec![revocation("b", Some(7))]));
     assert_eq!((one.read_new().unwrap(), other.read_new().unwrap()), (Some(vec![]), Some(vec![])));
-    assert_eq!((one.records(), other.records()), (2, 2));
 }
 
-fn revocations_expired_are_removed_by_rewrite(open: &dyn Fn() -> Store) {
-    let (mut one, mut other) = (
-        RevocationStore::in_database(open(), vec![]),
-        RevocationStore::in_database(open(), vec![]),
-    );
-    one.append(&[revocation("a", None), revocation("b", Some(7)), revocation("a", None)]).unwrap();
-    other.append(&[revocation("c", None)]).unwrap();
-    let mut unread = Vec::new();
-    one.rewrite(&mut |new| {
-        unread.clone_from(&new);
-        [vec![revocation("a", None)], new].concat()
-    })
-    .unwrap();
-    assert_eq!(unread, [revocation("c", None)]);
-    assert_eq!(one.records(), 2);
-    one.append(&[revocation("d", None)]).unwrap();
-    assert_eq!(
-        other.read_new().unwrap(),
-        Some(vec![revocation("d", None)]),
-        "only new revocations are read"
-    );
-    let all = [revocation("a", None), revocation("c", None), revocation("d", None)];
+fn expired_revocations_are_deleted(open: &dyn Fn() -> Store) {
+    let mut ledger = RevocationStore::in_database(open(), vec![]);
+    let [a, b, c, d] = [("a", None), ("b", Some(7)), ("c", Some(1 << 40)), ("d", Some(7))]
+        .map(|(jti, until)| revocation(jti, until));
+    ledger.append(&[a.clone(), b, c.clone(), d.clone()]).unwrap();
+    let store = open();
+    for open in [0, OPEN_SECONDS] {
+        let at = SweepTime { now: 100, open };
+        wait(&store, store.sweep_at(ExpiringTable::Revocations, at)).unwrap();
+    }
+    let left = RevocationStore::in_database(open(), vec![]).read_new().unwrap().unwrap();
+    assert_eq!(left, [a, c, d], "the newest row stays");
+    assert_eq!(ledger.read_new().unwrap(), Some(vec![]));
+    assert!(!ledger.was_replaced());
+}
+
+fn nothing_is_deleted_in_the_first_hour(open: &dyn Fn() -> Store) {
+    let mut ledger = RevocationStore::in_database(open(), vec![]);
+    ledger.append(&[revocation("a", Some(7)), revocation("b", None)]).unwrap();
+    assert_eq!(ledger.delete_expired().unwrap(), 0);
+    let store = open();
+    for table in [ExpiringTable::Revocations, ExpiringTable::Tokens] {
+        assert_eq!(wait(&store, store.delete_expired(table, 0)), Ok(0));
+    }
+    assert_eq!(RevocationStore::in_database(open(), vec![]).read_new().unwrap().unwrap().len(), 2);
+}
+
+fn stored_revocations_keep_their_own_ends(open: &dyn Fn() -> Store) {
+    let mut ledger = RevocationStore::in_database(open(), vec![]);
+    let rows = [subject(1000, None), subject(2000, Some(9)), subject(1, Some(u64::MAX))];
+    ledger.append(&rows).unwrap();
     assert_eq!(
         RevocationStore::in_database(open(), vec![]).read_new().unwrap(),
-        Some(all.to_vec())
+        Some(rows.to_vec())
     );
+    assert_eq!(ledger.read_new().unwrap(), Some(vec![]));
 }
 
 fn subject(issued_before: u64, until: Option<u64>) -> Revocation {
@@ -398,18 +411,6 @@ fn subject(issued_before: u64, until: Option<u64>) -> Revocation {
         issued_before: UnixTime(issued_before),
     };
     Revocation { target, until: until.map(UnixTime) }
-}
-
-fn revocations_merged_survive_their_rows(open: &dyn Fn() -> Store) {
-    let mut ledger = RevocationStore::in_database(open(), vec![]);
-    ledger.append(&[subject(1000, None), subject(2000, Some(9))]).unwrap();
-    ledger.rewrite(&mut |_| vec![subject(2000, None)]).unwrap();
-    assert_eq!(ledger.records(), 1);
-    assert_eq!(
-        RevocationStore::in_database(open(), vec![]).read_new().unwrap(),
-        Some(vec![subject(2000, None)])
-    );
-    assert_eq!(ledger.read_new().unwrap(), Some(vec![]));
 }
 
 fn revocations_imported_are_read_once(open: &dyn Fn() -> Store) {

@@ -4,6 +4,8 @@
 mod contract;
 /// Files of revocations.
 mod files;
+/// Databases that are restored, and clocks that are wrong.
+mod restored;
 /// Import of journals of earlier versions.
 mod journal;
 /// Schema migrations.

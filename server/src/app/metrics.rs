@@ -276,6 +276,7 @@ impl Scrape {
             ("revocations", "Revocations in force", status.count),
             ("revocations_capacity", "Limit of revocations", status.capacity),
             ("revocations_known", "1 if all stored revocations are known", known),
+            ("revocations_store_replaced", "Times that the store was replaced", status.replaced),
         ] {
             let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
             gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;

@@ -7,10 +7,7 @@ use super::{
     event::{AuditCaller, AuditEvent, AuditOperation, AuditOrigin, AuditOutcome, AuditTarget},
     settings::AuditSettings,
 };
-use crate::{
-    base::clock,
-    store::{Store, StoreError, moment, unix_time},
-};
+use crate::store::{Store, StoreError, expiry::ExpiringTable, moment, unix_time};
 
 /// Columns by name, because a newer version may have added others.
 macro_rules! columns {
@@ -114,29 +111,26 @@ impl Store {
     }
 
     /// Starts the task that deletes old events.
-    pub(crate) fn spawn_audit_purge(&self, settings: AuditSettings) {
-        self.spawn_purge("old events of the audit log", move |store| {
+    pub(crate) fn spawn_audit_deletion(&self, settings: AuditSettings) {
+        self.spawn_deletion("old events of the audit log", move |store| {
             let AuditSettings { retention, max_rows, .. } = settings;
-            let before = UnixTime(clock::now().0.saturating_sub(retention.as_secs()));
-            async move { store.purge_audit_events(before, max_rows).await }
+            async move {
+                let expired = store.delete_expired(ExpiringTable::Audit, retention.as_secs());
+                Ok(expired.await? + store.delete_excess_events(max_rows).await?)
+            }
         });
     }
 
-    /// Deletes events before a time, and the oldest of more than `max_rows` refusals and of more
-    /// than `max_rows` other events. A flood of refusals therefore does not displace the others.
-    /// Returns how many were deleted.
+    /// Deletes the oldest of more than `max_rows` refusals, and of more than `max_rows` other
+    /// events. A flood of refusals therefore does not displace the others. Returns how many were
+    /// deleted.
     ///
     /// # Errors
     /// The database cannot be queried.
-    pub async fn purge_audit_events(
-        &self,
-        before: UnixTime,
-        max_rows: u64,
-    ) -> Result<u64, StoreError> {
+    pub async fn delete_excess_events(&self, max_rows: u64) -> Result<u64, StoreError> {
         let max_rows = i64::try_from(max_rows).unwrap_or(i64::MAX);
         self.run(async move |pool| {
-            let expired = sqlx::query("DELETE FROM countersign_audit WHERE at < $1");
-            let mut deleted = expired.bind(moment(before)).execute(&pool).await?.rows_affected();
+            let mut deleted = 0;
             for statement in [
                 "DELETE FROM countersign_audit WHERE outcome = 'refused' AND id <= (SELECT id FROM countersign_audit
                  WHERE outcome = 'refused' ORDER BY id DESC LIMIT 1 OFFSET $1)",

@@ -78,9 +78,9 @@ impl Maintenance {
         // Only the reload thread calls this more than once.
         if self.commands.set(commands).is_ok() {
             store.spawn_revocation_listener(revocations.poll_trigger());
-            store.spawn_token_purge(token_retention.into());
+            store.spawn_token_deletion(token_retention.into());
             spawn_revocation_of_renewed(&store, &revocations);
-            store.spawn_audit_purge(audit);
+            store.spawn_audit_deletion(audit);
             let heartbeat = Heartbeat::new(keys, store, name.clone());
             if let Err(error) = heartbeat.and_then(|heartbeat| heartbeat.spawn(queue)) {
                 tracing::warn!("cannot start the heartbeat for countersign doctor: {error}");

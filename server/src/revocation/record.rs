@@ -8,7 +8,7 @@ use crate::base::hex::{from_hex, to_hex};
 /// The members of a revocation in JSON. Their combination selects the
 /// [`RevocationTarget`]. Unknown members are rejected, because a misspelled one would widen
 /// the target.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RevocationRecord {
     /// The issuer of the tokens.

@@ -1,8 +1,10 @@
 //! Durable storage of revocations: a table of the SQLite or PostgreSQL database.
 //!
-//! Rows have ascending numbers. Each process reads the rows after the last number it has seen.
+//! Rows have ascending numbers. Each process reads on from the last row that it has read, with that
+//! row: if it is another one, the table was restored from a backup, or lost its latest rows in a
+//! failover, and is read from its start.
 
-use std::{collections::HashSet, io, mem, path::PathBuf};
+use std::{io, mem, path::PathBuf};
 
 use countersign_engine::Revocation;
 use sqlx::{Any, AssertSqlSafe, Row as _, Transaction, any::AnyRow};
@@ -13,7 +15,7 @@ use super::{
 };
 use crate::{
     base::redacted::json_error,
-    store::{DatabaseKind, Store, StoreError, sqlite},
+    store::{DatabaseKind, Store, StoreError, expiry::ExpiringTable, moment, sqlite},
 };
 
 /// The stored revocations, followed as other processes append to them.
@@ -28,15 +30,32 @@ pub struct RevocationStore {
     inherited: Vec<Revocation>,
     /// [`Store::generation`] that `last` belongs to.
     generation: usize,
-    /// Number of the last row that was read.
-    last: i64,
-    /// Number of rows that were read.
-    records: usize,
+    /// The last row that was read; `None` before the first one.
+    last: Option<StoredRow>,
+    /// Whether the table was found to be another one since this was last asked.
+    was_replaced: bool,
+}
+
+/// A row of the table.
+#[derive(Clone, PartialEq, Eq)]
+struct StoredRow {
+    number: i64,
+    record: String,
+    /// Id of the database.
+    database: String,
+}
+
+/// Selects the rows from a number on, with the id of the database.
+macro_rules! select {
+    () => {
+        "SELECT number, record, (SELECT id FROM countersign_database) FROM countersign_revocation \
+         WHERE number >= $1 ORDER BY number"
+    };
 }
 
 /// Number of rows read by one query.
 const PAGE_ROWS: i64 = 10_000;
-/// Number of rows written or deleted by one statement.
+/// Number of rows written by one statement. Each has two parameters.
 const BATCH_ROWS: usize = 1000;
 
 impl RevocationStore {
@@ -49,8 +68,8 @@ impl RevocationStore {
             existed: false,
             inherited,
             generation: 0,
-            last: 0,
-            records: 0,
+            last: None,
+            was_replaced: false,
         }
     }
 
@@ -73,7 +92,7 @@ impl RevocationStore {
     /// unread revocations would be ignored. [`io::ErrorKind::NotFound`] if a file that was read
     /// before is missing, [`io::ErrorKind::NotConnected`] if the database is unreachable.
     pub fn read_new(&mut self) -> io::Result<Option<Vec<Revocation>>> {
-        let before = (self.last, self.records);
+        let before = self.last.clone();
         match self.read_pages() {
             Ok(mut new) => {
                 new.append(&mut self.inherited);
@@ -82,10 +101,21 @@ impl RevocationStore {
             Err(error) => {
                 // Pages before the error were read, but are not returned: read them again.
                 let is_damaged = error.kind() == io::ErrorKind::InvalidData;
-                (self.last, self.records) = if is_damaged { (0, 0) } else { before };
+                self.last = before.filter(|_| !is_damaged && !self.was_replaced);
                 if error.kind() == io::ErrorKind::WouldBlock { Ok(None) } else { Err(error) }
             }
         }
+    }
+
+    /// Makes the next read start over.
+    pub fn read_from_start(&mut self) {
+        self.last = None;
+    }
+
+    /// Whether the table was replaced by another one, which has been read from its start, since
+    /// this was last asked. It may lack revocations that were acknowledged.
+    pub fn was_replaced(&mut self) -> bool {
+        mem::take(&mut self.was_replaced)
     }
 
     /// Appends `revocations`; they are durable when this returns. Returns what other processes
@@ -95,15 +125,18 @@ impl RevocationStore {
     /// The revocations are not stored.
     pub fn append(&mut self, revocations: &[Revocation]) -> io::Result<Vec<Revocation>> {
         self.open()?;
-        let (last, kind) = (self.last, self.store.kind());
-        let records = revocations.iter().map(to_json).collect::<io::Result<Vec<_>>>()?;
-        let count = records.len();
+        let (last, kind) = (self.last.clone(), self.store.kind());
+        let after = last.as_ref().map_or(0, |row| row.number);
+        let records = revocations.iter().map(to_row).collect::<io::Result<Vec<_>>>()?;
         let appended = self.store.run(async move |pool| {
             let mut transaction = kind.begin(&pool).await?;
-            let others = read_after(kind, &mut transaction, last).await?;
-            let mut newest = others.last().map_or(last, |row| row.0);
+            let others = read_on(kind, &mut transaction, after).await?;
+            if !continues(last.as_ref(), &others) {
+                return Ok(None);
+            }
+            let mut newest = None;
             for batch in records.chunks(BATCH_ROWS) {
-                newest = insert(&mut transaction, batch).await?;
+                newest = insert(&mut transaction, batch).await?.or(newest);
             }
             if kind == DatabaseKind::Postgres {
                 sqlx::query("SELECT pg_notify('countersign_revocation', '')")
@@ -111,70 +144,30 @@ impl RevocationStore {
                     .await?;
             }
             transaction.commit().await?;
-            Ok((others, newest))
+            Ok(Some((others, newest)))
         });
-        let (others, newest) = self.store.block_on(appended).map_err(store_error)?;
-        let others = self.advance(&others)?;
-        (self.last, self.records) = (newest, self.records + count);
+        let Some((others, newest)) = self.store.block_on(appended).map_err(store_error)? else {
+            // The rows of the other table have to be known first.
+            self.start_over();
+            let mut others = self.read_pages()?;
+            others.extend(self.append(revocations)?);
+            return Ok(others);
+        };
+        let others = self.advance(others)?;
+        self.last = newest.or_else(|| self.last.take());
         Ok(others)
     }
 
-    /// Returns the number of stored records, including expired and duplicate ones.
-    #[must_use]
-    pub fn records(&self) -> usize {
-        self.records
-    }
-
-    /// Replaces the contents by what `keep` returns. `keep` receives the records of other
-    /// processes that this one has not read yet.
-    ///
-    /// Rows of kept revocations stay. Kept revocations without a row are appended, because two
-    /// rows may have been merged to one revocation. All other rows are then deleted in batches.
+    /// Deletes the rows that ended long ago. Returns how many.
     ///
     /// # Errors
-    /// The database cannot be queried. Then all kept revocations are still stored.
-    pub fn rewrite(
-        &mut self,
-        keep: &mut dyn FnMut(Vec<Revocation>) -> Vec<Revocation>,
-    ) -> io::Result<()> {
-        let new = self.read_new()?.unwrap_or_default();
-        let mut missing = keep(new).iter().map(to_json).collect::<io::Result<HashSet<_>>>()?;
-        let (mut after, mut expired) = (0, Vec::new());
-        loop {
-            let page = self.page(after).map_err(store_error)?;
-            let Some((last, _)) = page.last().filter(|(first, _)| *first <= self.last) else {
-                break;
-            };
-            after = *last;
-            expired.extend(
-                page.into_iter()
-                    .filter(|(number, record)| *number <= self.last && !missing.remove(record)),
-            );
+    /// The database cannot be queried.
+    pub fn delete_expired(&self) -> io::Result<u64> {
+        if self.unopened.is_some() {
+            return Ok(0);
         }
-        let kept = self.records.saturating_sub(expired.len());
-        let missing =
-            missing.into_iter().map(|record| parse_record(&record)).collect::<Result<Vec<_>, _>>();
-        let (missing, written) = (missing.map_err(io::Error::other)?, self.records);
-        if !missing.is_empty() {
-            self.append(&missing)?;
-        }
-        let written = self.records - written;
-        for part in expired.chunks(BATCH_ROWS) {
-            let numbers: Vec<_> = part.iter().map(|(number, _)| *number).collect();
-            let removed = self.store.run(async move |pool| {
-                let mut transaction = pool.begin().await?;
-                for number in numbers {
-                    let expired =
-                        sqlx::query("DELETE FROM countersign_revocation WHERE number = $1")
-                            .bind(number);
-                    expired.execute(&mut *transaction).await?;
-                }
-                Ok(transaction.commit().await?)
-            });
-            self.store.block_on(removed).map_err(store_error)?;
-        }
-        self.records = kept + written;
-        Ok(())
+        let deleted = self.store.delete_expired(ExpiringTable::Revocations, 0);
+        self.store.block_on(deleted).map_err(store_error)
     }
 
     fn read_pages(&mut self) -> io::Result<Vec<Revocation>> {
@@ -187,12 +180,23 @@ impl RevocationStore {
         }
         self.open()?;
         loop {
-            let page = self.page(self.last).map_err(store_error)?;
-            new.extend(self.advance(&page)?);
-            if page.len() < usize::try_from(PAGE_ROWS).unwrap_or(usize::MAX) {
+            let page = self.page().map_err(store_error)?;
+            if !continues(self.last.as_ref(), &page) {
+                self.start_over();
+                new.clear();
+                continue;
+            }
+            let is_last = page.len() < usize::try_from(PAGE_ROWS).unwrap_or(usize::MAX);
+            new.extend(self.advance(page)?);
+            if is_last {
                 return Ok(new);
             }
         }
+    }
+
+    /// Starts over after the table was replaced.
+    fn start_over(&mut self) {
+        (self.last, self.was_replaced) = (None, true);
     }
 
     /// Opens the database. A file that has replaced another one is read from its start.
@@ -208,84 +212,90 @@ impl RevocationStore {
         }
         self.store.block_on(self.store.open()).map_err(store_error)?;
         let generation = self.store.generation();
-        if mem::replace(&mut self.generation, generation) != generation {
-            (self.last, self.records) = (0, 0);
+        if mem::replace(&mut self.generation, generation) != generation && self.last.is_some() {
+            self.start_over();
         }
         Ok(())
     }
 
-    /// Parses rows and advances the position. After an error the position is reset, so that the
-    /// next read starts over.
-    fn advance(&mut self, rows: &[(i64, String)]) -> io::Result<Vec<Revocation>> {
-        let read = rows.iter().map(|(number, record)| {
-            parse_record(record).map_err(|reason| {
+    /// Parses rows, of which the first may be the last one that was read, and advances the
+    /// position. After an error the position is reset, so that the next read starts over.
+    fn advance(&mut self, rows: Vec<StoredRow>) -> io::Result<Vec<Revocation>> {
+        let known = self.last.as_ref().map(|row| row.number);
+        let new = rows.iter().filter(|row| Some(row.number) != known);
+        let read = new.map(|row| {
+            parse_record(&row.record).map_err(|reason| {
                 let text = format!(
-                    "cannot parse the revocation {number} in {}: {reason}",
+                    "cannot parse the revocation {} in {}: {reason}",
+                    row.number,
                     self.store.location()
                 );
                 io::Error::new(io::ErrorKind::InvalidData, text)
             })
         });
         let read: io::Result<Vec<_>> = read.collect();
-        match read {
-            Ok(_) => {
-                (self.last, self.records) =
-                    (rows.last().map_or(self.last, |row| row.0), self.records + rows.len())
-            }
-            Err(_) => (self.last, self.records) = (0, 0),
-        }
+        self.last = match &read {
+            Ok(_) => rows.into_iter().next_back().or_else(|| self.last.take()),
+            Err(_) => None,
+        };
         read
     }
 
-    /// Reads a page of rows after a number.
-    fn page(&self, after: i64) -> Result<Vec<(i64, String)>, StoreError> {
+    /// Reads a page of rows, from the last one that was read.
+    fn page(&self) -> Result<Vec<StoredRow>, StoreError> {
+        let from = self.last.as_ref().map_or(0, |row| row.number);
         let page = self.store.run(async move |pool| {
-            let rows =
-                sqlx::query("SELECT number, record FROM countersign_revocation WHERE number > $1 ORDER BY number LIMIT $2");
-            Ok(rows.bind(after).bind(PAGE_ROWS).fetch_all(&pool).await?.iter().map(row).collect::<sqlx::Result<Vec<_>>>()?)
+            let rows = sqlx::query(concat!(select!(), " LIMIT $2"));
+            let rows = rows.bind(from).bind(PAGE_ROWS).fetch_all(&pool).await?;
+            Ok(rows.iter().map(row).collect::<sqlx::Result<Vec<_>>>()?)
         });
         self.store.block_on(page)
     }
 }
 
-/// Reads what other nodes have appended. The table lock blocks their appends until the
-/// transaction ends, so that numbers become visible in ascending order.
-async fn read_after(
+/// Whether rows that were read from `last` on belong to the same table: they begin with that row.
+fn continues(last: Option<&StoredRow>, rows: &[StoredRow]) -> bool {
+    last.is_none_or(|last| rows.first() == Some(last))
+}
+
+/// Reads on from a row. The table lock blocks the appends of other nodes until the transaction
+/// ends, so that numbers become visible in ascending order.
+async fn read_on(
     kind: DatabaseKind,
     transaction: &mut Transaction<'static, Any>,
-    last: i64,
-) -> sqlx::Result<Vec<(i64, String)>> {
+    from: i64,
+) -> sqlx::Result<Vec<StoredRow>> {
     if kind == DatabaseKind::Postgres {
         let lock = sqlx::query("LOCK TABLE countersign_revocation IN SHARE ROW EXCLUSIVE MODE");
         lock.execute(&mut **transaction).await?;
     }
-    let others = sqlx::query(
-        "SELECT number, record FROM countersign_revocation WHERE number > $1 ORDER BY number",
-    );
-    others.bind(last).fetch_all(&mut **transaction).await?.iter().map(row).collect()
+    sqlx::query(select!()).bind(from).fetch_all(&mut **transaction).await?.iter().map(row).collect()
 }
 
-/// Inserts one row for each record. Returns the number of the last one.
+/// Inserts one row for each record and its end. Returns the last one.
 async fn insert(
     transaction: &mut Transaction<'static, Any>,
-    records: &[String],
-) -> sqlx::Result<i64> {
-    let places: Vec<_> = (1..=records.len()).map(|place| format!("(${place})")).collect();
+    records: &[(String, Option<i64>)],
+) -> sqlx::Result<Option<StoredRow>> {
+    let place = |place: usize| format!("(${}, ${})", 2 * place + 1, 2 * place + 2);
+    let places: Vec<_> = (0..records.len()).map(place).collect();
     let insert = format!(
-        "INSERT INTO countersign_revocation (record) VALUES {} RETURNING number",
+        "INSERT INTO countersign_revocation (record, until) VALUES {} \
+         RETURNING number, record, (SELECT id FROM countersign_database)",
         places.join(", ")
     );
     // Safe: the text consists of placeholders. There are many such texts, so they are not cached.
-    let mut insert = sqlx::query_scalar(AssertSqlSafe(insert)).persistent(false);
-    for record in records {
-        insert = insert.bind(record);
+    let mut insert = sqlx::query(AssertSqlSafe(insert)).persistent(false);
+    for (record, until) in records {
+        insert = insert.bind(record).bind(*until);
     }
-    let numbers: Vec<i64> = insert.fetch_all(&mut **transaction).await?;
-    numbers.into_iter().max().ok_or(sqlx::Error::RowNotFound)
+    let rows = insert.fetch_all(&mut **transaction).await?;
+    let rows = rows.iter().map(row).collect::<sqlx::Result<Vec<_>>>()?;
+    Ok(rows.into_iter().max_by_key(|row| row.number))
 }
 
-fn row(row: &AnyRow) -> sqlx::Result<(i64, String)> {
-    Ok((row.try_get(0)?, row.try_get(1)?))
+fn row(row: &AnyRow) -> sqlx::Result<StoredRow> {
+    Ok(StoredRow { number: row.try_get(0)?, record: row.try_get(1)?, database: row.try_get(2)? })
 }
 
 /// Maps an error to the kinds of [`RevocationStore::read_new`]. With
@@ -302,8 +312,10 @@ fn store_error(error: StoreError) -> io::Error {
     }
 }
 
-fn to_json(revocation: &Revocation) -> io::Result<String> {
-    Ok(serde_json::to_string(&RevocationRecord::from(revocation))?)
+/// Returns the record of a revocation, and its end.
+fn to_row(revocation: &Revocation) -> io::Result<(String, Option<i64>)> {
+    let record = serde_json::to_string(&RevocationRecord::from(revocation))?;
+    Ok((record, revocation.until.map(moment)))
 }
 
 fn parse_record(record: &str) -> Result<Revocation, String> {

@@ -1,10 +1,12 @@
 //! The revocation writer thread.
 //!
-//! [`RevocationWriter`] stores requested revocations, publishes them and those of other
-//! processes to the engine, and purges expired ones.
+//! [`RevocationWriter`] stores requested revocations, and publishes them and those of other
+//! processes to the engine. Everything that is read is published, whatever the clock says. Expired
+//! entries are dropped from memory by their own end, and from the store by
+//! [`expiry`](crate::store::expiry).
 
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     io, iter, mem,
     sync::{
         Arc,
@@ -19,7 +21,7 @@ use tokio::sync::watch;
 
 use super::{
     MAX_QUEUED, RevocationEntry, RevocationStatus, RevokeError, WriterCommand,
-    store::RevocationStore,
+    record::RevocationRecord, store::RevocationStore,
 };
 use crate::base::clock::{self, Stopwatch};
 
@@ -34,8 +36,11 @@ const OUTAGE_TIMEOUT: Duration = Duration::from_secs(300);
 /// leeway may be raised.
 const EXPIRY_GRACE: u64 = 86_400;
 /// Limit of the difference between the wall clock and the monotonic clock, in seconds. Beyond
-/// it nothing is purged.
+/// it the store is read again and nothing is dropped.
 const MAX_CLOCK_JUMP: u64 = 3600;
+/// Time after the start, or after a jump of the clock, without dropping entries from memory, unless
+/// the capacity is reached.
+const FIRST_HOUR: Duration = Duration::from_secs(3600);
 /// Seconds that the revocation of a token with an unknown key lasts.
 const UNPROVEN_LIFETIME: u64 = 30 * 86_400;
 /// Divisor of the capacity that gives the limit of such revocations.
@@ -49,10 +54,14 @@ pub(super) struct RevocationWriter {
     overfull_logged: bool,
     /// Expiry times of [`RevocationEntry::Unproven`] entries, oldest first.
     unproven: VecDeque<UnixTime>,
-    compaction_interval: Option<Duration>,
+    deletion_interval: Option<Duration>,
+    /// Revocations that were acknowledged and that a restored store lacks.
+    lost: Vec<Revocation>,
+    /// Number of times that the store was replaced by another one.
+    replaced: usize,
     status: watch::Sender<RevocationStatus>,
-    /// Time since the last purge.
-    last_purge: Stopwatch,
+    /// Time since the last purge; `None` before the first one.
+    last_purge: Option<Stopwatch>,
     /// Wall-clock time at which `clock_reference` was started.
     clock_base: UnixTime,
     clock_reference: Stopwatch,
@@ -69,7 +78,7 @@ impl RevocationWriter {
     pub(super) fn new(
         table: RevocationsWriter,
         store: Result<RevocationStore, String>,
-        compaction_interval: Option<Duration>,
+        deletion_interval: Option<Duration>,
         status: watch::Sender<RevocationStatus>,
         poll_requested: Arc<AtomicBool>,
     ) -> Self {
@@ -79,9 +88,11 @@ impl RevocationWriter {
             store,
             overfull_logged: false,
             unproven: VecDeque::new(),
-            compaction_interval,
+            deletion_interval,
+            lost: Vec::new(),
+            replaced: 0,
             status,
-            last_purge: now,
+            last_purge: None,
             clock_base: clock::now(),
             clock_reference: now,
             clock_jumped: false,
@@ -92,11 +103,11 @@ impl RevocationWriter {
     }
 
     pub(super) fn run(mut self, queue: &Receiver<WriterCommand>) {
-        let mut last_compaction = Stopwatch::start();
+        let mut last_deletion = Stopwatch::start();
         loop {
-            if self.compaction_interval.is_some_and(|pause| last_compaction.elapsed() >= pause) {
-                self.compact();
-                last_compaction = Stopwatch::start();
+            if self.deletion_interval.is_some_and(|pause| last_deletion.elapsed() >= pause) {
+                self.drop_expired();
+                last_deletion = Stopwatch::start();
             }
             let received = queue.recv_timeout(POLL_INTERVAL);
             self.poll();
@@ -117,6 +128,12 @@ impl RevocationWriter {
     pub(super) fn poll(&mut self) {
         // Cleared before the read, because this read may miss later appends.
         self.poll_requested.store(false, Ordering::Release);
+        if self.has_clock_jumped()
+            && let Ok(store) = &mut self.store
+        {
+            // Entries may have been dropped by the wrong clock.
+            store.read_from_start();
+        }
         let polled = match &mut self.store {
             Ok(store) => store.read_new(),
             Err(_) => Ok(Some(Vec::new())),
@@ -124,7 +141,9 @@ impl RevocationWriter {
         let error = match polled {
             Ok(Some(new)) => {
                 (self.last_read, self.outage_logged) = (Some(Stopwatch::start()), false);
-                self.restore(new);
+                self.find_lost(&new);
+                self.restore(&new);
+                self.write_back();
                 None
             }
             Ok(None) if self.has_not_read_for(LOCK_TIMEOUT) => {
@@ -162,17 +181,54 @@ impl RevocationWriter {
         self.last_read.is_none_or(|read| read.elapsed() > limit)
     }
 
-    /// Publishes stored revocations that have not expired.
-    fn restore(&mut self, mut kept: Vec<Revocation>) {
-        let cutoff = self.purge_cutoff();
-        kept.retain(|one| one.until.is_none_or(|until| until > cutoff));
-        self.table.restore(&kept);
+    /// Publishes stored revocations, expired ones too: the clock may be wrong.
+    fn restore(&mut self, stored: &[Revocation]) {
+        self.table.restore(stored);
         if self.table.count() > self.table.capacity()
+            && self.purge_expired() == 0
             && !mem::replace(&mut self.overfull_logged, true)
         {
             tracing::error!(
                 "the number of revocations exceeds the capacity: raise capacity in [revocation]"
             );
+        }
+    }
+
+    /// Finds what this process knows and a replaced store lacks, after it was read from its start.
+    fn find_lost(&mut self, stored: &[Revocation]) {
+        let Ok(store) = &mut self.store else { return };
+        if !store.was_replaced() {
+            return;
+        }
+        let now = clock::now();
+        let stored: HashSet<_> = stored.iter().map(RevocationRecord::from).collect();
+        let mut lost = self.table.all();
+        lost.retain(|known| {
+            known.until.is_none_or(|until| until > now)
+                && !stored.contains(&RevocationRecord::from(known))
+        });
+        tracing::warn!(
+            read = stored.len(),
+            lost = lost.len(),
+            "the stored revocations are not those that were read before (restored from a backup, or \
+             a failover?): all are read again, and those that are missing are written back"
+        );
+        self.replaced += 1;
+        self.lost = lost;
+    }
+
+    /// Stores lost revocations again. They were acknowledged.
+    fn write_back(&mut self) {
+        let Ok(store) = &mut self.store else { return };
+        if self.lost.is_empty() {
+            return;
+        }
+        match store.append(&self.lost) {
+            Ok(others) => {
+                self.lost.clear();
+                self.restore(&others);
+            }
+            Err(error) => tracing::warn!("cannot write lost revocations back yet: {error}"),
         }
     }
 
@@ -262,7 +318,7 @@ impl RevocationWriter {
         let others =
             store.append(revocations).map_err(|error| RevokeError::Store(error.to_string()))?;
         self.last_read = Some(Stopwatch::start());
-        self.restore([others, revocations.to_vec()].concat());
+        self.restore(&[others, revocations.to_vec()].concat());
         Ok(())
     }
 
@@ -270,49 +326,49 @@ impl RevocationWriter {
     /// cause a purge with every request. Returns how many were removed.
     fn purge_expired(&mut self) -> usize {
         const PURGE_INTERVAL: Duration = Duration::from_secs(1);
-        if self.last_purge.elapsed() < PURGE_INTERVAL {
+        if self.last_purge.is_some_and(|last| last.elapsed() < PURGE_INTERVAL) {
             return 0;
         }
-        self.last_purge = Stopwatch::start();
+        self.last_purge = Some(Stopwatch::start());
         let cutoff = self.purge_cutoff();
         self.table.purge_expired(cutoff)
     }
 
-    /// Purges expired revocations, and rewrites the store once most of its records are expired.
-    fn compact(&mut self) {
-        const MARGIN: usize = 1024;
-        let forgotten = self.purge_expired();
-        if forgotten > 0 {
-            tracing::info!(forgotten, left = self.table.count(), "expired revocations removed");
+    /// Drops expired revocations from memory and from the store.
+    fn drop_expired(&mut self) {
+        // A clock that is wrong at the start is often set soon.
+        let is_settled = self.clock_reference.elapsed() >= FIRST_HOUR;
+        let dropped = if is_settled { self.purge_expired() } else { 0 };
+        if dropped > 0 {
+            tracing::info!(dropped, left = self.table.count(), "expired revocations dropped");
         }
-        let Ok(store) = &mut self.store else { return };
-        let live = self.table.count();
-        if store.records().saturating_sub(live) <= live + MARGIN {
-            return;
-        }
-        let (table, mut others) = (&self.table, Vec::new());
-        let rewritten = store.rewrite(&mut |new| {
-            others.clone_from(&new);
-            table.all().into_iter().chain(new).collect()
-        });
-        self.restore(others);
-        if let Err(error) = rewritten {
-            tracing::warn!("cannot rewrite the store without the expired revocations: {error}");
+        let Ok(store) = &self.store else { return };
+        match store.delete_expired() {
+            Ok(0) => {}
+            Ok(deleted) => tracing::info!(deleted, "expired revocations deleted from the store"),
+            Err(error) => tracing::warn!("cannot delete expired revocations: {error}"),
         }
     }
 
-    /// Returns the time up to which expired entries are purged.
-    ///
-    /// The wall clock is compared with a monotonic one. After a jump nothing is purged for a day:
-    /// a clock that is wrong for a minute would otherwise purge revocations that still apply.
-    fn purge_cutoff(&mut self) -> UnixTime {
+    /// Whether the wall clock has jumped against the monotonic one since the last call.
+    fn has_clock_jumped(&mut self) -> bool {
         let now = clock::now();
         let expected = self.clock_base.plus(self.clock_reference.elapsed().as_secs());
-        if now.0.abs_diff(expected.0) > MAX_CLOCK_JUMP {
-            tracing::warn!("the system clock has jumped: no revocations are purged for a day");
-            (self.clock_base, self.clock_reference, self.clock_jumped) =
-                (now, Stopwatch::start(), true);
+        if now.0.abs_diff(expected.0) <= MAX_CLOCK_JUMP {
+            return false;
         }
+        tracing::warn!(
+            "the system clock has jumped: revocations are read again, and none is dropped for a day"
+        );
+        (self.clock_base, self.clock_reference, self.clock_jumped) =
+            (now, Stopwatch::start(), true);
+        true
+    }
+
+    /// Returns the time up to which expired entries are dropped from memory: none for a day after a
+    /// jump of the clock, which may be wrong now.
+    fn purge_cutoff(&self) -> UnixTime {
+        let now = clock::now();
         if self.clock_jumped && self.clock_reference.elapsed().as_secs() < EXPIRY_GRACE {
             return UnixTime(0);
         }
@@ -331,6 +387,7 @@ impl RevocationWriter {
         self.status.send_replace(RevocationStatus {
             count,
             capacity,
+            replaced: self.replaced,
             error,
             polled: Stopwatch::start(),
         });

@@ -24,6 +24,7 @@ use super::{
     settings::Database,
     sqlite::{self, FileIdentity},
 };
+use crate::base::clock::Stopwatch;
 
 /// State of a [`Store`](super::Store).
 pub(super) struct StoreInner {
@@ -38,6 +39,8 @@ pub(super) struct StoreInner {
     pub(super) direct_url: String,
     pub(super) connection_timeout: Duration,
     pub(super) migrates: bool,
+    /// Time since this process has the handle.
+    pub(super) started: Stopwatch,
     /// The database as it was last opened; `None` before the first time.
     opened: Mutex<Option<OpenedDatabase>>,
     /// Number of times that the database was opened.
@@ -97,6 +100,7 @@ impl StoreInner {
             direct_url,
             connection_timeout: settings.connection_timeout,
             migrates: settings.migrates,
+            started: Stopwatch::start(),
             opened: Mutex::new(None),
             generation: AtomicUsize::new(0),
             _is_used: is_used,

@@ -49,6 +49,12 @@ const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
         include_str!("../../migrations/sqlite/0006_environment_ids.sql"),
         include_str!("../../migrations/postgres/0006_environment_ids.sql"),
     ),
+    (
+        7,
+        "expiry",
+        include_str!("../../migrations/sqlite/0007_expiry.sql"),
+        include_str!("../../migrations/postgres/0007_expiry.sql"),
+    ),
 ];
 
 /// Table of the applied migrations.

@@ -1,12 +1,9 @@
 //! Registry of the issued tokens, which can be listed and revoked by id.
 
-use aws_lc_rs::digest::{SHA256, digest};
 use countersign_engine::UnixTime;
 use sqlx::{Row as _, any::AnyRow};
-use uuid::Builder;
 
 use super::{Store, StoreError, moment, unix_time};
-use crate::base::hex::to_hex;
 
 /// Columns by name, because a newer version may have added others.
 macro_rules! columns {
@@ -39,18 +36,6 @@ pub struct IssuedToken {
     pub last_used: Option<UnixTime>,
     /// SHA-256 of the signing input of an idempotent token, in hexadecimal.
     pub signing_input_sha256: Option<String>,
-}
-
-impl IssuedToken {
-    /// Sets the digest of an idempotent token, and the id that is made of it.
-    pub fn register_by_digest(&mut self, token: &str) {
-        let signing_input =
-            token.rsplit_once('.').map_or(token, |(signing_input, _)| signing_input);
-        let digest = digest(&SHA256, signing_input.as_bytes());
-        let start = digest.as_ref().first_chunk().copied().unwrap_or_default();
-        self.jti = Builder::from_custom_bytes(start).into_uuid().to_string();
-        self.signing_input_sha256 = Some(to_hex(digest.as_ref()));
-    }
 }
 
 impl Store {
@@ -145,19 +130,6 @@ impl Store {
         self.run(async move |pool| {
             sqlx::query(statement).bind(moment(at)).bind(jti).execute(&pool).await?;
             Ok(())
-        })
-        .await
-    }
-
-    /// Removes the tokens that had expired by a time. Returns how many.
-    ///
-    /// # Errors
-    /// The database cannot be queried.
-    pub async fn purge_tokens(&self, expired_by: UnixTime) -> Result<u64, StoreError> {
-        self.run(async move |pool| {
-            let deleted = sqlx::query("DELETE FROM countersign_token WHERE expires_at <= $1")
-                .bind(moment(expired_by));
-            Ok(deleted.execute(&pool).await?.rows_affected())
         })
         .await
     }
