@@ -48,5 +48,7 @@ fn first_start_after_an_upgrade_reports_changed_defaults_once() {
         assert!(!report.iter().any(|text| text.contains(&format!(" {option} = "))), "{report:?}");
     }
     std::fs::remove_file(&version).unwrap();
-    assert_eq!(reported(&sandbox, SIGNING).len(), 1, "only what applies");
+    let report = reported(&sandbox, SIGNING);
+    assert!(report.iter().all(|text| text.ends_with("is in [server]")), "{report:?}");
+    assert!(report.iter().any(|text| text.contains("login_session_max = 0")), "{report:?}");
 }

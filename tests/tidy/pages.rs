@@ -159,7 +159,8 @@ fn tests_of_the_security_model_exist() {
     for (file, names) in named_tests(&page.text) {
         let source = std::fs::read_to_string(root().join(file)).unwrap_or_default();
         for name in names {
-            if !source.contains(&format!("fn {name}(")) && !source.contains(&format!("    {name},")) {
+            if !source.contains(&format!("fn {name}(")) && !source.contains(&format!("    {name},"))
+            {
                 violations.push(format!("{}:1: {file} has no test {name}", page.path));
             }
         }
