@@ -194,17 +194,16 @@ mod tests {
             #[expect(dead_code, reason = "only parsed")]
             member: u8,
         }
-        // The column depends on the features of the parser.
-        let wrong = serde_json::from_str::<Wanted>("{\"member\":\"secret\"}").unwrap_err();
-        assert!(json_error(&wrong).starts_with("unexpected value at line 1 column 1"));
         for (json, expected) in [
+            ("{\"member\":\"secret\"}", "unexpected value at line 1 column 1"),
             ("{}", "missing field `member` at line 1 column 2"),
-            ("{\"member\":1,\"member\":2}", "duplicate field `member` at line 1 column 21"),
+            ("{\"member\":1,\"member\":2}", "duplicate field `member` at line 1 column 2"),
             ("{secret", "not JSON at line 1 column 2"),
             ("{", "the JSON text ends early, at line 1 column 1"),
         ] {
             let error = serde_json::from_str::<Wanted>(json).unwrap_err();
-            assert_eq!(json_error(&error), expected);
+            // The last digit of the column depends on the features of the parser.
+            assert!(json_error(&error).starts_with(expected), "{}", json_error(&error));
         }
     }
 }
