@@ -1,0 +1,205 @@
+//! The rules for the tokens of an `auth_jwt_*` section.
+
+use countersign_engine::{ClientTypes, Constraint, Rules, UsernameRule};
+
+use super::IssuerDefaults;
+use crate::{
+    base::{
+        claims::{CLIENT_TYPES_CLAIM, ClientType, ENVIRONMENT_CLAIM, TOKEN_TYPE},
+        redacted::quoted,
+    },
+    config::reader::SectionReader,
+};
+
+/// Reads the rules for the tokens of a section.
+pub(super) fn read(
+    reader: &mut SectionReader<'_>,
+    issuer: &str,
+    defaults: IssuerDefaults,
+    client_types: &[ClientType],
+    is_public: bool,
+) -> Rules {
+    /// Public keys belong to issuers on other machines, with other clocks.
+    const PUBLIC_LEEWAY: u32 = 30;
+    let enforce =
+        reader.optional_flag("enforce_client_types").unwrap_or(defaults.enforce_client_types);
+    let require =
+        reader.optional_flag("legacy_require_client_type").unwrap_or(defaults.require_client_type);
+    Rules {
+        audience: reader.text("audience").unwrap_or(issuer).into(),
+        token_types: read_token_types(reader),
+        require_expiry: reader.optional_flag("require_exp").unwrap_or(is_public),
+        max_lifetime: reader.optional_number("max_lifetime"),
+        leeway: reader.optional_number("leeway").unwrap_or(if is_public {
+            PUBLIC_LEEWAY
+        } else {
+            0
+        }),
+        username: read_username(reader),
+        lists_of_strings: true,
+        client_types: ClientTypes {
+            claim: CLIENT_TYPES_CLAIM.into(),
+            when_absent: (!require).then(|| ClientType::Api.name().into()),
+            allowed: enforce.then(|| client_types.iter().map(|one| one.name().into()).collect()),
+        },
+        environment_claim: ENVIRONMENT_CLAIM.into(),
+        constraints: read_constraints(reader),
+        verify_confirmation: reads_confirmation(reader),
+    }
+}
+
+/// Reads the options of the username. A claim that is written down is one that applications rely
+/// on, so a token without it is refused. The default, `sub`, is absent from many tokens of
+/// machines.
+fn read_username(reader: &mut SectionReader<'_>) -> UsernameRule {
+    let is_written = reader.text("jwt_username_claim").is_some();
+    UsernameRule {
+        claim: reader.text_or_default("jwt_username_claim").into(),
+        required: reader.optional_flag("username_required").unwrap_or(is_written),
+        takes_numbers: reader.flag("username_as_text"),
+        prefix: reader.text_or_default("username_prefix").into(),
+    }
+}
+
+/// Reads `cnf`: whether tokens with this claim are refused without a proof of possession.
+fn reads_confirmation(reader: &mut SectionReader<'_>) -> bool {
+    const CHOICES: [(&str, bool); 2] = [("verify", true), ("ignore", false)];
+    let (_, is_verified) = reader.choice("cnf", &CHOICES, |(name, _)| name);
+    if !is_verified {
+        let text = format!(
+            "cnf is ignored in {}: a stolen token that is bound to a key can be used without it",
+            reader.section
+        );
+        reader.warn("cnf", text, "remove the line, and present bound tokens over mutual TLS");
+    }
+    is_verified
+}
+
+/// Rejects a section that would refuse the tokens it signs, or name our users otherwise than
+/// `/api/v2` does.
+pub(super) fn check_own_tokens(reader: &mut SectionReader<'_>, rules: &Rules, expire: u64) {
+    for (option, is_set, reason) in [
+        (
+            "username_required",
+            rules.username.required,
+            "tokens of agents and compilers have no username",
+        ),
+        (
+            "username_prefix",
+            !rules.username.prefix.is_empty(),
+            "the names of users would not be those of /api/v2",
+        ),
+        (
+            "require_exp",
+            rules.require_expiry && expire == 0,
+            "expire is 0, so its tokens never expire",
+        ),
+    ] {
+        if is_set {
+            let text = format!("{option} in {}, which signs: {reason}", reader.section);
+            reader.error(option, text, "remove the line");
+        }
+    }
+    if rules
+        .token_types
+        .as_ref()
+        .is_some_and(|types| !types.iter().any(|one| one.eq_ignore_ascii_case(TOKEN_TYPE)))
+    {
+        let text = format!(
+            "{} signs tokens of type {TOKEN_TYPE}, which its typ option refuses",
+            reader.section
+        );
+        reader.error("typ", text, &format!("add {TOKEN_TYPE} to typ, or remove the line"));
+    }
+    let Some(most) = rules.max_lifetime.filter(|most| expire == 0 || expire > u64::from(*most))
+    else {
+        return;
+    };
+    let lifetime = if expire == 0 { "never expire".into() } else { format!("live for {expire} s") };
+    let text = format!(
+        "tokens signed by {} {lifetime}, which exceeds its max_lifetime of {most} s",
+        reader.section
+    );
+    reader.error("max_lifetime", text, "set expire to max_lifetime or less");
+}
+
+/// Reads `typ`: the accepted token types, without `application/` as in RFC 7515 section
+/// 4.1.9.
+fn read_token_types(reader: &mut SectionReader<'_>) -> Option<Box<[Box<str>]>> {
+    let types = reader.list("typ")?;
+    if types.is_empty() || types.contains(&"") {
+        let text = format!("typ in {} contains an empty type", reader.section);
+        let help =
+            "write typ = at+jwt, or remove the line to accept tokens without an explicit type";
+        reader.error("typ", text, help);
+    }
+    Some(
+        types
+            .into_iter()
+            .map(|one| one.to_lowercase())
+            .map(|one| one.strip_prefix("application/").unwrap_or(&one).into())
+            .collect(),
+    )
+}
+
+/// Reads `claims`, an option of older Inmanta versions: lines of `<value> in <list claim>`
+/// and `<claim> is <string>`. Any other line is an error, so that the check fails closed.
+fn read_constraints(reader: &mut SectionReader<'_>) -> Box<[Constraint]> {
+    let mut constraints = Vec::new();
+    let text = reader.text("claims").unwrap_or_default();
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        match parse_constraint(line) {
+            Some(constraint) => constraints.push(constraint),
+            None => reader.error(
+                "claims",
+                format!("{} in {} is not a claims expression", quoted(line), reader.section),
+                "write <value> in <claim>, or <claim> is <value>, one per line",
+            ),
+        }
+    }
+    constraints.into()
+}
+
+/// Parses one line of `claims`. The last `in` or `is` between words is the operator, as in
+/// Inmanta's greedy regular expression.
+fn parse_constraint(line: &str) -> Option<Constraint> {
+    let words: Vec<_> = line.split_whitespace().collect();
+    let last = words.len().checked_sub(1)?;
+    let place = (1..last).rev().find(|place| ["in", "is"].contains(&words[*place]))?;
+    let left = words[..place].join(" ").into();
+    let right = words[place + 1..].join(" ").into();
+    Some(match words[place] {
+        "in" => Constraint::Contains { claim: right, value: left },
+        _ => Constraint::Is { claim: left, value: right },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn claims_constraints_parse_or_fail_closed() {
+        let contains = |value: &str, claim: &str| {
+            Some(Constraint::Contains { claim: claim.into(), value: value.into() })
+        };
+        let is = |claim: &str, value: &str| {
+            Some(Constraint::Is { claim: claim.into(), value: value.into() })
+        };
+        assert_eq!(parse_constraint("prod in environments"), contains("prod", "environments"));
+        assert_eq!(parse_constraint("type is dc"), is("type", "dc"));
+        assert_eq!(parse_constraint("my value  in  my claim"), contains("my value", "my claim"));
+        assert_eq!(parse_constraint("a is b is c"), is("a is b", "c"));
+        assert_eq!(parse_constraint("x in y"), contains("x", "y"));
+        for odd in [
+            "prod",
+            "in environments",
+            "prod in",
+            "prod on environments",
+            "prodin environments",
+            "",
+        ] {
+            assert_eq!(parse_constraint(odd), None, "{odd}");
+        }
+    }
+}
