@@ -15,9 +15,10 @@ mod writer;
 use std::{
     sync::{
         Arc, OnceLock,
-        mpsc::{SyncSender, sync_channel},
+        mpsc::{SyncSender, channel, sync_channel},
     },
     thread,
+    time::Duration,
 };
 
 pub use self::{
@@ -70,6 +71,7 @@ impl Audit {
     /// # Errors
     /// The database cannot be written. The change must not be made.
     pub async fn begin(&self, event: AuditEvent) -> Result<BegunEvent, StoreError> {
+        let event = event.sealed();
         let id = match &self.store {
             Some(store) => store.begin_audit_event(event.clone()).await?,
             None => 0,
@@ -80,7 +82,7 @@ impl Audit {
     /// Records the outcome of a change. If the database cannot be written, the change stays
     /// recorded as begun, and the server's log has its outcome.
     pub async fn finish(&self, begun: BegunEvent) {
-        let BegunEvent { id, event } = begun;
+        let (id, event) = (begun.id, begun.event.sealed());
         if let Some(store) = &self.store
             && let Err(error) = store.finish_audit_event(id, event.clone()).await
         {
@@ -94,6 +96,7 @@ impl Audit {
     /// # Errors
     /// The database cannot be written.
     pub async fn record(&self, event: AuditEvent) -> Result<(), StoreError> {
+        let event = event.sealed();
         if let Some(store) = &self.store {
             store.append_audit_events(vec![event.clone()]).await?;
         }
@@ -104,9 +107,19 @@ impl Audit {
     /// Records an event without waiting: a refusal, or another one that changes no data. Beyond the
     /// budget, events are only counted.
     pub fn record_later(&self, event: AuditEvent) {
-        let event = QueuedEvent::Refusal(event);
+        let event = QueuedEvent::Refusal(event.sealed());
         if self.queue().is_none_or(|queue| queue.try_send(event).is_err()) {
             self.metrics.count_event(MetricEvent::AuditOmitted);
+        }
+    }
+
+    /// Waits until the queued refusals are written, for a server that stops.
+    pub fn flush(&self) {
+        const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+        let (flushed, done) = channel();
+        let queue = self.queue.get();
+        if queue.is_some_and(|queue| queue.try_send(QueuedEvent::Flush(flushed)).is_ok()) {
+            let _ignored = done.recv_timeout(FLUSH_TIMEOUT);
         }
     }
 
@@ -156,8 +169,9 @@ pub fn record_command(
     store: &Store,
     operation: AuditOperation,
     target: AuditTarget,
+    detail: Option<String>,
 ) -> Result<(), StoreError> {
     let mut event = AuditEvent::new(operation, AuditOrigin::command(), clock::now());
-    (event.target, event.outcome) = (target, AuditOutcome::Done);
-    store.block_on(store.append_audit_events(vec![event]))
+    (event.target, event.detail, event.outcome) = (target, detail, AuditOutcome::Done);
+    store.block_on(store.append_audit_events(vec![event.sealed()]))
 }

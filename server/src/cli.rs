@@ -345,9 +345,10 @@ fn record_change(
     store: Option<&Store>,
     operation: AuditOperation,
     target: AuditTarget,
+    detail: Option<String>,
 ) -> Result<(), CommandError> {
     let Some(store) = store else { return Ok(()) };
-    record_command(store, operation, target).map_err(|error| {
+    record_command(store, operation, target, detail).map_err(|error| {
         CommandError::failed(format_args!("done, but not recorded in the audit log: {error}"))
     })
 }

@@ -118,6 +118,7 @@ async fn supervise(
             tracing::warn!("second signal: closing remaining connections");
         }
     }
+    app.audit.flush();
     // Usually complete by now.
     if let Some(withdrawn) = withdrawn {
         let _ignored = withdrawn.recv_timeout(WITHDRAW_TIMEOUT);

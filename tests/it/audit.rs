@@ -4,6 +4,7 @@ use countersign_tests::{
     binary::{Sandbox, Server},
     eventually,
     http::request,
+    openssl::SigningKey,
 };
 use serde_json::{Value, json};
 
@@ -164,6 +165,62 @@ fn flood_of_refusals_is_summarized() {
 }
 
 #[test]
+fn refusals_are_written_before_the_server_stops() {
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(&configuration(""));
+    Api::root(&server).add_user("bob");
+    assert_eq!(Api::anonymous(&server).log_in("bob", "wrong").status, 401);
+    assert!(server.stop("TERM").0.success());
+    assert_eq!(audit_with(&sandbox, "login", 1)[0]["reason"], "credentials");
+}
+
+/// Refusals that cost nothing to cause have a budget of their own.
+#[test]
+fn flood_without_tokens_hides_no_attack_on_a_password() {
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(&configuration(""));
+    Api::root(&server).add_user("bob");
+    let calls = ["POST /user", "POST /role", "PUT /environment", "PATCH /is_admin"];
+    let key = SigningKey::generate("ES256", "k");
+    for number in 0..100 {
+        // Different callers, so that their refusals are not merged.
+        let session = session_of(&format!("{number}"), false);
+        let token = format!("{}.{}", session.rsplit_once('.').unwrap().0, number);
+        for call in calls {
+            Api::bearing(&server, &token).ask(call);
+            Api::bearing(&server, &key.token(&json!({ "sub": number }))).ask(call);
+        }
+    }
+    assert_eq!(Api::anonymous(&server).log_in("bob", "wrong").status, 401);
+    assert_eq!(audit_with(&sandbox, "login", 1)[0]["target"]["user"], "bob");
+}
+
+#[test]
+fn token_in_place_of_an_id_is_recorded_nowhere() {
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(&configuration("[audit]\nfile=audit.jsonl\n"));
+    let root = Api::root(&server);
+    root.add_environment(ENVIRONMENT);
+    let token = session_of("root", true);
+    let scoped = root.within(ENVIRONMENT);
+    let answers = [
+        scoped.ask(&format!("DELETE /environment_auth/{token}")),
+        root.ask(&format!("DELETE /user/{token}")),
+        root.send("POST /role", json!({ "name": token })),
+    ];
+    assert_eq!(answers[0].status, 404);
+    assert!(!answers[0].body.contains("eyJ"), "{answers:?}");
+    // The environment, and at least one of the calls with the token.
+    eventually(|| audit(&sandbox, &[]).len() >= 2);
+    let count = audit(&sandbox, &[]).len();
+    let file = sandbox.path().join("audit.jsonl");
+    let recorded = || std::fs::read_to_string(&file).unwrap();
+    eventually(|| recorded().lines().count() == count);
+    let all = format!("{}{:?}", recorded(), audit(&sandbox, &[]));
+    assert!(!all.contains(&token[..40]), "{all}");
+}
+
+#[test]
 fn change_that_cannot_be_recorded_is_not_made() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(&configuration(""));
@@ -226,8 +283,10 @@ fn revocation_by_a_client_is_recorded() {
     assert_eq!(done[0]["by"], json!({ "user": "deployer" }));
     assert_eq!(
         (&done[0]["target"], &done[0]["detail"]),
-        (&json!({ "user": "bob" }), &json!("by subject"))
+        (&json!({ "user": "bob" }), &json!(done[0]["detail"].as_str().unwrap()))
     );
+    let detail = done[0]["detail"].as_str().unwrap();
+    assert!(detail.starts_with("by subject: ") && detail.contains(fixture::ISSUER), "{detail}");
 }
 
 #[test]

@@ -113,12 +113,14 @@ async fn revoke(
         let target = AuditTarget {
             user: record.subject.clone(),
             token: record.jti.clone(),
+            environment: record.environment.clone(),
             ..AuditTarget::default()
         };
+        let detail = record.to_string();
         let revocation =
             context.authenticator.validate_revocation(record).map_err(OAuthError::Request)?;
         let kind = revocation.target.kind_name();
-        audited.set_target((target, Some(format!("by {kind}"))));
+        audited.set_target((target, Some(format!("by {kind}: {detail}"))));
         context
             .revocations
             .revoke(RevocationEntry::Proven(revocation))

@@ -3,8 +3,18 @@
 use countersign_engine::UnixTime;
 use rustix::process::getuid;
 use serde::Serialize;
+use uuid::Uuid;
 
-use crate::{accounts::session::Session, base::clock};
+use crate::{
+    accounts::session::Session,
+    base::{
+        clock,
+        redacted::{is_key_text, is_token_text, not_shown, shown},
+    },
+};
+
+/// Maximum length of a text in an event, in characters.
+const MAX_CHARS: usize = 255;
 
 /// One event, or several equal ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -190,10 +200,46 @@ impl AuditEvent {
             && self.target == other.target
     }
 
-    /// Returns the event as a line of JSON, without a line feed.
+    /// Returns the event without what may be a secret, and with texts of bounded length. A caller may
+    /// give a token or a key in place of a name or an id, and an issuer chooses the claims.
+    #[must_use]
+    pub fn sealed(mut self) -> Self {
+        let AuditTarget { user, role, environment, token } = &mut self.target;
+        for name in [user, role, environment].into_iter().flatten() {
+            if is_token_text(name) || is_key_text(name) {
+                *name = not_shown(name);
+            }
+        }
+        if let Some(id) = token.as_mut().filter(|id| Uuid::parse_str(id).is_err()) {
+            *id = shown(id).into_owned();
+        }
+        let AuditTarget { user, role, environment, token } = &mut self.target;
+        let AuditCaller { user: caller, issuer, jti, client_types } = &mut self.caller;
+        let texts = [
+            user,
+            role,
+            environment,
+            token,
+            caller,
+            issuer,
+            jti,
+            client_types,
+            &mut self.reason,
+            &mut self.detail,
+        ];
+        for text in texts.into_iter().flatten() {
+            if let Some((end, _)) = text.char_indices().nth(MAX_CHARS) {
+                text.truncate(end);
+            }
+        }
+        self
+    }
+
+    /// Returns the event as a line of JSON, without a line feed. Characters that could change the
+    /// output on a terminal are escaped.
     #[must_use]
     pub fn json(&self) -> String {
-        serde_json::to_string(&JsonEvent {
+        let text = serde_json::to_string(&JsonEvent {
             time: clock::rfc3339(self.at),
             operation: self.operation.name(),
             outcome: self.outcome.name(),
@@ -204,7 +250,19 @@ impl AuditEvent {
             target: &self.target,
             count: self.count,
         })
-        .unwrap_or_default()
+        .unwrap_or_default();
+        let mut line = String::with_capacity(text.len());
+        for character in text.chars() {
+            let is_visible = character.is_ascii() || character.escape_debug().len() == 1;
+            if is_visible {
+                line.push(character);
+                continue;
+            }
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                line.push_str(&format!("\\u{unit:04x}"));
+            }
+        }
+        line
     }
 }
 

@@ -121,9 +121,9 @@ impl Store {
         });
     }
 
-    /// Deletes the oldest of more than `max_rows` refusals, and of more than `max_rows` other
-    /// events. A flood of refusals therefore does not displace the others. Returns how many were
-    /// deleted.
+    /// Deletes the oldest of more than `max_rows` refused or failed operations, and of more than
+    /// `max_rows` others. A flood of the former therefore does not displace changes. Returns how
+    /// many were deleted.
     ///
     /// # Errors
     /// The database cannot be queried.
@@ -132,10 +132,10 @@ impl Store {
         self.run(async move |pool| {
             let mut deleted = 0;
             for statement in [
-                "DELETE FROM countersign_audit WHERE outcome = 'refused' AND id <= (SELECT id FROM countersign_audit
-                 WHERE outcome = 'refused' ORDER BY id DESC LIMIT 1 OFFSET $1)",
-                "DELETE FROM countersign_audit WHERE outcome <> 'refused' AND id <= (SELECT id FROM countersign_audit
-                 WHERE outcome <> 'refused' ORDER BY id DESC LIMIT 1 OFFSET $1)",
+                "DELETE FROM countersign_audit WHERE outcome IN ('refused', 'failed') AND id <= (SELECT id FROM countersign_audit
+                 WHERE outcome IN ('refused', 'failed') ORDER BY id DESC LIMIT 1 OFFSET $1)",
+                "DELETE FROM countersign_audit WHERE outcome NOT IN ('refused', 'failed') AND id <= (SELECT id FROM countersign_audit
+                 WHERE outcome NOT IN ('refused', 'failed') ORDER BY id DESC LIMIT 1 OFFSET $1)",
             ] {
                 let excess = sqlx::query(statement).bind(max_rows);
                 deleted += excess.execute(&pool).await?.rows_affected();

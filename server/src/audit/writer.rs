@@ -6,7 +6,7 @@ use std::{
     os::unix::fs::OpenOptionsExt as _,
     sync::{
         Arc,
-        mpsc::{Receiver, RecvTimeoutError},
+        mpsc::{Receiver, RecvTimeoutError, Sender},
     },
     time::Duration,
 };
@@ -28,8 +28,10 @@ use crate::{
 
 /// Events of this time are merged if they are equal.
 const MERGE_INTERVAL: Duration = Duration::from_secs(1);
-/// Refusals that are stored in each minute. More are only counted.
-const REFUSALS_PER_MINUTE: usize = 120;
+/// Refusals of each kind that are stored in a minute: logins, calls with a token, and calls without
+/// one. More are only counted. The kinds have their own budgets, so that requests that cost nothing
+/// to send cannot hide an attack on a password.
+const REFUSALS_PER_MINUTE: [usize; 3] = [60, 60, 20];
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// An event in the queue of the writer thread.
@@ -38,6 +40,8 @@ pub(super) enum QueuedEvent {
     Refusal(AuditEvent),
     /// An event that is stored or has no database, for the file or the log.
     Line(AuditEvent),
+    /// A request to write what is queued at once, and to answer when that is done.
+    Flush(Sender<()>),
 }
 
 /// State of the writer thread.
@@ -48,9 +52,12 @@ pub(super) struct Writer {
     /// Random key of the hash of unknown names. `None` without randomness.
     key: Option<hmac::Key>,
     minute: Stopwatch,
-    stored: usize,
+    /// Refusals of each kind that were stored in this minute.
+    stored: [usize; 3],
     /// Omitted refusals that are in stored events.
     reported: u64,
+    /// Whether such an event was stored in this minute.
+    has_reported: bool,
 }
 
 impl Writer {
@@ -61,42 +68,61 @@ impl Writer {
     ) -> Self {
         let mut key = [0; 32];
         let key = rand::fill(&mut key).is_ok().then(|| hmac::Key::new(hmac::HMAC_SHA256, &key));
-        Self { store, settings, metrics, key, minute: Stopwatch::start(), stored: 0, reported: 0 }
+        Self {
+            store,
+            settings,
+            metrics,
+            key,
+            minute: Stopwatch::start(),
+            stored: [0; 3],
+            reported: 0,
+            has_reported: false,
+        }
     }
 
     /// Writes the events of a queue until its senders are dropped.
     pub(super) fn run(mut self, queue: &Receiver<QueuedEvent>) {
         loop {
-            let mut batch = Vec::new();
+            let (mut batch, mut flushed) = (Vec::new(), None);
             match queue.recv_timeout(MINUTE) {
-                Ok(event) => self.take(&mut batch, event),
+                Ok(event) => flushed = self.take(&mut batch, event),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return self.store_refusals(Vec::new()),
             }
             let merging = Stopwatch::start();
-            while !batch.is_empty() {
+            while !batch.is_empty() && flushed.is_none() {
                 let left = MERGE_INTERVAL.saturating_sub(merging.elapsed());
                 let Ok(event) = queue.recv_timeout(left) else { break };
-                self.take(&mut batch, event);
+                flushed = self.take(&mut batch, event);
             }
             self.store_refusals(batch);
+            if let Some(flushed) = flushed {
+                let _ignored = flushed.send(());
+            }
         }
     }
 
     /// Writes a line, or adds a refusal to a batch, which has no more of them than may be stored in
-    /// a minute.
-    fn take(&self, batch: &mut Vec<AuditEvent>, event: QueuedEvent) {
+    /// a minute. Returns the sender of a request to flush.
+    fn take(&self, batch: &mut Vec<AuditEvent>, event: QueuedEvent) -> Option<Sender<()>> {
         let event = match event {
-            QueuedEvent::Line(event) => return self.write_line(&event),
+            QueuedEvent::Line(event) => {
+                self.write_line(&event);
+                return None;
+            }
+            QueuedEvent::Flush(flushed) => return Some(flushed),
             QueuedEvent::Refusal(event) => event,
         };
         if let Some(equal) = batch.iter_mut().find(|one| one.equals(&event)) {
             equal.count += 1;
-        } else if batch.len() < REFUSALS_PER_MINUTE {
+        } else if batch.iter().filter(|one| kind(one) == kind(&event)).count()
+            < REFUSALS_PER_MINUTE[kind(&event)]
+        {
             batch.push(event);
         } else {
             self.omit(1);
         }
+        None
     }
 
     fn omit(&self, count: u64) {
@@ -107,12 +133,14 @@ impl Writer {
 
     fn store_refusals(&mut self, batch: Vec<AuditEvent>) {
         if self.minute.elapsed() >= MINUTE {
-            (self.minute, self.stored) = (Stopwatch::start(), 0);
+            (self.minute, self.stored) = (Stopwatch::start(), [0; 3]);
+            self.has_reported = false;
         }
         let mut refusals = Vec::new();
         for event in batch {
-            if self.stored < REFUSALS_PER_MINUTE {
-                self.stored += 1;
+            let kind = kind(&event);
+            if self.stored[kind] < REFUSALS_PER_MINUTE[kind] {
+                self.stored[kind] += 1;
                 refusals.push(self.without_unknown_name(event));
             } else {
                 self.omit(event.count);
@@ -120,12 +148,12 @@ impl Writer {
         }
         // Also those that found the queue full.
         let omitted = self.metrics.event_count(MetricEvent::AuditOmitted);
-        if omitted > self.reported && self.stored < REFUSALS_PER_MINUTE {
+        if omitted > self.reported && !self.has_reported {
             let mut event =
                 AuditEvent::new(AuditOperation::Omitted, AuditOrigin::default(), clock::now());
             (event.outcome, event.count) = (AuditOutcome::Refused, omitted - self.reported);
             refusals.push(event);
-            (self.reported, self.stored) = (omitted, self.stored + 1);
+            (self.reported, self.has_reported) = (omitted, true);
         }
         for event in &refusals {
             self.write_line(event);
@@ -183,5 +211,14 @@ impl Writer {
             let file = file.display();
             tracing::error!(target: "audit", event = event.json(), "cannot write to {file}: {error}");
         }
+    }
+}
+
+/// Returns the index of the budget of a refusal.
+fn kind(event: &AuditEvent) -> usize {
+    match event.operation {
+        AuditOperation::Login => 0,
+        _ if event.caller.issuer.is_some() => 1,
+        _ => 2,
     }
 }

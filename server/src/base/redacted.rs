@@ -25,7 +25,8 @@ pub fn shown(text: &str) -> Cow<'_, str> {
 }
 
 /// Returns a description of a value that is not shown.
-fn not_shown(text: &str) -> String {
+#[must_use]
+pub fn not_shown(text: &str) -> String {
     format!("(a value of {} characters, not shown)", text.chars().count())
 }
 
@@ -46,6 +47,12 @@ pub fn may_be_secret(text: &str) -> bool {
 #[must_use]
 pub fn is_key_text(text: &str) -> bool {
     text.contains("-----") || text.contains("\"kty\"")
+}
+
+/// Whether a value looks like a token: three segments, of which the first is a JSON object.
+#[must_use]
+pub fn is_token_text(text: &str) -> bool {
+    text.trim_start().starts_with("eyJ") && text.matches('.').count() >= 2
 }
 
 /// Whether a value can be the path of a file, rather than a key. Messages contain such a path.

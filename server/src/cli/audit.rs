@@ -79,7 +79,7 @@ fn row(event: &AuditEvent) -> Value {
         "operation": event.operation.name(),
         "outcome": outcome,
         // A token of a program has no user.
-        "by": caller.user.as_ref().or(caller.jti.as_ref()),
+        "by": joined(&[caller.user.as_ref().map_or(&caller.jti, |_| &caller.user), &caller.issuer]),
         "from": origin.client,
         "target": joined(&[&target.user, &target.role, &target.token, &target.environment]),
         "detail": event.detail,

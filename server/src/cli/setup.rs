@@ -45,7 +45,7 @@ pub(super) fn run(source: &ConfigSource, args: SetupArgs) -> Result<(), CommandE
     config.settings.api.login.passwords.check(&password).map_err(CommandError::failed)?;
     create(&users, &username, &password)?;
     let target = AuditTarget { user: Some(username.clone()), ..AuditTarget::default() };
-    record_change(Some(&users.store), AuditOperation::AddUser, target)?;
+    record_change(Some(&users.store), AuditOperation::AddUser, target, None)?;
     print_status(format_args!("User {}:", printable(&username)), "created")?;
     Ok(print("Make sure to (re)start the orchestrator to activate all changes.")?)
 }

@@ -123,7 +123,7 @@ fn add_first_user(
     let is_ours = store.block_on(added).map_err(CommandError::failed)?;
     if is_ours {
         let target = AuditTarget { user: Some(FIRST_USER.into()), ..AuditTarget::default() };
-        record_change(Some(store), AuditOperation::AddUser, target)?;
+        record_change(Some(store), AuditOperation::AddUser, target, None)?;
     }
     Ok(is_ours.then_some(password))
 }

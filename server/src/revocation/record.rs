@@ -1,7 +1,10 @@
 //! JSON form of a revocation, for the store, requests and the command line.
 
+use std::fmt;
+
 use countersign_engine::{Revocation, RevocationTarget, UnixTime, limits};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::base::hex::{from_hex, to_hex};
 
@@ -69,9 +72,16 @@ impl RevocationRecord {
         if self.until.is_some_and(|until| UnixTime(until) <= now) {
             return Err("until has passed: the revocation would expire at once".into());
         }
+        let environment = match &self.environment {
+            None => None,
+            Some(id) => Some(Uuid::parse_str(id.trim()).map_err(|_| {
+                "environment is the id of an environment, a UUID, and not its name".to_owned()
+            })?),
+        };
+        let environment = environment.map(|id| id.to_string());
         let issued_before =
             self.issued_before.or_else(|| self.subject.is_some().then_some(moment.0));
-        Self { issued_before, ..self }.into_revocation()
+        Self { issued_before, environment, ..self }.into_revocation()
     }
 
     /// Converts a stored record to a [`Revocation`].
@@ -136,6 +146,13 @@ impl RevocationRecord {
     }
 }
 
+impl fmt::Display for RevocationRecord {
+    /// Writes the members in JSON. None of them is a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&serde_json::to_string(self).map_err(|_| fmt::Error)?)
+    }
+}
+
 impl From<&Revocation> for RevocationRecord {
     fn from(revocation: &Revocation) -> Self {
         let text = |text: &str| Some(text.to_owned());
@@ -187,7 +204,7 @@ mod tests {
             r#"{"issuer":"i","jti":"1","until":5000}"#,
             r#"{"issuer":"i","subject":"s","issued_before":7}"#,
             r#"{"issuer":"i","kid":"k"}"#,
-            r#"{"issuer":"i","environment":"e"}"#,
+            r#"{"issuer":"i","environment":"11111111-1111-1111-1111-111111111111"}"#,
             r#"{"issuer":"i","issued_before":7}"#,
             r#"{"issued_before":7,"until":9000}"#,
             &format!(r#"{{"signing_input_sha256":"{digest}"}}"#),
@@ -264,9 +281,7 @@ mod tests {
             (r#"{"until":5000}"#, "say what to revoke"),
             (r#"{"jti":"1"}"#, "issuer is missing"),
             (r#"{"kid":"1"}"#, "issuer is missing"),
-            (r#"{"environment":"1"}"#, "issuer is missing"),
-            (r#"{"issuer":"i","environment":"e","issued_before":1}"#, "issued_before goes with"),
-            (r#"{"issuer":"i","environment":"e","subject":"s"}"#, "exclude each other"),
+            (r#"{"issuer":"i","environment":"prod"}"#, "a UUID, and not its name"),
             (r#"{"subject":"1","issued_before":1}"#, "issuer is missing"),
             (r#"{"issuer":"i","jti":"1","kid":"k"}"#, "exclude each other"),
             (r#"{"issuer":"i","jti":"1","issued_before":1}"#, "issued_before goes with"),

@@ -18,7 +18,7 @@ use crate::{
     },
     base::{
         claims::ClientType,
-        clock,
+        clock, redacted,
         reply::{Body, json},
     },
     keys::IssuerSection,
@@ -150,7 +150,9 @@ async fn revoke(
     environment: &str,
     jti: &str,
 ) -> Result<Response<Body>, ApiError> {
-    let unknown = || ApiError::not_found(format!("Token with id {jti} does not exist."));
+    // A caller may give the token in place of its id.
+    let shown = if Uuid::parse_str(jti).is_ok() { jti.into() } else { redacted::shown(jti) };
+    let unknown = || ApiError::not_found(format!("Token with id {shown} does not exist."));
     // In canonical form, as in the registry.
     let id = Uuid::parse_str(jti).map_err(|_| unknown())?.to_string();
     let known = context.users.store.token(&id).await?;

@@ -18,36 +18,51 @@ pub(super) fn run(source: &ConfigSource, args: RevokeArgs) -> Result<(), Command
     let config = source.load()?;
     let location = source.revocation_location(&config)?;
     let revocations = source.revocation_service(&config, None)?;
-    let target = AuditTarget {
-        user: args.subject.clone(),
-        token: args.jti.clone(),
-        ..AuditTarget::default()
-    };
     let store = source.audited_store(&config)?;
     let app = App::new(config, 1, revocations, None)?;
     if let Some(error) = app.revocations.status().error {
         return Err(CommandError::failed(error));
     }
     let runtime = Builder::new_current_thread().enable_time().build()?;
-    runtime.block_on(revoke(&app, args))?;
-    record_change(store.as_ref(), AuditOperation::RevokeToken, target)?;
+    let record = args.record();
+    let target = AuditTarget {
+        user: record.subject.clone(),
+        token: record.jti.clone(),
+        environment: record.environment.clone(),
+        ..AuditTarget::default()
+    };
+    let detail = match args.token {
+        Some(_) => "by token".to_owned(),
+        None => record.to_string(),
+    };
+    runtime.block_on(revoke(&app, args.token, record))?;
+    record_change(store.as_ref(), AuditOperation::RevokeToken, target, Some(detail))?;
     Ok(print(format_args!(
         "Revoked. Servers with revocations in {location} apply it within a second."
     ))?)
 }
 
-async fn revoke(app: &App, args: RevokeArgs) -> Result<(), CommandError> {
-    let Some(token) = args.token else {
-        let record = RevocationRecord {
-            issuer: args.issuer,
-            jti: args.jti,
-            subject: args.subject,
-            kid: args.kid,
-            environment: args.environment,
-            issued_before: args.issued_before,
-            signing_input_sha256: args.signing_input_sha256,
-            until: args.until,
-        };
+impl RevokeArgs {
+    fn record(&self) -> RevocationRecord {
+        RevocationRecord {
+            issuer: self.issuer.clone(),
+            jti: self.jti.clone(),
+            subject: self.subject.clone(),
+            kid: self.kid.clone(),
+            environment: self.environment.clone(),
+            issued_before: self.issued_before,
+            signing_input_sha256: self.signing_input_sha256.clone(),
+            until: self.until,
+        }
+    }
+}
+
+async fn revoke(
+    app: &App,
+    token: Option<String>,
+    record: RevocationRecord,
+) -> Result<(), CommandError> {
+    let Some(token) = token else {
         let revocation =
             app.authenticator.validate_revocation(record).map_err(CommandError::failed)?;
         return app
