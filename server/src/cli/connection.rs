@@ -25,7 +25,7 @@ use crate::config::{BearerToken, Config, Listener, Transport};
 /// Variable with the URL of the server.
 const SERVER_VARIABLE: &str = "COUNTERSIGN_SERVER";
 /// Variable with the token.
-const TOKEN_VARIABLE: &str = "COUNTERSIGN_TOKEN";
+pub(super) const TOKEN_VARIABLE: &str = "COUNTERSIGN_TOKEN";
 
 /// Address, trust and token of a connection.
 #[derive(Clone)]

@@ -14,7 +14,7 @@ use super::{
     CommandError, ConfigSource,
     arguments::{LoginArgs, LogoutArgs},
     client::{ApiCall, CallError, ServerClient},
-    connection::{ServerConnection, TokenSource},
+    connection::{ServerConnection, TOKEN_VARIABLE, TokenSource},
     password::PasswordInput,
     print, printable,
     sessions::SessionStore,
@@ -63,6 +63,11 @@ pub(super) fn run(source: &ConfigSource, args: &LoginArgs) -> Result<(), Command
 /// Ends the session and removes the stored token, which happens even if the server is away.
 pub(super) fn log_out(source: &ConfigSource, args: &LogoutArgs) -> Result<(), CommandError> {
     let connection = ServerConnection::resolve_address(&source.load_for_client()?, &args.server)?;
+    let given = connection.clone().with_token()?;
+    if let (TokenSource::Variable, Some(token)) = (given.token_source, &given.transport.token) {
+        end_session(connection, token.clone(), args.all)?;
+        return Ok(print(format_args!("Ended the session of the token in {TOKEN_VARIABLE}."))?);
+    }
     let (sessions, server) = (SessionStore::of_user()?, connection.session_key());
     // A file that is not safe to use is removed too.
     let token = sessions.load(&server).ok().flatten();
@@ -95,8 +100,8 @@ fn end_session(
         ServerClient::new(connection)?.call(ApiCall::post(&["logout"], json!({ "all": all })));
     match ended {
         Ok(_) => Ok(()),
-        // It was ended before, or has expired.
-        Err(error) if error.status == Some(StatusCode::UNAUTHORIZED) => Ok(()),
+        // It was ended before, or has expired. Then it cannot end the others.
+        Err(error) if error.status == Some(StatusCode::UNAUTHORIZED) && !all => Ok(()),
         Err(error) => Err(error),
     }
 }

@@ -229,6 +229,18 @@ fn logout_works_without_the_server() {
 }
 
 #[test]
+fn logout_ends_the_session_of_the_variable() {
+    let (sandbox, server) = (Sandbox::new(), server());
+    log_in(&sandbox, &server).text();
+    let file = session_file(&sandbox, &server);
+    let sandbox = sandbox.variable("COUNTERSIGN_TOKEN", "t.o.k");
+    let out = sandbox.run(["logout", "--server", &server.origin()]);
+    assert!(out.text().contains("Ended the session of the token in COUNTERSIGN_TOKEN"), "{out:?}");
+    assert_eq!(tokens(&server).last(), Some(&Some("Bearer t.o.k".into())));
+    assert!(file.exists(), "the stored session is another one");
+}
+
+#[test]
 fn session_works_with_a_real_server() {
     let sandbox = Sandbox::new();
     set_up(&sandbox);
