@@ -12,7 +12,7 @@ mod connection;
 pub mod environments;
 pub mod expiry;
 mod login_sources;
-mod migrations;
+pub mod migrations;
 mod notices;
 pub mod renewals;
 pub mod roles;

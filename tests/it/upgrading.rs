@@ -7,8 +7,8 @@ use crate::fixture::{self, SIGNING};
 /// Lines of the log about changed defaults.
 fn reported(sandbox: &Sandbox, configuration: &str) -> Vec<String> {
     let log = sandbox.serve(configuration).log();
-    let lines = log.lines().filter(|line| line.contains("changed in this version: "));
-    lines.map(|line| line.split_once("changed in this version: ").unwrap().1.to_owned()).collect()
+    let lines = log.lines().filter(|line| line.contains("changed in this version"));
+    lines.map(|line| line.split_once("(docs/upgrading.md): ").unwrap().1.to_owned()).collect()
 }
 
 #[test]
@@ -20,7 +20,7 @@ fn first_start_after_an_upgrade_reports_changed_defaults_once() {
     let idp = fixture::with_idp("ES256", &format!("jwks_uri=file://{}\n{options}", keys.display()));
     assert_eq!(reported(&sandbox, &idp), [""; 0], "a new installation has no former behaviour");
     let version = sandbox.path().join(".local/state/countersign/defaults-version");
-    std::fs::remove_file(&version).unwrap();
+    std::fs::write(&version, "0\n").unwrap();
     let report = reported(&sandbox, &idp);
     for (change, line) in [
         ("/api/v2 requires a token", "auth = false is in [server]"),
@@ -41,13 +41,13 @@ fn first_start_after_an_upgrade_reports_changed_defaults_once() {
         let option = text.split_once(" unless ").unwrap().1.split_once(" is in ").unwrap().0;
         assert!(page.contains(option), "docs/upgrading.md has no {option}");
     }
-    std::fs::remove_file(&version).unwrap();
+    std::fs::write(&version, "0\n").unwrap();
     let written = format!("{idp}administers=true\n[server]\nauth=true\n");
     let report = reported(&sandbox, &written);
     for option in ["auth", "administers"] {
         assert!(!report.iter().any(|text| text.contains(&format!(" {option} = "))), "{report:?}");
     }
-    std::fs::remove_file(&version).unwrap();
+    std::fs::write(&version, "0\n").unwrap();
     let report = reported(&sandbox, SIGNING);
     assert!(report.iter().all(|text| text.contains("is in [server]")), "{report:?}");
     assert!(report.iter().any(|text| text.contains("login_session_max = 0")), "{report:?}");

@@ -26,7 +26,6 @@ pub(super) fn run(source: &ConfigSource, threads: Option<u16>) -> Result<(), Com
     let log = &config.settings.log;
     logging::start_logging(&log.level, log.format);
     config.settings.api.warn_if_open();
-    upgrade::log_changed_defaults(source, &config);
     let threads = serve::threads(threads.map(usize::from).or(config.settings.threads));
     if let Err(reason) = source.revocation_location(&config) {
         source.check_api_clients(&config).map_err(CommandError::failed)?;
@@ -34,6 +33,7 @@ pub(super) fn run(source: &ConfigSource, threads: Option<u16>) -> Result<(), Com
     }
     let revocations = source.revocation_service(&config, Some(PURGE_INTERVAL))?;
     let users = users(source, &config)?;
+    upgrade::log_changed_defaults(source, &config.changed_defaults);
     let welcome = if source.is_embedded() {
         Some(Welcome::prepare(&config, users.as_ref(), &source.state_dir()?)?)
     } else {

@@ -2,41 +2,33 @@
 //!
 //! A file in the state directory has the version of the defaults that the server last ran with.
 
-use std::{fs, path::Path};
+use std::fs;
 
-use super::{ConfigSource, REVOCATIONS_FILE, atomic_file};
-use crate::{
-    config::{Config, changed_defaults::DEFAULTS_VERSION},
-    store::DATABASE_FILE,
-};
+use super::{ConfigSource, atomic_file};
+use crate::{config::changed_defaults::DEFAULTS_VERSION, store::migrations};
 
 /// File in the state directory with the [`DEFAULTS_VERSION`] of the last start.
 const VERSION_FILE: &str = "defaults-version";
 
-/// Logs the changed defaults, unless a server with the present ones ran here before. To be called
-/// before the server creates its state.
-pub(super) fn log_changed_defaults(source: &ConfigSource, config: &Config) {
+/// Logs the changed defaults if a server with earlier ones ran here before: the state directory says
+/// so, or a database of an earlier version was migrated at this start. To be called once the
+/// databases are open.
+pub(super) fn log_changed_defaults(source: &ConfigSource, changes: &[String]) {
     // Without a state directory no start can be told from the first.
     let Ok(directory) = source.state_dir() else { return };
     let file = directory.join(VERSION_FILE);
     #[expect(clippy::disallowed_methods, reason = "a file of our own in the state directory")]
-    let last = fs::read_to_string(&file).ok().and_then(|text| text.trim().parse().ok());
-    if last.unwrap_or(0) >= DEFAULTS_VERSION {
+    let last = fs::read_to_string(&file).ok().and_then(|text| text.trim().parse::<u32>().ok());
+    if last.is_some_and(|last| last >= DEFAULTS_VERSION) {
         return;
     }
-    if last.is_some() || has_run_before(&directory, config) {
-        for change in &config.changed_defaults {
-            tracing::warn!("changed in this version: {change}");
+    if last.is_some() || migrations::has_upgraded() {
+        for change in changes {
+            tracing::warn!("changed in this version (docs/upgrading.md): {change}");
         }
     }
     // If this fails, the next start reports the changes again.
     let _ignored = atomic_file::create_directory(&directory).and_then(|()| {
         atomic_file::replace(&file, &format!("{DEFAULTS_VERSION}\n"), atomic_file::PRIVATE)
     });
-}
-
-/// Whether a server has used the state directory or the configured database.
-fn has_run_before(directory: &Path, config: &Config) -> bool {
-    let state = [REVOCATIONS_FILE, DATABASE_FILE];
-    config.database.is_configured || state.into_iter().any(|file| directory.join(file).exists())
 }

@@ -1,6 +1,9 @@
 //! Schema migrations, in numbered steps with one SQL file per kind of database.
 
-use std::io;
+use std::{
+    io,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use sqlx::{
     SqlSafeStr as _,
@@ -57,6 +60,15 @@ const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
     ),
 ];
 
+/// Whether this process has migrated a database of an earlier version.
+static UPGRADED: AtomicBool = AtomicBool::new(false);
+
+/// Returns whether this process has migrated a database of an earlier version.
+#[must_use]
+pub fn has_upgraded() -> bool {
+    UPGRADED.load(Ordering::Relaxed)
+}
+
 /// Table of the applied migrations.
 const MIGRATIONS_TABLE: &str = "countersign_migration";
 
@@ -75,7 +87,12 @@ pub(super) async fn check(inner: &StoreInner) -> Result<(), StoreError> {
     match applied {
         _ if applied > required => Err(newer(inner, applied)),
         _ if applied == required => Ok(()),
-        _ if inner.migrates => migrate(inner).await,
+        _ if inner.migrates => {
+            migrate(inner).await?;
+            // Relaxed: nothing else depends on it.
+            UPGRADED.fetch_or(applied > 0, Ordering::Relaxed);
+            Ok(())
+        }
         _ => Err(StoreError::Schema(format!(
             "The version of the database is out of date: {} has version {applied}, and {required} is needed. Run `countersign database \
              migrate`, or remove `migrate = false` from [database], to bring it to the latest version.",
