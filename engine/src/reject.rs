@@ -136,7 +136,7 @@ rejects! {
     /// A client type outside those configured for the issuer.
     ClientTypes, "client_types", Claims, "a client type of the token is not allowed for its issuer";
     /// The environment is not a string. An unreadable scope is refused, never ignored.
-    EnvironmentFormat, "environment_format", Claims, "the environment is not a string";
+    EnvironmentFormat, "environment_format", Claims, "the environment is not a string, or empty";
     /// A constraint configured for the issuer does not hold.
     Constraints, "constraints", Claims, "the claims do not meet the constraints configured for the issuer";
     /// No username in the claim that the issuer's tokens must have it in.

@@ -176,6 +176,10 @@ impl Rules {
         }
         self.client_types.check(named.client_types)?;
         check_string(named.environment, Reject::EnvironmentFormat)?;
+        // An empty scope would look like none.
+        if named.environment.and_then(Value::as_str) == Some("") {
+            return Err(Reject::EnvironmentFormat);
+        }
         if !self.constraints.iter().all(|constraint| constraint.holds(claims)) {
             return Err(Reject::Constraints);
         }

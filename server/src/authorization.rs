@@ -74,7 +74,7 @@ pub fn authorize(
 /// an issuer only proves who its bearer is.
 fn administers(session: &Session, call: &ApiCall<'_>) -> Result<(), String> {
     if !session.may_administer && !is_own_password(session, call) {
-        return Err("The issuer of the authorization token may not administer this server.".into());
+        return Err(MAY_NOT_ADMINISTER.into());
     }
     match session.environment() {
         Some(scope) if call.environment.is_some_and(|environment| environment != scope) => {
@@ -83,6 +83,17 @@ fn administers(session: &Session, call: &ApiCall<'_>) -> Result<(), String> {
         _ => Ok(()),
     }
 }
+
+/// Whether a session may not make any call of an endpoint, because it administers.
+#[must_use]
+pub fn is_barred(session: &Session, endpoint: &Endpoint) -> bool {
+    let is_password = endpoint.operation == Operation::SetPassword;
+    endpoint.administers && !session.may_administer && !(is_password && session.is_login())
+}
+
+/// Refusal of a caller whose issuer may not administer.
+pub const MAY_NOT_ADMINISTER: &str =
+    "The issuer of the authorization token may not administer this server.";
 
 const WRONG_ENVIRONMENT: &str =
     "The authorization token is not valid for the requested environment.";

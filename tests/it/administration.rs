@@ -81,6 +81,9 @@ fn genuine_token_of_a_provider_does_not_administer(protocol: Protocol) {
     for (call, body) in administrative_calls() {
         refused(&send(&employee, call, &body), 403, MAY_NOT);
     }
+    // Also if the arguments are wrong, so that every attempt is recorded.
+    refused(&employee.send("POST /user", json!({ "nonsense": 1 })), 403, MAY_NOT);
+    refused(&employee.ask(&format!("DELETE /environment/{OTHER}")), 403, MAY_NOT);
     for call in ["GET /user", "GET /role", "GET /environment", "GET /environment_auth"] {
         assert_eq!(employee.ask(call).status, 200, "{call}");
     }

@@ -7,7 +7,7 @@ use crate::{reject::Reject, token::Value};
 /// The username of a token: the claim that holds it, and its form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UsernameRule {
-    /// The claim. A string that is not empty is a username.
+    /// The claim. A string that is not blank is a username.
     pub claim: Box<str>,
     /// Whether a token without a username is refused.
     pub required: bool,
@@ -30,7 +30,7 @@ impl UsernameRule {
 
     fn is_username(&self, claim: Value<'_, '_>) -> bool {
         match claim.as_str() {
-            Some(name) => !name.is_empty(),
+            Some(name) => !name.trim().is_empty(),
             None => self.takes_numbers && claim.as_integer().is_some(),
         }
     }
@@ -82,6 +82,7 @@ mod tests {
             (r#""bob""#, Some("bob"), Some("bob")),
             (r#""7""#, Some("7"), Some("7")),
             (r#""""#, None, None),
+            (r#"" ""#, None, None),
             ("7", None, Some("7")),
             ("0", None, Some("0")),
             ("-7", None, Some("-7")),

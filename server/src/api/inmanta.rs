@@ -146,11 +146,13 @@ async fn execute(
     if !context.settings.requires_token && !endpoint.read_only {
         return Err(ApiError::Request(AUTH_OFF.into()));
     }
-    let mut arguments = Arguments::read(endpoint, of_path, request)?;
-    let environment = environment_of(context, endpoint, &arguments).await?;
-    let user = arguments.path_argument("username").map(str::to_owned);
-    let api_request = ApiRequest::read(endpoint.operation, environment.clone(), &mut arguments)?;
-    arguments.finish()?;
+    let parsed = parse(context, endpoint, of_path, request).await;
+    // A caller that may not administer is refused, whatever is wrong with the arguments.
+    if parsed.is_err() && session.is_some_and(|session| authorization::is_barred(session, endpoint))
+    {
+        return Err(ApiError::Forbidden(authorization::MAY_NOT_ADMINISTER.into()));
+    }
+    let ParsedCall { api_request, environment, user } = parsed?;
     audited.set_target(audited::target(&api_request));
     if let Some(session) = session {
         let call = ApiCall { endpoint, environment: environment.as_deref(), user: user.as_deref() };
@@ -180,6 +182,29 @@ async fn execute(
         ApiRequest::Tokens(request) => tokens::respond(&context()?, request).await,
         ApiRequest::Environments(request) => environments::respond(&context()?, request).await,
     }
+}
+
+/// A call with its arguments.
+struct ParsedCall {
+    api_request: ApiRequest,
+    /// The environment that it concerns.
+    environment: Option<String>,
+    /// The username in its path.
+    user: Option<String>,
+}
+
+async fn parse(
+    context: &ApiContext<'_>,
+    endpoint: &Endpoint,
+    of_path: Vec<(&'static str, String)>,
+    request: &Request<Bytes>,
+) -> Result<ParsedCall, ApiError> {
+    let mut arguments = Arguments::read(endpoint, of_path, request)?;
+    let environment = environment_of(context, endpoint, &arguments).await?;
+    let user = arguments.path_argument("username").map(str::to_owned);
+    let api_request = ApiRequest::read(endpoint.operation, environment.clone(), &mut arguments)?;
+    arguments.finish()?;
+    Ok(ParsedCall { api_request, environment, user })
 }
 
 /// Returns the environment of a call, which must exist.

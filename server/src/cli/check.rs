@@ -7,6 +7,7 @@ use countersign_engine::rotation::Cause;
 use super::{CommandError, ConfigSource, print};
 use crate::{
     api::settings::ApiSettings,
+    authorization::AuthorizationProvider,
     base::route::Serves,
     client::{ClientSettings, original_request::Dialect},
     config::{Config, Listener, OpenIdProvider, Severity, Transport, WebUi, options, reference},
@@ -100,6 +101,11 @@ fn describe_administration(config: &Config) -> io::Result<()> {
             section.administration,
             changing_line(section)
         ))?;
+    }
+    if config.settings.api.authorization_provider == AuthorizationProvider::Legacy {
+        print(
+            "    these tokens need no role: authorization_provider = policy-engine asks for one",
+        )?;
     }
     Ok(())
 }

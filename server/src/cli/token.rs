@@ -11,6 +11,7 @@ use countersign_engine::{
 };
 use http::StatusCode;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::{
     CommandError, ConfigSource,
@@ -56,7 +57,8 @@ fn sign(source: &ConfigSource, args: SignArgs) -> Result<(), CommandError> {
     }
     let request = TokenRequest {
         client_types: args.client_types,
-        environment: args.environment,
+        // In the form of `/api/v2`, which ends the tokens of a deleted environment by it.
+        environment: args.environment.map(|id| canonical_uuid(&id)),
         custom_claims: args
             .claims
             .into_iter()
@@ -65,6 +67,11 @@ fn sign(source: &ConfigSource, args: SignArgs) -> Result<(), CommandError> {
         lifetime: Lifetime::of(args.expire, args.idempotent),
     };
     Ok(print(signing::sign(section, &request, clock::now()).map_err(CommandError::failed)?)?)
+}
+
+/// Returns the canonical form of a UUID, and other texts unchanged.
+fn canonical_uuid(text: &str) -> String {
+    Uuid::parse_str(text.trim()).map_or_else(|_| text.to_owned(), |uuid| uuid.to_string())
 }
 
 /// Verifies lines of standard input and prints the responses of the Inmanta surface.

@@ -4,7 +4,10 @@ use std::{borrow::Cow, collections::BTreeMap, fmt, path::PathBuf, time::Duration
 
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-use crate::config::{problem::Problems, reader::SectionReader, setting::Section};
+use crate::{
+    base::redacted::shown,
+    config::{problem::Problems, reader::SectionReader, setting::Section},
+};
 
 const SECTION: &str = "database";
 
@@ -86,6 +89,13 @@ fn read_location(reader: &mut SectionReader<'_>) -> DatabaseLocation {
     match (reader.text("url"), given) {
         (None, None) => DatabaseLocation::StateDirectory,
         (None, Some(_)) => {
+            if reader
+                .text("host")
+                .is_some_and(|host| host.contains(['@', '/']) && !host.starts_with('/'))
+            {
+                let problem = format!("host in {SECTION} is not the name or address of a host");
+                reader.error("host", problem, "set url to a URL, and remove the other options");
+            }
             let text = |option| reader.text_or_default(option);
             let escaped = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
             let (host, name) = (text("host"), text("name"));
@@ -106,7 +116,7 @@ fn read_location(reader: &mut SectionReader<'_>) -> DatabaseLocation {
             };
             DatabaseLocation::Postgres {
                 url: DatabaseUrl(url),
-                redacted: format!("{name} ({host}:{port})"),
+                redacted: format!("{} ({}:{port})", shown(name), shown(host)),
             }
         }
         (Some(_), Some(part)) => {

@@ -210,6 +210,11 @@ fn api_v1_issues_idempotent_tokens(protocol: Protocol) {
         ENVIRONMENT,
     ];
     assert_eq!(one, sandbox.run(sign).text());
+    // In any spelling: a deleted environment ends its tokens by the canonical one.
+    let odd = ENVIRONMENT.replace('-', "");
+    let signed =
+        sandbox.run(sign.map(|argument| if argument == ENVIRONMENT { &odd } else { argument }));
+    assert_eq!(one, signed.text());
     assert!(
         claims(&create(json!({ "client_types": ["agent"], "idempotent": false })))["jti"]
             .is_string()
