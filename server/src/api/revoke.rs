@@ -110,12 +110,7 @@ async fn revoke(
     let record = parameters.record();
     let unavailable = |error: RevokeError| OAuthError::Unavailable(error.to_string());
     let Some(token) = token else {
-        let target = AuditTarget {
-            user: record.subject.clone(),
-            token: record.jti.clone(),
-            environment: record.environment.clone(),
-            ..AuditTarget::default()
-        };
+        let target = AuditTarget::from(&record);
         let detail = record.to_string();
         let revocation =
             context.authenticator.validate_revocation(record).map_err(OAuthError::Request)?;

@@ -9,8 +9,10 @@ use crate::{
     accounts::session::Session,
     base::{
         clock,
+        printable::is_visible,
         redacted::{is_key_text, is_token_text, not_shown, shown},
     },
+    revocation::record::RevocationRecord,
 };
 
 /// Maximum length of a text in an event, in characters.
@@ -200,12 +202,13 @@ impl AuditEvent {
             && self.target == other.target
     }
 
-    /// Returns the event without what may be a secret, and with texts of bounded length. A caller may
-    /// give a token or a key in place of a name or an id, and an issuer chooses the claims.
+    /// Returns the event without what may be a secret, and with texts that every database can
+    /// store. A caller may give a token or a key in place of a name or an id, and an issuer chooses
+    /// the claims.
     #[must_use]
     pub fn sealed(mut self) -> Self {
         let AuditTarget { user, role, environment, token } = &mut self.target;
-        for name in [user, role, environment].into_iter().flatten() {
+        for name in [&mut *user, &mut *role, &mut *environment].into_iter().flatten() {
             if is_token_text(name) || is_key_text(name) {
                 *name = not_shown(name);
             }
@@ -213,21 +216,12 @@ impl AuditEvent {
         if let Some(id) = token.as_mut().filter(|id| Uuid::parse_str(id).is_err()) {
             *id = shown(id).into_owned();
         }
-        let AuditTarget { user, role, environment, token } = &mut self.target;
         let AuditCaller { user: caller, issuer, jti, client_types } = &mut self.caller;
-        let texts = [
-            user,
-            role,
-            environment,
-            token,
-            caller,
-            issuer,
-            jti,
-            client_types,
-            &mut self.reason,
-            &mut self.detail,
-        ];
-        for text in texts.into_iter().flatten() {
+        let (caller, target) =
+            ([caller, issuer, jti, client_types], [user, role, environment, token]);
+        let facts = [&mut self.reason, &mut self.detail];
+        for text in caller.into_iter().chain(target).chain(facts).flatten() {
+            text.retain(|character| character != '\0');
             if let Some((end, _)) = text.char_indices().nth(MAX_CHARS) {
                 text.truncate(end);
             }
@@ -253,8 +247,7 @@ impl AuditEvent {
         .unwrap_or_default();
         let mut line = String::with_capacity(text.len());
         for character in text.chars() {
-            let is_visible = character.is_ascii() || character.escape_debug().len() == 1;
-            if is_visible {
+            if character.is_ascii() || is_visible(character) {
                 line.push(character);
                 continue;
             }
@@ -292,6 +285,17 @@ impl AuditCaller {
             issuer: claim("iss"),
             jti: claim("jti"),
             client_types: Some(session.client_types().join(",")),
+        }
+    }
+}
+
+impl From<&RevocationRecord> for AuditTarget {
+    fn from(record: &RevocationRecord) -> Self {
+        Self {
+            user: record.subject.clone(),
+            role: None,
+            environment: record.environment.clone(),
+            token: record.jti.clone(),
         }
     }
 }

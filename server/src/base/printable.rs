@@ -6,12 +6,22 @@
 pub fn printable(text: &str) -> String {
     let mut shown = String::new();
     for character in text.chars() {
-        let visible = character.is_ascii_graphic()
-            || character == ' '
-            || (!character.is_ascii() && character.escape_debug().len() == 1);
-        if visible { shown.push(character) } else { shown.extend(character.escape_unicode()) }
+        if is_visible(character) {
+            shown.push(character)
+        } else {
+            shown.extend(character.escape_unicode())
+        }
     }
     shown
+}
+
+/// Whether a character is shown as itself: neither a control character nor one that changes the
+/// direction of the text.
+#[must_use]
+pub fn is_visible(character: char) -> bool {
+    character.is_ascii_graphic()
+        || character == ' '
+        || (!character.is_ascii() && character.escape_debug().len() == 1)
 }
 
 #[cfg(test)]

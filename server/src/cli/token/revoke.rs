@@ -25,12 +25,7 @@ pub(super) fn run(source: &ConfigSource, args: RevokeArgs) -> Result<(), Command
     }
     let runtime = Builder::new_current_thread().enable_time().build()?;
     let record = args.record();
-    let target = AuditTarget {
-        user: record.subject.clone(),
-        token: record.jti.clone(),
-        environment: record.environment.clone(),
-        ..AuditTarget::default()
-    };
+    let target = AuditTarget::from(&record);
     let detail = match args.token {
         Some(_) => "by token".to_owned(),
         None => record.to_string(),
