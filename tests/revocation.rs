@@ -99,7 +99,9 @@ fn revoked() -> impl Strategy<Value = RevocationTarget> {
         4 => (issuer(), name()).prop_map(|(issuer, id)| RevocationTarget::TokenId { issuer, token_id: id.into() }),
         4 => (issuer(), name(), moment()).prop_map(|(issuer, subject, at)| RevocationTarget::Subject { issuer, subject: subject.into(), issued_before: UnixTime(at) }),
         2 => (issuer(), name()).prop_map(|(issuer, kid)| RevocationTarget::Key { issuer, kid: kid.into() }),
-        2 => (issuer(), name()).prop_map(|(issuer, environment)| RevocationTarget::Environment { issuer, environment: environment.into() }),
+        2 => (issuer(), name()).prop_map(|(issuer, name)| {
+            RevocationTarget::Environment { issuer, environment: name.into() }
+        }),
         1 => (prop::option::of(issuer()), moment()).prop_map(|(issuer, at)| RevocationTarget::Everything { issuer, issued_before: UnixTime(at) }),
         2 => tokens().prop_map(|token| RevocationTarget::signing_input(token.signing_input().as_bytes())),
     ]

@@ -103,8 +103,9 @@ impl Rules {
     ///
     /// # Defaults
     /// The clocks agree (no leeway), the username is the `sub`, if there is one, and every lifetime
-    /// and client type is accepted. A confirmation claim is verified. The claims of client types and of the environment have names in Inmanta's
-    /// namespace, so tokens of other systems do not contain them by accident.
+    /// and client type is accepted. A confirmation claim is verified. The claims of client types
+    /// and of the environment have names in Inmanta's namespace, so tokens of other systems do not
+    /// contain them by accident.
     #[must_use]
     pub fn new(audience: &str) -> Self {
         Self {
@@ -156,8 +157,8 @@ impl Rules {
 
     /// Checks all rules. `named` is the result of [`find`](Self::find).
     ///
-    /// The result depends on `presentation` only if [`depends_on_request`](Self::depends_on_request)
-    /// is true.
+    /// The result depends on `presentation` only if
+    /// [`depends_on_request`](Self::depends_on_request) is true.
     pub(crate) fn check(
         &self,
         token_type: Option<&str>,

@@ -27,7 +27,7 @@ pub use self::{
 };
 use self::{
     settings::AuditSettings,
-    writer::{QueuedEvent, Writer},
+    writer::{AuditWriter, QueuedEvent},
 };
 use crate::{
     base::clock,
@@ -148,7 +148,7 @@ impl Audit {
         }
         let (queue, events) = sync_channel(MAX_QUEUED);
         let writer =
-            Writer::new(self.store.clone(), self.settings.clone(), Arc::clone(&self.metrics));
+            AuditWriter::new(self.store.clone(), self.settings.clone(), Arc::clone(&self.metrics));
         let spawned =
             thread::Builder::new().name("audit".into()).spawn(move || writer.run(&events));
         match spawned {

@@ -25,12 +25,12 @@ over_every_protocol!(
 const MAY_NOT: &str = "The issuer of the authorization token may not administer this server.";
 
 /// A provider whose key set is in a file.
-struct Provider {
+struct FileProvider {
     key: SigningKey,
     options: String,
 }
 
-impl Provider {
+impl FileProvider {
     fn new(sandbox: &Sandbox) -> Self {
         let key = SigningKey::generate("ES256", "k");
         let file = sandbox.file("jwks.json", fixture::key_set(&[&key]));
@@ -72,7 +72,7 @@ fn send(api: &Api<'_>, call: &str, body: &Value) -> countersign_tests::http::Res
 
 fn genuine_token_of_a_provider_does_not_administer(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
-    let idp = Provider::new(&sandbox);
+    let idp = FileProvider::new(&sandbox);
     let server = sandbox.serve(&format!("{SIGNING}{}", idp.section("oidc", "https://idp/")));
     let root = Api::root(&server);
     root.add_environment(ENVIRONMENT);
@@ -91,7 +91,7 @@ fn genuine_token_of_a_provider_does_not_administer(protocol: Protocol) {
 
 fn roles_of_a_provider_that_may_not_administer_do_not_count(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
-    let idp = Provider::new(&sandbox);
+    let idp = FileProvider::new(&sandbox);
     let config = |administers| {
         format!(
             "{SIGNING}{}administers={administers}\n[server]\nauthorization_provider=policy-engine\n",
@@ -112,7 +112,7 @@ fn roles_of_a_provider_that_may_not_administer_do_not_count(protocol: Protocol) 
 
 fn section_that_administers_issues_tokens_of_any_lifetime(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
-    let idp = Provider::new(&sandbox);
+    let idp = FileProvider::new(&sandbox);
     let section = idp.section("oidc", "https://idp/");
     let server = sandbox.serve(&format!("{SIGNING}{section}administers=true\n"));
     Api::root(&server).add_environment(ENVIRONMENT);
@@ -198,7 +198,7 @@ fn api_without_a_signing_section_answers_health_only(protocol: Protocol) {
 #[test]
 fn config_check_reports_who_may_administer() {
     let sandbox = Sandbox::new();
-    let idp = Provider::new(&sandbox);
+    let idp = FileProvider::new(&sandbox);
     let one = idp.section("one", "https://idp/realms/a");
     let two = format!("{one}{}", idp.section("two", "https://sts.idp/"));
     let cases: [(&str, &str, &[&str]); 14] = [
@@ -241,7 +241,7 @@ fn config_check_reports_who_may_administer() {
 #[test]
 fn config_check_prints_the_line_that_would_change_a_right() {
     let sandbox = Sandbox::new();
-    let idp = Provider::new(&sandbox);
+    let idp = FileProvider::new(&sandbox);
     let check = |options: &str| {
         let section = idp.section("cf", "https://team.cloudflareaccess.com");
         let config = sandbox.file("check.cfg", format!("{SIGNING}{section}{options}"));

@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::fixture::{KEY, SIGNING};
 
 /// A private key in one of the forms in which operators put it into the wrong place.
-struct Shape {
+struct KeyForm {
     name: &'static str,
     text: String,
     /// Whether the text has the mark of a key. Only then can it be distinguished from a name.
@@ -23,13 +23,13 @@ struct Shape {
 }
 
 /// A private key, the shapes that it is given in, and all that must not be shown of it.
-struct Secret {
-    shapes: Vec<Shape>,
+struct SampleSecret {
+    shapes: Vec<KeyForm>,
     /// The windows of 8 bytes of it and of its encodings, as bytes and in hexadecimal.
     windows: HashSet<Vec<u8>>,
 }
 
-impl Secret {
+impl SampleSecret {
     fn generate() -> Self {
         let key = SigningKey::generate("ES256", "k");
         let pem = std::fs::read_to_string(key.path()).unwrap();
@@ -41,7 +41,7 @@ impl Secret {
         let mut jwk = key.jwk();
         jwk["d"] = json!(d);
         let (_, rest) = pem.split_once('\n').unwrap();
-        let shape = |name, text: String, is_marked| Shape { name, text, is_marked };
+        let shape = |name, text: String, is_marked| KeyForm { name, text, is_marked };
         let shapes = vec![
             shape("PEM", pem.clone(), true),
             shape("CRLF", pem.replace('\n', "\r\n"), true),
@@ -130,8 +130,8 @@ fn hex(bytes: &[u8]) -> Vec<u8> {
 
 #[test]
 fn every_form_of_a_shown_secret_is_found() {
-    let secret = Secret::generate();
-    for Shape { name, text, .. } in &secret.shapes {
+    let secret = SampleSecret::generate();
+    for KeyForm { name, text, .. } in &secret.shapes {
         for shown in [
             text.clone(),
             format!("{text:?}"),
@@ -146,7 +146,7 @@ fn every_form_of_a_shown_secret_is_found() {
 
 /// How an option is written.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Notation {
+enum ConfigNotation {
     /// In a `.cfg`, with further lines indented.
     Cfg,
     /// In a `.cfg`, with further lines as they are.
@@ -159,12 +159,12 @@ enum Notation {
     Variable,
 }
 
-const NOTATIONS: [Notation; 5] = [
-    Notation::Cfg,
-    Notation::CfgUnindented,
-    Notation::Toml,
-    Notation::TomlUnquoted,
-    Notation::Variable,
+const NOTATIONS: [ConfigNotation; 5] = [
+    ConfigNotation::Cfg,
+    ConfigNotation::CfgUnindented,
+    ConfigNotation::Toml,
+    ConfigNotation::TomlUnquoted,
+    ConfigNotation::Variable,
 ];
 
 /// Whether the value of an option is a public name. Messages and the report of `config check` show
@@ -214,9 +214,9 @@ fn companions(section: &str, option: &str) -> String {
 
 /// Whether an option is tried in a notation. Readers get the same value from each, so that the
 /// others are for the options for keys and their files, and for the parsers themselves.
-fn is_read(notation: Notation, option: &OptionSpec) -> bool {
+fn is_read(notation: ConfigNotation, option: &OptionSpec) -> bool {
     match notation {
-        Notation::Cfg => option.kind != OptionKind::Ignored,
+        ConfigNotation::Cfg => option.kind != OptionKind::Ignored,
         _ => option.is_secret || is_path(option),
     }
 }
@@ -228,7 +228,7 @@ fn is_path(option: &OptionSpec) -> bool {
 /// Runs `config check` with `value` in one option of each section.
 fn check(
     sandbox: &Sandbox,
-    notation: Notation,
+    notation: ConfigNotation,
     number: usize,
     value: &str,
     is_marked: bool,
@@ -248,13 +248,13 @@ fn check(
             write!(text, "[{section}]\n{}", companions(&section, name)).unwrap();
             let toml = |value: &str| format!("[{section}]\n{name} = {value}\n");
             match notation {
-                Notation::Cfg => {
+                ConfigNotation::Cfg => {
                     writeln!(text, "{name} = {}", value.trim_end().replace('\n', "\n    ")).unwrap()
                 }
-                Notation::CfgUnindented => writeln!(text, "{name} = {value}").unwrap(),
-                Notation::Toml => further += &toml(&serde_json::to_string(value).unwrap()),
-                Notation::TomlUnquoted => further += &toml(value),
-                Notation::Variable => {
+                ConfigNotation::CfgUnindented => writeln!(text, "{name} = {value}").unwrap(),
+                ConfigNotation::Toml => further += &toml(&serde_json::to_string(value).unwrap()),
+                ConfigNotation::TomlUnquoted => further += &toml(value),
+                ConfigNotation::Variable => {
                     let section = section.to_uppercase().replace('-', "_");
                     variables.push((format!("INMANTA_{section}_{}", name.to_uppercase()), value));
                 }
@@ -268,11 +268,11 @@ fn check(
 
 #[test]
 fn no_option_shows_a_key_in_its_messages() {
-    let (secret, sandbox) = (Secret::generate(), Sandbox::new());
+    let (secret, sandbox) = (SampleSecret::generate(), Sandbox::new());
     certificates::ours().1.write(sandbox.path());
     let most = SECTIONS.iter().map(|spec| spec.options().count()).max().unwrap();
     let mut leaks = Vec::new();
-    for Shape { name, text, is_marked } in &secret.shapes {
+    for KeyForm { name, text, is_marked } in &secret.shapes {
         for (notation, number) in
             NOTATIONS.into_iter().flat_map(|one| (0..most).map(move |number| (one, number)))
         {
@@ -296,9 +296,9 @@ fn no_option_shows_a_key_in_its_messages() {
 
 #[test]
 fn no_option_shows_the_contents_of_its_file() {
-    let (secret, sandbox) = (Secret::generate(), Sandbox::new());
+    let (secret, sandbox) = (SampleSecret::generate(), Sandbox::new());
     certificates::ours().1.write(sandbox.path());
-    for Shape { name, text, .. } in &secret.shapes {
+    for KeyForm { name, text, .. } in &secret.shapes {
         let file = sandbox.file("given.pem", text);
         for spec in SECTIONS {
             for option in spec.options().filter(|option| is_path(option)) {
@@ -317,7 +317,7 @@ fn no_option_shows_the_contents_of_its_file() {
 }
 
 /// Sections with every shape as their file of keys.
-fn sections_with_files(sandbox: &Sandbox, secret: &Secret) -> String {
+fn sections_with_files(sandbox: &Sandbox, secret: &SampleSecret) -> String {
     let mut text = String::new();
     for (number, shape) in secret.shapes.iter().enumerate() {
         let file = sandbox.file(&format!("{number}.pem"), &shape.text);
@@ -340,7 +340,7 @@ fn sections_with_files(sandbox: &Sandbox, secret: &Secret) -> String {
 
 #[test]
 fn running_server_shows_no_key() {
-    let (secret, sandbox) = (Secret::generate(), Sandbox::new());
+    let (secret, sandbox) = (SampleSecret::generate(), Sandbox::new());
     certificates::ours().1.write(sandbox.path());
     let configuration = format!("{SIGNING}{}", sections_with_files(&sandbox, &secret));
     let server = sandbox.listen(&configuration);
@@ -379,7 +379,7 @@ fn running_server_shows_no_key() {
 
 #[test]
 fn command_line_errors_show_no_secret() {
-    let (secret, sandbox) = (Secret::generate(), Sandbox::new());
+    let (secret, sandbox) = (SampleSecret::generate(), Sandbox::new());
     for shape in &secret.shapes {
         let text = &*shape.text;
         for arguments in [

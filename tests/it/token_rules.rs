@@ -29,13 +29,13 @@ over_every_protocol!(
 );
 
 /// An issuer with published keys, in each form of a section.
-struct Provider {
+struct FileProvider {
     key: SigningKey,
 }
 
 const IDP: &str = "https://idp/";
 
-impl Provider {
+impl FileProvider {
     fn new() -> Self {
         Self { key: SigningKey::generate("ES256", "k") }
     }
@@ -67,7 +67,7 @@ fn now() -> u64 {
 }
 
 fn public_keys_require_an_expiry(protocol: Protocol) {
-    let (sandbox, provider) = (Sandbox::over(protocol), Provider::new());
+    let (sandbox, provider) = (Sandbox::over(protocol), FileProvider::new());
     let endless = provider.token(&json!({ "exp": null }));
     let jwk = format!("key={}", provider.key.jwk());
     sandbox.file("key.json", provider.key.jwk().to_string());
@@ -100,7 +100,7 @@ fn public_keys_require_an_expiry(protocol: Protocol) {
 }
 
 fn expiry_far_ahead_looks_like_milliseconds(protocol: Protocol) {
-    let (sandbox, provider) = (Sandbox::over(protocol), Provider::new());
+    let (sandbox, provider) = (Sandbox::over(protocol), FileProvider::new());
     let server = provider.serve(&sandbox, "[server]\nauth=true");
     let (near, far) = (now() + MAX_TIME_TO_EXPIRY - 60, now() + MAX_TIME_TO_EXPIRY + 60);
     for exp in [far, now() * 1000] {
@@ -138,7 +138,7 @@ fn assert_forbidden(response: &Response) {
 }
 
 fn token_without_its_username_is_forbidden(protocol: Protocol) {
-    let (sandbox, provider) = (Sandbox::over(protocol), Provider::new());
+    let (sandbox, provider) = (Sandbox::over(protocol), FileProvider::new());
     let claim = "jwt_username_claim=preferred_username";
     let named = |name: Value| provider.token(&json!({ "preferred_username": name }));
     let user = |response: &Response| response.header("x-auth-user").map(str::to_owned);
@@ -176,7 +176,7 @@ fn token_without_its_username_is_forbidden(protocol: Protocol) {
 }
 
 fn prefix_keeps_the_admins_of_two_issuers_apart(protocol: Protocol) {
-    let (sandbox, provider) = (Sandbox::over(protocol), Provider::new());
+    let (sandbox, provider) = (Sandbox::over(protocol), FileProvider::new());
     let server = provider.serve(&sandbox, "username_prefix=idp:\n[server]\nauth=true");
     let theirs = provider.token(&json!({ "sub": "admin" }));
     let ours = fixture::token(&fixture::claims(json!({ "sub": "admin" })));
@@ -192,7 +192,7 @@ fn prefix_keeps_the_admins_of_two_issuers_apart(protocol: Protocol) {
 }
 
 fn inmanta_api_takes_a_token_of_no_user(protocol: Protocol) {
-    let (sandbox, provider) = (Sandbox::over(protocol), Provider::new());
+    let (sandbox, provider) = (Sandbox::over(protocol), FileProvider::new());
     let server =
         provider.serve(&sandbox, "jwt_username_claim=preferred_username\n[server]\nauth=true");
     let named = |name: Value| provider.token(&json!({ "preferred_username": name }));
@@ -215,7 +215,7 @@ fn inmanta_api_takes_a_token_of_no_user(protocol: Protocol) {
 
 #[test]
 fn check_of_a_token_without_username_is_forbidden() {
-    let (sandbox, provider) = (Sandbox::new(), Provider::new());
+    let (sandbox, provider) = (Sandbox::new(), FileProvider::new());
     let options = "jwt_username_claim=email\n[listen]\nprotocols=http/1.1, h2";
     let server = provider.serve(&sandbox, options);
     let envoy = Envoy::plain(server.address);
@@ -231,7 +231,7 @@ fn check_of_a_token_without_username_is_forbidden() {
 
 #[test]
 fn unmet_claims_option_is_forbidden() {
-    let (sandbox, provider) = (Sandbox::new(), Provider::new());
+    let (sandbox, provider) = (Sandbox::new(), FileProvider::new());
     let server = provider.serve(&sandbox, "claims=read in scope");
     assert_eq!(server.auth(&provider.token(&json!({ "scope": ["read", "x"] }))).status, 200);
     let refused = server.auth(&provider.token(&json!({ "scope": ["x"] })));

@@ -136,7 +136,10 @@ impl<'s> Api<'s> {
 
 /// Returns a session token as issued by a login, without a login.
 pub(crate) fn session_of(subject: &str, is_admin: bool) -> String {
-    let claims = json!({ "sub": subject, "urn:inmanta:roles": {}, "urn:inmanta:is_admin": is_admin, "iat": fixture::now() });
+    let claims = json!({
+        "sub": subject, "urn:inmanta:roles": {}, "urn:inmanta:is_admin": is_admin,
+        "iat": fixture::now(),
+    });
     fixture::token(&fixture::claims(claims))
 }
 

@@ -8,7 +8,7 @@ use countersign_server::{
         DatabaseKind, Store, StoreError,
         environments::Environment,
         expiry::{ExpiringTable, OPEN_SECONDS, SweepTime},
-        renewals::{Renewal, SessionState, SessionToken},
+        renewals::{SessionRenewal, SessionState, SessionToken},
         servers::{ConfigDigests, ServerRun},
         tokens::IssuedToken,
         users::User,
@@ -562,8 +562,8 @@ fn session_token(digest: &str) -> SessionToken {
 }
 
 /// Creates the renewal of a token, to be revoked at 110.
-fn renewal(token: &str, successor: &str) -> Renewal {
-    Renewal {
+fn renewal(token: &str, successor: &str) -> SessionRenewal {
+    SessionRenewal {
         token: session_token(token),
         revoke_at: UnixTime(110),
         successor: SessionToken { digest: successor.into(), expires_at: None },

@@ -32,7 +32,7 @@ use std::{
 
 use failures::FailureTable;
 use tokio::time::sleep;
-use turns::{LoginTurns, MAX_WAITERS, QueueFull, Turn};
+use turns::{LoginTurn, LoginTurns, MAX_WAITERS, QueueFull};
 
 use crate::admission::{Nanos, Source, SourceLimiter, nanos};
 
@@ -68,14 +68,14 @@ pub struct LoginAttempts {
     /// Usernames are hashed with a key, because a client may send names of any length.
     hasher: RandomState,
     #[expect(clippy::disallowed_types, reason = "held for a look-up; a password takes far longer")]
-    failures: Mutex<Failures>,
+    failures: Mutex<LoginFailures>,
     turns: LoginTurns,
     sources: Option<LoginSources>,
     /// The addresses of proxies that are not configured.
     proxies: Option<LoginSources>,
 }
 
-struct Failures {
+struct LoginFailures {
     /// By username and source.
     by_source: FailureTable,
     /// By username, from sources that the user has never logged in from.
@@ -103,7 +103,7 @@ pub struct LoginAttempt<'a> {
     /// Earlier failed attempts of the source for the username.
     earlier: u32,
     is_checked: bool,
-    turn: Option<Turn>,
+    turn: Option<LoginTurn>,
 }
 
 /// Error of [`LoginAttempts::begin`]: the time until the next attempt is possible.
@@ -116,7 +116,7 @@ impl LoginAttempts {
     pub fn new(limits: AttemptLimits) -> Self {
         let shared = |limit: NonZeroU32| limit.saturating_mul(SHARED_FACTOR);
         let table = || FailureTable::new(FAILURE_SETS, nanos(limits.lockout));
-        let failures = Failures { by_source: table(), by_username: table() };
+        let failures = LoginFailures { by_source: table(), by_username: table() };
         #[expect(clippy::disallowed_types, reason = "as above")]
         let failures = Mutex::new(failures);
         Self {
@@ -172,7 +172,7 @@ impl LoginAttempts {
         Duration::from_nanos(failed.last.saturating_add(nanos(delay)).saturating_sub(now))
     }
 
-    fn failures(&self) -> MutexGuard<'_, Failures> {
+    fn failures(&self) -> MutexGuard<'_, LoginFailures> {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

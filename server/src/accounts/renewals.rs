@@ -10,7 +10,7 @@ use crate::{
     revocation::{RevocationEntry, RevocationService, RevokeError, record::RevocationRecord},
     store::{
         Store, StoreError,
-        renewals::{Renewal, SessionToken},
+        renewals::{SessionRenewal, SessionToken},
     },
 };
 
@@ -35,7 +35,7 @@ const RETENTION_SECONDS: u64 = 600;
 pub async fn record_renewal(
     store: &Store,
     revocations: &Arc<RevocationService>,
-    renewal: Renewal,
+    renewal: SessionRenewal,
 ) -> Result<bool, StoreError> {
     let (writer, revocations) = (store.clone(), Arc::clone(revocations));
     let (result, received) = oneshot::channel();

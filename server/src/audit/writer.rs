@@ -45,7 +45,7 @@ pub(super) enum QueuedEvent {
 }
 
 /// State of the writer thread.
-pub(super) struct Writer {
+pub(super) struct AuditWriter {
     store: Option<Store>,
     settings: AuditSettings,
     metrics: Arc<Metrics>,
@@ -60,7 +60,7 @@ pub(super) struct Writer {
     has_reported: bool,
 }
 
-impl Writer {
+impl AuditWriter {
     pub(super) fn new(
         store: Option<Store>,
         settings: AuditSettings,

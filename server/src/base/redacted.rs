@@ -134,8 +134,8 @@ pub fn json_error(error: &serde_json::Error) -> String {
     }
 }
 
-/// Returns the part of a message of serde that names a member. An unknown name is only part of it if
-/// it cannot be a secret.
+/// Returns the part of a message of serde that names a member. An unknown name is only part of it
+/// if it cannot be a secret.
 #[must_use]
 pub fn member_error(error: &impl ToString) -> Option<String> {
     const KINDS: [&str; 3] = ["missing field", "duplicate field", "unknown field"];

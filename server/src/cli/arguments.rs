@@ -8,7 +8,7 @@ mod token;
 
 use std::{ffi::OsString, path::PathBuf};
 
-pub use audit::{AuditArgs, Since};
+pub use audit::{AuditArgs, AuditSince};
 use clap::{
     Args, Parser, Subcommand,
     error::{ContextKind, ContextValue},

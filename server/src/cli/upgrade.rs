@@ -10,8 +10,8 @@ use crate::{config::changed_defaults::DEFAULTS_VERSION, store::migrations};
 /// File in the state directory with the [`DEFAULTS_VERSION`] of the last start.
 const VERSION_FILE: &str = "defaults-version";
 
-/// Logs the changed defaults if a server with earlier ones ran here before: the state directory says
-/// so, or a database of an earlier version was migrated at this start. To be called once the
+/// Logs the changed defaults if a server with earlier ones ran here before: the state directory
+/// says so, or a database of an earlier version was migrated at this start. To be called once the
 /// databases are open.
 pub(super) fn log_changed_defaults(source: &ConfigSource, changes: &[String]) {
     // Without a state directory no start can be told from the first.

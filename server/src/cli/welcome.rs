@@ -39,7 +39,7 @@ pub(super) struct Welcome {
 }
 
 impl Welcome {
-    /// Creates the first user if there is none, and a token for this start.
+    /// Creates the first user in an empty database, and a token for this start.
     pub(super) fn prepare(
         config: &Config,
         users: Option<&Users>,

@@ -60,7 +60,10 @@ fn acceptance_rules(section: &IssuerSection) -> Value {
         "require_expiry": require_expiry,
         "max_lifetime": max_lifetime,
         "leeway": leeway,
-        "username": { "claim": username_claim, "required": required, "takes_numbers": takes_numbers, "prefix": prefix },
+        "username": {
+            "claim": username_claim, "required": required, "takes_numbers": takes_numbers,
+            "prefix": prefix,
+        },
         "lists_of_strings": lists_of_strings,
         "client_types": { "claim": claim, "when_absent": when_absent, "allowed": allowed.as_deref().map(sorted) },
         "environment_claim": environment_claim,

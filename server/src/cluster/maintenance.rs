@@ -1,7 +1,8 @@
 //! Background maintenance of the database.
 //!
 //! It listens for revocations of other nodes, revokes renewed session tokens, deletes tokens that
-//! expired long ago, and records a heartbeat with the server's [`config_digests`] for `countersign doctor`.
+//! expired long ago, and records a heartbeat with the server's [`config_digests`] for `countersign
+//! doctor`.
 //!
 //! An unreachable database does not block requests. The failure is logged once and the
 //! work is retried.

@@ -1,5 +1,5 @@
-//! Defaults that changed between versions, as far as a configuration relies on them. The first start
-//! after an upgrade logs them.
+//! Defaults that changed between versions, as far as a configuration relies on them. The first
+//! start after an upgrade logs them.
 
 use std::collections::BTreeMap;
 

@@ -58,7 +58,8 @@ impl IssuerSection {
     }
 
     /// Whether `other` is the same issuer with the same rights and the same
-    /// [`KeySource::Refreshed`], so that its refresh thread can be kept. Static keys are read again.
+    /// [`KeySource::Refreshed`], so that its refresh thread can be kept. Static keys are read
+    /// again.
     #[must_use]
     pub fn has_same_source(&self, other: &Self) -> bool {
         let is_same_source = matches!((&self.keys, &other.keys), (KeySource::Refreshed(one), KeySource::Refreshed(other)) if one == other);

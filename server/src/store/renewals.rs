@@ -20,7 +20,7 @@ pub struct SessionToken {
 
 /// A renewed token.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Renewal {
+pub struct SessionRenewal {
     /// The token.
     pub token: SessionToken,
     /// Time at which it is revoked.
@@ -37,7 +37,7 @@ pub enum SessionState {
     /// It was neither renewed nor ended.
     Current,
     /// It was renewed. Boxed, as this is rare.
-    Renewed(Box<Renewal>),
+    Renewed(Box<SessionRenewal>),
     /// Its session was ended.
     Ended,
 }
@@ -66,7 +66,7 @@ impl Store {
     ///
     /// # Errors
     /// The database cannot be queried.
-    pub async fn add_renewal(&self, renewal: Renewal) -> Result<bool, StoreError> {
+    pub async fn add_renewal(&self, renewal: SessionRenewal) -> Result<bool, StoreError> {
         self.run(async move |pool| {
             let added = sqlx::query(
                 "INSERT INTO countersign_renewal (token, expires_at, revoke_at, successor, successor_expires_at, claims)
@@ -185,7 +185,7 @@ async fn end_token(
 
 fn read(row: &AnyRow) -> sqlx::Result<SessionState> {
     let Some(claims) = row.try_get("claims")? else { return Ok(SessionState::Ended) };
-    Ok(SessionState::Renewed(Box::new(Renewal {
+    Ok(SessionState::Renewed(Box::new(SessionRenewal {
         token: token(row, "token", "expires_at")?,
         revoke_at: unix_time(row.try_get("revoke_at")?),
         successor: token(row, "successor", "successor_expires_at")?,

@@ -1,5 +1,5 @@
 use countersign_engine::UnixTime;
-use countersign_server::store::renewals::{Renewal, SessionToken};
+use countersign_server::store::renewals::{SessionRenewal, SessionToken};
 use countersign_tests::{
     binary::{Sandbox, Server},
     client::Protocol,
@@ -131,7 +131,7 @@ fn renewed_token_is_revoked_after_ten_seconds() {
 fn renewed_token_is_revoked_by_a_later_start() {
     let (sandbox, old) = (Sandbox::new(), session_of("bob", false));
     let configuration = configuration(&in_file(&sandbox));
-    let renewal = |token: &str, revoke_at| Renewal {
+    let renewal = |token: &str, revoke_at| SessionRenewal {
         token: SessionToken { digest: digest(token), expires_at: None },
         revoke_at: UnixTime(revoke_at),
         successor: SessionToken { digest: "1".into(), expires_at: None },

@@ -16,19 +16,19 @@ use tokio::sync::oneshot;
 #[derive(Clone, Default)]
 pub(super) struct LoginTurns {
     #[expect(clippy::disallowed_types, reason = "held for a look-up; a password takes far longer")]
-    queues: Arc<Mutex<HashMap<u64, Vec<Waiter>>>>,
+    queues: Arc<Mutex<HashMap<u64, Vec<WaitingLogin>>>>,
 }
 
 /// A waiting attempt.
-struct Waiter {
+struct WaitingLogin {
     /// Failed logins of its source for this username.
     failures: u32,
     /// Passes the turn. Closed if the attempt was cancelled.
-    turn: oneshot::Sender<Turn>,
+    turn: oneshot::Sender<LoginTurn>,
 }
 
 /// The turn of one attempt. Dropping it passes it on.
-pub(super) struct Turn {
+pub(super) struct LoginTurn {
     turns: LoginTurns,
     username: u64,
     /// Whether the receiver of this turn was gone, so that the turn has been passed on already.
@@ -50,7 +50,11 @@ impl LoginTurns {
     /// # Errors
     /// Too many attempts wait. An attempt that waits already is refused for one whose source has
     /// failed less often.
-    pub(super) async fn acquire(&self, username: u64, failures: u32) -> Result<Turn, QueueFull> {
+    pub(super) async fn acquire(
+        &self,
+        username: u64,
+        failures: u32,
+    ) -> Result<LoginTurn, QueueFull> {
         match self.enter(username, failures)? {
             None => Ok(self.turn(username)),
             Some(received) => received.await.map_err(|_| QueueFull),
@@ -62,7 +66,7 @@ impl LoginTurns {
         &self,
         username: u64,
         failures: u32,
-    ) -> Result<Option<oneshot::Receiver<Turn>>, QueueFull> {
+    ) -> Result<Option<oneshot::Receiver<LoginTurn>>, QueueFull> {
         let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
         let usernames = queues.len();
         let Some(waiters) = queues.get_mut(&username) else {
@@ -79,12 +83,12 @@ impl LoginTurns {
             waiters.remove(last);
         }
         let (turn, received) = oneshot::channel();
-        waiters.push(Waiter { failures, turn });
+        waiters.push(WaitingLogin { failures, turn });
         Ok(Some(received))
     }
 
     /// Removes the next waiting attempt, or the empty queue.
-    fn next(&self, username: u64) -> Option<Waiter> {
+    fn next(&self, username: u64) -> Option<WaitingLogin> {
         let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
         let waiters = queues.get_mut(&username)?;
         // The first of those with the fewest.
@@ -97,12 +101,12 @@ impl LoginTurns {
         }
     }
 
-    fn turn(&self, username: u64) -> Turn {
-        Turn { turns: self.clone(), username, is_void: false }
+    fn turn(&self, username: u64) -> LoginTurn {
+        LoginTurn { turns: self.clone(), username, is_void: false }
     }
 }
 
-impl Drop for Turn {
+impl Drop for LoginTurn {
     fn drop(&mut self) {
         if self.is_void {
             return;
@@ -122,7 +126,7 @@ mod tests {
     use super::*;
 
     /// Enters the queue of a username that has a turn.
-    fn wait(turns: &LoginTurns, failures: u32) -> oneshot::Receiver<Turn> {
+    fn wait(turns: &LoginTurns, failures: u32) -> oneshot::Receiver<LoginTurn> {
         turns.enter(1, failures).unwrap().expect("the turn is taken")
     }
 

@@ -25,7 +25,7 @@ use crate::{
     keys::IssuerSection,
     observe::metrics::{LoginOutcome, MetricEvent},
     store::{
-        renewals::{Renewal, SessionState, SessionToken},
+        renewals::{SessionRenewal, SessionState, SessionToken},
         users::{Roles, User},
     },
 };
@@ -103,7 +103,7 @@ pub(super) async fn renew(context: &CallContext<'_>) -> Result<Response<Body>, A
     let is_current = |now: &User| session.issued_at() >= Some(now.sessions_since);
     let identity = SessionIdentity::of(session)?;
     let issued = issue_session(context, section, username, &identity, is_current, ended).await?;
-    let renewal = Renewal {
+    let renewal = SessionRenewal {
         token: session.token().clone(),
         revoke_at: clock::now().plus(RENEWAL_OVERLAP.as_secs()),
         successor: SessionToken {
@@ -287,7 +287,7 @@ fn request(
         client_types: vec![ClientType::Api],
         environment: None,
         custom_claims: claims.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
-        // Zero is no expiry.
+        // Zero for a token that never expires.
         lifetime: Lifetime::Seconds(expires_in.unwrap_or(0)),
     }
 }

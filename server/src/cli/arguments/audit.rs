@@ -11,7 +11,7 @@ use crate::audit::{AuditOperation, AuditOutcome};
 pub struct AuditArgs {
     /// Only events of this time: 30m, 12h, 7d, or a time such as 2026-01-31T12:00:00Z
     #[arg(long, value_name = "TIME", value_parser = since)]
-    pub since: Option<Since>,
+    pub since: Option<AuditSince>,
     /// Only events by or about this user
     #[arg(long, value_name = "NAME")]
     pub user: Option<String>,
@@ -34,14 +34,14 @@ pub struct AuditArgs {
 
 /// Start of the time to print.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Since {
+pub enum AuditSince {
     /// This time.
     At(UnixTime),
     /// This many seconds ago.
     Ago(u64),
 }
 
-impl Since {
+impl AuditSince {
     /// Returns the time, as of now.
     #[must_use]
     pub fn before(self, now: UnixTime) -> UnixTime {
@@ -71,14 +71,14 @@ fn named<V: Copy + Send + Sync + 'static>(
     })
 }
 
-fn since(text: &str) -> Result<Since, String> {
+fn since(text: &str) -> Result<AuditSince, String> {
     const UNITS: [(char, u64); 4] = [('s', 1), ('m', 60), ('h', 3600), ('d', 86_400)];
     let ago = UNITS.iter().find_map(|(unit, seconds)| {
         text.strip_suffix(*unit)?.parse::<u64>().ok()?.checked_mul(*seconds)
     });
     let at = || OffsetDateTime::parse(text, &Rfc3339).ok()?.unix_timestamp().try_into().ok();
-    ago.map(Since::Ago)
-        .or_else(|| at().map(|at| Since::At(UnixTime(at))))
+    ago.map(AuditSince::Ago)
+        .or_else(|| at().map(|at| AuditSince::At(UnixTime(at))))
         .ok_or_else(|| "write a time such as 30m, 12h, 7d or 2026-01-31T12:00:00Z".into())
 }
 
@@ -89,16 +89,16 @@ mod tests {
     #[test]
     fn since_is_a_duration_or_a_time() {
         for (text, expected) in [
-            ("90s", Some(Since::Ago(90))),
-            ("30m", Some(Since::Ago(1800))),
-            ("7d", Some(Since::Ago(604_800))),
-            ("2026-01-31T12:00:00Z", Some(Since::At(UnixTime(1_769_860_800)))),
+            ("90s", Some(AuditSince::Ago(90))),
+            ("30m", Some(AuditSince::Ago(1800))),
+            ("7d", Some(AuditSince::Ago(604_800))),
+            ("2026-01-31T12:00:00Z", Some(AuditSince::At(UnixTime(1_769_860_800)))),
             ("7", None),
             ("yesterday", None),
             ("99999999999999999999d", None),
         ] {
             assert_eq!(since(text).ok(), expected, "{text}");
         }
-        assert_eq!(Since::Ago(10).before(UnixTime(5)), UnixTime(0));
+        assert_eq!(AuditSince::Ago(10).before(UnixTime(5)), UnixTime(0));
     }
 }

@@ -82,7 +82,10 @@ fn thumbprint(text: &str) -> Result<CertificateThumbprint, &'static str> {
 pub struct RevokeArgs {
     /// The token, whose signature must be valid; - reads it from standard input, where other
     /// users cannot see it.
-    #[arg(conflicts_with_all = ["issuer", "jti", "subject", "kid", "environment", "issued_before", "signing_input_sha256", "until"])]
+    #[arg(conflicts_with_all = [
+        "issuer", "jti", "subject", "kid", "environment", "issued_before", "signing_input_sha256",
+        "until",
+    ])]
     pub token: Option<String>,
     /// Issuer (iss) of the tokens.
     #[arg(long, value_name = "ISSUER")]

@@ -127,7 +127,7 @@ const RULES: &[OptionSpec] = &[
         .about("Whether a token without `exp` is refused.", "false"),
     choice("cnf", &["verify", "ignore"], "verify").about(
         "Whether a token that is bound to a key by `cnf` is refused unless the request proves \
-         possession of it, by a client certificate, or is accepted from anyone who has it.",
+         possession of it by a client certificate, or is accepted as a bearer token.",
         "ignore",
     ),
     number("leeway", 0, 3600, "")
