@@ -55,9 +55,9 @@ impl Store {
         self.run(async move |pool| {
             sqlx::query("UPDATE countersign_audit SET outcome = $1, reason = $2, environment = $3, token = $4 WHERE id = $5")
                 .bind(event.outcome.name())
-                .bind(event.reason)
-                .bind(event.target.environment)
-                .bind(event.target.token)
+                .bind(bounded(event.reason))
+                .bind(bounded(event.target.environment))
+                .bind(bounded(event.target.token))
                 .bind(id)
                 .execute(&pool)
                 .await?;
@@ -165,9 +165,17 @@ async fn insert(pool: &AnyPool, event: AuditEvent) -> Result<i64, StoreError> {
     ];
     let insert: Query<'_, Any, _> =
         sqlx::query(INSERT).bind(moment(at)).bind(operation.name()).bind(outcome.name());
-    let insert = texts.into_iter().fold(insert, Query::bind);
+    let insert = texts.into_iter().map(bounded).fold(insert, Query::bind);
     let row = insert.bind(i64::try_from(count).unwrap_or(i64::MAX)).fetch_one(pool).await?;
     Ok(row.try_get("id")?)
+}
+
+/// Returns a text that every database can store, of bounded length. Claims are chosen by an
+/// issuer, and may have any character.
+fn bounded(text: Option<String>) -> Option<String> {
+    const MAX_CHARS: usize = 255;
+    let is_storable = |character: &char| *character != '\0';
+    text.map(|text| text.chars().filter(is_storable).take(MAX_CHARS).collect())
 }
 
 fn read(row: &AnyRow) -> sqlx::Result<(i64, AuditEvent)> {
