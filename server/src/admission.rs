@@ -3,12 +3,15 @@
 //! Checking a signature costs between half a microsecond (HS256) and a third of a millisecond
 //! (ES512), and anyone can send a bad one. The time of each check that fails is therefore charged
 //! to three budgets (token buckets), each a share of one core's time: that of the core, of the
-//! issuer named by the token, and of its [`Source`]. While a budget is exceeded, no signature that
-//! would be charged to it is checked.
+//! issuer named by the token, and of its [`Source`].
 //!
 //! - **Good signatures are free**, even if the token is rejected for another reason. So authentic
 //!   load is never limited, even from many clients behind one address. The cost is known only after
 //!   the check, so a budget may be overdrawn by one signature.
+//! - **Shares divide what is scarce.** The share of an issuer or a source is enforced only while
+//!   the core's budget is nearly spent.
+//! - **Checks over budget wait** before they are refused, for at most [`MAX_WAIT`], in a bounded
+//!   [queue] that is fair by source.
 //! - **Costs are measured.** A table of costs by algorithm would be wrong for most key sizes and
 //!   machines; a share of measured time means the same on all of them.
 //! - **Each worker has its own state.** Nothing is shared or locked. A source with connections
@@ -16,26 +19,36 @@
 //! - **Connections closed for abuse** are counted apart: the next connections of their address
 //!   are delayed.
 //! - **Sources are limited in one way**, by `SourceLimiter`, here and at logins.
-//! - **While no budget is exceeded**, admission is one comparison, and the client's address is
+//! - **While the core's budget lasts**, admission is one comparison, and the client's address is
 //!   not even read from the headers.
 
 mod bucket;
 mod budgets;
+mod queue;
 mod reconnect_delay;
 pub mod settings;
 mod source;
 
-use std::{cell::RefCell, net::IpAddr, sync::Once, time::Duration};
+use std::{cell::RefCell, net::IpAddr, sync::OnceLock, time::Duration};
 
 use countersign_engine::{Presentation, Reject, UnixTime, Verified, Verifier};
+use tokio::time::{Instant, sleep_until};
 
 pub use self::{bucket::Share, source::Source};
 pub(crate) use self::{
     bucket::{Nanos, nanos},
     source::{RateLimiter, SourceLimiter},
 };
-use self::{budgets::Budgets, reconnect_delay::ReconnectDelay, settings::SignatureLimits};
+use self::{
+    budgets::CheckOrigin,
+    queue::{ChargedBuckets, CheckQueue, QueuePlace, QueueTurn},
+    reconnect_delay::ReconnectDelay,
+    settings::SignatureLimits,
+};
 use crate::{base::clock::Stopwatch, client::ClientAddress, observe::metrics::Budget};
+
+/// Maximum time for which a signature check over budget waits.
+const MAX_WAIT: Duration = Duration::from_millis(50);
 
 /// Error of admission: a budget is exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +62,7 @@ pub struct BudgetExceeded {
 /// The admission state of one worker.
 pub struct Admission {
     clock: Stopwatch,
-    budgets: RefCell<Budgets>,
+    queue: RefCell<CheckQueue>,
     reconnects: RefCell<ReconnectDelay>,
 }
 
@@ -59,7 +72,7 @@ impl Admission {
     pub fn new(limits: SignatureLimits) -> Self {
         Self {
             clock: Stopwatch::start(),
-            budgets: RefCell::new(Budgets::new(limits)),
+            queue: RefCell::new(CheckQueue::new(limits)),
             reconnects: RefCell::new(ReconnectDelay::new()),
         }
     }
@@ -75,43 +88,55 @@ impl Admission {
         self.reconnects.borrow().wait(Source::of(address), self.now())
     }
 
-    /// Verifies a token within the budgets. The [`Attempt`] holds the result, and the events for
-    /// the caller to count.
-    ///
-    /// # Errors
-    /// In [`Attempt::result`]: [`Reject::NotAdmitted`] if a budget is exceeded.
+    /// Verifies a token within the budgets, or in a turn that was waited for. The [`Attempt`] holds
+    /// the result, and the events for the caller to count.
     pub fn verify<'t>(
         &self,
         client: &ClientAddress<'_>,
         presentation: Presentation<'_>,
         verifier: &Verifier,
-        token: &'t [u8],
-        now: UnixTime,
-    ) -> Attempt<'t> {
-        let (mut started, mut exceeded) = (None, None);
-        let source = || Source::of(client.get());
+        (token, now): (&'t [u8], UnixTime),
+        turn: Option<CheckTurn<'_>>,
+    ) -> Attempt<'t, '_> {
+        let (mut started, mut delayed) = (None, None);
         let result = verifier.verify_if(token, now, presentation, |check| {
-            let now = self.now();
-            let admitted = self.budgets.borrow_mut().admit(&check.issuer.name, source, now);
+            let (now, issuer) = (self.now(), &*check.issuer.name);
+            let mut queue = self.queue.borrow_mut();
+            let admitted = match &turn {
+                Some(_) => {
+                    queue.budgets.select(issuer);
+                    Ok(())
+                }
+                None => queue.admit(issuer, || origin(client), now),
+            };
             started = admitted.is_ok().then_some(now);
-            exceeded = admitted.err();
+            delayed = admitted.err();
             started.is_some()
         });
-        let is_bad = matches!(result, Err(Reject::Signature));
         let evicted_source = match started {
-            Some(started) if is_bad => self.charge(source(), started),
+            Some(started) if matches!(result, Err(Reject::Signature)) => {
+                warn_about_unlisted_proxy(client);
+                self.charge(origin(client), started)
+            }
             _ => false,
         };
-        if exceeded.is_some_and(|exceeded| exceeded.budget == Budget::Source) {
-            warn_about_unlisted_proxy(client);
-        }
-        Attempt { result, checked_signature: started.is_some(), exceeded, evicted_source }
+        // Wakes the next check, after this one is charged.
+        drop(turn);
+        let delayed = delayed.map(|buckets| self.enter(buckets));
+        Attempt { result, checked_signature: started.is_some(), delayed, evicted_source }
     }
 
     /// Charges a bad signature. Returns whether another source in debt was evicted for it.
-    fn charge(&self, source: Source, started: Nanos) -> bool {
+    fn charge(&self, origin: CheckOrigin, started: Nanos) -> bool {
         let now = self.now();
-        self.budgets.borrow_mut().charge(source, now.saturating_sub(started), now)
+        let cost = now.saturating_sub(started);
+        self.queue.borrow_mut().budgets.charge(origin, cost, now)
+    }
+
+    fn enter(&self, buckets: ChargedBuckets) -> Result<DelayedCheck<'_>, BudgetExceeded> {
+        let place = self.queue.borrow_mut().enter(buckets.clone(), self.now())?;
+        let deadline = Instant::now() + MAX_WAIT;
+        Ok(DelayedCheck { turn: CheckTurn { admission: self, place }, buckets, deadline })
     }
 
     fn now(&self) -> Nanos {
@@ -120,27 +145,89 @@ impl Admission {
 }
 
 /// Result of [`Admission::verify`].
-pub struct Attempt<'t> {
-    /// The result of the verification.
+pub struct Attempt<'t, 'a> {
+    /// The result of the verification: [`Reject::NotAdmitted`] if it was delayed.
     pub result: Result<Verified<'t>, Reject>,
     /// Whether a signature was checked.
     pub checked_signature: bool,
-    /// The exceeded budget, if it prevented the check.
-    pub exceeded: Option<BudgetExceeded>,
+    /// The delayed check, if a budget is exceeded; or the error if too many checks wait.
+    pub delayed: Option<Result<DelayedCheck<'a>, BudgetExceeded>>,
     /// Whether another source in debt was evicted to charge this one.
     pub evicted_source: bool,
 }
 
-/// Warns once about a proxy that is not configured: all its clients are one source. A client
-/// may have sent the header itself, so this is only a hint.
+/// A signature check that waits for its budget.
+#[must_use]
+pub struct DelayedCheck<'a> {
+    turn: CheckTurn<'a>,
+    buckets: ChargedBuckets,
+    deadline: Instant,
+}
+
+impl<'a> DelayedCheck<'a> {
+    /// Waits until the check is admitted, for at most [`MAX_WAIT`].
+    ///
+    /// # Errors
+    /// [`BudgetExceeded`] if it is not.
+    pub async fn wait(self) -> Result<CheckTurn<'a>, BudgetExceeded> {
+        let CheckTurn { admission, place } = &self.turn;
+        loop {
+            let (turn, now) =
+                (admission.queue.borrow().turn(place.id, admission.now()), Instant::now());
+            let again = match turn {
+                QueueTurn::Now => return Ok(self.turn),
+                QueueTurn::In(wait) => self.deadline.min(now + Duration::from_nanos(wait)),
+                QueueTurn::Later => self.deadline,
+                QueueTurn::Lost => now,
+            };
+            if now >= self.deadline || turn == QueueTurn::Lost {
+                return Err(admission.queue.borrow().exceeded(&self.buckets, admission.now()));
+            }
+            tokio::select! {
+                () = place.wakeup.notified() => {}
+                () = sleep_until(again) => {}
+            }
+        }
+    }
+}
+
+/// The turn of a signature check. When it is dropped, it is that of the next one.
+pub struct CheckTurn<'a> {
+    admission: &'a Admission,
+    place: QueuePlace,
+}
+
+impl Drop for CheckTurn<'_> {
+    fn drop(&mut self) {
+        self.admission.queue.borrow_mut().leave(self.place.id, self.admission.now());
+    }
+}
+
+fn origin(client: &ClientAddress<'_>) -> CheckOrigin {
+    match client.is_unlisted_proxy() {
+        true => CheckOrigin::UnlistedProxies,
+        false => CheckOrigin::Source(Source::of(client.get())),
+    }
+}
+
+/// Warns about a proxy that is not configured, once for each of the first few: all such proxies
+/// share one budget. A client may have sent the header itself, so this is only a hint.
 fn warn_about_unlisted_proxy(client: &ClientAddress<'_>) {
-    static WARNED: Once = Once::new();
-    if let Some((peer, header)) = client.unlisted_proxy() {
-        WARNED.call_once(|| {
-            tracing::warn!(
-                "too many bad signatures come from {peer}, which sends {header}: if it is a proxy of yours, name it in \
-                 trusted_proxies of [listen], or all its clients share one budget"
+    static WARNED: [OnceLock<IpAddr>; 8] = [const { OnceLock::new() }; 8];
+    if !client.is_unlisted_proxy() {
+        return;
+    }
+    let peer = client.peer();
+    for warned in &WARNED {
+        if warned.set(peer).is_ok() {
+            return tracing::warn!(
+                "a bad signature came from {peer}, which sends the header of a proxy: if it is one \
+                 of yours, name it in trusted_proxies of [listen], or its clients share one budget \
+                 with those of all such proxies"
             );
-        });
+        }
+        if warned.get() == Some(&peer) {
+            return;
+        }
     }
 }

@@ -13,7 +13,7 @@ pub mod grpc;
 pub mod verify;
 
 pub use self::{
-    authenticator::{Authenticator, Caller, Rejection},
+    authenticator::{Authenticator, Caller, PendingVerification, Rejection},
     decision::{AuthDecision, PendingDecision, decide},
     revocation::RevocationOutcome,
 };

@@ -407,7 +407,7 @@ fn new_key_serves_the_first_check_that_names_it() {
 
 #[test]
 fn e1_flood_is_charged_to_the_proxied_client() {
-    let (sandbox, issuer) = (Sandbox::new(), Issuer::new("RS256"));
+    let (sandbox, issuer) = (Sandbox::new(), Issuer::new("ES512"));
     let flood = |envoy: &Envoy, about: &dyn Fn(usize, CheckRequest) -> CheckRequest| {
         (0..100).find_map(|batch| {
             let numbers = (0..50).map(|number| 50 * batch + number);

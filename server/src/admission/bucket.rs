@@ -47,17 +47,17 @@ pub(crate) struct Bucket {
 impl Bucket {
     /// Returns the time until a bucket of this capacity is not overdrawn; zero if it is not.
     pub(super) fn wait(self, burst: Nanos, now: Nanos) -> Nanos {
-        self.full_at.saturating_sub(now.saturating_add(burst))
+        self.debt(now).saturating_sub(burst)
+    }
+
+    /// Returns the time until the bucket is full; zero if it is.
+    pub(super) fn debt(self, now: Nanos) -> Nanos {
+        self.full_at.saturating_sub(now)
     }
 
     /// Takes `cost`, even if the bucket holds less: a bucket may be overdrawn.
     pub(super) fn charge(&mut self, cost: Nanos, now: Nanos) {
         self.full_at = self.full_at.max(now).saturating_add(cost);
-    }
-
-    /// Returns whether the bucket has refilled completely.
-    pub(super) fn is_full(self, now: Nanos) -> bool {
-        self.full_at <= now
     }
 }
 
@@ -83,7 +83,7 @@ mod tests {
     #[test]
     fn bucket_holds_its_burst_and_earns_its_share() {
         let (share, mut bucket) = (Share::new(10).unwrap(), Bucket::default());
-        assert!(bucket.is_full(0));
+        assert_eq!(bucket.debt(0), 0);
         // Four charges of 50 ms use exactly the capacity, a tenth of two seconds.
         for _ in 0..4 {
             assert_eq!(bucket.wait(BURST, 0), 0);
@@ -93,7 +93,7 @@ mod tests {
         bucket.charge(share.time_to_earn(MS), 0);
         assert_eq!(bucket.wait(BURST, 0), 10 * MS, "a share of 10 % earns 1 ms in 10 ms");
         assert_eq!((bucket.wait(BURST, 9 * MS), bucket.wait(BURST, 10 * MS)), (MS, 0));
-        assert!(!bucket.is_full(2009 * MS) && bucket.is_full(2010 * MS));
+        assert!(bucket.debt(2009 * MS) > 0 && bucket.debt(2010 * MS) == 0);
     }
 
     #[test]

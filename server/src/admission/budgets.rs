@@ -1,6 +1,10 @@
-//! Signature budgets of one worker: admits a signature check, and charges a bad one.
+//! Signature budgets of one worker: when a signature check is admitted, and what a bad one costs.
+//!
+//! The core's budget is a limit. The shares of issuers and sources only divide it: they are
+//! enforced while little of it is left, so that no time of the core stays unused because of them.
+//! Without a budget for the core, the shares are limits themselves.
 
-use std::{collections::HashMap, time::Duration};
+use std::{cell::Cell, collections::HashMap, rc::Rc, time::Duration};
 
 use super::{
     BudgetExceeded,
@@ -16,14 +20,29 @@ use crate::observe::metrics::Budget;
 pub(super) struct Budgets {
     limits: SignatureLimits,
     core: Bucket,
-    /// Issuers with bad signatures; at most the configured ones.
-    issuers: HashMap<Box<str>, Bucket>,
+    /// Issuers with bad or waiting signatures; at most the configured ones.
+    issuers: HashMap<Box<str>, IssuerBucket>,
     sources: SourceLimiter,
-    /// The bucket that is full last. While it is not empty, no other one is.
+    /// The bucket of all unlisted proxies together.
+    unlisted_proxies: Bucket,
+    /// The bucket of a share that is full last. While it is not empty, no other one is.
     all_full_at: Bucket,
-    /// The issuer passed to the last call of [`Budgets::admit`], which [`Budgets::charge`]
+    /// The issuer passed to the last call of [`Budgets::select`], which [`Budgets::charge`]
     /// charges. Kept here because the caller's reference does not live that long.
     last_issuer: String,
+}
+
+/// The bucket of one issuer, shared with the checks that wait for it.
+pub(super) type IssuerBucket = Rc<Cell<Bucket>>;
+
+/// The origin of a token, to which its bad signature is charged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CheckOrigin {
+    /// The client.
+    Source(Source),
+    /// One of the peers that look like a proxy missing in `trusted_proxies`. Each stands for many
+    /// clients, so together they have the share of an issuer.
+    UnlistedProxies,
 }
 
 impl Budgets {
@@ -33,192 +52,123 @@ impl Budgets {
             core: Bucket::default(),
             issuers: HashMap::new(),
             sources: SourceLimiter::new(limits.sources, BURST),
+            unlisted_proxies: Bucket::default(),
             all_full_at: Bucket::default(),
             last_issuer: String::new(),
         }
     }
 
-    /// Admits the check of one signature whose token names `issuer`.
-    ///
-    /// `source` is called only if a budget is empty.
-    pub(super) fn admit(
-        &mut self,
-        issuer: &str,
-        source: impl FnOnce() -> Source,
-        now: Nanos,
-    ) -> Result<(), BudgetExceeded> {
+    /// Selects the issuer that the next bad signature is charged to.
+    pub(super) fn select(&mut self, issuer: &str) {
         self.last_issuer.clear();
         self.last_issuer.push_str(issuer);
-        if self.all_full_at.wait(BURST, now) == 0 {
-            return Ok(());
-        }
-        let issuer = self.issuers.get(issuer).copied().unwrap_or_default();
-        // The narrowest budget first, so that the error names the cause.
-        for (budget, wait) in [
-            (Budget::Source, self.sources.wait(source(), now)),
-            (Budget::Issuer, issuer.wait(BURST, now)),
-            (Budget::Core, self.core.wait(BURST, now)),
-        ] {
-            if wait > 0 {
-                return Err(BudgetExceeded {
-                    budget,
-                    retry_after: Duration::from_nanos(wait).as_secs() + 1,
-                });
-            }
-        }
-        Ok(())
     }
 
-    /// Charges the bad signature that was admitted last. Returns whether the table evicted
-    /// another source that was still in debt.
-    pub(super) fn charge(&mut self, source: Source, cost: Nanos, now: Nanos) -> bool {
-        // A longer check was interrupted by the operating system's scheduler.
-        let cost = cost.min(MAX_CHARGE);
-        if let Some(share) = self.limits.core {
-            self.core.charge(share.time_to_earn(cost), now);
+    /// Returns the bucket of the selected issuer.
+    pub(super) fn issuer(&mut self) -> IssuerBucket {
+        match self.issuers.get(self.last_issuer.as_str()) {
+            Some(bucket) => Rc::clone(bucket),
+            None => Rc::clone(self.issuers.entry(self.last_issuer.as_str().into()).or_default()),
         }
-        let issuer = self.limits.issuer.map(|share| {
-            let bucket = match self.issuers.get_mut(self.last_issuer.as_str()) {
-                Some(bucket) => bucket,
-                None => self.issuers.entry(self.last_issuer.as_str().into()).or_default(),
-            };
-            bucket.charge(share.time_to_earn(cost), now);
-            *bucket
-        });
-        let (source_bucket, evicted) = match self.limits.source {
-            Some(share) => self.sources.charge(source, share.time_to_earn(cost), now),
-            None => (Bucket::default(), false),
+    }
+
+    /// Returns the time until shares are not enforced.
+    pub(super) fn time_to_plenty(&self, now: Nanos) -> Nanos {
+        match self.limits.core {
+            Some(_) => self.core.wait(BURST - RESERVE, now),
+            None => self.all_full_at.wait(BURST, now),
+        }
+    }
+
+    /// Returns the time until a check is admitted, zero if it is now.
+    pub(super) fn wait(&self, issuer: Bucket, origin: CheckOrigin, now: Nanos) -> Nanos {
+        let shares = self.origin(origin).max(issuer).wait(BURST, now);
+        self.core.wait(BURST, now).max(shares.min(self.time_to_plenty(now)))
+    }
+
+    /// Returns the error of a check that is not admitted. It names the budget with the largest
+    /// debt.
+    pub(super) fn exceeded(
+        &self,
+        issuer: Bucket,
+        origin: CheckOrigin,
+        now: Nanos,
+    ) -> BudgetExceeded {
+        let buckets = [
+            (self.core, Budget::Core),
+            (issuer, Budget::Issuer),
+            (self.origin(origin), Budget::Source),
+        ];
+        // Of equal debts that of the narrowest budget, which is the last.
+        let largest = buckets.into_iter().max_by_key(|(bucket, _)| *bucket);
+        let wait = Duration::from_nanos(self.wait(issuer, origin, now));
+        BudgetExceeded {
+            budget: largest.map_or(Budget::Core, |(_, budget)| budget),
+            retry_after: wait.as_secs() + 1,
+        }
+    }
+
+    /// Charges the bad signature of the selected issuer. Returns whether the table evicted another
+    /// source that was still in debt.
+    pub(super) fn charge(&mut self, origin: CheckOrigin, cost: Nanos, now: Nanos) -> bool {
+        if let Some(share) = self.limits.core {
+            let cost = share.time_to_earn(cost.min(MAX_CORE_CHARGE));
+            self.core.charge(bounded(self.core, cost, now), now);
+        }
+        // A longer check was interrupted by the operating system's scheduler, which is not the
+        // fault of its source. The time of the core is gone nevertheless.
+        let cost = cost.min(MAX_CHARGE);
+        if let Some(share) = self.limits.issuer {
+            let issuer = self.issuer();
+            let mut bucket = issuer.get();
+            bucket.charge(bounded(bucket, share.time_to_earn(cost), now), now);
+            issuer.set(bucket);
+            self.all_full_at = self.all_full_at.max(bucket);
+        }
+        let share = match origin {
+            CheckOrigin::Source(_) => self.limits.source,
+            CheckOrigin::UnlistedProxies => self.limits.issuer,
         };
-        self.all_full_at =
-            self.all_full_at.max(self.core).max(issuer.unwrap_or_default()).max(source_bucket);
+        let Some(share) = share else { return false };
+        let cost = bounded(self.origin(origin), share.time_to_earn(cost), now);
+        let (bucket, evicted) = match origin {
+            CheckOrigin::Source(source) => self.sources.charge(source, cost, now),
+            CheckOrigin::UnlistedProxies => {
+                self.unlisted_proxies.charge(cost, now);
+                (self.unlisted_proxies, false)
+            }
+        };
+        self.all_full_at = self.all_full_at.max(bucket);
         evicted
     }
+
+    /// Returns the bucket of an origin.
+    pub(super) fn origin(&self, origin: CheckOrigin) -> Bucket {
+        match origin {
+            CheckOrigin::Source(source) => self.sources.bucket(source),
+            CheckOrigin::UnlistedProxies => self.unlisted_proxies,
+        }
+    }
+}
+
+/// Returns as much of `cost` as keeps the debt of a bucket bounded.
+fn bounded(bucket: Bucket, cost: Nanos, now: Nanos) -> Nanos {
+    cost.min((BURST + MAX_DEBT).saturating_sub(bucket.debt(now)))
 }
 
 /// Capacity of a budget, as the time in which its share of a core earns it.
 const BURST: Nanos = 2_000_000_000;
-/// Upper bound of the charge for one signature. An 8192-bit RSA key, the most expensive one
-/// accepted, takes a third of it.
+/// The part of the core's budget, as such a time, that is reserved for those within their shares.
+const RESERVE: Nanos = BURST / 4;
+/// Maximum debt of a bucket beyond its capacity, as such a time: shorter than the longest wait, so
+/// that the first in the queue is always served. What a source used while shares were not enforced
+/// does not block it afterwards.
+const MAX_DEBT: Nanos = 40_000_000;
+/// Upper bound of the charge for one signature to a share. An 8192-bit RSA key, the most expensive
+/// one accepted, takes a third of it.
 const MAX_CHARGE: Nanos = 1_000_000;
+/// Upper bound of the charge for one signature to the core.
+const MAX_CORE_CHARGE: Nanos = 20_000_000;
 
 #[cfg(test)]
-mod tests {
-    use std::net::IpAddr;
-
-    use super::*;
-    use crate::admission::Share;
-
-    const MS: Nanos = 1_000_000;
-    const SECOND: Nanos = 1000 * MS;
-
-    fn limits(core: u8, issuer: u8, source: u8) -> SignatureLimits {
-        SignatureLimits {
-            core: Share::new(core),
-            issuer: Share::new(issuer),
-            source: Share::new(source),
-            sources: 64,
-        }
-    }
-
-    fn source(last: u8) -> Source {
-        Source::of(IpAddr::from([192, 0, 2, last]))
-    }
-
-    /// Charges bad signatures of 1 ms each until one is not admitted. Returns how many were
-    /// admitted, and the exceeded budget.
-    fn flood(
-        budgets: &mut Budgets,
-        issuer: &str,
-        from: Source,
-        now: Nanos,
-    ) -> (u32, BudgetExceeded) {
-        for admitted in 0..100_000 {
-            match budgets.admit(issuer, || from, now) {
-                Ok(()) => {
-                    budgets.charge(from, MS, now);
-                }
-                Err(exceeded) => return (admitted, exceeded),
-            }
-        }
-        panic!("everything was admitted");
-    }
-
-    #[test]
-    fn exceeded_source_does_not_affect_other_sources() {
-        let mut budgets = Budgets::new(limits(50, 50, 5));
-        let (admitted, exceeded) = flood(&mut budgets, "a", source(1), SECOND);
-        // 5 % of two seconds, and the signature that overdraws the budget.
-        assert_eq!((admitted, exceeded.budget, exceeded.retry_after), (101, Budget::Source, 1));
-        assert_eq!(
-            budgets.admit("b", || source(1), SECOND).map_err(|spent| spent.budget),
-            Err(Budget::Source)
-        );
-        assert_eq!(budgets.admit("a", || source(2), SECOND), Ok(()));
-    }
-
-    #[test]
-    fn exceeded_issuer_does_not_affect_other_issuers() {
-        let mut budgets = Budgets::new(limits(50, 10, 5));
-        let mut last = None;
-        for from in 1..=3 {
-            last = Some(flood(&mut budgets, "a", source(from), SECOND).1.budget);
-        }
-        assert_eq!(last, Some(Budget::Issuer));
-        assert_eq!(
-            budgets.admit("a", || source(9), SECOND).map_err(|spent| spent.budget),
-            Err(Budget::Issuer)
-        );
-        assert_eq!(budgets.admit("b", || source(9), SECOND), Ok(()));
-    }
-
-    #[test]
-    fn core_budget_limits_all_issuers_and_sources() {
-        let mut budgets = Budgets::new(limits(10, 100, 100));
-        let (admitted, exceeded) = flood(&mut budgets, "a", source(1), SECOND);
-        assert_eq!((admitted, exceeded.budget), (201, Budget::Core));
-        assert_eq!(
-            budgets.admit("b", || source(2), SECOND).map_err(|spent| spent.budget),
-            Err(Budget::Core)
-        );
-    }
-
-    #[test]
-    fn budget_recovers_after_retry_after() {
-        let mut budgets = Budgets::new(limits(1, 100, 100));
-        let (_, exceeded) = flood(&mut budgets, "a", source(1), SECOND);
-        assert_eq!(
-            budgets.admit("a", || source(1), SECOND + exceeded.retry_after * SECOND),
-            Ok(())
-        );
-        let (admitted, _) = flood(&mut budgets, "a", source(1), 100 * SECOND);
-        assert_eq!(admitted, 21, "an idle budget does not exceed its burst");
-    }
-
-    #[test]
-    fn disabled_budgets_are_never_exceeded() {
-        let mut budgets =
-            Budgets::new(SignatureLimits { core: None, issuer: None, source: None, sources: 64 });
-        for _ in 0..10_000 {
-            assert_eq!(budgets.admit("a", || source(1), SECOND), Ok(()));
-            budgets.charge(source(1), MS, SECOND);
-        }
-    }
-
-    #[test]
-    fn charge_for_one_signature_is_bounded() {
-        let mut budgets = Budgets::new(limits(100, 100, 1));
-        budgets.charge(source(1), 3600 * SECOND, SECOND);
-        assert_eq!(
-            budgets.admit("a", || source(1), SECOND),
-            Ok(()),
-            "one bad signature does not use up a budget"
-        );
-    }
-
-    #[test]
-    fn source_is_not_looked_up_while_budgets_last() {
-        let mut budgets = Budgets::new(limits(50, 50, 5));
-        budgets.charge(source(1), MS, SECOND);
-        assert_eq!(budgets.admit("a", || panic!("the source was looked up"), SECOND), Ok(()));
-    }
-}
+mod tests;

@@ -97,9 +97,13 @@ impl<K: Copy + Eq + Hash> RateLimiter<K> {
 
     /// Returns the time until a key may be charged again; zero if it may be now.
     pub(crate) fn wait(&self, key: K, now: Nanos) -> Nanos {
+        self.bucket(key).wait(self.burst, now)
+    }
+
+    /// Returns the bucket of a key.
+    pub(super) fn bucket(&self, key: K) -> Bucket {
         let set = &self.slots[self.set_start(key)..][..SET_SLOTS];
-        let slot = set.iter().find(|slot| slot.key == key);
-        slot.map_or(0, |slot| slot.bucket.wait(self.burst, now))
+        set.iter().find(|slot| slot.key == key).map_or_else(Bucket::default, |slot| slot.bucket)
     }
 
     /// Charges a key, which may be overdrawn. Returns its bucket, and whether another key that was
@@ -110,7 +114,7 @@ impl<K: Copy + Eq + Hash> RateLimiter<K> {
         let known = set.iter().position(|slot| slot.key == key);
         let index = known.unwrap_or_else(|| least_indebted(set));
         let slot = &mut set[index];
-        let evicted = known.is_none() && !slot.bucket.is_full(now);
+        let evicted = known.is_none() && slot.bucket.debt(now) > 0;
         if known.is_none() {
             *slot = LimiterSlot { key, bucket: Bucket::default() };
         }

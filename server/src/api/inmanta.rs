@@ -128,7 +128,7 @@ fn without_accounts() -> Response<Body> {
 fn origin_of(caller: &Caller<'_, '_>) -> LoginOrigin {
     LoginOrigin {
         source: Source::of(caller.client.get()),
-        is_shared: caller.client.is_shared_by_unlisted_proxy(),
+        is_shared: caller.client.is_unlisted_proxy(),
     }
 }
 

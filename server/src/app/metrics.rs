@@ -184,6 +184,11 @@ impl Scrape {
             (MetricEvent::CacheHit, "remembered_verifications", "Tokens verified from the cache"),
             (MetricEvent::SignatureChecked, "cold_verifications", "Signatures checked"),
             (
+                MetricEvent::CheckDelayed,
+                "delayed_verifications",
+                "Signature checks that waited for their budget",
+            ),
+            (
                 MetricEvent::SourceEvicted,
                 "sources_forgotten",
                 "Sources of bad signatures evicted for others",

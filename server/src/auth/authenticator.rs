@@ -7,7 +7,7 @@ use countersign_front::Step;
 
 use super::profile::Refusal;
 use crate::{
-    admission::{Admission, Attempt, BudgetExceeded},
+    admission::{Admission, Attempt, BudgetExceeded, CheckTurn, DelayedCheck},
     base::{clock, outcome::Outcome},
     client::{ClientAddress, ClientCertificate},
     keys::{IssuerKeys, KeyRefetch, KeySources},
@@ -15,7 +15,8 @@ use crate::{
 };
 
 /// Verifies tokens within the budgets of [`Admission`]. A token with
-/// an unknown key is verified again after a refetch of its issuer's keys.
+/// an unknown key is verified again after a refetch of its issuer's keys, and one over budget when
+/// it is its turn.
 pub struct Authenticator {
     /// Verifies tokens.
     pub verifier: Arc<Verifier>,
@@ -51,6 +52,14 @@ impl<'a> Caller<'a, '_> {
     }
 }
 
+/// A verification that has to wait.
+pub enum PendingVerification<'a> {
+    /// For a refetch of its issuer's keys.
+    Keys(KeyRefetch),
+    /// For the turn of its signature check.
+    Turn(DelayedCheck<'a>),
+}
+
 /// The rejection of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rejection {
@@ -68,9 +77,12 @@ impl Rejection {
     }
 }
 
+/// The result of a verification, or the check that waits for its turn.
+type Verification<'t, 'a> = Step<Result<Verified<'t>, Rejection>, DelayedCheck<'a>>;
+
 impl Authenticator {
-    /// Verifies a token as of now. If its key is unknown, waits for a refetch of its issuer's keys
-    /// and verifies the token again.
+    /// Verifies a token as of now. Waits for its turn if a budget is exceeded, and if its key is
+    /// unknown, for a refetch of its issuer's keys.
     ///
     /// # Errors
     /// The [`Rejection`] of the token.
@@ -81,68 +93,100 @@ impl Authenticator {
     ) -> Result<Verified<'t>, Rejection> {
         match self.try_verify(caller, token) {
             Step::Done(result) => result,
-            Step::Wait(refetch) => self.verify_after(caller, refetch, token).await,
+            Step::Wait(pending) => self.verify_after(caller, pending, token).await,
         }
     }
 
-    /// Verifies a token with the known keys, or returns the refetch to wait for.
-    pub fn try_verify<'t>(
+    /// Verifies a token with the known keys and within the budgets, or returns what to wait for.
+    pub fn try_verify<'a, 't>(
         &self,
-        caller: &Caller<'_, '_>,
+        caller: &Caller<'a, '_>,
         token: &'t [u8],
-    ) -> Step<Result<Verified<'t>, Rejection>, KeyRefetch> {
-        let result = self.verify_now(caller, token);
-        if !is_kid_unknown(&result) {
-            return Step::Done(result);
+    ) -> Step<Result<Verified<'t>, Rejection>, PendingVerification<'a>> {
+        let result = self.verify_now(caller, token, None);
+        if is_kid_unknown(&result)
+            && let Some(refetch) = self.refetch(token)
+        {
+            return Step::Wait(PendingVerification::Keys(refetch));
         }
-        match self.refetch(token) {
-            Some(refetch) => Step::Wait(refetch),
-            // The key may have arrived in the meantime.
-            None => Step::Done(self.verify_now(caller, token)),
+        // The key may have arrived in the meantime.
+        let result =
+            if is_kid_unknown(&result) { self.verify_now(caller, token, None) } else { result };
+        match result {
+            Step::Done(result) => Step::Done(result),
+            Step::Wait(check) => Step::Wait(PendingVerification::Turn(check)),
         }
     }
 
-    /// Verifies a token after the refetch of its issuer's keys.
+    /// Verifies a token after what it has to wait for.
     ///
     /// # Errors
     /// The [`Rejection`] of the token.
-    pub async fn verify_after<'t>(
+    pub async fn verify_after<'a, 't>(
         &self,
-        caller: &Caller<'_, '_>,
-        refetch: KeyRefetch,
+        caller: &Caller<'a, '_>,
+        pending: PendingVerification<'a>,
         token: &'t [u8],
     ) -> Result<Verified<'t>, Rejection> {
-        refetch.wait(|| self.verify_now(caller, token), is_kid_unknown).await
+        let check = match pending {
+            PendingVerification::Keys(refetch) => {
+                let verify = || self.verify_now(caller, token, None);
+                match refetch.wait(verify, is_kid_unknown).await {
+                    Step::Done(result) => return result,
+                    Step::Wait(check) => check,
+                }
+            }
+            PendingVerification::Turn(check) => check,
+        };
+        let turn = check.wait().await.map_err(|exceeded| self.not_admitted(exceeded))?;
+        match self.verify_now(caller, token, Some(turn)) {
+            Step::Done(result) => result,
+            // Never: with a turn, a check is not delayed.
+            Step::Wait(_) => Err(Rejection { reject: Reject::NotAdmitted, exceeded: None }),
+        }
     }
 
-    fn verify_now<'t>(
+    fn verify_now<'a, 't>(
         &self,
-        caller: &Caller<'_, '_>,
+        caller: &Caller<'a, '_>,
         token: &'t [u8],
-    ) -> Result<Verified<'t>, Rejection> {
+        turn: Option<CheckTurn<'_>>,
+    ) -> Verification<'t, 'a> {
         let certificate = || caller.certificate.thumbprint();
         let presentation = Presentation {
             certificate: Some(&certificate),
             username_optional: caller.username_optional,
         };
-        let now = clock::now();
+        let presented = (token, clock::now());
+        let verifier = &self.verifier;
         let attempt =
-            caller.admission.verify(&caller.client, presentation, &self.verifier, token, now);
+            caller.admission.verify(&caller.client, presentation, verifier, presented, turn);
         self.count(&attempt);
-        attempt.result.map_err(|reject| Rejection { reject, exceeded: attempt.exceeded })
+        match (attempt.delayed, attempt.result) {
+            (Some(Ok(check)), _) => Step::Wait(check),
+            (Some(Err(exceeded)), _) => Step::Done(Err(self.not_admitted(exceeded))),
+            (None, result) => {
+                Step::Done(result.map_err(|reject| Rejection { reject, exceeded: None }))
+            }
+        }
     }
 
-    fn count(&self, attempt: &Attempt<'_>) {
+    fn count(&self, attempt: &Attempt<'_, '_>) {
         if attempt.checked_signature {
             self.metrics.count_event(MetricEvent::SignatureChecked);
             if attempt.evicted_source {
                 self.metrics.count_event(MetricEvent::SourceEvicted);
             }
-        } else if let Some(BudgetExceeded { budget, .. }) = attempt.exceeded {
-            self.metrics.count_event(MetricEvent::NotAdmitted(budget));
+        } else if attempt.delayed.is_some() {
+            self.metrics.count_event(MetricEvent::CheckDelayed);
         } else if matches!(&attempt.result, Ok(verified) if verified.is_cached()) {
             self.metrics.count_event(MetricEvent::CacheHit);
         }
+    }
+
+    fn not_admitted(&self, exceeded: BudgetExceeded) -> Rejection {
+        self.metrics.count_event(MetricEvent::NotAdmitted(exceeded.budget));
+        Rejection { reject: Reject::NotAdmitted, exceeded: Some(exceeded) }
     }
 
     /// Returns the refetch to wait for before a token with an unknown key is rejected.
@@ -170,6 +214,6 @@ impl Authenticator {
     }
 }
 
-fn is_kid_unknown<T>(result: &Result<T, Rejection>) -> bool {
-    matches!(result, Err(Rejection { reject: Reject::KidUnknown, .. }))
+fn is_kid_unknown(verification: &Verification<'_, '_>) -> bool {
+    matches!(verification, Step::Done(Err(Rejection { reject: Reject::KidUnknown, .. })))
 }

@@ -7,16 +7,13 @@ use countersign_front::{Fields, Step};
 use http::Response;
 
 use super::{
-    Authenticator, Caller, Rejection,
+    Authenticator, Caller, PendingVerification, Rejection,
     profile::{Credential, Profile, Style},
     settings::AuthSettings,
 };
-use crate::{
-    base::{
-        outcome::Outcome,
-        reply::{Body, Reply, no_store},
-    },
-    keys::KeyRefetch,
+use crate::base::{
+    outcome::Outcome,
+    reply::{Body, Reply, no_store},
 };
 
 /// The decision on a request, independent of the protocol of the check.
@@ -27,11 +24,11 @@ pub enum AuthDecision<'t> {
     Refused(Reply),
 }
 
-/// A decision that waits for the keys of an issuer.
+/// A decision that waits for the keys of an issuer, or for the turn of a signature check.
 pub struct PendingDecision<'a> {
     caller: Caller<'a, 'static>,
     profile: Profile,
-    refetch: KeyRefetch,
+    verification: PendingVerification<'a>,
     token: Vec<u8>,
 }
 
@@ -53,15 +50,15 @@ pub fn decide<'a, 't>(
     };
     match authenticator.try_verify(caller, token) {
         Step::Done(result) => Step::Done(conclude(authenticator, settings, profile, result, token)),
-        Step::Wait(refetch) => {
+        Step::Wait(verification) => {
             let (caller, token) = (caller.resolved(), token.to_vec());
-            Step::Wait(PendingDecision { caller, profile, refetch, token })
+            Step::Wait(PendingDecision { caller, profile, verification, token })
         }
     }
 }
 
 impl PendingDecision<'_> {
-    /// Waits for the keys, decides, and returns the decision as rendered by `render`. `settings` is
+    /// Waits, decides, and returns the decision as rendered by `render`. `settings` is
     /// called after the wait, so that a reload in between takes effect.
     pub async fn finish<S: Deref<Target: AsRef<AuthSettings>>>(
         self,
@@ -69,8 +66,8 @@ impl PendingDecision<'_> {
         settings: impl FnOnce() -> S,
         render: impl FnOnce(&AuthSettings, AuthDecision<'_>) -> Reply,
     ) -> Reply {
-        let Self { caller, profile, refetch, token } = self;
-        let result = authenticator.verify_after(&caller, refetch, &token).await;
+        let Self { caller, profile, verification, token } = self;
+        let result = authenticator.verify_after(&caller, verification, &token).await;
         let settings = settings();
         let settings = (*settings).as_ref();
         render(settings, conclude(authenticator, settings, profile, result, &token))

@@ -3,7 +3,6 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use countersign_front::{Fields, address::UNIX_PEER};
-use http::HeaderName;
 
 use super::trusted_proxies::TrustedProxies;
 
@@ -22,6 +21,8 @@ pub enum ClientAddress<'r> {
     },
     /// Determined.
     Known(IpAddr),
+    /// Determined: the address of a peer that looks like a proxy missing in `trusted_proxies`.
+    UnlistedProxy(IpAddr),
 }
 
 impl ClientAddress<'_> {
@@ -30,7 +31,7 @@ impl ClientAddress<'_> {
     pub fn get(&self) -> IpAddr {
         match *self {
             Self::Deferred { peer, proxies, fields } => proxies.client(peer, fields),
-            Self::Known(address) => address,
+            Self::Known(address) | Self::UnlistedProxy(address) => address,
         }
     }
 
@@ -40,34 +41,30 @@ impl ClientAddress<'_> {
     pub fn peer(&self) -> IpAddr {
         match *self {
             Self::Deferred { peer, .. } => peer,
-            Self::Known(address) => address,
+            Self::Known(address) | Self::UnlistedProxy(address) => address,
         }
     }
 
     /// Returns a copy that outlives the request.
     #[must_use]
     pub fn resolved(&self) -> ClientAddress<'static> {
-        ClientAddress::Known(self.get())
+        match self.is_unlisted_proxy() {
+            true => ClientAddress::UnlistedProxy(self.get()),
+            false => ClientAddress::Known(self.get()),
+        }
     }
 
-    /// Returns whether all clients of a proxy that is missing in `trusted_proxies` seem to share
-    /// this address: the peer is on a local network or on this machine, and sends the header.
+    /// Returns whether the peer looks like a proxy that is missing in `trusted_proxies`, so that
+    /// all its clients share this address: it is on a local network or on this machine, and sends
+    /// the header. This is a hint only: a client may have sent the header itself.
     #[must_use]
-    pub fn is_shared_by_unlisted_proxy(&self) -> bool {
-        self.unlisted_proxy().is_some_and(|(peer, _)| is_local(peer))
-    }
-
-    /// Returns the peer and the header if the peer looks like a proxy missing in `trusted_proxies`.
-    /// This is a hint only: a client may have sent the header itself.
-    #[must_use]
-    pub fn unlisted_proxy(&self) -> Option<(IpAddr, &HeaderName)> {
+    pub fn is_unlisted_proxy(&self) -> bool {
         match *self {
-            Self::Deferred { peer, proxies, fields }
-                if proxies.suspects_unlisted_proxy(peer, fields) =>
-            {
-                Some((peer, proxies.header()))
+            Self::Deferred { peer, proxies, fields } => {
+                is_local(peer) && proxies.suspects_unlisted_proxy(peer, fields)
             }
-            _ => None,
+            Self::Known(_) => false,
+            Self::UnlistedProxy(_) => true,
         }
     }
 }
@@ -89,7 +86,7 @@ fn is_local(address: IpAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderMap;
+    use http::{HeaderMap, HeaderName};
 
     use super::*;
     use crate::client::trusted_proxies::Network;
@@ -113,10 +110,12 @@ mod tests {
         let listed = vec![Network::parse("10.0.0.1").unwrap()];
         let proxies = TrustedProxies::new(listed, false, header.clone());
         let with = HeaderMap::from_iter([(header, "198.51.100.7".parse().unwrap())]);
-        let is_shared = |peer: &str, fields: &HeaderMap| {
+        let is_unlisted = |peer: &str, fields: &HeaderMap| {
             let peer = peer.parse().unwrap();
-            ClientAddress::Deferred { peer, proxies: &proxies, fields }
-                .is_shared_by_unlisted_proxy()
+            let address = ClientAddress::Deferred { peer, proxies: &proxies, fields };
+            let is_unlisted = address.is_unlisted_proxy();
+            assert_eq!(address.resolved().is_unlisted_proxy(), is_unlisted, "{peer}");
+            is_unlisted
         };
         for peer in [
             "127.0.0.1",
@@ -131,10 +130,10 @@ mod tests {
             "::ffff:10.0.0.2",
             "0.0.0.0",
         ] {
-            assert!(is_shared(peer, &with) && !is_shared(peer, &HeaderMap::new()), "{peer}");
+            assert!(is_unlisted(peer, &with) && !is_unlisted(peer, &HeaderMap::new()), "{peer}");
         }
         for peer in ["10.0.0.1", "192.0.2.1", "172.32.0.1", "100.128.0.1", "2001:db8::1", "::"] {
-            assert!(!is_shared(peer, &with), "{peer}");
+            assert!(!is_unlisted(peer, &with), "{peer}");
         }
     }
 }

@@ -18,6 +18,8 @@ pub enum MetricEvent {
     CacheHit,
     /// A signature was checked.
     SignatureChecked,
+    /// A signature check was delayed, because a budget is exceeded.
+    CheckDelayed,
     /// A signature was not checked, because a budget is exceeded.
     NotAdmitted(Budget),
     /// A source in debt was evicted for another.
@@ -101,7 +103,7 @@ impl LoginOutcome {
 
 const REJECTS: usize = Reject::ALL.len();
 const OUTCOMES: usize = REJECTS + 3;
-const LOGINS: usize = OUTCOMES + 10;
+const LOGINS: usize = OUTCOMES + 11;
 const SLOTS: usize = LOGINS + LoginOutcome::ALL.len();
 
 /// Returns the slot of an [`Outcome`].
@@ -127,6 +129,7 @@ impl MetricEvent {
             Self::ReconnectDelayed => OUTCOMES + 7,
             Self::AuditOmitted => OUTCOMES + 8,
             Self::AuditLost => OUTCOMES + 9,
+            Self::CheckDelayed => OUTCOMES + 10,
             Self::Login(outcome) => LOGINS + outcome.index(),
         }
     }

@@ -96,6 +96,22 @@ impl World<'_> {
         self.send(&format!("GET /page?x=1 HTTP/1.1\r\nHost: shop.example\r\n{lines}\r\n"))
     }
 
+    /// Sends such a request with each of these header lines, all at a time. Returns the answers, and
+    /// the requests that the application received.
+    pub(super) fn get_all(&self, lines: &[String]) -> (Vec<Response>, Vec<Request>) {
+        drop(self.application.take());
+        let send = |lines: &String| {
+            let mut connection = Connection::open(self.address);
+            connection.send_raw(
+                format!("GET /page?x=1 HTTP/1.1\r\nHost: shop.example\r\n{lines}\r\n").as_bytes(),
+            );
+            connection
+        };
+        let connections: Vec<_> = lines.iter().map(send).collect();
+        let answers = connections.into_iter().map(|mut connection| connection.receive(false));
+        (answers.collect(), self.application.take())
+    }
+
     /// Sends the same request, and closes Countersign's connections once it has received the auth
     /// request.
     pub(super) fn get_and_hang_up(&mut self, lines: &str) -> Exchange {

@@ -26,15 +26,18 @@ pub(super) const LIMITS: SectionSpec = SectionSpec::new(
             "Time in seconds from the signal to stop until open connections are closed.",
             "30",
         ),
-        number_or_off("bad_signatures_per_core", 1, 100, "75")
-            .restart()
-            .about("Budget for all bad signatures: a percentage of a core's time.", "50"),
+        number_or_off("bad_signatures_per_core", 1, 100, "75").restart().about(
+            "Budget for all bad signatures: a percentage of a core's time. The shares below are \
+                 enforced while less than a quarter of it is left; always, if it is off.",
+            "50",
+        ),
         number_or_off("bad_signatures_per_issuer", 1, 100, "50").restart().about(
-            "Budget for bad signatures in the name of one issuer: a percentage of a core's time.",
+            "Share of bad signatures in the name of one issuer, and of all unlisted proxies: a \
+             percentage of a core's time.",
             "25",
         ),
         number_or_off("bad_signatures_per_source", 1, 100, "5").restart().about(
-            "Budget for bad signatures from one client address: a percentage of a core's time.",
+            "Share of bad signatures from one client address: a percentage of a core's time.",
             "2",
         ),
         number("sources", 8, 1 << 20, "4096")
