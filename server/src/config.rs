@@ -19,6 +19,7 @@ pub(crate) mod protocols;
 mod quic;
 mod remarks;
 mod settings;
+mod socket_file;
 mod timeouts;
 mod transport;
 mod web_ui;

@@ -25,6 +25,8 @@ fn probes_and_metrics_are_on_their_own_port(protocol: Protocol) {
             "revocations": { "known": true, "count": 0, "fault": null },
         })
     );
+    let public = server.request("GET /readyz HTTP/1.1\r\n");
+    assert_eq!(public.json(), json!({ "ready": true }), "names nothing of the configuration");
     for path in ["/metrics", "/live", "/ready"] {
         assert_eq!(
             server.request(&format!("GET {path} HTTP/1.1\r\n")).status,

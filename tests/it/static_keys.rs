@@ -1,4 +1,4 @@
-use std::path::Path;
+use std::{fs, path::Path};
 
 use base64::{
     Engine as _,
@@ -9,6 +9,7 @@ use countersign_tests::{
     eventually,
     openssl::{SigningKey, hs256, openssl},
 };
+use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use serde_json::{Value, json};
 
 use crate::fixture::{self, claims_of, issuer_section, key_set};
@@ -116,7 +117,7 @@ fn key_option_accepts_every_form() {
 #[test]
 fn private_key_is_refused_and_not_shown() {
     let key = SigningKey::generate("ES256", "k");
-    let pkcs8 = std::fs::read_to_string(key.path()).unwrap();
+    let pkcs8 = fs::read_to_string(key.path()).unwrap();
     let sec1 = text(openssl(&["pkey", "-traditional", "-in", key.path().to_str().unwrap()], b""));
     let pkcs1 = text(openssl(&["genrsa", "-traditional", "2048"], b""));
     let der = openssl(&["pkey", "-in", key.path().to_str().unwrap(), "-outform", "DER"], b"");
@@ -268,12 +269,12 @@ type Replace = fn(&Path, &str);
 /// Writes a new file next to the old one and renames it.
 fn rename_over(path: &Path, text: &str) {
     let draft = path.with_extension("draft");
-    std::fs::write(&draft, text).unwrap();
-    std::fs::rename(draft, path).unwrap();
+    fs::write(&draft, text).unwrap();
+    fs::rename(draft, path).unwrap();
 }
 
 fn rewrite(path: &Path, text: &str) {
-    std::fs::write(path, text).unwrap();
+    fs::write(path, text).unwrap();
 }
 
 #[test]
@@ -314,7 +315,7 @@ fn key_file_is_reloaded_while_running() {
     }
     // Unreadable and missing files leave the keys in use.
     for (place, (file, ..)) in cases.iter().enumerate() {
-        if place == 0 { std::fs::remove_file(file).unwrap() } else { rewrite(file, "<broken>") }
+        if place == 0 { fs::remove_file(file).unwrap() } else { rewrite(file, "<broken>") }
     }
     for (file, _, tokens, _) in &cases {
         let message = format!("using the provided file {}. Got error: ", file.display());
@@ -338,11 +339,32 @@ fn key_file_may_appear_later() {
     let server =
         sandbox.serve(&fixture::with_idp("ES256", &format!("key_file={}", file.display())));
     assert_eq!(server.auth(&token).status, 503);
-    let private = std::fs::read_to_string(key.path()).unwrap();
+    let private = fs::read_to_string(key.path()).unwrap();
     rewrite(&file, &private);
     eventually(|| server.log().contains("it holds a private key"));
     assert_eq!(server.auth(&token).status, 503);
     assert!(!private.lines().any(|line| server.log().contains(line)));
     rewrite(&file, &public_pem(&key));
     eventually(|| server.auth(&token).status == 200);
+}
+
+#[test]
+fn expired_certificate_is_named_and_used() {
+    let key = SigningKey::generate("RS256", "k");
+    for (last_year, warns) in [(2100, false), (2020, true)] {
+        let sandbox = Sandbox::new();
+        let mut parameters = CertificateParams::default();
+        (parameters.not_before, parameters.not_after) =
+            (date_time_ymd(2019, 1, 1), date_time_ymd(last_year, 1, 1));
+        let pair = KeyPair::from_pem(&fs::read_to_string(key.path()).unwrap()).unwrap();
+        let certificate = STANDARD.encode(parameters.self_signed(&pair).unwrap().der());
+        let configuration = fixture::with_idp("RS256", &format!("key={certificate}\n"));
+        let path = sandbox.file("a.cfg", &configuration);
+        let output = sandbox.run(["config", "check", "--config", path.to_str().unwrap()]);
+        assert_eq!(output.code(), 0, "{output:?}");
+        let warning = "the certificate expired at ";
+        assert_eq!(output.stderr.contains(warning), warns, "{output:?}");
+        let server = sandbox.serve(&configuration);
+        assert_eq!(server.auth(&key.token(&claims_of("https://idp/"))).status, 200);
+    }
 }

@@ -11,8 +11,8 @@ use super::sync::{AtomicU64, Ordering};
 
 /// Bits for each name of the capacity: one false positive in a hundred when full.
 const BITS_PER_NAME: usize = 16;
-/// Maximum size: 16 MiB, for any capacity.
-const MAX_WORDS: usize = 1 << 21;
+/// Maximum size: the bits that half a hash can address, enough for 256 million names.
+const MAX_WORDS: usize = 1 << 26;
 
 /// A set of names that may report names it does not contain.
 pub(super) struct BloomFilter {
@@ -48,5 +48,19 @@ impl BloomFilter {
         let word =
             usize::try_from((half & 0xffff_ffff) >> 6).ok()? & self.words.len().saturating_sub(1);
         Some((self.words.get(word)?, 1 << (half & 63)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filter_grows_with_its_capacity() {
+        for capacity in [1000, 1_000_000, 20_000_000] {
+            let filter = BloomFilter::with_capacity(capacity);
+            assert!(filter.words.len() * 64 >= capacity * BITS_PER_NAME, "{capacity}");
+        }
+        assert!(MAX_WORDS.is_power_of_two() && MAX_WORDS * 64 <= 1 << 32);
     }
 }

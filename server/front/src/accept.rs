@@ -8,14 +8,17 @@ use std::{
     net::{IpAddr, SocketAddr},
     os::{
         fd::{AsFd as _, OwnedFd},
-        unix::fs::FileTypeExt as _,
+        unix::fs::{FileTypeExt as _, PermissionsExt as _, chown},
     },
     path::Path,
     time::Duration,
 };
 
 use listenfd::ListenFd;
-use rustix::net::{Shutdown, SocketAddrAny, SocketFlags, acceptfrom_with, sockopt};
+use rustix::net::{
+    AddressFamily, Shutdown, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType,
+    acceptfrom_with, sockopt,
+};
 use tokio::io::{Interest, unix::AsyncFd};
 
 use crate::address::{ListenAddress, UNIX_PEER};
@@ -26,6 +29,22 @@ pub struct Acceptor {
     address: ListenAddress,
     /// Whether this process created the socket file. Dropping the acceptor then removes it.
     owns_file: bool,
+}
+
+/// Permissions of the file of a Unix socket. A client needs write permission to connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketPermissions {
+    /// The mode, as of `chmod`.
+    pub mode: u32,
+    /// The id of its group; that of the process by default.
+    pub group: Option<u32>,
+}
+
+impl Default for SocketPermissions {
+    /// Owner and group may connect.
+    fn default() -> Self {
+        Self { mode: 0o660, group: None }
+    }
 }
 
 /// Returns the sockets that the service manager opened before it started this process (systemd
@@ -84,17 +103,25 @@ impl AcceptedConnection {
 }
 
 impl Acceptor {
-    /// Binds an address and listens on it. `option` names the configuration option for the error.
+    /// Binds an address and listens on it. `permissions` apply to Unix sockets, and `option` names
+    /// the configuration option for the error.
     ///
     /// # Errors
     /// The system's error, with the address and a remedy in its text.
-    pub fn bind(address: &ListenAddress, option: &str) -> io::Result<Self> {
+    pub fn bind(
+        address: &ListenAddress,
+        permissions: SocketPermissions,
+        option: &str,
+    ) -> io::Result<Self> {
         let listen = || match address {
             ListenAddress::Tcp(address) => Self::new(std::net::TcpListener::bind(address)?.into()),
             ListenAddress::Unix(path) => {
                 remove_stale(path)?;
-                let mut bound = Self::new(std::os::unix::net::UnixListener::bind(path)?.into())?;
+                let mut bound = Self::new(bind_unix(path)?)?;
                 bound.owns_file = true;
+                // Before it listens, so that no client connects under other permissions.
+                permissions.apply(path)?;
+                rustix::net::listen(&bound.socket, BACKLOG)?;
                 Ok(bound)
             }
         };
@@ -166,6 +193,29 @@ impl Acceptor {
     }
 }
 
+/// Maximum number of connections to a Unix socket that are not accepted yet. The system has a limit
+/// of its own (`net.core.somaxconn`).
+const BACKLOG: i32 = 4096;
+
+fn bind_unix(path: &Path) -> io::Result<OwnedFd> {
+    let (family, flags) = (AddressFamily::UNIX, SocketFlags::CLOEXEC);
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+    Ok(socket)
+}
+
+impl SocketPermissions {
+    fn apply(self, path: &Path) -> io::Result<()> {
+        if let Some(group) = self.group {
+            chown(path, None, Some(group)).map_err(|error| {
+                let text = format!("its group cannot be {group}: {error}");
+                io::Error::new(error.kind(), text)
+            })?;
+        }
+        fs::set_permissions(path, fs::Permissions::from_mode(self.mode))
+    }
+}
+
 impl Drop for Acceptor {
     fn drop(&mut self) {
         if let (ListenAddress::Unix(path), true) = (&self.address, self.owns_file) {
@@ -186,7 +236,7 @@ fn address_of(address: Option<SocketAddrAny>) -> IpAddr {
 
 fn unix_path(address: &SocketAddrAny) -> io::Result<std::path::PathBuf> {
     use std::os::unix::ffi::OsStrExt as _;
-    let unix = rustix::net::SocketAddrUnix::try_from(address.clone()).map_err(|_| {
+    let unix = SocketAddrUnix::try_from(address.clone()).map_err(|_| {
         io::Error::new(io::ErrorKind::InvalidInput, "the socket is neither TCP nor Unix")
     })?;
     Ok(std::ffi::OsStr::from_bytes(unix.path_bytes().unwrap_or_default()).into())

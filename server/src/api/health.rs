@@ -8,7 +8,10 @@ use serde_json::{Value, json};
 
 use super::ApiContext;
 use crate::{
-    base::reply::{Body, json, no_store},
+    base::{
+        reply::{Body, json, no_store},
+        route::Serves,
+    },
     revocation::RevocationStatus,
 };
 
@@ -19,11 +22,14 @@ pub fn live() -> Response<Body> {
 }
 
 /// `GET /readyz` and `/ready`: the server is ready, that is, a first key fetch has ended for every
-/// issuer and all revocations are known. The body lists the issuers with their
-/// number of keys.
+/// issuer and all revocations are known. Where operators ask, the body lists the issuers with their
+/// number of keys; to others it names nothing of the configuration.
 #[must_use]
-pub fn ready(context: &ApiContext<'_>, is_ready: bool) -> Response<Body> {
+pub fn ready(context: &ApiContext<'_>, is_ready: bool, serves: Serves) -> Response<Body> {
     let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    if serves != Serves::Operations {
+        return no_store(json(status, &json!({ "ready": is_ready })));
+    }
     let keys = |keys: Option<&Arc<KeySet>>| keys.map_or(0, |keys| keys.len());
     let issuers: Value = context
         .authenticator

@@ -79,7 +79,7 @@ pub(super) async fn respond(
         }
         Route::Jwks => get_only(method, well_known::jwks),
         Route::Live => get_only(method, health::live),
-        Route::Ready => get_only(method, || health::ready(&api, app.is_ready())),
+        Route::Ready => get_only(method, || health::ready(&api, app.is_ready(), listener.serves)),
         Route::Metrics => get_only(method, || metrics::respond(app)),
         Route::Keys => get_only(method, || keys::status::respond(&app.authenticator.keys_in_use())),
         // gRPC calls are dispatched in `call_grpc`.

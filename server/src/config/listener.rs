@@ -9,9 +9,12 @@ use std::{
     sync::Arc,
 };
 
-use countersign_front::{ListenAddress, Protocols};
+use countersign_front::{ListenAddress, Protocols, accept::SocketPermissions};
 
-use super::{options::LISTENER_PREFIX, problem::Problems, reader::SectionReader, setting::Section};
+use super::{
+    options::LISTENER_PREFIX, problem::Problems, reader::SectionReader, setting::Section,
+    socket_file,
+};
 use crate::{
     auth::profile::Profile,
     base::{redacted::quoted, route::Serves},
@@ -29,6 +32,8 @@ pub struct Listener {
     pub name: String,
     /// Addresses to bind.
     pub addresses: Vec<ListenAddress>,
+    /// Permissions of the files of its Unix sockets.
+    pub socket_file: SocketPermissions,
     /// Options that set the addresses, for error messages.
     pub option: String,
     /// TLS, if it is configured.
@@ -79,6 +84,7 @@ pub(super) fn read_all(
         check_name(&mut reader, name);
         let mut listener = Listener::read(&mut reader, name);
         listener.addresses = read_bind(&mut reader);
+        listener.socket_file = socket_file::read(&mut reader, &listener.addresses);
         let own = TlsSections { all: sections, certificate: section, clients: section };
         (listener.protocols, listener.tls) = tls_settings::read(own, problems);
         listeners.push(listener);
@@ -102,6 +108,7 @@ impl Listener {
         Self {
             name: name.into(),
             addresses: Vec::new(),
+            socket_file: SocketPermissions::default(),
             tls: None,
             protocols: Protocols::HTTP1,
             option: format!("bind in [{}]", reader.section),

@@ -13,7 +13,7 @@ use base64::{
     },
 };
 use countersign_engine::{
-    AlgorithmSet, KeyError, KeyMaterial, KeySet, KeyType, VerificationKey,
+    AlgorithmSet, KeyError, KeyMaterial, KeySet, KeyType, UnixTime, VerificationKey,
     jwks::{Origin, Policy, SkippedKey},
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, SubjectPublicKeyInfoDer, pem::SectionKind};
@@ -27,7 +27,7 @@ use x509_parser::{
     x509::SubjectPublicKeyInfo,
 };
 
-use crate::base::redacted::pem_sections;
+use crate::base::{clock, redacted::pem_sections};
 
 /// Lenient base64 for configured secrets: padding is optional and trailing bits are ignored,
 /// as in the other programs that read the same configuration. Tokens never use it.
@@ -79,12 +79,14 @@ pub fn parse_keys(text: &[u8], algorithms: AlgorithmSet) -> Result<(KeySet, Vec<
             Vec::new(),
         ));
     }
-    let jwk = if text.starts_with(b"-----") {
+    let (jwk, expiry) = if text.starts_with(b"-----") {
         pem_to_jwk(text)?
     } else {
         der_to_jwk(&from_base64(text)?)?
     };
-    parse_jwks(jwk.to_string().as_bytes(), Origin::Static, algorithms)
+    let (keys, mut remarks) = parse_jwks(jwk.to_string().as_bytes(), Origin::Static, algorithms)?;
+    remarks.extend(expiry);
+    Ok((keys, remarks))
 }
 
 /// Parses a JWK Set, or a single JWK, with at least one usable key.
@@ -110,25 +112,41 @@ fn from_base64(text: &[u8]) -> Result<Vec<u8>, &'static str> {
     STANDARD.decode(text).map_err(|_| "it is neither PEM, nor base64 of it, nor a JWK")
 }
 
-fn der_to_jwk(bytes: &[u8]) -> Result<Value, String> {
+/// A JWK, and a remark about the certificate that it is from.
+type RemarkedJwk = (Value, Option<String>);
+
+fn der_to_jwk(bytes: &[u8]) -> Result<RemarkedJwk, String> {
     if bytes.starts_with(b"-----") {
         return pem_to_jwk(bytes);
     }
     match X509Certificate::from_der(bytes) {
-        Ok(([], certificate)) => to_jwk(certificate.public_key()),
+        Ok(([], certificate)) => Ok((to_jwk(certificate.public_key())?, expiry_of(&certificate))),
         Ok(_) => Err("bytes follow the certificate".into()),
         Err(_) if PrivateKeyDer::try_from(bytes).is_ok() => Err(PRIVATE_KEY_ERROR.into()),
-        Err(_) => spki_to_jwk(bytes),
+        Err(_) => Ok((spki_to_jwk(bytes)?, None)),
     }
+}
+
+/// Returns a remark if the certificate has expired. Its key is used nevertheless: tokens are signed
+/// with it until it is replaced, and not the certificate but the configuration vouches for it.
+fn expiry_of(certificate: &X509Certificate<'_>) -> Option<String> {
+    let end = certificate.validity().not_after.timestamp();
+    let end = UnixTime(u64::try_from(end).unwrap_or_default());
+    (end < clock::now()).then(|| {
+        let date = clock::rfc3339(end).unwrap_or_default();
+        format!("the certificate expired at {date}; its key is used nevertheless, so replace both")
+    })
 }
 
 /// Parses exactly one public key or certificate. With a certificate chain the signing key
 /// would be a guess, and the key of a certificate authority must not become one that signs
 /// tokens.
-fn pem_to_jwk(pem: &[u8]) -> Result<Value, String> {
+fn pem_to_jwk(pem: &[u8]) -> Result<RemarkedJwk, String> {
     let sections: Vec<(SectionKind, Vec<u8>)> = pem_sections(pem)?;
     match &sections[..] {
-        [(SectionKind::PublicKey, der)] => spki_to_jwk(&SubjectPublicKeyInfoDer::from(&der[..])),
+        [(SectionKind::PublicKey, der)] => {
+            Ok((spki_to_jwk(&SubjectPublicKeyInfoDer::from(&der[..]))?, None))
+        }
         [(SectionKind::Certificate, der)] => der_to_jwk(&CertificateDer::from(&der[..])),
         [(SectionKind::PrivateKey | SectionKind::RsaPrivateKey | SectionKind::EcPrivateKey, _), ..] => Err(PRIVATE_KEY_ERROR.into()),
         [] => Err("it holds neither a PUBLIC KEY nor a CERTIFICATE".into()),

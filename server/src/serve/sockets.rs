@@ -72,7 +72,7 @@ pub(super) fn bind_all(app: &App) -> io::Result<Vec<(usize, Acceptor)>> {
         for address in &listener.addresses {
             let acceptor = match inherited.iter().position(|open| open.address() == address) {
                 Some(open) => inherited.swap_remove(open),
-                None => Acceptor::bind(address, &listener.option)?,
+                None => Acceptor::bind(address, listener.socket_file, &listener.option)?,
             };
             acceptors.push((index, acceptor));
         }

@@ -87,6 +87,25 @@ fn listener_requires_a_valid_bind() {
 }
 
 #[test]
+fn socket_permissions_are_checked() {
+    let unix = ("bind", "unix:/run/a.sock");
+    let cases = [
+        (("mode", "rw"), "mode \"rw\" is not an octal number up to 0777"),
+        (("mode", "1777"), "mode \"1777\" is not an octal number up to 0777"),
+        (("mode", "0444"), "with mode \"0444\" no client can connect"),
+        (("group", "no-such-group"), "group \"no-such-group\" does not exist on this machine"),
+    ];
+    for (option, text) in cases {
+        refused(&[("listener_x", &[unix, option])], 3, &[text]);
+    }
+    warned(&[("listener_x", &[unix, ("mode", "0600"), ("group", "root")])], &[]);
+    warned(
+        &[("listener_x", &[BIND, ("mode", "0600")])],
+        &["mode in listener_x has no effect without a Unix socket"],
+    );
+}
+
+#[test]
 fn unknown_choice_lists_the_valid_ones() {
     for (option, choices) in [
         ("dialect", "none, nginx, x-forwarded, envoy-path"),

@@ -1,5 +1,9 @@
 use std::{
-    os::unix::net::{UnixListener, UnixStream},
+    fs,
+    os::unix::{
+        fs::MetadataExt as _,
+        net::{UnixListener, UnixStream},
+    },
     path::Path,
 };
 
@@ -39,6 +43,22 @@ fn unix_socket_is_served_and_removed() {
 }
 
 #[test]
+fn unix_socket_has_its_mode_and_group() {
+    let sandbox = Sandbox::new();
+    let path = sandbox.path().join("socket");
+    let own = fs::metadata(sandbox.path()).unwrap().gid();
+    for (options, mode) in
+        [("", 0o660), ("mode=0600", 0o600), ("mode=666", 0o666), (&*format!("group={own}"), 0o660)]
+    {
+        let server = sandbox.serve(&configuration(&path, options));
+        let file = fs::metadata(&path).unwrap();
+        assert_eq!((file.mode() & 0o7777, file.gid()), (mode, own), "{options}");
+        assert_served(&mut Connection::over(UnixStream::connect(&path).unwrap()));
+        drop(server);
+    }
+}
+
+#[test]
 fn stale_unix_socket_is_replaced() {
     let sandbox = Sandbox::new();
     let path = sandbox.path().join("socket");
@@ -68,7 +88,7 @@ fn foreign_files_and_sockets_are_not_replaced() {
 
     let file = sandbox.file("file", "precious");
     fail_to_start(&sandbox, &configuration(&file, ""));
-    assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
     let link = sandbox.path().join("link");
     std::os::unix::fs::symlink(&path, &link).unwrap();
     fail_to_start(&sandbox, &configuration(&link, ""));

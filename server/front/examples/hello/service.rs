@@ -5,7 +5,8 @@ use std::{convert::Infallible, io, rc::Rc, sync::Arc};
 use countersign_front::{
     BadRequest, ConnectionCounts, IncomingRequest, ListenAddress, Peer, Protocols, Reply,
     RequestHead, ResponseWriter, Service, Step, Timeouts, WorkerContext, WorkerPool,
-    accept::Acceptor, worker_pool::runtime,
+    accept::{Acceptor, SocketPermissions},
+    worker_pool::runtime,
 };
 use http::Response;
 use tokio::task::{LocalSet, spawn_local};
@@ -52,7 +53,7 @@ pub(crate) fn serve(
     listening: impl FnOnce(&ListenAddress),
 ) -> io::Result<()> {
     LocalSet::new().block_on(&runtime()?, async {
-        let acceptor = Acceptor::bind(address, "the address")?;
+        let acceptor = Acceptor::bind(address, SocketPermissions::default(), "the address")?;
         listening(acceptor.address());
         let worker = Rc::new(WorkerContext::new(Hello, 0, Timeouts::default()));
         let counts = Arc::new(ConnectionCounts::new(2));

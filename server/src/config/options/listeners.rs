@@ -27,6 +27,15 @@ pub(super) const LISTENER: SectionSpec = SectionSpec {
                 .required()
                 .restart()
                 .about("Addresses of the listener.", "127.0.0.1:9000, unix:/run/countersign.sock"),
+            text("mode", "octal number", "0660").restart().about(
+                "Mode of the files of its Unix sockets. Clients need write permission. Sockets \
+                 passed by systemd have that of their unit.",
+                "0600",
+            ),
+            text("group", "name or number", "")
+                .unset("that of the process")
+                .restart()
+                .about("Group of the files of its Unix sockets.", "www-data"),
             SERVES,
         ],
         CERTIFICATE,

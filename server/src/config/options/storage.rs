@@ -61,9 +61,11 @@ pub(super) const REVOCATION: SectionSpec = SectionSpec::new(
             .unset("the database, or `revocations` in the state directory")
             .restart()
             .about("SQLite file of revocations.", "/var/lib/countersign/revocations"),
-        number("capacity", 1, 100_000_000, "1000000")
-            .restart()
-            .about("Maximum number of revocations in force.", "100000"),
+        number("capacity", 1, 100_000_000, "1000000").restart().about(
+            "Maximum number of revocations in force. Two to four bytes of memory are reserved \
+                 for each.",
+            "100000",
+        ),
     ]],
 );
 
