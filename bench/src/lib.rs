@@ -18,6 +18,7 @@ pub mod literal;
 pub mod order;
 pub mod paired;
 pub mod machine;
+pub mod own_server;
 pub mod budget;
 pub mod counts;
 

@@ -7,18 +7,19 @@
 
 use std::{
     error::Error,
-    fs,
-    io::{self, BufRead as _, BufReader, Read as _, Write as _},
-    net::TcpStream,
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    io,
+    process::Command,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
 use argon2::{Algorithm, Argon2, Block, Params, Version};
-use countersign_bench::{machine::pin_to_core, paired::report};
+use countersign_bench::{
+    machine::pin_to_core,
+    own_server::{ChildGuard, Connection, StateDirectory},
+    paired::report,
+};
 
 const ROUNDS: usize = 9;
 const PHASE: Duration = Duration::from_secs(2);
@@ -56,14 +57,12 @@ const ADDRESS: (&str, u16) = ("127.0.0.1", 18881);
 const CREDENTIALS: &str = r#"{"username":"bob","password":"correct horse"}"#;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let programs =
-        std::env::current_exe()?.parent().map(Path::to_owned).ok_or("no directory of programs")?;
-    let state = StateDirectory::create()?;
-    let _server = ChildGuard::server(&programs, &state)?;
-    let token = state.run(&programs, &["token", "bootstrap"])?;
+    let state = StateDirectory::create("logins", CONFIGURATION)?;
+    let _server = state.serve(ADDRESS)?;
+    let token = state.run(&["token", "bootstrap"])?;
     pin_to_core(1);
-    let mut connection = Connection::open()?;
-    assert_eq!(connection.exchange("POST /api/v2/user", &token, CREDENTIALS)?, 200, "the user");
+    let mut connection = Connection::open(ADDRESS)?;
+    assert_eq!(connection.exchange("POST /api/v2/user", "", &token, CREDENTIALS)?, 200, "the user");
     throughput()?;
     latency(&token)
 }
@@ -110,10 +109,10 @@ fn logins() -> io::Result<f64> {
     let (start, count) = (Instant::now(), AtomicUsize::new(0));
     thread::scope(|scope| {
         let client = || -> io::Result<()> {
-            let mut connection = Connection::open()?;
+            let mut connection = Connection::open(ADDRESS)?;
             while start.elapsed() < PHASE {
                 assert_eq!(
-                    connection.exchange("POST /api/v2/login", "", CREDENTIALS)?,
+                    connection.exchange("POST /api/v2/login", "", "", CREDENTIALS)?,
                     200,
                     "a login"
                 );
@@ -137,7 +136,7 @@ fn latency(token: &str) -> Result<(), Box<dyn Error>> {
     let [mut idle, mut busy, mut beside] = [const { Vec::new() }; 3];
     for _ in 0..LATENCY_ROUNDS {
         idle.push(percentile(auth_latencies(token)?));
-        let busy_loop = ChildGuard(idle_priority_loop().spawn()?);
+        let busy_loop = ChildGuard::new(idle_priority_loop())?;
         busy.push(percentile(auth_latencies(token)?));
         drop(busy_loop);
         beside.push(percentile(with_logins(|| auth_latencies(token))?));
@@ -182,7 +181,7 @@ fn with_logins<T>(work: impl FnOnce() -> T) -> T {
 fn keep_logging_in(number: u32, stop: &AtomicBool) {
     let every = Duration::from_secs(1) / LOGINS * CONNECTIONS;
     let mut due = Instant::now() + every / CONNECTIONS * number;
-    let Ok(mut connection) = Connection::open() else { return };
+    let Ok(mut connection) = Connection::open(ADDRESS) else { return };
     while !stop.load(Ordering::Relaxed) {
         if let Some(wait) = due.checked_duration_since(Instant::now()) {
             // Parked instead of polling the clock: the `/auth` client is on this core too.
@@ -190,7 +189,7 @@ fn keep_logging_in(number: u32, stop: &AtomicBool) {
             continue;
         }
         due += every;
-        if connection.exchange("POST /api/v2/login", "", CREDENTIALS).is_err() {
+        if connection.exchange("POST /api/v2/login", "", "", CREDENTIALS).is_err() {
             return;
         }
     }
@@ -198,7 +197,7 @@ fn keep_logging_in(number: u32, stop: &AtomicBool) {
 
 /// Returns the latency of each answer in seconds, from the due time of its request.
 fn auth_latencies(token: &str) -> io::Result<Vec<f64>> {
-    let mut connection = Connection::open()?;
+    let mut connection = Connection::open(ADDRESS)?;
     let (start, every) = (Instant::now(), Duration::from_secs(1) / AUTH_REQUESTS);
     let mut latencies = Vec::new();
     for number in 0.. {
@@ -209,7 +208,7 @@ fn auth_latencies(token: &str) -> io::Result<Vec<f64>> {
         while Instant::now() < due {
             std::hint::spin_loop();
         }
-        assert_eq!(connection.exchange("GET /auth", token, "")?, 200, "an /auth request");
+        assert_eq!(connection.exchange("GET /auth", "", token, "")?, 200, "an /auth request");
         latencies.push(due.elapsed().as_secs_f64());
     }
     Ok(latencies)
@@ -218,98 +217,4 @@ fn auth_latencies(token: &str) -> io::Result<Vec<f64>> {
 fn percentile(mut latencies: Vec<f64>) -> f64 {
     latencies.sort_by(f64::total_cmp);
     latencies[latencies.len() * 99 / 100]
-}
-
-/// An HTTP/1.1 connection.
-struct Connection(BufReader<TcpStream>);
-
-impl Connection {
-    fn open() -> io::Result<Self> {
-        let stream = TcpStream::connect(ADDRESS)?;
-        stream.set_nodelay(true)?;
-        Ok(Self(BufReader::new(stream)))
-    }
-
-    /// Sends a request and returns the status of the answer.
-    fn exchange(&mut self, method_and_path: &str, token: &str, body: &str) -> io::Result<u16> {
-        let credential = if token.is_empty() {
-            String::new()
-        } else {
-            format!("Authorization: Bearer {token}\r\n")
-        };
-        let length = body.len();
-        let request = format!(
-            "{method_and_path} HTTP/1.1\r\nHost: bench\r\n{credential}Content-Length: {length}\r\n\r\n{body}"
-        );
-        self.0.get_mut().write_all(request.as_bytes())?;
-        let (mut line, mut status, mut length) = (String::new(), 0, 0);
-        while line != "\r\n" {
-            line.clear();
-            self.0.read_line(&mut line)?;
-            if let Some(code) = line.strip_prefix("HTTP/1.1 ") {
-                status = code.split(' ').next().and_then(|code| code.parse().ok()).unwrap_or(0);
-            } else if let Some(text) = line.strip_prefix("content-length: ") {
-                length = text.trim().parse().unwrap_or(0);
-            } else if line.is_empty() {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-        }
-        io::copy(&mut self.0.by_ref().take(length), &mut io::sink())?;
-        Ok(status)
-    }
-}
-
-/// State directory of the server, deleted on drop.
-struct StateDirectory(PathBuf);
-
-impl StateDirectory {
-    fn create() -> io::Result<Self> {
-        let directory =
-            std::env::temp_dir().join(format!("countersign-logins-{}", std::process::id()));
-        fs::create_dir(&directory)?;
-        fs::write(directory.join("c.cfg"), CONFIGURATION)?;
-        Ok(Self(directory))
-    }
-
-    fn command(&self, programs: &Path, arguments: &[&str]) -> Command {
-        let mut command = Command::new("taskset");
-        command.args(["-c", "0"]).arg(programs.join("countersign")).args(arguments);
-        command.arg("--config").arg(self.0.join("c.cfg")).arg("--state-dir").arg(&self.0);
-        command
-    }
-
-    fn run(&self, programs: &Path, arguments: &[&str]) -> Result<String, Box<dyn Error>> {
-        Ok(String::from_utf8(self.command(programs, arguments).output()?.stdout)?.trim().to_owned())
-    }
-}
-
-impl Drop for StateDirectory {
-    fn drop(&mut self) {
-        let _ignored = fs::remove_dir_all(&self.0);
-    }
-}
-
-/// A child process, killed on drop.
-struct ChildGuard(Child);
-
-impl ChildGuard {
-    fn server(programs: &Path, state: &StateDirectory) -> io::Result<Self> {
-        let quiet = || Stdio::null();
-        let server =
-            Self(state.command(programs, &["serve"]).stdout(quiet()).stderr(quiet()).spawn()?);
-        for _ in 0..200 {
-            if TcpStream::connect(ADDRESS).is_ok() {
-                return Ok(server);
-            }
-            thread::sleep(Duration::from_millis(50));
-        }
-        Err(io::Error::other("the server did not start within 10 seconds"))
-    }
-}
-
-impl Drop for ChildGuard {
-    fn drop(&mut self) {
-        let _ignored = self.0.kill();
-        let _ignored = self.0.wait();
-    }
 }
