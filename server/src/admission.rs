@@ -133,10 +133,13 @@ impl Admission {
         self.queue.borrow_mut().budgets.charge(origin, cost, now)
     }
 
-    fn enter(&self, buckets: ChargedBuckets) -> Result<DelayedCheck<'_>, BudgetExceeded> {
+    /// Cold, and boxed, so that a cached token does not pay for its size.
+    #[cold]
+    fn enter(&self, buckets: ChargedBuckets) -> Result<Box<DelayedCheck<'_>>, BudgetExceeded> {
         let place = self.queue.borrow_mut().enter(buckets.clone(), self.now())?;
         let deadline = Instant::now() + MAX_WAIT;
-        Ok(DelayedCheck { turn: CheckTurn { admission: self, place }, buckets, deadline })
+        let turn = CheckTurn { admission: self, place };
+        Ok(Box::new(DelayedCheck { turn, buckets, deadline }))
     }
 
     fn now(&self) -> Nanos {
@@ -151,7 +154,7 @@ pub struct Attempt<'t, 'a> {
     /// Whether a signature was checked.
     pub checked_signature: bool,
     /// The delayed check, if a budget is exceeded; or the error if too many checks wait.
-    pub delayed: Option<Result<DelayedCheck<'a>, BudgetExceeded>>,
+    pub delayed: Option<Result<Box<DelayedCheck<'a>>, BudgetExceeded>>,
     /// Whether another source in debt was evicted to charge this one.
     pub evicted_source: bool,
 }

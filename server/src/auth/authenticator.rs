@@ -57,7 +57,7 @@ pub enum PendingVerification<'a> {
     /// For a refetch of its issuer's keys.
     Keys(KeyRefetch),
     /// For the turn of its signature check.
-    Turn(DelayedCheck<'a>),
+    Turn(Box<DelayedCheck<'a>>),
 }
 
 /// The rejection of a token.
@@ -78,7 +78,7 @@ impl Rejection {
 }
 
 /// The result of a verification, or the check that waits for its turn.
-type Verification<'t, 'a> = Step<Result<Verified<'t>, Rejection>, DelayedCheck<'a>>;
+type Verification<'t, 'a> = Step<Result<Verified<'t>, Rejection>, Box<DelayedCheck<'a>>>;
 
 impl Authenticator {
     /// Verifies a token as of now. Waits for its turn if a budget is exceeded, and if its key is
