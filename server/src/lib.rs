@@ -18,8 +18,8 @@ pub mod observe;
 // Features: each with its settings, logic and storage in one place.
 pub mod admission;
 pub mod tls;
-pub mod keys;
 pub mod store;
+pub mod keys;
 pub mod revocation;
 pub mod accounts;
 pub mod audit;

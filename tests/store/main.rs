@@ -2,6 +2,8 @@
 
 /// Behaviour of every store.
 mod contract;
+/// Key sets of providers.
+mod key_sets;
 /// Files of revocations.
 mod files;
 /// Databases that are restored, and clocks that are wrong.

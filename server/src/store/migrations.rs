@@ -58,6 +58,12 @@ const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
         include_str!("../../migrations/sqlite/0007_expiry.sql"),
         include_str!("../../migrations/postgres/0007_expiry.sql"),
     ),
+    (
+        8,
+        "key_sets",
+        include_str!("../../migrations/sqlite/0008_key_sets.sql"),
+        include_str!("../../migrations/postgres/0008_key_sets.sql"),
+    ),
 ];
 
 /// Whether this process has migrated a database of an earlier version.
