@@ -209,6 +209,22 @@ fn every_reason(cache_bytes: usize) {
     assert_eq!((not_admitted, allocation_count() - before), (Err(Reject::NotAdmitted), 0));
     seen.insert(Reject::NotAdmitted.index());
 
+    // Callers decide that a kid is undecided, by a report that allocates nothing either.
+    let unknown = signed(r#"{"alg":"HS256","kid":"none"}"#, r#"{"iss":"i","aud":"us","iat":1}"#);
+    for allocations in [None, Some(0)] {
+        let (mut reported, before) = (None, allocation_count());
+        let report = |unknown| reported = Some(unknown);
+        let presentation = Presentation::default();
+        let result =
+            verifier.verify_with(unknown.as_bytes(), NOW, presentation, |_| true, report).map(drop);
+        assert_eq!(result, Err(Reject::KidUnknown));
+        assert!(reported.is_some_and(|unknown| unknown.issued_at == Some(UnixTime(1))));
+        if let Some(allocations) = allocations {
+            assert_eq!(allocation_count() - before, allocations);
+        }
+    }
+    seen.insert(Reject::KidUndecided.index());
+
     let missing: Vec<_> =
         Reject::ALL.iter().filter(|reject| !seen.contains(&reject.index())).collect();
     assert!(missing.is_empty(), "no token covers {missing:?}");

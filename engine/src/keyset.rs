@@ -1,8 +1,10 @@
 //! Verification keys, parsed once, and the [`KeySet`] that holds them.
 
-use core::fmt;
+use core::{fmt, hash::BuildHasher as _};
+use std::sync::LazyLock;
 
 use aws_lc_rs::{digest, signature::ParsedPublicKey};
+use foldhash::quality::RandomState;
 
 use crate::{
     algorithm::{Algorithm, ecdsa, eddsa, hmac, rsa},
@@ -180,6 +182,26 @@ fn identity(algorithm: Algorithm, material: KeyMaterial<'_>) -> KeyIdentity {
     let mut bytes = [0; 32];
     bytes.copy_from_slice(context.finish().as_ref());
     KeyIdentity(bytes)
+}
+
+/// A hash of a `kid`, with a random seed of this process. It takes the place of a text of any length
+/// in a bounded memory of unknown `kid`s.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct KidHash(u64);
+
+impl KidHash {
+    /// Hashes a `kid`.
+    #[must_use]
+    pub fn of(kid: &str) -> Self {
+        static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::default);
+        Self(SEED.hash_one(kid))
+    }
+
+    /// All bits of the hash.
+    #[must_use]
+    pub fn bits(self) -> u64 {
+        self.0
+    }
 }
 
 /// The keys of one issuer, sorted for look-up by `kid` and algorithm.

@@ -95,7 +95,7 @@ pub use presentation::{CertificateThumbprint, Presentation};
 pub use reject::{Blame, Reject};
 pub use time::UnixTime;
 pub use verified::{Claims, Identity, Verified};
-pub use verifier::{SignatureCheck, Verifier};
+pub use verifier::{SignatureCheck, UnknownKid, Verifier};
 
 // Configuring a verifier, and changing its issuers and keys.
 pub use builder::{BuildError, DEFAULT_CACHE_BYTES, VerifierBuilder};
@@ -106,7 +106,7 @@ pub use snapshot::{DuplicateIssuerError, Snapshot, UnknownIssuerError};
 // Keys.
 pub use algorithm::{Algorithm, AlgorithmSet, KeyType};
 pub use error::{KeyError, KeySetError};
-pub use keyset::{KeyIdentity, KeyMaterial, KeySet, VerificationKey};
+pub use keyset::{KeyIdentity, KeyMaterial, KeySet, KidHash, VerificationKey};
 
 // Revocations.
 pub use revocation::{

@@ -8,10 +8,14 @@
 //!
 //! - Keys are fetched again before they are due, each source at its own point between 70 and 80
 //!   percent of their lifetime, so that a fleet does not fetch in unison.
-//! - An unknown `kid` causes one fetch, and then no further one for a cool-down. Nothing else in a
-//!   token causes a fetch; a bad signature is not an event.
+//! - An unknown `kid` causes a fetch, limited by a token bucket of [`REFETCH_BURST`] fetches that
+//!   gains one in each cool-down. Nothing else in a token causes a fetch; a bad signature is not an
+//!   event.
+//! - A fetch on request follows the current one, at most one a second.
 //! - After a failure the fetch is repeated at increasing intervals. Keys that cannot be confirmed
 //!   stay in use for a bounded time and are then withdrawn.
+//! - An empty key set withdraws the keys once a second fetch, at least [`EMPTY_SET_DELAY`] later,
+//!   returns it again.
 
 use core::time::Duration;
 
@@ -21,7 +25,7 @@ pub struct Timing {
     /// Time for which confirmed keys are used before they are due: the longest that a key withdrawn
     /// by its provider stays in use if fetches succeed. At least twice the cool-down.
     pub interval: Duration,
-    /// Time for which an unknown `kid` causes no further fetch.
+    /// Time in which unknown `kid`s may cause one more fetch, once [`REFETCH_BURST`] is used up.
     pub cool_down: Duration,
     /// Additional time for which keys are used while they cannot be confirmed; may be zero.
     pub stale: Duration,
@@ -51,8 +55,12 @@ pub enum Event {
         /// It can shorten the interval, down to twice the cool-down.
         max_age: Option<Duration>,
     },
+    /// The current fetch returned a key set without members: its issuer withdraws all keys.
+    Emptied,
     /// The current fetch returned nothing usable.
     Failed,
+    /// An operator requests a fetch that begins from now on.
+    Requested,
 }
 
 /// The reason for a fetch.
@@ -66,11 +74,14 @@ pub enum Cause {
     Retry,
     /// A token named a `kid` that no key of the issuer has.
     UnknownKid,
+    /// An operator requested it.
+    Request,
 }
 
 impl Cause {
     /// Every cause.
-    pub const ALL: [Self; 4] = [Self::Start, Self::Schedule, Self::Retry, Self::UnknownKid];
+    pub const ALL: [Self; 5] =
+        [Self::Start, Self::Schedule, Self::Retry, Self::UnknownKid, Self::Request];
 
     /// The stable name.
     #[must_use]
@@ -80,6 +91,27 @@ impl Cause {
             Self::Schedule => "schedule",
             Self::Retry => "retry",
             Self::UnknownKid => "unknown_kid",
+            Self::Request => "request",
+        }
+    }
+}
+
+/// The reason to stop using the keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Withdrawal {
+    /// They have not been confirmed for too long.
+    Stale,
+    /// The issuer publishes an empty key set.
+    Emptied,
+}
+
+impl Withdrawal {
+    /// The stable name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Stale => "stale",
+            Self::Emptied => "empty",
         }
     }
 }
@@ -87,9 +119,10 @@ impl Cause {
 /// The actions to perform now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Actions {
-    /// Stop using the keys: they have not been confirmed for too long.
-    pub withdraw: bool,
-    /// Fetch the keys, and report the result with [`Event::Confirmed`] or [`Event::Failed`].
+    /// Stop using the keys.
+    pub withdraw: Option<Withdrawal>,
+    /// Fetch the keys, and report the result with [`Event::Confirmed`], [`Event::Emptied`] or
+    /// [`Event::Failed`].
     pub fetch: Option<Cause>,
 }
 
@@ -106,9 +139,24 @@ pub struct Rotation {
     /// Time at which the keys in use are withdrawn; `None` while no keys are in use.
     expires_at: Option<Duration>,
     failures: u32,
-    /// Time of the last fetch that an unknown `kid` caused.
-    last_refetch: Option<Duration>,
+    /// Time at which the token bucket of refetches is full again (generic cell rate algorithm).
+    refetches_full_at: Duration,
+    /// Whether a fetch was requested that has not begun.
+    is_requested: bool,
+    /// Time from which a requested fetch may begin.
+    request_from: Duration,
+    /// Time of the first of the fetches that returned an empty key set, none of them keys.
+    emptied: Option<Duration>,
 }
+
+/// Number of fetches that unknown `kid`s may cause before the cool-down limits them. With only one,
+/// a token with a made-up `kid` could hide a key rotation for a cool-down.
+pub const REFETCH_BURST: u32 = 3;
+/// Time between two fetches of an empty key set after which it withdraws the keys. A shorter
+/// outage of a provider that publishes one keeps them.
+pub const EMPTY_SET_DELAY: Duration = Duration::from_secs(60);
+/// Time between two requested fetches.
+const REQUEST_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The interval before the first retry while there are no keys; it doubles each time.
 const MIN_RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -128,7 +176,10 @@ impl Rotation {
             next_cause: Cause::Start,
             expires_at: None,
             failures: 0,
-            last_refetch: None,
+            refetches_full_at: Duration::ZERO,
+            is_requested: false,
+            request_from: Duration::ZERO,
+            emptied: None,
         }
     }
 
@@ -151,33 +202,49 @@ impl Rotation {
             Event::UnknownKid
                 if self.refetch_from().is_some_and(|from| from <= now) && !self.fetching =>
             {
-                self.last_refetch = Some(now);
-                self.fetching = true;
-                actions.fetch = Some(Cause::UnknownKid);
+                let full_at = self.refetches_full_at.max(now);
+                self.refetches_full_at = full_at.saturating_add(self.timing.cool_down);
+                actions.fetch = Some(self.begin(Cause::UnknownKid));
             }
             Event::UnknownKid => {}
             Event::Confirmed { max_age } => self.confirm(now, max_age),
+            Event::Emptied => actions.withdraw = self.empty(now),
             Event::Failed => self.fail(now),
+            Event::Requested => self.is_requested = true,
         }
         if self.expires_at.is_some_and(|expires_at| expires_at <= now) {
             self.expires_at = None;
             // Without keys, a long interval is not acceptable any more.
             self.next = self.next.min(now.saturating_add(MAX_RETRY_INTERVAL));
-            actions.withdraw = true;
+            actions.withdraw = Some(Withdrawal::Stale);
         }
-        if !self.fetching && self.next <= now {
-            self.fetching = true;
-            actions.fetch = Some(self.next_cause);
+        if !self.fetching && self.is_requested && self.request_from <= now {
+            self.request_from = now.saturating_add(REQUEST_INTERVAL);
+            actions.fetch = Some(self.begin(Cause::Request));
+        } else if !self.fetching && self.next <= now {
+            actions.fetch = Some(self.begin(self.next_cause));
         }
         (self, actions)
+    }
+
+    /// Begins a fetch, which also serves a request made before.
+    fn begin(&mut self, cause: Cause) -> Cause {
+        (self.fetching, self.is_requested) = (true, false);
+        cause
     }
 
     /// Returns the time to call [`step`](Self::step) with [`Event::Wake`] if no other event comes
     /// first; `None` while only the end of the current fetch can change the state.
     #[must_use]
     pub fn wake_at(&self) -> Option<Duration> {
-        let next = (!self.fetching).then_some(self.next);
-        next.into_iter().chain(self.expires_at).min()
+        self.fetch_at().into_iter().chain(self.expires_at).min()
+    }
+
+    /// The time at which the next fetch begins if no token causes one before; `None` during a fetch.
+    #[must_use]
+    pub fn fetch_at(&self) -> Option<Duration> {
+        let requested = self.is_requested.then_some(self.request_from);
+        (!self.fetching).then(|| requested.map_or(self.next, |from| from.min(self.next)))
     }
 
     /// The time from which an unknown `kid` causes a fetch; `None` while there are no keys, because
@@ -185,9 +252,8 @@ impl Rotation {
     #[must_use]
     pub fn refetch_from(&self) -> Option<Duration> {
         self.expires_at?;
-        Some(
-            self.last_refetch.map_or(Duration::ZERO, |at| at.saturating_add(self.timing.cool_down)),
-        )
+        let burst = self.timing.cool_down.saturating_mul(REFETCH_BURST.saturating_sub(1));
+        Some(self.refetches_full_at.saturating_sub(burst))
     }
 
     /// Whether a fetch is running.
@@ -202,12 +268,27 @@ impl Rotation {
         let lifetime = max_age.unwrap_or(interval).clamp(shortest, interval);
         self.fetching = false;
         self.failures = 0;
+        self.emptied = None;
         // From 80 down to 70 percent, which leaves time for retries before the keys are due.
         self.next = now
             .saturating_add(part(lifetime, 80))
             .saturating_sub(self.jitter_of(part(lifetime, 10)));
         self.next_cause = Cause::Schedule;
         self.expires_at = Some(now.saturating_add(lifetime).saturating_add(stale));
+    }
+
+    /// Withdraws the keys if the key set has been empty for long enough, and otherwise plans the
+    /// fetch that decides it.
+    fn empty(&mut self, now: Duration) -> Option<Withdrawal> {
+        let first = *self.emptied.get_or_insert(now);
+        let decided_at = first.saturating_add(EMPTY_SET_DELAY);
+        let withdrawal =
+            (self.expires_at.is_some() && decided_at <= now).then_some(Withdrawal::Emptied);
+        if withdrawal.is_some() {
+            (self.expires_at, self.failures) = (None, 0);
+        }
+        self.fail(now);
+        withdrawal
     }
 
     fn fail(&mut self, now: Duration) {
@@ -221,6 +302,10 @@ impl Rotation {
         self.fetching = false;
         self.failures = self.failures.saturating_add(1);
         self.next = now.saturating_add(pause).saturating_add(self.jitter_of(part(pause, 10)));
+        if let (Some(first), Some(_)) = (self.emptied, self.expires_at) {
+            let decided_at = first.saturating_add(EMPTY_SET_DELAY);
+            self.next = self.next.min(decided_at.max(now.saturating_add(MIN_RETRY_INTERVAL)));
+        }
         self.next_cause = Cause::Retry;
     }
 

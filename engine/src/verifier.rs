@@ -10,7 +10,7 @@ use crate::{
     cache::record::{RecordFields, VerificationRecord},
     cache::{Cache, CacheStatistics},
     issuer::{Issuer, IssuerConfig, IssuerEpoch},
-    keyset::{KeyIdentity, VerificationKey},
+    keyset::{KeyIdentity, KidHash, VerificationKey},
     presentation::Presentation,
     reject::Reject,
     revocation::{Revocation, RevocationHashes, RevocationSubject, RevocationTarget, Revocations},
@@ -43,6 +43,19 @@ pub struct SignatureCheck<'c> {
     pub issuer: &'c IssuerConfig,
     /// The algorithm of the key that checks the signature.
     pub algorithm: Algorithm,
+}
+
+/// A token that is refused with [`Reject::KidUnknown`]. Nothing in it is verified. Use it to fetch the
+/// keys of its issuer, and for no other decision.
+#[derive(Clone, Debug)]
+pub struct UnknownKid {
+    /// The configured issuer that it names.
+    pub issuer: Arc<IssuerConfig>,
+    /// The hash of its `kid`.
+    pub kid: KidHash,
+    /// Its `iat`; `None` if it has none that can be read.
+    pub issued_at: Option<UnixTime>,
+    epoch: IssuerEpoch,
 }
 
 impl Verifier {
@@ -95,6 +108,24 @@ impl Verifier {
         presentation: Presentation<'_>,
         admit: impl FnOnce(&SignatureCheck<'_>) -> bool,
     ) -> Result<Verified<'t>, Reject> {
+        self.verify_with(token, now, presentation, admit, drop)
+    }
+
+    /// Verifies a token as [`verify_if`](Self::verify_if) does, and passes an [`UnknownKid`] to
+    /// `report` before it returns [`Reject::KidUnknown`], so that the caller need not read the token
+    /// again.
+    ///
+    /// # Errors
+    /// The errors of [`verify_if`](Self::verify_if).
+    #[inline]
+    pub fn verify_with<'t>(
+        &self,
+        token: &'t [u8],
+        now: UnixTime,
+        presentation: Presentation<'_>,
+        admit: impl FnOnce(&SignatureCheck<'_>) -> bool,
+        report: impl FnOnce(UnknownKid),
+    ) -> Result<Verified<'t>, Reject> {
         let snapshot = self.current.load();
         let cached = self.cache.as_ref().and_then(|cache| cache.find(token));
         match cached {
@@ -103,7 +134,7 @@ impl Verifier {
             }
             cached => {
                 let presented = PresentedToken { token, now, presentation };
-                self.verify_uncached(presented, snapshot, cached, admit)
+                self.verify_uncached(presented, snapshot, cached, (admit, report))
             }
         }
     }
@@ -129,7 +160,7 @@ impl Verifier {
         presented: PresentedToken<'t, '_>,
         snapshot: Guard<Arc<Snapshot>>,
         cached: Option<VerificationRecord>,
-        admit: impl FnOnce(&SignatureCheck<'_>) -> bool,
+        callbacks: (impl FnOnce(&SignatureCheck<'_>) -> bool, impl FnOnce(UnknownKid)),
     ) -> Result<Verified<'t>, Reject> {
         let signer = cached.as_ref().map(VerificationRecord::key);
         let mut record = VerificationRecord::from_pool();
@@ -140,7 +171,7 @@ impl Verifier {
             presented: &presented,
             signer,
         };
-        with_scratch(|scratch| verification.run(scratch, admit, &mut record))?;
+        with_scratch(|scratch| verification.run(scratch, callbacks, &mut record))?;
         if let Some(cache) = &self.cache
             && cached.is_none_or(|cached| cached.words() != record.words())
         {
@@ -149,9 +180,17 @@ impl Verifier {
         Ok(Verified::new(presented.token, snapshot, record, false))
     }
 
+    /// Returns whether the issuer still has the configuration and the keys under which the `kid` is
+    /// unknown. Verifying the token again would then give the same result.
+    #[must_use]
+    pub fn is_still_unknown(&self, unknown: &UnknownKid) -> bool {
+        let snapshot = self.current.load();
+        snapshot.issuer(&unknown.issuer.name).is_some_and(|issuer| issuer.epoch() == unknown.epoch)
+    }
+
     /// Returns the configured issuer named by a token whose signature was not checked.
     ///
-    /// Use it to report which keys are missing and to request them, and for no other decision.
+    /// Use it to report which keys are missing, and for no other decision.
     #[must_use]
     pub fn claimed_issuer(&self, token: &[u8]) -> Option<Arc<IssuerConfig>> {
         let snapshot = self.current.load();
@@ -260,7 +299,7 @@ impl Verification<'_> {
     fn run(
         &self,
         scratch: &mut Scratch,
-        admit: impl FnOnce(&SignatureCheck<'_>) -> bool,
+        (admit, report): (impl FnOnce(&SignatureCheck<'_>) -> bool, impl FnOnce(UnknownKid)),
         record: &mut VerificationRecord,
     ) -> Result<(), Reject> {
         let Scratch { jws, claims, name, texts, client_types, username } = scratch;
@@ -270,7 +309,16 @@ impl Verification<'_> {
             claims.parse(jws.payload).map_err(|error| error.reject(Reject::ClaimsJson))?;
         let claims = ClaimNodes::find(&document);
         let (index, issuer) = issuer(self.snapshot, &claims)?;
-        let (key, signature_checked) = self.authenticate(issuer, &jws, admit)?;
+        let authenticated = self.authenticate(issuer, &jws, admit);
+        if let (Err(Reject::KidUnknown), Some(kid)) = (&authenticated, jws.header.kid) {
+            report(UnknownKid {
+                issuer: Arc::clone(issuer.config()),
+                kid: KidHash::of(kid),
+                issued_at: rules::time(claims.issued_at, Reject::IssuedAtFormat).ok().flatten(),
+                epoch: issuer.epoch(),
+            });
+        }
+        let (key, signature_checked) = authenticated?;
 
         let rules = &issuer.config().rules;
         let named = rules.find(&claims);

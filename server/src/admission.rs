@@ -31,7 +31,9 @@ mod source;
 
 use std::{cell::RefCell, net::IpAddr, sync::OnceLock, time::Duration};
 
-use countersign_engine::{Presentation, Reject, UnixTime, Verified, Verifier};
+use countersign_engine::{
+    Presentation, Reject, SignatureCheck, UnixTime, UnknownKid, Verified, Verifier,
+};
 use tokio::time::{Instant, sleep_until};
 
 pub use self::{bucket::Share, source::Source};
@@ -98,8 +100,8 @@ impl Admission {
         (token, now): (&'t [u8], UnixTime),
         turn: Option<CheckTurn<'_>>,
     ) -> Attempt<'t, '_> {
-        let (mut started, mut delayed) = (None, None);
-        let result = verifier.verify_if(token, now, presentation, |check| {
+        let (mut started, mut delayed, mut unknown_kid) = (None, None, None);
+        let admit = |check: &SignatureCheck<'_>| {
             let (now, issuer) = (self.now(), &*check.issuer.name);
             let mut queue = self.queue.borrow_mut();
             let admitted = match &turn {
@@ -112,7 +114,9 @@ impl Admission {
             started = admitted.is_ok().then_some(now);
             delayed = admitted.err();
             started.is_some()
-        });
+        };
+        let report = |unknown| unknown_kid = Some(unknown);
+        let result = verifier.verify_with(token, now, presentation, admit, report);
         let evicted_source = match started {
             Some(started) if matches!(result, Err(Reject::Signature)) => {
                 warn_about_unlisted_proxy(client);
@@ -123,7 +127,8 @@ impl Admission {
         // Wakes the next check, after this one is charged.
         drop(turn);
         let delayed = delayed.map(|buckets| self.enter(buckets));
-        Attempt { result, checked_signature: started.is_some(), delayed, evicted_source }
+        let checked_signature = started.is_some();
+        Attempt { result, unknown_kid, checked_signature, delayed, evicted_source }
     }
 
     /// Charges a bad signature. Returns whether another source in debt was evicted for it.
@@ -151,6 +156,8 @@ impl Admission {
 pub struct Attempt<'t, 'a> {
     /// The result of the verification: [`Reject::NotAdmitted`] if it was delayed.
     pub result: Result<Verified<'t>, Reject>,
+    /// The facts about the token, if the result is [`Reject::KidUnknown`].
+    pub unknown_kid: Option<UnknownKid>,
     /// Whether a signature was checked.
     pub checked_signature: bool,
     /// The delayed check, if a budget is exceeded; or the error if too many checks wait.

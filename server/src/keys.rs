@@ -3,7 +3,7 @@
 //! One thread runs a [`Rotation`](countersign_engine::rotation::Rotation) for each issuer. The
 //! fetches themselves are blocking work and run on further threads, with a
 //! [`Fetcher`](fetch::Fetcher) each. A request waits for a provider only if its token names an
-//! unknown `kid`, and then for at most a second ([`KeyRefetch`]).
+//! unknown `kid`, and then for at most a second ([`KeyRefetch`](unknown_kid::KeyRefetch)).
 
 pub mod administration;
 pub mod fetch;
@@ -13,6 +13,8 @@ pub mod secret_id;
 pub mod settings;
 pub mod static_keys;
 pub mod status;
+mod stored;
+pub mod unknown_kid;
 
 use std::{
     collections::HashMap,
@@ -24,7 +26,10 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use countersign_engine::{UnixTime, rotation::Cause};
+use countersign_engine::{
+    UnixTime,
+    rotation::{Cause, Withdrawal},
+};
 use tokio::{
     sync::{Notify, mpsc, watch},
     time::timeout,
@@ -34,14 +39,9 @@ pub use self::issuer::IssuerSection;
 use self::{
     fetch::FetchError,
     settings::{KeySource, RefreshedKeys},
+    unknown_kid::SeenKids,
 };
 use crate::base::clock::Stopwatch;
-
-/// Longest wait of a request for a refetch of its issuer's keys.
-const REFETCH_TIMEOUT: Duration = Duration::from_secs(1);
-/// Limit of requests that wait for one issuer, so that a flood of unknown `kid`s cannot use
-/// up the memory.
-const MAX_WAITING: usize = 1024;
 
 /// The keys of all issuers.
 ///
@@ -51,12 +51,26 @@ const MAX_WAITING: usize = 1024;
 /// keys only for the issuer configuration they were fetched for.
 pub struct KeySources {
     table: ArcSwap<Table>,
-    clock: Stopwatch,
+    clock: KeyClock,
     /// Queue of the refresh thread, once [`refresh::spawn`] has started it.
     renewals: OnceLock<mpsc::UnboundedSender<Arc<IssuerKeys>>>,
     /// Whether every issuer has been fetched from at some time. Relaxed, because it orders
     /// no other access.
     all_fetched: AtomicBool,
+}
+
+/// The clock of the rotations. It starts late, so that keys which were fetched before this process
+/// started have a time on it.
+#[derive(Clone, Copy)]
+struct KeyClock(Stopwatch);
+
+impl KeyClock {
+    /// A hundred years.
+    const START: Duration = Duration::from_secs(3_155_760_000);
+
+    fn now(self) -> Duration {
+        Self::START.saturating_add(self.0.elapsed())
+    }
 }
 
 struct Table {
@@ -82,7 +96,7 @@ impl KeySources {
             sections.iter().map(|section| Arc::new(IssuerKeys::new(section.clone()))).collect();
         Self {
             table: ArcSwap::from_pointee(Table::new(sources)),
-            clock: Stopwatch::start(),
+            clock: KeyClock(Stopwatch::start()),
             renewals: OnceLock::new(),
             all_fetched: AtomicBool::new(false),
         }
@@ -141,94 +155,40 @@ impl KeySources {
         self.table.load().in_order.clone()
     }
 
-    /// Returns whether a first fetch has ended for every issuer, with keys or without.
+    /// Requests a fetch of all keys that are fetched.
+    #[must_use]
+    pub fn request_fetches(&self) -> Vec<RequestedFetch> {
+        self.all().iter().filter_map(IssuerKeys::request_fetch).collect()
+    }
+
+    /// Waits until a first fetch has ended for every issuer. It ends within the timeout of a fetch.
+    pub async fn first_fetches(&self) {
+        for source in self.all().iter().filter(|source| source.renewed().is_some()) {
+            // Never an error: the sender lives as long as the issuer's keys.
+            drop(source.progress.subscribe().wait_for(|now| now.state.rounds > 0).await);
+        }
+    }
+
+    /// Returns why the keys of an issuer were withdrawn, if they were.
+    #[must_use]
+    pub fn withdrawal(&self, issuer: &str) -> Option<Withdrawal> {
+        let table = self.table.load();
+        let source = table.by_issuer.get(issuer)?;
+        source.progress.borrow().withdrawn
+    }
+
+    /// Returns whether every issuer has keys, or a first fetch for it has ended without.
     ///
     /// An unreachable provider affects only its own tokens, not the readiness of the server. The
     /// same holds for an issuer that a reload adds: once `true`, this stays `true`.
     #[must_use]
     pub fn all_fetched_once(&self) -> bool {
         let all_fetched = |source: &Arc<IssuerKeys>| {
-            source.renewed().is_none() || source.progress.borrow().rounds > 0
+            let progress = source.progress.borrow();
+            source.renewed().is_none() || progress.state.rounds > 0 || progress.confirmed.is_some()
         };
         self.all_fetched.load(Ordering::Relaxed)
             || self.table.load().in_order.iter().all(all_fetched)
-    }
-
-    /// Counts a token of this issuer with an unknown `kid`. Returns the refetch to wait for, if
-    /// one is under way or may start now.
-    #[must_use]
-    pub fn refetch(&self, issuer: &str) -> Option<KeyRefetch> {
-        let table = self.table.load();
-        let source = table.by_issuer.get(issuer)?;
-        source.unknown_kids.fetch_add(1, Ordering::Relaxed);
-        KeyRefetch::request(Waiting::enter(source)?, self.clock)
-    }
-}
-
-/// Wait of one request for a refetch of an issuer's keys.
-pub struct KeyRefetch {
-    waiting: Waiting,
-    progress: watch::Receiver<Progress>,
-    /// Number of ended fetches when the wait began.
-    rounds: u64,
-    clock: Stopwatch,
-}
-
-impl KeyRefetch {
-    fn request(waiting: Waiting, clock: Stopwatch) -> Option<Self> {
-        let source = &waiting.0;
-        let progress = source.progress.subscribe();
-        let (rounds, fetching, refetch_from) = {
-            let state = progress.borrow();
-            (state.rounds, state.fetching, state.refetch_from)
-        };
-        let may_ask = refetch_from.is_some_and(|from| from <= clock.elapsed());
-        if !fetching && !may_ask {
-            return None;
-        }
-        source.refetch_requested.notify_one();
-        Some(Self { waiting, progress, rounds, clock })
-    }
-
-    /// Waits until `is_unknown` is false for the result of `verify` or no further refetch is
-    /// due, for at most a second. Returns the last result.
-    ///
-    /// A fetch that was already under way may have been answered before the provider published
-    /// the new key. Another fetch follows then.
-    pub async fn wait<T>(self, verify: impl Fn() -> T, is_unknown: impl Fn(&T) -> bool) -> T {
-        let waited = async {
-            let mut refetch = self;
-            loop {
-                // Never an error: the sender lives as long as the issuer's keys.
-                drop(refetch.progress.wait_for(|state| state.rounds != refetch.rounds).await);
-                let result = verify();
-                if !is_unknown(&result) {
-                    return result;
-                }
-                let Some(again) = Self::request(refetch.waiting, refetch.clock) else {
-                    return result;
-                };
-                refetch = again;
-            }
-        };
-        timeout(REFETCH_TIMEOUT, waited).await.unwrap_or_else(|_elapsed| verify())
-    }
-}
-
-/// Guard that counts one request waiting for an issuer.
-struct Waiting(Arc<IssuerKeys>);
-
-impl Waiting {
-    fn enter(source: &Arc<IssuerKeys>) -> Option<Self> {
-        // Counted before the comparison, so that concurrent requests cannot exceed the limit.
-        let guard = Self(Arc::clone(source));
-        (source.waiting.fetch_add(1, Ordering::Relaxed) < MAX_WAITING).then_some(guard)
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -241,23 +201,24 @@ impl Drop for Waiting {
 pub struct IssuerKeys {
     section: IssuerSection,
     progress: watch::Sender<Progress>,
+    /// Notified when a token has an unknown `kid`.
     refetch_requested: Notify,
+    /// Notified when an operator requests a fetch.
+    refresh_requested: Notify,
     /// Notified when other keys have replaced these.
     retired: Notify,
     waiting: AtomicUsize,
+    seen_kids: SeenKids,
     unknown_kids: AtomicU64,
+    undecided_kids: AtomicU64,
     fetches: [AtomicU64; Cause::ALL.len()],
 }
 
 /// Progress of the fetches for one issuer.
 #[derive(Clone, Debug, Default)]
 pub struct Progress {
-    /// Number of ended fetches.
-    pub rounds: u64,
-    /// Whether a fetch is under way.
-    pub fetching: bool,
-    /// Moment from which an unknown `kid` starts a fetch.
-    refetch_from: Option<Duration>,
+    /// The state of the fetches.
+    pub state: FetchState,
     /// Time of the last confirmation of the keys in use; `None` while no keys are in use.
     confirmed: Option<Duration>,
     /// Time of the last confirmation of any keys.
@@ -266,8 +227,41 @@ pub struct Progress {
     pub last_failure: Option<(UnixTime, FetchError)>,
     /// Number of failed fetches.
     pub failures: u64,
+    /// The reason why no keys are in use, if there were any.
+    pub withdrawn: Option<Withdrawal>,
+}
+
+/// State of the fetches for one issuer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FetchState {
+    /// Number of ended fetches.
+    pub rounds: u64,
+    /// Whether a fetch is under way.
+    pub fetching: bool,
     /// Whether the last ended fetch failed.
     pub is_failing: bool,
+    /// The last successful fetch of this process.
+    success: Option<SuccessfulFetch>,
+    /// Moment from which an unknown `kid` starts a fetch.
+    refetch_from: Option<Duration>,
+    /// Moment of the next fetch, if none is under way.
+    fetch_at: Option<Duration>,
+}
+
+impl FetchState {
+    /// Returns the number of fetches that have begun.
+    fn begun(&self) -> u64 {
+        self.rounds + u64::from(self.fetching)
+    }
+}
+
+/// A successful fetch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct SuccessfulFetch {
+    /// Its number, from 1.
+    number: u64,
+    began: Duration,
+    ended: Duration,
 }
 
 impl IssuerKeys {
@@ -276,9 +270,12 @@ impl IssuerKeys {
             section,
             progress: watch::Sender::default(),
             refetch_requested: Notify::new(),
+            refresh_requested: Notify::new(),
             retired: Notify::new(),
             waiting: AtomicUsize::new(0),
+            seen_kids: SeenKids::new(),
             unknown_kids: AtomicU64::new(0),
+            undecided_kids: AtomicU64::new(0),
             fetches: [const { AtomicU64::new(0) }; Cause::ALL.len()],
         }
     }
@@ -292,6 +289,16 @@ impl IssuerKeys {
             (progress.confirmed, progress.last_success) = (confirmed, last_success)
         });
         next
+    }
+
+    /// Requests a fetch that begins from now on; `None` for static keys.
+    #[must_use]
+    pub fn request_fetch(self: &Arc<Self>) -> Option<RequestedFetch> {
+        self.renewed()?;
+        let progress = self.progress.subscribe();
+        let begun = progress.borrow().state.begun();
+        self.refresh_requested.notify_one();
+        Some(RequestedFetch { source: Arc::clone(self), progress, begun })
     }
 
     /// Returns whether keys of this issuer are in use.
@@ -318,6 +325,12 @@ impl IssuerKeys {
         self.unknown_kids.load(Ordering::Relaxed)
     }
 
+    /// Returns the number of those that could not be judged, because the keys could not be fetched.
+    #[must_use]
+    pub fn undecided_kids(&self) -> u64 {
+        self.undecided_kids.load(Ordering::Relaxed)
+    }
+
     /// Returns the number of started fetches, by [`Cause`].
     pub fn fetches(&self) -> impl Iterator<Item = (Cause, u64)> {
         Cause::ALL.into_iter().zip(self.fetches.iter().map(|count| count.load(Ordering::Relaxed)))
@@ -330,5 +343,30 @@ impl IssuerKeys {
             KeySource::Refreshed(source) => Some(source),
             KeySource::Secret(_) | KeySource::Static(_) => None,
         }
+    }
+}
+
+/// A fetch that was requested, and begins after its request.
+pub struct RequestedFetch {
+    source: Arc<IssuerKeys>,
+    progress: watch::Receiver<Progress>,
+    /// Number of fetches that had begun before.
+    begun: u64,
+}
+
+impl RequestedFetch {
+    /// Returns the section whose keys are fetched.
+    #[must_use]
+    pub fn section(&self) -> &str {
+        self.source.section.section()
+    }
+
+    /// Waits for the end of the fetch and returns its result; `None` if it takes longer than
+    /// `limit`.
+    pub async fn ended(mut self, limit: Duration) -> Option<Result<(), FetchError>> {
+        let ended = self.progress.wait_for(|now| now.state.rounds > self.begun);
+        let progress = timeout(limit, ended).await.ok()?.ok()?;
+        let failure = progress.last_failure.as_ref().filter(|_| progress.state.is_failing);
+        Some(failure.map_or(Ok(()), |(_, error)| Err(error.clone())))
     }
 }

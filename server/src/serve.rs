@@ -75,7 +75,8 @@ async fn supervise(
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let (reload_sender, reload_receiver) = std::sync::mpsc::channel();
     spawn_local(reload_on_hangup(signal(SignalKind::hangup())?, reload_sender));
-    keys::refresh::spawn(&app.authenticator.verifier, &app.authenticator.keys)?;
+    let store = app.users.as_ref().map(|users| users.store.clone());
+    keys::refresh::spawn(&app.authenticator.verifier, &app.authenticator.keys, store)?;
     reload::spawn(app, watcher, reload_receiver)?;
 
     let acceptor = Rc::new(AppService::worker(Arc::clone(app), 0));

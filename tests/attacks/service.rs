@@ -59,11 +59,13 @@ fn d9_bad_tokens_do_not_flood_the_provider(protocol: Protocol) {
     });
     assert_eq!(provider.requests(), requests_before);
     // An unknown kid may be a new key, so it causes rate-limited requests.
+    let mut old = public_claims();
+    old["iat"] = json!(1_700_000_000);
     flood(&server, Reject::KidUnknown, |number| {
-        hostile(json!({ "alg": "EdDSA", "kid": format!("k{number}") }), public_claims())
+        hostile(json!({ "alg": "EdDSA", "kid": format!("k{number}") }), old.clone())
     });
     assert!(
-        provider.requests() <= requests_before + 2,
+        provider.requests() <= requests_before + 4,
         "{} more requests",
         provider.requests() - requests_before
     );
@@ -110,7 +112,7 @@ fn d10_invalid_key_sets_give_no_keys() {
         (ok(&set.replace(r#"{"keys""#, r#"{"keys":[],"keys""#)), "not a strict JSON object"),
         (ok("{}"), "no array called"),
         (ok(r#"{"keys":null}"#), "no array called"),
-        (ok("{\"keys\":[]}"), "no usable key"),
+        (ok("{\"keys\":[]}"), "the published key set is empty"),
         (ok(r#"{"keys":[{"kty":"oct","k":"AAAA","alg":"HS256"}]}"#), "no usable key"),
         (ok(&format!("{{\"keys\":[],\"padding\":\"{}\"}}", "x".repeat(600_000))), "Got error"),
         (ok(&set).replace("Content-Length: ", "Content-Length: 1"), "Got error"),

@@ -21,7 +21,7 @@ fn faulty_answers(elsewhere: &JwksServer) -> Vec<(&'static str, CannedResponse, 
     let huge = json!({ "keys": [], "padding": "x".repeat(600 * 1024) }).to_string();
     let other_host = elsewhere.uri().replace("127.0.0.1", "localhost");
     vec![
-        ("empty", CannedResponse::json(&key_set(&[])), "no usable key"),
+        ("empty", CannedResponse::json(&key_set(&[])), "the published key set is empty"),
         ("secret", CannedResponse::json(&secret), "no usable key"),
         ("html", CannedResponse::json("<!DOCTYPE html><h1>Sorry</h1>"), "not a strict JSON object"),
         ("array", CannedResponse::json("[]"), "not a strict JSON object"),
@@ -254,7 +254,7 @@ fn metadata_can_move_the_key_set() {
     provider
         .respond_at(METADATA, CannedResponse::json(&metadata("https://evil/", &places[0].uri())));
     eventually(|| server.log().contains("names the issuer"));
-    assert_eq!((server.auth(&new).status, server.auth(&old).status), (200, 401));
+    assert_eq!((server.auth(&new).status, server.auth(&old).status), (200, 503));
 }
 
 #[test]

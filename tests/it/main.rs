@@ -38,6 +38,10 @@ mod static_keys;
 mod remote;
 /// Refresh of published keys, and how long they are used.
 mod rotation;
+/// Tokens with an unknown `kid`: which are rejected, and which cannot be judged.
+mod unknown_kid;
+/// Key sets that are kept for a restart.
+mod stored_keys;
 /// Providers that are broken, slow or hostile, and trust in them by TLS.
 mod bad_providers;
 /// A certified OpenID provider.

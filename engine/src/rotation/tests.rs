@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 const TIMING: Timing = Timing {
@@ -14,7 +16,7 @@ fn at(seconds: u64) -> Duration {
 /// Returns a source whose keys were confirmed at `seconds`.
 fn confirmed(timing: Timing, seconds: u64) -> Rotation {
     let (rotation, actions) = Rotation::new(timing, 0).step(at(seconds), Event::Wake);
-    assert_eq!(actions, Actions { withdraw: false, fetch: Some(Cause::Start) });
+    assert_eq!(actions, Actions { withdraw: None, fetch: Some(Cause::Start) });
     rotation.step(at(seconds), CONFIRMED).0
 }
 
@@ -52,16 +54,88 @@ fn max_age_shortens_the_interval_within_bounds() {
     assert_eq!(next(u64::MAX), at(240));
 }
 
+/// Returns the rotation after a fetch that an unknown `kid` causes and that succeeds at once.
+fn refetched(rotation: Rotation, now: Duration) -> Rotation {
+    let (rotation, actions) = rotation.step(now, Event::UnknownKid);
+    assert_eq!(actions.fetch, Some(Cause::UnknownKid), "{now:?}");
+    assert_eq!(fetches(rotation, now, Event::UnknownKid), None, "a fetch is running");
+    rotation.step(now, CONFIRMED).0
+}
+
 #[test]
-fn unknown_kid_fetches_once_per_cool_down() {
-    let rotation = confirmed(TIMING, 0);
+fn c1_stray_kid_does_not_hide_a_rotation() {
+    let mut rotation = confirmed(TIMING, 1000);
+    for now in [1005, 1006, 1007] {
+        assert!(rotation.refetch_from().unwrap() <= at(now));
+        rotation = refetched(rotation, at(now));
+    }
+    assert_eq!(rotation.refetch_from(), Some(at(1035)), "the burst is used up");
+    assert_eq!(fetches(rotation, at(1034), Event::UnknownKid), None);
+    let rotation = refetched(rotation, at(1035));
+    assert_eq!(rotation.refetch_from(), Some(at(1065)), "one in each cool-down");
+    let mut rotation = refetched(rotation, at(1200));
+    for now in [1200, 1200] {
+        rotation = refetched(rotation, at(now));
+    }
+    assert_eq!(fetches(rotation, at(1200), Event::UnknownKid), None, "no more than the burst");
+}
+
+#[test]
+fn requested_fetch_begins_after_its_request() {
+    let rotation = confirmed(TIMING, 100);
+    let (rotation, actions) = rotation.step(at(110), Event::Requested);
+    assert_eq!(actions.fetch, Some(Cause::Request));
+    let (rotation, actions) = rotation.step(at(110), Event::Requested);
+    assert_eq!(actions.fetch, None, "one at a time");
+    let (rotation, actions) = rotation.step(at(110), CONFIRMED);
+    assert_eq!((actions.fetch, rotation.wake_at()), (None, Some(at(111))), "one a second");
+    let (rotation, actions) = rotation.step(at(111), Event::Wake);
+    assert_eq!(actions.fetch, Some(Cause::Request));
+    let (rotation, actions) = rotation.step(at(111), Event::Failed);
+    assert_eq!((actions.fetch, rotation.fetch_at()), (None, Some(at(141))));
+}
+
+#[test]
+fn fetch_for_another_cause_serves_a_request() {
+    let (rotation, _) = Rotation::new(TIMING, 0).step(at(0), Event::Requested);
+    let (rotation, actions) = rotation.step(at(5), Event::Requested);
+    assert_eq!(actions.fetch, None);
+    let (rotation, actions) = rotation.step(at(5), Event::Failed);
+    assert_eq!(actions.fetch, Some(Cause::Request), "not the one that was running");
+    let (rotation, _) = rotation.step(at(5), Event::Requested);
+    let (rotation, _) = rotation.step(at(5), CONFIRMED);
     let (rotation, actions) = rotation.step(at(5), Event::UnknownKid);
-    assert_eq!(actions.fetch, Some(Cause::UnknownKid), "the first fetch starts no cool-down");
-    assert_eq!(fetches(rotation, at(6), Event::UnknownKid), None, "a fetch is running");
-    let (rotation, _) = rotation.step(at(7), CONFIRMED);
-    assert_eq!(rotation.refetch_from(), Some(at(35)));
-    assert_eq!(fetches(rotation, at(34), Event::UnknownKid), None);
-    assert_eq!(fetches(rotation, at(35), Event::UnknownKid), Some(Cause::UnknownKid));
+    assert_eq!(actions.fetch, Some(Cause::UnknownKid));
+    assert_eq!(rotation.step(at(6), CONFIRMED).1.fetch, None);
+}
+
+#[test]
+fn empty_set_withdraws_keys_after_a_second_fetch() {
+    let (rotation, actions) = confirmed(TIMING, 100).step(at(110), Event::Emptied);
+    assert_eq!((actions, rotation.fetch_at()), (Actions::default(), Some(at(140))));
+    let (rotation, _) = rotation.step(at(140), Event::Wake);
+    let (rotation, actions) = rotation.step(at(141), Event::Emptied);
+    assert_eq!((actions.withdraw, rotation.fetch_at()), (None, Some(at(170))));
+    let (rotation, _) = rotation.step(at(170), Event::Wake);
+    let (withdrawn, actions) = rotation.step(at(170), Event::Emptied);
+    assert_eq!(actions, Actions { withdraw: Some(Withdrawal::Emptied), fetch: None });
+    assert_eq!((withdrawn.refetch_from(), withdrawn.fetch_at()), (None, Some(at(171))));
+    assert_eq!(withdrawn.step(at(171), Event::Emptied).1.withdraw, None, "only once");
+    assert!(withdrawn.step(at(171), CONFIRMED).0.refetch_from().is_some(), "keys are back");
+
+    let (failing, _) = rotation.step(at(170), Event::Failed);
+    assert_eq!(failing.fetch_at(), Some(at(171)), "a failure does not delay the decision");
+    assert_eq!(failing.step(at(171), Event::Emptied).1.withdraw, Some(Withdrawal::Emptied));
+    let (again, _) = rotation.step(at(170), CONFIRMED);
+    assert_eq!(again.step(at(300), Event::Emptied).1.withdraw, None, "keys in between");
+}
+
+#[test]
+fn empty_set_without_keys_is_a_failure() {
+    let (rotation, _) = Rotation::new(TIMING, 0).step(at(0), Event::Wake);
+    let (rotation, actions) = rotation.step(at(100), Event::Emptied);
+    assert_eq!((actions, rotation.fetch_at()), (Actions::default(), Some(at(101))));
+    assert_eq!(rotation.step(at(200), Event::Emptied).1.withdraw, None);
 }
 
 #[test]
@@ -100,11 +174,11 @@ fn stale_keys_are_withdrawn_once_after_a_bound() {
         let (rotation, _) = rotation.step(at(240), Event::Wake);
         let (rotation, before) =
             rotation.step(at(300 + stale) - Duration::from_nanos(1), Event::Wake);
-        assert!(!before.withdraw);
+        assert_eq!(before.withdraw, None);
         assert_eq!(rotation.wake_at(), Some(at(300 + stale)), "even while a fetch hangs");
         let (rotation, then) = rotation.step(at(300 + stale), Event::Wake);
-        assert!(then.withdraw);
-        assert!(!rotation.step(at(5000), Event::Wake).1.withdraw);
+        assert_eq!(then.withdraw, Some(Withdrawal::Stale));
+        assert_eq!(rotation.step(at(5000), Event::Wake).1.withdraw, None);
         // Keys are used again as soon as a fetch succeeds.
         let (rotation, _) = rotation.step(at(6000), CONFIRMED);
         assert_eq!(rotation.refetch_from(), Some(at(0)));
@@ -117,20 +191,22 @@ fn inherited_keys_keep_their_age() {
     assert_eq!(fetches(rotation, at(500), Event::Wake), Some(Cause::Start));
     let (rotation, _) = rotation.step(at(500), Event::Wake);
     let (rotation, failed) = rotation.step(at(500), Event::Failed);
-    assert!(!failed.withdraw);
-    assert!(
-        rotation.step(at(1000), Event::Wake).1.withdraw,
-        "confirmed at 100, due after 300, stale for 600 more"
-    );
-    assert!(Rotation::with_keys(TIMING, 0, at(100)).step(at(1000), Event::Wake).1.withdraw);
+    assert_eq!(failed.withdraw, None);
+    for rotation in [rotation, Rotation::with_keys(TIMING, 0, at(100))] {
+        let withdraw = rotation.step(at(1000), Event::Wake).1.withdraw;
+        let text = "confirmed at 100, due after 300, stale for 600 more";
+        assert_eq!(withdraw, Some(Withdrawal::Stale), "{text}");
+    }
 }
 
-/// Every sequence of five events at every pace, compared with a model of the rules.
+/// Every sequence of five of these events at every pace, compared with a model of the rules.
 #[test]
 fn rotation_matches_its_model_for_every_sequence() {
-    const EVENTS: [Event; 5] = [
+    const EVENTS: [Event; 7] = [
         Event::Wake,
         Event::UnknownKid,
+        Event::Requested,
+        Event::Emptied,
         CONFIRMED,
         Event::Confirmed { max_age: Some(Duration::ZERO) },
         Event::Failed,
@@ -140,7 +216,9 @@ fn rotation_matches_its_model_for_every_sequence() {
         for pause in PAUSES {
             for event in EVENTS {
                 // Only a running fetch can end.
-                if !model.fetching && matches!(event, Event::Confirmed { .. } | Event::Failed) {
+                if !model.fetching
+                    && matches!(event, Event::Confirmed { .. } | Event::Emptied | Event::Failed)
+                {
                     continue;
                 }
                 let now = now + pause;
@@ -167,7 +245,12 @@ struct RotationModel {
     usable: bool,
     /// Until when the last confirmed keys may be used.
     expires_at: u64,
-    last_refetch: Option<u64>,
+    /// Times of the fetches for an unknown `kid`.
+    refetches: Vec<u64>,
+    last_request: Option<u64>,
+    is_requested: bool,
+    /// Time of the first empty set since the last keys.
+    emptied: Option<u64>,
     ended: Option<u64>,
 }
 
@@ -178,21 +261,35 @@ impl RotationModel {
             Event::Confirmed { max_age } => {
                 let lifetime = if max_age.is_some() { 60 } else { 300 };
                 (next.fetching, next.usable, next.expires_at) = (false, true, now + lifetime + 600);
-                next.ended = Some(now);
+                (next.ended, next.emptied) = (Some(now), None);
             }
-            Event::Failed => (next.fetching, next.ended) = (false, Some(now)),
+            Event::Emptied | Event::Failed => {
+                (next.fetching, next.ended) = (false, Some(now));
+                if event == Event::Emptied {
+                    next.emptied = next.emptied.or(Some(now));
+                }
+            }
+            Event::Requested => next.is_requested = true,
             Event::Wake | Event::UnknownKid => {}
         }
-        assert_eq!(actions.withdraw, next.usable && next.expires_at <= now);
-        next.usable &= next.expires_at > now;
+        let is_empty = event == Event::Emptied && next.emptied.is_some_and(|at| now - at >= 60);
+        let withdrawal = match next.usable {
+            true if is_empty => Some(Withdrawal::Emptied),
+            true if next.expires_at <= now => Some(Withdrawal::Stale),
+            _ => None,
+        };
+        assert_eq!(actions.withdraw, withdrawal);
+        next.usable &= withdrawal.is_none();
         match actions.fetch {
             Some(Cause::UnknownKid) => {
                 assert!(event == Event::UnknownKid && self.usable, "only an unknown kid causes it");
-                assert!(
-                    self.last_refetch.is_none_or(|before| now - before >= 30),
-                    "the cool-down holds"
-                );
-                next.last_refetch = Some(now);
+                next.refetches.push(now);
+                assert_refetch_bound(&next.refetches, 30);
+            }
+            Some(Cause::Request) => {
+                assert!(next.is_requested, "only a request causes it");
+                assert!(self.last_request.is_none_or(|before| now > before), "one a second");
+                next.last_request = Some(now);
             }
             Some(_) if self.usable => {
                 assert!(self.ended.is_none_or(|ended| now > ended), "no immediate refetch")
@@ -201,14 +298,52 @@ impl RotationModel {
         }
         assert!(actions.fetch.is_none() || !next.fetching, "one at a time");
         next.fetching |= actions.fetch.is_some();
+        next.is_requested &= actions.fetch.is_none();
         next
+    }
+}
+
+/// The bound of a flood: within any time T, at most 3 + ceil(T / cool-down) fetches.
+fn assert_refetch_bound(times: &[u64], cool_down: u64) {
+    for (index, first) in times.iter().enumerate() {
+        for (count, last) in (1..).zip(&times[index..]) {
+            let bound = 3 + (last - first).div_ceil(cool_down);
+            assert!(count <= bound, "{count} fetches from {first} to {last}");
+        }
+    }
+}
+
+proptest! {
+    /// For any pace of tokens, any answers of the provider, and any intervals.
+    #[test]
+    fn d9_unknown_kid_flood_keeps_its_bound(
+        cool_down in 1u64..50,
+        stale in 0u64..500,
+        pauses in prop::collection::vec((0u64..40, 0u8..4, any::<bool>()), 1..200),
+    ) {
+        let timing = Timing { cool_down: at(cool_down), stale: at(stale), ..TIMING };
+        let mut rotation = confirmed(timing, 1000);
+        let (mut now, mut times) = (1000, Vec::new());
+        for (pause, answer, ends) in pauses {
+            now += pause;
+            let answer = [CONFIRMED, Event::Failed, Event::Emptied, Event::Wake][usize::from(answer)];
+            let answer = if rotation.is_fetching() && ends { answer } else { Event::Wake };
+            for event in [answer, Event::UnknownKid] {
+                let (next, actions) = rotation.step(at(now), event);
+                rotation = next;
+                if actions.fetch == Some(Cause::UnknownKid) {
+                    times.push(now);
+                }
+            }
+        }
+        assert_refetch_bound(&times, cool_down);
     }
 }
 
 /// The guarantee to providers holds whatever they do: respond at once or slowly, fail or not,
 /// or forbid caching.
 #[test]
-fn d9_unknown_kid_flood_fetches_once_per_cool_down() {
+fn d9_unknown_kid_flood_does_not_add_to_the_schedule() {
     for (delay, fails, max_age) in [
         (0, false, None),
         (0, true, None),
@@ -242,7 +377,7 @@ fn d9_unknown_kid_flood_fetches_once_per_cool_down() {
                         count += u64::from(now >= start);
                     }
                 }
-                let bound = 1 + (now + 1).saturating_sub(start).div_ceil(30);
+                let bound = 3 + (now + 1).saturating_sub(start).div_ceil(30);
                 assert!(
                     count <= bound,
                     "{count} fetches in {} s: {delay} {fails} {max_age:?} {start}",

@@ -248,7 +248,7 @@ impl Scrape {
             "How long ago keys were last confirmed",
             at(age),
         )?;
-        let failing = renewed.iter().filter(|(_, progress)| progress.is_failing).filter_map(
+        let failing = renewed.iter().filter(|(_, progress)| progress.state.is_failing).filter_map(
             |(source, progress)| {
                 let (_, error) = progress.last_failure.as_ref()?;
                 Some(([("section", source.section().section()), ("reason", error.code)], 1))
@@ -271,7 +271,11 @@ impl Scrape {
         });
         counters(encoder, "issuer_keys_fetches", "Key fetches started, by cause", fetches)?;
         let unknown = renewed.iter().map(|(source, _)| (section(source), source.unknown_kids()));
-        counters(encoder, "issuer_unknown_kids", "Tokens with an unknown kid", unknown)
+        counters(encoder, "issuer_unknown_kids", "Tokens with an unknown kid", unknown)?;
+        let undecided =
+            renewed.iter().map(|(source, _)| (section(source), source.undecided_kids()));
+        let help = "Tokens with an unknown kid while the keys cannot be fetched, answered with 503";
+        counters(encoder, "issuer_undecided_kids", help, undecided)
     }
 
     fn encode_revocations(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use countersign_engine::{KeySet, Presentation, Reject, Verified, Verifier};
+use countersign_engine::{
+    KeySet, Presentation, Reject, UnknownKid, Verified, Verifier, rotation::Withdrawal,
+};
 use countersign_front::Step;
 
 use super::profile::Refusal;
@@ -10,7 +12,10 @@ use crate::{
     admission::{Admission, Attempt, BudgetExceeded, CheckTurn, DelayedCheck},
     base::{clock, outcome::Outcome},
     client::{ClientAddress, ClientCertificate},
-    keys::{IssuerKeys, KeyRefetch, KeySources},
+    keys::{
+        IssuerKeys, KeySources,
+        unknown_kid::{KeyRefetch, KidAnswer, UndecidedKid},
+    },
     observe::metrics::{MetricEvent, Metrics},
 };
 
@@ -61,24 +66,43 @@ pub enum PendingVerification<'a> {
 }
 
 /// The rejection of a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
     /// The reason.
     pub reject: Reject,
     /// The budget that is exceeded, if the reason is [`Reject::NotAdmitted`].
     pub exceeded: Option<BudgetExceeded>,
+    /// The issuer, if the reason is [`Reject::KidUndecided`].
+    pub undecided: Option<UndecidedKid>,
 }
 
 impl Rejection {
     /// Returns the outcome that metrics count.
     #[must_use]
-    pub const fn outcome(self) -> Outcome {
+    pub const fn outcome(&self) -> Outcome {
         Outcome::Rejected(self.reject)
     }
 }
 
-/// The result of a verification, or the check that waits for its turn.
-type Verification<'t, 'a> = Step<Result<Verified<'t>, Rejection>, Box<DelayedCheck<'a>>>;
+/// The result of a verification, or what it waits for.
+type Verification<'t, 'a> = Step<Result<Verified<'t>, Rejection>, PendingVerification<'a>>;
+
+impl From<Reject> for Rejection {
+    fn from(reject: Reject) -> Self {
+        Self { reject, exceeded: None, undecided: None }
+    }
+}
+
+impl From<KidAnswer> for Rejection {
+    fn from(answer: KidAnswer) -> Self {
+        let reject = answer.reject();
+        let undecided = match answer {
+            KidAnswer::Unknown => None,
+            KidAnswer::Undecided(undecided) => Some(undecided),
+        };
+        Self { undecided, ..reject.into() }
+    }
+}
 
 impl Authenticator {
     /// Verifies a token as of now. Waits for its turn if a budget is exceeded, and if its key is
@@ -103,18 +127,9 @@ impl Authenticator {
         caller: &Caller<'a, '_>,
         token: &'t [u8],
     ) -> Step<Result<Verified<'t>, Rejection>, PendingVerification<'a>> {
-        let result = self.verify_now(caller, token, None);
-        if is_kid_unknown(&result)
-            && let Some(refetch) = self.refetch(token)
-        {
-            return Step::Wait(PendingVerification::Keys(refetch));
-        }
-        // The key may have arrived in the meantime.
-        let result =
-            if is_kid_unknown(&result) { self.verify_now(caller, token, None) } else { result };
-        match result {
-            Step::Done(result) => Step::Done(result),
-            Step::Wait(check) => Step::Wait(PendingVerification::Turn(check)),
+        match self.verify_now(caller, token, None) {
+            Ok(verification) => verification,
+            Err(unknown) => self.answer_unknown(unknown, caller, token),
         }
     }
 
@@ -125,33 +140,97 @@ impl Authenticator {
     pub async fn verify_after<'a, 't>(
         &self,
         caller: &Caller<'a, '_>,
-        pending: PendingVerification<'a>,
+        mut pending: PendingVerification<'a>,
         token: &'t [u8],
     ) -> Result<Verified<'t>, Rejection> {
-        let check = match pending {
-            PendingVerification::Keys(refetch) => {
-                let verify = || self.verify_now(caller, token, None);
-                match refetch.wait(verify, is_kid_unknown).await {
-                    Step::Done(result) => return result,
-                    Step::Wait(check) => check,
+        loop {
+            let verification = match pending {
+                PendingVerification::Keys(refetch) => {
+                    self.resolve_after(refetch, || self.verify_now(caller, token, None)).await?
                 }
+                PendingVerification::Turn(check) => {
+                    let turn =
+                        check.wait().await.map_err(|exceeded| self.not_admitted(exceeded))?;
+                    match self.verify_now(caller, token, Some(turn)) {
+                        Ok(verification) => verification,
+                        // Its keys have changed in the meantime.
+                        Err(unknown) => self.answer_unknown(unknown, caller, token),
+                    }
+                }
+            };
+            match verification {
+                Step::Done(result) => return result,
+                Step::Wait(next) => pending = next,
             }
-            PendingVerification::Turn(check) => check,
-        };
-        let turn = check.wait().await.map_err(|exceeded| self.not_admitted(exceeded))?;
-        match self.verify_now(caller, token, Some(turn)) {
-            Step::Done(result) => result,
-            // Never: with a turn, a check is not delayed.
-            Step::Wait(_) => Err(Rejection { reject: Reject::NotAdmitted, exceeded: None }),
         }
     }
 
+    #[cold]
+    fn answer_unknown<'a, 't>(
+        &self,
+        unknown: UnknownKid,
+        caller: &Caller<'a, '_>,
+        token: &'t [u8],
+    ) -> Verification<'t, 'a> {
+        match self.try_resolve(Err(unknown), || self.verify_now(caller, token, None)) {
+            Step::Done(Ok(verification)) => verification,
+            Step::Done(Err(answer)) => Step::Done(Err(answer.into())),
+            Step::Wait(refetch) => Step::Wait(PendingVerification::Keys(refetch)),
+        }
+    }
+
+    /// Returns the result of `verify`. If that is an unknown `kid`, waits for a refetch of the
+    /// issuer's keys and calls it again.
+    ///
+    /// # Errors
+    /// The answer to a token whose `kid` is still unknown.
+    pub async fn resolve<T>(
+        &self,
+        verify: impl Fn() -> Result<T, UnknownKid>,
+    ) -> Result<T, KidAnswer> {
+        match self.try_resolve(verify(), &verify) {
+            Step::Done(result) => result,
+            Step::Wait(refetch) => self.resolve_after(refetch, verify).await,
+        }
+    }
+
+    fn try_resolve<T>(
+        &self,
+        mut attempt: Result<T, UnknownKid>,
+        verify: impl Fn() -> Result<T, UnknownKid>,
+    ) -> Step<Result<T, KidAnswer>, KeyRefetch> {
+        loop {
+            let unknown = match attempt {
+                Ok(result) => return Step::Done(Ok(result)),
+                Err(unknown) => unknown,
+            };
+            match self.keys.answer(&unknown) {
+                Step::Wait(refetch) => return Step::Wait(refetch),
+                Step::Done(answer) if self.verifier.is_still_unknown(&unknown) => {
+                    return Step::Done(Err(answer));
+                }
+                // Other keys have arrived in the meantime.
+                Step::Done(_) => attempt = verify(),
+            }
+        }
+    }
+
+    async fn resolve_after<T>(
+        &self,
+        refetch: KeyRefetch,
+        verify: impl Fn() -> Result<T, UnknownKid>,
+    ) -> Result<T, KidAnswer> {
+        refetch.wait(|unknown| self.verifier.is_still_unknown(unknown), verify).await
+    }
+
+    /// Verifies a token, unless its `kid` is unknown. With a turn, its signature check does not
+    /// wait.
     fn verify_now<'a, 't>(
         &self,
         caller: &Caller<'a, '_>,
         token: &'t [u8],
         turn: Option<CheckTurn<'_>>,
-    ) -> Verification<'t, 'a> {
+    ) -> Result<Verification<'t, 'a>, UnknownKid> {
         let certificate = || caller.certificate.thumbprint();
         let presentation = Presentation {
             certificate: Some(&certificate),
@@ -162,13 +241,15 @@ impl Authenticator {
         let attempt =
             caller.admission.verify(&caller.client, presentation, verifier, presented, turn);
         self.count(&attempt);
-        match (attempt.delayed, attempt.result) {
-            (Some(Ok(check)), _) => Step::Wait(check),
-            (Some(Err(exceeded)), _) => Step::Done(Err(self.not_admitted(exceeded))),
-            (None, result) => {
-                Step::Done(result.map_err(|reject| Rejection { reject, exceeded: None }))
-            }
+        let Attempt { result, unknown_kid, delayed, .. } = attempt;
+        if let Some(unknown) = unknown_kid {
+            return Err(unknown);
         }
+        Ok(match delayed {
+            None => Step::Done(result.map_err(Rejection::from)),
+            Some(Ok(check)) => Step::Wait(PendingVerification::Turn(check)),
+            Some(Err(exceeded)) => Step::Done(Err(self.not_admitted(exceeded))),
+        })
     }
 
     fn count(&self, attempt: &Attempt<'_, '_>) {
@@ -186,22 +267,24 @@ impl Authenticator {
 
     fn not_admitted(&self, exceeded: BudgetExceeded) -> Rejection {
         self.metrics.count_event(MetricEvent::NotAdmitted(exceeded.budget));
-        Rejection { reject: Reject::NotAdmitted, exceeded: Some(exceeded) }
-    }
-
-    /// Returns the refetch to wait for before a token with an unknown key is rejected.
-    pub(super) fn refetch(&self, token: &[u8]) -> Option<KeyRefetch> {
-        self.keys.refetch(&self.verifier.claimed_issuer(token)?.name)
+        Rejection { exceeded: Some(exceeded), ..Reject::NotAdmitted.into() }
     }
 
     /// Describes the rejection of a token.
     #[must_use]
     pub fn refusal<'t>(&self, rejection: Rejection, token: &'t [u8]) -> Refusal<'t> {
-        let Rejection { reject, exceeded } = rejection;
-        let issuer = (reject == Reject::KeysUnavailable)
-            .then(|| self.verifier.claimed_issuer(token))
-            .flatten();
-        Refusal { reject, token, issuer, exceeded }
+        let Rejection { reject, exceeded, undecided } = rejection;
+        let retry_after = undecided.as_ref().map(|undecided| undecided.retry_after);
+        let issuer = match undecided {
+            Some(undecided) => Some(undecided.issuer),
+            None if reject == Reject::KeysUnavailable => self.verifier.claimed_issuer(token),
+            None => None,
+        };
+        let is_emptied = reject == Reject::KeysUnavailable
+            && issuer.as_ref().is_some_and(|issuer| {
+                self.keys.withdrawal(&issuer.name) == Some(Withdrawal::Emptied)
+            });
+        Refusal { reject, token, issuer, exceeded, retry_after, is_emptied }
     }
 
     /// Returns the keys in use of each issuer, in the order of the sections.
@@ -212,8 +295,4 @@ impl Authenticator {
             |source: &IssuerKeys| snapshot.issuer(&source.section().issuer.name)?.keys().cloned();
         self.keys.all().into_iter().map(|source| (Arc::clone(&source), keys(&source))).collect()
     }
-}
-
-fn is_kid_unknown(verification: &Verification<'_, '_>) -> bool {
-    matches!(verification, Step::Done(Err(Rejection { reject: Reject::KidUnknown, .. })))
 }

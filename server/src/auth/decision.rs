@@ -87,9 +87,10 @@ fn conclude<'t>(
             AuthDecision::Allowed(verified)
         }
         Err(rejection) => {
+            let outcome = rejection.outcome();
             let refusal = authenticator.refusal(rejection, token);
             let response = profile.refuse(Style::Bare, &refusal, settings.rejected_token_status);
-            AuthDecision::Refused(counted(authenticator, rejection.outcome(), response))
+            AuthDecision::Refused(counted(authenticator, outcome, response))
         }
     }
 }

@@ -153,6 +153,10 @@ pub struct Refusal<'t> {
     pub issuer: Option<Arc<IssuerConfig>>,
     /// The budget that is exceeded, if that is the reason.
     pub exceeded: Option<BudgetExceeded>,
+    /// Seconds until the keys are fetched again, if the `kid` is undecided.
+    pub retry_after: Option<u64>,
+    /// Whether the keys are missing because their issuer publishes an empty key set.
+    pub is_emptied: bool,
 }
 
 impl Refusal<'_> {
@@ -161,15 +165,24 @@ impl Refusal<'_> {
     pub fn retry_after(&self) -> u64 {
         /// Long enough for a provider that was merely slow.
         const DEFAULT_RETRY_AFTER: u64 = 5;
-        self.exceeded.map_or(DEFAULT_RETRY_AFTER, |exceeded| exceeded.retry_after)
+        let exceeded = self.exceeded.map(|exceeded| exceeded.retry_after);
+        exceeded.or(self.retry_after).unwrap_or(DEFAULT_RETRY_AFTER)
     }
 }
 
 impl fmt::Display for Refusal<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.issuer, self.exceeded) {
+            (Some(issuer), _) if self.reject == Reject::KidUndecided => {
+                let name = &issuer.name;
+                write!(
+                    f,
+                    "the key id (kid) is unknown, and the keys of the issuer {name} cannot be fetched"
+                )
+            }
             (Some(issuer), _) => {
-                write!(f, "the keys of the issuer {} are unavailable", issuer.name)
+                let reason = if self.is_emptied { ": it publishes an empty key set" } else { "" };
+                write!(f, "the keys of the issuer {} are unavailable{reason}", issuer.name)
             }
             (None, Some(BudgetExceeded { budget, .. })) => {
                 let whose = match budget {

@@ -1,6 +1,8 @@
 //! Revocation of tokens, by the token itself or by a description of several.
 
-use countersign_engine::{Reject, Revocation, RevocationTarget, UnixTime};
+use countersign_engine::{
+    Presentation, Reject, Revocation, RevocationTarget, UnixTime, UnknownKid,
+};
 
 use super::Authenticator;
 use crate::{
@@ -70,17 +72,13 @@ impl Authenticator {
         revocations: &RevocationService,
         token: &[u8],
     ) -> Result<RevocationOutcome, RevokeError> {
-        let mut known = self.verifier.revocation_of(token);
-        if let Err(Reject::KidUnknown) = known
-            && let Some(refetch) = self.refetch(token)
-        {
-            known = refetch
-                .wait(
-                    || self.verifier.revocation_of(token),
-                    |known| matches!(known, Err(Reject::KidUnknown)),
-                )
-                .await;
-        }
+        let read = || match self.verifier.revocation_of(token) {
+            Err(reject @ Reject::KidUnknown) => {
+                self.unknown_kid(token).map_or(Ok(Err(reject)), Err)
+            }
+            known => Ok(known),
+        };
+        let known = self.resolve(read).await.unwrap_or(Err(Reject::KidUnknown));
         let revocation = match known {
             Ok(revocation) if revocation.until.is_some_and(|until| until <= clock::now()) => {
                 return Ok(RevocationOutcome::Unnecessary);
@@ -95,6 +93,15 @@ impl Authenticator {
             Err(reject) => return Ok(RevocationOutcome::NotOurs(reject)),
         };
         revocations.revoke(revocation).await.map(|()| RevocationOutcome::Done)
+    }
+
+    fn unknown_kid(&self, token: &[u8]) -> Option<UnknownKid> {
+        let (mut unknown, now) = (None, clock::now());
+        let report = |found| unknown = Some(found);
+        // Only the header and `iss` are read: no signature is admitted.
+        let verifier = &self.verifier;
+        drop(verifier.verify_with(token, now, Presentation::default(), |_| false, report));
+        unknown
     }
 }
 

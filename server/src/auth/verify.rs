@@ -48,8 +48,9 @@ pub async fn respond(
                     (Outcome::Verified, json(StatusCode::OK, &verified_json(&verified)))
                 }
                 Err(rejection) => {
+                    let outcome = rejection.outcome();
                     let refusal = authenticator.refusal(rejection, &token);
-                    (rejection.outcome(), refused(settings, &refusal))
+                    (outcome, refused(settings, &refusal))
                 }
             }
         }

@@ -52,7 +52,7 @@ pub(super) fn run(source: &ConfigSource) -> Result<(), CommandError> {
     } else {
         let revocations = source.revocation_service(&config, None)?;
         let app = App::new(config, 1, revocations, None)?;
-        load_keys(&app);
+        load_keys(&app)?;
         Some(app)
     };
     let (mut report, mut is_one_reached) = (DoctorReport { wrong: 0 }, false);

@@ -4,13 +4,12 @@ pub(super) mod inspect;
 pub(super) mod registry;
 mod revoke;
 
-use std::sync::Arc;
+use std::io;
 
-use countersign_engine::{
-    CertificateThumbprint, Presentation, Reject, UnixTime, Verified, rotation::Cause,
-};
+use countersign_engine::{CertificateThumbprint, Presentation, Reject, UnixTime, Verified};
 use http::StatusCode;
 use serde_json::{Value, json};
+use tokio::runtime::Builder;
 use uuid::Uuid;
 
 use super::{
@@ -22,12 +21,12 @@ use super::{
 use crate::{
     accounts::signing::{self, Lifetime, TokenRequest},
     app::App,
-    auth::profile::{Profile, inmanta},
-    base::clock,
-    keys::{
-        fetch::{FetchedKeys, Fetcher},
-        refresh,
+    auth::{
+        Authenticator,
+        profile::{Profile, inmanta},
     },
+    base::clock,
+    keys::refresh,
 };
 
 pub(super) fn run(source: &ConfigSource, command: TokenCommand) -> Result<(), CommandError> {
@@ -83,12 +82,21 @@ fn verify(
     let config = source.load()?;
     let revocations = source.revocation_service(&config, None)?;
     let app = App::new(config, 1, revocations, None)?;
-    load_keys(&app);
+    let runtime = Builder::new_current_thread().enable_time().build()?;
+    load_keys(&app)?;
     let certificate = || certificate;
     let presentation = Presentation { certificate: Some(&certificate), ..Presentation::default() };
+    let Authenticator { verifier, .. } = &app.authenticator;
     process_lines(|token| {
         let now = now.unwrap_or_else(clock::now);
-        match app.authenticator.verifier.verify_if(token, now, presentation, |_| true) {
+        let verify = || {
+            let mut unknown = None;
+            let report = |found| unknown = Some(found);
+            let verified = verifier.verify_with(token, now, presentation, |_| true, report);
+            unknown.map_or(Ok(verified), Err)
+        };
+        let verified = runtime.block_on(app.authenticator.resolve(verify));
+        match verified.unwrap_or_else(|answer| Err(answer.reject())) {
             Ok(verified) => accepted(&verified),
             Err(reject) => refused(reject, token, app.settings().auth.rejected_token_status),
         }
@@ -98,18 +106,11 @@ fn verify(
 
 /// Fetches every published key set. Failures are logged, and tokens of the issuer are then
 /// rejected with `keys_unavailable`.
-pub(super) fn load_keys(app: &App) {
-    for source in app.authenticator.keys.all() {
-        let (section, Some(renewed)) = (source.section(), source.renewed()) else { continue };
-        let mut fetcher = Fetcher::new(section, renewed);
-        match fetcher.fetch(Cause::Start) {
-            Ok(FetchedKeys { keys, .. }) => {
-                let keys = Arc::new(keys.unwrap_or_default());
-                refresh::set_keys(&app.authenticator.verifier, &section.issuer, Some(&keys));
-            }
-            Err(error) => tracing::error!("{}", fetcher.describe(&error)),
-        }
-    }
+pub(super) fn load_keys(app: &App) -> io::Result<()> {
+    let Authenticator { verifier, keys, .. } = &app.authenticator;
+    refresh::spawn(verifier, keys, None)?;
+    Builder::new_current_thread().build()?.block_on(keys.first_fetches());
+    Ok(())
 }
 
 fn accepted(verified: &Verified<'_>) -> Value {

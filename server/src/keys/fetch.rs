@@ -10,7 +10,12 @@ use std::{
     time::Duration,
 };
 
-use countersign_engine::{AlgorithmSet, KeySet, jwks::Origin, limits, rotation::Cause};
+use countersign_engine::{
+    AlgorithmSet, KeySet,
+    jwks::Origin,
+    limits,
+    rotation::{Cause, EMPTY_SET_DELAY},
+};
 use http::{HeaderMap, Response, StatusCode, Uri, header};
 use rustls::crypto::aws_lc_rs;
 use serde::Deserialize;
@@ -22,7 +27,8 @@ use ureq::{
 use super::{
     IssuerSection,
     settings::{KeyLocation, RefreshedKeys},
-    static_keys,
+    static_keys::{self, JwksError},
+    stored::public_jwks,
 };
 use crate::base::{
     clock::Stopwatch,
@@ -41,6 +47,8 @@ const MAX_DISCOVERY_BYTES: u64 = 64 * 1024;
 pub struct FetchedKeys {
     /// The keys; `None` if they are unchanged since the last fetch.
     pub keys: Option<KeySet>,
+    /// The public keys of a provider as a JWK Set, to be stored; `None` if they are unchanged.
+    pub stored: Option<String>,
     /// Time for which the provider allows the keys to be cached.
     pub max_age: Option<Duration>,
 }
@@ -58,7 +66,15 @@ impl FetchError {
     fn new(code: &'static str, text: impl fmt::Display) -> Self {
         Self { code, text: text.to_string() }
     }
+
+    /// Whether the key set was published, and has no members.
+    #[must_use]
+    pub fn is_empty_set(&self) -> bool {
+        self.code == EMPTY_SET
+    }
 }
+
+const EMPTY_SET: &str = "empty";
 
 /// Fetches the keys of one issuer repeatedly. It keeps the version of the last response, so that
 /// a fetch of unchanged keys is cheap.
@@ -133,20 +149,31 @@ impl Fetcher {
 
     fn parse(&mut self, fetched: FetchedBytes) -> Result<FetchedKeys, FetchError> {
         let FetchedBytes { bytes, version, max_age } = fetched;
-        let Some(bytes) = bytes else { return Ok(FetchedKeys { keys: None, max_age }) };
+        let Some(bytes) = bytes else {
+            return Ok(FetchedKeys { keys: None, stored: None, max_age });
+        };
         let read = match self.source.location {
             KeyLocation::File { origin: Origin::Static, .. } => {
-                static_keys::parse_keys(&bytes, self.algorithms)
+                static_keys::parse_keys(&bytes, self.algorithms).map_err(JwksError::Unusable)
             }
             _ => static_keys::parse_jwks(&bytes, Origin::Published, self.algorithms),
         };
-        let (keys, remarks) = read.map_err(|text| FetchError::new("unusable", text))?;
+        let (keys, remarks) = read.map_err(|error| match error {
+            JwksError::Empty => {
+                let delay = EMPTY_SET_DELAY.as_secs();
+                let effect = format!("if it still is after {delay} s, its keys are withdrawn");
+                FetchError::new(EMPTY_SET, format_args!("the published key set is empty: {effect}"))
+            }
+            JwksError::Unusable(text) => FetchError::new("unusable", text),
+        })?;
         for remark in remarks {
             tracing::warn!(section = self.section, "{}: {remark}", self.source.location);
         }
         // Only after successful parsing: a rejected key set must not count as unchanged.
         self.version = version;
-        Ok(FetchedKeys { keys: Some(keys), max_age })
+        let is_remote = self.source.location.uri().is_some();
+        let stored = is_remote.then(|| public_jwks(&bytes, &keys, self.algorithms)).flatten();
+        Ok(FetchedKeys { keys: Some(keys), stored, max_age })
     }
 
     fn load(&mut self, cause: Cause) -> Result<FetchedBytes, FetchError> {

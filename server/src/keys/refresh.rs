@@ -4,12 +4,13 @@ use std::{
     io,
     sync::{Arc, atomic::Ordering},
     thread,
+    time::Duration,
 };
 
 use aws_lc_rs::rand;
 use countersign_engine::{
-    IssuerConfig, KeySet, Verifier,
-    rotation::{Cause, Event, Rotation},
+    IssuerConfig, KeySet, KidHash, Verifier,
+    rotation::{Cause, Event, Rotation, Withdrawal},
 };
 use tokio::{
     runtime::Builder,
@@ -18,17 +19,23 @@ use tokio::{
 };
 
 use super::{
-    IssuerKeys, KeySources,
+    FetchState, IssuerKeys, KeyClock, KeySources, SuccessfulFetch,
     fetch::{FetchError, FetchedKeys, Fetcher},
     settings::RefreshedKeys,
+    stored::{RestoredKeys, StoredKeys},
 };
-use crate::base::clock::{self, Stopwatch};
+use crate::{base::clock, store::Store};
 
-/// Starts the thread that refreshes the keys of every issuer. It ends with the process.
+/// Starts the thread that refreshes the keys of every issuer. It ends with the process. Fetched keys
+/// are kept in `store` for the next start.
 ///
 /// # Errors
 /// The operating system cannot create a thread.
-pub fn spawn(verifier: &Arc<Verifier>, keys: &Arc<KeySources>) -> io::Result<()> {
+pub fn spawn(
+    verifier: &Arc<Verifier>,
+    keys: &Arc<KeySources>,
+    store: Option<Store>,
+) -> io::Result<()> {
     let runtime = Builder::new_current_thread().enable_time().build()?;
     let (renewals, mut starting) = mpsc::unbounded_channel();
     let renewals = keys.renewals.get_or_init(|| renewals);
@@ -40,7 +47,10 @@ pub fn spawn(verifier: &Arc<Verifier>, keys: &Arc<KeySources>) -> io::Result<()>
         LocalSet::new().block_on(&runtime, async {
             while let Some(source) = starting.recv().await {
                 if let Some(renewed) = source.renewed() {
-                    spawn_local(Renewal::new(&verifier, keys.clock, &source, renewed).run());
+                    let stored = StoredKeys::new(store.as_ref(), source.section(), renewed);
+                    spawn_local(
+                        Renewal::new(&verifier, keys.clock, &source, renewed, stored).run(),
+                    );
                 }
             }
         });
@@ -51,13 +61,19 @@ pub fn spawn(verifier: &Arc<Verifier>, keys: &Arc<KeySources>) -> io::Result<()>
 /// Task that refreshes the keys of one issuer.
 struct Renewal {
     verifier: Arc<Verifier>,
-    clock: Stopwatch,
+    clock: KeyClock,
     source: Arc<IssuerKeys>,
     renewed: Arc<RefreshedKeys>,
     rotation: Rotation,
+    /// Start of the current fetch.
+    began: Duration,
     /// The last usable keys. They are kept after a withdrawal, because a later response may confirm
     /// them (304).
     keys: Option<Arc<KeySet>>,
+    /// The same keys as they are stored.
+    jwks: Option<String>,
+    /// The place to store them.
+    stored: Option<StoredKeys>,
     /// `None` while a fetch on another thread has it.
     fetcher: Option<Fetcher>,
 }
@@ -67,40 +83,40 @@ type FetchTask = JoinHandle<(Fetcher, Result<FetchedKeys, FetchError>)>;
 impl Renewal {
     fn new(
         verifier: &Arc<Verifier>,
-        clock: Stopwatch,
+        clock: KeyClock,
         source: &Arc<IssuerKeys>,
         renewed: &Arc<RefreshedKeys>,
+        stored: Option<StoredKeys>,
     ) -> Self {
-        let mut jitter = [0; 2];
-        // Without randomness all issuers are fetched at the same pace, which is harmless here.
-        let _ignored = rand::fill(&mut jitter);
         Self {
             verifier: Arc::clone(verifier),
             clock,
             source: Arc::clone(source),
             renewed: Arc::clone(renewed),
-            rotation: match source.progress.borrow().confirmed {
-                Some(at) => Rotation::with_keys(renewed.timing, u16::from_ne_bytes(jitter), at),
-                None => Rotation::new(renewed.timing, u16::from_ne_bytes(jitter)),
-            },
+            rotation: Rotation::new(renewed.timing, 0),
+            began: Duration::ZERO,
             keys: None,
+            jwks: None,
+            stored,
             fetcher: None,
         }
     }
 
     async fn run(mut self) {
+        self.restore().await;
         let mut event = Event::Wake;
         let mut fetching: Option<FetchTask> = None;
         loop {
-            let (rotation, actions) = self.rotation.step(self.clock.elapsed(), event);
+            let (rotation, actions) = self.rotation.step(self.clock.now(), event);
             self.rotation = rotation;
-            if actions.withdraw {
-                self.withdraw();
+            if let Some(withdrawal) = actions.withdraw {
+                self.withdraw(withdrawal);
             }
+            // Before a fetch begins, so that every `kid` that was seen before it counts as such.
+            self.publish(event);
             if let Some(cause) = actions.fetch {
                 fetching = Some(self.start(cause));
             }
-            self.publish(event);
             let source = Arc::clone(&self.source);
             event = tokio::select! {
                 event = self.next_event(&mut fetching) => event,
@@ -109,8 +125,46 @@ impl Renewal {
         }
     }
 
+    /// Begins with the keys of the predecessor, or with the stored ones, which both keep their age.
+    async fn restore(&mut self) {
+        let timing = self.renewed.timing;
+        let mut confirmed = self.source.progress.borrow().confirmed;
+        if let (None, Some(stored)) = (confirmed, &self.stored)
+            && let Some(restored) = stored.load().await
+        {
+            // They are not confirmed by this process, so they are due at once.
+            let (now, age) = (self.clock.now(), restored.age.max(timing.interval));
+            let at = now.saturating_sub(age);
+            if now < at.saturating_add(timing.interval).saturating_add(timing.stale) {
+                self.use_restored(restored, at);
+                confirmed = Some(at);
+            }
+        }
+        let mut jitter = [0; 2];
+        // Without randomness all issuers are fetched at the same pace, which is harmless here.
+        let _ignored = rand::fill(&mut jitter);
+        let jitter = u16::from_ne_bytes(jitter);
+        self.rotation = match confirmed {
+            Some(at) => Rotation::with_keys(timing, jitter, at),
+            None => Rotation::new(timing, jitter),
+        };
+    }
+
+    fn use_restored(&mut self, restored: RestoredKeys, confirmed: Duration) {
+        let RestoredKeys { keys, stored, age } = restored;
+        let (section, seconds) = (self.source.section.section(), age.as_secs());
+        tracing::info!(section, keys = keys.len(), "using stored keys, fetched {seconds} s ago");
+        let keys = Arc::new(keys);
+        set_keys(&self.verifier, &self.source.section.issuer, Some(&keys));
+        (self.keys, self.jwks) = (Some(keys), Some(stored.keys));
+        self.source.progress.send_modify(|progress| {
+            progress.confirmed = Some(confirmed);
+            progress.last_success = Some(stored.fetched_at.min(clock::now()));
+        });
+    }
+
     async fn next_event(&mut self, fetching: &mut Option<FetchTask>) -> Event {
-        let wake_at = self.rotation.wake_at().map(|at| at.saturating_sub(self.clock.elapsed()));
+        let wake_at = self.rotation.wake_at().map(|at| at.saturating_sub(self.clock.now()));
         let wake = async {
             match wake_at {
                 Some(pause) => tokio::time::sleep(pause).await,
@@ -129,6 +183,7 @@ impl Renewal {
                 self.finish_fetch(ended)
             }
             () = self.source.refetch_requested.notified() => Event::UnknownKid,
+            () = self.source.refresh_requested.notified() => Event::Requested,
             () = wake => Event::Wake,
         }
     }
@@ -136,6 +191,7 @@ impl Renewal {
     fn start(&mut self, cause: Cause) -> FetchTask {
         let index = Cause::ALL.iter().position(|one| *one == cause).unwrap_or_default();
         self.source.fetches[index].fetch_add(1, Ordering::Relaxed);
+        self.began = self.clock.now();
         let mut fetcher = self
             .fetcher
             .take()
@@ -168,8 +224,9 @@ impl Renewal {
             Ok(fetched) => self.install_keys(fetched),
             Err(error) => {
                 self.log(&fetcher, &error);
+                let event = if error.is_empty_set() { Event::Emptied } else { Event::Failed };
                 self.record_failure(error);
-                Event::Failed
+                event
             }
         };
         self.fetcher = Some(fetcher);
@@ -180,10 +237,11 @@ impl Renewal {
         let in_use = self.rotation.refetch_from().is_some();
         let changed = fetched.keys.is_some();
         if let Some(keys) = fetched.keys {
-            self.keys = Some(Arc::new(keys));
+            self.remember_withdrawn(&keys);
+            (self.keys, self.jwks) = (Some(Arc::new(keys)), fetched.stored);
         }
         if let (Some(keys), true) = (&self.keys, changed || !in_use) {
-            if !in_use || self.source.progress.borrow().is_failing {
+            if !in_use || self.source.progress.borrow().state.is_failing {
                 tracing::info!(
                     section = self.source.section.section(),
                     keys = keys.len(),
@@ -192,18 +250,39 @@ impl Renewal {
             }
             set_keys(&self.verifier, &self.source.section.issuer, Some(keys));
         }
+        if let (Some(stored), Some(jwks)) = (&self.stored, &self.jwks) {
+            stored.save(jwks.clone());
+        }
         Event::Confirmed { max_age: fetched.max_age }
     }
 
-    fn withdraw(&self) {
+    /// Remembers the `kid`s that the issuer has withdrawn: they were in use before this fetch.
+    fn remember_withdrawn(&self, next: &KeySet) {
+        let before = self.keys.iter().flat_map(|keys| keys.iter()).filter_map(|key| key.kid());
+        let rounds = self.source.progress.borrow().state.rounds;
+        for kid in before.filter(|kid| !next.iter().any(|key| key.kid() == Some(*kid))) {
+            self.source.seen_kids.insert(KidHash::of(kid), rounds);
+        }
+    }
+
+    fn withdraw(&self, withdrawal: Withdrawal) {
         let (section, stale) = (self.source.section.section(), self.renewed.timing.stale.as_secs());
-        tracing::error!(
-            section,
-            "keys withdrawn: no successful fetch within jwks_stale ({stale} s) after they were due"
-        );
+        match withdrawal {
+            Withdrawal::Stale => tracing::error!(
+                section,
+                "keys withdrawn: no successful fetch within jwks_stale ({stale} s) after they were \
+                 due"
+            ),
+            Withdrawal::Emptied => {
+                tracing::error!(section, "keys withdrawn: the published key set is empty");
+                if let Some(stored) = &self.stored {
+                    stored.delete();
+                }
+            }
+        }
         set_keys(&self.verifier, &self.source.section.issuer, None);
         self.source.progress.send_if_modified(|progress| {
-            progress.confirmed = None;
+            (progress.confirmed, progress.withdrawn) = (None, Some(withdrawal));
             false
         });
     }
@@ -213,7 +292,7 @@ impl Renewal {
         let section = self.source.section.section();
         let is_known = {
             let progress = self.source.progress.borrow();
-            progress.is_failing
+            progress.state.is_failing
                 && progress.last_failure.as_ref().is_some_and(|(_, last)| last == error)
         };
         if is_known {
@@ -226,7 +305,7 @@ impl Renewal {
     fn record_failure(&self, error: FetchError) {
         self.source.progress.send_modify(|progress| {
             progress.failures += 1;
-            progress.is_failing = true;
+            progress.state.is_failing = true;
             progress.last_failure = Some((clock::now(), error));
         });
     }
@@ -234,21 +313,28 @@ impl Renewal {
     /// Publishes the effect of `event`, which wakes the requests that wait for a fetch to end.
     fn publish(&self, event: Event) {
         self.source.progress.send_if_modified(|progress| {
-            let (fetching, refetch_from) =
-                (self.rotation.is_fetching(), self.rotation.refetch_from());
-            let changed = (fetching, refetch_from) != (progress.fetching, progress.refetch_from);
-            (progress.fetching, progress.refetch_from) = (fetching, refetch_from);
+            let before = progress.state;
+            let state = FetchState {
+                fetching: self.rotation.is_fetching(),
+                refetch_from: self.rotation.refetch_from(),
+                fetch_at: self.rotation.fetch_at(),
+                ..before
+            };
+            progress.state = state;
             match event {
                 Event::Confirmed { .. } => {
+                    let (number, ended) = (before.rounds + 1, self.clock.now());
+                    progress.state.success =
+                        Some(SuccessfulFetch { number, began: self.began, ended });
+                    progress.state.is_failing = false;
                     progress.last_success = Some(clock::now());
-                    progress.confirmed = Some(self.clock.elapsed());
-                    progress.is_failing = false;
+                    (progress.confirmed, progress.withdrawn) = (Some(ended), None);
                 }
-                Event::Failed => {}
+                Event::Emptied | Event::Failed => {}
                 // Most of these change nothing, and must not wake the waiting requests.
-                Event::Wake | Event::UnknownKid => return changed,
+                Event::Wake | Event::UnknownKid | Event::Requested => return state != before,
             }
-            progress.rounds += 1;
+            progress.state.rounds += 1;
             true
         });
     }

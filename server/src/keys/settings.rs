@@ -109,13 +109,24 @@ impl fmt::Display for KeyLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File { path, .. } => write!(f, "file {}", path.display()),
-            Self::Jwks(uri) => write!(f, "jwks_uri {}", without_query(uri)),
-            Self::Discovery(uri) => write!(f, "discovery_uri {}", without_query(uri)),
+            Self::Jwks(uri) | Self::Discovery(uri) => {
+                write!(f, "{} {}", self.option(), without_query(uri))
+            }
         }
     }
 }
 
 impl KeyLocation {
+    /// Returns the option of a location on the network, or `file`.
+    #[must_use]
+    pub fn option(&self) -> &'static str {
+        match self {
+            Self::File { .. } => "file",
+            Self::Jwks(_) => "jwks_uri",
+            Self::Discovery(_) => "discovery_uri",
+        }
+    }
+
     /// Returns the URI of a location on the network.
     #[must_use]
     pub fn uri(&self) -> Option<&str> {

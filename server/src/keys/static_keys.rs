@@ -4,6 +4,8 @@
 //! base64 of PEM or DER. JWKs and JWK Sets are in JSON. Every form is converted to JWKs first
 //! and parsed by [`KeySet::from_jwks`], so that one parser checks all keys.
 
+use std::fmt;
+
 use base64::{
     Engine as _,
     alphabet::URL_SAFE,
@@ -66,7 +68,7 @@ pub fn parse_keys(text: &[u8], algorithms: AlgorithmSet) -> Result<(KeySet, Vec<
         return if holds_private_key(text) {
             Err(PRIVATE_KEY_ERROR.into())
         } else {
-            parse_jwks(text, Origin::Static, algorithms)
+            parse_jwks(text, Origin::Static, algorithms).map_err(|error| error.to_string())
         };
     }
     if algorithms.iter().all(|algorithm| algorithm.key_type() == KeyType::Secret) {
@@ -84,9 +86,28 @@ pub fn parse_keys(text: &[u8], algorithms: AlgorithmSet) -> Result<(KeySet, Vec<
     } else {
         der_to_jwk(&from_base64(text)?)?
     };
-    let (keys, mut remarks) = parse_jwks(jwk.to_string().as_bytes(), Origin::Static, algorithms)?;
+    let (keys, mut remarks) = parse_jwks(jwk.to_string().as_bytes(), Origin::Static, algorithms)
+        .map_err(|error| error.to_string())?;
     remarks.extend(expiry);
     Ok((keys, remarks))
+}
+
+/// Error of a key set that has no usable key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JwksError {
+    /// It is well-formed and has no members.
+    Empty,
+    /// It is malformed, or each of its members is unusable.
+    Unusable(String),
+}
+
+impl fmt::Display for JwksError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("the key set is empty"),
+            Self::Unusable(text) => f.write_str(text),
+        }
+    }
 }
 
 /// Parses a JWK Set, or a single JWK, with at least one usable key.
@@ -97,12 +118,17 @@ pub fn parse_jwks(
     json: &[u8],
     origin: Origin,
     algorithms: AlgorithmSet,
-) -> Result<(KeySet, Vec<String>), String> {
+) -> Result<(KeySet, Vec<String>), JwksError> {
     let policy = Policy { origin, algorithms: Some(algorithms) };
-    let (keys, skipped) = KeySet::from_jwks(json, policy).map_err(|error| error.to_string())?;
+    let (keys, skipped) =
+        KeySet::from_jwks(json, policy).map_err(|error| JwksError::Unusable(error.to_string()))?;
     let remarks: Vec<_> = skipped.iter().map(SkippedKey::to_string).collect();
-    if keys.is_empty() {
-        return Err(format!("no usable key ({})", remarks.join("; ")));
+    match (keys.is_empty(), remarks.is_empty()) {
+        (true, true) => return Err(JwksError::Empty),
+        (true, false) => {
+            return Err(JwksError::Unusable(format!("no usable key ({})", remarks.join("; "))));
+        }
+        (false, _) => {}
     }
     Ok((keys, remarks.into_iter().map(|remark| format!("key skipped: {remark}")).collect()))
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use countersign_engine::KeySet;
+use countersign_engine::{KeySet, rotation::Withdrawal};
 use http::{Response, StatusCode};
 use serde_json::{Map, Value, json};
 
@@ -43,11 +43,13 @@ fn describe(source: &IssuerKeys, keys: Option<&KeySet>) -> Value {
             "last_success": progress.last_success.map(|at| at.0),
             "seconds_since_success": progress.last_success.map(ago),
             "last_failure": failure,
-            "failing": progress.is_failing,
+            "failing": progress.state.is_failing,
             "failures": progress.failures,
-            "fetching": progress.fetching,
+            "withdrawn": progress.withdrawn.map(Withdrawal::name),
+            "fetching": progress.state.fetching,
             "fetches": fetches,
             "unknown_kids": source.unknown_kids(),
+            "undecided_kids": source.undecided_kids(),
         });
         members.extend(renewal.as_object().cloned().unwrap_or_default());
     }

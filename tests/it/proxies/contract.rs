@@ -389,6 +389,13 @@ fn unavailable_keys_are_answered_with_503(world: &mut World<'_>) {
     let answer = world.get(&bearer(&token_without_keys()));
     answer.assert_refused(503);
     assert_eq!(answer.answer.header("retry-after"), Some("5"));
+    // A 503 is an answer about one token: it is not repeated, and does not eject the server.
+    for _ in 0..10 {
+        let answer = world.get(&bearer(&token_without_keys()));
+        answer.assert_refused(503);
+        assert!(answer.asked.len() <= 1, "{} requests", answer.asked.len());
+    }
+    assert_eq!(world.get(&bearer(&good())).answer.status, 200);
 }
 
 fn e8_requests_are_independent(world: &mut World<'_>) {

@@ -48,14 +48,15 @@ pub(super) async fn authenticate(
             Session::of(&verified, token, is_ours, context.settings.may_administer(issuer))
         }
         Err(rejection) => {
+            let (reject, outcome) = (rejection.reject, rejection.outcome());
             let refusal = context.authenticator.refusal(rejection, token);
-            let status = if is_ended_session(context, rejection.reject, token) {
+            let status = if is_ended_session(context, reject, token) {
                 StatusCode::UNAUTHORIZED
             } else {
                 context.auth.rejected_token_status
             };
             let response = Profile::Inmanta.refuse(Style::Body, &refusal, status);
-            return Err(refused(context, rejection.outcome(), response));
+            return Err(refused(context, outcome, response));
         }
     };
     context.authenticator.metrics.count(Outcome::Verified);

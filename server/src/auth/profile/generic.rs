@@ -9,7 +9,7 @@ use super::{Refusal, is_insufficient};
 use crate::observe::metrics::Budget;
 
 /// Header of a 429 or 503 response, for the operator of a proxy: a reject code and, after a space,
-/// the issuer or budget. These responses have no `WWW-Authenticate` challenge for it.
+/// the issuer or budget. `empty` follows if the issuer publishes an empty key set. These responses have no `WWW-Authenticate` challenge for it.
 pub const ERROR_HEADER: HeaderName = HeaderName::from_static("x-auth-error");
 
 /// Adds the headers of a refusal: `Retry-After` if the token could not be verified now, a
@@ -25,10 +25,11 @@ pub fn add_headers(refusal: &Refusal<'_>, headers: &mut HeaderMap) {
         headers.insert(ERROR_HEADER, HeaderValue::from_static(budget_error(exceeded.budget)));
         return;
     }
+    let suffix = if refusal.is_emptied { " empty" } else { "" };
     let text = refusal
         .issuer
         .as_ref()
-        .map(|issuer| format!("{} {}", reject.code(), header_safe(&issuer.name)));
+        .map(|issuer| format!("{} {}{suffix}", reject.code(), header_safe(&issuer.name)));
     let value = text.and_then(|text| HeaderValue::try_from(text).ok());
     headers.insert(ERROR_HEADER, value.unwrap_or_else(|| HeaderValue::from_static(reject.code())));
 }

@@ -30,6 +30,10 @@ pub(super) fn run(source: &ConfigSource, args: RevokeArgs) -> Result<(), Command
         Some(_) => "by token".to_owned(),
         None => record.to_string(),
     };
+    if args.token.is_some() {
+        // The signature is verified first: a forged token could name any user's tokens.
+        load_keys(&app)?;
+    }
     runtime.block_on(revoke(&app, args.token, record))?;
     record_change(store.as_ref(), AuditOperation::RevokeToken, target, Some(detail))?;
     Ok(print(format_args!(
@@ -67,8 +71,6 @@ async fn revoke(
             .map_err(CommandError::failed);
     };
     let token = if token == "-" { io::read_to_string(io::stdin())? } else { token };
-    // The signature is verified first: a forged token could name any user's tokens.
-    load_keys(app);
     let revoked = app.authenticator.revoke_token(&app.revocations, token.trim().as_bytes());
     match revoked.await.map_err(CommandError::failed)? {
         RevocationOutcome::Done => Ok(()),

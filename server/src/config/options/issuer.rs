@@ -93,12 +93,13 @@ const KEYS: &[OptionSpec] = &[
         "600",
     ),
     number("jwks_cool_down", 1, 3600, "30").about(
-        "Shortest time in seconds between fetches caused by tokens with an unknown key id.",
+        "Time in seconds in which tokens with an unknown key id may cause one more fetch, after three \
+         in a row.",
         "10",
     ),
     number("jwks_stale", 0, 31_536_000, "86400").about(
-        "Time in seconds that keys stay in use while the provider cannot be reached. Later, tokens \
-         of the issuer get status 503.",
+        "Time in seconds that keys stay in use while the provider cannot be reached, over a restart \
+         too. Later, tokens of the issuer get status 503.",
         "3600",
     ),
 ];

@@ -1,0 +1,129 @@
+use std::process::Command;
+
+use countersign_tests::{
+    binary::{Sandbox, Server},
+    eventually,
+    openssl::SigningKey,
+    providers::{CannedResponse, JwksServer},
+};
+
+use crate::fixture::{self, claims_of, key_set};
+
+const ISSUER: &str = "https://idp/";
+const DATABASE: &str = ".local/state/countersign/countersign.db";
+
+/// A server that has fetched and stored the keys, and has stopped.
+struct Stopped {
+    sandbox: Sandbox,
+    provider: JwksServer,
+    configuration: String,
+    token: String,
+}
+
+impl Stopped {
+    fn new(options: &str) -> Self {
+        let key = SigningKey::generate("ES256", "k");
+        let token = key.token(&claims_of(ISSUER));
+        let (sandbox, provider) = (Sandbox::new(), JwksServer::start(&key_set(&[&key])));
+        let source = format!("jwks_uri={}\njwks_request_timeout=600\n{options}", provider.uri());
+        let configuration = fixture::with_idp("ES256", &source);
+        let server = sandbox.serve(&configuration);
+        assert_eq!(server.auth(&token).status, 200, "{}", server.log());
+        let count = "SELECT 'sets:', count(*) FROM countersign_key_set";
+        eventually(|| sql(&sandbox, count).contains("sets: 1"));
+        server.stop("TERM");
+        Self { sandbox, provider, configuration, token }
+    }
+
+    /// Starts the server again, while the provider does not answer.
+    fn restart(&self) -> Server<'_> {
+        self.restart_with(&self.configuration)
+    }
+
+    fn restart_with(&self, configuration: &str) -> Server<'_> {
+        self.provider.respond_with(CannedResponse::hang());
+        self.sandbox.listen(configuration)
+    }
+}
+
+/// Runs a statement on the database of the sandbox, and returns the rows.
+fn sql(sandbox: &Sandbox, statement: &str) -> String {
+    let script = "import sqlite3, sys\n\
+                  database = sqlite3.connect(sys.argv[1])\n\
+                  for row in database.execute(sys.argv[2]): print(*row)\n\
+                  database.commit()";
+    let database = sandbox.path().join(DATABASE);
+    let output = Command::new("python3")
+        .args(["-c", script, database.to_str().unwrap(), statement])
+        .output()
+        .unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn stored_keys_serve_a_start_without_the_provider() {
+    let stopped = Stopped::new("");
+    let server = stopped.restart();
+    server.wait_until_ready();
+    assert_eq!(server.auth(&stopped.token).status, 200, "{}", server.log());
+    let unknown = SigningKey::generate("ES256", "unknown").token(&claims_of(ISSUER));
+    assert_eq!(server.auth(&unknown).status, 503, "the provider does not answer");
+    assert!(server.log().contains("using stored keys"), "{}", server.log());
+    let status = &server.operations("/keys").json()["issuers"][1];
+    assert!(status["seconds_since_success"].as_u64().is_some_and(|age| age < 60), "{status}");
+    server.stop("TERM");
+    // Another set replaces the stored one as soon as the provider answers.
+    let Stopped { sandbox, provider, configuration, token } = &stopped;
+    provider.publish(&key_set(&[&SigningKey::generate("ES256", "other")]));
+    let server = sandbox.serve(configuration);
+    eventually(|| server.auth(token).status == 401);
+}
+
+#[test]
+fn stored_keys_of_another_configuration_are_not_used() {
+    let stopped = Stopped::new("");
+    for (from, to) in [
+        ("/jwks.json", "/moved.json"),
+        ("jwks_request_timeout", "validate_cert=false\njwks_request_timeout"),
+        ("jwks_request_timeout", "jwks_stale=0\njwks_request_timeout"),
+        ("[auth_jwt_oidc]", "[auth_jwt_renamed]"),
+    ] {
+        let before = stopped.provider.requests();
+        let server = stopped.restart_with(&stopped.configuration.replace(from, to));
+        // The stored keys are read before the first fetch.
+        eventually(|| stopped.provider.requests() > before);
+        assert_eq!(server.auth(&stopped.token).status, 503, "{to}: {}", server.log());
+    }
+}
+
+#[test]
+fn stored_keys_are_used_until_jwks_stale_by_any_clock() {
+    let stopped = Stopped::new("jwks_stale=3");
+    let set_time = |at: &str| {
+        let statement = format!("UPDATE countersign_key_set SET fetched_at = fetched_at + {at}");
+        sql(&stopped.sandbox, &statement);
+    };
+    // Stored by a clock that was a year ahead.
+    set_time("31536000");
+    let server = stopped.restart();
+    server.wait_until_ready();
+    assert_eq!(server.auth(&stopped.token).status, 200, "{}", server.log());
+    eventually(|| server.auth(&stopped.token).status == 503);
+    assert!(server.log().contains("keys withdrawn"), "{}", server.log());
+    server.stop("TERM");
+    set_time("-31536000 - 1000");
+    let before = stopped.provider.requests();
+    let server = stopped.restart();
+    eventually(|| stopped.provider.requests() > before);
+    assert_eq!(server.auth(&stopped.token).status, 503, "{}", server.log());
+}
+
+#[test]
+fn damaged_stored_keys_are_not_used() {
+    let stopped = Stopped::new("");
+    let damage = "UPDATE countersign_key_set SET keys = replace(keys, 'ES256', 'HS256')";
+    sql(&stopped.sandbox, damage);
+    let server = stopped.restart();
+    eventually(|| server.log().contains("the stored keys cannot be used"));
+    assert_eq!(server.auth(&stopped.token).status, 503);
+}
