@@ -1,9 +1,10 @@
-//! Handlers that return JSON: the Inmanta API, token revocation, health, and `/.well-known`.
+//! Handlers that return JSON: the Inmanta API, token revocation, key fetches, health, and `/.well-known`.
 
 mod audited;
 pub mod health;
 pub mod inmanta;
 pub mod revoke;
+pub mod refresh_keys;
 pub mod settings;
 pub mod well_known;
 

@@ -1,5 +1,5 @@
 //! Reload of configuration and certificates without interrupting requests, on SIGHUP and when their
-//! files change. A configuration is validated as a whole, then swapped. An invalid one changes
+//! files change. SIGHUP also fetches all keys. A configuration is validated as a whole, then swapped. An invalid one changes
 //! nothing.
 //!
 //! A reload does not change sockets, threads or memory sizes. Changes to these are logged, and take
@@ -80,6 +80,10 @@ pub fn spawn(app: &Arc<App>, mut watcher: ConfigWatcher, requests: Receiver<()>)
                 Err(RecvTimeoutError::Timeout) => false,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
+            if is_requested {
+                // Before the reload, since the keys of a changed section are fetched anyway.
+                drop(app.authenticator.keys.request_fetches());
+            }
             watcher.poll(&app, is_requested);
             renew_certificates(&app, is_requested);
         }

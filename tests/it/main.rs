@@ -42,6 +42,8 @@ mod rotation;
 mod unknown_kid;
 /// Key sets that are kept for a restart.
 mod stored_keys;
+/// Fetches of keys that an operator requests.
+mod refresh;
 /// Providers that are broken, slow or hostile, and trust in them by TLS.
 mod bad_providers;
 /// A certified OpenID provider.

@@ -8,7 +8,7 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use percent_encoding::percent_decode_str;
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::json;
 
 use crate::{
@@ -58,7 +58,7 @@ struct Parameters {
 }
 
 /// Error response (RFC 6749 section 5.2).
-enum OAuthError {
+pub(super) enum OAuthError {
     /// Client authentication failed.
     Client(&'static str),
     /// The parameters are invalid.
@@ -68,7 +68,7 @@ enum OAuthError {
 }
 
 impl OAuthError {
-    fn into_response(self) -> Response<Body> {
+    pub(super) fn into_response(self) -> Response<Body> {
         let (status, code, text) = match self {
             Self::Client(text) => (StatusCode::UNAUTHORIZED, "invalid_client", text.into()),
             Self::Request(text) => (StatusCode::BAD_REQUEST, "invalid_request", text),
@@ -98,8 +98,12 @@ async fn revoke(
     body: &[u8],
     audited: &mut AuditedCall<'_>,
 ) -> Result<(), OAuthError> {
-    let mut parameters = Parameters::read(body)?;
-    let client = authenticate(&context.auth.api_clients, headers, &mut parameters)?;
+    let mut parameters: Parameters = read_parameters(body)?;
+    let credentials = ClientCredentials {
+        id: parameters.client_id.take(),
+        secret: parameters.client_secret.take(),
+    };
+    let client = authenticate(&context.auth.api_clients, headers, credentials)?;
     audited.set_client(&client);
     // An empty parameter counts as omitted (RFC 6749 section 3.1).
     let token = parameters
@@ -137,17 +141,18 @@ async fn revoke(
     Ok(())
 }
 
-impl Parameters {
-    fn read(body: &[u8]) -> Result<Self, OAuthError> {
-        let read = match body.trim_ascii_start() {
-            [b'{', ..] => serde_json::from_slice(body).map_err(|error| json_error(&error)),
-            _ => serde_urlencoded::from_bytes(body).map_err(|error| {
-                member_error(&error).unwrap_or_else(|| "a parameter has an invalid value".into())
-            }),
-        };
-        read.map_err(|reason| OAuthError::Request(format!("cannot parse the parameters: {reason}")))
-    }
+/// Reads the parameters of a body in JSON or a form.
+pub(super) fn read_parameters<P: DeserializeOwned>(body: &[u8]) -> Result<P, OAuthError> {
+    let read = match body.trim_ascii_start() {
+        [b'{', ..] => serde_json::from_slice(body).map_err(|error| json_error(&error)),
+        _ => serde_urlencoded::from_bytes(body).map_err(|error| {
+            member_error(&error).unwrap_or_else(|| "a parameter has an invalid value".into())
+        }),
+    };
+    read.map_err(|reason| OAuthError::Request(format!("cannot parse the parameters: {reason}")))
+}
 
+impl Parameters {
     fn record(self) -> RevocationRecord {
         RevocationRecord {
             issuer: self.issuer,
@@ -162,14 +167,20 @@ impl Parameters {
     }
 }
 
+/// The parameters `client_id` and `client_secret`. Not `Debug`, as they hold a secret.
+pub(super) struct ClientCredentials {
+    pub(super) id: Option<String>,
+    pub(super) secret: Option<String>,
+}
+
 /// Authenticates the client (RFC 6749 section 2.3.1): by HTTP Basic, or by `client_id` and
 /// `client_secret`, but not both. Returns its name.
-fn authenticate(
+pub(super) fn authenticate(
     clients: &ApiClients,
     headers: &HeaderMap,
-    parameters: &mut Parameters,
+    parameters: ClientCredentials,
 ) -> Result<String, OAuthError> {
-    let in_body = parameters.client_id.take().zip(parameters.client_secret.take());
+    let in_body = parameters.id.zip(parameters.secret);
     let mut lines = headers.get_all(header::AUTHORIZATION).iter();
     let credentials = match (lines.next(), lines.next(), in_body) {
         (None, _, in_body) => in_body,

@@ -6,7 +6,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 
 use super::{AppService, metrics};
 use crate::{
-    api::{health, inmanta, revoke, well_known},
+    api::{health, inmanta, refresh_keys, revoke, well_known},
     auth::{
         Caller, PendingDecision,
         ext_authz::{self, CheckContext},
@@ -62,7 +62,7 @@ pub(super) async fn respond(
     let caller = service.caller(&peer, listener, headers);
     let api = app.api(&settings);
     match route {
-        Route::Verify | Route::Revoke if method != Method::POST => {
+        Route::Verify | Route::Revoke | Route::RefreshKeys if method != Method::POST => {
             method_not_allowed("POST").into()
         }
         Route::Verify => {
@@ -71,6 +71,9 @@ pub(super) async fn respond(
         }
         Route::Revoke => {
             no_store(revoke::respond(&api, &caller, headers, request.body()).await).into()
+        }
+        Route::RefreshKeys => {
+            no_store(refresh_keys::respond(&api, &caller, headers, request.body()).await).into()
         }
         Route::Inmanta => {
             // As in the Inmanta server, a token without a username belongs to no user.

@@ -163,6 +163,8 @@ operations! {
     CreateToken = "token.create",
     /// Tokens are revoked.
     RevokeToken = "token.revoke",
+    /// Keys are fetched on request.
+    RefreshKeys = "keys.refresh",
     /// An environment is added.
     CreateEnvironment = "environment.add",
     /// An environment is deleted.

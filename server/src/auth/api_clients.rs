@@ -1,4 +1,4 @@
-//! `[api_clients]`: clients that may revoke tokens, by name and hashed secret.
+//! `[api_clients]`: clients that may revoke tokens and have keys fetched, by name and hashed secret.
 
 use std::{collections::BTreeMap, fmt};
 

@@ -22,7 +22,7 @@ pub struct AuthSettings {
     pub identity_headers: IdentityHeaders,
     /// Contents of gRPC responses to Envoy.
     pub ext_authz: ExtAuthz,
-    /// Clients that may revoke tokens.
+    /// Clients that may revoke tokens and have keys fetched.
     pub api_clients: ApiClients,
 }
 

@@ -65,13 +65,15 @@ pub enum Route {
     Metrics,
     /// `/keys`.
     Keys,
+    /// `/keys/refresh`.
+    RefreshKeys,
     /// No handler: 404.
     None,
 }
 
 impl Route {
     /// Every route.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Auth,
         Self::Check,
         Self::GrpcHealth,
@@ -83,6 +85,7 @@ impl Route {
         Self::Ready,
         Self::Metrics,
         Self::Keys,
+        Self::RefreshKeys,
         Self::None,
     ];
 
@@ -111,6 +114,7 @@ impl Route {
             (Serves::Everything, "/.well-known/jwks.json") => Self::Jwks,
             (Serves::Operations, "/metrics") => Self::Metrics,
             (Serves::Operations, "/keys") => Self::Keys,
+            (Serves::Everything | Serves::Operations, "/keys/refresh") => Self::RefreshKeys,
             _ => Self::None,
         }
     }
@@ -136,6 +140,7 @@ impl Route {
             Self::Ready => "ready",
             Self::Metrics => "metrics",
             Self::Keys => "keys",
+            Self::RefreshKeys => "refresh_keys",
             Self::None => "none",
         }
     }
@@ -146,7 +151,9 @@ impl Route {
         match self {
             Self::Inmanta => matches!(method, "POST" | "PUT" | "PATCH"),
             _ => {
-                (self.is_grpc() || matches!(self, Self::Verify | Self::Revoke)) && method == "POST"
+                let has_parameters =
+                    matches!(self, Self::Verify | Self::Revoke | Self::RefreshKeys);
+                (self.is_grpc() || has_parameters) && method == "POST"
             }
         }
     }
@@ -220,16 +227,20 @@ mod tests {
             "/.well-known/jwks.json",
             "/metrics",
             "/keys",
+            "/keys/refresh",
         ];
         let had = |serves| targets.map(|target| Route::of(target, serves) != Route::None);
         assert_eq!(
             had(Serves::Everything),
-            [true, true, true, true, true, true, true, false, false]
+            [true, true, true, true, true, true, true, false, false, true]
         );
-        assert_eq!(had(Serves::Auth), [true, true, true, false, false, false, false, false, false]);
+        assert_eq!(
+            had(Serves::Auth),
+            [true, true, true, false, false, false, false, false, false, false]
+        );
         assert_eq!(
             had(Serves::Operations),
-            [false, false, false, false, false, false, false, true, true]
+            [false, false, false, false, false, false, false, true, true, true]
         );
     }
 }

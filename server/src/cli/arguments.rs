@@ -14,9 +14,9 @@ use clap::{
     error::{ContextKind, ContextValue},
 };
 pub use remote::{
-    AssignmentArgs, ClientConfigArgs, EnvironmentArgs, EnvironmentCommand, LoginArgs, LogoutArgs,
-    RoleArgs, RoleCommand, ServerArgs, TokenCreateArgs, TokenDeleteArgs, TokenListArgs, UserArgs,
-    UserCommand,
+    AssignmentArgs, ClientConfigArgs, EnvironmentArgs, EnvironmentCommand, KeysRefreshArgs,
+    LoginArgs, LogoutArgs, RoleArgs, RoleCommand, ServerArgs, TokenCreateArgs, TokenDeleteArgs,
+    TokenListArgs, UserArgs, UserCommand,
 };
 pub use serve::{IssuerArgs, ServeCommandArgs};
 pub use server_url::{ServerUrl, server_url};
@@ -122,7 +122,7 @@ Examples:
     /// Verify signatures without checking claims.
     #[command(subcommand)]
     Jws(JwsCommand),
-    /// Generate keys, and show the key status of the issuers.
+    /// Generate keys, show the key status of the issuers, and fetch their keys.
     #[command(subcommand, visible_alias = "key")]
     Keys(KeysCommand),
     /// Create the first user, an administrator, on the machine of the server.
@@ -247,7 +247,7 @@ pub enum KeysCommand {
     /// Generate an HS256 key for an auth_jwt section.
     #[command(after_help = "Example:\n  echo \"key=$(countersign key generate)\" >> auth.cfg")]
     Generate,
-    /// Generate a secret for a client that may revoke tokens, and its line for `[api_clients]`.
+    /// Generate a secret for a client that may revoke tokens and fetch keys, and its line for `[api_clients]`.
     #[command(after_help = "Example:\n  countersign key client deployer")]
     Client {
         /// The client's name.
@@ -269,6 +269,14 @@ Examples:
         #[arg(long)]
         json: bool,
     },
+    /// Fetch the keys of one section, or of all, in a running server now.
+    #[command(after_help = "\
+The command authenticates as a client of [api_clients]. The secret is that of
+COUNTERSIGN_CLIENT_SECRET, or is asked for.
+
+Example:
+  countersign keys refresh auth_jwt_oidc --client deployer --config auth.cfg")]
+    Refresh(KeysRefreshArgs),
 }
 
 /// Commands for certificates.

@@ -78,6 +78,12 @@ impl ApiCall {
         Self { body: Some(body), ..Self::new(Method::POST, path) }
     }
 
+    /// A call with a JSON body and without a token, outside of `/api/v2`.
+    pub(super) fn post_outside_api(target: &str, body: Value) -> Self {
+        let call = Self::new(Method::POST, &[]).anonymous();
+        Self { target: target.into(), body: Some(body), ..call }
+    }
+
     pub(super) fn put(path: &[&str], body: Value) -> Self {
         Self { body: Some(body), ..Self::new(Method::PUT, path) }
     }
@@ -157,6 +163,12 @@ impl ServerClient {
 
     /// Makes a call and returns the `data` of the response. Null if the response has none.
     pub(super) fn call(&self, call: ApiCall) -> Result<Value, CallError> {
+        let mut response = self.call_whole(call)?;
+        Ok(response.get_mut("data").map_or(Value::Null, Value::take))
+    }
+
+    /// Makes a call and returns the response. Null if it is empty.
+    pub(super) fn call_whole(&self, call: ApiCall) -> Result<Value, CallError> {
         let mut response = self.send(&call)?;
         let status = response.status();
         let bytes = response
@@ -170,7 +182,7 @@ impl ServerClient {
             return Err(self.error_response(&call, status, response.as_ref()));
         }
         match response {
-            Some(mut response) => Ok(response.get_mut("data").map_or(Value::Null, Value::take)),
+            Some(response) => Ok(response),
             None if bytes.is_empty() => Ok(Value::Null),
             None => Err(CallError::unreachable(format_args!(
                 "the response from {} is not JSON, so it is not an Inmanta server; {}",
@@ -236,7 +248,9 @@ impl ServerClient {
         response: Option<&Value>,
     ) -> CallError {
         let text = response.and_then(|response| {
-            response["message"].as_str().or_else(|| response["detail"].as_str())
+            ["message", "detail", "error_description"]
+                .iter()
+                .find_map(|name| response[name].as_str())
         });
         let message = text.map_or_else(|| format!("the server answered {status}"), printable);
         let connection = &self.connection;

@@ -1,13 +1,17 @@
-//! `countersign keys`: key generation, and the key status of a running server.
+//! `countersign keys`: key generation, and the key status and key fetches of a running server.
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use ureq::Agent;
 
 use super::{
-    CommandError, ConfigSource, arguments::KeysCommand, connection::reachable_address, print,
-    state_directory,
+    CommandError, ConfigSource,
+    arguments::{KeysCommand, KeysRefreshArgs},
+    client::{ApiCall, ServerClient},
+    connection::{ServerConnection, reachable_address},
+    password::PasswordInput,
+    print, printable, state_directory, variable,
 };
 use crate::{
     auth::api_clients::hash_secret,
@@ -20,7 +24,36 @@ pub(super) fn run(source: &ConfigSource, command: KeysCommand) -> Result<(), Com
         KeysCommand::Generate => Ok(print(state_directory::generate_key()?)?),
         KeysCommand::Client { name } => client(&name),
         KeysCommand::Status { url, json } => status(source, url, json),
+        KeysCommand::Refresh(args) => refresh(source, args),
     }
+}
+
+/// Variable with the secret of a client.
+const SECRET_VARIABLE: &str = "COUNTERSIGN_CLIENT_SECRET";
+
+/// Has a running server fetch keys, and prints the results.
+fn refresh(source: &ConfigSource, args: KeysRefreshArgs) -> Result<(), CommandError> {
+    let KeysRefreshArgs { server, section, client } = args;
+    let connection = ServerConnection::resolve_address(&source.load_for_client()?, &server)?;
+    let secret = match variable(SECRET_VARIABLE)? {
+        Some(secret) => secret,
+        None => PasswordInput::choose(false).ask(&format!("Secret of {client}: "))?,
+    };
+    let body = json!({ "section": section, "client_id": client, "client_secret": secret.trim() });
+    let call = ApiCall::post_outside_api("/keys/refresh", body);
+    let response = ServerClient::new(connection)?.call_whole(call)?;
+    let mut is_confirmed = true;
+    for result in response["sections"].as_array().into_iter().flatten() {
+        let text = |name: &str| printable(result[name].as_str().unwrap_or_default());
+        let outcome = match result["result"].as_str() {
+            Some("confirmed") => "fetched".into(),
+            Some("failed") => format!("failed: {}", text("text")),
+            _ => "still running: see countersign keys status".into(),
+        };
+        is_confirmed &= result["result"] == "confirmed";
+        print(format_args!("[{}] {outcome}", text("section")))?;
+    }
+    if is_confirmed { Ok(()) } else { Err(CommandError::failed("not all keys were fetched")) }
 }
 
 /// Generates a secret for a client, and its line for `[api_clients]`.
@@ -98,10 +131,12 @@ fn describe(issuer: &Value) -> Vec<String> {
         )
     };
     let names: Vec<_> = keys.iter().map(name).collect();
-    lines.push(if names.is_empty() {
-        "  no keys: its tokens are answered with 503".into()
-    } else {
-        format!("  keys: {}", names.join(", "))
+    lines.push(match (names.is_empty(), issuer["withdrawn"] == "empty") {
+        (true, true) => {
+            "  no keys, as its key set is empty: its tokens are answered with 503".into()
+        }
+        (true, false) => "  no keys: its tokens are answered with 503".into(),
+        (false, _) => format!("  keys: {}", names.join(", ")),
     });
     let Some(source) = issuer["source"].as_str() else {
         lines.push("  static keys, never refreshed".into());
@@ -121,13 +156,15 @@ fn describe(issuer: &Value) -> Vec<String> {
     let fetches = &issuer["fetches"];
     let count = |cause: &str| fetches[cause].as_u64().unwrap_or_default();
     lines.push(format!(
-        "  fetched {} at start, {} on schedule, {} as retries, {} for an unknown kid ({} tokens \
-         had one)",
+        "  fetched {} at start, {} on schedule, {} as retries, {} on request, {} for an unknown \
+         kid ({} tokens had one, {} of them undecided)",
         count("start"),
         count("schedule"),
         count("retry"),
+        count("request"),
         count("unknown_kid"),
-        issuer["unknown_kids"]
+        issuer["unknown_kids"],
+        issuer["undecided_kids"]
     ));
     lines
 }

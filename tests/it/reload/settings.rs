@@ -262,5 +262,7 @@ fn requests_succeed_during_reloads() {
             assert!(client.join().unwrap() > 20);
         }
     });
-    assert_eq!(provider.requests(), 1);
+    let fetches = "countersign_issuer_keys_fetches_total";
+    let started = format!(r#"{fetches}{{section="auth_jwt_oidc",cause="start"}}"#);
+    assert_eq!(server.metric(&started), 1);
 }

@@ -20,6 +20,20 @@ pub struct ServerArgs {
     pub port: Option<u16>,
 }
 
+/// Arguments of `keys refresh`.
+#[derive(Args, Debug)]
+pub struct KeysRefreshArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would become the help text")]
+    pub server: ServerArgs,
+    /// Name of the section (default: all sections).
+    #[arg(value_name = "SECTION")]
+    pub section: Option<String>,
+    /// Name of the client in `[api_clients]`.
+    #[arg(long, value_name = "NAME")]
+    pub client: String,
+}
+
 /// Arguments of `token create`.
 #[derive(Args, Debug)]
 pub struct TokenCreateArgs {

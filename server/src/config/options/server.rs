@@ -165,7 +165,7 @@ pub(super) const POLICY_ENGINE: SectionSpec = SectionSpec::new(
 
 pub(super) const API_CLIENTS: SectionSpec = SectionSpec::new(
     API_CLIENTS_SECTION,
-    "Clients that may revoke tokens. Each option is the name of a client, and its value the hash \
+    "Clients that may revoke tokens and have keys fetched. Each option is the name of a client, and its value the hash \
      of the client's secret, as `countersign key client <name>` prints them.",
     &[],
 );
