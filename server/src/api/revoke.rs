@@ -6,6 +6,7 @@
 //! `issued_before`, or `signing_input_sha256`. The body is a form or JSON.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use countersign_engine::UnixTime;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, de::DeserializeOwned};
@@ -22,7 +23,8 @@ use crate::{
     revocation::{RevocationEntry, RevokeError, record::RevocationRecord},
 };
 
-/// Revokes, and returns 200 once the revocation is stored and in force.
+/// Revokes, and returns 200 once the revocation is stored and in force. The body of a revocation by
+/// time has `tokens_valid_from`, the first second whose tokens are not revoked.
 pub async fn respond(
     context: &ApiContext<'_>,
     caller: &Caller<'_, '_>,
@@ -31,7 +33,8 @@ pub async fn respond(
 ) -> Response<Body> {
     let mut audited = AuditedCall::new(context.audit, Some(AuditOperation::RevokeToken), caller);
     let response = match revoke(context, headers, body, &mut audited).await {
-        Ok(()) => empty(StatusCode::OK),
+        Ok(None) => empty(StatusCode::OK),
+        Ok(Some(UnixTime(at))) => json(StatusCode::OK, &json!({ "tokens_valid_from": at })),
         Err(error) => error.into_response(),
     };
     audited.finish(response, None).await
@@ -97,7 +100,7 @@ async fn revoke(
     headers: &HeaderMap,
     body: &[u8],
     audited: &mut AuditedCall<'_>,
-) -> Result<(), OAuthError> {
+) -> Result<Option<UnixTime>, OAuthError> {
     let mut parameters: Parameters = read_parameters(body)?;
     let credentials = ClientCredentials {
         id: parameters.client_id.take(),
@@ -115,10 +118,11 @@ async fn revoke(
     let unavailable = |error: RevokeError| OAuthError::Unavailable(error.to_string());
     let Some(token) = token else {
         let target = AuditTarget::from(&record);
-        let detail = record.to_string();
         let revocation =
             context.authenticator.validate_revocation(record).map_err(OAuthError::Request)?;
-        let kind = revocation.target.kind_name();
+        let detail = RevocationRecord::from(&revocation);
+        let (kind, valid_from) =
+            (revocation.target.kind_name(), RevocationRecord::tokens_valid_from(&revocation));
         audited.set_target((target, Some(format!("by {kind}: {detail}"))));
         context
             .revocations
@@ -126,7 +130,7 @@ async fn revoke(
             .await
             .map_err(unavailable)?;
         tracing::info!(client, "revoked by {kind}");
-        return Ok(());
+        return Ok(valid_from);
     };
     if record != RevocationRecord::default() {
         return Err(OAuthError::Request(
@@ -138,7 +142,7 @@ async fn revoke(
     if revoked.await.map_err(unavailable)? == RevocationOutcome::Done {
         tracing::info!(client, "revoked a token");
     }
-    Ok(())
+    Ok(None)
 }
 
 /// Reads the parameters of a body in JSON or a form.

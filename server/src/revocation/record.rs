@@ -45,8 +45,9 @@ impl RevocationRecord {
     /// [`into_revocation`](Self::into_revocation): a revocation cannot be undone, so obvious
     /// mistakes are rejected.
     ///
-    /// A missing `issued_before` of a subject defaults to now. `leeway` is the difference by which
-    /// the issuer's clock may be ahead.
+    /// A missing `issued_before` of a subject defaults to the end of the current second: `iat` has
+    /// whole seconds. `leeway` is the difference by which the issuer's clock may be ahead. A later
+    /// `issued_before` is a mistake.
     ///
     /// # Errors
     /// A member is missing, superfluous or implausible.
@@ -59,11 +60,11 @@ impl RevocationRecord {
         {
             return Err("a value is empty, or longer than any token".into());
         }
-        // `iat` has whole seconds: include the current one.
-        let moment = now.plus(leeway).plus(1);
+        let end_of_second = now.plus(1);
         // Tolerated difference between the client's clock and this one.
         const MAX_CLOCK_SKEW: u64 = 60;
-        if self.issued_before.is_some_and(|at| UnixTime(at) > moment.plus(MAX_CLOCK_SKEW)) {
+        let latest = end_of_second.plus(leeway).plus(MAX_CLOCK_SKEW);
+        if self.issued_before.is_some_and(|at| UnixTime(at) > latest) {
             return Err(
                 "issued_before lies in the future: it is in seconds since 1970, not milliseconds"
                     .into(),
@@ -80,8 +81,18 @@ impl RevocationRecord {
         };
         let environment = environment.map(|id| id.to_string());
         let issued_before =
-            self.issued_before.or_else(|| self.subject.is_some().then_some(moment.0));
+            self.issued_before.or_else(|| self.subject.is_some().then_some(end_of_second.0));
         Self { issued_before, environment, ..self }.into_revocation()
+    }
+
+    /// Returns the first second whose tokens are not revoked, for a revocation by time.
+    #[must_use]
+    pub fn tokens_valid_from(revocation: &Revocation) -> Option<UnixTime> {
+        match &revocation.target {
+            RevocationTarget::Subject { issued_before, .. }
+            | RevocationTarget::Everything { issued_before, .. } => Some(*issued_before),
+            _ => None,
+        }
     }
 
     /// Converts a stored record to a [`Revocation`].
@@ -236,13 +247,15 @@ mod tests {
     }
 
     #[test]
-    fn subject_revocation_includes_the_current_second() {
+    fn implied_moment_is_the_end_of_the_current_second() {
         let RevocationTarget::Subject { issued_before, .. } =
             parse(r#"{"issuer":"i","subject":"s"}"#).unwrap().target
         else {
             panic!()
         };
         assert_eq!(issued_before, UnixTime(1001));
+        let explicit = parse(r#"{"issuer":"i","subject":"s","issued_before":990}"#).unwrap();
+        assert_eq!(RevocationRecord::tokens_valid_from(&explicit), Some(UnixTime(990)));
         let record = RevocationRecord {
             issuer: Some("i".into()),
             subject: Some("s".into()),
@@ -253,7 +266,7 @@ mod tests {
         else {
             panic!()
         };
-        assert_eq!(issued_before, UnixTime(1031), "the issuer's clock may be ahead by the leeway");
+        assert_eq!(issued_before, UnixTime(1001), "whatever the leeway");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use countersign_engine::Revocation;
 use tokio::runtime::Builder;
 
 use super::{CommandError, ConfigSource, load_keys, print};
@@ -9,6 +10,7 @@ use crate::{
     app::App,
     audit::{AuditOperation, AuditTarget},
     auth::RevocationOutcome,
+    base::clock,
     cli::{arguments::RevokeArgs, record_change},
     revocation::{RevocationEntry, record::RevocationRecord},
 };
@@ -26,19 +28,24 @@ pub(super) fn run(source: &ConfigSource, args: RevokeArgs) -> Result<(), Command
     let runtime = Builder::new_current_thread().enable_time().build()?;
     let record = args.record();
     let target = AuditTarget::from(&record);
-    let detail = match args.token {
-        Some(_) => "by token".to_owned(),
-        None => record.to_string(),
-    };
     if args.token.is_some() {
         // The signature is verified first: a forged token could name any user's tokens.
         load_keys(&app)?;
     }
-    runtime.block_on(revoke(&app, args.token, record))?;
+    let revoked = runtime.block_on(revoke(&app, args.token, record))?;
+    let detail = match &revoked {
+        Some(revocation) => RevocationRecord::from(revocation).to_string(),
+        None => "by token".to_owned(),
+    };
     record_change(store.as_ref(), AuditOperation::RevokeToken, target, Some(detail))?;
-    Ok(print(format_args!(
+    print(format_args!(
         "Revoked. Servers with revocations in {location} apply it within a second."
-    ))?)
+    ))?;
+    if let Some(at) = revoked.as_ref().and_then(RevocationRecord::tokens_valid_from) {
+        let date = clock::rfc3339(at).unwrap_or_default();
+        print(format_args!("Tokens issued from {} ({date}) on are not revoked.", at.0))?;
+    }
+    Ok(())
 }
 
 impl RevokeArgs {
@@ -56,24 +63,23 @@ impl RevokeArgs {
     }
 }
 
+/// Revokes a token, or what the record describes. Returns the revocation of the latter.
 async fn revoke(
     app: &App,
     token: Option<String>,
     record: RevocationRecord,
-) -> Result<(), CommandError> {
+) -> Result<Option<Revocation>, CommandError> {
     let Some(token) = token else {
         let revocation =
             app.authenticator.validate_revocation(record).map_err(CommandError::failed)?;
-        return app
-            .revocations
-            .revoke(RevocationEntry::Proven(revocation))
-            .await
-            .map_err(CommandError::failed);
+        let entry = RevocationEntry::Proven(revocation.clone());
+        app.revocations.revoke(entry).await.map_err(CommandError::failed)?;
+        return Ok(Some(revocation));
     };
     let token = if token == "-" { io::read_to_string(io::stdin())? } else { token };
     let revoked = app.authenticator.revoke_token(&app.revocations, token.trim().as_bytes());
     match revoked.await.map_err(CommandError::failed)? {
-        RevocationOutcome::Done => Ok(()),
+        RevocationOutcome::Done => Ok(None),
         RevocationOutcome::Unnecessary => {
             Err(CommandError::failed("the token has expired or is not a JWT"))
         }
