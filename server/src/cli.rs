@@ -26,17 +26,21 @@ mod upgrade;
 mod user;
 mod welcome;
 
+#[expect(clippy::disallowed_types, reason = "locked at the start and the end of a command")]
+use std::sync::Mutex;
 use std::{
     fmt,
     io::{self, BufRead as _, Read as _, Write as _},
+    mem,
     path::PathBuf,
     process::ExitCode,
+    sync::{Arc, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use countersign_engine::Revocation;
 
-use self::arguments::{Cli, Command, ConfigCommand, IssuerArgs};
+use self::arguments::{Cli, Command, ConfigCommand, IssuerArgs, ServeArgs};
 use crate::{
     audit::{AuditOperation, AuditTarget, record_command},
     base::printable::printable,
@@ -68,31 +72,46 @@ pub fn run(cli: Cli) -> ExitCode {
 }
 
 fn dispatch(cli: Cli) -> Result<(), CommandError> {
-    let source = ConfigSource { config: cli.config, state_dir: cli.state_dir, issuer: None };
-    match cli.command {
-        None => serve::run(&source, cli.serve.threads),
+    let source = ConfigSource {
+        config: cli.config,
+        state_dir: cli.state_dir,
+        issuer: None,
+        stores: OpenStores::default(),
+    };
+    let result = run_command(&source, cli.command, &cli.serve);
+    source.stores.close();
+    result
+}
+
+fn run_command(
+    source: &ConfigSource,
+    command: Option<Command>,
+    options: &ServeArgs,
+) -> Result<(), CommandError> {
+    match command {
+        None => serve::run(source, options.threads),
         Some(Command::Serve(args)) => {
-            let source = ConfigSource { issuer: args.issuer, ..source };
-            serve::run(&source, args.options.threads.or(cli.serve.threads))
+            let source = ConfigSource { issuer: args.issuer, ..source.clone() };
+            serve::run(&source, args.options.threads.or(options.threads))
         }
-        Some(Command::Config(ConfigCommand::Check)) => check::run(&source),
+        Some(Command::Config(ConfigCommand::Check)) => check::run(source),
         Some(Command::Config(ConfigCommand::Reference { section })) => {
             check::print_reference(section.as_deref())
         }
-        Some(Command::Token(command)) => token::run(&source, command),
+        Some(Command::Token(command)) => token::run(source, command),
         Some(Command::Jws(command)) => jws::run(&command),
-        Some(Command::Keys(command)) => keys::run(&source, command),
-        Some(Command::Setup(args)) => setup::run(&source, args),
-        Some(Command::User(args)) => user::run(&source, args),
-        Some(Command::Role(args)) => role::run(&source, args),
-        Some(Command::Environment(args)) => environment::run(&source, args),
-        Some(Command::ClientConfig(args)) => client_config::run(&source, &args),
-        Some(Command::Doctor) => doctor::run(&source),
-        Some(Command::Login(args)) => login::run(&source, &args),
-        Some(Command::Logout(args)) => login::log_out(&source, &args),
-        Some(Command::Audit(args)) => audit::run(&source, &args),
+        Some(Command::Keys(command)) => keys::run(source, command),
+        Some(Command::Setup(args)) => setup::run(source, args),
+        Some(Command::User(args)) => user::run(source, args),
+        Some(Command::Role(args)) => role::run(source, args),
+        Some(Command::Environment(args)) => environment::run(source, args),
+        Some(Command::ClientConfig(args)) => client_config::run(source, &args),
+        Some(Command::Doctor) => doctor::run(source),
+        Some(Command::Login(args)) => login::run(source, &args),
+        Some(Command::Logout(args)) => login::log_out(source, &args),
+        Some(Command::Audit(args)) => audit::run(source, &args),
         Some(Command::Cert(command)) => certificate::run(command),
-        Some(Command::Database(command)) => database::run(&source, &command),
+        Some(Command::Database(command)) => database::run(source, &command),
     }
 }
 
@@ -148,6 +167,31 @@ struct ConfigSource {
     state_dir: Option<PathBuf>,
     /// Arguments instead of files.
     issuer: Option<IssuerArgs>,
+    stores: OpenStores,
+}
+
+/// The databases that a command uses. They are closed at its end.
+#[derive(Clone, Default)]
+struct OpenStores(
+    #[expect(clippy::disallowed_types, reason = "locked at the start and the end of a command")]
+    Arc<Mutex<Vec<Store>>>,
+);
+
+impl OpenStores {
+    fn add(&self, store: Store) -> Store {
+        self.lock().push(store.clone());
+        store
+    }
+
+    fn close(&self) {
+        for store in mem::take(&mut *self.lock()) {
+            store.block_on(store.close());
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Store>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl ConfigSource {
@@ -254,7 +298,7 @@ impl ConfigSource {
             Ok(RevocationStore::in_database(self.store(config)?, self.earlier_revocations()?))
         } else {
             match self.revocation_file(config) {
-                Ok(file) => Ok(RevocationStore::in_file(file)?),
+                Ok(file) => Ok(self.revocations_in(file)?),
                 Err(reason) => Err(reason.to_string()),
             }
         };
@@ -273,7 +317,13 @@ impl ConfigSource {
         let file = self.state_dir().map(|directory| directory.join(REVOCATIONS_FILE));
         let Some(file) = file.ok().filter(|file| file.exists()) else { return Ok(Vec::new()) };
         let locked = format!("{}: another process keeps it locked: try again", file.display());
-        RevocationStore::in_file(file)?.read_new()?.ok_or_else(|| io::Error::other(locked))
+        self.revocations_in(file)?.read_new()?.ok_or_else(|| io::Error::other(locked))
+    }
+
+    fn revocations_in(&self, file: PathBuf) -> io::Result<RevocationStore> {
+        let revocations = RevocationStore::in_file(file)?;
+        self.stores.add(revocations.database().clone());
+        Ok(revocations)
     }
 
     /// Returns the database in which changes are recorded, if the server of this configuration uses
@@ -285,7 +335,7 @@ impl ConfigSource {
 
     /// Creates the [`Store`]. It connects on first use.
     fn store(&self, config: &Config) -> io::Result<Store> {
-        Store::new(&config.database, || self.state_dir())
+        Ok(self.stores.add(Store::new(&config.database, || self.state_dir())?))
     }
 }
 

@@ -15,7 +15,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
-        mpsc::{SyncSender, sync_channel},
+        mpsc::{Sender, SyncSender, channel, sync_channel},
     },
     thread,
     time::Duration,
@@ -88,6 +88,8 @@ enum WriterCommand {
     Revoke(PendingRevocation),
     /// Read the store: another process may have appended to it.
     Poll,
+    /// End the thread, then acknowledge.
+    Stop(Sender<()>),
 }
 
 struct PendingRevocation {
@@ -102,7 +104,8 @@ const MAX_QUEUED: usize = 256;
 const WRITER_TIMEOUT: Duration = Duration::from_secs(15);
 
 impl RevocationService {
-    /// Reads `store` and starts the writer thread, which ends when this handle is dropped.
+    /// Reads `store` and starts the writer thread, which ends with [`stop`](Self::stop) or when this
+    /// handle is dropped.
     ///
     /// While the store cannot be read, no token is verified. If `store` is an error, nothing can
     /// be revoked, and every [`revoke`](Self::revoke) returns that error. The process that
@@ -175,6 +178,16 @@ impl RevocationService {
         }
     }
 
+    /// Ends the writer thread after the queued requests. Later ones fail.
+    pub fn stop(&self) {
+        /// The database may not answer.
+        const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+        let (stopped, done) = channel();
+        if self.commands.send(WriterCommand::Stop(stopped)).is_ok() {
+            let _ignored = done.recv_timeout(STOP_TIMEOUT);
+        }
+    }
+
     /// Revokes. When this returns `Ok`, the revocation is stored and in force.
     ///
     /// # Errors
@@ -188,5 +201,12 @@ impl RevocationService {
         let timed_out =
             || RevokeError::Store("no answer in time; it may or may not have been stored".into());
         timeout(WRITER_TIMEOUT, received).await.map_err(|_| timed_out())?.map_err(|_| busy())?
+    }
+}
+
+impl Drop for RevocationService {
+    /// Commands close the database next.
+    fn drop(&mut self) {
+        self.stop();
     }
 }

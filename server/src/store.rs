@@ -173,9 +173,17 @@ impl Store {
         self.run(async |_| Ok(())).await
     }
 
-    /// Closes the database. The log of an SQLite database is then merged into its file.
+    /// Closes the database. The write-ahead log of an SQLite database is merged into its file
+    /// before, so that a copy of the file is complete. Later queries fail.
     pub async fn close(&self) {
-        self.0.pool.close().await;
+        let inner = Arc::clone(&self.0);
+        let closed = self.run_with_timeout(async move {
+            inner.close().await;
+            Ok(())
+        });
+        if let Err(error) = closed.await {
+            tracing::warn!("cannot close the database {}: {error}", self.0.location);
+        }
     }
 
     /// Returns the number of times that the database was opened. It changes when another file

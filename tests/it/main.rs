@@ -28,6 +28,8 @@ mod inmanta;
 mod key_status;
 /// Revocation: authorization, scope and durability.
 mod revocation;
+/// Databases at rest and in copies: stop, backup, restore.
+mod backup;
 /// Wrong clocks and restored databases.
 mod clock;
 /// Keys from files and providers.

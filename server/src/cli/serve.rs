@@ -40,11 +40,13 @@ pub(super) fn run(source: &ConfigSource, threads: Option<u16>) -> Result<(), Com
         None
     };
     let app = App::new(config, threads, revocations, users)?;
-    serve::serve(&app, threads, watcher, |bound| {
+    let served = serve::serve(&app, threads, watcher, |bound| {
         // The server runs even if standard output is closed.
         let _ignored = announce(source, bound, welcome.as_ref());
-    })?;
-    Ok(())
+    });
+    // Before the databases are closed.
+    app.revocations.stop();
+    Ok(served?)
 }
 
 impl IssuerArgs {

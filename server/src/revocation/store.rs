@@ -83,6 +83,12 @@ impl RevocationStore {
         Ok(Self { unopened: Some(file), ..store })
     }
 
+    /// Returns the database that has the table.
+    #[must_use]
+    pub const fn database(&self) -> &Store {
+        &self.store
+    }
+
     /// Reads what any process has appended since the last call. The first call, and the first
     /// one after a damaged row, reads everything. Returns `None` if another process keeps the
     /// database locked.

@@ -17,7 +17,7 @@ use std::{
 };
 
 use countersign_engine::{Revocation, RevocationsWriter, UnixTime};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::{
     MAX_QUEUED, RevocationEntry, RevocationStatus, RevokeError, WriterCommand,
@@ -45,6 +45,8 @@ const FIRST_HOUR: Duration = Duration::from_secs(3600);
 const UNPROVEN_LIFETIME: u64 = 30 * 86_400;
 /// Divisor of the capacity that gives the limit of such revocations.
 const UNPROVEN_SHARE: usize = 100;
+
+type RevokeResult = Result<(), RevokeError>;
 
 /// State of the writer thread.
 pub(super) struct RevocationWriter {
@@ -113,7 +115,20 @@ impl RevocationWriter {
             self.poll();
             match received {
                 Ok(first) => {
-                    self.process(iter::once(first).chain(queue.try_iter()).take(MAX_QUEUED))
+                    let mut stopped = None;
+                    let commands = iter::once(first).chain(queue.try_iter()).take(MAX_QUEUED);
+                    self.process(commands.filter_map(|command| match command {
+                        WriterCommand::Revoke(request) => Some((request.entry, request.result)),
+                        WriterCommand::Poll => None,
+                        WriterCommand::Stop(done) => {
+                            stopped = Some(done);
+                            None
+                        }
+                    }));
+                    if let Some(done) = stopped {
+                        let _ignored = done.send(());
+                        return;
+                    }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -243,11 +258,10 @@ impl RevocationWriter {
         room.map_err(RevokeError::Full)
     }
 
-    fn process(&mut self, commands: impl Iterator<Item = WriterCommand>) {
-        let requests = commands.filter_map(|command| match command {
-            WriterCommand::Revoke(request) => Some((request.entry, request.result)),
-            WriterCommand::Poll => None,
-        });
+    fn process(
+        &mut self,
+        requests: impl Iterator<Item = (RevocationEntry, oneshot::Sender<RevokeResult>)>,
+    ) {
         let (entries, results): (Vec<_>, Vec<_>) = requests.unzip();
         if entries.is_empty() {
             return;

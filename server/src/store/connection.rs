@@ -151,6 +151,19 @@ impl StoreInner {
         self.disconnect().await;
     }
 
+    /// Closes all connections for good. The last process that closes an SQLite database also
+    /// deletes its write-ahead log, which is empty by then.
+    pub(super) async fn close(&self) {
+        let is_open = self.opened.lock().await.as_ref().is_some_and(|opened| opened.is_usable);
+        if self.kind == DatabaseKind::Sqlite && is_open {
+            let merge = "PRAGMA wal_checkpoint(TRUNCATE)";
+            if let Err(error) = sqlx::query(merge).execute(&self.pool).await {
+                tracing::warn!("{}: cannot merge the write-ahead log: {error}", self.location);
+            }
+        }
+        self.pool.close().await;
+    }
+
     /// Closes the connection to an SQLite database, because it may read another file than the
     /// one that is at its path.
     async fn disconnect(&self) {
