@@ -24,6 +24,7 @@ pub mod revocation;
 pub mod accounts;
 pub mod audit;
 pub mod cluster;
+pub mod backup;
 pub mod authorization;
 
 // HTTP and gRPC handlers: authentication checks, and the API.

@@ -21,6 +21,7 @@ pub mod servers;
 pub mod settings;
 pub(crate) mod sqlite;
 pub mod tokens;
+pub(crate) mod transfer;
 pub mod users;
 
 use std::{

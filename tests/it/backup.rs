@@ -1,29 +1,36 @@
 //! Databases at rest and in copies: stop, backup, restore.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::PathBuf,
+    process::Command,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use countersign_tests::{
-    binary::{Sandbox, Server},
-    http,
+    binary::{Output, Sandbox, Server},
+    eventually, http,
+    postgres::Postgres,
 };
 
 use crate::users::{Api, ENVIRONMENT, configuration, data, session_of};
 
 const FILES: [&str; 2] = ["countersign.db", "revocations"];
 
-fn state(sandbox: &Sandbox) -> PathBuf {
+pub(crate) fn state(sandbox: &Sandbox) -> PathBuf {
     sandbox.path().join(".local/state/countersign")
 }
 
 /// Adds a user and a revoked token. Returns that token.
-fn fill(server: &Server<'_>, user: &str) -> String {
+pub(crate) fn fill(server: &Server<'_>, user: &str) -> String {
     let root = Api::root(server);
     root.add_user(user);
     root.add_environment(ENVIRONMENT);
     revoked_token(server)
 }
 
-fn revoked_token(server: &Server<'_>) -> String {
+pub(crate) fn revoked_token(server: &Server<'_>) -> String {
     let root = Api::root(server);
     let token = root.issue(ENVIRONMENT);
     let jti = crate::users::claims(&token)["jti"].as_str().unwrap().to_owned();
@@ -107,4 +114,305 @@ fn database_is_complete_after_every_end() {
     );
     assert!(failed.stderr.contains("cannot listen on"), "{failed:?}");
     assert_merged(&sandbox);
+}
+
+/// A kind of database, and the configuration of a server that uses it.
+pub(crate) struct Place {
+    pub(crate) sandbox: Sandbox,
+    pub(crate) postgres: Option<Postgres>,
+    /// The section `[database]`, if any.
+    pub(crate) database: String,
+}
+
+impl Place {
+    pub(crate) fn sqlite() -> Self {
+        Self { sandbox: Sandbox::new(), postgres: None, database: String::new() }
+    }
+
+    pub(crate) fn postgresql() -> Self {
+        let postgres = Postgres::start();
+        let database = format!("[database]\nurl={}\n", postgres.url());
+        Self { sandbox: Sandbox::new(), postgres: Some(postgres), database }
+    }
+
+    /// Returns another node of the same database.
+    pub(crate) fn node(&self) -> Self {
+        Self { sandbox: Sandbox::new(), postgres: None, database: self.database.clone() }
+    }
+
+    pub(crate) fn configuration(&self) -> String {
+        configuration(&self.database)
+    }
+
+    pub(crate) fn serve(&self) -> Server<'_> {
+        self.sandbox.serve(&self.configuration())
+    }
+
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
+        let config = self.sandbox.file("command.cfg", self.configuration());
+        self.sandbox.run(arguments.iter().copied().chain(["--config", config.to_str().unwrap()]))
+    }
+
+    pub(crate) fn back_up(&self) -> PathBuf {
+        let file = self.sandbox.path().join("backup.db");
+        let made = self.run(&["database", "backup", file.to_str().unwrap()]);
+        assert!(made.text().starts_with("wrote "), "{made:?}");
+        file
+    }
+}
+
+fn check_round_trip(from: &Place, to: &Place) {
+    let server = from.serve();
+    let revoked = fill(&server, "bob");
+    Api::root(&server).add_user("carol");
+    let file = from.back_up();
+    assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    Api::root(&server).add_user("dave");
+    server.stop("TERM");
+
+    let restored = to.run(&["database", "restore", file.to_str().unwrap()]);
+    assert!(
+        restored.text().starts_with("restored 2 users and 1 revocations into "),
+        "{restored:?}"
+    );
+    let server = to.serve();
+    assert_eq!(usernames(&server), ["bob", "carol"]);
+    assert_eq!(server.auth(&revoked).status, 401);
+    let root = Api::root(&server);
+    assert_eq!(Api::anonymous(&server).log_in("bob", crate::users::PASSWORD).status, 200);
+    let tokens = data(&root.within(ENVIRONMENT).ask("GET /environment_auth"));
+    assert_eq!(tokens.as_array().unwrap().len(), 1);
+    // Numbers and ids continue after those of the backup.
+    revoked_token(&server);
+    let audited = to.run(&["audit", "--json"]).json_lines();
+    let operations: Vec<_> = audited.iter().map(|event| event["operation"].clone()).collect();
+    for operation in ["user.add", "database.restore", "token.revoke"] {
+        assert!(operations.contains(&operation.into()), "{operation}: {operations:?}");
+    }
+    let audited = from.run(&["audit", "--json"]).json_lines();
+    assert!(audited.iter().any(|event| event["operation"] == "database.backup"), "{audited:?}");
+}
+
+#[test]
+fn backup_of_sqlite_is_restored_into_sqlite() {
+    check_round_trip(&Place::sqlite(), &Place::sqlite());
+}
+
+#[test]
+fn backup_of_sqlite_is_restored_into_postgresql() {
+    check_round_trip(&Place::sqlite(), &Place::postgresql());
+}
+
+#[test]
+fn backup_of_postgresql_is_restored_into_postgresql() {
+    check_round_trip(&Place::postgresql(), &Place::postgresql());
+}
+
+#[test]
+fn backup_of_postgresql_is_restored_into_sqlite() {
+    check_round_trip(&Place::postgresql(), &Place::sqlite());
+}
+
+struct StopOnDrop<'f>(&'f AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The writer adds a role, then issues and revokes a token, and so on. One moment has as many
+/// revocations as roles, or one less.
+fn check_one_moment(place: &Place) {
+    let server = place.serve();
+    Api::root(&server).add_environment(ENVIRONMENT);
+    let is_done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let root = Api::root(&server);
+            for number in 0.. {
+                if is_done.load(Ordering::Relaxed) {
+                    return;
+                }
+                // Names of roles need no password hash, which is slow.
+                let role = serde_json::json!({ "name": format!("role-{number}") });
+                assert_eq!(root.send("POST /role", role).status, 200);
+                revoked_token(&server);
+            }
+        });
+        // Also when an assertion fails.
+        let _done = StopOnDrop(&is_done);
+        for round in 0..5 {
+            let file = place.sandbox.path().join(format!("{round}.db"));
+            let made = place.run(&["database", "backup", file.to_str().unwrap()]);
+            assert!(made.status.success(), "{made:?}");
+            let count = |table: &str| {
+                sqlite(&file, &format!("SELECT count(*) FROM {table}")).parse::<u64>().unwrap()
+            };
+            let (roles, revoked) = (count("countersign_role"), count("countersign_revocation"));
+            assert!(roles == revoked || roles == revoked + 1, "{roles} {revoked}");
+            let tokens = count("countersign_token");
+            assert!(tokens == revoked || tokens == revoked + 1, "{tokens} {revoked}");
+        }
+    });
+}
+
+#[test]
+fn backup_under_load_is_of_one_moment_on_sqlite() {
+    check_one_moment(&Place::sqlite());
+}
+
+#[test]
+fn backup_under_load_is_of_one_moment_on_postgresql() {
+    check_one_moment(&Place::postgresql());
+}
+
+/// Executes a statement in an SQLite file by an independent program. Returns the first value.
+pub(crate) fn sqlite(file: &std::path::Path, statement: &str) -> String {
+    const SCRIPT: &str = "import sqlite3, sys\n\
+        connection = sqlite3.connect(sys.argv[1], isolation_level=None)\n\
+        rows = [connection.execute(one).fetchone() for one in sys.argv[2].split(';')]\n\
+        print(rows[-1][0] if rows[-1] else '')";
+    let output = Command::new("python3").args(["-c", SCRIPT]).arg(file).arg(statement).output();
+    let output = output.unwrap();
+    assert!(output.status.success(), "{statement}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+#[track_caller]
+fn assert_refused(output: &Output, reason: &str) {
+    assert_eq!(output.code(), 1, "{output:?}");
+    assert!(output.stderr.contains(reason), "{reason}: {output:?}");
+}
+
+#[test]
+fn restore_refuses_what_it_must_not_replace() {
+    for place in [Place::sqlite(), Place::postgresql()] {
+        let missing = place.run(&["database", "backup", "none.db"]);
+        assert_refused(&missing, "does not exist, or is empty");
+        let server = place.serve();
+        let first = fill(&server, "bob");
+        let file = place.back_up();
+        let file = file.to_str().unwrap();
+        assert_refused(&place.run(&["database", "backup", file]), "exists\n  help: name another");
+        assert!(place.run(&["database", "backup", file, "--force"]).status.success());
+        let second = revoked_token(&server);
+        Api::root(&server).add_user("carol");
+        let in_use = place.run(&["database", "restore", file, "--force"]);
+        assert_refused(&in_use, if place.postgres.is_some() { "servers use" } else { "uses" });
+        server.stop("TERM");
+        assert_refused(&place.run(&["database", "restore", file]), "is not empty: countersign_");
+        let restored = place.run(&["database", "restore", file, "--force"]);
+        assert!(restored.text().starts_with("restored 1 users and 2 revocations"), "{restored:?}");
+        let server = place.serve();
+        assert_eq!(usernames(&server), ["bob"]);
+        let statuses = [&first, &second].map(|token| server.auth(token).status);
+        assert_eq!(statuses, [401, 401], "what was revoked stays revoked");
+    }
+}
+
+#[test]
+fn restored_numbers_end_with_the_newest_row() {
+    let place = Place::sqlite();
+    let server = place.serve();
+    fill(&server, "bob");
+    let file = place.back_up();
+    server.stop("TERM");
+    let assigned = "UPDATE sqlite_sequence SET seq = 50 WHERE name = 'countersign_revocation'";
+    sqlite(&state(&place.sandbox).join("revocations"), assigned);
+    let checked = place.run(&["revocations", "check"]);
+    assert!(checked.stdout.contains("number 50 was assigned"), "{checked:?}");
+    let restored = place.run(&["database", "restore", file.to_str().unwrap(), "--force"]);
+    assert!(restored.status.success(), "{restored:?}");
+    assert!(place.run(&["revocations", "check"]).status.success());
+}
+
+#[test]
+fn restore_refuses_files_that_are_no_backups() {
+    let place = Place::sqlite();
+    let server = place.serve();
+    fill(&server, "bob");
+    let file = place.back_up();
+    server.stop("TERM");
+    let restore = |name: &str| place.run(&["database", "restore", name]);
+    assert_refused(&restore("missing.db"), "missing.db: No such file");
+    place.sandbox.file("text.db", "users");
+    assert_refused(&restore("text.db"), "text.db is not a backup");
+    let database = state(&place.sandbox).join("countersign.db");
+    assert_refused(&restore(database.to_str().unwrap()), "is not a backup");
+    let copy = |name: &str| {
+        let path = place.sandbox.path().join(name);
+        fs::copy(&file, &path).unwrap();
+        path
+    };
+    let newer = copy("newer.db");
+    sqlite(
+        &newer,
+        "INSERT INTO countersign_migration (version, description, success, checksum, \
+         execution_time) VALUES (9999, 'x', true, '', 0)",
+    );
+    assert_refused(&restore("newer.db"), "newer.db has schema version 9999");
+    let damaged = copy("damaged.db");
+    let mut bytes = fs::read(&damaged).unwrap();
+    let middle = bytes.len() / 2 / 4096 * 4096;
+    bytes[middle..middle + 4096].fill(0x5a);
+    fs::write(&damaged, bytes).unwrap();
+    assert_refused(&restore("damaged.db"), "damaged.db");
+    let odd = copy("odd.db");
+    sqlite(&odd, "UPDATE countersign_revocation SET record = '{\"new\": 1}'");
+    assert_refused(&restore("odd.db"), "cannot parse the revocation 1");
+
+    // A server does not run on a backup: its revocations would not be in force.
+    let config = format!("[database]\nurl=sqlite:{}\n", file.display());
+    let config = place.sandbox.file("on-backup.cfg", configuration(&config));
+    let refused = place.sandbox.run(["--config", config.to_str().unwrap()]);
+    assert_refused(&refused, "is a backup: restore it with countersign database restore");
+
+    // No file is left behind.
+    let left = fs::read_dir(place.sandbox.path()).unwrap().map(|file| file.unwrap().file_name());
+    let left: Vec<_> = left.filter(|name| name.to_string_lossy().contains(".db.")).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn backup_of_an_earlier_schema_is_migrated() {
+    let (from, to) = (Place::sqlite(), Place::sqlite());
+    let server = from.serve();
+    fill(&server, "bob");
+    let file = from.back_up();
+    server.stop("TERM");
+    sqlite(
+        &file,
+        "DROP TABLE countersign_predecessor; DROP TABLE countersign_damaged_revocation; \
+         DELETE FROM countersign_migration WHERE version = 9",
+    );
+    assert!(to.run(&["database", "restore", file.to_str().unwrap()]).status.success());
+    assert_eq!(usernames(&to.serve()), ["bob"]);
+    // A server of the earlier version may run: the schema is left as it is.
+    let database = state(&from.sandbox).join("countersign.db");
+    sqlite(
+        &database,
+        "DROP TABLE countersign_predecessor; DROP TABLE countersign_damaged_revocation; \
+         DELETE FROM countersign_migration WHERE version = 9",
+    );
+    assert_refused(&from.run(&["database", "backup", "b.db"]), "migrate the database first");
+}
+
+#[test]
+fn running_server_writes_back_what_a_restore_lacks() {
+    let place = Place::postgresql();
+    let postgres = place.postgres.as_ref().unwrap();
+    let server = place.serve();
+    let first = fill(&server, "bob");
+    let file = place.back_up();
+    let second = revoked_token(&server);
+    // A server that lost its database for some minutes.
+    postgres.query("DELETE FROM countersign_server; DELETE FROM countersign_revocation");
+    let restored = place.run(&["database", "restore", file.to_str().unwrap(), "--force"]);
+    assert!(restored.status.success(), "{restored:?}");
+    eventually(|| postgres.query("SELECT count(*) FROM countersign_revocation") == "2");
+    assert!(server.metric("countersign_revocations_store_replaced") >= 1);
+    let fresh = Sandbox::new();
+    let other = fresh.serve(&place.configuration());
+    assert_eq!([&first, &second].map(|token| other.auth(token).status), [401, 401]);
 }

@@ -8,7 +8,7 @@ use super::{
 /// The modules of the server, from the bottom up: each imports only from those before it.
 /// `syntax` is the part of `config` that reads files; the rest of `config` assembles the
 /// settings that the features own.
-const SERVER_MODULES: [&str; 20] = [
+const SERVER_MODULES: [&str; 21] = [
     "base",
     "syntax",
     "client",
@@ -21,6 +21,7 @@ const SERVER_MODULES: [&str; 20] = [
     "accounts",
     "audit",
     "cluster",
+    "backup",
     "authorization",
     "auth",
     "api",

@@ -169,6 +169,10 @@ operations! {
     CreateEnvironment = "environment.add",
     /// An environment is deleted.
     DeleteEnvironment = "environment.delete",
+    /// A backup of the databases is written.
+    BackUpDatabase = "database.backup",
+    /// A backup is restored.
+    RestoreDatabase = "database.restore",
     /// A changed configuration is applied.
     Reload = "configuration.reload",
     /// Further refusals, which are only counted.

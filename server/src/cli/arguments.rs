@@ -222,6 +222,35 @@ pub enum DatabaseCommand {
     /// A server does this when it starts, unless `migrate = false` in `[database]`.
     #[command(after_help = "Example:\n  countersign database migrate --config server.cfg")]
     Migrate,
+    /// Write a backup of users, roles, tokens and revocations to a file, while servers run.
+    ///
+    /// The file is as secret as the database. It can be restored into SQLite and PostgreSQL.
+    #[command(after_help = "\
+Everything is of one moment. The backup is complete when the file appears.
+
+Example:
+  countersign database backup /backup/countersign-$(date +%F).db --config server.cfg")]
+    Backup {
+        /// The file to write.
+        file: PathBuf,
+        /// Replace the file if it exists.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Restore a backup into the database of the configuration.
+    #[command(after_help = "\
+All servers of the database must be stopped. Revocations of the database that the backup lacks
+are kept.
+
+Example:
+  countersign database restore /backup/countersign-2026-01-31.db --config server.cfg")]
+    Restore {
+        /// A file of `database backup`.
+        file: PathBuf,
+        /// Replace the contents of the database.
+        #[arg(long)]
+        force: bool,
+    },
 }
 
 /// Commands for signatures.

@@ -1,10 +1,90 @@
-//! `countersign database`: schema migrations.
+//! `countersign database`: schema migrations, backup and restore.
 
-use super::{CommandError, ConfigSource, arguments::DatabaseCommand, print};
+use std::path::Path;
+
+use super::{CommandError, ConfigSource, arguments::DatabaseCommand, print, record_change};
+use crate::{
+    audit::{AuditOperation, AuditTarget},
+    backup::ServerDatabases,
+    config::Config,
+};
 
 pub(super) fn run(source: &ConfigSource, command: &DatabaseCommand) -> Result<(), CommandError> {
-    let DatabaseCommand::Migrate = command;
-    let store = source.store(&source.load()?)?;
+    let config = source.load()?;
+    match command {
+        DatabaseCommand::Migrate => migrate(source, &config),
+        DatabaseCommand::Backup { file, force } => back_up(source, &config, file, *force),
+        DatabaseCommand::Restore { file, force } => restore(source, &config, file, *force),
+    }
+}
+
+fn migrate(source: &ConfigSource, config: &Config) -> Result<(), CommandError> {
+    let store = source.store(config)?;
     store.block_on(store.migrate()).map_err(CommandError::failed)?;
+    if !source.stores_revocations_in_database(config)
+        && let Ok(file) = source.revocation_file(config)
+    {
+        // Opens and migrates the file if it exists.
+        source.revocations_in(file)?.read_new()?;
+    }
     Ok(print(format_args!("the database {} is up to date", store.location()))?)
+}
+
+fn back_up(
+    source: &ConfigSource,
+    config: &Config,
+    file: &Path,
+    force: bool,
+) -> Result<(), CommandError> {
+    let databases = databases(source, config)?;
+    let inherited = match &databases.revocations {
+        Some(_) => Vec::new(),
+        None => source.earlier_revocations()?,
+    };
+    let summary = databases.back_up(file, force, &inherited).map_err(CommandError::failed)?;
+    let detail = format!("to {}", file.display());
+    let store = source.audited_store(config)?;
+    let operation = AuditOperation::BackUpDatabase;
+    record_change(store.as_ref(), operation, AuditTarget::default(), Some(detail))?;
+    Ok(print(format_args!(
+        "wrote {} with {} users and {} revocations",
+        file.display(),
+        summary.users(),
+        summary.revocations()
+    ))?)
+}
+
+fn restore(
+    source: &ConfigSource,
+    config: &Config,
+    file: &Path,
+    force: bool,
+) -> Result<(), CommandError> {
+    let databases = databases(source, config)?;
+    let summary = databases.restore(file, force).map_err(CommandError::failed)?;
+    let detail = format!("from {}", file.display());
+    let operation = AuditOperation::RestoreDatabase;
+    record_change(Some(&databases.main), operation, AuditTarget::default(), Some(detail))?;
+    Ok(print(format_args!(
+        "restored {} users and {} revocations into {}",
+        summary.users(),
+        summary.revocations(),
+        databases.main.location()
+    ))?)
+}
+
+/// Returns the databases that the server of a configuration uses.
+fn databases(
+    source: &ConfigSource,
+    config: &Config,
+) -> Result<ServerDatabases, CommandError> {
+    let main = source.store(config)?;
+    let revocations = if source.stores_revocations_in_database(config) {
+        None
+    } else {
+        let file = source.revocation_file(config)?;
+        let revocations = source.revocations_in(file)?.database().clone();
+        Some(revocations).filter(|revocations| revocations.location() != main.location())
+    };
+    Ok(ServerDatabases { main, revocations })
 }

@@ -6,13 +6,13 @@ use std::{
 };
 
 use sqlx::{
-    SqlSafeStr as _,
+    Any, Executor, SqlSafeStr as _,
     any::AnyPoolOptions,
     error::DatabaseError,
     migrate::{MigrateError, Migration, MigrationType, Migrator},
 };
 
-use super::{DatabaseKind, StoreError, connection::StoreInner, sqlite};
+use super::{DatabaseKind, StoreError, connection::StoreInner, sqlite, transfer};
 
 /// Number, name and SQL (SQLite, PostgreSQL) of each migration.
 const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
@@ -64,6 +64,12 @@ const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
         include_str!("../../migrations/sqlite/0008_key_sets.sql"),
         include_str!("../../migrations/postgres/0008_key_sets.sql"),
     ),
+    (
+        9,
+        "backup",
+        include_str!("../../migrations/sqlite/0009_backup.sql"),
+        include_str!("../../migrations/postgres/0009_backup.sql"),
+    ),
 ];
 
 /// Whether this process has migrated a database of an earlier version.
@@ -82,14 +88,7 @@ const MIGRATIONS_TABLE: &str = "countersign_migration";
 /// is missing.
 pub(super) async fn check(inner: &StoreInner) -> Result<(), StoreError> {
     prepare_file(inner).await?;
-    let applied =
-        sqlx::query_scalar::<_, i64>("SELECT COALESCE(MAX(version), 0) FROM countersign_migration");
-    let applied = match applied.fetch_one(&inner.pool).await {
-        Ok(applied) => applied,
-        Err(sqlx::Error::Database(error)) if is_missing_table(&*error) => 0,
-        Err(error) => return Err(error.into()),
-    };
-    let required = MIGRATIONS.iter().map(|step| step.0).max().unwrap_or(0);
+    let (applied, required) = (applied(&inner.pool).await?, latest());
     match applied {
         _ if applied > required => Err(newer(inner, applied)),
         _ if applied == required => Ok(()),
@@ -107,6 +106,21 @@ pub(super) async fn check(inner: &StoreInner) -> Result<(), StoreError> {
     }
 }
 
+/// Returns the version of the schema that this program needs.
+pub(crate) fn latest() -> i64 {
+    MIGRATIONS.iter().map(|step| step.0).max().unwrap_or(0)
+}
+
+/// Returns the version of the schema of a database; 0 if it has none.
+pub(crate) async fn applied<'c>(database: impl Executor<'c, Database = Any>) -> sqlx::Result<i64> {
+    let applied =
+        sqlx::query_scalar::<_, i64>("SELECT COALESCE(MAX(version), 0) FROM countersign_migration");
+    match applied.fetch_one(database).await {
+        Err(sqlx::Error::Database(error)) if is_missing_table(&*error) => Ok(0),
+        applied => applied,
+    }
+}
+
 /// Applies the missing migrations. A lock serializes nodes that start at the same time.
 pub(super) async fn run(inner: &StoreInner) -> Result<(), StoreError> {
     prepare_file(inner).await?;
@@ -118,7 +132,15 @@ async fn prepare_file(inner: &StoreInner) -> Result<(), StoreError> {
     let Some(file) = &inner.file else { return Ok(()) };
     sqlite::create_file(file)
         .map_err(|error| StoreError::File(io::ErrorKind::NotConnected, error.to_string()))?;
-    Ok(sqlite::use_write_ahead_log(&inner.pool).await?)
+    sqlite::use_write_ahead_log(&inner.pool).await?;
+    let mark = transfer::application_id(&mut *inner.pool.acquire().await?).await?;
+    if mark == transfer::BACKUP_MARK {
+        return Err(StoreError::Schema(format!(
+            "{} is a backup: restore it with countersign database restore",
+            inner.location
+        )));
+    }
+    Ok(())
 }
 
 async fn migrate(inner: &StoreInner) -> Result<(), StoreError> {

@@ -1,0 +1,142 @@
+//! The file of a backup: an SQLite database with a mark, by which servers refuse to run on it.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Read as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use sqlx::Connection as _;
+use uuid::Uuid;
+
+use super::BackupError;
+use crate::{
+    accounts::signing::random_uuid,
+    store::{
+        Store, migrations,
+        sqlite::directory,
+        transfer::{BACKUP_MARK, application_id, execute},
+    },
+};
+
+const SQLITE_HEADER: &[u8] = b"SQLite format 3\0";
+
+/// A file beside another one, under a name that no other process uses. Dropping it removes it.
+pub(super) struct BackupDraft(PathBuf);
+
+impl BackupDraft {
+    /// Chooses the name of a draft of `file`. An SQLite database is created at it with mode 0600.
+    pub(super) fn beside(file: &Path) -> io::Result<Self> {
+        let id: Uuid = random_uuid().map_err(io::Error::other)?;
+        let mut name = file.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
+        name.push(format!(".{id}"));
+        Ok(Self(file.with_file_name(name)))
+    }
+
+    /// Copies `file` to a draft beside it, which can be migrated.
+    pub(super) fn copy_of(file: &Path) -> Result<Self, BackupError> {
+        let named =
+            |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", file.display()));
+        let mut source = File::open(file).map_err(named)?;
+        let mut header = [0; SQLITE_HEADER.len()];
+        let is_database = source.read_exact(&mut header).is_ok() && header == SQLITE_HEADER;
+        if !is_database {
+            return Err(not_a_backup(file));
+        }
+        let draft = Self::beside(file)?;
+        let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft.0);
+        let mut copy = created.map_err(|error| {
+            let place = directory(file).display();
+            let remedy = "copy the backup to a directory that can be written";
+            io::Error::new(error.kind(), format!("{place}: {error}; {remedy}"))
+        })?;
+        let mut source = File::open(file).map_err(named)?;
+        io::copy(&mut source, &mut copy)?;
+        Ok(draft)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Gives the complete draft its name.
+    #[expect(clippy::disallowed_methods, reason = "the file appears under its name when complete")]
+    pub(super) fn publish(self, file: &Path, replaces: bool) -> Result<(), BackupError> {
+        File::open(&self.0)?.sync_all()?;
+        if replaces {
+            std::fs::rename(&self.0, file)?;
+        } else {
+            // Fails where a rename would replace the file of another process.
+            match std::fs::hard_link(&self.0, file) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    return Err(exists(file));
+                }
+                // Some file systems have no hard links.
+                Err(_) => std::fs::rename(&self.0, file)?,
+                Ok(()) => {}
+            }
+        }
+        Ok(File::open(directory(file))?.sync_all()?)
+    }
+}
+
+impl Drop for BackupDraft {
+    fn drop(&mut self) {
+        for suffix in ["", "-wal", "-shm", "-journal"] {
+            let mut path = self.0.clone().into_os_string();
+            path.push(suffix);
+            #[expect(clippy::disallowed_methods, reason = "the draft is ours; most are missing")]
+            let _ignored = std::fs::remove_file(path);
+        }
+    }
+}
+
+pub(super) fn exists(file: &Path) -> BackupError {
+    BackupError::Refused(format!(
+        "{} exists\n  help: name another file, or replace it with --force",
+        file.display()
+    ))
+}
+
+pub(super) fn not_a_backup(file: &Path) -> BackupError {
+    BackupError::Refused(format!(
+        "{} is not a backup\n  help: name a file that countersign database backup has written",
+        file.display()
+    ))
+}
+
+/// Marks a closed SQLite database as a backup, in one file without a log.
+pub(super) async fn mark(store: &Store) -> Result<(), BackupError> {
+    let mut connection = store.connect().await?;
+    execute(&mut connection, &format!("PRAGMA application_id = {BACKUP_MARK}")).await?;
+    execute(&mut connection, "PRAGMA journal_mode = DELETE").await?;
+    Ok(connection.close().await?)
+}
+
+/// Checks that the copy of a backup is intact and not of a newer version, and removes the mark.
+pub(super) async fn unmark(copy: &Store, file: &Path) -> Result<(), BackupError> {
+    let mut connection = copy.connect().await?;
+    if application_id(&mut connection).await? != BACKUP_MARK {
+        return Err(not_a_backup(file));
+    }
+    let damage: Vec<String> =
+        sqlx::query_scalar("PRAGMA integrity_check(1)").fetch_all(&mut connection).await?;
+    if damage != ["ok"] {
+        return Err(BackupError::Refused(format!(
+            "{} is damaged: {}",
+            file.display(),
+            damage.join(", ")
+        )));
+    }
+    let (applied, latest) = (migrations::applied(&mut connection).await?, migrations::latest());
+    if applied > latest {
+        return Err(BackupError::Refused(format!(
+            "{} has schema version {applied}, created by a newer version of this program: use \
+             that version (this one has {latest})",
+            file.display()
+        )));
+    }
+    execute(&mut connection, "PRAGMA application_id = 0").await?;
+    Ok(connection.close().await?)
+}
