@@ -7,7 +7,7 @@ mod service;
 
 use std::sync::{
     Arc, OnceLock,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use arc_swap::{ArcSwap, Guard};
@@ -51,6 +51,8 @@ pub struct App {
     pub(crate) audit_settings: AuditSettings,
     /// `[database]` as of the start; a change needs a restart.
     pub(crate) database: Database,
+    /// Number of databases that lack what this server knew of them.
+    pub unexpected_databases: Arc<AtomicUsize>,
     is_stopping: AtomicBool,
     /// `Alt-Svc` of each listener, once the sockets are bound.
     alt_svc: OnceLock<Box<[Option<HeaderValue>]>>,
@@ -72,7 +74,7 @@ impl App {
             keys: Arc::new(KeySources::new(&config.issuers)),
             metrics: Arc::new(Metrics::new(threads)),
         };
-        let is_used = config.settings.api.requires_token || config.database.is_configured;
+        let is_used = config.uses_database();
         let store = users.as_ref().filter(|_| is_used).map(|users| users.store.clone());
         let metrics = Arc::clone(&authenticator.metrics);
         Ok(Arc::new(Self {
@@ -86,6 +88,7 @@ impl App {
             revocation: config.revocation,
             audit_settings: config.audit,
             database: config.database,
+            unexpected_databases: Arc::default(),
             is_stopping: AtomicBool::new(false),
             alt_svc: OnceLock::new(),
         }))

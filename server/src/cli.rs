@@ -13,6 +13,7 @@ mod doctor;
 mod environment;
 mod jws;
 mod keys;
+mod known_databases;
 mod login;
 mod password;
 mod role;
@@ -183,6 +184,13 @@ impl OpenStores {
         store
     }
 
+    /// Returns the handle that was opened for the same database, or else this one.
+    fn shared(&self, store: Store) -> Store {
+        let opened =
+            self.lock().iter().find(|opened| opened.location() == store.location()).cloned();
+        opened.unwrap_or_else(|| self.add(store))
+    }
+
     fn close(&self) {
         for store in mem::take(&mut *self.lock()) {
             store.block_on(store.close());
@@ -329,8 +337,7 @@ impl ConfigSource {
     /// Returns the database in which changes are recorded, if the server of this configuration uses
     /// one.
     fn audited_store(&self, config: &Config) -> io::Result<Option<Store>> {
-        let is_used = config.settings.api.requires_token || config.database.is_configured;
-        is_used.then(|| self.store(config)).transpose()
+        config.uses_database().then(|| self.store(config)).transpose()
     }
 
     /// Creates the [`Store`]. It connects on first use.

@@ -77,6 +77,12 @@ impl Config {
         Self::from_raw(RawConfig::load(paths, environment))
     }
 
+    /// Whether a server of this configuration uses a database of users, roles and tokens.
+    #[must_use]
+    pub const fn uses_database(&self) -> bool {
+        self.settings.api.requires_token || self.database.is_configured
+    }
+
     /// Validates a [`RawConfig`].
     ///
     /// # Errors

@@ -183,7 +183,7 @@ impl RevocationService {
         /// The database may not answer.
         const STOP_TIMEOUT: Duration = Duration::from_secs(2);
         let (stopped, done) = channel();
-        if self.commands.send(WriterCommand::Stop(stopped)).is_ok() {
+        if self.commands.try_send(WriterCommand::Stop(stopped)).is_ok() {
             let _ignored = done.recv_timeout(STOP_TIMEOUT);
         }
     }

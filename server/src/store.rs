@@ -11,6 +11,7 @@
 mod connection;
 pub mod environments;
 pub mod expiry;
+pub mod identity;
 pub mod key_sets;
 mod login_sources;
 pub mod migrations;

@@ -30,6 +30,8 @@ mod key_status;
 mod revocation;
 /// Databases at rest and in copies: stop, backup, restore.
 mod backup;
+/// Databases that lack what the state directory knew.
+mod known_databases;
 /// Wrong clocks and restored databases.
 mod clock;
 /// Keys from files and providers.

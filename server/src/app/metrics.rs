@@ -1,6 +1,9 @@
 //! `/metrics`, in the Prometheus text format.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, atomic::Ordering},
+};
 
 use countersign_engine::{CacheStatistics, Reject};
 use http::{Response, StatusCode};
@@ -281,10 +284,12 @@ impl Scrape {
     fn encode_revocations(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let status = self.0.revocations.status();
         let known = usize::from(self.0.revocations.is_ready());
+        let unexpected = self.0.unexpected_databases.load(Ordering::Relaxed);
         for (name, help, value) in [
             ("revocations", "Revocations in force", status.count),
             ("revocations_capacity", "Limit of revocations", status.capacity),
             ("revocations_known", "1 if all stored revocations are known", known),
+            ("databases_unexpected", "Databases that lack what was known", unexpected),
             ("revocations_store_replaced", "Times that the store was replaced", status.replaced),
         ] {
             let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));

@@ -237,6 +237,12 @@ Example:
         #[arg(long)]
         force: bool,
     },
+    /// Confirm that the databases are the intended ones, after the server reported others.
+    ///
+    /// The state directory records which databases the server used. It logs an error when they are
+    /// others, or lack what they had.
+    #[command(after_help = "Example:\n  countersign database confirm --config server.cfg")]
+    Confirm,
     /// Restore a backup into the database of the configuration.
     #[command(after_help = "\
 All servers of the database must be stopped. Revocations of the database that the backup lacks

@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use super::{CommandError, ConfigSource, arguments::DatabaseCommand, print, record_change};
+use super::{
+    CommandError, ConfigSource, arguments::DatabaseCommand, known_databases::KnownDatabases, print,
+    record_change,
+};
 use crate::{
     audit::{AuditOperation, AuditTarget},
     backup::ServerDatabases,
@@ -14,6 +17,7 @@ pub(super) fn run(source: &ConfigSource, command: &DatabaseCommand) -> Result<()
     match command {
         DatabaseCommand::Migrate => migrate(source, &config),
         DatabaseCommand::Backup { file, force } => back_up(source, &config, file, *force),
+        DatabaseCommand::Confirm => confirm(source, &config),
         DatabaseCommand::Restore { file, force } => restore(source, &config, file, *force),
     }
 }
@@ -65,12 +69,23 @@ fn restore(
     let detail = format!("from {}", file.display());
     let operation = AuditOperation::RestoreDatabase;
     record_change(Some(&databases.main), operation, AuditTarget::default(), Some(detail))?;
+    if let Some(known) = KnownDatabases::of(source, config)? {
+        known.record()?;
+    }
     Ok(print(format_args!(
         "restored {} users and {} revocations into {}",
         summary.users(),
         summary.revocations(),
         databases.main.location()
     ))?)
+}
+
+/// Records the databases as the expected ones.
+fn confirm(source: &ConfigSource, config: &Config) -> Result<(), CommandError> {
+    let known = KnownDatabases::of(source, config)?
+        .ok_or_else(|| CommandError::failed("no state directory is set: use --state-dir"))?;
+    known.confirm()?;
+    Ok(print(format_args!("the server expects {} from now on", known.locations().join(" and ")))?)
 }
 
 /// Returns the databases that the server of a configuration uses.

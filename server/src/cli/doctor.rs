@@ -16,6 +16,7 @@ use super::{
     arguments::ServerArgs,
     client::{ApiCall, CallError, ServerClient},
     connection::{AddressSource, ServerConnection, TokenSource},
+    known_databases::{KnownDatabases, UnexpectedDatabase},
     print, printable,
     token::{inspect::distance, load_keys},
 };
@@ -38,6 +39,7 @@ pub(super) fn run(source: &ConfigSource) -> Result<(), CommandError> {
     // The check must not change the database.
     config.database.migrates = false;
     let servers = ServerComparison::of(source, &config)?;
+    let known = KnownDatabases::of(source, &config)?;
     let mut connections: Vec<_> =
         config.transports.configured().cloned().map(ServerConnection::of_transport).collect();
     if connections.is_empty() {
@@ -74,11 +76,28 @@ pub(super) fn run(source: &ConfigSource) -> Result<(), CommandError> {
     if let Some(servers) = servers {
         servers.check(is_one_reached, &mut report)?;
     }
+    if let Some(known) = known {
+        check_databases(&known, &mut report)?;
+    }
     match report.wrong {
         0 => Ok(()),
         1 => Err(CommandError::failed("1 problem found")),
         count => Err(CommandError::failed(format_args!("{count} problems found"))),
     }
+}
+
+/// Checks that the databases have what the server knew when it last ran.
+fn check_databases(known: &KnownDatabases, report: &mut DoctorReport) -> io::Result<()> {
+    match known.check() {
+        Ok(unexpected) => {
+            for UnexpectedDatabase { text, help } in unexpected {
+                report.wrong(&text, &help)?;
+            }
+        }
+        // The comparison of the servers has reported it, if the database is theirs.
+        Err(error) => print(format_args!("  cannot compare the databases: {error}"))?,
+    }
+    Ok(())
 }
 
 /// Report of the checks, printed as they run.

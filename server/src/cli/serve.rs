@@ -1,11 +1,14 @@
 //! `countersign serve`: start of the server, and its start-up message.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use countersign_engine::{Algorithm, KeyType};
 use countersign_front::Protocols;
 
-use super::{CommandError, ConfigSource, arguments::IssuerArgs, print, upgrade, welcome::Welcome};
+use super::{
+    CommandError, ConfigSource, arguments::IssuerArgs, known_databases::KnownDatabases, print,
+    upgrade, welcome::Welcome,
+};
 use crate::{
     accounts::{
         Users,
@@ -39,13 +42,19 @@ pub(super) fn run(source: &ConfigSource, threads: Option<u16>) -> Result<(), Com
     } else {
         None
     };
+    let known = KnownDatabases::of(source, &config)?;
     let app = App::new(config, threads, revocations, users)?;
+    let unexpected = Arc::clone(&app.unexpected_databases);
+    let follower = known.map(|known| known.follow(unexpected)).transpose()?;
     let served = serve::serve(&app, threads, watcher, |bound| {
         // The server runs even if standard output is closed.
         let _ignored = announce(source, bound, welcome.as_ref());
     });
     // Before the databases are closed.
     app.revocations.stop();
+    if let Some(follower) = follower {
+        follower.stop();
+    }
     Ok(served?)
 }
 
