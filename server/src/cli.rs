@@ -16,6 +16,7 @@ mod keys;
 mod known_databases;
 mod login;
 mod password;
+mod revocations;
 mod role;
 mod serve;
 mod sessions;
@@ -112,6 +113,7 @@ fn run_command(
         Some(Command::Logout(args)) => login::log_out(source, &args),
         Some(Command::Audit(args)) => audit::run(source, &args),
         Some(Command::Cert(command)) => certificate::run(command),
+        Some(Command::Revocations(command)) => revocations::run(source, &command),
         Some(Command::Database(command)) => database::run(source, &command),
     }
 }

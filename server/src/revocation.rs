@@ -5,7 +5,9 @@
 //! that thread.
 
 mod import;
+pub mod inspection;
 pub mod record;
+pub mod repair;
 pub mod settings;
 pub mod store;
 mod writer;

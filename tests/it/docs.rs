@@ -55,6 +55,9 @@ pages_with_commands! {
     commands_of_revocation_work: "docs/revocation.md",
     commands_of_users_and_tokens_work: "docs/users-and-tokens.md",
     commands_of_operations_work: "docs/operations.md",
+    commands_of_backup_work: "docs/operations/backup.md",
+    commands_of_restore_work: "docs/operations/restore.md",
+    commands_of_upgrade_work: "docs/operations/upgrade.md",
     commands_of_performance_work: "docs/performance.md",
     commands_of_envoy_work: "docs/proxies/envoy.md",
 }

@@ -32,6 +32,8 @@ mod revocation;
 mod backup;
 /// Databases that lack what the state directory knew.
 mod known_databases;
+/// Check and repair of stored revocations.
+mod repair;
 /// Wrong clocks and restored databases.
 mod clock;
 /// Keys from files and providers.

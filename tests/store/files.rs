@@ -89,7 +89,7 @@ fn file_with_a_damaged_page_is_an_error() {
         let error = store.read_new().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidData, "{error}");
         let text = error.to_string();
-        assert!(text.contains("r.db: database disk image is malformed; restore it"), "{text}");
+        assert!(text.contains("r.db: database disk image is malformed; run countersign"), "{text}");
     }
     // Restored in place, as by `cp`.
     fs::write(&file, &whole).unwrap();

@@ -169,6 +169,8 @@ operations! {
     CreateEnvironment = "environment.add",
     /// An environment is deleted.
     DeleteEnvironment = "environment.delete",
+    /// Damaged revocations are repaired.
+    RepairRevocations = "revocations.repair",
     /// A backup of the databases is written.
     BackUpDatabase = "database.backup",
     /// A backup is restored.

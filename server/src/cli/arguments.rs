@@ -184,6 +184,9 @@ Examples:
     /// Make certificates for the server.
     #[command(subcommand)]
     Cert(CertCommand),
+    /// Check and repair stored revocations, while servers refuse all tokens because of them.
+    #[command(subcommand)]
+    Revocations(RevocationsCommand),
     /// Maintain the database of users, roles and tokens.
     #[command(subcommand)]
     Database(DatabaseCommand),
@@ -256,6 +259,30 @@ Example:
         /// Replace the contents of the database.
         #[arg(long)]
         force: bool,
+    },
+}
+
+/// Commands for stored revocations.
+#[derive(Debug, Subcommand)]
+pub enum RevocationsCommand {
+    /// Read every stored revocation, and print the problems.
+    #[command(after_help = "\
+The exit code is 1 if something is wrong.
+
+Example:
+  countersign revocations check --config server.cfg")]
+    Check,
+    /// Repair stored revocations. No revoked token becomes valid.
+    #[command(after_help = "\
+A damaged file is kept under another name, and a new one with all that can be read takes its
+place. Records that cannot be parsed are moved to the table countersign_damaged_revocation.
+
+Example:
+  countersign revocations repair --config server.cfg")]
+    Repair {
+        /// If revocations are lost, revoke every token issued so far instead.
+        #[arg(long)]
+        revoke_issued_tokens: bool,
     },
 }
 

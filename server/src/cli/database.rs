@@ -89,7 +89,7 @@ fn confirm(source: &ConfigSource, config: &Config) -> Result<(), CommandError> {
 }
 
 /// Returns the databases that the server of a configuration uses.
-fn databases(
+pub(super) fn databases(
     source: &ConfigSource,
     config: &Config,
 ) -> Result<ServerDatabases, CommandError> {

@@ -211,7 +211,8 @@ fn replace(path: &Path, journal: &File, draft: &Path) -> io::Result<PathBuf> {
     Ok(kept)
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+/// Adds a suffix to the name of a file.
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut path = path.as_os_str().to_owned();
     path.push(suffix);
     path.into()

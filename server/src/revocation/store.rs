@@ -232,7 +232,8 @@ impl RevocationStore {
         let read = new.map(|row| {
             parse_record(&row.record).map_err(|reason| {
                 let text = format!(
-                    "cannot parse the revocation {} in {}: {reason}",
+                    "cannot parse the revocation {} in {}: {reason}; run countersign revocations \
+                     check",
                     row.number,
                     self.store.location()
                 );
@@ -307,7 +308,7 @@ fn row(row: &AnyRow) -> sqlx::Result<StoredRow> {
 /// Maps an error to the kinds of [`RevocationStore::read_new`]. With
 /// [`io::ErrorKind::NotConnected`], the writer continues with the last known revocations. The
 /// details of a shared database are only logged.
-fn store_error(error: StoreError) -> io::Error {
+pub(super) fn store_error(error: StoreError) -> io::Error {
     match error {
         StoreError::File(kind, reason) => io::Error::new(kind, reason),
         StoreError::Schema(reason) => io::Error::new(io::ErrorKind::NotConnected, reason),
@@ -324,7 +325,8 @@ fn to_row(revocation: &Revocation) -> io::Result<(String, Option<i64>)> {
     Ok((record, revocation.until.map(moment)))
 }
 
-fn parse_record(record: &str) -> Result<Revocation, String> {
+/// Parses a stored record.
+pub(super) fn parse_record(record: &str) -> Result<Revocation, String> {
     serde_json::from_str::<RevocationRecord>(record)
         .map_err(|error| json_error(&error))?
         .into_revocation()

@@ -108,7 +108,8 @@ pub(super) fn file_error(error: &(dyn DatabaseError + 'static)) -> Option<StoreE
         // SQLITE_IOERR, SQLITE_CORRUPT, SQLITE_NOTADB.
         10 | 11 | 26 => (
             io::ErrorKind::InvalidData,
-            "restore it, or move it away and restart to continue without its contents",
+            "run countersign revocations check if it has revocations; otherwise move it away and \
+             restore a backup (countersign database restore)",
         ),
         _ => return None,
     };

@@ -1,0 +1,112 @@
+//! `countersign revocations`: check and repair of stored revocations.
+
+use countersign_engine::UnixTime;
+
+use super::{
+    CommandError, ConfigSource, arguments::RevocationsCommand, database::databases,
+    known_databases::KnownDatabases, print, record_change,
+};
+use crate::{
+    audit::{AuditOperation, AuditTarget},
+    backup::ServerDatabases,
+    base::clock,
+    config::Config,
+    revocation::{
+        inspection::{RevocationInspection, inspect},
+        repair::{RevocationRepair, repair},
+    },
+};
+
+pub(super) fn run(source: &ConfigSource, command: &RevocationsCommand) -> Result<(), CommandError> {
+    let config = source.load()?;
+    let databases = databases(source, &config)?;
+    let store = databases.revocations.as_ref().unwrap_or(&databases.main);
+    if !store.exists().map_err(CommandError::failed)? {
+        return Ok(print(format_args!("{} does not exist: nothing is revoked", store.location()))?);
+    }
+    let inspection = inspect(store)?;
+    let count = inspection.revocations.len();
+    print(format_args!("{}: {count} revocations can be read", store.location()))?;
+    for problem in &inspection.problems {
+        print(format_args!("  WRONG  {problem}"))?;
+    }
+    let capacity = config.revocation.capacity;
+    if count > capacity {
+        print(format_args!(
+            "  WRONG  the capacity is {capacity}\n         help: raise capacity in [revocation]"
+        ))?;
+    }
+    match command {
+        RevocationsCommand::Check if inspection.is_intact() && count <= capacity => Ok(()),
+        RevocationsCommand::Check if inspection.is_intact() => {
+            Err(CommandError::failed("there are too many revocations"))
+        }
+        RevocationsCommand::Check => Err(CommandError::failed(
+            "the stored revocations are damaged\n  help: run countersign revocations repair",
+        )),
+        RevocationsCommand::Repair { .. } if inspection.is_intact() => {
+            Ok(print("Nothing to repair.")?)
+        }
+        RevocationsCommand::Repair { revoke_issued_tokens } => {
+            let issued_before = revoke_issued_tokens.then(|| latest_issue(&config));
+            let (databases, inspection) = (&databases, &inspection);
+            run_repair(source, &config, databases, inspection, issued_before)
+        }
+    }
+}
+
+/// Returns the time before which all tokens are dated that are valid now.
+fn latest_issue(config: &Config) -> UnixTime {
+    let leeway = config.issuers.iter().map(|section| section.issuer.rules.leeway).max();
+    clock::now().plus(1).plus(leeway.unwrap_or(0).into())
+}
+
+fn run_repair(
+    source: &ConfigSource,
+    config: &Config,
+    databases: &ServerDatabases,
+    inspection: &RevocationInspection,
+    issued_before: Option<UnixTime>,
+) -> Result<(), CommandError> {
+    let store = databases.revocations.as_ref().unwrap_or(&databases.main);
+    let file =
+        databases.revocations.as_ref().map(|_| source.revocation_file(config)).transpose()?;
+    let done = repair(store, file.as_deref(), inspection, issued_before)?;
+    print_repair(&done)?;
+    let left = inspect(store)?.problems;
+    if let Some(problem) = left.first() {
+        return Err(CommandError::failed(format_args!("not everything was repaired: {problem}")));
+    }
+    if let Some(known) = KnownDatabases::of(source, config)? {
+        known.record()?;
+    }
+    let (operation, target) = (AuditOperation::RepairRevocations, AuditTarget::default());
+    let detail = format!("{} problems", inspection.problems.len());
+    record_change(source.audited_store(config)?.as_ref(), operation, target, Some(detail))
+}
+
+fn print_repair(done: &RevocationRepair) -> std::io::Result<()> {
+    if let Some((count, kept)) = &done.rewritten {
+        print(format_args!(
+            "Wrote {count} revocations to a new file. The damaged one is {}.",
+            kept.display()
+        ))?;
+    }
+    if done.corrected > 0 {
+        print(format_args!("Corrected the end of {} revocations.", done.corrected))?;
+    }
+    if done.moved > 0 {
+        print(format_args!(
+            "Moved {} unreadable records to the table countersign_damaged_revocation.",
+            done.moved
+        ))?;
+    }
+    if let Some(at) = done.issued_before {
+        print(format_args!(
+            "Revoked all tokens issued before {}. If keys or environments were revoked, revoke \
+             them again: this does not cover their later tokens.",
+            clock::rfc3339(at).unwrap_or_default()
+        ))?;
+    }
+    Ok(())
+}
