@@ -115,7 +115,7 @@ impl Admission {
             delayed = admitted.err();
             started.is_some()
         };
-        let report = |unknown| unknown_kid = Some(unknown);
+        let report = |unknown| unknown_kid = Some(Box::new(unknown));
         let result = verifier.verify_with(token, now, presentation, admit, report);
         let evicted_source = match started {
             Some(started) if matches!(result, Err(Reject::Signature)) => {
@@ -157,7 +157,7 @@ pub struct Attempt<'t, 'a> {
     /// The result of the verification: [`Reject::NotAdmitted`] if it was delayed.
     pub result: Result<Verified<'t>, Reject>,
     /// The facts about the token, if the result is [`Reject::KidUnknown`].
-    pub unknown_kid: Option<UnknownKid>,
+    pub unknown_kid: Option<Box<UnknownKid>>,
     /// Whether a signature was checked.
     pub checked_signature: bool,
     /// The delayed check, if a budget is exceeded; or the error if too many checks wait.

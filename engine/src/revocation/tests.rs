@@ -221,3 +221,12 @@ fn ten_thousand_revocations_are_distinguished() {
     assert!((0..10_000).all(|id| check(&writer, &token(&id.to_string())).is_err()));
     assert!((10_000..20_000).all(|id| check(&writer, &token(&id.to_string())).is_ok()));
 }
+
+#[test]
+fn filter_grows_with_its_capacity() {
+    for capacity in [1000, 1_000_000, 20_000_000, 250_000_000] {
+        assert!(filter::words_for(capacity) * 64 >= capacity * 16, "{capacity}");
+    }
+    // Half a hash addresses every bit.
+    assert_eq!(filter::words_for(usize::MAX) * 64, 1 << 32);
+}

@@ -57,10 +57,10 @@ impl<'a> Caller<'a, '_> {
     }
 }
 
-/// A verification that has to wait.
+/// A verification that has to wait. Boxed, so that others do not pay for its size.
 pub enum PendingVerification<'a> {
     /// For a refetch of its issuer's keys.
-    Keys(KeyRefetch),
+    Keys(Box<KeyRefetch>),
     /// For the turn of its signature check.
     Turn(Box<DelayedCheck<'a>>),
 }
@@ -146,7 +146,7 @@ impl Authenticator {
         loop {
             let verification = match pending {
                 PendingVerification::Keys(refetch) => {
-                    self.resolve_after(refetch, || self.verify_now(caller, token, None)).await?
+                    self.resolve_after(*refetch, || self.verify_now(caller, token, None)).await?
                 }
                 PendingVerification::Turn(check) => {
                     let turn =
@@ -168,14 +168,14 @@ impl Authenticator {
     #[cold]
     fn answer_unknown<'a, 't>(
         &self,
-        unknown: UnknownKid,
+        unknown: Box<UnknownKid>,
         caller: &Caller<'a, '_>,
         token: &'t [u8],
     ) -> Verification<'t, 'a> {
         match self.try_resolve(Err(unknown), || self.verify_now(caller, token, None)) {
             Step::Done(Ok(verification)) => verification,
             Step::Done(Err(answer)) => Step::Done(Err(answer.into())),
-            Step::Wait(refetch) => Step::Wait(PendingVerification::Keys(refetch)),
+            Step::Wait(refetch) => Step::Wait(PendingVerification::Keys(Box::new(refetch))),
         }
     }
 
@@ -186,7 +186,7 @@ impl Authenticator {
     /// The answer to a token whose `kid` is still unknown.
     pub async fn resolve<T>(
         &self,
-        verify: impl Fn() -> Result<T, UnknownKid>,
+        verify: impl Fn() -> Result<T, Box<UnknownKid>>,
     ) -> Result<T, KidAnswer> {
         match self.try_resolve(verify(), &verify) {
             Step::Done(result) => result,
@@ -196,8 +196,8 @@ impl Authenticator {
 
     fn try_resolve<T>(
         &self,
-        mut attempt: Result<T, UnknownKid>,
-        verify: impl Fn() -> Result<T, UnknownKid>,
+        mut attempt: Result<T, Box<UnknownKid>>,
+        verify: impl Fn() -> Result<T, Box<UnknownKid>>,
     ) -> Step<Result<T, KidAnswer>, KeyRefetch> {
         loop {
             let unknown = match attempt {
@@ -218,7 +218,7 @@ impl Authenticator {
     async fn resolve_after<T>(
         &self,
         refetch: KeyRefetch,
-        verify: impl Fn() -> Result<T, UnknownKid>,
+        verify: impl Fn() -> Result<T, Box<UnknownKid>>,
     ) -> Result<T, KidAnswer> {
         refetch.wait(|unknown| self.verifier.is_still_unknown(unknown), verify).await
     }
@@ -230,7 +230,7 @@ impl Authenticator {
         caller: &Caller<'a, '_>,
         token: &'t [u8],
         turn: Option<CheckTurn<'_>>,
-    ) -> Result<Verification<'t, 'a>, UnknownKid> {
+    ) -> Result<Verification<'t, 'a>, Box<UnknownKid>> {
         let certificate = || caller.certificate.thumbprint();
         let presentation = Presentation {
             certificate: Some(&certificate),

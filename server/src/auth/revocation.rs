@@ -95,9 +95,9 @@ impl Authenticator {
         revocations.revoke(revocation).await.map(|()| RevocationOutcome::Done)
     }
 
-    fn unknown_kid(&self, token: &[u8]) -> Option<UnknownKid> {
+    fn unknown_kid(&self, token: &[u8]) -> Option<Box<UnknownKid>> {
         let (mut unknown, now) = (None, clock::now());
-        let report = |found| unknown = Some(found);
+        let report = |found| unknown = Some(Box::new(found));
         // Only the header and `iss` are read: no signature is admitted.
         let verifier = &self.verifier;
         drop(verifier.verify_with(token, now, Presentation::default(), |_| false, report));

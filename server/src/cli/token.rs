@@ -93,7 +93,7 @@ fn verify(
             let mut unknown = None;
             let report = |found| unknown = Some(found);
             let verified = verifier.verify_with(token, now, presentation, |_| true, report);
-            unknown.map_or(Ok(verified), Err)
+            unknown.map_or(Ok(verified), |unknown| Err(Box::new(unknown)))
         };
         let verified = runtime.block_on(app.authenticator.resolve(verify));
         match verified.unwrap_or_else(|answer| Err(answer.reject())) {

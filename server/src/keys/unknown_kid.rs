@@ -163,19 +163,19 @@ impl KeyRefetch {
     pub async fn wait<T>(
         self,
         is_still_unknown: impl Fn(&UnknownKid) -> bool,
-        verify: impl Fn() -> Result<T, UnknownKid>,
+        verify: impl Fn() -> Result<T, Box<UnknownKid>>,
     ) -> Result<T, KidAnswer> {
-        let retry = |unknown: UnknownKid| {
+        let retry = |unknown: Box<UnknownKid>| {
             if is_still_unknown(&unknown) { Err(unknown) } else { verify() }
         };
         let (source, unknown, clock) =
-            (Arc::clone(&self.waiting.0), (*self.unknown).clone(), self.clock);
+            (Arc::clone(&self.waiting.0), self.unknown.clone(), self.clock);
         let waited = async {
             let mut refetch = self;
             loop {
                 // Never an error: the sender lives as long as the issuer's keys.
                 drop(refetch.progress.wait_for(|now| now.state.rounds != refetch.rounds).await);
-                let unknown = match retry(*refetch.unknown) {
+                let unknown = match retry(refetch.unknown) {
                     Ok(result) => return Ok(result),
                     Err(unknown) => unknown,
                 };
