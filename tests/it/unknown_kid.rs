@@ -248,7 +248,7 @@ fn unknown_kid_costs_one_parse() {
             let token = token.as_bytes();
             let verified =
                 verifier.verify_with(token, UnixTime(now()), presentation, |_| true, report);
-            unknown.map_or_else(|| Ok(verified.map(drop)), Err)
+            unknown.map_or_else(|| Ok(verified.map(drop)), |unknown| Err(Box::new(unknown)))
         };
         let answer = runtime.block_on(app.authenticator.resolve(verify));
         (parses.get(), answer.map_err(|answer| answer.reject()))
