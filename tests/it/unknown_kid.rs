@@ -225,7 +225,7 @@ fn empty_key_set_is_reported_and_keeps_the_keys_at_first() {
         (&json!("empty"), &json!(true))
     );
     assert_eq!(server.auth(&token(&key, None)).status, 200);
-    assert!(server.log().contains("if it still is after 60 s, its keys are withdrawn"));
+    assert!(server.log().contains("if it stays so for 60 s, its tokens are answered with 503"));
     let gauge = "countersign_issuer_keys_failing{section=\"auth_jwt_oidc\",reason=\"empty\"}";
     assert_eq!(server.metric(gauge), 1);
 }

@@ -18,6 +18,9 @@ fn first_start_after_an_upgrade_reports_changed_defaults_once() {
     let keys = sandbox.file("jwks.json", fixture::key_set(&[&key]));
     let options = "jwt_username_claim=preferred_username\nclaims=a is b";
     let idp = fixture::with_idp("ES256", &format!("jwks_uri=file://{}\n{options}", keys.display()));
+    let socket = sandbox.path().join("socket");
+    let listener = format!("[listener_local]\nbind=unix:{}\n", socket.display());
+    let idp = format!("{listener}{idp}");
     assert_eq!(reported(&sandbox, &idp), [""; 0], "a new installation has no former behaviour");
     let version = sandbox.path().join(".local/state/countersign/defaults-version");
     std::fs::write(&version, "0\n").unwrap();
@@ -30,6 +33,7 @@ fn first_start_after_an_upgrade_reports_changed_defaults_once() {
         ("without the username claim", "username_required = false is in [auth_jwt_oidc]"),
         ("its tokens with cnf", "cnf = ignore is in [auth_jwt_oidc]"),
         ("do not meet claims", "rejected_token_status = 401 is in [server]"),
+        ("its Unix sockets have mode 0660", "mode = 0755 is in [listener_local]"),
     ] {
         let lines = report.iter().filter(|text| text.contains(change) && text.contains(line));
         assert_eq!(lines.count(), 1, "{report:?}");

@@ -113,24 +113,26 @@ impl Acceptor {
         permissions: SocketPermissions,
         option: &str,
     ) -> io::Result<Self> {
-        let listen = || match address {
+        let bind = || match address {
             ListenAddress::Tcp(address) => Self::new(std::net::TcpListener::bind(address)?.into()),
             ListenAddress::Unix(path) => {
                 remove_stale(path)?;
                 let mut bound = Self::new(bind_unix(path)?)?;
                 bound.owns_file = true;
-                // Before it listens, so that no client connects under other permissions.
-                permissions.apply(path)?;
-                rustix::net::listen(&bound.socket, BACKLOG)?;
                 Ok(bound)
             }
         };
-        listen().map_err(|error| {
-            io::Error::new(
-                error.kind(),
-                format!("cannot listen on {address}: {error}; choose another with {option}"),
-            )
-        })
+        let fail = |error: io::Error, remedy: String| {
+            let text = format!("cannot listen on {address}: {error}; {remedy}");
+            io::Error::new(error.kind(), text)
+        };
+        let bound = bind().map_err(|error| fail(error, format!("choose another with {option}")))?;
+        if let ListenAddress::Unix(path) = address {
+            // Before it listens, so that no client connects under other permissions.
+            permissions.apply(path).map_err(|error| fail(error, GROUP_HELP.into()))?;
+            rustix::net::listen(&bound.socket, BACKLOG)?;
+        }
+        Ok(bound)
     }
 
     /// Wraps a socket that is already listening.
@@ -196,6 +198,10 @@ impl Acceptor {
 /// Maximum number of connections to a Unix socket that are not accepted yet. The system has a limit
 /// of its own (`net.core.somaxconn`).
 const BACKLOG: i32 = 4096;
+
+/// Remedy if the group of a Unix socket cannot be set.
+const GROUP_HELP: &str = "run the server as a member of that group, under systemd with \
+                          SupplementaryGroups=";
 
 fn bind_unix(path: &Path) -> io::Result<OwnedFd> {
     let (family, flags) = (AddressFamily::UNIX, SocketFlags::CLOEXEC);

@@ -156,8 +156,9 @@ fn bounded(bucket: Bucket, cost: Nanos, now: Nanos) -> Nanos {
     cost.min((BURST + MAX_DEBT).saturating_sub(bucket.debt(now)))
 }
 
-/// Capacity of a budget, as the time in which its share of a core earns it.
-const BURST: Nanos = 2_000_000_000;
+/// Capacity of a budget, as the time in which its share of a core earns it. Short, because nothing
+/// else of the worker runs while a flood uses up the capacity of the core.
+const BURST: Nanos = 200_000_000;
 /// The part of the core's budget, as such a time, that is reserved for those within their shares.
 const RESERVE: Nanos = BURST / 4;
 /// Maximum debt of a bucket beyond its capacity, as such a time: shorter than the longest wait, so

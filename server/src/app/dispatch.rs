@@ -29,7 +29,7 @@ impl AppService {
         route: Route,
         body: &[u8],
         entry: Option<&mut AccessLogEntry>,
-    ) -> Step<Reply, Box<PendingDecision<'a>>> {
+    ) -> Step<Reply, PendingDecision<'a>> {
         let Self { app, admission } = self;
         if route != Route::Check {
             return Step::Done(grpc::health::respond(app.is_ready(), body));

@@ -212,7 +212,7 @@ pub struct PendingAppRequest<'c> {
 /// The work left for a request whose head has been read.
 enum Work<'c> {
     /// Answer a check of `/auth` when the keys have arrived.
-    ForwardAuth(Box<PendingDecision<'c>>),
+    ForwardAuth(PendingDecision<'c>),
     /// Call the handler of a request, with its body.
     Request(Box<Request<()>>),
     /// Answer a gRPC call, whose message is the body.
@@ -222,9 +222,9 @@ enum Work<'c> {
 /// The wait of a request whose body has arrived.
 enum PendingResponse<'c> {
     /// Wait for the keys for a check of `/auth`.
-    ForwardAuth(Box<PendingDecision<'c>>),
+    ForwardAuth(PendingDecision<'c>),
     /// Wait for the keys for a gRPC check with this body.
-    Check(Box<PendingDecision<'c>>, Vec<u8>),
+    Check(PendingDecision<'c>, Vec<u8>),
     /// Wait for the handler of this request.
     Handler(Request<Bytes>),
 }

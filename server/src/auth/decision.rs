@@ -39,7 +39,7 @@ pub fn decide<'a, 't>(
     profile: Profile,
     caller: &Caller<'a, '_>,
     fields: &'t impl Fields,
-) -> Step<AuthDecision<'t>, Box<PendingDecision<'a>>> {
+) -> Step<AuthDecision<'t>, PendingDecision<'a>> {
     let refused = |outcome, response| {
         Step::Done(AuthDecision::Refused(counted(authenticator, outcome, response)))
     };
@@ -52,7 +52,7 @@ pub fn decide<'a, 't>(
         Step::Done(result) => Step::Done(conclude(authenticator, settings, profile, result, token)),
         Step::Wait(verification) => {
             let (caller, token) = (caller.resolved(), token.to_vec());
-            Step::Wait(Box::new(PendingDecision { caller, profile, verification, token }))
+            Step::Wait(PendingDecision { caller, profile, verification, token })
         }
     }
 }

@@ -60,7 +60,7 @@ pub fn respond<'a>(
     context: &CheckContext<'a, '_>,
     body: &[u8],
     entry: Option<&mut AccessLogEntry>,
-) -> Step<Reply, Box<PendingDecision<'a>>> {
+) -> Step<Reply, PendingDecision<'a>> {
     let check = match grpc::message(body).map(CheckRequest::read) {
         Ok(Ok(check)) => check,
         // Not a gRPC error: a client could otherwise trigger the proxy's failure mode, which may be

@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use super::setting::Section;
+use super::{options::LISTENER_PREFIX, setting::Section};
 use crate::{api::settings::ApiSettings, keys::IssuerSection};
 
 /// Number of the present set of defaults. It rises with every changed default, and
 /// `docs/upgrading.md` has them all.
-pub const DEFAULTS_VERSION: u32 = 1;
+pub const DEFAULTS_VERSION: u32 = 2;
 
 /// Returns what changed for this configuration, each with the line that restores the former
 /// behaviour.
@@ -33,6 +33,12 @@ pub(super) fn that_apply(
     let has_constraints = issuers.iter().any(|issuer| !issuer.issuer.rules.constraints.is_empty());
     let status = "/auth answers 403 to tokens that do not meet claims";
     add(has_constraints, "server", status, ("rejected_token_status", "401"));
+    for (section, settings) in sections {
+        let bind = settings.settings.get("bind").map_or("", |bind| &bind.text);
+        let has_socket = section.starts_with(LISTENER_PREFIX) && bind.contains("unix:");
+        let mode = "its Unix sockets have mode 0660, whatever the umask,";
+        add(has_socket, section, mode, ("mode", "0755"));
+    }
     for issuer in issuers.iter().filter(|issuer| !issuer.sign) {
         let (section, rules) = (issuer.section(), &issuer.issuer.rules);
         let is_barred = !issuer.administration.is_granted();

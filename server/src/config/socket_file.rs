@@ -44,7 +44,8 @@ fn read_mode(reader: &mut SectionReader<'_>) -> Option<u32> {
 
 fn read_group(reader: &mut SectionReader<'_>) -> Option<u32> {
     let text = reader.given("group")?;
-    if let Ok(number) = text.parse() {
+    // The highest number means that the group is left as it is.
+    if let Some(number) = text.parse().ok().filter(|number| *number != u32::MAX) {
         return Some(number);
     }
     let group = Group::from_name(text).ok().flatten().map(|group| group.gid.as_raw());

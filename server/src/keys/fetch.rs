@@ -161,7 +161,8 @@ impl Fetcher {
         let (keys, remarks) = read.map_err(|error| match error {
             JwksError::Empty => {
                 let delay = EMPTY_SET_DELAY.as_secs();
-                let effect = format!("if it still is after {delay} s, its keys are withdrawn");
+                let effect =
+                    format!("if it stays so for {delay} s, its tokens are answered with 503");
                 FetchError::new(EMPTY_SET, format_args!("the published key set is empty: {effect}"))
             }
             JwksError::Unusable(text) => FetchError::new("unusable", text),

@@ -22,6 +22,9 @@ use crate::{
 /// Longest delay of the first fetch by the database.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Seconds by which the clocks of two servers of one database may differ.
+const MAX_CLOCK_DIFFERENCE: u64 = 60;
+
 /// The place in the database for the key set of one section.
 pub(super) struct StoredKeys {
     store: Store,
@@ -33,7 +36,7 @@ pub(super) struct StoredKeys {
 pub(super) struct RestoredKeys {
     pub(super) keys: KeySet,
     pub(super) stored: StoredKeySet,
-    /// Time since it was fetched; zero if that was in the future by the present time of day.
+    /// Time since it was fetched.
     pub(super) age: Duration,
 }
 
@@ -68,7 +71,17 @@ impl StoredKeys {
                 return None;
             }
         };
-        let age = Duration::from_secs(clock::now().0.saturating_sub(stored.fetched_at.0));
+        let now = clock::now();
+        // Their age is unknown then. Used as new ones, they would outlive any number of restarts.
+        if stored.fetched_at > now.plus(MAX_CLOCK_DIFFERENCE) {
+            tracing::warn!(
+                section,
+                "the stored keys are not used: by the clock of this machine they were fetched in \
+                 the future"
+            );
+            return None;
+        }
+        let age = Duration::from_secs(now.0.saturating_sub(stored.fetched_at.0));
         match parse_jwks(stored.keys.as_bytes(), Origin::Published, self.algorithms) {
             Ok((keys, _)) => Some(RestoredKeys { keys, stored, age }),
             Err(error) => {

@@ -66,7 +66,8 @@ impl RevocationRecord {
         let latest = end_of_second.plus(leeway).plus(MAX_CLOCK_SKEW);
         if self.issued_before.is_some_and(|at| UnixTime(at) > latest) {
             return Err(
-                "issued_before lies in the future: it is in seconds since 1970, not milliseconds"
+                "issued_before is more than a minute in the future: it is in seconds since 1970, \
+                 not milliseconds"
                     .into(),
             );
         }

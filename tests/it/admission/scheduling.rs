@@ -35,8 +35,12 @@ fn checks_over_budget_wait_before_they_are_refused(protocol: Protocol) {
 fn shares_are_not_enforced_while_the_core_has_time(protocol: Protocol) {
     let (sandbox, issuer) = (Sandbox::over(protocol), Issuer::new("ES512"));
     let server = sandbox.serve(&issuer.configuration(&sandbox, ["100", "1", "1"], ""));
-    let answers = batch_of(&server, |number| auth_request("", &issuer.forged(number)));
-    assert!(answers.iter().all(|answer| answer.status == 401));
+    // A batch would use up the core's own capacity.
+    let mut client = server.client();
+    for number in 0..64 {
+        let (head, body) = auth_request("", &issuer.forged(number));
+        assert_eq!(client.request(&head, body.as_bytes()).status, 401);
+    }
     assert_eq!((delayed(&server), not_admitted(&server)), (0, [0; 3]));
 }
 
@@ -60,7 +64,7 @@ fn sources_without_bad_signatures_come_first(protocol: Protocol) {
         let mut sent = 0;
         while !is_over.load(Ordering::Relaxed) {
             drop(batch_of(&server, |number| {
-                let lines = from(&format!("198.51.100.{}", number % 64));
+                let lines = from(&format!("198.51.100.{}", number % 8));
                 auth_request(&lines, &forger.forged(sent + number))
             }));
             sent += BATCH;

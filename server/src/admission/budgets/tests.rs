@@ -42,23 +42,23 @@ fn flood(budgets: &mut Budgets, issuer: &str, from: CheckOrigin, now: Nanos) -> 
 #[test]
 fn shares_are_enforced_while_the_core_is_nearly_spent() {
     let mut budgets = Budgets::new(limits(50, 25, 5));
-    // Three quarters of 50 % of two seconds, and the signature that overdraws them.
-    assert_eq!(flood(&mut budgets, "a", source(1), SECOND), (751, Budget::Source));
+    // Three quarters of 50 % of 200 ms, and the signature that overdraws them.
+    assert_eq!(flood(&mut budgets, "a", source(1), SECOND), (76, Budget::Source));
     // Others have the reserve.
     assert_eq!(wait(&mut budgets, "b", source(2), SECOND).0, 0);
     assert_eq!(wait(&mut budgets, "a", source(2), SECOND).1, Budget::Issuer);
-    assert_eq!(flood(&mut budgets, "b", source(2), SECOND), (101, Budget::Source));
+    assert_eq!(flood(&mut budgets, "b", source(2), SECOND), (11, Budget::Source));
     // The core earns 1 ms in 2 ms, and lends it to those that are beyond their shares.
     let plenty = budgets.time_to_plenty(SECOND);
-    assert_eq!(plenty, 102 * 2 * MS);
+    assert_eq!(plenty, 12 * 2 * MS);
     assert_eq!(wait(&mut budgets, "a", source(1), SECOND + plenty), (0, Budget::Source));
 }
 
 #[test]
 fn exceeded_source_does_not_affect_other_sources() {
     let mut budgets = Budgets::new(SignatureLimits { core: None, ..limits(1, 50, 5) });
-    // 5 % of two seconds, and the signature that overdraws the budget.
-    assert_eq!(flood(&mut budgets, "a", source(1), SECOND), (101, Budget::Source));
+    // 5 % of 200 ms, and the signature that overdraws the budget.
+    assert_eq!(flood(&mut budgets, "a", source(1), SECOND), (11, Budget::Source));
     assert_eq!(wait(&mut budgets, "b", source(1), SECOND), (20 * MS, Budget::Source));
     assert_eq!(wait(&mut budgets, "a", source(2), SECOND).0, 0);
 }
@@ -75,7 +75,7 @@ fn exceeded_issuer_does_not_affect_other_issuers() {
 #[test]
 fn core_budget_limits_all_issuers_and_sources() {
     let mut budgets = Budgets::new(limits(10, 100, 100));
-    assert_eq!(flood(&mut budgets, "a", source(1), SECOND), (201, Budget::Core));
+    assert_eq!(flood(&mut budgets, "a", source(1), SECOND), (21, Budget::Core));
     assert_eq!(wait(&mut budgets, "b", source(2), SECOND), (10 * MS, Budget::Core));
 }
 
@@ -83,7 +83,7 @@ fn core_budget_limits_all_issuers_and_sources() {
 fn unlisted_proxies_share_the_share_of_an_issuer() {
     let mut budgets = Budgets::new(SignatureLimits { core: None, ..limits(1, 10, 1) });
     let proxies = CheckOrigin::UnlistedProxies;
-    assert_eq!(flood(&mut budgets, "a", proxies, SECOND), (201, Budget::Source));
+    assert_eq!(flood(&mut budgets, "a", proxies, SECOND), (21, Budget::Source));
     assert_eq!(wait(&mut budgets, "b", proxies, SECOND), (10 * MS, Budget::Source));
     assert_eq!(wait(&mut budgets, "b", source(1), SECOND).0, 0);
 }
@@ -98,7 +98,7 @@ fn budget_recovers_after_its_wait() {
     let (time, _) = wait(&mut budgets, "a", source(1), SECOND);
     assert_eq!(wait(&mut budgets, "a", source(1), SECOND + time).0, 0);
     let (admitted, _) = flood(&mut budgets, "a", source(1), 100 * SECOND);
-    assert_eq!(admitted, 21, "an idle budget does not exceed its burst");
+    assert_eq!(admitted, 3, "an idle budget does not exceed its burst");
 }
 
 #[test]
