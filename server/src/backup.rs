@@ -11,7 +11,7 @@ mod restore;
 use std::{
     collections::{BTreeMap, HashSet},
     fmt, io,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use countersign_engine::Revocation;
@@ -32,6 +32,8 @@ pub struct ServerDatabases {
     pub main: Store,
     /// The file of the revocations, if it is not the main database.
     pub revocations: Option<Store>,
+    /// The files of the configuration, which no backup may replace.
+    pub files: Vec<PathBuf>,
 }
 
 /// Number of rows by table.
@@ -108,16 +110,14 @@ impl ServerDatabases {
     ///
     /// # Errors
     /// A database cannot be read, its schema has another version, a revocation cannot be read, or
-    /// the file cannot be written; or it exists and `replaces` is not set.
+    /// the file cannot be written; or it exists and `replaces` is not set, or it is not a backup.
     pub fn back_up(
         &self,
         file: &Path,
         replaces: bool,
         inherited: &[Revocation],
     ) -> Result<BackupSummary, BackupError> {
-        if !replaces && file.try_exists()? {
-            return Err(file::exists(file));
-        }
+        file::check_target(file, replaces, &self.files)?;
         let draft = BackupDraft::beside(file)?;
         let store = Store::in_file(draft.path().to_owned())?;
         let mut summary = store.block_on(self.copy_into(&store))?;

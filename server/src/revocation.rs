@@ -4,7 +4,7 @@
 //! then publishes it to the engine's [`Revocations`]. [`RevocationService`] is the handle of
 //! that thread.
 
-mod import;
+pub(crate) mod import;
 pub mod inspection;
 pub mod record;
 pub mod repair;

@@ -375,6 +375,41 @@ fn restore_refuses_files_that_are_no_backups() {
 }
 
 #[test]
+fn backup_replaces_no_other_file() {
+    let mut place = Place::sqlite();
+    place.database = "[database]\nurl=sqlite:users.db\n".into();
+    let server = place.serve();
+    let revoked = fill(&server, "bob");
+    let users = place.sandbox.path().join("users.db");
+    let revocations = state(&place.sandbox).join("revocations");
+    std::os::unix::fs::symlink(&users, users.with_file_name("link.db")).unwrap();
+    fs::hard_link(&revocations, users.with_file_name("hard.db")).unwrap();
+    fs::create_dir(users.with_file_name("folder")).unwrap();
+    let back_up = |file: &str| place.run(&["database", "backup", file, "--force"]);
+    let revocations = revocations.to_str().unwrap();
+    for file in ["users.db", "link.db", "hard.db", "folder/../users.db", "users.db-wal"] {
+        assert_refused(&back_up(file), "is a database of this configuration: name another file");
+    }
+    assert_refused(&back_up(revocations), "is a database of this configuration");
+    place.sandbox.file("notes.txt", "mine");
+    for file in ["notes.txt", "command.cfg", "folder"] {
+        assert_refused(&back_up(file), "is not a backup; name another file");
+    }
+    assert_refused(&back_up("typo/b.db"), "the directory typo does not exist");
+    assert!(!users.with_file_name("typo").exists());
+    assert_eq!(fs::read_to_string(users.with_file_name("notes.txt")).unwrap(), "mine");
+    assert_eq!(usernames(&server), ["bob"]);
+    server.stop("TERM");
+    // A database that does not exist yet is none to create as a backup.
+    let kept = fs::read(revocations).unwrap();
+    fs::remove_file(revocations).unwrap();
+    assert_refused(&back_up(revocations), "is a database of this configuration");
+    fs::write(revocations, kept).unwrap();
+    let server = place.serve();
+    assert_eq!(server.auth(&revoked).status, 401);
+}
+
+#[test]
 fn backup_of_an_earlier_schema_is_migrated() {
     let (from, to) = (Place::sqlite(), Place::sqlite());
     let server = from.serve();

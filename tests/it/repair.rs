@@ -173,3 +173,20 @@ fn file_without_readable_revocations_is_left_alone() {
     }
     assert_eq!(fs::read(&file).unwrap(), bytes);
 }
+
+#[test]
+fn backup_is_not_checked_as_a_database() {
+    let place = Place::sqlite();
+    let server = place.serve();
+    fill(&server, "bob");
+    let backup = place.back_up();
+    server.stop("TERM");
+    let file = state(&place.sandbox).join("revocations");
+    fs::copy(&backup, &file).unwrap();
+    for arguments in [&["check"][..], &["repair"], &["repair", "--revoke-issued-tokens"]] {
+        let output = place.run(&[&["revocations"], arguments].concat());
+        assert_eq!(output.code(), 1, "{output:?}");
+        assert!(output.stderr.contains("is a backup: restore it with"), "{output:?}");
+    }
+    assert_eq!(fs::read(&file).unwrap(), fs::read(&backup).unwrap());
+}

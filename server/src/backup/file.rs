@@ -3,7 +3,7 @@
 use std::{
     fs::{File, OpenOptions},
     io::{self, Read as _},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -13,14 +13,17 @@ use uuid::Uuid;
 use super::BackupError;
 use crate::{
     accounts::signing::random_uuid,
+    revocation::import::{with_path, with_suffix},
     store::{
         Store, migrations,
-        sqlite::directory,
+        sqlite::{FileIdentity, directory},
         transfer::{BACKUP_MARK, application_id, execute},
     },
 };
 
 const SQLITE_HEADER: &[u8] = b"SQLite format 3\0";
+/// Suffixes of the files of an SQLite database.
+const LOG_SUFFIXES: [&str; 4] = ["", "-wal", "-shm", "-journal"];
 
 /// A file beside another one, under a name that no other process uses. Dropping it removes it.
 pub(super) struct BackupDraft(PathBuf);
@@ -36,8 +39,7 @@ impl BackupDraft {
 
     /// Copies `file` to a draft beside it, which can be migrated.
     pub(super) fn copy_of(file: &Path) -> Result<Self, BackupError> {
-        let named =
-            |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", file.display()));
+        let named = |error: io::Error| with_path(file, &error);
         let mut source = File::open(file).map_err(named)?;
         let mut header = [0; SQLITE_HEADER.len()];
         let is_database = source.read_exact(&mut header).is_ok() && header == SQLITE_HEADER;
@@ -83,13 +85,66 @@ impl BackupDraft {
 
 impl Drop for BackupDraft {
     fn drop(&mut self) {
-        for suffix in ["", "-wal", "-shm", "-journal"] {
-            let mut path = self.0.clone().into_os_string();
-            path.push(suffix);
+        for suffix in LOG_SUFFIXES {
             #[expect(clippy::disallowed_methods, reason = "the draft is ours; most are missing")]
-            let _ignored = std::fs::remove_file(path);
+            let _ignored = std::fs::remove_file(with_suffix(&self.0, suffix));
         }
     }
+}
+
+/// Checks that a backup may be written to `file`. It replaces an earlier one if `replaces` is set,
+/// and never another file, in particular not one of `databases`.
+pub(super) fn check_target(
+    file: &Path,
+    replaces: bool,
+    databases: &[PathBuf],
+) -> Result<(), BackupError> {
+    let place = directory(file);
+    if !place.is_dir() {
+        let text = format!("the directory {} does not exist", place.display());
+        return Err(BackupError::Refused(text));
+    }
+    let is_same = |database: &PathBuf| {
+        LOG_SUFFIXES.iter().any(|suffix| is_same_file(file, &with_suffix(database, suffix)))
+    };
+    if databases.iter().any(is_same) {
+        return Err(BackupError::Refused(format!(
+            "{} is a database of this configuration: name another file",
+            file.display()
+        )));
+    }
+    if file.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+        return Ok(());
+    }
+    if !has_mark(file)? {
+        let text = format!("{} is not a backup; name another file", file.display());
+        return Err(BackupError::Refused(text));
+    }
+    if replaces { Ok(()) } else { Err(exists(file)) }
+}
+
+/// Whether two paths lead to the same file, or would if it existed.
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    let location = |path: &Path| Some(directory(path).canonicalize().ok()?.join(path.file_name()?));
+    match (FileIdentity::of(one), FileIdentity::of(other)) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => location(one).is_some_and(|one| Some(one) == location(other)),
+    }
+}
+
+/// Whether a file has the mark of a backup. It is in the header of the SQLite format.
+fn has_mark(file: &Path) -> io::Result<bool> {
+    const MARK_OFFSET: u64 = 68;
+    // A pipe would block.
+    if !file.is_file() {
+        return Ok(false);
+    }
+    let file = File::open(file).map_err(|error| with_path(file, &error))?;
+    let (mut header, mut mark) = ([0; SQLITE_HEADER.len()], [0; 4]);
+    let is_read = file.read_exact_at(&mut header, 0).is_ok()
+        && file.read_exact_at(&mut mark, MARK_OFFSET).is_ok();
+    let mark = i64::from(u32::from_be_bytes(mark));
+    Ok(is_read && header == SQLITE_HEADER && mark == BACKUP_MARK)
 }
 
 pub(super) fn exists(file: &Path) -> BackupError {

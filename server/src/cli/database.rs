@@ -1,10 +1,10 @@
 //! `countersign database`: schema migrations, backup and restore.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{
-    CommandError, ConfigSource, arguments::DatabaseCommand, known_databases::KnownDatabases, print,
-    record_change,
+    CommandError, ConfigSource, REVOCATIONS_FILE, arguments::DatabaseCommand,
+    known_databases::KnownDatabases, print, record_change,
 };
 use crate::{
     audit::{AuditOperation, AuditTarget},
@@ -101,5 +101,9 @@ pub(super) fn databases(
         let revocations = source.revocations_in(file)?.database().clone();
         Some(revocations).filter(|revocations| revocations.location() != main.location())
     };
-    Ok(ServerDatabases { main, revocations })
+    let mut files = vec![PathBuf::from(main.location())];
+    files.extend(source.revocation_file(config));
+    // Also those from before the shared database was configured.
+    files.extend(source.state_dir().map(|directory| directory.join(REVOCATIONS_FILE)));
+    Ok(ServerDatabases { main, revocations, files })
 }

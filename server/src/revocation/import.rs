@@ -71,7 +71,7 @@ pub(super) fn import_journal(path: &Path) -> io::Result<()> {
 }
 
 /// Adds the path to an error of the operating system.
-pub(super) fn with_path(path: &Path, error: &io::Error) -> io::Error {
+pub(crate) fn with_path(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
@@ -212,7 +212,7 @@ fn replace(path: &Path, journal: &File, draft: &Path) -> io::Result<PathBuf> {
 }
 
 /// Adds a suffix to the name of a file.
-pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut path = path.as_os_str().to_owned();
     path.push(suffix);
     path.into()

@@ -10,7 +10,7 @@ use futures_util::TryStreamExt as _;
 use sqlx::{AnyConnection, Connection as _, Row as _, any::AnyRow};
 
 use super::store::{parse_record, store_error};
-use crate::store::{DatabaseKind, Store, StoreError, moment};
+use crate::store::{DatabaseKind, Store, StoreError, moment, transfer::refuse_backup};
 
 /// Contents of a table of revocations, and its problems.
 #[derive(Debug, Default)]
@@ -84,7 +84,7 @@ impl fmt::Display for RevocationProblem {
 /// Reads all revocations of a database as far as possible.
 ///
 /// # Errors
-/// The database is unreachable or locked, or its schema is of an earlier version.
+/// The database is unreachable or locked, its schema is of an earlier version, or it is a backup.
 pub fn inspect(store: &Store) -> io::Result<RevocationInspection> {
     store.block_on(async { read_all(store).await }).map_err(store_error)
 }
@@ -128,6 +128,7 @@ impl RevocationInspection {
     async fn read(&mut self, store: &Store) -> Result<(), StoreError> {
         let mut connection = store.connect().await?;
         if store.kind() == DatabaseKind::Sqlite {
+            refuse_backup(&mut connection, store.location()).await?;
             self.check_file(&mut connection).await?;
         }
         if self.read_table(&mut connection).await.is_err() {

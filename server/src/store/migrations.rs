@@ -133,14 +133,7 @@ async fn prepare_file(inner: &StoreInner) -> Result<(), StoreError> {
     sqlite::create_file(file)
         .map_err(|error| StoreError::File(io::ErrorKind::NotConnected, error.to_string()))?;
     sqlite::use_write_ahead_log(&inner.pool).await?;
-    let mark = transfer::application_id(&mut *inner.pool.acquire().await?).await?;
-    if mark == transfer::BACKUP_MARK {
-        return Err(StoreError::Schema(format!(
-            "{} is a backup: restore it with countersign database restore",
-            inner.location
-        )));
-    }
-    Ok(())
+    transfer::refuse_backup(&mut *inner.pool.acquire().await?, &inner.location).await
 }
 
 async fn migrate(inner: &StoreInner) -> Result<(), StoreError> {

@@ -151,6 +151,18 @@ pub(crate) async fn application_id(connection: &mut AnyConnection) -> sqlx::Resu
     sqlx::query_scalar(id).fetch_one(connection).await
 }
 
+/// Checks that an SQLite file is not a backup: its revocations would not be in force.
+pub(crate) async fn refuse_backup(
+    connection: &mut AnyConnection,
+    location: &str,
+) -> Result<(), StoreError> {
+    if application_id(connection).await? != BACKUP_MARK {
+        return Ok(());
+    }
+    let text = format!("{location} is a backup: restore it with countersign database restore");
+    Err(StoreError::Schema(text))
+}
+
 /// Returns the id of a database.
 pub(crate) async fn database_id(connection: &mut AnyConnection) -> sqlx::Result<String> {
     sqlx::query_scalar("SELECT id FROM countersign_database").fetch_one(connection).await
