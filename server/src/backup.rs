@@ -6,7 +6,7 @@
 //! starts later recognizes an intended restore.
 
 mod file;
-mod restore;
+pub mod restore;
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -17,11 +17,17 @@ use std::{
 use countersign_engine::Revocation;
 use sqlx::{AnyConnection, AssertSqlSafe, Connection as _};
 
-use self::file::BackupDraft;
 use crate::{
-    revocation::{record::RevocationRecord, store::RevocationStore},
+    revocation::{
+        inspection::{RevocationProblem, inspect},
+        record::RevocationRecord,
+        store::to_row,
+    },
     store::{
-        Store, StoreError, migrations,
+        Store, StoreError,
+        draft::DatabaseDraft,
+        identity::DatabaseIdentity,
+        migrations,
         transfer::{self, database_id, execute},
     },
 };
@@ -36,9 +42,16 @@ pub struct ServerDatabases {
     pub files: Vec<PathBuf>,
 }
 
-/// Number of rows by table.
+/// Contents of a backup, or of a restored database.
 #[derive(Clone, Debug, Default)]
-pub struct BackupSummary(BTreeMap<String, u64>);
+pub struct BackupSummary {
+    /// Number of rows by table.
+    rows: BTreeMap<String, u64>,
+    /// Identity of the backup that was restored.
+    pub source: Option<DatabaseIdentity>,
+    /// Revocations that cannot be read, and are copied as they are.
+    pub problems: Vec<RevocationProblem>,
+}
 
 /// Error of a backup or a restore.
 #[derive(Debug)]
@@ -98,7 +111,7 @@ impl BackupSummary {
     }
 
     fn rows(&self, table: &str) -> u64 {
-        self.0.get(table).copied().unwrap_or(0)
+        self.rows.get(table).copied().unwrap_or(0)
     }
 }
 
@@ -109,8 +122,7 @@ impl ServerDatabases {
     /// The file appears when it is complete.
     ///
     /// # Errors
-    /// A database cannot be read, its schema has another version, a revocation cannot be read, or
-    /// the file cannot be written; or it exists and `replaces` is not set, or it is not a backup.
+    /// A database cannot be read, its schema has another version, or the file cannot be written; or it exists and `replaces` is not set, or it is not a backup.
     pub fn back_up(
         &self,
         file: &Path,
@@ -118,21 +130,21 @@ impl ServerDatabases {
         inherited: &[Revocation],
     ) -> Result<BackupSummary, BackupError> {
         file::check_target(file, replaces, &self.files)?;
-        let draft = BackupDraft::beside(file)?;
+        let draft = DatabaseDraft::beside(file)?;
         let store = Store::in_file(draft.path().to_owned())?;
         let mut summary = store.block_on(self.copy_into(&store))?;
-        let mut copied = RevocationStore::in_database(store.clone(), Vec::new());
-        // Also checks that each of them can be read.
-        let stored = copied.read_new()?.unwrap_or_default();
-        let known: HashSet<_> = stored.iter().map(RevocationRecord::from).collect();
+        let stored = inspect(&store)?;
+        let known: HashSet<_> = stored.revocations.iter().map(RevocationRecord::from).collect();
         let is_missing = |one: &&Revocation| !known.contains(&RevocationRecord::from(*one));
-        let missing: Vec<_> = inherited.iter().filter(is_missing).cloned().collect();
-        copied.append(&missing)?;
-        let count = u64::try_from(stored.len() + missing.len()).unwrap_or(u64::MAX);
-        summary.0.insert("countersign_revocation".into(), count);
+        let missing: Vec<_> =
+            inherited.iter().filter(is_missing).map(to_row).collect::<io::Result<_>>()?;
+        store.block_on(add_revocations(&store, &missing))?;
+        let count = u64::try_from(missing.len()).unwrap_or(u64::MAX);
+        *summary.rows.entry("countersign_revocation".into()).or_default() += count;
+        summary.problems = stored.problems;
         store.block_on(store.close());
         store.block_on(file::mark(&store))?;
-        draft.publish(file, replaces)?;
+        file::publish(draft, file, replaces)?;
         Ok(summary)
     }
 
@@ -145,7 +157,7 @@ impl ServerDatabases {
         for (store, snapshot) in stores.iter().zip(&mut snapshots) {
             for table in tables.iter().filter(|table| self.has(store, &table.name)) {
                 let rows = transfer::copy(table, snapshot, (&mut target, draft.kind())).await?;
-                summary.0.insert(table.name.clone(), rows);
+                summary.rows.insert(table.name.clone(), rows);
             }
             copy_identity(snapshot, &mut target).await?;
         }
@@ -239,6 +251,25 @@ async fn lineage(connection: &mut AnyConnection) -> Result<Vec<String>, BackupEr
         .await?;
     ids.push(database_id(connection).await?);
     Ok(ids)
+}
+
+/// Adds revocations to the draft of a backup.
+async fn add_revocations(draft: &Store, rows: &[(String, Option<i64>)]) -> Result<(), BackupError> {
+    let mut connection = draft.connect().await?;
+    for (record, until) in rows {
+        insert_revocation(&mut connection, record, *until).await?;
+    }
+    Ok(connection.close().await?)
+}
+
+async fn insert_revocation(
+    connection: &mut AnyConnection,
+    record: &str,
+    until: Option<i64>,
+) -> Result<(), BackupError> {
+    let insert = "INSERT INTO countersign_revocation (record, until) VALUES ($1, $2)";
+    sqlx::query(insert).bind(record).bind(until).execute(connection).await?;
+    Ok(())
 }
 
 /// Returns the number of rows of a table.

@@ -4,9 +4,10 @@
 //! then publishes it to the engine's [`Revocations`]. [`RevocationService`] is the handle of
 //! that thread.
 
-pub(crate) mod import;
+mod import;
 pub mod inspection;
 pub mod record;
+mod recovery;
 pub mod repair;
 pub mod settings;
 pub mod store;

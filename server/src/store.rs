@@ -9,6 +9,7 @@
 //! again.
 
 mod connection;
+pub(crate) mod draft;
 pub mod environments;
 pub mod expiry;
 pub mod identity;
@@ -186,6 +187,11 @@ impl Store {
         if let Err(error) = closed.await {
             tracing::warn!("cannot close the database {}: {error}", self.0.location);
         }
+    }
+
+    /// Closes the file of an SQLite database. The next query opens the one at its path.
+    pub(crate) fn close_file(&self) {
+        self.block_on(self.0.close_file());
     }
 
     /// Returns the number of times that the database was opened. It changes when another file

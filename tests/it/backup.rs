@@ -357,10 +357,13 @@ fn restore_refuses_files_that_are_no_backups() {
     let middle = bytes.len() / 2 / 4096 * 4096;
     bytes[middle..middle + 4096].fill(0x5a);
     fs::write(&damaged, bytes).unwrap();
-    assert_refused(&restore("damaged.db"), "damaged.db");
-    let odd = copy("odd.db");
-    sqlite(&odd, "UPDATE countersign_revocation SET record = '{\"new\": 1}'");
-    assert_refused(&restore("odd.db"), "cannot parse the revocation 1");
+    assert_refused(&restore("damaged.db"), "damaged.db is damaged: ");
+    let truncated = copy("truncated.db");
+    let bytes = fs::read(&truncated).unwrap();
+    fs::write(&truncated, &bytes[..bytes.len() / 2]).unwrap();
+    let refused = restore("truncated.db");
+    assert_refused(&refused, "truncated.db is damaged: ");
+    assert!(!refused.stderr.contains("move it away"), "{refused:?}");
 
     // A server does not run on a backup: its revocations would not be in force.
     let config = format!("[database]\nurl=sqlite:{}\n", file.display());
@@ -407,6 +410,112 @@ fn backup_replaces_no_other_file() {
     fs::write(revocations, kept).unwrap();
     let server = place.serve();
     assert_eq!(server.auth(&revoked).status, 401);
+}
+
+#[test]
+fn unreadable_revocation_is_backed_up_as_it_is() {
+    let (place, to) = (Place::sqlite(), Place::sqlite());
+    let server = place.serve();
+    let revoked = fill(&server, "bob");
+    server.stop("TERM");
+    let odd = "INSERT INTO countersign_revocation (record) VALUES ('{\"new\": 1}')";
+    sqlite(&state(&place.sandbox).join("revocations"), odd);
+    let file = place.sandbox.path().join("odd.db");
+    let file = file.to_str().unwrap();
+    for (place, command, done) in
+        [(&place, "backup", "with 1 users and 2 revocations"), (&to, "restore", "2 revocations")]
+    {
+        let output = place.run(&["database", command, file]);
+        assert!(output.status.success() && output.stdout.contains(done), "{output:?}");
+        assert!(output.stderr.contains("odd.db: cannot parse the revocation 2"), "{output:?}");
+    }
+    let server = to.sandbox.listen(&to.configuration());
+    assert_eq!(server.auth(&session_of("bob", false)).status, 503);
+    assert_eq!(to.run(&["revocations", "repair", "--revoke-issued-tokens"]).code(), 0);
+    eventually(|| server.auth(&revoked).status == 401);
+}
+
+/// Restores an older backup after the loss of everything.
+#[test]
+fn restore_reports_what_an_older_backup_lacks() {
+    for place in [Place::sqlite(), Place::postgresql()] {
+        let server = place.serve();
+        fill(&server, "bob");
+        let file = place.back_up();
+        let file = file.to_str().unwrap();
+        server.stop("TERM");
+        if place.postgres.is_none() {
+            // Complete: nothing is lost.
+            let restored = place.run(&["database", "restore", file, "--force"]);
+            assert!(restored.status.success() && restored.stderr.is_empty(), "{restored:?}");
+        }
+        let server = place.serve();
+        revoked_token(&server);
+        Api::root(&server).add_user("carol");
+        server.stop("TERM");
+        if let Some(postgres) = &place.postgres {
+            postgres.query("DELETE FROM countersign_revocation; DELETE FROM countersign_user");
+        } else {
+            for file in FILES {
+                fs::remove_file(state(&place.sandbox).join(file)).unwrap();
+            }
+        }
+        let restored = place.run(&["database", "restore", file, "--force"]);
+        assert!(restored.text().contains("restored 1 users and 1 revocations"), "{restored:?}");
+        for warning in [
+            "warning: this server knew revocation 2, the backup ends at 1: revoke again",
+            "warning: this server knew audit event ",
+        ] {
+            assert!(restored.stderr.contains(warning), "{restored:?}");
+        }
+        let server = place.serve();
+        assert!(!server.log().contains("this server knew"), "{}", server.log());
+    }
+}
+
+#[test]
+fn revocations_are_restored_without_users() {
+    for place in [Place::sqlite(), Place::postgresql()] {
+        let server = place.serve();
+        let first = fill(&server, "bob");
+        let file = place.back_up();
+        let second = revoked_token(&server);
+        Api::root(&server).add_user("carol");
+        server.stop("TERM");
+        if let Some(postgres) = &place.postgres {
+            postgres.query("DELETE FROM countersign_revocation WHERE number = 1");
+        } else {
+            fs::remove_file(state(&place.sandbox).join("revocations")).unwrap();
+        }
+        let restore = ["database", "restore", file.to_str().unwrap(), "--only", "revocations"];
+        let restored = place.run(&restore);
+        assert!(restored.stdout.contains(" revocations\n"), "{restored:?}");
+        let lost = "this server knew revocation 2, the backup ends at 1";
+        assert_eq!(restored.stderr.contains(lost), place.postgres.is_none(), "{restored:?}");
+        let server = place.serve();
+        assert_eq!(usernames(&server), ["bob", "carol"]);
+        assert_eq!(server.auth(&first).status, 401);
+        let is_kept = server.auth(&second).status == 401;
+        assert_eq!(is_kept, place.postgres.is_some(), "those of the database are kept");
+        assert!(!server.log().contains("this server knew"), "{}", server.log());
+    }
+}
+
+#[test]
+fn refused_restore_creates_nothing() {
+    let place = Place::sqlite();
+    let server = place.serve();
+    fill(&server, "bob");
+    let file = place.back_up();
+    server.stop("TERM");
+    let revocations = state(&place.sandbox).join("revocations");
+    fs::remove_file(&revocations).unwrap();
+    let refused = place.run(&["database", "restore", file.to_str().unwrap()]);
+    assert_refused(&refused, "is not empty: countersign_");
+    assert!(!revocations.exists());
+    let fresh = Place::sqlite();
+    assert_refused(&fresh.run(&["database", "restore", "none.db"]), "none.db: No such file");
+    assert!(!state(&fresh.sandbox).join("countersign.db").exists());
 }
 
 #[test]

@@ -1,10 +1,14 @@
 //! Databases that lack what the state directory knew.
 
-use std::fs;
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use countersign_tests::{binary::Server, eventually};
+use serde_json::Value;
 
-use crate::backup::{Place, fill, revoked_token, state};
+use crate::backup::{Place, fill, revoked_token, sqlite, state};
 
 const KNEW: &str = "this server knew";
 
@@ -40,6 +44,8 @@ fn assert_loud_until_confirmed(place: &Place, text: &str) {
     }
     let confirmed = place.run(&["database", "confirm"]);
     assert!(confirmed.text().starts_with("the server expects "), "{confirmed:?}");
+    let accepted = confirmed.stdout.lines().find(|line| line.starts_with("accepted: "));
+    assert!(accepted.is_some_and(|line| line.contains(text)), "{confirmed:?}");
     assert_quiet(place);
 }
 
@@ -54,10 +60,15 @@ fn lost_database_is_a_loud_start() {
         ("countersign.db", "countersign.db is another database"),
         ("revocations", "revocations does not exist: the revocations that this server knew"),
     ] {
-        // While the server runs: a stop must not record the loss.
         let server = place.serve();
-        fs::remove_file(state(&place.sandbox).join(file)).unwrap();
-        server.stop("TERM");
+        if file == "countersign.db" {
+            // While the server runs: a stop must not record the loss.
+            fs::remove_file(state(&place.sandbox).join(file)).unwrap();
+            server.stop("TERM");
+        } else {
+            server.stop("TERM");
+            fs::remove_file(state(&place.sandbox).join(file)).unwrap();
+        }
         assert_loud_until_confirmed(&place, text);
     }
 }
@@ -136,4 +147,100 @@ fn intended_restore_is_quiet_on_every_node() {
     postgres.query("UPDATE countersign_database SET id = 'x'");
     let log = log_of_a_run(&node);
     assert!(log.contains("is another database (x)"), "{log}");
+}
+
+#[test]
+fn emptied_table_is_a_loud_start() {
+    for place in [Place::sqlite(), Place::postgresql()] {
+        let server = place.serve();
+        fill(&server, "bob");
+        server.stop("TERM");
+        let empty = "DELETE FROM countersign_revocation";
+        if let Some(postgres) = &place.postgres {
+            postgres.query(empty);
+        } else {
+            sqlite(&state(&place.sandbox).join("revocations"), empty);
+        }
+        let text = "lacks revocation 1, which this server knew: its newest is number 0";
+        let checked = place.run(&["revocations", "check"]);
+        assert_eq!(checked.code(), 1, "{checked:?}");
+        assert!(checked.stdout.contains(text), "{checked:?}");
+        assert_loud_until_confirmed(&place, text);
+    }
+}
+
+#[test]
+fn lost_row_is_noticed_among_newer_ones() {
+    let place = Place::sqlite();
+    let server = place.serve();
+    fill(&server, "bob");
+    server.stop("TERM");
+    let file = state(&place.sandbox).join("revocations");
+    // The last one that was known, and a newer one by another server.
+    sqlite(
+        &file,
+        "DELETE FROM countersign_revocation; \
+         INSERT INTO countersign_revocation (record) VALUES ('{\"issued_before\":1}')",
+    );
+    let text = "lacks revocation 1, which this server knew: its newest is number 2";
+    assert_loud_until_confirmed(&place, text);
+}
+
+#[test]
+fn newest_rows_are_recorded_at_once() {
+    let place = Place::sqlite();
+    let file = state(&place.sandbox).join("known-databases.json");
+    let newest = |role: &str| {
+        let text = fs::read(&file).unwrap_or_default();
+        let records: Value = serde_json::from_slice(&text).unwrap_or_default();
+        let known = records[role].as_object().and_then(|known| known.values().next().cloned());
+        known.and_then(|known| known["newest"].as_i64())
+    };
+    let server = place.serve();
+    fill(&server, "bob");
+    let acknowledged = Instant::now();
+    eventually(|| newest("revocations") == Some(1) && newest("users") > Some(0));
+    revoked_token(&server);
+    eventually(|| newest("revocations") == Some(2));
+    assert!(acknowledged.elapsed() < Duration::from_secs(25), "not at the next interval");
+    server.signal("KILL");
+    server.stop("KILL");
+    fs::remove_file(state(&place.sandbox).join("revocations")).unwrap();
+    assert_loud_until_confirmed(&place, "revocations does not exist: the revocations");
+}
+
+#[test]
+fn damaged_record_of_databases_is_a_warning() {
+    let place = Place::sqlite();
+    let server = place.serve();
+    fill(&server, "bob");
+    server.stop("TERM");
+    let file = state(&place.sandbox).join("known-databases.json");
+    fs::write(&file, "{").unwrap();
+    let log = log_of_a_run(&place);
+    let expected = "known-databases.json: ";
+    let warning =
+        log.lines().find(|line| line.contains(expected)).unwrap_or_else(|| panic!("{log}"));
+    assert!(warning.contains("WARN") && warning.contains("is unknown"), "{warning}");
+    assert!(!log_of_a_run(&place).contains(expected));
+}
+
+#[test]
+fn unreachable_postgresql_is_named() {
+    let mut place = Place::postgresql();
+    let server = place.serve();
+    fill(&server, "bob");
+    let file = place.back_up();
+    server.stop("TERM");
+    place.database = place.database.replace("countersign@", "countersign:secret@");
+    let mut postgres = place.postgres.take().unwrap();
+    postgres.crash();
+    for arguments in [&["confirm"][..], &["restore", file.to_str().unwrap(), "--force"]] {
+        let failed = place.run(&[&["database"], arguments].concat());
+        assert_eq!(failed.code(), 1, "{failed:?}");
+        for part in ["Connection refused", "127.0.0.1:"] {
+            assert!(failed.stderr.contains(part), "{failed:?}");
+        }
+        assert!(!failed.stderr.contains("secret"), "{failed:?}");
+    }
 }

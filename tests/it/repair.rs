@@ -1,6 +1,6 @@
 //! `countersign revocations check` and `repair`.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use countersign_engine::{Revocation, RevocationTarget};
 use countersign_server::revocation::store::RevocationStore;
@@ -157,21 +157,58 @@ fn damaged_file_is_salvaged() {
 }
 
 #[test]
-fn file_without_readable_revocations_is_left_alone() {
+fn file_without_readable_revocations_is_replaced() {
     let place = Place::sqlite();
     let server = place.serve();
-    fill(&server, "bob");
+    let revoked = fill(&server, "bob");
     server.stop("TERM");
     let file = state(&place.sandbox).join("revocations");
-    let mut bytes = fs::read(&file).unwrap();
-    bytes[0] = b'x';
-    fs::write(&file, &bytes).unwrap();
-    for arguments in [&["check"][..], &["repair"], &["repair", "--revoke-issued-tokens"]] {
-        let output = place.run(&[&["revocations"], arguments].concat());
-        assert_eq!(output.code(), 1, "{output:?}");
-        assert!(output.stdout.contains("WRONG  the file is damaged"), "{output:?}");
+    let whole = fs::read(&file).unwrap();
+    let mut header = whole.clone();
+    header[..100].fill(0);
+    let damages = [header, whole[..whole.len() / 2].to_vec(), b"garbage".repeat(1000)];
+    for (damaged, number) in damages.iter().zip(1..) {
+        fs::write(&file, damaged).unwrap();
+        for arguments in [&["check"][..], &["repair"]] {
+            let output = place.run(&[&["revocations"], arguments].concat());
+            assert_eq!(output.code(), 1, "{output:?}");
+            assert!(output.stdout.contains("WRONG  the file is damaged"), "{output:?}");
+        }
+        assert_eq!(fs::read(&file).unwrap(), *damaged, "unchanged");
+        let repaired = place.run(&["revocations", "repair", "--revoke-issued-tokens"]);
+        assert!(repaired.text().contains("Revoked all tokens issued before "), "{repaired:?}");
+        let kept = file.with_file_name(format!("revocations.damaged.{number}"));
+        assert_eq!(fs::read(kept).unwrap(), *damaged);
+        assert!(place.run(&["revocations", "check"]).status.success());
     }
-    assert_eq!(fs::read(&file).unwrap(), bytes);
+    let server = place.serve();
+    assert_eq!(server.auth(&revoked).status, 401);
+    assert!(!server.log().contains("this server knew"), "{}", server.log());
+}
+
+#[test]
+fn missing_file_of_known_revocations_is_repaired() {
+    let place = Place::sqlite();
+    let server = place.serve();
+    let revoked = fill(&server, "bob");
+    server.stop("TERM");
+    let file = state(&place.sandbox).join("revocations");
+    for damage in [|file: &Path| fs::remove_file(file), |file: &Path| fs::write(file, "")] {
+        damage(&file).unwrap();
+        for arguments in [&["check"][..], &["repair"]] {
+            let output = place.run(&[&["revocations"], arguments].concat());
+            assert_eq!(output.code(), 1, "{output:?}");
+            let expected = "revocations is missing; this server knew revocation ";
+            assert!(output.stdout.contains(expected), "{output:?}");
+        }
+        let repaired = place.run(&["revocations", "repair", "--revoke-issued-tokens"]);
+        assert!(repaired.text().contains("Revoked all tokens issued before "), "{repaired:?}");
+        assert!(place.run(&["revocations", "check"]).status.success());
+        let server = place.serve();
+        assert_eq!(server.auth(&revoked).status, 401);
+        assert!(!server.log().contains("this server knew"), "{}", server.log());
+        server.stop("TERM");
+    }
 }
 
 #[test]

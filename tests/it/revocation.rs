@@ -350,22 +350,52 @@ fn journal_is_imported_at_startup() {
 }
 
 #[test]
-fn missing_revocations_stop_readiness_only() {
+fn missing_file_is_written_again_from_memory() {
+    let sandbox = Sandbox::new();
+    let leaked = token(json!({ "jti": "1" }));
+    {
+        let server = sandbox.serve(&configuration());
+        assert_eq!(revoke(&server, &format!("token={leaked}")).status, 200);
+        std::fs::remove_file(revocations_file(&sandbox)).unwrap();
+        eventually(|| revocations_file(&sandbox).exists());
+        eventually(|| server.log().contains("was missing while this server runs: wrote 1 revoc"));
+        let statuses = || [&leaked, &fixture::good_token()].map(|token| server.auth(token).status);
+        assert_eq!(statuses(), [401, 200]);
+        assert_eq!(revoke(&server, &format!("issuer={ISSUER}&jti=2")).status, 200);
+        // The directory with everything in it.
+        std::fs::remove_dir_all(revocations_file(&sandbox).parent().unwrap()).unwrap();
+        eventually(|| revocations_file(&sandbox).exists());
+        server.wait_until_ready();
+        assert_eq!(revoke(&server, &format!("issuer={ISSUER}&jti=3")).status, 200);
+        server.stop("TERM");
+    }
+    let server = sandbox.serve(&configuration());
+    let of = |jti: &str| token(json!({ "jti": jti }));
+    assert_eq!(["1", "2", "3"].map(|jti| server.auth(&of(jti)).status), [401; 3]);
+    assert_eq!(server.auth(&fixture::good_token()).status, 200);
+    assert!(!server.log().contains("this server knew"), "{}", server.log());
+}
+
+#[test]
+fn missing_file_that_cannot_be_written_warns_of_a_restart() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(&configuration());
     let leaked = token(json!({ "jti": "1" }));
     assert_eq!(revoke(&server, &format!("token={leaked}")).status, 200);
-    let moved = revocations_file(&sandbox).with_extension("moved");
-    std::fs::rename(revocations_file(&sandbox), &moved).unwrap();
+    let file = revocations_file(&sandbox);
+    // No directory can be created in /proc, not by root either.
+    std::os::unix::fs::symlink("/proc/missing/revocations", file.with_extension("link")).unwrap();
+    std::fs::rename(file.with_extension("link"), &file).unwrap();
     eventually(|| server.operations("/ready").status == 503);
     let fault = server.operations("/ready").json()["revocations"]["fault"].to_string();
-    assert!(fault.contains("is missing; restore it, or restart"), "{fault}");
+    let expected = "do not restart: 1 revocations are only in memory; make ";
+    assert!(fault.contains(expected) && !fault.contains("or restart"), "{fault}");
     let statuses = || [&leaked, &fixture::good_token()].map(|token| server.auth(token).status);
     assert_eq!(statuses(), [401, 200], "with the last known set");
     let refused = revoke(&server, &format!("issuer={ISSUER}&jti=2"));
     assert_eq!(refused.status, 503, "{refused:?}");
-    assert!(refused.body.contains("is missing; restore it"), "{refused:?}");
-    std::fs::rename(&moved, revocations_file(&sandbox)).unwrap();
+    assert!(refused.body.contains("is missing; put it back"), "{refused:?}");
+    std::fs::remove_file(&file).unwrap();
     server.wait_until_ready();
     assert_eq!(statuses(), [401, 200]);
     assert_eq!(revoke(&server, &format!("issuer={ISSUER}&jti=2")).status, 200);

@@ -56,7 +56,7 @@ fn file_that_is_missing_is_an_error() {
     fs::remove_file(&file).unwrap();
     let error = store.read_new().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
-    assert!(error.to_string().contains("r.db: is missing; restore it"), "{error}");
+    assert!(error.to_string().contains("r.db: is missing; put it back"), "{error}");
     assert!(store.append(&[entry(2)]).unwrap_err().to_string().contains("is missing"));
     assert!(!file.exists());
 }

@@ -8,88 +8,49 @@ use std::{
 };
 
 use sqlx::Connection as _;
-use uuid::Uuid;
 
 use super::BackupError;
-use crate::{
-    accounts::signing::random_uuid,
-    revocation::import::{with_path, with_suffix},
-    store::{
-        Store, migrations,
-        sqlite::{FileIdentity, directory},
-        transfer::{BACKUP_MARK, application_id, execute},
-    },
+use crate::store::{
+    Store, StoreError,
+    draft::{DatabaseDraft, FILE_SUFFIXES},
+    migrations,
+    sqlite::{FileIdentity, directory, with_path, with_suffix},
+    transfer::{BACKUP_MARK, application_id, execute},
 };
 
 const SQLITE_HEADER: &[u8] = b"SQLite format 3\0";
-/// Suffixes of the files of an SQLite database.
-const LOG_SUFFIXES: [&str; 4] = ["", "-wal", "-shm", "-journal"];
 
-/// A file beside another one, under a name that no other process uses. Dropping it removes it.
-pub(super) struct BackupDraft(PathBuf);
-
-impl BackupDraft {
-    /// Chooses the name of a draft of `file`. An SQLite database is created at it with mode 0600.
-    pub(super) fn beside(file: &Path) -> io::Result<Self> {
-        let id: Uuid = random_uuid().map_err(io::Error::other)?;
-        let mut name = file.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
-        name.push(format!(".{id}"));
-        Ok(Self(file.with_file_name(name)))
+/// Copies `file` to a draft beside it, which can be migrated.
+pub(super) fn copy(file: &Path) -> Result<DatabaseDraft, BackupError> {
+    let named = |error: io::Error| with_path(file, &error);
+    let mut source = File::open(file).map_err(named)?;
+    let mut header = [0; SQLITE_HEADER.len()];
+    let is_database = source.read_exact(&mut header).is_ok() && header == SQLITE_HEADER;
+    if !is_database {
+        return Err(not_a_backup(file));
     }
-
-    /// Copies `file` to a draft beside it, which can be migrated.
-    pub(super) fn copy_of(file: &Path) -> Result<Self, BackupError> {
-        let named = |error: io::Error| with_path(file, &error);
-        let mut source = File::open(file).map_err(named)?;
-        let mut header = [0; SQLITE_HEADER.len()];
-        let is_database = source.read_exact(&mut header).is_ok() && header == SQLITE_HEADER;
-        if !is_database {
-            return Err(not_a_backup(file));
-        }
-        let draft = Self::beside(file)?;
-        let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft.0);
-        let mut copy = created.map_err(|error| {
-            let place = directory(file).display();
-            let remedy = "copy the backup to a directory that can be written";
-            io::Error::new(error.kind(), format!("{place}: {error}; {remedy}"))
-        })?;
-        let mut source = File::open(file).map_err(named)?;
-        io::copy(&mut source, &mut copy)?;
-        Ok(draft)
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.0
-    }
-
-    /// Gives the complete draft its name.
-    #[expect(clippy::disallowed_methods, reason = "the file appears under its name when complete")]
-    pub(super) fn publish(self, file: &Path, replaces: bool) -> Result<(), BackupError> {
-        File::open(&self.0)?.sync_all()?;
-        if replaces {
-            std::fs::rename(&self.0, file)?;
-        } else {
-            // Fails where a rename would replace the file of another process.
-            match std::fs::hard_link(&self.0, file) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    return Err(exists(file));
-                }
-                // Some file systems have no hard links.
-                Err(_) => std::fs::rename(&self.0, file)?,
-                Ok(()) => {}
-            }
-        }
-        Ok(File::open(directory(file))?.sync_all()?)
-    }
+    let draft = DatabaseDraft::beside(file)?;
+    let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft.path());
+    let mut copy = created.map_err(|error| {
+        let place = directory(file).display();
+        let remedy = "copy the backup to a directory that can be written";
+        io::Error::new(error.kind(), format!("{place}: {error}; {remedy}"))
+    })?;
+    let mut source = File::open(file).map_err(named)?;
+    io::copy(&mut source, &mut copy)?;
+    Ok(draft)
 }
 
-impl Drop for BackupDraft {
-    fn drop(&mut self) {
-        for suffix in LOG_SUFFIXES {
-            #[expect(clippy::disallowed_methods, reason = "the draft is ours; most are missing")]
-            let _ignored = std::fs::remove_file(with_suffix(&self.0, suffix));
-        }
-    }
+/// Gives the complete draft of a backup its name.
+pub(super) fn publish(
+    draft: DatabaseDraft,
+    file: &Path,
+    replaces: bool,
+) -> Result<(), BackupError> {
+    draft.publish(file, replaces).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => exists(file),
+        _ => error.into(),
+    })
 }
 
 /// Checks that a backup may be written to `file`. It replaces an earlier one if `replaces` is set,
@@ -105,7 +66,7 @@ pub(super) fn check_target(
         return Err(BackupError::Refused(text));
     }
     let is_same = |database: &PathBuf| {
-        LOG_SUFFIXES.iter().any(|suffix| is_same_file(file, &with_suffix(database, suffix)))
+        FILE_SUFFIXES.iter().any(|suffix| is_same_file(file, &with_suffix(database, suffix)))
     };
     if databases.iter().any(is_same) {
         return Err(BackupError::Refused(format!(
@@ -147,14 +108,14 @@ fn has_mark(file: &Path) -> io::Result<bool> {
     Ok(is_read && header == SQLITE_HEADER && mark == BACKUP_MARK)
 }
 
-pub(super) fn exists(file: &Path) -> BackupError {
+fn exists(file: &Path) -> BackupError {
     BackupError::Refused(format!(
         "{} exists\n  help: name another file, or replace it with --force",
         file.display()
     ))
 }
 
-pub(super) fn not_a_backup(file: &Path) -> BackupError {
+fn not_a_backup(file: &Path) -> BackupError {
     BackupError::Refused(format!(
         "{} is not a backup\n  help: name a file that countersign database backup has written",
         file.display()
@@ -194,4 +155,15 @@ pub(super) async fn unmark(copy: &Store, file: &Path) -> Result<(), BackupError>
     }
     execute(&mut connection, "PRAGMA application_id = 0").await?;
     Ok(connection.close().await?)
+}
+
+/// Names the file of a backup in an error of its copy.
+pub(super) fn name(error: BackupError, copy: &Store, file: &Path) -> BackupError {
+    let BackupError::Store(StoreError::File(io::ErrorKind::InvalidData, reason)) = error else {
+        return error;
+    };
+    // Without the remedy, which is for databases.
+    let reason = reason.split(';').next().unwrap_or_default();
+    let reason = reason.trim_start_matches(copy.location()).trim_start_matches(": ");
+    BackupError::Refused(format!("{} is damaged: {reason}", file.display()))
 }

@@ -1,21 +1,24 @@
 //! Restore of a backup.
 
-use std::{collections::HashSet, path::Path};
+use std::{collections::HashSet, io, path::Path};
 
 use countersign_engine::UnixTime;
 use sqlx::{AnyConnection, AssertSqlSafe, Connection as _, Row as _};
 
 use super::{
-    BackupError, BackupSummary, ServerDatabases, add_predecessors, count,
-    file::{self, BackupDraft},
-    lineage,
+    BackupError, BackupSummary, REVOCATION_TABLES, ServerDatabases, add_predecessors, count, file,
+    insert_revocation, lineage,
 };
 use crate::{
     accounts::signing::random_uuid,
     base::clock,
-    revocation::store::RevocationStore,
+    revocation::{
+        inspection::{RevocationProblem, inspect},
+        store::RevocationStore,
+    },
     store::{
-        DatabaseKind, Store,
+        DatabaseKind, Store, StoreError,
+        identity::DatabaseIdentity,
         transfer::{self, TableLayout, execute},
     },
 };
@@ -31,6 +34,15 @@ const CONTENTS: [&str; 5] = [
 /// Age of the last heartbeat above which a server counts as stopped.
 const ACTIVE_WINDOW_SECONDS: u64 = 120;
 
+/// The part of a backup to restore.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RestorePart {
+    /// All tables.
+    Everything,
+    /// Revocations, which are added to those of the database.
+    Revocations,
+}
+
 /// A database that is restored.
 struct RestoreTarget<'s> {
     store: &'s Store,
@@ -38,44 +50,67 @@ struct RestoreTarget<'s> {
 }
 
 impl ServerDatabases {
-    /// Restores the backup in `file`. Contents are only replaced if `replaces` is set. Revocations
-    /// that the backup lacks, and later audit events, are kept.
+    /// Restores the backup in `file`. Users and what belongs to them are only replaced if `replaces`
+    /// is set. Revocations that the backup lacks, and later audit events, are kept.
     ///
     /// # Errors
     /// A server uses the databases, they have contents that must not be replaced, or the file is
     /// not an intact backup of this or an earlier version. The databases are unchanged then.
-    pub fn restore(&self, file: &Path, replaces: bool) -> Result<BackupSummary, BackupError> {
-        let draft = BackupDraft::copy_of(file)?;
+    pub fn restore(
+        &self,
+        file: &Path,
+        part: RestorePart,
+        replaces: bool,
+    ) -> Result<BackupSummary, BackupError> {
+        let draft = file::copy(file)?;
         let backup = Store::in_file(draft.path().to_owned())?;
-        backup.block_on(file::unmark(&backup, file))?;
-        check_revocations(&backup)?;
-        let stores: Vec<_> =
-            [self.revocations.as_ref(), Some(&self.main)].into_iter().flatten().collect();
-        for store in &stores {
+        let checked = backup.block_on(file::unmark(&backup, file));
+        let read = checked.and_then(|()| read_backup(&backup));
+        let (source, problems) = read.map_err(|error| file::name(error, &backup, file))?;
+        let stores: Vec<_> = match part {
+            RestorePart::Everything => {
+                [self.revocations.as_ref(), Some(&self.main)].into_iter().flatten().collect()
+            }
+            RestorePart::Revocations => vec![self.revocations.as_ref().unwrap_or(&self.main)],
+        };
+        let (existing, missing): (Vec<&Store>, Vec<&Store>) =
+            stores.iter().copied().partition(|store| store.exists().unwrap_or(true));
+        for store in &existing {
             store.block_on(check_unused(store))?;
+            if part == RestorePart::Everything && !replaces {
+                store.block_on(check_empty(store))?;
+            }
         }
-        for store in &stores {
+        // A file is created when nothing can be refused any more.
+        for store in existing.into_iter().chain(missing) {
             store.block_on(store.migrate())?;
+            if store.location() == self.revocations.as_ref().unwrap_or(&self.main).location() {
+                check_revocations(store)?;
+            }
         }
-        check_revocations(self.revocations.as_ref().unwrap_or(&self.main))?;
-        let restored = backup.block_on(self.replace_contents(&backup, &stores, replaces));
+        let restored = self.replace_contents(&backup, &stores, part, replaces);
+        let restored = backup.block_on(restored);
         backup.block_on(backup.close());
-        restored
+        Ok(BackupSummary { source, problems, ..restored? })
     }
 
     async fn replace_contents(
         &self,
         backup: &Store,
         stores: &[&Store],
+        part: RestorePart,
         replaces: bool,
     ) -> Result<BackupSummary, BackupError> {
         let mut source = backup.connect().await?;
-        let (tables, ids) = (transfer::tables(&mut source).await?, lineage(&mut source).await?);
+        let (mut tables, ids) = (transfer::tables(&mut source).await?, lineage(&mut source).await?);
+        if part == RestorePart::Revocations {
+            tables.retain(|table| REVOCATION_TABLES.contains(&table.name.as_str()));
+        }
         let mut targets = Vec::new();
         for store in stores {
             targets.push(RestoreTarget { store, connection: store.connect_to_write().await? });
         }
-        if !replaces {
+        if part == RestorePart::Everything && !replaces {
             for target in &mut targets {
                 target.check_empty().await?;
             }
@@ -92,6 +127,33 @@ impl ServerDatabases {
             target.connection.close().await?;
         }
         Ok(summary)
+    }
+}
+
+/// Returns the identity of a backup, and the revocations in it that cannot be parsed: servers that
+/// read them answer 503 until they are repaired.
+fn read_backup(
+    backup: &Store,
+) -> Result<(Option<DatabaseIdentity>, Vec<RevocationProblem>), BackupError> {
+    let source = backup.block_on(backup.identity())?;
+    let inspection = inspect(backup)?;
+    if inspection.is_file_damaged() {
+        let reason = inspection.problems.first().map(ToString::to_string).unwrap_or_default();
+        let damaged = StoreError::File(io::ErrorKind::InvalidData, reason);
+        return Err(damaged.into());
+    }
+    Ok((source, inspection.problems))
+}
+
+/// Checks that a database that exists is empty, without a migration of its schema.
+async fn check_empty(store: &Store) -> Result<(), BackupError> {
+    let mut target = RestoreTarget { store, connection: store.connect().await? };
+    let checked = target.check_empty().await;
+    target.connection.close().await?;
+    match checked {
+        Err(refused @ BackupError::Refused(_)) => Err(refused),
+        // An earlier schema may lack a table. It is checked again after the migration.
+        _ => Ok(()),
     }
 }
 
@@ -166,13 +228,11 @@ impl RestoreTarget<'_> {
         for table in tables {
             let to = (&mut self.connection, self.store.kind());
             let rows = transfer::copy(table, source, to).await?;
-            summary.0.insert(table.name.clone(), rows);
+            summary.rows.insert(table.name.clone(), rows);
         }
         for (record, until) in kept {
-            let insert = "INSERT INTO countersign_revocation (record, until) VALUES ($1, $2)";
-            let insert = sqlx::query(insert).bind(record).bind(until);
-            insert.execute(&mut self.connection).await?;
-            *summary.0.entry("countersign_revocation".into()).or_default() += 1;
+            insert_revocation(&mut self.connection, &record, until).await?;
+            *summary.rows.entry("countersign_revocation".into()).or_default() += 1;
         }
         if has_revocations && self.store.kind() == DatabaseKind::Sqlite {
             // The newest row has the number that was assigned last, or else it is missing.
@@ -207,7 +267,7 @@ impl RestoreTarget<'_> {
         let mut former = lineage(&mut self.connection).await?;
         former.extend_from_slice(ids);
         add_predecessors(&mut self.connection, &former).await?;
-        let id = random_uuid().map_err(std::io::Error::other)?.to_string();
+        let id = random_uuid().map_err(io::Error::other)?.to_string();
         let set = "UPDATE countersign_database SET id = $1";
         sqlx::query(set).bind(id).execute(&mut self.connection).await?;
         if self.store.kind() == DatabaseKind::Postgres {

@@ -10,7 +10,7 @@ use std::{ffi::OsString, path::PathBuf};
 
 pub use audit::{AuditArgs, AuditSince};
 use clap::{
-    Args, Parser, Subcommand,
+    Args, Parser, Subcommand, ValueEnum,
     error::{ContextKind, ContextValue},
 };
 pub use remote::{
@@ -236,7 +236,7 @@ Example:
     Backup {
         /// The file to write.
         file: PathBuf,
-        /// Replace the file if it exists.
+        /// Replace an earlier backup in the file.
         #[arg(long)]
         force: bool,
     },
@@ -256,10 +256,20 @@ Example:
     Restore {
         /// A file of `database backup`.
         file: PathBuf,
+        /// Restore this part of the backup only. Nothing else is changed, and no --force is needed.
+        #[arg(long, value_name = "PART")]
+        only: Option<BackupPart>,
         /// Replace the contents of the database.
         #[arg(long)]
         force: bool,
     },
+}
+
+/// A part of a backup.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum BackupPart {
+    /// Revocations, which are added to those of the database.
+    Revocations,
 }
 
 /// Commands for stored revocations.

@@ -1,15 +1,21 @@
 //! `countersign database`: schema migrations, backup and restore.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
 
 use super::{
-    CommandError, ConfigSource, REVOCATIONS_FILE, arguments::DatabaseCommand,
-    known_databases::KnownDatabases, print, record_change,
+    CommandError, ConfigSource, REVOCATIONS_FILE,
+    arguments::{BackupPart, DatabaseCommand},
+    known_databases::{DatabaseRole, KnownDatabases, UnexpectedDatabase},
+    print, record_change,
 };
 use crate::{
     audit::{AuditOperation, AuditTarget},
-    backup::ServerDatabases,
+    backup::{BackupSummary, ServerDatabases, restore::RestorePart},
     config::Config,
+    store::Store,
 };
 
 pub(super) fn run(source: &ConfigSource, command: &DatabaseCommand) -> Result<(), CommandError> {
@@ -18,7 +24,13 @@ pub(super) fn run(source: &ConfigSource, command: &DatabaseCommand) -> Result<()
         DatabaseCommand::Migrate => migrate(source, &config),
         DatabaseCommand::Backup { file, force } => back_up(source, &config, file, *force),
         DatabaseCommand::Confirm => confirm(source, &config),
-        DatabaseCommand::Restore { file, force } => restore(source, &config, file, *force),
+        DatabaseCommand::Restore { file, only, force } => {
+            let part = match only {
+                None => RestorePart::Everything,
+                Some(BackupPart::Revocations) => RestorePart::Revocations,
+            };
+            restore(source, &config, file, part, *force)
+        }
     }
 }
 
@@ -46,6 +58,7 @@ fn back_up(
         None => source.earlier_revocations()?,
     };
     let summary = databases.back_up(file, force, &inherited).map_err(CommandError::failed)?;
+    warn_of_problems(file, &summary)?;
     let detail = format!("to {}", file.display());
     let store = source.audited_store(config)?;
     let operation = AuditOperation::BackUpDatabase;
@@ -62,30 +75,74 @@ fn restore(
     source: &ConfigSource,
     config: &Config,
     file: &Path,
+    part: RestorePart,
     force: bool,
 ) -> Result<(), CommandError> {
     let databases = databases(source, config)?;
-    let summary = databases.restore(file, force).map_err(CommandError::failed)?;
-    let detail = format!("from {}", file.display());
-    let operation = AuditOperation::RestoreDatabase;
-    record_change(Some(&databases.main), operation, AuditTarget::default(), Some(detail))?;
-    if let Some(known) = KnownDatabases::of(source, config)? {
-        known.record()?;
+    check_reachable(&databases.main)?;
+    let known = KnownDatabases::of(source, config)?;
+    let before = known.as_ref().map(KnownDatabases::state).unwrap_or_default();
+    let summary = databases.restore(file, part, force).map_err(CommandError::failed)?;
+    warn_of_problems(file, &summary)?;
+    let roles: &[_] = match part {
+        RestorePart::Everything => &[DatabaseRole::Users, DatabaseRole::Revocations],
+        RestorePart::Revocations => &[DatabaseRole::Revocations],
+    };
+    let restored = before.iter().filter(|known| roles.contains(&known.role));
+    for lost in restored.filter_map(|known| known.lost_by(summary.source.as_ref()?)) {
+        writeln!(io::stderr(), "warning: {lost}")?;
     }
-    Ok(print(format_args!(
-        "restored {} users and {} revocations into {}",
-        summary.users(),
-        summary.revocations(),
-        databases.main.location()
-    ))?)
+    let (detail, operation) = (format!("from {}", file.display()), AuditOperation::RestoreDatabase);
+    let store = match part {
+        RestorePart::Everything => Some(databases.main.clone()),
+        RestorePart::Revocations => source.audited_store(config)?,
+    };
+    record_change(store.as_ref(), operation, AuditTarget::default(), Some(detail))?;
+    if let Some(known) = known {
+        known.accept(roles)?;
+    }
+    let (users, revocations) = (summary.users(), summary.revocations());
+    let location = match (part, &databases.revocations) {
+        (RestorePart::Revocations, Some(revocations)) => revocations.location(),
+        _ => databases.main.location(),
+    };
+    Ok(match part {
+        RestorePart::Everything => print(format_args!(
+            "restored {users} users and {revocations} revocations into {location}"
+        )),
+        RestorePart::Revocations => print(format_args!("{location} has {revocations} revocations")),
+    }?)
+}
+
+/// Prints what is wrong with the revocations of a backup.
+fn warn_of_problems(file: &Path, backup: &BackupSummary) -> io::Result<()> {
+    for problem in &backup.problems {
+        writeln!(
+            io::stderr(),
+            "warning: {}: {problem}; the server answers 503 until countersign revocations repair",
+            file.display()
+        )?;
+    }
+    Ok(())
 }
 
 /// Records the databases as the expected ones.
 fn confirm(source: &ConfigSource, config: &Config) -> Result<(), CommandError> {
     let known = KnownDatabases::of(source, config)?
         .ok_or_else(|| CommandError::failed("no state directory is set: use --state-dir"))?;
+    check_reachable(&databases(source, config)?.main)?;
+    // A database that cannot be queried is not confirmed either.
+    let accepted = known.check().map_err(CommandError::failed)?;
     known.confirm()?;
-    Ok(print(format_args!("the server expects {} from now on", known.locations().join(" and ")))?)
+    print(format_args!("the server expects {} from now on", known.locations().join(" and ")))?;
+    for UnexpectedDatabase { text, .. } in accepted {
+        print(format_args!("accepted: {text}"))?;
+    }
+    Ok(())
+}
+
+fn check_reachable(store: &Store) -> Result<(), CommandError> {
+    store.block_on(store.check_reachable()).map_err(CommandError::failed)
 }
 
 /// Returns the databases that the server of a configuration uses.

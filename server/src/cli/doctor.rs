@@ -90,7 +90,7 @@ pub(super) fn run(source: &ConfigSource) -> Result<(), CommandError> {
 fn check_databases(known: &KnownDatabases, report: &mut DoctorReport) -> io::Result<()> {
     match known.check() {
         Ok(unexpected) => {
-            for UnexpectedDatabase { text, help } in unexpected {
+            for UnexpectedDatabase { text, help, .. } in unexpected {
                 report.wrong(&text, &help)?;
             }
         }

@@ -5,36 +5,25 @@
 //! `countersign_databases_unexpected`, until an operator confirms the database, or it is as
 //! expected again.
 
+mod comparison;
+mod follower;
+
 use std::{
     collections::BTreeMap,
-    fs,
+    fs, io,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
-    },
-    thread,
-    time::Duration,
 };
 
-use aws_lc_rs::digest::{SHA256, digest};
-use serde::{Deserialize, Serialize};
-
+pub(super) use self::comparison::DatabaseRole;
+use self::comparison::{KnownDatabase, compare, help, latest};
 use super::{CommandError, ConfigSource, atomic_file};
 use crate::{
-    base::hex::to_hex,
     config::Config,
-    store::{
-        Store, StoreError,
-        identity::{DatabaseIdentity, RowNumbers},
-    },
+    store::{Store, StoreError, identity::DatabaseIdentity},
 };
 
 /// The file in the state directory.
 const FILE: &str = "known-databases.json";
-/// Interval at which the state is recorded.
-const INTERVAL: Duration = Duration::from_secs(30);
 
 /// The databases of a server, and the file that records them.
 pub(super) struct KnownDatabases {
@@ -47,67 +36,26 @@ struct FollowedDatabase {
     store: Store,
 }
 
-/// The purpose of a database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum DatabaseRole {
-    /// Users, roles and tokens.
-    Users,
-    /// Revocations.
-    Revocations,
-}
-
 /// A database that differs from its record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct UnexpectedDatabase {
+    pub(super) role: DatabaseRole,
     /// The difference, and its consequence.
     pub(super) text: String,
     /// The remedy.
     pub(super) help: String,
 }
 
+/// What a server knew of a database before a restore.
+pub(super) struct KnownState {
+    pub(super) role: DatabaseRole,
+    known: KnownDatabase,
+    /// Whether the database still has everything.
+    is_intact: bool,
+}
+
 /// The recorded databases, by role and location.
 type Records = BTreeMap<DatabaseRole, BTreeMap<String, KnownDatabase>>;
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct KnownDatabase {
-    id: String,
-    /// Number of the newest row: an audit event, or a revocation.
-    newest: i64,
-    /// SHA-256 of the record of the newest revocation.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    record_sha256: Option<String>,
-}
-
-/// A running thread that records the state. It must be [stopped](Self::stop).
-pub(super) struct DatabaseFollower {
-    stop: Sender<()>,
-    stopped: Receiver<()>,
-}
-
-impl DatabaseRole {
-    /// Returns the numbers of the rows by which an older copy is recognized.
-    const fn numbers(self, identity: &DatabaseIdentity) -> RowNumbers {
-        match self {
-            Self::Users => identity.events,
-            Self::Revocations => identity.revocations,
-        }
-    }
-
-    const fn contents(self) -> &'static str {
-        match self {
-            Self::Users => "users, roles and tokens",
-            Self::Revocations => "revocations",
-        }
-    }
-
-    const fn row(self) -> &'static str {
-        match self {
-            Self::Users => "audit event",
-            Self::Revocations => "revocation",
-        }
-    }
-}
 
 impl KnownDatabases {
     /// Opens the databases that the server of a configuration uses. `None` without a state
@@ -136,30 +84,63 @@ impl KnownDatabases {
     /// # Errors
     /// A database cannot be queried.
     pub(super) fn check(&self) -> Result<Vec<UnexpectedDatabase>, StoreError> {
-        let records = read(&self.file);
+        let records = self.records();
         let mut unexpected = Vec::new();
         for FollowedDatabase { role, store } in &self.databases {
-            let Some(known) = records.get(role).filter(|known| !known.is_empty()) else { continue };
+            let Some(known) = records.get(role) else { continue };
             let identity = store.block_on(store.identity())?;
-            let record = |number| store.block_on(store.revocation_record(number));
-            let text = compare(*role, store.location(), known, identity.as_ref(), record)?;
-            unexpected.extend(text.map(|text| UnexpectedDatabase { text, help: help(*role) }));
+            let difference = difference(*role, store, known, identity.as_ref())?;
+            let help = help(*role);
+            unexpected.extend(difference.map(|text| UnexpectedDatabase {
+                role: *role,
+                text,
+                help,
+            }));
         }
         Ok(unexpected)
     }
 
-    /// Records the present state.
+    /// Returns the number of the newest revocation that this server knew.
+    pub(super) fn newest_revocation(&self) -> Option<i64> {
+        let records = self.records();
+        let role = DatabaseRole::Revocations;
+        let followed = self.databases.iter().find(|followed| followed.role == role)?;
+        let known = known_at(records.get(&role)?, followed.store.location())?;
+        Some(known.newest).filter(|newest| *newest > 0)
+    }
+
+    /// Returns what is known before a restore, for [`lost_by`](Self::lost_by).
+    pub(super) fn state(&self) -> Vec<KnownState> {
+        let records = self.records();
+        let state = |FollowedDatabase { role, store }: &FollowedDatabase| {
+            let known = known_at(records.get(role)?, store.location())?.clone();
+            let identity = store.block_on(store.peek_identity()).ok().flatten();
+            let is_intact = identity.is_some_and(|identity| {
+                let newest = role.numbers(&identity).newest;
+                continues(&identity, &known) && newest >= known.newest
+            });
+            Some(KnownState { role: *role, known, is_intact })
+        };
+        self.databases.iter().filter_map(state).collect()
+    }
+
+    /// Records the present state of the databases that are as expected.
     pub(super) fn record(&self) -> Result<(), CommandError> {
-        self.write(false)
+        self.write(&[], false)
+    }
+
+    /// Records the present state, and accepts that of databases with these roles.
+    pub(super) fn accept(&self, roles: &[DatabaseRole]) -> Result<(), CommandError> {
+        self.write(roles, false)
     }
 
     /// Records the present state, also that a database does not exist.
     pub(super) fn confirm(&self) -> Result<(), CommandError> {
-        self.write(true)
+        self.write(&[DatabaseRole::Users, DatabaseRole::Revocations], true)
     }
 
-    fn write(&self, forgets_missing: bool) -> Result<(), CommandError> {
-        let mut records = read(&self.file);
+    fn write(&self, accepted: &[DatabaseRole], forgets_missing: bool) -> Result<(), CommandError> {
+        let mut records = self.read().unwrap_or_default();
         for FollowedDatabase { role, store } in &self.databases {
             let identity = store.block_on(store.identity()).map_err(CommandError::failed)?;
             let known = records.entry(*role).or_default();
@@ -169,26 +150,59 @@ impl KnownDatabases {
                 }
                 continue;
             };
+            // It may have changed since it was checked.
+            let is_expected = || difference(*role, store, known, Some(&identity));
+            if !accepted.contains(role) && is_expected().map_err(CommandError::failed)?.is_some() {
+                continue;
+            }
             // A file that was moved.
             known.retain(|_, known| known.id != identity.id);
             let newest = role.numbers(&identity).newest;
-            let record = match role {
+            let row = match role {
                 DatabaseRole::Users => None,
                 DatabaseRole::Revocations => {
-                    store.block_on(store.revocation_record(newest)).map_err(CommandError::failed)?
+                    store.block_on(store.revocation_row(newest)).map_err(CommandError::failed)?
                 }
             };
-            let record_sha256 = record.map(|record| sha256(&record));
-            let known_database = KnownDatabase { id: identity.id, newest, record_sha256 };
+            let known_database = KnownDatabase::new(identity, newest, row);
             known.insert(store.location().to_owned(), known_database);
         }
         let text = serde_json::to_string_pretty(&records).map_err(CommandError::failed)?;
-        if fs::exists(&self.file)? && read(&self.file) == records {
+        if fs::exists(&self.file)? && self.read().is_ok_and(|written| written == records) {
             return Ok(());
         }
         let directory = self.file.parent().unwrap_or_else(|| Path::new("."));
         atomic_file::create_directory(directory)?;
         Ok(atomic_file::replace(&self.file, &format!("{text}\n"), atomic_file::PRIVATE)?)
+    }
+
+    /// Returns the number of the newest row of each database; `None` if it does not answer.
+    fn newest(&self) -> Vec<Option<i64>> {
+        let newest = |FollowedDatabase { role, store }: &FollowedDatabase| {
+            let (table, column) = role.table();
+            store.block_on(store.newest(table, column)).ok().flatten()
+        };
+        self.databases.iter().map(newest).collect()
+    }
+
+    /// Returns the records. Without the file, and if it is damaged, nothing is known.
+    fn records(&self) -> Records {
+        self.read().unwrap_or_else(|error| {
+            tracing::warn!(
+                "{}: {error}: whether the databases lack something is unknown; the file is \
+                 written anew",
+                self.file.display()
+            );
+            Records::default()
+        })
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a file of our own in the state directory")]
+    fn read(&self) -> io::Result<Records> {
+        match fs::read(&self.file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Records::default()),
+            text => Ok(serde_json::from_slice(&text?)?),
+        }
     }
 
     /// Returns the locations of the databases.
@@ -198,142 +212,58 @@ impl KnownDatabases {
         locations.dedup();
         locations
     }
+}
 
-    /// Checks the databases, then records their state at intervals. `unexpected` has the number of
-    /// databases that are not as expected.
-    pub(super) fn follow(self, unexpected: Arc<AtomicUsize>) -> std::io::Result<DatabaseFollower> {
-        let ((stop, commands), (end, stopped)) = (channel(), channel());
-        thread::Builder::new().name("known-databases".into()).spawn(move || {
-            let mut state = FollowState { databases: self, logged: Vec::new() };
-            state.step(&unexpected);
-            while commands.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
-                state.step(&unexpected);
+impl KnownState {
+    /// Describes what a restore of a backup has lost.
+    pub(super) fn lost_by(&self, backup: &DatabaseIdentity) -> Option<String> {
+        let Self { role, known, is_intact } = self;
+        let (end, name) = (role.numbers(backup).newest, role.row());
+        let (may_differ, remedy) = match role {
+            // The backup itself is an event that it does not have.
+            DatabaseRole::Users => (1, "repeat what was changed since"),
+            // Those of the restored database were kept.
+            DatabaseRole::Revocations if *is_intact => return None,
+            DatabaseRole::Revocations => {
+                (0, "revoke again what was revoked since, or rotate the signing key")
             }
-            state.step(&unexpected);
-            let _ignored = end.send(());
-        })?;
-        Ok(DatabaseFollower { stop, stopped })
-    }
-}
-
-impl DatabaseFollower {
-    /// Records the last state. To be called before the databases are closed.
-    pub(super) fn stop(self) {
-        /// The databases may not answer.
-        const STOP_TIMEOUT: Duration = Duration::from_secs(2);
-        let _ignored = self.stop.send(());
-        let _ignored = self.stopped.recv_timeout(STOP_TIMEOUT);
-    }
-}
-
-struct FollowState {
-    databases: KnownDatabases,
-    /// The databases that were logged last.
-    logged: Vec<UnexpectedDatabase>,
-}
-
-impl FollowState {
-    fn step(&mut self, count: &AtomicUsize) {
-        // An unreachable database is reported by its queries, and checked later.
-        let Ok(unexpected) = self.databases.check() else { return };
-        // Relaxed: only for metrics.
-        count.store(unexpected.len(), Ordering::Relaxed);
-        for UnexpectedDatabase { text, help } in &unexpected {
-            if !self.logged.iter().any(|logged| logged.text == *text) {
-                tracing::error!("{text}; {help}");
-            }
+        };
+        // Both may continue the same one, since a restore gives a database another id.
+        let is_related = continues(backup, known)
+            || known.predecessors.iter().any(|id| backup.predecessors.contains(id));
+        if !is_related {
+            return Some(format!(
+                "this server knew {name} {} of the database {}, and the backup is of another one: \
+                 {remedy}",
+                known.newest, known.id
+            ));
         }
-        self.logged = unexpected;
-        if self.logged.is_empty()
-            && let Err(error) = self.databases.record()
-        {
-            tracing::debug!("{}: {error}", self.databases.file.display());
-        }
+        (end + may_differ < known.newest).then(|| {
+            format!("this server knew {name} {}, the backup ends at {end}: {remedy}", known.newest)
+        })
     }
 }
 
-/// Compares a database with its record. Returns the difference.
-fn compare(
-    role: DatabaseRole,
+/// Whether a database is a known one, or a later copy of it.
+fn continues(identity: &DatabaseIdentity, known: &KnownDatabase) -> bool {
+    identity.id == known.id || identity.predecessors.contains(&known.id)
+}
+
+/// Returns the known database at a location, or else the one that has come furthest.
+fn known_at<'k>(
+    known: &'k BTreeMap<String, KnownDatabase>,
     location: &str,
+) -> Option<&'k KnownDatabase> {
+    known.get(location).or_else(|| latest(known).map(|(_, known)| known))
+}
+
+/// Compares a database with its records.
+fn difference(
+    role: DatabaseRole,
+    store: &Store,
     known: &BTreeMap<String, KnownDatabase>,
     identity: Option<&DatabaseIdentity>,
-    record: impl Fn(i64) -> Result<Option<String>, StoreError>,
 ) -> Result<Option<String>, StoreError> {
-    let contents = role.contents();
-    let here = known.get(location);
-    let Some(identity) = identity else {
-        let Some((place, before)) = here.map(|here| (location, here)).or_else(|| latest(known))
-        else {
-            return Ok(None);
-        };
-        return Ok(Some(format!(
-            "{location} does not exist: the {contents} that this server knew are in the database \
-             {} at {place}",
-            before.id
-        )));
-    };
-    let same = here.filter(|here| here.id == identity.id);
-    let same = same.or_else(|| known.values().find(|known| known.id == identity.id));
-    let Some(before) = same else {
-        if known.values().any(|known| identity.predecessors.contains(&known.id)) {
-            return Ok(None);
-        }
-        let Some((place, before)) = here.map(|here| (location, here)).or_else(|| latest(known))
-        else {
-            return Ok(None);
-        };
-        return Ok(Some(format!(
-            "{location} is another database ({}) than the one that this server knew ({} at \
-             {place}): {contents} made there are not in it",
-            identity.id, before.id
-        )));
-    };
-    let (numbers, row) = (role.numbers(identity), role.row());
-    if numbers.newest.max(numbers.assigned) < before.newest {
-        return Ok(Some(format!(
-            "{location} was restored from an older copy: its newest {row} is number {}, and this \
-             server knew number {}; {contents} made in between may be lost",
-            numbers.newest, before.newest
-        )));
-    }
-    let Some(expected) = &before.record_sha256 else { return Ok(None) };
-    // A row that is missing ended, and was deleted.
-    let differs = record(before.newest)?.is_some_and(|record| sha256(&record) != *expected);
-    Ok(differs.then(|| {
-        format!(
-            "{location} was restored from an older copy: its {row} number {} is another one than \
-             this server knew; {contents} made since the copy may be lost",
-            before.newest
-        )
-    }))
-}
-
-/// Returns the location that has come furthest.
-fn latest(known: &BTreeMap<String, KnownDatabase>) -> Option<(&str, &KnownDatabase)> {
-    let latest = known.iter().max_by_key(|(_, known)| known.newest);
-    latest.map(|(location, known)| (location.as_str(), known))
-}
-
-fn help(role: DatabaseRole) -> String {
-    let risk = match role {
-        DatabaseRole::Users => "",
-        DatabaseRole::Revocations => {
-            " If revocations are lost, their tokens are accepted again: revoke them again, or \
-             rotate the signing key."
-        }
-    };
-    format!(
-        "if this is not intended, correct [database], or stop the server and restore a backup \
-         (countersign database restore).{risk} If it is, run countersign database confirm"
-    )
-}
-
-#[expect(clippy::disallowed_methods, reason = "a file of our own in the state directory")]
-fn read(file: &Path) -> Records {
-    fs::read(file).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
-}
-
-fn sha256(record: &str) -> String {
-    to_hex(digest(&SHA256, record.as_bytes()).as_ref())
+    let row = |number| store.block_on(store.revocation_row(number));
+    compare(role, store.location(), known, identity, row)
 }

@@ -1,10 +1,15 @@
 //! `countersign revocations`: check and repair of stored revocations.
 
+use std::fs::{self, Metadata};
+
 use countersign_engine::UnixTime;
 
 use super::{
-    CommandError, ConfigSource, arguments::RevocationsCommand, database::databases,
-    known_databases::KnownDatabases, print, record_change,
+    CommandError, ConfigSource,
+    arguments::RevocationsCommand,
+    database::databases,
+    known_databases::{DatabaseRole, KnownDatabases},
+    print, record_change,
 };
 use crate::{
     audit::{AuditOperation, AuditTarget},
@@ -12,19 +17,32 @@ use crate::{
     base::clock,
     config::Config,
     revocation::{
-        inspection::{RevocationInspection, inspect},
+        inspection::{RevocationInspection, RevocationProblem, inspect},
         repair::{RevocationRepair, repair},
     },
+    store::{DatabaseKind, Store},
 };
 
 pub(super) fn run(source: &ConfigSource, command: &RevocationsCommand) -> Result<(), CommandError> {
     let config = source.load()?;
     let databases = databases(source, &config)?;
     let store = databases.revocations.as_ref().unwrap_or(&databases.main);
-    if !store.exists().map_err(CommandError::failed)? {
-        return Ok(print(format_args!("{} does not exist: nothing is revoked", store.location()))?);
-    }
-    let inspection = inspect(store)?;
+    let known = KnownDatabases::of(source, &config)?;
+    let inspection = if is_missing(store)? {
+        let Some(newest) = known.as_ref().and_then(KnownDatabases::newest_revocation) else {
+            let text = format_args!("{} does not exist: nothing is revoked", store.location());
+            return Ok(print(text)?);
+        };
+        let text = format!("{} is missing; this server knew revocation {newest}", store.location());
+        let problems = vec![RevocationProblem::Lost(text)];
+        RevocationInspection { problems, ..RevocationInspection::default() }
+    } else {
+        let mut inspection = inspect(store)?;
+        if !inspection.is_file_damaged() {
+            inspection.problems.extend(known.as_ref().and_then(lost));
+        }
+        inspection
+    };
     let count = inspection.revocations.len();
     print(format_args!("{}: {count} revocations can be read", store.location()))?;
     for problem in &inspection.problems {
@@ -55,6 +73,23 @@ pub(super) fn run(source: &ConfigSource, command: &RevocationsCommand) -> Result
     }
 }
 
+/// Whether an SQLite file does not exist, or is empty.
+fn is_missing(store: &Store) -> Result<bool, CommandError> {
+    let exists = store.exists().map_err(CommandError::failed)?;
+    let is_empty = |metadata: Metadata| metadata.len() == 0;
+    Ok(!exists
+        || store.kind() == DatabaseKind::Sqlite
+            && fs::metadata(store.location()).is_ok_and(is_empty))
+}
+
+/// Returns what the database lacks of the revocations that the server knew.
+fn lost(known: &KnownDatabases) -> Option<RevocationProblem> {
+    // A database that does not answer was not inspected either.
+    let unexpected = known.check().unwrap_or_default();
+    let lost = unexpected.into_iter().find(|one| one.role == DatabaseRole::Revocations)?;
+    Some(RevocationProblem::Lost(lost.text))
+}
+
 /// Returns the time before which all tokens are dated that are valid now.
 fn latest_issue(config: &Config) -> UnixTime {
     let leeway = config.issuers.iter().map(|section| section.issuer.rules.leeway).max();
@@ -78,7 +113,7 @@ fn run_repair(
         return Err(CommandError::failed(format_args!("not everything was repaired: {problem}")));
     }
     if let Some(known) = KnownDatabases::of(source, config)? {
-        known.record()?;
+        known.accept(&[DatabaseRole::Revocations])?;
     }
     let (operation, target) = (AuditOperation::RepairRevocations, AuditTarget::default());
     let detail = format!("{} problems", inspection.problems.len());

@@ -21,7 +21,7 @@ use crate::{
     base::{clock::Stopwatch, hex::to_hex, watched_file::open_regular},
     store::{
         Store,
-        sqlite::{FileIdentity, copy_owner, directory},
+        sqlite::{FileIdentity, copy_owner, directory, with_path, with_suffix},
     },
 };
 
@@ -70,9 +70,10 @@ pub(super) fn import_journal(path: &Path) -> io::Result<()> {
     })
 }
 
-/// Adds the path to an error of the operating system.
-pub(crate) fn with_path(path: &Path, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+/// Whether the file at `path` is a journal.
+pub(super) fn is_journal(path: &Path) -> bool {
+    let mut start = vec![0; HEADER.len()];
+    open_regular(path).is_ok_and(|mut file| file.read_exact(&mut start).is_ok() && start == HEADER)
 }
 
 /// Opens and locks the journal at `path`. `None` if there is no journal.
@@ -209,11 +210,4 @@ fn replace(path: &Path, journal: &File, draft: &Path) -> io::Result<PathBuf> {
     std::fs::rename(draft, path)?;
     File::open(directory(path))?.sync_all()?;
     Ok(kept)
-}
-
-/// Adds a suffix to the name of a file.
-pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut path = path.as_os_str().to_owned();
-    path.push(suffix);
-    path.into()
 }

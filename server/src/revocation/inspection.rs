@@ -3,13 +3,16 @@
 //! A server that cannot read every revocation answers no token. The inspection reads every
 //! readable row and describes the others, for [`repair`](super::repair).
 
-use std::{fmt, io};
+use std::{fmt, io, path::Path};
 
 use countersign_engine::Revocation;
 use futures_util::TryStreamExt as _;
 use sqlx::{AnyConnection, Connection as _, Row as _, any::AnyRow};
 
-use super::store::{parse_record, store_error};
+use super::{
+    import::{import_journal, is_journal},
+    store::{parse_record, store_error},
+};
 use crate::store::{DatabaseKind, Store, StoreError, moment, transfer::refuse_backup};
 
 /// Contents of a table of revocations, and its problems.
@@ -51,6 +54,8 @@ pub enum RevocationProblem {
         /// Number that was assigned last.
         assigned: i64,
     },
+    /// The database lacks what a server knew; with the difference.
+    Lost(String),
 }
 
 impl RevocationProblem {
@@ -69,6 +74,7 @@ impl fmt::Display for RevocationProblem {
             Self::Record { number, reason, .. } => {
                 write!(f, "cannot parse the revocation {number}: {reason}")
             }
+            Self::Lost(difference) => f.write_str(difference),
             Self::End { number, .. } => {
                 write!(f, "the revocation {number} would be deleted at a wrong time")
             }
@@ -81,11 +87,17 @@ impl fmt::Display for RevocationProblem {
     }
 }
 
-/// Reads all revocations of a database as far as possible.
+/// Reads all revocations of a database as far as possible. Imports a journal of an earlier version.
 ///
 /// # Errors
 /// The database is unreachable or locked, its schema is of an earlier version, or it is a backup.
 pub fn inspect(store: &Store) -> io::Result<RevocationInspection> {
+    if store.kind() == DatabaseKind::Sqlite {
+        let file = Path::new(store.location());
+        if is_journal(file) {
+            import_journal(file)?;
+        }
+    }
     store.block_on(async { read_all(store).await }).map_err(store_error)
 }
 
@@ -130,6 +142,11 @@ impl RevocationInspection {
         if store.kind() == DatabaseKind::Sqlite {
             refuse_backup(&mut connection, store.location()).await?;
             self.check_file(&mut connection).await?;
+            if !has_table(&mut connection).await? {
+                let reason = "it has no table of revocations";
+                self.add(RevocationProblem::File(reason.into()));
+                return Ok(connection.close().await?);
+            }
         }
         if self.read_table(&mut connection).await.is_err() {
             let reason = "its rows cannot be read in sequence";
@@ -210,6 +227,11 @@ impl RevocationInspection {
         }
         Ok(())
     }
+}
+
+async fn has_table(connection: &mut AnyConnection) -> Result<bool, StoreError> {
+    let table = "SELECT 1 FROM sqlite_master WHERE name = 'countersign_revocation'";
+    Ok(sqlx::query(table).fetch_optional(connection).await?.is_some())
 }
 
 /// Returns the number that an SQLite database assigned last.

@@ -12,11 +12,14 @@ use countersign_engine::{Revocation, RevocationTarget, UnixTime};
 use sqlx::{AnyConnection, Connection as _};
 
 use super::{
-    import::{with_path, with_suffix},
     inspection::{RevocationInspection, RevocationProblem},
     store::{RevocationStore, store_error},
 };
-use crate::store::{Store, StoreError, sqlite::copy_owner, transfer::execute};
+use crate::store::{
+    Store, StoreError,
+    sqlite::{copy_owner, with_path, with_suffix},
+    transfer::execute,
+};
 
 /// Result of a repair.
 #[derive(Debug, Default)]
@@ -35,8 +38,8 @@ pub struct RevocationRepair {
 /// revocations are lost, every token issued before `issued_before` is revoked.
 ///
 /// # Errors
-/// Revocations are lost and `issued_before` is `None`, nothing can be read, or the database cannot
-/// be written. Nothing is changed then.
+/// Revocations are lost and `issued_before` is `None`, or the database cannot be written. Nothing is
+/// changed then.
 pub fn repair(
     store: &Store,
     file: Option<&Path>,
@@ -50,7 +53,7 @@ pub fn repair(
         (true, None) => {
             return Err(io::Error::other(
                 "revocations are lost, and which tokens they revoked is unknown\n  help: restore \
-                 a backup (countersign database restore), or repair with --revoke-issued-tokens, \
+                 a backup (countersign database restore FILE --only revocations), or repair with --revoke-issued-tokens, \
                  which revokes every token issued so far",
             ));
         }
@@ -70,8 +73,10 @@ pub fn repair(
         })?;
         rewrite(store, file, inspection, everything, &mut repair)?;
     } else {
-        let changed = store.block_on(change(store, inspection, &mut repair));
-        changed.map_err(store_error)?;
+        if store.exists().map_err(store_error)? {
+            let changed = store.block_on(change(store, inspection, &mut repair));
+            changed.map_err(store_error)?;
+        }
         let mut revocations = RevocationStore::in_database(store.clone(), Vec::new());
         revocations.append(everything.as_slice())?;
     }
@@ -123,13 +128,6 @@ fn rewrite(
     everything: Option<Revocation>,
     repair: &mut RevocationRepair,
 ) -> io::Result<()> {
-    if inspection.revocations.is_empty() {
-        return Err(io::Error::other(format!(
-            "{}: no revocation can be read: move it away and restore a backup (countersign \
-             database restore)",
-            file.display()
-        )));
-    }
     // The path may be a symbolic link: replace the file, not the link.
     let file = &file.canonicalize()?;
     let draft = with_suffix(file, ".repairing");

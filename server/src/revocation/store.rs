@@ -9,13 +9,15 @@ use std::{io, mem, path::PathBuf};
 use countersign_engine::Revocation;
 use sqlx::{Any, AssertSqlSafe, Row as _, Transaction, any::AnyRow};
 
-use super::{
-    import::{import_journal, with_path},
-    record::RevocationRecord,
-};
+use super::{import::import_journal, record::RevocationRecord, recovery};
 use crate::{
     base::redacted::json_error,
-    store::{DatabaseKind, Store, StoreError, expiry::ExpiringTable, moment, sqlite},
+    store::{
+        DatabaseKind, Store, StoreError,
+        expiry::ExpiringTable,
+        moment,
+        sqlite::{self, with_path},
+    },
 };
 
 /// The stored revocations, followed as other processes append to them.
@@ -162,6 +164,15 @@ impl RevocationStore {
         let others = self.advance(others)?;
         self.last = newest.or_else(|| self.last.take());
         Ok(others)
+    }
+
+    /// Writes a new file with `known` in place of one that was read and is missing.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn replace_missing(&mut self, known: &[Revocation]) -> io::Result<()> {
+        let former = self.last.as_ref().map(|row| row.database.as_str());
+        recovery::write_file(&self.store, known, former)
     }
 
     /// Deletes the rows that ended long ago. Returns how many.
@@ -320,7 +331,7 @@ pub(super) fn store_error(error: StoreError) -> io::Error {
 }
 
 /// Returns the record of a revocation, and its end.
-fn to_row(revocation: &Revocation) -> io::Result<(String, Option<i64>)> {
+pub(crate) fn to_row(revocation: &Revocation) -> io::Result<(String, Option<i64>)> {
     let record = serde_json::to_string(&RevocationRecord::from(revocation))?;
     Ok((record, revocation.until.map(moment)))
 }

@@ -8,6 +8,7 @@
 use std::{
     collections::{HashSet, VecDeque},
     io, iter, mem,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -23,7 +24,10 @@ use super::{
     MAX_QUEUED, RevocationEntry, RevocationStatus, RevokeError, WriterCommand,
     record::RevocationRecord, store::RevocationStore,
 };
-use crate::base::clock::{self, Stopwatch};
+use crate::{
+    base::clock::{self, Stopwatch},
+    store::sqlite::directory,
+};
 
 /// Interval at which the store is read for revocations of other processes.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
@@ -139,7 +143,8 @@ impl RevocationWriter {
     /// Reads the store and publishes what other processes, or earlier runs, have appended.
     ///
     /// If a part of the store cannot be read, the revocation state of every token is unknown. A
-    /// missing file is not such a case: everything it contained was read before.
+    /// missing file is not such a case: everything it contained was read before, and is written to
+    /// a new one.
     pub(super) fn poll(&mut self) {
         // Cleared before the read, because this read may miss later appends.
         self.poll_requested.store(false, Ordering::Release);
@@ -152,6 +157,10 @@ impl RevocationWriter {
         let polled = match &mut self.store {
             Ok(store) => store.read_new(),
             Err(_) => Ok(Some(Vec::new())),
+        };
+        let polled = match polled {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.replace_missing(error),
+            polled => polled,
         };
         let error = match polled {
             Ok(Some(new)) => {
@@ -190,6 +199,30 @@ impl RevocationWriter {
             }
         };
         self.publish_status(error);
+    }
+
+    /// Writes what this process knows to a new file in place of a missing one, and reads it.
+    fn replace_missing(&mut self, error: io::Error) -> io::Result<Option<Vec<Revocation>>> {
+        let Ok(store) = &mut self.store else { return Err(error) };
+        // Otherwise the file was damaged before, and memory lacks a part of it.
+        if !self.table.revocations().are_available() {
+            return Err(error);
+        }
+        let known = self.table.all();
+        let (count, location) = (known.len(), store.database().location().to_owned());
+        store.replace_missing(&known).map_err(|error| {
+            let place = directory(Path::new(&location)).display();
+            let text = format!(
+                "{location} is missing, and no new file can be written: {error}; do not restart: \
+                 {count} revocations are only in memory; make {place} writable for the server's user"
+            );
+            io::Error::new(io::ErrorKind::NotFound, text)
+        })?;
+        tracing::error!(
+            "{location} was missing while this server runs: wrote {count} revocations from memory \
+             to a new file"
+        );
+        store.read_new()
     }
 
     fn has_not_read_for(&self, limit: Duration) -> bool {

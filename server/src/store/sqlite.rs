@@ -4,7 +4,7 @@ use std::{
     fs::{DirBuilder, File, OpenOptions},
     io,
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, fchown},
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -58,6 +58,18 @@ pub(super) fn create_file(path: &Path) -> io::Result<()> {
 pub(crate) fn directory(path: &Path) -> &Path {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     parent.unwrap_or_else(|| Path::new("."))
+}
+
+/// Adds the path to an error of the operating system.
+pub(crate) fn with_path(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+/// Adds a suffix to the name of a file.
+pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut path = path.as_os_str().to_owned();
+    path.push(suffix);
+    path.into()
 }
 
 /// Gives `file` the owner of `model`, so that a file created by root stays accessible to a
@@ -118,7 +130,7 @@ pub(super) fn file_error(error: &(dyn DatabaseError + 'static)) -> Option<StoreE
 
 /// The error of a file that existed before and is missing now.
 pub(crate) fn missing(location: &str) -> StoreError {
-    let text = format!("{location}: is missing; restore it, or restart to begin a new one");
+    let text = format!("{location}: is missing; put it back, or restore a backup");
     StoreError::File(io::ErrorKind::NotFound, text)
 }
 

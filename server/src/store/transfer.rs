@@ -61,6 +61,23 @@ impl Store {
         connected.map_err(|error| self.0.with_location(error.into()))
     }
 
+    /// Checks that a PostgreSQL answers. A pool only reports that it waited in vain.
+    ///
+    /// # Errors
+    /// It does not, with its location and the reason.
+    pub(crate) async fn check_reachable(&self) -> Result<(), StoreError> {
+        if self.kind() == DatabaseKind::Sqlite {
+            return Ok(());
+        }
+        let connection = self.connect().await.map_err(|error| match error {
+            StoreError::Unavailable(reason) => {
+                StoreError::Unavailable(format!("{}: {reason}", self.location()))
+            }
+            error => error,
+        })?;
+        Ok(connection.close().await?)
+    }
+
     /// Opens a connection outside of the pool, and begins a write transaction.
     pub(crate) async fn connect_to_write(&self) -> Result<AnyConnection, StoreError> {
         let mut connection = self.connect().await?;
