@@ -98,14 +98,14 @@ impl Cause {
 
 /// The reason to stop using the keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Withdrawal {
+pub enum WithdrawalReason {
     /// They have not been confirmed for too long.
     Stale,
     /// The issuer publishes an empty key set.
     Emptied,
 }
 
-impl Withdrawal {
+impl WithdrawalReason {
     /// The stable name.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -120,7 +120,7 @@ impl Withdrawal {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Actions {
     /// Stop using the keys.
-    pub withdraw: Option<Withdrawal>,
+    pub withdraw: Option<WithdrawalReason>,
     /// Fetch the keys, and report the result with [`Event::Confirmed`], [`Event::Emptied`] or
     /// [`Event::Failed`].
     pub fetch: Option<Cause>,
@@ -216,7 +216,7 @@ impl Rotation {
             self.expires_at = None;
             // Without keys, a long interval is not acceptable any more.
             self.next = self.next.min(now.saturating_add(MAX_RETRY_INTERVAL));
-            actions.withdraw = Some(Withdrawal::Stale);
+            actions.withdraw = Some(WithdrawalReason::Stale);
         }
         if !self.fetching && self.is_requested && self.request_from <= now {
             self.request_from = now.saturating_add(REQUEST_INTERVAL);
@@ -279,11 +279,11 @@ impl Rotation {
 
     /// Withdraws the keys if the key set has been empty for long enough, and otherwise plans the
     /// fetch that decides it.
-    fn empty(&mut self, now: Duration) -> Option<Withdrawal> {
+    fn empty(&mut self, now: Duration) -> Option<WithdrawalReason> {
         let first = *self.emptied.get_or_insert(now);
         let decided_at = first.saturating_add(EMPTY_SET_DELAY);
         let withdrawal =
-            (self.expires_at.is_some() && decided_at <= now).then_some(Withdrawal::Emptied);
+            (self.expires_at.is_some() && decided_at <= now).then_some(WithdrawalReason::Emptied);
         if withdrawal.is_some() {
             (self.expires_at, self.failures) = (None, 0);
         }

@@ -28,7 +28,7 @@ use std::{
 use arc_swap::ArcSwap;
 use countersign_engine::{
     UnixTime,
-    rotation::{Cause, Withdrawal},
+    rotation::{Cause, WithdrawalReason},
 };
 use tokio::{
     sync::{Notify, mpsc, watch},
@@ -171,7 +171,7 @@ impl KeySources {
 
     /// Returns why the keys of an issuer were withdrawn, if they were.
     #[must_use]
-    pub fn withdrawal(&self, issuer: &str) -> Option<Withdrawal> {
+    pub fn withdrawal(&self, issuer: &str) -> Option<WithdrawalReason> {
         let table = self.table.load();
         let source = table.by_issuer.get(issuer)?;
         source.progress.borrow().withdrawn
@@ -228,7 +228,7 @@ pub struct Progress {
     /// Number of failed fetches.
     pub failures: u64,
     /// The reason why no keys are in use, if there were any.
-    pub withdrawn: Option<Withdrawal>,
+    pub withdrawn: Option<WithdrawalReason>,
 }
 
 /// State of the fetches for one issuer.

@@ -117,14 +117,14 @@ fn database_is_complete_after_every_end() {
 }
 
 /// A kind of database, and the configuration of a server that uses it.
-pub(crate) struct Place {
+pub(crate) struct DatabaseSandbox {
     pub(crate) sandbox: Sandbox,
     pub(crate) postgres: Option<Postgres>,
     /// The section `[database]`, if any.
     pub(crate) database: String,
 }
 
-impl Place {
+impl DatabaseSandbox {
     pub(crate) fn sqlite() -> Self {
         Self { sandbox: Sandbox::new(), postgres: None, database: String::new() }
     }
@@ -161,7 +161,7 @@ impl Place {
     }
 }
 
-fn check_round_trip(from: &Place, to: &Place) {
+fn check_round_trip(from: &DatabaseSandbox, to: &DatabaseSandbox) {
     let server = from.serve();
     let revoked = fill(&server, "bob");
     Api::root(&server).add_user("carol");
@@ -195,22 +195,22 @@ fn check_round_trip(from: &Place, to: &Place) {
 
 #[test]
 fn backup_of_sqlite_is_restored_into_sqlite() {
-    check_round_trip(&Place::sqlite(), &Place::sqlite());
+    check_round_trip(&DatabaseSandbox::sqlite(), &DatabaseSandbox::sqlite());
 }
 
 #[test]
 fn backup_of_sqlite_is_restored_into_postgresql() {
-    check_round_trip(&Place::sqlite(), &Place::postgresql());
+    check_round_trip(&DatabaseSandbox::sqlite(), &DatabaseSandbox::postgresql());
 }
 
 #[test]
 fn backup_of_postgresql_is_restored_into_postgresql() {
-    check_round_trip(&Place::postgresql(), &Place::postgresql());
+    check_round_trip(&DatabaseSandbox::postgresql(), &DatabaseSandbox::postgresql());
 }
 
 #[test]
 fn backup_of_postgresql_is_restored_into_sqlite() {
-    check_round_trip(&Place::postgresql(), &Place::sqlite());
+    check_round_trip(&DatabaseSandbox::postgresql(), &DatabaseSandbox::sqlite());
 }
 
 struct StopOnDrop<'f>(&'f AtomicBool);
@@ -223,7 +223,7 @@ impl Drop for StopOnDrop<'_> {
 
 /// The writer adds a role, then issues and revokes a token, and so on. One moment has as many
 /// revocations as roles, or one less.
-fn check_one_moment(place: &Place) {
+fn check_one_moment(place: &DatabaseSandbox) {
     let server = place.serve();
     Api::root(&server).add_environment(ENVIRONMENT);
     let is_done = AtomicBool::new(false);
@@ -259,12 +259,12 @@ fn check_one_moment(place: &Place) {
 
 #[test]
 fn backup_under_load_is_of_one_moment_on_sqlite() {
-    check_one_moment(&Place::sqlite());
+    check_one_moment(&DatabaseSandbox::sqlite());
 }
 
 #[test]
 fn backup_under_load_is_of_one_moment_on_postgresql() {
-    check_one_moment(&Place::postgresql());
+    check_one_moment(&DatabaseSandbox::postgresql());
 }
 
 /// Executes a statement in an SQLite file by an independent program. Returns the first value.
@@ -287,7 +287,7 @@ fn assert_refused(output: &Output, reason: &str) {
 
 #[test]
 fn restore_refuses_what_it_must_not_replace() {
-    for place in [Place::sqlite(), Place::postgresql()] {
+    for place in [DatabaseSandbox::sqlite(), DatabaseSandbox::postgresql()] {
         let missing = place.run(&["database", "backup", "none.db"]);
         assert_refused(&missing, "does not exist, or is empty");
         let server = place.serve();
@@ -313,7 +313,7 @@ fn restore_refuses_what_it_must_not_replace() {
 
 #[test]
 fn restored_numbers_end_with_the_newest_row() {
-    let place = Place::sqlite();
+    let place = DatabaseSandbox::sqlite();
     let server = place.serve();
     fill(&server, "bob");
     let file = place.back_up();
@@ -329,7 +329,7 @@ fn restored_numbers_end_with_the_newest_row() {
 
 #[test]
 fn restore_refuses_files_that_are_no_backups() {
-    let place = Place::sqlite();
+    let place = DatabaseSandbox::sqlite();
     let server = place.serve();
     fill(&server, "bob");
     let file = place.back_up();
@@ -379,7 +379,7 @@ fn restore_refuses_files_that_are_no_backups() {
 
 #[test]
 fn backup_replaces_no_other_file() {
-    let mut place = Place::sqlite();
+    let mut place = DatabaseSandbox::sqlite();
     place.database = "[database]\nurl=sqlite:users.db\n".into();
     let server = place.serve();
     let revoked = fill(&server, "bob");
@@ -403,7 +403,7 @@ fn backup_replaces_no_other_file() {
     assert_eq!(fs::read_to_string(users.with_file_name("notes.txt")).unwrap(), "mine");
     assert_eq!(usernames(&server), ["bob"]);
     server.stop("TERM");
-    // A database that does not exist yet is none to create as a backup.
+    // A backup is not created where a database is configured, even if none exists yet.
     let kept = fs::read(revocations).unwrap();
     fs::remove_file(revocations).unwrap();
     assert_refused(&back_up(revocations), "is a database of this configuration");
@@ -414,7 +414,7 @@ fn backup_replaces_no_other_file() {
 
 #[test]
 fn unreadable_revocation_is_backed_up_as_it_is() {
-    let (place, to) = (Place::sqlite(), Place::sqlite());
+    let (place, to) = (DatabaseSandbox::sqlite(), DatabaseSandbox::sqlite());
     let server = place.serve();
     let revoked = fill(&server, "bob");
     server.stop("TERM");
@@ -438,7 +438,7 @@ fn unreadable_revocation_is_backed_up_as_it_is() {
 /// Restores an older backup after the loss of everything.
 #[test]
 fn restore_reports_what_an_older_backup_lacks() {
-    for place in [Place::sqlite(), Place::postgresql()] {
+    for place in [DatabaseSandbox::sqlite(), DatabaseSandbox::postgresql()] {
         let server = place.serve();
         fill(&server, "bob");
         let file = place.back_up();
@@ -475,7 +475,7 @@ fn restore_reports_what_an_older_backup_lacks() {
 
 #[test]
 fn revocations_are_restored_without_users() {
-    for place in [Place::sqlite(), Place::postgresql()] {
+    for place in [DatabaseSandbox::sqlite(), DatabaseSandbox::postgresql()] {
         let server = place.serve();
         let first = fill(&server, "bob");
         let file = place.back_up();
@@ -503,7 +503,7 @@ fn revocations_are_restored_without_users() {
 
 #[test]
 fn refused_restore_creates_nothing() {
-    let place = Place::sqlite();
+    let place = DatabaseSandbox::sqlite();
     let server = place.serve();
     fill(&server, "bob");
     let file = place.back_up();
@@ -513,14 +513,14 @@ fn refused_restore_creates_nothing() {
     let refused = place.run(&["database", "restore", file.to_str().unwrap()]);
     assert_refused(&refused, "is not empty: countersign_");
     assert!(!revocations.exists());
-    let fresh = Place::sqlite();
+    let fresh = DatabaseSandbox::sqlite();
     assert_refused(&fresh.run(&["database", "restore", "none.db"]), "none.db: No such file");
     assert!(!state(&fresh.sandbox).join("countersign.db").exists());
 }
 
 #[test]
 fn backup_of_an_earlier_schema_is_migrated() {
-    let (from, to) = (Place::sqlite(), Place::sqlite());
+    let (from, to) = (DatabaseSandbox::sqlite(), DatabaseSandbox::sqlite());
     let server = from.serve();
     fill(&server, "bob");
     let file = from.back_up();
@@ -544,7 +544,7 @@ fn backup_of_an_earlier_schema_is_migrated() {
 
 #[test]
 fn running_server_writes_back_what_a_restore_lacks() {
-    let place = Place::postgresql();
+    let place = DatabaseSandbox::postgresql();
     let postgres = place.postgres.as_ref().unwrap();
     let server = place.serve();
     let first = fill(&server, "bob");

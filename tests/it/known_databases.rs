@@ -8,18 +8,18 @@ use std::{
 use countersign_tests::{binary::Server, eventually};
 use serde_json::Value;
 
-use crate::backup::{Place, fill, revoked_token, sqlite, state};
+use crate::backup::{DatabaseSandbox, fill, revoked_token, sqlite, state};
 
 const KNEW: &str = "this server knew";
 
 /// Starts and stops a server. Returns its log.
-fn log_of_a_run(place: &Place) -> String {
+fn log_of_a_run(place: &DatabaseSandbox) -> String {
     place.serve().stop("TERM");
     fs::read_to_string(place.sandbox.path().join("log")).unwrap()
 }
 
 #[track_caller]
-fn assert_quiet(place: &Place) {
+fn assert_quiet(place: &DatabaseSandbox) {
     let log = log_of_a_run(place);
     assert!(!log.contains(KNEW), "{log}");
 }
@@ -30,7 +30,7 @@ fn unexpected(server: &Server<'_>) -> u64 {
 
 /// Checks that a server reports its databases until an operator confirms them.
 #[track_caller]
-fn assert_loud_until_confirmed(place: &Place, text: &str) {
+fn assert_loud_until_confirmed(place: &DatabaseSandbox, text: &str) {
     for _ in 0..2 {
         let server = place.serve();
         eventually(|| unexpected(&server) == 1);
@@ -51,7 +51,7 @@ fn assert_loud_until_confirmed(place: &Place, text: &str) {
 
 #[test]
 fn lost_database_is_a_loud_start() {
-    let place = Place::sqlite();
+    let place = DatabaseSandbox::sqlite();
     let server = place.serve();
     fill(&server, "bob");
     server.stop("TERM");
@@ -75,7 +75,7 @@ fn lost_database_is_a_loud_start() {
 
 #[test]
 fn older_copy_is_a_loud_start() {
-    let place = Place::sqlite();
+    let place = DatabaseSandbox::sqlite();
     let revoked = {
         let server = place.serve();
         let revoked = fill(&server, "bob");
@@ -113,7 +113,7 @@ fn older_copy_is_a_loud_start() {
 
 #[test]
 fn changed_database_url_is_confirmed_once() {
-    let mut place = Place::sqlite();
+    let mut place = DatabaseSandbox::sqlite();
     let server = place.serve();
     fill(&server, "bob");
     server.stop("TERM");
@@ -130,7 +130,7 @@ fn changed_database_url_is_confirmed_once() {
 
 #[test]
 fn intended_restore_is_quiet_on_every_node() {
-    let place = Place::postgresql();
+    let place = DatabaseSandbox::postgresql();
     let server = place.serve();
     fill(&server, "bob");
     let file = place.back_up();
@@ -151,7 +151,7 @@ fn intended_restore_is_quiet_on_every_node() {
 
 #[test]
 fn emptied_table_is_a_loud_start() {
-    for place in [Place::sqlite(), Place::postgresql()] {
+    for place in [DatabaseSandbox::sqlite(), DatabaseSandbox::postgresql()] {
         let server = place.serve();
         fill(&server, "bob");
         server.stop("TERM");
@@ -171,7 +171,7 @@ fn emptied_table_is_a_loud_start() {
 
 #[test]
 fn lost_row_is_noticed_among_newer_ones() {
-    let place = Place::sqlite();
+    let place = DatabaseSandbox::sqlite();
     let server = place.serve();
     fill(&server, "bob");
     server.stop("TERM");
@@ -188,7 +188,7 @@ fn lost_row_is_noticed_among_newer_ones() {
 
 #[test]
 fn newest_rows_are_recorded_at_once() {
-    let place = Place::sqlite();
+    let place = DatabaseSandbox::sqlite();
     let file = state(&place.sandbox).join("known-databases.json");
     let newest = |role: &str| {
         let text = fs::read(&file).unwrap_or_default();
@@ -211,7 +211,7 @@ fn newest_rows_are_recorded_at_once() {
 
 #[test]
 fn damaged_record_of_databases_is_a_warning() {
-    let place = Place::sqlite();
+    let place = DatabaseSandbox::sqlite();
     let server = place.serve();
     fill(&server, "bob");
     server.stop("TERM");
@@ -227,7 +227,7 @@ fn damaged_record_of_databases_is_a_warning() {
 
 #[test]
 fn unreachable_postgresql_is_named() {
-    let mut place = Place::postgresql();
+    let mut place = DatabaseSandbox::postgresql();
     let server = place.serve();
     fill(&server, "bob");
     let file = place.back_up();

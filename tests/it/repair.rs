@@ -8,14 +8,14 @@ use countersign_tests::eventually;
 use serde_json::json;
 
 use crate::{
-    backup::{Place, fill, sqlite, state},
+    backup::{DatabaseSandbox, fill, sqlite, state},
     fixture::{self, ISSUER},
     revocation::token,
 };
 
 #[test]
 fn intact_revocations_need_no_repair() {
-    let place = Place::sqlite();
+    let place = DatabaseSandbox::sqlite();
     let missing = place.run(&["revocations", "check"]);
     assert!(missing.text().ends_with("revocations does not exist: nothing is revoked"));
     let server = place.serve();
@@ -29,7 +29,7 @@ fn intact_revocations_need_no_repair() {
 }
 
 /// Makes a record unreadable, and repairs it while the server runs.
-fn check_unreadable_record(place: &Place, damage: impl Fn(&str)) {
+fn check_unreadable_record(place: &DatabaseSandbox, damage: impl Fn(&str)) {
     let server = place.serve();
     let revoked = fill(&server, "bob");
     let other = token(json!({ "jti": "other", "iat": fixture::now() - 5 }));
@@ -64,7 +64,7 @@ fn check_unreadable_record(place: &Place, damage: impl Fn(&str)) {
 
 #[test]
 fn unreadable_record_is_repaired_on_sqlite() {
-    let place = Place::sqlite();
+    let place = DatabaseSandbox::sqlite();
     let file = state(&place.sandbox).join("revocations");
     check_unreadable_record(&place, |statement| drop(sqlite(&file, statement)));
     assert_eq!(sqlite(&file, "SELECT record FROM countersign_damaged_revocation"), "{\"new\": 1}");
@@ -72,7 +72,7 @@ fn unreadable_record_is_repaired_on_sqlite() {
 
 #[test]
 fn unreadable_record_is_repaired_on_postgresql() {
-    let place = Place::postgresql();
+    let place = DatabaseSandbox::postgresql();
     let postgres = place.postgres.as_ref().unwrap();
     check_unreadable_record(&place, |statement| drop(postgres.query(statement)));
     let moved = postgres.query("SELECT record FROM countersign_damaged_revocation");
@@ -81,7 +81,7 @@ fn unreadable_record_is_repaired_on_postgresql() {
 
 #[test]
 fn wrong_end_is_corrected_without_a_loss() {
-    let place = Place::sqlite();
+    let place = DatabaseSandbox::sqlite();
     let server = place.serve();
     fill(&server, "bob");
     let file = state(&place.sandbox).join("revocations");
@@ -98,7 +98,7 @@ fn wrong_end_is_corrected_without_a_loss() {
 
 #[test]
 fn missing_newest_revocations_are_noticed() {
-    let place = Place::sqlite();
+    let place = DatabaseSandbox::sqlite();
     let server = place.serve();
     fill(&server, "bob");
     server.stop("TERM");
@@ -116,7 +116,7 @@ fn missing_newest_revocations_are_noticed() {
 #[test]
 fn damaged_file_is_salvaged() {
     const COUNT: usize = 5000;
-    let place = Place::sqlite();
+    let place = DatabaseSandbox::sqlite();
     place.serve().stop("TERM");
     let file = state(&place.sandbox).join("revocations");
     let entry = |id: usize| {
@@ -158,7 +158,7 @@ fn damaged_file_is_salvaged() {
 
 #[test]
 fn file_without_readable_revocations_is_replaced() {
-    let place = Place::sqlite();
+    let place = DatabaseSandbox::sqlite();
     let server = place.serve();
     let revoked = fill(&server, "bob");
     server.stop("TERM");
@@ -188,7 +188,7 @@ fn file_without_readable_revocations_is_replaced() {
 
 #[test]
 fn missing_file_of_known_revocations_is_repaired() {
-    let place = Place::sqlite();
+    let place = DatabaseSandbox::sqlite();
     let server = place.serve();
     let revoked = fill(&server, "bob");
     server.stop("TERM");
@@ -213,7 +213,7 @@ fn missing_file_of_known_revocations_is_repaired() {
 
 #[test]
 fn backup_is_not_checked_as_a_database() {
-    let place = Place::sqlite();
+    let place = DatabaseSandbox::sqlite();
     let server = place.serve();
     fill(&server, "bob");
     let backup = place.back_up();

@@ -13,14 +13,14 @@ const ISSUER: &str = "https://idp/";
 const DATABASE: &str = ".local/state/countersign/countersign.db";
 
 /// A server that has fetched and stored the keys, and has stopped.
-struct Stopped {
+struct StoppedServer {
     sandbox: Sandbox,
     provider: JwksServer,
     configuration: String,
     token: String,
 }
 
-impl Stopped {
+impl StoppedServer {
     fn new(options: &str) -> Self {
         let key = SigningKey::generate("ES256", "k");
         let token = key.token(&claims_of(ISSUER));
@@ -62,7 +62,7 @@ fn sql(sandbox: &Sandbox, statement: &str) -> String {
 
 #[test]
 fn stored_keys_serve_a_start_without_the_provider() {
-    let stopped = Stopped::new("");
+    let stopped = StoppedServer::new("");
     let server = stopped.restart();
     server.wait_until_ready();
     assert_eq!(server.auth(&stopped.token).status, 200, "{}", server.log());
@@ -73,7 +73,7 @@ fn stored_keys_serve_a_start_without_the_provider() {
     assert!(status["seconds_since_success"].as_u64().is_some_and(|age| age < 60), "{status}");
     server.stop("TERM");
     // Another set replaces the stored one as soon as the provider answers.
-    let Stopped { sandbox, provider, configuration, token } = &stopped;
+    let StoppedServer { sandbox, provider, configuration, token } = &stopped;
     provider.publish(&key_set(&[&SigningKey::generate("ES256", "other")]));
     let server = sandbox.serve(configuration);
     eventually(|| server.auth(token).status == 401);
@@ -81,7 +81,7 @@ fn stored_keys_serve_a_start_without_the_provider() {
 
 #[test]
 fn stored_keys_of_another_configuration_are_not_used() {
-    let stopped = Stopped::new("");
+    let stopped = StoppedServer::new("");
     for (from, to) in [
         ("/jwks.json", "/moved.json"),
         ("jwks_request_timeout", "validate_cert=false\njwks_request_timeout"),
@@ -98,7 +98,7 @@ fn stored_keys_of_another_configuration_are_not_used() {
 
 #[test]
 fn stored_keys_are_used_until_jwks_stale_by_any_clock() {
-    let stopped = Stopped::new("jwks_stale=3");
+    let stopped = StoppedServer::new("jwks_stale=3");
     let set_time = |at: &str| {
         let statement = format!("UPDATE countersign_key_set SET fetched_at = fetched_at + {at}");
         sql(&stopped.sandbox, &statement);
@@ -124,7 +124,7 @@ fn stored_keys_are_used_until_jwks_stale_by_any_clock() {
 
 #[test]
 fn damaged_stored_keys_are_not_used() {
-    let stopped = Stopped::new("");
+    let stopped = StoppedServer::new("");
     let damage = "UPDATE countersign_key_set SET keys = replace(keys, 'ES256', 'HS256')";
     sql(&stopped.sandbox, damage);
     let server = stopped.restart();

@@ -118,14 +118,14 @@ fn empty_set_withdraws_keys_after_a_second_fetch() {
     assert_eq!((actions.withdraw, rotation.fetch_at()), (None, Some(at(170))));
     let (rotation, _) = rotation.step(at(170), Event::Wake);
     let (withdrawn, actions) = rotation.step(at(170), Event::Emptied);
-    assert_eq!(actions, Actions { withdraw: Some(Withdrawal::Emptied), fetch: None });
+    assert_eq!(actions, Actions { withdraw: Some(WithdrawalReason::Emptied), fetch: None });
     assert_eq!((withdrawn.refetch_from(), withdrawn.fetch_at()), (None, Some(at(171))));
     assert_eq!(withdrawn.step(at(171), Event::Emptied).1.withdraw, None, "only once");
     assert!(withdrawn.step(at(171), CONFIRMED).0.refetch_from().is_some(), "keys are back");
 
     let (failing, _) = rotation.step(at(170), Event::Failed);
     assert_eq!(failing.fetch_at(), Some(at(171)), "a failure does not delay the decision");
-    assert_eq!(failing.step(at(171), Event::Emptied).1.withdraw, Some(Withdrawal::Emptied));
+    assert_eq!(failing.step(at(171), Event::Emptied).1.withdraw, Some(WithdrawalReason::Emptied));
     let (again, _) = rotation.step(at(170), CONFIRMED);
     assert_eq!(again.step(at(300), Event::Emptied).1.withdraw, None, "keys in between");
 }
@@ -177,7 +177,7 @@ fn stale_keys_are_withdrawn_once_after_a_bound() {
         assert_eq!(before.withdraw, None);
         assert_eq!(rotation.wake_at(), Some(at(300 + stale)), "even while a fetch hangs");
         let (rotation, then) = rotation.step(at(300 + stale), Event::Wake);
-        assert_eq!(then.withdraw, Some(Withdrawal::Stale));
+        assert_eq!(then.withdraw, Some(WithdrawalReason::Stale));
         assert_eq!(rotation.step(at(5000), Event::Wake).1.withdraw, None);
         // Keys are used again as soon as a fetch succeeds.
         let (rotation, _) = rotation.step(at(6000), CONFIRMED);
@@ -195,7 +195,7 @@ fn inherited_keys_keep_their_age() {
     for rotation in [rotation, Rotation::with_keys(TIMING, 0, at(100))] {
         let withdraw = rotation.step(at(1000), Event::Wake).1.withdraw;
         let text = "confirmed at 100, due after 300, stale for 600 more";
-        assert_eq!(withdraw, Some(Withdrawal::Stale), "{text}");
+        assert_eq!(withdraw, Some(WithdrawalReason::Stale), "{text}");
     }
 }
 
@@ -274,8 +274,8 @@ impl RotationModel {
         }
         let is_empty = event == Event::Emptied && next.emptied.is_some_and(|at| now - at >= 60);
         let withdrawal = match next.usable {
-            true if is_empty => Some(Withdrawal::Emptied),
-            true if next.expires_at <= now => Some(Withdrawal::Stale),
+            true if is_empty => Some(WithdrawalReason::Emptied),
+            true if next.expires_at <= now => Some(WithdrawalReason::Stale),
             _ => None,
         };
         assert_eq!(actions.withdraw, withdrawal);

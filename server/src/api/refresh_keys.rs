@@ -44,7 +44,7 @@ pub async fn respond(
 /// Parameters of a request. serde rejects repeated and unknown ones.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Parameters {
+struct RefreshParameters {
     section: Option<String>,
     client_id: Option<String>,
     client_secret: Option<String>,
@@ -56,7 +56,7 @@ async fn refresh(
     body: &[u8],
     audited: &mut AuditedCall<'_>,
 ) -> Result<Vec<Value>, OAuthError> {
-    let Parameters { section, client_id, client_secret } = read_parameters(body)?;
+    let RefreshParameters { section, client_id, client_secret } = read_parameters(body)?;
     let credentials = ClientCredentials { id: client_id, secret: client_secret };
     let client = authenticate(&context.auth.api_clients, headers, credentials)?;
     audited.set_client(&client);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use countersign_engine::{
-    KeySet, Presentation, Reject, UnknownKid, Verified, Verifier, rotation::Withdrawal,
+    KeySet, Presentation, Reject, UnknownKid, Verified, Verifier, rotation::WithdrawalReason,
 };
 use countersign_front::Step;
 
@@ -282,7 +282,7 @@ impl Authenticator {
         };
         let is_emptied = reject == Reject::KeysUnavailable
             && issuer.as_ref().is_some_and(|issuer| {
-                self.keys.withdrawal(&issuer.name) == Some(Withdrawal::Emptied)
+                self.keys.withdrawal(&issuer.name) == Some(WithdrawalReason::Emptied)
             });
         Refusal { reject, token, issuer, exceeded, retry_after, is_emptied }
     }

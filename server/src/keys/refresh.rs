@@ -10,7 +10,7 @@ use std::{
 use aws_lc_rs::rand;
 use countersign_engine::{
     IssuerConfig, KeySet, KidHash, Verifier,
-    rotation::{Cause, Event, Rotation, Withdrawal},
+    rotation::{Cause, Event, Rotation, WithdrawalReason},
 };
 use tokio::{
     runtime::Builder,
@@ -265,15 +265,15 @@ impl Renewal {
         }
     }
 
-    fn withdraw(&self, withdrawal: Withdrawal) {
+    fn withdraw(&self, withdrawal: WithdrawalReason) {
         let (section, stale) = (self.source.section.section(), self.renewed.timing.stale.as_secs());
         match withdrawal {
-            Withdrawal::Stale => tracing::error!(
+            WithdrawalReason::Stale => tracing::error!(
                 section,
                 "keys withdrawn: no successful fetch within jwks_stale ({stale} s) after they were \
                  due"
             ),
-            Withdrawal::Emptied => {
+            WithdrawalReason::Emptied => {
                 tracing::error!(section, "keys withdrawn: the published key set is empty");
                 if let Some(stored) = &self.stored {
                     stored.delete();

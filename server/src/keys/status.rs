@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use countersign_engine::{KeySet, rotation::Withdrawal};
+use countersign_engine::{KeySet, rotation::WithdrawalReason};
 use http::{Response, StatusCode};
 use serde_json::{Map, Value, json};
 
@@ -45,7 +45,7 @@ fn describe(source: &IssuerKeys, keys: Option<&KeySet>) -> Value {
             "last_failure": failure,
             "failing": progress.state.is_failing,
             "failures": progress.failures,
-            "withdrawn": progress.withdrawn.map(Withdrawal::name),
+            "withdrawn": progress.withdrawn.map(WithdrawalReason::name),
             "fetching": progress.state.fetching,
             "fetches": fetches,
             "unknown_kids": source.unknown_kids(),

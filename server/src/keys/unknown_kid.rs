@@ -74,7 +74,7 @@ impl KeySources {
 fn decide(
     source: &Arc<IssuerKeys>,
     unknown: &UnknownKid,
-    waiting: Option<Waiting>,
+    waiting: Option<WaitingRequest>,
     clock: KeyClock,
 ) -> Step<KidAnswer, KeyRefetch> {
     let Some(renewed) = source.renewed() else { return Step::Done(KidAnswer::Unknown) };
@@ -91,7 +91,7 @@ fn decide(
         return Step::Done(undecided(source, unknown, state, now));
     }
     if state.fetching || state.refetch_from.is_some_and(|from| from <= now) {
-        if let Some(waiting) = waiting.or_else(|| Waiting::enter(source)) {
+        if let Some(waiting) = waiting.or_else(|| WaitingRequest::enter(source)) {
             source.refetch_requested.notify_one();
             let (unknown, rounds) = (Box::new(unknown.clone()), state.rounds);
             let progress = source.progress.subscribe();
@@ -142,7 +142,7 @@ fn undecided(
 
 /// Wait of one request for a refetch of an issuer's keys.
 pub struct KeyRefetch {
-    waiting: Waiting,
+    waiting: WaitingRequest,
     /// Boxed, since most requests that wait do so for something else.
     unknown: Box<UnknownKid>,
     progress: watch::Receiver<Progress>,
@@ -193,9 +193,9 @@ impl KeyRefetch {
 }
 
 /// Guard that counts one request waiting for an issuer.
-struct Waiting(Arc<IssuerKeys>);
+struct WaitingRequest(Arc<IssuerKeys>);
 
-impl Waiting {
+impl WaitingRequest {
     fn enter(source: &Arc<IssuerKeys>) -> Option<Self> {
         // Counted before the comparison, so that concurrent requests cannot exceed the limit.
         let guard = Self(Arc::clone(source));
@@ -203,7 +203,7 @@ impl Waiting {
     }
 }
 
-impl Drop for Waiting {
+impl Drop for WaitingRequest {
     fn drop(&mut self) {
         self.0.waiting.fetch_sub(1, Ordering::Relaxed);
     }

@@ -109,19 +109,18 @@ pub(super) fn compare(
 ) -> Result<Option<String>, StoreError> {
     let contents = role.contents();
     let here = known.get(location);
+    let expected = || {
+        let expected = here.map(|here| (location, here)).or_else(|| latest(known));
+        expected.filter(|(_, before)| role.has_contents(before))
+    };
     let Some(identity) = identity else {
-        let Some((place, before)) = here
-            .map(|here| (location, here))
-            .or_else(|| latest(known))
-            .filter(|(_, before)| role.has_contents(before))
-        else {
-            return Ok(None);
-        };
-        return Ok(Some(format!(
-            "{location} does not exist: the {contents} that this server knew are in the database \
-             {} at {place}",
-            before.id
-        )));
+        return Ok(expected().map(|(place, before)| {
+            format!(
+                "{location} does not exist: the {contents} that this server knew are in the \
+                 database {} at {place}",
+                before.id
+            )
+        }));
     };
     let same = here.filter(|here| here.id == identity.id);
     let same = same.or_else(|| known.values().find(|known| known.id == identity.id));
@@ -129,18 +128,13 @@ pub(super) fn compare(
         if known.values().any(|known| identity.predecessors.contains(&known.id)) {
             return Ok(None);
         }
-        let Some((place, before)) = here
-            .map(|here| (location, here))
-            .or_else(|| latest(known))
-            .filter(|(_, before)| role.has_contents(before))
-        else {
-            return Ok(None);
-        };
-        return Ok(Some(format!(
-            "{location} is another database ({}) than the one that this server knew ({} at \
-             {place}): {contents} made there are not in it",
-            identity.id, before.id
-        )));
+        return Ok(expected().map(|(place, before)| {
+            format!(
+                "{location} is another database ({}) than the one that this server knew ({} at \
+                 {place}): {contents} made there are not in it",
+                identity.id, before.id
+            )
+        }));
     };
     let (numbers, name) = (role.numbers(identity), role.row());
     if numbers.newest.max(numbers.assigned) < before.newest {
