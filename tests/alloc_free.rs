@@ -36,7 +36,7 @@ fn named() -> Rules {
     let rules = rules();
     let username = UsernameRule { required: true, takes_numbers: true, ..rules.username.clone() };
     Rules {
-        username: UsernameRule { claim: "name".into(), prefix: "é:".into(), ..username },
+        username: UsernameRule { claims: ["name".into()].into(), prefix: "é:".into(), ..username },
         ..rules
     }
 }

@@ -129,7 +129,7 @@ fn issuer(algorithm: Algorithm) -> IssuerConfig {
         allowed: Some(Box::new(["api".into()])),
         ..rules.client_types
     };
-    let username = UsernameRule { claim: "preferred_username".into(), ..rules.username };
+    let username = UsernameRule { claims: ["preferred_username".into()].into(), ..rules.username };
     IssuerConfig {
         kid_required: true,
         rules: Rules { username, lists_of_strings: true, client_types, ..rules },

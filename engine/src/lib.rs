@@ -69,6 +69,7 @@ mod token;
 mod keyset;
 mod algorithm;
 mod rules;
+mod claim_path;
 mod presentation;
 mod reject;
 mod verified;
@@ -99,6 +100,7 @@ pub use verifier::{SignatureCheck, UnknownKid, Verifier};
 
 // Configuring a verifier, and changing its issuers and keys.
 pub use builder::{BuildError, DEFAULT_CACHE_BYTES, VerifierBuilder};
+pub use claim_path::ClaimPath;
 pub use issuer::{Issuer, IssuerConfig};
 pub use rules::{ClientTypes, Constraint, Rules, UsernameRule};
 pub use snapshot::{DuplicateIssuerError, Snapshot, UnknownIssuerError};

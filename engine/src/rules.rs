@@ -90,7 +90,7 @@ pub struct ClientTypes {
 
 /// The claims that an issuer's rules refer to, found in one pass.
 pub(crate) struct NamedClaims<'d, 'b> {
-    /// The username, unless the claim is `null`.
+    /// The claim with the username.
     pub(crate) username: Option<Value<'d, 'b>>,
     pub(crate) client_types: Option<Value<'d, 'b>>,
     pub(crate) environment: Option<Value<'d, 'b>>,
@@ -115,7 +115,7 @@ impl Rules {
             max_lifetime: None,
             leeway: 0,
             username: UsernameRule {
-                claim: "sub".into(),
+                claims: ["sub".into()].into(),
                 required: false,
                 takes_numbers: false,
                 prefix: "".into(),
@@ -135,16 +135,13 @@ impl Rules {
     /// Finds the claims that these rules refer to. One claim may serve two purposes.
     pub(crate) fn find<'d, 'b>(&self, claims: &ClaimNodes<'d, 'b>) -> NamedClaims<'d, 'b> {
         let mut found = NamedClaims {
-            username: None,
+            username: self.username.find(claims),
             client_types: None,
             environment: None,
             has_mixed_list: false,
         };
         for (name, value) in claims.all() {
             found.has_mixed_list |= self.lists_of_strings && is_mixed_list(value);
-            if name == &*self.username.claim {
-                found.username = Some(value).filter(|value| !value.is_null());
-            }
             if name == &*self.client_types.claim {
                 found.client_types = Some(value);
             }

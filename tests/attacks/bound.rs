@@ -118,8 +118,11 @@ fn e9_bound_token_expires_and_starts_as_others() {
 #[test]
 fn missing_username_is_judged_for_every_request() {
     let required = config_with(|rules| {
-        rules.username =
-            UsernameRule { claim: "name".into(), required: true, ..rules.username.clone() };
+        rules.username = UsernameRule {
+            claims: ["name".into()].into(),
+            required: true,
+            ..rules.username.clone()
+        };
     });
     let verifier = cached_verifier(snapshot([(required, secret_keys(None, SECRET))]));
     let (nameless, named) = (token(HEADER, claims("")), token(HEADER, claims(r#""name":"bob""#)));

@@ -247,7 +247,10 @@ fn d5_cached_token_follows_current_rules() {
 #[test]
 fn d5_cached_username_follows_current_rules() {
     let by = |claim: &'static str| {
-        [(config_with(|rules| rules.username.claim = claim.into()), secret_keys(None, SECRET))]
+        [(
+            config_with(|rules| rules.username.claims = [claim.into()].into()),
+            secret_keys(None, SECRET),
+        )]
     };
     let token = token(HEADER, claims(r#""email":"bob@example.com""#));
     let (changing, other) = (verifier(by("sub")), verifier(by("email")));

@@ -151,7 +151,10 @@ fn issuer_config() -> IssuerConfig {
     let allowed = Some(CLIENT_TYPES.map(Box::from).into());
     let rules = Rules {
         audience: AUDIENCE.into(),
-        username: UsernameRule { claim: "preferred_username".into(), ..usual.rules.username },
+        username: UsernameRule {
+            claims: ["preferred_username".into()].into(),
+            ..usual.rules.username
+        },
         client_types: ClientTypes { allowed, ..usual.rules.client_types },
         ..usual.rules
     };

@@ -11,7 +11,7 @@ fn rules() -> Rules {
         max_lifetime: None,
         leeway: 0,
         username: UsernameRule {
-            claim: "sub".into(),
+            claims: ["sub".into()].into(),
             required: false,
             takes_numbers: false,
             prefix: "".into(),
@@ -301,7 +301,8 @@ fn expiry_can_be_required() {
 #[test]
 fn username_and_confirmation_are_checked_last() {
     let mut strict = rules();
-    strict.username = UsernameRule { claim: "name".into(), required: true, ..strict.username };
+    strict.username =
+        UsernameRule { claims: ["name".into()].into(), required: true, ..strict.username };
     assert_eq!(check(&strict, r#""cnf":{}"#), Err(Reject::Username));
     assert_eq!(check(&strict, r#""name":null"#), Err(Reject::Username));
     assert_eq!(check(&strict, r#""name":"bob","cnf":{}"#), Err(Reject::Bound));

@@ -2,13 +2,18 @@
 
 use core::fmt::Write as _;
 
-use crate::{reject::Reject, token::Value};
+use crate::{
+    claim_path::ClaimPath,
+    reject::Reject,
+    token::{ClaimNodes, Value},
+};
 
-/// The username of a token: the claim that holds it, and its form.
+/// The username of a token: the claims that may hold it, and its form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UsernameRule {
-    /// The claim. A string that is not blank is a username.
-    pub claim: Box<str>,
+    /// The claims, in order. The first that is neither absent, `null` nor a blank string holds the
+    /// username: a string.
+    pub claims: Box<[ClaimPath]>,
     /// Whether a token without a username is refused.
     pub required: bool,
     /// Whether a whole number is a username too, in decimal digits.
@@ -18,6 +23,22 @@ pub struct UsernameRule {
 }
 
 impl UsernameRule {
+    /// Returns the claim that holds the username. A blank string is returned only if no later claim
+    /// takes its place.
+    pub(super) fn find<'d, 'b>(&self, claims: &ClaimNodes<'d, 'b>) -> Option<Value<'d, 'b>> {
+        let mut blank = None;
+        for path in &self.claims {
+            match path.find(claims).filter(|value| !value.is_null()) {
+                Some(value) if value.as_str().is_some_and(is_blank) => {
+                    blank = blank.or(Some(value))
+                }
+                Some(value) => return Some(value),
+                None => {}
+            }
+        }
+        blank
+    }
+
     /// Checks the claim. If `optional`, it may be absent, but not of another type.
     pub(super) fn check(&self, claim: Option<Value<'_, '_>>, optional: bool) -> Result<(), Reject> {
         match claim {
@@ -30,7 +51,7 @@ impl UsernameRule {
 
     fn is_username(&self, claim: Value<'_, '_>) -> bool {
         match claim.as_str() {
-            Some(name) => !name.trim().is_empty(),
+            Some(name) => !is_blank(name),
             None => self.takes_numbers && claim.as_integer().is_some(),
         }
     }
@@ -57,13 +78,22 @@ impl UsernameRule {
     }
 }
 
+fn is_blank(text: &str) -> bool {
+    text.trim().is_empty()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::token::JsonBuffers;
 
     fn rule(prefix: &str, takes_numbers: bool) -> UsernameRule {
-        UsernameRule { claim: "name".into(), required: true, takes_numbers, prefix: prefix.into() }
+        UsernameRule {
+            claims: ["name".into()].into(),
+            required: true,
+            takes_numbers,
+            prefix: prefix.into(),
+        }
     }
 
     fn read(rule: &UsernameRule, claim: &str) -> Option<String> {
@@ -97,6 +127,26 @@ mod tests {
             assert_eq!(read(&rule("", false), claim).as_deref(), text, "{claim}");
             assert_eq!(read(&rule("", true), claim).as_deref(), number, "{claim}");
         }
+    }
+
+    #[test]
+    fn first_claim_that_holds_a_value_is_the_username() {
+        let find = |claims: &str| {
+            let rule = UsernameRule {
+                claims: ["email", "user.name", "azp"].map(ClaimPath::from).into(),
+                ..rule("", false)
+            };
+            let mut buffers = JsonBuffers::with_capacity(64);
+            let document = buffers.parse(claims.as_bytes()).unwrap();
+            let claim = rule.find(&ClaimNodes::find(&document));
+            rule.read(claim, &mut String::new()).map(str::to_owned)
+        };
+        assert_eq!(find(r#"{"azp":"app","email":"a@b"}"#).as_deref(), Some("a@b"));
+        assert_eq!(find(r#"{"azp":"app","user":{"name":"bob"}}"#).as_deref(), Some("bob"));
+        assert_eq!(find(r#"{"azp":"app","email":null,"user":{}}"#).as_deref(), Some("app"));
+        assert_eq!(find(r#"{"azp":"app","email":" "}"#).as_deref(), Some("app"));
+        assert_eq!(find(r#"{"azp":"app","email":7}"#), None, "another type is not an absent claim");
+        assert_eq!(find("{}"), None);
     }
 
     #[test]

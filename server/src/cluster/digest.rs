@@ -5,7 +5,7 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 use countersign_engine::{
-    ClientTypes, Constraint, IssuerConfig, KeyType, Rules, UsernameRule, VerificationKey,
+    ClaimPath, ClientTypes, Constraint, IssuerConfig, KeyType, Rules, UsernameRule, VerificationKey,
 };
 use serde_json::{Value, json};
 
@@ -44,7 +44,7 @@ fn acceptance_rules(section: &IssuerSection) -> Value {
         require_expiry,
         max_lifetime,
         leeway,
-        username: UsernameRule { claim: username_claim, required, takes_numbers, prefix },
+        username: UsernameRule { claims: username_claims, required, takes_numbers, prefix },
         lists_of_strings,
         client_types: ClientTypes { claim, when_absent, allowed },
         environment_claim,
@@ -61,8 +61,8 @@ fn acceptance_rules(section: &IssuerSection) -> Value {
         "max_lifetime": max_lifetime,
         "leeway": leeway,
         "username": {
-            "claim": username_claim, "required": required, "takes_numbers": takes_numbers,
-            "prefix": prefix,
+            "claims": username_claims.iter().map(ClaimPath::as_str).collect::<Vec<_>>(),
+            "required": required, "takes_numbers": takes_numbers, "prefix": prefix,
         },
         "lists_of_strings": lists_of_strings,
         "client_types": { "claim": claim, "when_absent": when_absent, "allowed": allowed.as_deref().map(sorted) },

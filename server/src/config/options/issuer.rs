@@ -105,9 +105,11 @@ const KEYS: &[OptionSpec] = &[
 ];
 
 const RULES: &[OptionSpec] = &[
-    text("jwt_username_claim", "claim", "sub").about(
-        "Claim with the user's name. A section that signs always uses `sub`.",
-        "preferred_username",
+    list("jwt_username_claim", "claim", "sub").about(
+        "Claim with the user's name, or several, of which the first that a token has is taken. A \
+             claim is written as its name or its path, `user.name` or `/user/name`. A section that \
+             signs always uses `sub`.",
+        "preferred_username, azp",
     ),
     flag("username_required", "").unset("true if `jwt_username_claim` is set").about(
         "Whether a token is refused if its username claim is absent, empty or of another type. \

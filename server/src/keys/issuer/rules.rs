@@ -1,6 +1,6 @@
 //! The rules for the tokens of an `auth_jwt_*` section.
 
-use countersign_engine::{ClientTypes, Constraint, Rules, UsernameRule};
+use countersign_engine::{ClaimPath, ClientTypes, Constraint, Rules, UsernameRule};
 
 use super::IssuerDefaults;
 use crate::{
@@ -54,11 +54,21 @@ pub(super) fn read(
 fn read_username(reader: &mut SectionReader<'_>) -> UsernameRule {
     let is_written = reader.text("jwt_username_claim").is_some();
     UsernameRule {
-        claim: reader.text_or_default("jwt_username_claim").into(),
+        claims: read_paths(reader, "jwt_username_claim"),
         required: reader.optional_flag("username_required").unwrap_or(is_written),
         takes_numbers: reader.flag("username_as_text"),
         prefix: reader.text_or_default("username_prefix").into(),
     }
+}
+
+/// Reads an option with paths of claims.
+fn read_paths(reader: &mut SectionReader<'_>, option: &str) -> Box<[ClaimPath]> {
+    let names = reader.list(option).unwrap_or_else(|| vec![reader.default(option)]);
+    if names.iter().any(|name| name.is_empty()) {
+        let text = format!("{option} in {} contains an empty name", reader.section);
+        reader.error(option, text, "separate names by one comma");
+    }
+    names.into_iter().map(ClaimPath::from).collect()
 }
 
 /// Reads `cnf`: whether tokens with this claim are refused without a proof of possession.
