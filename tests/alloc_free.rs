@@ -20,7 +20,6 @@ static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 fn rules() -> Rules {
     Rules {
-        lists_of_strings: true,
         client_types: ClientTypes {
             claim: "ct".into(),
             when_absent: None,

@@ -13,8 +13,9 @@ use std::{
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign_engine::{
-    Algorithm, Issuer, IssuerConfig, KeyMaterial, KeySet, Presentation, Reject, Revocation,
-    RevocationTarget, RevocationsWriter, Rules, Snapshot, UnixTime, VerificationKey, Verifier,
+    Algorithm, AudienceRule, Issuer, IssuerConfig, KeyMaterial, KeySet, Presentation, Reject,
+    Revocation, RevocationTarget, RevocationsWriter, Rules, Snapshot, UnixTime, VerificationKey,
+    Verifier,
 };
 use countersign_tests::engine::{
     HEADER, ISSUER, NOW, SECRET, cached_verifier, claims, config, config_with, replace,
@@ -176,7 +177,10 @@ fn cache_keeps_signatures_across_config_changes() {
         algorithms: [Algorithm::EdDsa].into_iter().collect(),
         ..config_with(change)
     };
-    replace(&verifier, snapshot([(config(|rules| rules.audience = "them".into()), more())]));
+    replace(
+        &verifier,
+        snapshot([(config(|rules| rules.audience = AudienceRule::new("them")), more())]),
+    );
     assert_eq!(
         [0, 1].map(|_| verify(&verifier, &token, NOW)),
         [(SignatureCached, Some(Reject::Audience)); 2]

@@ -132,7 +132,7 @@ fn issuer(algorithm: Algorithm) -> IssuerConfig {
     let username = UsernameRule { claims: ["preferred_username".into()].into(), ..rules.username };
     IssuerConfig {
         kid_required: true,
-        rules: Rules { username, lists_of_strings: true, client_types, ..rules },
+        rules: Rules { username, client_types, ..rules },
         ..IssuerConfig::new(ISSUER, AUDIENCE, [algorithm])
     }
 }

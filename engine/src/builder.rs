@@ -87,7 +87,7 @@ fn check(issuer: &Issuer) -> Result<(), BuildError> {
     if name.is_empty() {
         return Err(BuildError::EmptyIssuer);
     }
-    if rules.audience.is_empty() {
+    if !rules.audience.accepted.iter().any(|audience| !audience.is_empty()) {
         return Err(BuildError::EmptyAudience(name.clone()));
     }
     if algorithms.iter().next().is_none() {

@@ -1,5 +1,10 @@
 //! An [`Issuer`]: its configuration and its current keys.
 
+mod names;
+
+pub(crate) use names::TokenIssuer;
+pub use names::{TENANT, Tenants, is_tenant};
+
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
@@ -15,8 +20,13 @@ use crate::{
 /// The configuration of an issuer. [`IssuerConfig::new`] has the defaults.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IssuerConfig {
-    /// The exact `iss` of its tokens; a trailing slash matters (RFC 8725 section 3.8).
+    /// The exact `iss` of its tokens; a trailing slash matters (RFC 8725 section 3.8). It may
+    /// contain [`TENANT`](names::TENANT) once.
     pub name: Box<str>,
+    /// Further values of `iss`, which are the same issuer in every respect.
+    pub aliases: Box<[Box<str>]>,
+    /// The tenants of a name with a tenant in it.
+    pub tenants: Tenants,
     /// The configuration section that defines the issuer, for messages.
     pub section: Box<str>,
     /// The algorithms its tokens may be signed with.
@@ -39,6 +49,8 @@ impl IssuerConfig {
     ) -> Self {
         Self {
             name: name.into(),
+            aliases: Box::default(),
+            tenants: Tenants::default(),
             section: name.into(),
             algorithms: algorithms.into_iter().collect(),
             kid_required: false,

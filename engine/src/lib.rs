@@ -101,8 +101,8 @@ pub use verifier::{SignatureCheck, UnknownKid, Verifier};
 // Configuring a verifier, and changing its issuers and keys.
 pub use builder::{BuildError, DEFAULT_CACHE_BYTES, VerifierBuilder};
 pub use claim_path::ClaimPath;
-pub use issuer::{Issuer, IssuerConfig};
-pub use rules::{ClientTypes, Constraint, Rules, UsernameRule};
+pub use issuer::{Issuer, IssuerConfig, TENANT, Tenants, is_tenant};
+pub use rules::{AudienceRule, ClaimCheck, ClientTypes, Constraint, Rules, UsernameRule};
 pub use snapshot::{DuplicateIssuerError, Snapshot, UnknownIssuerError};
 
 // Keys.

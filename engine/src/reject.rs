@@ -117,6 +117,8 @@ rejects! {
     Expired, "expired", Claims, "the token has expired (exp)";
     /// `iat` or `exp` is missing, or the lifetime is longer than the issuer allows.
     Lifetime, "lifetime", Claims, "the token does not expire within the lifetime allowed (iat, exp)";
+    /// `tid` is not the tenant in `iss`.
+    Tenant, "tenant", Claims, "the tenant (tid) is not that of the issuer (iss)";
     /// No `aud`, or an empty one.
     AudienceMissing, "aud_missing", Claims, "the token names no audience (aud)";
     /// `aud` is neither a string nor a list of strings.
@@ -127,7 +129,8 @@ rejects! {
     SubjectFormat, "sub_format", Claims, "the subject (sub) is not a string";
     /// `jti` is not a string.
     TokenIdFormat, "jti_format", Claims, "the token id (jti) is not a string";
-    /// A top-level list contains something other than strings, and the issuer forbids that.
+    /// A top-level list contains something other than strings. Set by callers that forbid that
+    /// ([`Claims::has_mixed_list`](crate::Claims::has_mixed_list)).
     ListFormat, "list_format", Claims, "a claim is a list with something other than strings in it";
     /// The client types are neither a non-empty comma string nor a list of strings.
     ClientTypesFormat, "client_types_format", Claims, "the client types are neither a comma string nor a list of strings";
@@ -137,6 +140,8 @@ rejects! {
     ClientTypes, "client_types", Claims, "a client type of the token is not allowed for its issuer";
     /// The environment is not a string. An unreadable scope is refused, never ignored.
     EnvironmentFormat, "environment_format", Claims, "the environment is not a string, or empty";
+    /// A scope configured for the issuer is neither in `scope` nor in `scp` (RFC 6750 section 3.1).
+    Scope, "insufficient_scope", Claims, "the token does not grant a scope that is required";
     /// A constraint configured for the issuer does not hold.
     Constraints, "constraints", Claims, "the claims do not meet the constraints configured for the issuer";
     /// No username in the claim that the issuer's tokens must have it in.

@@ -25,6 +25,7 @@ use arc_swap::ArcSwap;
 use foldhash::fast::RandomState;
 
 use crate::{
+    issuer::TokenIssuer,
     reject::Reject,
     time::UnixTime,
     token::{Scratch, with_scratch},
@@ -43,6 +44,9 @@ mod sync {
 const UNAVAILABLE: u8 = 128;
 /// The number of shards of the table. Inserting an entry copies one shard.
 const SHARDS: usize = 1024;
+
+/// The issuer of an entry that applies to all issuers.
+const NO_ISSUER: [&str; 3] = [""; 3];
 
 /// The name of an entry: kind, issuer and value, in an unambiguous encoding.
 type EntryName = Arc<[u8]>;
@@ -100,7 +104,7 @@ impl RevocationHashes {
 
 /// The properties by which a token can be revoked.
 pub(crate) struct RevocationSubject<'t> {
-    pub(crate) issuer: &'t str,
+    pub(crate) issuer: TokenIssuer<'t>,
     pub(crate) kid: Option<&'t str>,
     pub(crate) token_id: Option<&'t str>,
     pub(crate) subject: Option<&'t str>,
@@ -143,37 +147,33 @@ impl Revocations {
         if present & UNAVAILABLE != 0 {
             return Err(Reject::RevocationsUnavailable);
         }
-        let mut revoked = |kind: RevocationKind, issuer: &str, value: Option<&[u8]>| {
-            value.is_some_and(|value| {
-                present & kind.bit() != 0
-                    && self.contains_entry((kind, issuer, value), token.issued_at, name)
-            })
+        let mut contains = |kind: RevocationKind, issuer: [&str; 3], value: &[u8]| {
+            present & kind.bit() != 0
+                && self.contains_entry((kind, issuer, value), token.issued_at, name)
         };
-        let found =
-            revoked(RevocationKind::TokenId, token.issuer, token.token_id.map(str::as_bytes))
-                || revoked(RevocationKind::Subject, token.issuer, token.subject.map(str::as_bytes))
-                || revoked(RevocationKind::Key, token.issuer, token.kid.map(str::as_bytes))
-                || revoked(
-                    RevocationKind::Environment,
-                    token.issuer,
-                    token.environment.map(str::as_bytes),
-                )
-                || revoked(RevocationKind::Issuer, token.issuer, Some(b""))
-                || revoked(RevocationKind::All, "", Some(b""))
-                || (present & RevocationKind::SigningInput.bit() != 0
-                    && revoked(
-                        RevocationKind::SigningInput,
-                        "",
-                        Some(&sha256(token.signing_input)),
-                    ));
+        let of_issuer = [
+            (RevocationKind::TokenId, token.token_id),
+            (RevocationKind::Subject, token.subject),
+            (RevocationKind::Key, token.kid),
+            (RevocationKind::Environment, token.environment),
+            (RevocationKind::Issuer, Some("")),
+        ];
+        let found = of_issuer.into_iter().any(|(kind, value)| {
+            value.filter(|_| present & kind.bit() != 0).is_some_and(|value| {
+                token.issuer.names().any(|name| contains(kind, name, value.as_bytes()))
+            })
+        });
+        let found = found
+            || contains(RevocationKind::All, NO_ISSUER, b"")
+            || (present & RevocationKind::SigningInput.bit() != 0
+                && contains(RevocationKind::SigningInput, NO_ISSUER, &sha256(token.signing_input)));
         if found { Err(Reject::Revoked) } else { Ok(()) }
     }
 
     /// Returns the hashes of this token in the filter.
     pub(crate) fn hashes(&self, token: &RevocationSubject<'_>) -> RevocationHashes {
-        let issuer = self.hash.hash_one(token.issuer);
         let hash = |kind, value: Option<&[u8]>| {
-            value.map_or(RevocationHashes::ABSENT, |value| self.filter_hash(kind, issuer, value))
+            value.map_or(RevocationHashes::ABSENT, |value| self.filter_hash(kind, value))
         };
         // The digest costs as much as all the other hashes together, and is rarely needed.
         let needs_digest =
@@ -195,10 +195,10 @@ impl Revocations {
     ///
     /// `false` is certain. After `true`, [`check`](Self::check) decides.
     #[inline]
-    pub(crate) fn may_apply(
+    pub(crate) fn may_apply<'i>(
         &self,
         hashes: RevocationHashes,
-        issuer: &str,
+        issuer: impl FnOnce() -> TokenIssuer<'i>,
         issued_at: Option<UnixTime>,
     ) -> bool {
         let present = self.present.load(Ordering::Acquire);
@@ -218,21 +218,28 @@ impl Revocations {
     }
 
     /// Whether all tokens of this issuer, or of all issuers, issued at that time are revoked.
-    fn contains_issuer(&self, present: u8, issuer: &str, issued_at: Option<UnixTime>) -> bool {
-        let either = [(RevocationKind::Issuer, issuer), (RevocationKind::All, "")]
-            .map(|(kind, issuer)| (present & kind.bit() != 0).then_some((kind, issuer)));
-        either.into_iter().flatten().any(|(kind, issuer)| {
+    fn contains_issuer<'i>(
+        &self,
+        present: u8,
+        issuer: impl FnOnce() -> TokenIssuer<'i>,
+        issued_at: Option<UnixTime>,
+    ) -> bool {
+        let contains = |kind, issuer| {
             with_scratch(|Scratch { name, .. }| {
                 self.contains_entry((kind, issuer, b""), issued_at, name)
             })
-        })
+        };
+        (present & RevocationKind::Issuer.bit() != 0
+            && issuer().names().any(|name| contains(RevocationKind::Issuer, name)))
+            || (present & RevocationKind::All.bit() != 0
+                && contains(RevocationKind::All, NO_ISSUER))
     }
 
     /// Whether an entry with this name revokes a token issued at that time. `name` is a scratch
     /// buffer.
     fn contains_entry(
         &self,
-        (kind, issuer, value): (RevocationKind, &str, &[u8]),
+        (kind, issuer, value): (RevocationKind, [&str; 3], &[u8]),
         issued_at: Option<UnixTime>,
         name: &mut Vec<u8>,
     ) -> bool {
@@ -242,12 +249,12 @@ impl Revocations {
     }
 
     fn signing_input_hash(&self, digest: &[u8]) -> u64 {
-        self.filter_hash(RevocationKind::SigningInput, self.hash.hash_one(""), digest)
+        self.filter_hash(RevocationKind::SigningInput, digest)
     }
 
-    fn filter_hash(&self, kind: RevocationKind, issuer: u64, value: &[u8]) -> u64 {
+    /// The issuer is not part of the hash, because a revocation may name it by an alias.
+    fn filter_hash(&self, kind: RevocationKind, value: &[u8]) -> u64 {
         let mut hasher = self.hash.build_hasher();
-        hasher.write_u64(issuer);
         hasher.write_u8(kind.bit());
         hasher.write(value);
         hasher.finish().max(2)

@@ -1,27 +1,35 @@
 //! The rules for the claims of an authentic token: pure functions of the claims, the issuer's
 //! [`Rules`] and the time.
 //!
-//! The order of the checks is part of the behaviour, because it decides the [`Reject`] for a token
-//! with several defects: `typ`, `iat`, `nbf`, `exp`, the lifetime, `aud`, `sub`, `jti`, then the
-//! lists, the client types, the environment, the constraints, the username and `cnf`.
+//! The order of [`ClaimCheck::ALL`] is part of the behaviour, because it decides the [`Reject`] for
+//! a token with several defects.
 
+mod audience;
+mod client_types;
+mod constraint;
+mod times;
 mod username;
 
+use core::fmt::Write as _;
+
 use crate::{
-    limits,
     presentation::Presentation,
     reject::Reject,
     time::UnixTime,
     token::{ClaimNodes, Value},
 };
 
+pub use audience::AudienceRule;
+pub use client_types::ClientTypes;
+pub use constraint::Constraint;
+pub(crate) use times::{has_ended, has_started, time};
 pub use username::UsernameRule;
 
 /// The rules of one issuer. [`Rules::new`] has the defaults.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rules {
-    /// The audience that `aud` must name or contain (RFC 7519 section 4.1.3).
-    pub audience: Box<str>,
+    /// The audience that a token must name.
+    pub audience: AudienceRule,
     /// The accepted `typ` headers, without `application/` and in any case. `None` accepts every
     /// token whose `typ` does not name another kind of token.
     pub token_types: Option<Box<[Box<str>]>>,
@@ -29,16 +37,22 @@ pub struct Rules {
     pub require_expiry: bool,
     /// The longest time in seconds between `iat` and `exp`. If set, both claims are required.
     pub max_lifetime: Option<u32>,
-    /// Seconds of clock difference tolerated for `exp`, `nbf` and `iat`.
+    /// Seconds of clock difference tolerated for `exp` and `nbf`.
     pub leeway: u32,
+    /// Seconds that `iat` may lie in the future. At least `leeway` applies. RFC 7519 section 4.1.6
+    /// does not make it a start time.
+    pub issued_at_leeway: u32,
+    /// Whether a whole number in `sub` or `jti` is accepted, in decimal digits (RFC 7519 sections
+    /// 4.1.2 and 4.1.7 want a string).
+    pub numeric_ids: bool,
     /// The username of a token.
     pub username: UsernameRule,
-    /// Refuses a token with a top-level list that contains anything but strings.
-    pub lists_of_strings: bool,
     /// The client types that a token may have.
     pub client_types: ClientTypes,
     /// The claim that scopes a token to one environment; it must be a string.
     pub environment_claim: Box<str>,
+    /// The scopes that a token must grant, all of them.
+    pub scopes: Box<[Box<str>]>,
     /// Further conditions, which must all hold.
     pub constraints: Box<[Constraint]>,
     /// Whether a token with a confirmation claim (`cnf`, RFC 7800) is refused unless the request
@@ -46,56 +60,83 @@ pub struct Rules {
     pub verify_confirmation: bool,
 }
 
-/// A condition on one claim. A claim that is absent or of another type does not meet it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Constraint {
-    /// The claim is exactly this string.
-    Is {
-        /// The name of the claim.
-        claim: Box<str>,
-        /// The required string.
-        value: Box<str>,
-    },
-    /// The claim is a list with this string in it.
-    Contains {
-        /// The name of the claim.
-        claim: Box<str>,
-        /// The required string.
-        value: Box<str>,
-    },
+/// One check of the claims of a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClaimCheck {
+    /// The header `typ`.
+    Type,
+    /// `iat`.
+    IssuedAt,
+    /// `nbf`.
+    NotBefore,
+    /// `exp`.
+    Expiry,
+    /// The time between `iat` and `exp`.
+    Lifetime,
+    /// `tid`, the tenant of an issuer with tenants.
+    Tenant,
+    /// `aud`, or the claim that takes its place.
+    Audience,
+    /// `sub`.
+    Subject,
+    /// `jti`.
+    TokenId,
+    /// The client types.
+    ClientTypes,
+    /// The environment.
+    Environment,
+    /// `scope` and `scp`.
+    Scopes,
+    /// The [`Constraint`]s.
+    Constraints,
+    /// The username.
+    Username,
+    /// `cnf`.
+    Confirmation,
 }
 
-impl Constraint {
-    fn holds(&self, claims: &ClaimNodes<'_, '_>) -> bool {
-        match self {
-            Self::Is { claim, value } => claims.get(claim).and_then(Value::as_str) == Some(value),
-            Self::Contains { claim, value } => {
-                let list = claims.get(claim).and_then(Value::elements);
-                list.is_some_and(|mut list| list.any(|one| one.as_str() == Some(value)))
-            }
-        }
-    }
+impl ClaimCheck {
+    /// All checks, in the order in which they are made.
+    pub const ALL: [Self; 15] = [
+        Self::Type,
+        Self::IssuedAt,
+        Self::NotBefore,
+        Self::Expiry,
+        Self::Lifetime,
+        Self::Tenant,
+        Self::Audience,
+        Self::Subject,
+        Self::TokenId,
+        Self::ClientTypes,
+        Self::Environment,
+        Self::Scopes,
+        Self::Constraints,
+        Self::Username,
+        Self::Confirmation,
+    ];
 }
 
-/// The client types of a token: the claim that holds them, and the allowed values.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientTypes {
-    /// The claim, a comma-separated string or a list of strings.
-    pub claim: Box<str>,
-    /// The type of a token without this claim; `None` refuses such tokens.
-    pub when_absent: Option<Box<str>>,
-    /// The types that the issuer's tokens may have; `None` allows any.
-    pub allowed: Option<Box<[Box<str>]>>,
-}
-
-/// The claims that an issuer's rules refer to, found in one pass.
+/// The claims that an issuer's rules refer to.
 pub(crate) struct NamedClaims<'d, 'b> {
     /// The claim with the username.
     pub(crate) username: Option<Value<'d, 'b>>,
     pub(crate) client_types: Option<Value<'d, 'b>>,
     pub(crate) environment: Option<Value<'d, 'b>>,
-    /// Whether a list contains anything but strings, if the rules forbid that.
-    has_mixed_list: bool,
+    /// Whether a claim is a list that contains anything but strings.
+    pub(crate) has_mixed_list: bool,
+}
+
+/// An authentic token whose claims are checked.
+pub(crate) struct AuthenticToken<'t, 'd, 'b> {
+    /// The header `typ`.
+    pub(crate) token_type: Option<&'t str>,
+    /// The tenant in its `iss`, if its issuer has tenants.
+    pub(crate) tenant: Option<&'t str>,
+    pub(crate) claims: &'t ClaimNodes<'d, 'b>,
+    /// The result of [`Rules::find`].
+    pub(crate) named: &'t NamedClaims<'d, 'b>,
+    pub(crate) now: UnixTime,
+    pub(crate) presentation: &'t Presentation<'t>,
 }
 
 impl Rules {
@@ -109,24 +150,26 @@ impl Rules {
     #[must_use]
     pub fn new(audience: &str) -> Self {
         Self {
-            audience: audience.into(),
+            audience: AudienceRule::new(audience),
             token_types: None,
             require_expiry: false,
             max_lifetime: None,
             leeway: 0,
+            issued_at_leeway: 0,
+            numeric_ids: false,
             username: UsernameRule {
                 claims: ["sub".into()].into(),
                 required: false,
                 takes_numbers: false,
                 prefix: "".into(),
             },
-            lists_of_strings: false,
             client_types: ClientTypes {
                 claim: "urn:inmanta:ct".into(),
                 when_absent: Some("".into()),
                 allowed: None,
             },
             environment_claim: "urn:inmanta:env".into(),
+            scopes: Box::new([]),
             constraints: Box::new([]),
             verify_confirmation: true,
         }
@@ -141,7 +184,7 @@ impl Rules {
             has_mixed_list: false,
         };
         for (name, value) in claims.all() {
-            found.has_mixed_list |= self.lists_of_strings && is_mixed_list(value);
+            found.has_mixed_list |= is_mixed_list(value);
             if name == &*self.client_types.claim {
                 found.client_types = Some(value);
             }
@@ -152,39 +195,48 @@ impl Rules {
         found
     }
 
-    /// Checks all rules. `named` is the result of [`find`](Self::find).
+    /// Makes all checks.
     ///
-    /// The result depends on `presentation` only if
+    /// The result depends on the presentation only if
     /// [`depends_on_request`](Self::depends_on_request) is true.
-    pub(crate) fn check(
+    pub(crate) fn check(&self, token: &AuthenticToken<'_, '_, '_>) -> Result<(), Reject> {
+        ClaimCheck::ALL.into_iter().try_for_each(|check| self.check_one(check, token))
+    }
+
+    /// Makes one check. It may rely on those before it.
+    pub(crate) fn check_one(
         &self,
-        token_type: Option<&str>,
-        claims: &ClaimNodes<'_, '_>,
-        named: &NamedClaims<'_, '_>,
-        now: UnixTime,
-        presentation: &Presentation<'_>,
+        check: ClaimCheck,
+        token: &AuthenticToken<'_, '_, '_>,
     ) -> Result<(), Reject> {
-        self.check_type(token_type)?;
-        self.check_times(claims, now)?;
-        self.check_audience(claims.audience)?;
-        check_string(claims.subject, Reject::SubjectFormat)?;
-        check_string(claims.token_id, Reject::TokenIdFormat)?;
-        if named.has_mixed_list {
-            return Err(Reject::ListFormat);
-        }
-        self.client_types.check(named.client_types)?;
-        check_string(named.environment, Reject::EnvironmentFormat)?;
-        // An empty scope would look like none.
-        if named.environment.and_then(Value::as_str) == Some("") {
-            return Err(Reject::EnvironmentFormat);
-        }
-        if !self.constraints.iter().all(|constraint| constraint.holds(claims)) {
-            return Err(Reject::Constraints);
-        }
-        self.username.check(named.username, presentation.username_optional)?;
-        match claims.confirmation {
-            Some(claim) if self.verify_confirmation => presentation.check_confirmation(claim),
-            _ => Ok(()),
+        let AuthenticToken { token_type, tenant, claims, named, now, presentation } = *token;
+        match check {
+            ClaimCheck::Type => self.check_type(token_type),
+            ClaimCheck::IssuedAt => self.check_issued_at(claims, now),
+            ClaimCheck::NotBefore => self.check_not_before(claims, now),
+            ClaimCheck::Expiry => self.check_expiry(claims, now),
+            ClaimCheck::Lifetime => self.check_lifetime(claims),
+            ClaimCheck::Tenant => check_tenant(tenant, claims),
+            ClaimCheck::Audience => self.audience.check(claims),
+            ClaimCheck::Subject => self.check_id(claims.subject, Reject::SubjectFormat),
+            ClaimCheck::TokenId => self.check_id(claims.token_id, Reject::TokenIdFormat),
+            ClaimCheck::ClientTypes => self.client_types.check(named.client_types),
+            ClaimCheck::Environment => check_environment(named.environment),
+            ClaimCheck::Scopes => {
+                let granted = self.scopes.iter().all(|scope| constraint::grants(claims, scope));
+                if granted { Ok(()) } else { Err(Reject::Scope) }
+            }
+            ClaimCheck::Constraints => {
+                let met = self.constraints.iter().all(|constraint| constraint.holds(claims));
+                if met { Ok(()) } else { Err(Reject::Constraints) }
+            }
+            ClaimCheck::Username => {
+                self.username.check(named.username, presentation.username_optional)
+            }
+            ClaimCheck::Confirmation => match claims.confirmation {
+                Some(claim) if self.verify_confirmation => presentation.check_confirmation(claim),
+                _ => Ok(()),
+            },
         }
     }
 
@@ -197,6 +249,32 @@ impl Rules {
     ) -> bool {
         (self.verify_confirmation && claims.confirmation.is_some())
             || (self.username.required && named.username.is_none())
+    }
+
+    /// Returns the text of a `sub` or `jti` that has passed its check. It is in `buffer` if the
+    /// claim is a number.
+    pub(crate) fn read_id<'r>(
+        &self,
+        claim: Option<Value<'_, 'r>>,
+        buffer: &'r mut String,
+    ) -> Option<&'r str> {
+        let claim = claim?;
+        let number = claim.as_integer().filter(|_| self.numeric_ids);
+        claim.as_str().or_else(|| {
+            buffer.clear();
+            write!(buffer, "{}", number?).ok()?;
+            Some(buffer)
+        })
+    }
+
+    fn check_id(&self, claim: Option<Value<'_, '_>>, format: Reject) -> Result<(), Reject> {
+        match claim {
+            Some(claim) if claim.as_str().is_none() => {
+                let is_number = self.numeric_ids && claim.as_integer().is_some();
+                if is_number { Ok(()) } else { Err(format) }
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Checks the `typ` header.
@@ -219,156 +297,24 @@ impl Rules {
         };
         if fits { Ok(()) } else { Err(Reject::Type) }
     }
+}
 
-    /// Checks the times (RFC 7519 sections 4.1.4 to 4.1.6).
-    ///
-    /// `exp` is the first second in which the token has expired, so a token whose `exp` is now has
-    /// expired.
-    fn check_times(&self, claims: &ClaimNodes<'_, '_>, now: UnixTime) -> Result<(), Reject> {
-        let issued_at = time(claims.issued_at, Reject::IssuedAtFormat)?;
-        if issued_at.is_some_and(|issued_at| !has_started(issued_at, now, self.leeway)) {
-            return Err(Reject::IssuedInFuture);
+/// Checks that `tid` is the tenant in `iss`, so that two claims never name two tenants.
+fn check_tenant(tenant: Option<&str>, claims: &ClaimNodes<'_, '_>) -> Result<(), Reject> {
+    match tenant {
+        Some(tenant) if claims.get("tid").and_then(Value::as_str) != Some(tenant) => {
+            Err(Reject::Tenant)
         }
-        if time(claims.not_before, Reject::NotBeforeFormat)?
-            .is_some_and(|not_before| !has_started(not_before, now, self.leeway))
-        {
-            return Err(Reject::NotYetValid);
-        }
-        let expires = time(claims.expires, Reject::ExpiryFormat)?;
-        match expires {
-            Some(expires) if has_ended(expires, now, self.leeway) => return Err(Reject::Expired),
-            // Not checked again for a cached token: time only brings `exp` closer.
-            Some(expires) if expires > now.plus(limits::MAX_TIME_TO_EXPIRY) => {
-                return Err(Reject::ExpiryFormat);
-            }
-            None if self.require_expiry => return Err(Reject::ExpiryMissing),
-            _ => {}
-        }
-        let Some(max_lifetime) = self.max_lifetime else { return Ok(()) };
-        let is_short = |(issued_at, expires): (UnixTime, UnixTime)| {
-            expires <= issued_at.plus(max_lifetime.into())
-        };
-        if issued_at.zip(expires).is_some_and(is_short) { Ok(()) } else { Err(Reject::Lifetime) }
-    }
-
-    fn check_audience(&self, claim: Option<Value<'_, '_>>) -> Result<(), Reject> {
-        let claim = claim.filter(|claim| !claim.is_null()).ok_or(Reject::AudienceMissing)?;
-        if let Some(audience) = claim.as_str() {
-            return match audience {
-                "" => Err(Reject::AudienceMissing),
-                audience if audience == &*self.audience => Ok(()),
-                _ => Err(Reject::Audience),
-            };
-        }
-        let audiences = claim.elements().ok_or(Reject::AudienceFormat)?;
-        let (mut count, mut matches) = (0usize, false);
-        for audience in audiences {
-            count = count.saturating_add(1);
-            matches |= audience.as_str().ok_or(Reject::AudienceFormat)? == &*self.audience;
-        }
-        match (count, matches) {
-            (0, _) => Err(Reject::AudienceMissing),
-            (_, true) => Ok(()),
-            (_, false) => Err(Reject::Audience),
-        }
+        _ => Ok(()),
     }
 }
 
-impl ClientTypes {
-    fn check(&self, claim: Option<Value<'_, '_>>) -> Result<(), Reject> {
-        match claim {
-            Some(claim) => each_client_type(claim, |client_type| self.check_one(client_type)),
-            None => match &self.when_absent {
-                Some(client_type) => self.check_one(client_type),
-                None => Err(Reject::ClientTypesMissing),
-            },
-        }
+/// Checks that the environment is a string that is not empty: an empty scope would look like none.
+fn check_environment(claim: Option<Value<'_, '_>>) -> Result<(), Reject> {
+    match claim {
+        Some(claim) if claim.as_str().is_none_or(str::is_empty) => Err(Reject::EnvironmentFormat),
+        _ => Ok(()),
     }
-
-    fn check_one(&self, client_type: &str) -> Result<(), Reject> {
-        let allowed = |types: &[Box<str>]| types.iter().any(|one| **one == *client_type);
-        match &self.allowed {
-            Some(types) if !allowed(types) => Err(Reject::ClientTypes),
-            _ => Ok(()),
-        }
-    }
-
-    /// Returns the client types of a claim that has passed [`check`](Self::check), joined by
-    /// commas. The result is in `buffer` unless the claim already has that form.
-    pub(crate) fn join<'r>(
-        &'r self,
-        claim: Option<Value<'_, 'r>>,
-        buffer: &'r mut String,
-    ) -> &'r str {
-        let Some(claim) = claim else { return self.when_absent.as_deref().unwrap_or_default() };
-        // One type, or several without white space: the claim already has the right form.
-        if let Some(types) = claim.as_str().filter(|types| !types.contains(char::is_whitespace)) {
-            return types;
-        }
-        buffer.clear();
-        let read = each_client_type(claim, |client_type| {
-            if !buffer.is_empty() {
-                buffer.push(',');
-            }
-            buffer.push_str(client_type);
-            Ok(())
-        });
-        debug_assert!(read.is_ok(), "the claim has passed `check`");
-        buffer
-    }
-}
-
-/// Calls `visit` with each client type of the claim.
-///
-/// White space around the types of a comma-separated string is ignored. An empty type, or one that
-/// contains a comma, is refused.
-fn each_client_type(
-    claim: Value<'_, '_>,
-    mut visit: impl FnMut(&str) -> Result<(), Reject>,
-) -> Result<(), Reject> {
-    let mut visit = |client_type: &str| match client_type {
-        "" => Err(Reject::ClientTypesFormat),
-        client_type => visit(client_type),
-    };
-    if let Some(types) = claim.as_str() {
-        // Usually there is exactly one.
-        if types.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',') {
-            return visit(types);
-        }
-        return types.split(',').try_for_each(|one| visit(one.trim()));
-    }
-    let types = claim.elements().ok_or(Reject::ClientTypesFormat)?;
-    let mut is_empty = true;
-    for one in types {
-        is_empty = false;
-        match one.as_str() {
-            Some(one) if !one.contains(',') => visit(one)?,
-            _ => return Err(Reject::ClientTypesFormat),
-        }
-    }
-    // A list without a type is refused like an empty string.
-    if is_empty { Err(Reject::ClientTypesFormat) } else { Ok(()) }
-}
-
-/// Whether `iat` or `nbf` has come, for a clock that may be `leeway` seconds slow.
-#[inline]
-pub(crate) fn has_started(start: UnixTime, now: UnixTime, leeway: u32) -> bool {
-    start <= now.plus(leeway.into())
-}
-
-/// Whether `exp` has come, for a clock that may be `leeway` seconds fast.
-#[inline]
-pub(crate) fn has_ended(end: UnixTime, now: UnixTime, leeway: u32) -> bool {
-    end.plus(leeway.into()) <= now
-}
-
-/// Reads a NumericDate. A claim that is present but cannot be read is an error, never treated as
-/// absent.
-pub(crate) fn time(
-    claim: Option<Value<'_, '_>>,
-    format: Reject,
-) -> Result<Option<UnixTime>, Reject> {
-    claim.map(|claim| claim.as_whole(limits::MAX_TIME).map(UnixTime).ok_or(format)).transpose()
 }
 
 fn strip_prefix_any_case<'t>(text: &'t str, prefix: &str) -> Option<&'t str> {
@@ -379,13 +325,6 @@ fn strip_prefix_any_case<'t>(text: &'t str, prefix: &str) -> Option<&'t str> {
 fn ends_with_any_case(text: &str, ending: &str) -> bool {
     let place = text.len().checked_sub(ending.len());
     place.and_then(|place| text.get(place..)).is_some_and(|end| end.eq_ignore_ascii_case(ending))
-}
-
-fn check_string(claim: Option<Value<'_, '_>>, format: Reject) -> Result<(), Reject> {
-    match claim {
-        Some(claim) if claim.as_str().is_none() => Err(format),
-        _ => Ok(()),
-    }
 }
 
 fn is_mixed_list(claim: Value<'_, '_>) -> bool {

@@ -10,14 +10,26 @@ use foldhash::fast::RandomState;
 
 use crate::{issuer::Issuer, keyset::KeySet};
 
-/// The accepted issuers at one moment, by exact name.
+/// The accepted issuers at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     issuers: Vec<Issuer>,
+    /// The issuers by name and alias, without those that contain a tenant.
     indexes: Arc<HashMap<Box<str>, u32, RandomState>>,
+    /// The issuers with tenants.
+    with_tenants: Arc<[u32]>,
 }
 
-/// Two issuers have the same name, so a token could not select one of them.
+/// An issuer found by the `iss` of a token.
+#[derive(Clone, Copy)]
+pub(crate) struct FoundIssuer<'s, 'n> {
+    pub(crate) index: u32,
+    pub(crate) issuer: &'s Issuer,
+    /// The tenant in the `iss`, if the issuer has tenants.
+    pub(crate) tenant: Option<&'n str>,
+}
+
+/// Two issuers have the same name or alias, so a token could not select one of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DuplicateIssuerError(pub Box<str>);
 
@@ -45,23 +57,33 @@ impl Snapshot {
     /// Creates a snapshot of these issuers.
     ///
     /// # Errors
-    /// [`DuplicateIssuerError`] if two issuers have the same name.
+    /// [`DuplicateIssuerError`] if two issuers have the same name or alias.
     pub fn new(issuers: impl IntoIterator<Item = Issuer>) -> Result<Self, DuplicateIssuerError> {
         let issuers: Vec<_> = issuers.into_iter().collect();
         let mut indexes = HashMap::default();
+        let mut with_tenants = Vec::new();
         for (index, issuer) in (0..).zip(&issuers) {
-            let name = &issuer.config().name;
-            if indexes.insert(name.clone(), index).is_some() {
-                return Err(DuplicateIssuerError(name.clone()));
+            let config = issuer.config();
+            for name in config.patterns().filter_map(|pattern| pattern.exact()) {
+                if indexes.insert(name.into(), index).is_some() {
+                    return Err(DuplicateIssuerError(name.into()));
+                }
+            }
+            if config.has_tenants() {
+                let mut others = issuers.iter().filter(|other| !core::ptr::eq(*other, issuer));
+                if others.any(|other| config.shares_name_with(other.config())) {
+                    return Err(DuplicateIssuerError(config.name.clone()));
+                }
+                with_tenants.push(index);
             }
         }
-        Ok(Self { issuers, indexes: Arc::new(indexes) })
+        Ok(Self { issuers, indexes: Arc::new(indexes), with_tenants: with_tenants.into() })
     }
 
-    /// Returns the issuer with exactly this name.
+    /// Returns the issuer whose [`IssuerConfig::name`](crate::IssuerConfig::name) is exactly this.
     #[must_use]
     pub fn issuer(&self, name: &str) -> Option<&Issuer> {
-        self.find(name).map(|(_, issuer)| issuer)
+        self.issuers.iter().find(|issuer| *issuer.config().name == *name)
     }
 
     /// Iterates over all issuers.
@@ -83,8 +105,7 @@ impl Snapshot {
         issuer: &str,
         keys: Option<&Arc<KeySet>>,
     ) -> Result<(), UnknownIssuerError> {
-        let index = self.indexes.get(issuer).and_then(|index| usize::try_from(*index).ok());
-        let found = index.and_then(|index| self.issuers.get_mut(index));
+        let found = self.issuers.iter_mut().find(|one| *one.config().name == *issuer);
         found.ok_or_else(|| UnknownIssuerError(issuer.into()))?.set_keys(keys);
         Ok(())
     }
@@ -108,10 +129,17 @@ impl Snapshot {
         Ok(())
     }
 
-    /// Returns the issuer with exactly this name, and its index.
-    pub(crate) fn find(&self, name: &str) -> Option<(u32, &Issuer)> {
-        let index = *self.indexes.get(name)?;
-        Some((index, self.issuers.get(usize::try_from(index).ok()?)?))
+    /// Returns the issuer with exactly this `iss`.
+    pub(crate) fn find<'n>(&self, name: &'n str) -> Option<FoundIssuer<'_, 'n>> {
+        let get = |index: u32| self.issuers.get(usize::try_from(index).ok()?);
+        if let Some(index) = self.indexes.get(name).copied() {
+            return Some(FoundIssuer { index, issuer: get(index)?, tenant: None });
+        }
+        self.with_tenants.iter().copied().find_map(|index| {
+            let issuer = get(index)?;
+            let tenant = issuer.config().match_name(name)?;
+            Some(FoundIssuer { index, issuer, tenant })
+        })
     }
 
     /// Returns the issuer at this index, if there is one.

@@ -11,4 +11,10 @@ impl UnixTime {
     pub const fn plus(self, seconds: u64) -> Self {
         Self(self.0.saturating_add(seconds))
     }
+
+    /// The time `seconds` earlier, saturating.
+    #[must_use]
+    pub(crate) const fn minus(self, seconds: u64) -> Self {
+        Self(self.0.saturating_sub(seconds))
+    }
 }

@@ -32,6 +32,12 @@ pub(crate) struct Scratch {
     pub(crate) client_types: String,
     /// Buffer for a username with a prefix, or made of a number.
     pub(crate) username: String,
+    /// Buffer for the name of an issuer with the tenant of a token.
+    pub(crate) issuer_name: String,
+    /// Buffer for a `sub` that is a number.
+    pub(crate) subject: String,
+    /// Buffer for a `jti` that is a number.
+    pub(crate) token_id: String,
 }
 
 /// Lends the thread's [`Scratch`] to `read`, which must not call this function again.
@@ -45,6 +51,9 @@ pub(crate) fn with_scratch<R>(read: impl FnOnce(&mut Scratch) -> R) -> R {
             texts: Vec::new(),
             client_types: String::new(),
             username: String::new(),
+            issuer_name: String::new(),
+            subject: String::new(),
+            token_id: String::new(),
         });
     }
     SCRATCH.with_borrow_mut(read)

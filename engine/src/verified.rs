@@ -49,6 +49,12 @@ impl<'t> Verified<'t> {
         self.record.key()
     }
 
+    /// Whether the header names the key by `kid`.
+    #[must_use]
+    pub fn names_key(&self) -> bool {
+        self.record.names_key()
+    }
+
     /// The claims of the token.
     #[must_use]
     pub fn claims(&self) -> Claims<'_> {
@@ -125,6 +131,18 @@ impl<'v> Claims<'v> {
         self.record.field(RecordField::Environment)
     }
 
+    /// Whether a claim is a list that contains anything but strings.
+    #[must_use]
+    pub fn has_mixed_list(self) -> bool {
+        self.record.has_mixed_list()
+    }
+
+    /// `iat`, the time at which the token was issued.
+    #[must_use]
+    pub fn issued_at(self) -> Option<UnixTime> {
+        self.record.issued_at()
+    }
+
     /// The first second in which the token has expired; `None` if it never expires.
     #[must_use]
     pub fn expires_at(self) -> Option<UnixTime> {
@@ -155,10 +173,11 @@ impl<'v> Identity<'v> {
         self.escaped(RecordField::HeaderUsername, RecordField::Username)
     }
 
-    /// `iss`.
+    /// The name of the issuer, whichever of its aliases is the `iss`, with the tenant of the token
+    /// if the issuer has tenants.
     #[must_use]
     pub fn issuer(self) -> &'v str {
-        self.issuer.identity()
+        self.record.field(RecordField::Issuer).unwrap_or_else(|| self.issuer.identity())
     }
 
     /// The client types, separated by commas.

@@ -7,15 +7,15 @@ use arc_swap::{ArcSwap, Guard};
 use crate::{
     algorithm::Algorithm,
     builder::VerifierBuilder,
-    cache::record::{RecordFields, VerificationRecord},
+    cache::record::{RecordField, RecordFields, VerificationRecord},
     cache::{Cache, CacheStatistics},
-    issuer::{Issuer, IssuerConfig, IssuerEpoch},
+    issuer::{Issuer, IssuerConfig, IssuerEpoch, TokenIssuer},
     keyset::{KeyIdentity, KidHash, VerificationKey},
     presentation::Presentation,
     reject::Reject,
     revocation::{Revocation, RevocationHashes, RevocationSubject, RevocationTarget, Revocations},
-    rules::{self, NamedClaims},
-    snapshot::Snapshot,
+    rules::{self, AuthenticToken},
+    snapshot::{FoundIssuer, Snapshot},
     time::UnixTime,
     token::{ClaimNodes, Jws, Scratch, Value, with_scratch},
     verified::Verified,
@@ -148,8 +148,12 @@ impl Verifier {
             return false;
         };
         let config = issuer.config();
+        let of_token = || TokenIssuer {
+            config,
+            tenant: record.field(RecordField::Issuer).and_then(|name| config.match_name(name)?),
+        };
         record.is_valid_at(now, config.rules.leeway)
-            && !self.revocations.may_apply(record.hashes(), &config.name, record.issued_at())
+            && !self.revocations.may_apply(record.hashes(), of_token, record.issued_at())
     }
 
     /// Verifies a token in full, except that a signature already checked with the same key is not
@@ -197,8 +201,8 @@ impl Verifier {
         with_scratch(|scratch| {
             let jws = scratch.jws.decode(token).ok()?;
             let document = scratch.claims.parse(jws.payload).ok()?;
-            let (_, issuer) = issuer(&snapshot, &ClaimNodes::find(&document)).ok()?;
-            Some(Arc::clone(issuer.config()))
+            let found = issuer(&snapshot, &ClaimNodes::find(&document)).ok()?;
+            Some(Arc::clone(found.issuer.config()))
         })
     }
 
@@ -211,23 +215,18 @@ impl Verifier {
     /// is unknown, use [`Revocation::of_unverified`].
     pub fn revocation_of(&self, token: &[u8]) -> Result<Revocation, Reject> {
         let snapshot = self.current.load();
-        with_scratch(|scratch| {
-            let jws = scratch.jws.decode(token)?;
-            let document = scratch
-                .claims
-                .parse(jws.payload)
-                .map_err(|error| error.reject(Reject::ClaimsJson))?;
+        with_scratch(|Scratch { jws, claims, issuer_name, token_id, .. }| {
+            let jws = jws.decode(token)?;
+            let document =
+                claims.parse(jws.payload).map_err(|error| error.reject(Reject::ClaimsJson))?;
             let claims = ClaimNodes::find(&document);
-            let (_, issuer) = issuer(&snapshot, &claims)?;
+            let FoundIssuer { issuer, tenant, .. } = issuer(&snapshot, &claims)?;
             issuer.select(jws.header)?.verify(jws.signing_input, jws.signature)?;
             let config = issuer.config();
-            let target = match claims
-                .token_id
-                .and_then(Value::as_str)
-                .filter(|token_id| !token_id.is_empty())
-            {
+            let token_id = config.rules.read_id(claims.token_id, token_id);
+            let target = match token_id.filter(|token_id| !token_id.is_empty()) {
                 Some(token_id) => RevocationTarget::TokenId {
-                    issuer: config.name.clone(),
+                    issuer: config.canonical_name(tenant, issuer_name).into(),
                     token_id: token_id.into(),
                 },
                 None => RevocationTarget::signing_input(jws.signing_input),
@@ -302,13 +301,23 @@ impl Verification<'_> {
         (admit, report): (impl FnOnce(&SignatureCheck<'_>) -> bool, impl FnOnce(UnknownKid)),
         record: &mut VerificationRecord,
     ) -> Result<(), Reject> {
-        let Scratch { jws, claims, name, texts, client_types, username } = scratch;
+        let Scratch {
+            jws,
+            claims,
+            name,
+            texts,
+            client_types,
+            username,
+            issuer_name,
+            subject,
+            token_id,
+        } = scratch;
         let PresentedToken { token, now, presentation } = self.presented;
         let jws = jws.decode(token)?;
         let document =
             claims.parse(jws.payload).map_err(|error| error.reject(Reject::ClaimsJson))?;
         let claims = ClaimNodes::find(&document);
-        let (index, issuer) = issuer(self.snapshot, &claims)?;
+        let FoundIssuer { index, issuer, tenant } = issuer(self.snapshot, &claims)?;
         let authenticated = self.authenticate(issuer, &jws, admit);
         if let (Err(Reject::KidUnknown), Some(kid)) = (&authenticated, jws.header.kid) {
             report(UnknownKid {
@@ -320,14 +329,30 @@ impl Verification<'_> {
         }
         let (key, signature_checked) = authenticated?;
 
-        let rules = &issuer.config().rules;
+        let config = issuer.config();
+        let rules = &config.rules;
         let named = rules.find(&claims);
-        let mut check_claims = || {
-            rules.check(jws.header.token_type, &claims, &named, *now, presentation)?;
-            let revocation_subject = revocation_subject(issuer, key, &jws, (&claims, &named))?;
-            self.revocations.check(&revocation_subject, name).map(|()| revocation_subject)
+        let authentic = AuthenticToken {
+            token_type: jws.header.token_type,
+            tenant,
+            claims: &claims,
+            named: &named,
+            now: *now,
+            presentation,
         };
-        let revocation_subject = check_claims().inspect_err(|_| {
+        let checked = rules.check(&authentic).and_then(|()| {
+            let revocation_subject = RevocationSubject {
+                issuer: TokenIssuer { config, tenant },
+                kid: key.kid().or(jws.header.kid),
+                token_id: rules.read_id(claims.token_id, token_id),
+                subject: rules.read_id(claims.subject, subject),
+                environment: named.environment.and_then(Value::as_str),
+                issued_at: rules::time(claims.issued_at, Reject::IssuedAtFormat)?,
+                signing_input: jws.signing_input,
+            };
+            self.revocations.check(&revocation_subject, name).map(|()| revocation_subject)
+        });
+        let revocation_subject = checked.inspect_err(|_| {
             if let (true, Some(cache)) = (signature_checked, self.cache) {
                 cache.insert_verdict(token, key, true);
             }
@@ -338,7 +363,7 @@ impl Verification<'_> {
             epoch: if depends_on_request { IssuerEpoch::NEVER } else { issuer.epoch() },
             issuer: index,
             key: key.identity(),
-            start: revocation_subject.issued_at.max(not_before),
+            start: rules.start(revocation_subject.issued_at, not_before),
             issued_at: revocation_subject.issued_at,
             expires_at: rules::time(claims.expires, Reject::ExpiryFormat)?,
             // Only a cached record is compared with later revocations.
@@ -349,6 +374,9 @@ impl Verification<'_> {
             username: rules.username.read(named.username, username),
             client_types: rules.client_types.join(named.client_types, client_types),
             environment: named.environment.and_then(Value::as_str),
+            issuer_name: tenant.map(|_| config.canonical_name(tenant, issuer_name)),
+            has_mixed_list: named.has_mixed_list,
+            names_key: jws.header.kid.is_some(),
         };
         record.write(&fields, texts);
         Ok(())
@@ -382,32 +410,14 @@ impl Verification<'_> {
     }
 }
 
-/// Returns the issuer named by `iss`, and its index in the snapshot.
+/// Returns the issuer named by `iss`.
 ///
 /// The claim only selects among the configured issuers, and all later steps are bound to that
 /// issuer (RFC 8725 section 3.8).
-fn issuer<'s>(
+fn issuer<'s, 'b>(
     snapshot: &'s Snapshot,
-    claims: &ClaimNodes<'_, '_>,
-) -> Result<(u32, &'s Issuer), Reject> {
+    claims: &ClaimNodes<'_, 'b>,
+) -> Result<FoundIssuer<'s, 'b>, Reject> {
     let name = claims.issuer.ok_or(Reject::IssuerMissing)?;
     name.as_str().and_then(|name| snapshot.find(name)).ok_or(Reject::IssuerUnknown)
-}
-
-/// Returns the properties by which a token can be revoked.
-fn revocation_subject<'p>(
-    issuer: &'p Issuer,
-    key: &'p VerificationKey,
-    jws: &Jws<'p>,
-    (claims, named): (&ClaimNodes<'_, 'p>, &NamedClaims<'_, 'p>),
-) -> Result<RevocationSubject<'p>, Reject> {
-    Ok(RevocationSubject {
-        issuer: &issuer.config().name,
-        kid: key.kid().or(jws.header.kid),
-        token_id: claims.token_id.and_then(Value::as_str),
-        subject: claims.subject.and_then(Value::as_str),
-        environment: named.environment.and_then(Value::as_str),
-        issued_at: rules::time(claims.issued_at, Reject::IssuedAtFormat)?,
-        signing_input: jws.signing_input,
-    })
 }

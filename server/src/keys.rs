@@ -169,6 +169,13 @@ impl KeySources {
         }
     }
 
+    /// Returns whether an issuer publishes its keys.
+    #[must_use]
+    pub fn are_published(&self, issuer: &str) -> bool {
+        let table = self.table.load();
+        table.by_issuer.get(issuer).is_some_and(|source| source.section.keys.are_published())
+    }
+
     /// Returns why the keys of an issuer were withdrawn, if they were.
     #[must_use]
     pub fn withdrawal(&self, issuer: &str) -> Option<WithdrawalReason> {

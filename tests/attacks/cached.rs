@@ -4,7 +4,8 @@ use std::{
 };
 
 use countersign_engine::{
-    Algorithm, Constraint, Issuer, KeySet, Reject, Rules, Snapshot, UnixTime, Verifier,
+    Algorithm, AudienceRule, Constraint, Issuer, KeySet, Reject, Rules, Snapshot, UnixTime,
+    Verifier,
 };
 use countersign_tests::{
     answers::{assert_refused, invalid_token},
@@ -198,14 +199,13 @@ fn d5_cached_token_follows_current_rules() {
         format!(r#""exp":{expired_at},"list":[1],"type":"dev","urn:inmanta:ct":"api","e":5"#);
     let lenient = |rules: &mut Rules| {
         rules.leeway = 60;
-        rules.lists_of_strings = false;
     };
     type Change = fn(&mut Rules);
     let cases: [(Change, Reject); 7] = [
-        (|rules| rules.audience = "them".into(), Reject::Audience),
+        (|rules| rules.audience = AudienceRule::new("them"), Reject::Audience),
         (|rules| rules.leeway = 0, Reject::Expired),
         (|rules| rules.leeway = 10, Reject::Expired),
-        (|rules| rules.lists_of_strings = true, Reject::ListFormat),
+        (|rules| rules.scopes = ["a".into()].into(), Reject::Scope),
         (
             |rules| rules.client_types.allowed = Some(Box::new(["agent".into()])),
             Reject::ClientTypes,
@@ -375,7 +375,7 @@ fn d8_cached_refusal_ends_when_keys_change() {
         assert_eq!(verify_repeatedly(&verifier, &token, NOW), None);
     }
     // Also when the issuer, its algorithms or its rules change.
-    let strict = config_with(|rules| rules.audience = "them".into());
+    let strict = config_with(|rules| rules.audience = AudienceRule::new("them"));
     for (before, reject) in [
         (Snapshot::default(), Reject::IssuerUnknown),
         (snapshot([(config([Algorithm::Hs512]), Arc::clone(&right))]), Reject::AlgorithmNotAllowed),

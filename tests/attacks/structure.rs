@@ -1,5 +1,5 @@
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use countersign_engine::{Algorithm, Constraint, Reject, limits};
+use countersign_engine::{Algorithm, AudienceRule, Constraint, Reject, limits};
 use countersign_tests::{
     binary::Sandbox,
     client::Protocol,
@@ -330,8 +330,8 @@ fn b11_no_key_derivation_or_decompression(protocol: Protocol) {
 fn b12_configured_claim_values_are_not_patterns(protocol: Protocol) {
     for pattern in [".*", "^prod$", "(a+)+$", "prod|dev", "p.od", "prod*", "%", "[a-z]+", "*"] {
         let config = config_with(|rules| {
-            let (claim, value): (Box<str>, Box<str>) = ("type".into(), pattern.into());
-            rules.audience = pattern.into();
+            let (claim, value) = ("type".into(), Box::<str>::from(pattern));
+            rules.audience = AudienceRule::new(pattern);
             rules.constraints = Box::new([
                 Constraint::Is { claim, value: value.clone() },
                 Constraint::Contains { claim: "list".into(), value },

@@ -32,7 +32,7 @@ pub fn config(algorithms: impl IntoIterator<Item = Algorithm>) -> IssuerConfig {
     let client_types = ClientTypes { when_absent: Some("api".into()), ..rules.client_types };
     IssuerConfig {
         section: "auth_jwt_test".into(),
-        rules: Rules { lists_of_strings: true, client_types, ..rules },
+        rules: Rules { client_types, ..rules },
         ..IssuerConfig::new(ISSUER, AUDIENCE, algorithms)
     }
 }

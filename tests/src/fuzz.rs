@@ -20,8 +20,8 @@ use aws_lc_rs::hmac;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 pub use check_request::{assert_same, check_request};
 use countersign_engine::{
-    Algorithm, AlgorithmSet, Claims, ClientTypes, IssuerConfig, KeyMaterial, KeySet, KeyType,
-    Reject, Rules, UnixTime, UsernameRule, VerificationKey, Verified, Verifier,
+    Algorithm, AlgorithmSet, AudienceRule, Claims, ClientTypes, IssuerConfig, KeyMaterial, KeySet,
+    KeyType, Reject, Rules, UnixTime, UsernameRule, VerificationKey, Verified, Verifier,
     jwks::{Origin, Policy, SkippedKey},
     jws::{self, UnverifiedToken},
     limits,
@@ -150,7 +150,7 @@ fn issuer_config() -> IssuerConfig {
     let usual = crate::engine::config([Algorithm::Hs256]);
     let allowed = Some(CLIENT_TYPES.map(Box::from).into());
     let rules = Rules {
-        audience: AUDIENCE.into(),
+        audience: AudienceRule::new(AUDIENCE),
         username: UsernameRule {
             claims: ["preferred_username".into()].into(),
             ..usual.rules.username

@@ -2,7 +2,7 @@
 //! [`Verified`](crate::Verified) reads it.
 //!
 //! ```text
-//! | epoch | start | iat | exp | hashes (5) | key (4) | issuer, ends of 8 fields (5) | fields |
+//! | epoch | start | iat | exp | hashes (5) | key (4) | issuer, ends of 9 fields, flags (6) | fields |
 //! ```
 //!
 //! The fields are the claims that callers ask for. A field that is not plain ASCII is stored a
@@ -27,7 +27,9 @@ const END: usize = 3;
 const HASHES: usize = 4;
 const KEY: usize = HASHES + RevocationHashes::COUNT;
 const ENDS: usize = KEY + 4;
-const TEXTS: usize = ENDS + 5;
+const TEXTS: usize = ENDS + 6;
+/// The index of the flags beside the ends.
+const FLAGS: usize = 10;
 /// Encodes an absent time. No claim reaches this value.
 const NEVER: u64 = u64::MAX;
 
@@ -42,10 +44,17 @@ pub(crate) enum RecordField {
     HeaderUsername = 6,
     HeaderClientTypes = 7,
     HeaderEnvironment = 8,
+    /// The issuer with the tenant, which is always visible ASCII.
+    Issuer = 9,
 }
 
-/// The ends of all fields, preceded by the issuer's index, and padded to whole words.
-type FieldEnds = [u32; 10];
+/// The issuer's index, the ends of all fields and the flags, padded to whole words.
+type FieldEnds = [u32; 12];
+
+/// Set for a token with a list that contains anything but strings.
+const MIXED_LIST: u32 = 1;
+/// Set for a token whose header has a `kid`.
+const KEY_NAMED: u32 = 2;
 
 /// Set in the end of a field that the token has.
 const PRESENT: u32 = 1 << 31;
@@ -66,6 +75,12 @@ pub(crate) struct RecordFields<'f> {
     pub(crate) username: Option<&'f str>,
     pub(crate) client_types: &'f str,
     pub(crate) environment: Option<&'f str>,
+    /// The issuer, if it is not exactly the configured name.
+    pub(crate) issuer_name: Option<&'f str>,
+    /// Whether a claim is a list that contains anything but strings.
+    pub(crate) has_mixed_list: bool,
+    /// Whether the header names the key by `kid`.
+    pub(crate) names_key: bool,
 }
 
 /// A record in a pooled buffer. Dropping it returns the buffer to the pool of the thread.
@@ -186,6 +201,16 @@ impl VerificationRecord {
         Some(self.word(END)).filter(|at| *at != NEVER).map(UnixTime)
     }
 
+    /// Whether a claim is a list that contains anything but strings.
+    pub(crate) fn has_mixed_list(&self) -> bool {
+        self.end(FLAGS) & MIXED_LIST != 0
+    }
+
+    /// Whether the header names the key by `kid`.
+    pub(crate) fn names_key(&self) -> bool {
+        self.end(FLAGS) & KEY_NAMED != 0
+    }
+
     /// Returns a text field, if the token has it.
     pub(crate) fn field(&self, field: RecordField) -> Option<&str> {
         let index = field.index();
@@ -229,7 +254,10 @@ impl RecordFields<'_> {
     /// Writes all text fields to `texts` and returns their ends, preceded by the issuer's index.
     fn write_texts(&self, texts: &mut Vec<u8>) -> FieldEnds {
         texts.clear();
-        let mut ends = [self.issuer, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let mut ends = [0; 12];
+        ends[0] = self.issuer;
+        ends[FLAGS] = if self.has_mixed_list { MIXED_LIST } else { 0 }
+            | if self.names_key { KEY_NAMED } else { 0 };
         let mut mark = |field: RecordField, present: bool, texts: &[u8]| {
             let end = u32::try_from(texts.len()).unwrap_or(0);
             if let Some(index) = ends.get_mut(field.index()) {
@@ -247,9 +275,7 @@ impl RecordFields<'_> {
             mark(index, text.is_some(), texts);
         }
         // Usually no field needs escaping, and the header carries the field as it is.
-        if escape::is_plain(texts, false) {
-            return ends;
-        }
+        let is_plain = escape::is_plain(texts, false);
         let escaped = [
             (RecordField::HeaderSubject, self.subject, false),
             (RecordField::HeaderUsername, self.username, false),
@@ -257,12 +283,14 @@ impl RecordFields<'_> {
             (RecordField::HeaderEnvironment, self.environment, false),
         ];
         for (index, text, list) in escaped {
-            let special = text.filter(|text| !escape::is_plain(text.as_bytes(), list));
+            let special = text.filter(|text| !is_plain && !escape::is_plain(text.as_bytes(), list));
             if let Some(text) = special {
                 escape::escape(text, list, texts);
             }
             mark(index, special.is_some(), texts);
         }
+        texts.extend_from_slice(self.issuer_name.unwrap_or_default().as_bytes());
+        mark(RecordField::Issuer, self.issuer_name.is_some(), texts);
         ends
     }
 }

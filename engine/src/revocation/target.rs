@@ -122,7 +122,7 @@ impl RevocationTarget {
     pub(super) fn name(&self) -> Vec<u8> {
         let (issuer, value) = self.issuer_and_value();
         let mut name = Vec::new();
-        encode_name(&mut name, self.kind(), issuer, value);
+        encode_name(&mut name, self.kind(), [issuer, "", ""], value);
         name
     }
 }
@@ -199,12 +199,19 @@ pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
     out
 }
 
-/// Encodes an entry's name. The length of the issuer keeps two splits of the same bytes apart.
-pub(super) fn encode_name(name: &mut Vec<u8>, kind: RevocationKind, issuer: &str, value: &[u8]) {
+/// Encodes an entry's name, of an issuer in three parts. The length of the issuer keeps two splits
+/// of the same bytes apart.
+pub(super) fn encode_name(
+    name: &mut Vec<u8>,
+    kind: RevocationKind,
+    issuer: [&str; 3],
+    value: &[u8],
+) {
+    let length = issuer.iter().fold(0usize, |length, part| length.saturating_add(part.len()));
     name.clear();
     name.push(kind.bit());
-    name.extend_from_slice(&u32::try_from(issuer.len()).unwrap_or(u32::MAX).to_be_bytes());
-    name.extend_from_slice(issuer.as_bytes());
+    name.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
+    issuer.iter().for_each(|part| name.extend_from_slice(part.as_bytes()));
     name.extend_from_slice(value);
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::{algorithm::Algorithm, issuer::IssuerConfig};
 
 fn token_id(id: &str, until: Option<u64>) -> Revocation {
     Revocation {
@@ -7,9 +8,14 @@ fn token_id(id: &str, until: Option<u64>) -> Revocation {
     }
 }
 
+fn of_issuer(name: &str) -> TokenIssuer<'static> {
+    let config = IssuerConfig::new(name, "us", [Algorithm::Hs256]);
+    TokenIssuer { config: Box::leak(Box::new(config)), tenant: None }
+}
+
 fn token(id: &str) -> RevocationSubject<'_> {
     RevocationSubject {
-        issuer: "i",
+        issuer: of_issuer("i"),
         kid: Some("k"),
         token_id: Some(id),
         subject: Some("s"),
@@ -36,7 +42,7 @@ fn revocation_of_each_kind_matches_only_its_tokens() {
     for other in [
         token("2"),
         token(""),
-        RevocationSubject { issuer: "j", ..token("1") },
+        RevocationSubject { issuer: of_issuer("j"), ..token("1") },
         RevocationSubject { token_id: None, ..token("1") },
     ] {
         assert_eq!(check(&token_id, &other), Ok(()));
@@ -47,7 +53,7 @@ fn revocation_of_each_kind_matches_only_its_tokens() {
     for other in [
         RevocationSubject { environment: Some("f"), ..token("1") },
         RevocationSubject { environment: None, ..token("1") },
-        RevocationSubject { issuer: "j", ..token("1") },
+        RevocationSubject { issuer: of_issuer("j"), ..token("1") },
     ] {
         assert_eq!(check(&environment, &other), Ok(()));
     }
@@ -56,7 +62,7 @@ fn revocation_of_each_kind_matches_only_its_tokens() {
     for other in [
         RevocationSubject { kid: Some("l"), ..token("1") },
         RevocationSubject { kid: None, ..token("1") },
-        RevocationSubject { issuer: "", ..token("1") },
+        RevocationSubject { issuer: of_issuer(""), ..token("1") },
     ] {
         assert_eq!(check(&key, &other), Ok(()));
     }
@@ -96,9 +102,12 @@ fn issued_before_is_exact_and_covers_missing_iat() {
         Ok(())
     );
     assert_eq!(check(&subject(2000), &RevocationSubject { subject: None, ..token("1") }), Ok(()));
-    assert_eq!(check(&issuer(2000), &RevocationSubject { issuer: "j", ..token("1") }), Ok(()));
     assert_eq!(
-        check(&all(2000), &RevocationSubject { issuer: "j", ..token("1") }),
+        check(&issuer(2000), &RevocationSubject { issuer: of_issuer("j"), ..token("1") }),
+        Ok(())
+    );
+    assert_eq!(
+        check(&all(2000), &RevocationSubject { issuer: of_issuer("j"), ..token("1") }),
         Err(Reject::Revoked)
     );
 }
@@ -107,7 +116,10 @@ fn issued_before_is_exact_and_covers_missing_iat() {
 fn revocation_names_are_unambiguous() {
     let joined = one(RevocationTarget::TokenId { issuer: "ab".into(), token_id: "c".into() });
     assert_eq!(
-        check(&joined, &RevocationSubject { issuer: "a", token_id: Some("bc"), ..token("") }),
+        check(
+            &joined,
+            &RevocationSubject { issuer: of_issuer("a"), token_id: Some("bc"), ..token("") }
+        ),
         Ok(())
     );
     let subject = one(RevocationTarget::Subject {
@@ -229,4 +241,40 @@ fn filter_grows_with_its_capacity() {
     }
     // Half a hash addresses every bit.
     assert_eq!(filter::words_for(usize::MAX) * 64, 1 << 32);
+}
+
+#[test]
+fn token_is_revoked_under_every_name_of_its_issuer() {
+    let config = IssuerConfig {
+        aliases: ["alias".into()].into(),
+        ..IssuerConfig::new("i/{tenantid}", "us", [Algorithm::Hs256])
+    };
+    let of = |tenant| RevocationSubject {
+        issuer: TokenIssuer { config: &config, tenant: Some(tenant) },
+        ..token("1")
+    };
+    for (name, of_a, of_b) in [
+        ("i/a", Err(Reject::Revoked), Ok(())),
+        ("i/{tenantid}", Err(Reject::Revoked), Err(Reject::Revoked)),
+        ("alias", Err(Reject::Revoked), Err(Reject::Revoked)),
+        ("i/c", Ok(()), Ok(())),
+    ] {
+        let issuer: Box<str> = name.into();
+        for target in [
+            RevocationTarget::Everything {
+                issuer: Some(issuer.clone()),
+                issued_before: UnixTime(2000),
+            },
+            RevocationTarget::Key { issuer: issuer.clone(), kid: "k".into() },
+            RevocationTarget::TokenId { issuer, token_id: "1".into() },
+        ] {
+            let revoked = one(target);
+            assert_eq!((check(&revoked, &of("a")), check(&revoked, &of("b"))), (of_a, of_b));
+            if of_a.is_err() {
+                let revocations = revoked.revocations();
+                let hashes = revocations.hashes(&of("a"));
+                assert!(revocations.may_apply(hashes, || of("a").issuer, None), "{name}");
+            }
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! The [`RevocationsWriter`]: inserts and purges the entries of a [`Revocations`] table.
 
-use core::{fmt, hash::BuildHasher as _};
+use core::fmt;
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, atomic::Ordering},
@@ -157,8 +157,8 @@ impl RevocationsWriter {
     }
 
     fn filter_hash(&self, target: &RevocationTarget) -> u64 {
-        let (issuer, value) = target.issuer_and_value();
-        self.revocations.filter_hash(target.kind(), self.revocations.hash.hash_one(issuer), value)
+        let (_, value) = target.issuer_and_value();
+        self.revocations.filter_hash(target.kind(), value)
     }
 
     /// Returns all entries, in no particular order.

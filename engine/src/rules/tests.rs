@@ -1,28 +1,30 @@
 use super::*;
-use crate::token::JsonBuffers;
+use crate::{limits, token::JsonBuffers};
 
 const NOW: u64 = 1_700_000_000;
 
 fn rules() -> Rules {
     Rules {
-        audience: "us".into(),
+        audience: AudienceRule::new("us"),
         token_types: None,
         require_expiry: false,
         max_lifetime: None,
         leeway: 0,
+        issued_at_leeway: 0,
+        numeric_ids: false,
         username: UsernameRule {
             claims: ["sub".into()].into(),
             required: false,
             takes_numbers: false,
             prefix: "".into(),
         },
-        lists_of_strings: true,
         client_types: ClientTypes {
             claim: "ct".into(),
             when_absent: Some("api".into()),
             allowed: Some(Box::new(["api".into(), "agent".into()])),
         },
         environment_claim: "env".into(),
+        scopes: Box::new([]),
         constraints: Box::new([]),
         verify_confirmation: true,
     }
@@ -39,7 +41,14 @@ fn check_all(rules: &Rules, json: &str) -> Result<Vec<String>, Reject> {
     let document = buffers.parse(json.as_bytes()).unwrap();
     let claims = ClaimNodes::find(&document);
     let named = rules.find(&claims);
-    rules.check(None, &claims, &named, UnixTime(NOW), &Presentation::default())?;
+    rules.check(&AuthenticToken {
+        token_type: None,
+        tenant: None,
+        claims: &claims,
+        named: &named,
+        now: UnixTime(NOW),
+        presentation: &Presentation::default(),
+    })?;
     Ok(rules
         .client_types
         .join(named.client_types, &mut String::new())
@@ -234,11 +243,112 @@ fn claim_of_the_wrong_type_has_its_own_reject() {
     assert_eq!(check(&rules(), r#""sub":null"#), Err(Reject::SubjectFormat));
     assert_eq!(check(&rules(), r#""jti":5"#), Err(Reject::TokenIdFormat));
     assert_eq!(check(&rules(), r#""env":5"#), Err(Reject::EnvironmentFormat));
-    assert_eq!(check(&rules(), r#""l":[1]"#), Err(Reject::ListFormat));
-    assert_eq!(check(&rules(), r#""l":[{"a":1}]"#), Err(Reject::ListFormat));
-    assert!(check(&rules(), r#""l":["a"],"d":{"x":[1]},"n":1,"f":1.5,"z":null,"b":true"#).is_ok());
-    let lax = Rules { lists_of_strings: false, ..rules() };
-    assert!(check(&lax, r#""l":[1]"#).is_ok());
+    assert!(check(&rules(), r#""l":[1],"d":{"x":[1]},"n":1,"f":1.5,"z":null,"b":true"#).is_ok());
+}
+
+#[test]
+fn list_of_anything_but_strings_is_noticed() {
+    let is_mixed = |members: &str| {
+        let mut buffers = JsonBuffers::with_capacity(256);
+        let document = buffers.parse(format!("{{{members}}}").as_bytes()).unwrap();
+        rules().find(&ClaimNodes::find(&document)).has_mixed_list
+    };
+    assert!(is_mixed(r#""l":[1]"#) && is_mixed(r#""l":["a",{"a":1}],"z":1"#));
+    assert!(!is_mixed(r#""l":["a"],"e":[],"d":{"x":[1]},"n":1,"z":null"#));
+}
+
+#[test]
+fn audience_can_be_one_of_several_or_all() {
+    let with = |change: fn(&mut AudienceRule)| {
+        let mut rules = rules();
+        rules.audience.accepted = ["us".into(), "you".into()].into();
+        change(&mut rules.audience);
+        rules
+    };
+    let (any, all) = (with(|_| {}), with(|rule| rule.all = true));
+    for (claim, by_any, by_all) in [
+        (r#""us""#, true, false),
+        (r#""you""#, true, false),
+        (r#"["you","them"]"#, true, false),
+        (r#"["you","us","them"]"#, true, true),
+        (r#""us,you""#, false, false),
+        (r#"["them"]"#, false, false),
+    ] {
+        let json = format!(r#"{{"aud":{claim}}}"#);
+        let expected = |fits| if fits { Ok(()) } else { Err(Reject::Audience) };
+        assert_eq!(check_all(&any, &json).map(drop), expected(by_any), "{claim}");
+        assert_eq!(check_all(&all, &json).map(drop), expected(by_all), "{claim}");
+    }
+}
+
+#[test]
+fn audience_can_be_optional_or_in_another_claim() {
+    let mut optional = rules();
+    optional.audience.required = false;
+    assert!(check_all(&optional, "{}").is_ok() && check_all(&optional, r#"{"aud":null}"#).is_ok());
+    assert_eq!(check_all(&optional, r#"{"aud":"them"}"#), Err(Reject::Audience));
+    assert_eq!(check_all(&optional, r#"{"aud":[]}"#), Err(Reject::AudienceMissing));
+    let mut other = rules();
+    other.audience.claim = Some("client_id".into());
+    assert!(check_all(&other, r#"{"client_id":"us"}"#).is_ok());
+    assert_eq!(check_all(&other, r#"{"aud":"us"}"#), Err(Reject::AudienceMissing));
+    assert_eq!(check_all(&other, r#"{"client_id":"them","aud":"us"}"#), Err(Reject::Audience));
+}
+
+#[test]
+fn every_required_scope_must_be_granted() {
+    let demanding = Rules { scopes: ["read".into(), "a:b".into()].into(), ..rules() };
+    for claims in [
+        r#""scope":"a:b read""#,
+        r#""scope":["read","a:b"]"#,
+        r#""scp":"read a:b c""#,
+        r#""scp":["a:b","read"]"#,
+        r#""scope":"read","scp":["a:b"]"#,
+    ] {
+        assert!(check(&demanding, claims).is_ok(), "{claims}");
+    }
+    for claims in [
+        "",
+        r#""scope":"read""#,
+        r#""scope":"read,a:b""#,
+        r#""scope":"Read a:b""#,
+        r#""scope":"reader a:b""#,
+        r#""scope":["read a:b"]"#,
+        r#""scopes":"read a:b""#,
+        r#""scope":{"read":1,"a:b":1}"#,
+    ] {
+        assert_eq!(check(&demanding, claims), Err(Reject::Scope), "{claims}");
+    }
+}
+
+#[test]
+fn number_can_be_a_subject_or_token_id() {
+    let lenient = Rules { numeric_ids: true, ..rules() };
+    assert!(check(&lenient, r#""sub":4711,"jti":0"#).is_ok());
+    for odd in ["7.5", "1e3", "null", "true", "[1]"] {
+        assert_eq!(
+            check(&lenient, &format!(r#""sub":{odd}"#)),
+            Err(Reject::SubjectFormat),
+            "{odd}"
+        );
+        assert_eq!(
+            check(&lenient, &format!(r#""jti":{odd}"#)),
+            Err(Reject::TokenIdFormat),
+            "{odd}"
+        );
+    }
+}
+
+#[test]
+fn issue_time_can_have_a_leeway_of_its_own() {
+    let lenient = Rules { issued_at_leeway: 30, leeway: 10, ..rules() };
+    assert!(check(&lenient, r#""iat":1700000030"#).is_ok());
+    assert_eq!(check(&lenient, r#""iat":1700000031"#), Err(Reject::IssuedInFuture));
+    assert_eq!(check(&lenient, r#""nbf":1700000011"#), Err(Reject::NotYetValid));
+    let start = |issued_at, not_before| {
+        lenient.start(Some(UnixTime(issued_at)), Some(UnixTime(not_before))).map(|at| at.0)
+    };
+    assert_eq!((start(100, 7), start(100, 90)), (Some(80), Some(90)));
 }
 
 #[test]
@@ -261,6 +371,13 @@ fn all_constraints_must_hold() {
     ] {
         assert_eq!(check(&demanding, members), Err(Reject::Constraints), "{members}");
     }
+    let scoped = |claim: &str| Rules {
+        constraints: [Constraint::Contains { claim: claim.into(), value: "read".into() }].into(),
+        ..rules()
+    };
+    assert!(check(&scoped("scope"), r#""scope":"write read""#).is_ok());
+    assert!(check(&scoped("realm.roles"), r#""realm":{"roles":["read"]}"#).is_ok());
+    assert_eq!(check(&scoped("name"), r#""name":"read me""#), Err(Reject::Constraints));
 }
 
 #[test]

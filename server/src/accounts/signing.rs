@@ -184,12 +184,18 @@ pub fn random_uuid() -> Result<Uuid, Unspecified> {
     Ok(Builder::from_random_bytes(bytes).into_uuid())
 }
 
+/// Returns the audiences of the tokens of a section: as few as it accepts.
+fn own_audiences(section: &IssuerSection) -> &[Box<str>] {
+    let rule = &section.issuer.rules.audience;
+    if rule.all { &rule.accepted } else { rule.accepted.get(..1).unwrap_or_default() }
+}
+
 /// Returns the claims in a fixed order, so that idempotent tokens are reproducible.
 fn payload(section: &IssuerSection, request: &TokenRequest, now: UnixTime) -> Map<String, Value> {
     let names: Vec<_> = request.client_types.iter().map(|one| one.name()).collect();
     let mut claims = Map::new();
     claims.insert("iss".into(), json!(section.issuer.name));
-    claims.insert("aud".into(), json!([section.issuer.rules.audience]));
+    claims.insert("aud".into(), json!(own_audiences(section)));
     claims.insert(CLIENT_TYPES_CLAIM.into(), json!(names.join(",")));
     claims.extend(request.custom_claims.iter().cloned());
     if request.lifetime != Lifetime::Idempotent {

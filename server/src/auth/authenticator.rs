@@ -7,7 +7,7 @@ use countersign_engine::{
 };
 use countersign_front::Step;
 
-use super::profile::Refusal;
+use super::profile::{Profile, Refusal, inmanta};
 use crate::{
     admission::{Admission, Attempt, BudgetExceeded, CheckTurn, DelayedCheck},
     base::{clock, outcome::Outcome},
@@ -270,6 +270,23 @@ impl Authenticator {
         Rejection { exceeded: Some(exceeded), ..Reject::NotAdmitted.into() }
     }
 
+    /// Returns a token that its issuer's rules accept, unless the system that the profile imitates
+    /// refuses it.
+    ///
+    /// # Errors
+    /// The [`Rejection`] of the token.
+    #[inline]
+    pub fn check_profile<'t>(
+        &self,
+        profile: Profile,
+        verified: Verified<'t>,
+    ) -> Result<Verified<'t>, Rejection> {
+        if profile == Profile::Inmanta {
+            inmanta::check(&verified, clock::now(), &self.keys)?;
+        }
+        Ok(verified)
+    }
+
     /// Describes the rejection of a token.
     #[must_use]
     pub fn refusal<'t>(&self, rejection: Rejection, token: &'t [u8]) -> Refusal<'t> {
@@ -277,7 +294,9 @@ impl Authenticator {
         let retry_after = undecided.as_ref().map(|undecided| undecided.retry_after);
         let issuer = match undecided {
             Some(undecided) => Some(undecided.issuer),
-            None if reject == Reject::KeysUnavailable => self.verifier.claimed_issuer(token),
+            None if matches!(reject, Reject::KeysUnavailable | Reject::Scope) => {
+                self.verifier.claimed_issuer(token)
+            }
             None => None,
         };
         let is_emptied = reject == Reject::KeysUnavailable

@@ -81,7 +81,7 @@ fn conclude<'t>(
     result: Result<Verified<'t>, Rejection>,
     token: &[u8],
 ) -> AuthDecision<'t> {
-    match result {
+    match result.and_then(|verified| authenticator.check_profile(profile, verified)) {
         Ok(verified) => {
             authenticator.metrics.count(Outcome::Verified);
             AuthDecision::Allowed(verified)

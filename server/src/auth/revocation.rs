@@ -37,11 +37,10 @@ impl Authenticator {
                 self.keys.all().iter().map(|source| rules(source).leeway).max().unwrap_or_default();
             return record.into_validated(clock::now(), leeway.into());
         };
-        let Some((source, keys)) = self
-            .keys_in_use()
-            .into_iter()
-            .find(|(source, _)| *source.section().issuer.name == **name)
-        else {
+        let Some((source, keys)) = self.keys_in_use().into_iter().find(|(source, _)| {
+            let issuer = &source.section().issuer;
+            issuer.is_named(name) || *issuer.name == **name
+        }) else {
             let first = self.keys.all().first().map(|source| source.section().issuer.name.clone());
             let hint = first
                 .map_or_else(String::new, |first| format!("; one of those that are is {first}"));

@@ -198,15 +198,18 @@ fn describe_clients(clients: &ClientCertificates) -> io::Result<()> {
 /// application, its version 2 puts the bare client id into `aud`. This is not a warning,
 /// because Inmanta's guide uses this form and it works for other registrations.
 fn hint_at_audience(section: &IssuerSection) -> io::Result<()> {
-    let (issuer, audience) = (&section.issuer.name, &section.issuer.rules.audience);
+    let (issuer, audiences) = (&section.issuer.name, &section.issuer.rules.audience.accepted);
     let is_version_2 = issuer.starts_with("https://login.microsoftonline.com/")
         && issuer.trim_end_matches('/').ends_with("/v2.0");
-    let Some(client_id) = audience.strip_prefix("api://").filter(|_| is_version_2) else {
+    let bare = audiences.iter().find_map(|audience| audience.strip_prefix("api://"));
+    let Some(client_id) =
+        bare.filter(|id| is_version_2 && !audiences.iter().any(|one| **one == **id))
+    else {
         return Ok(());
     };
     print(format_args!(
-        "    if countersign token inspect shows aud = {client_id} (the bare client id), set \
-         audience to that"
+        "    if countersign token inspect shows aud = {client_id} (the bare client id), add that to \
+         audience"
     ))
 }
 
@@ -249,8 +252,12 @@ fn describe(section: &IssuerSection) -> String {
     format!(
         "{role} {} tokens of {} for {} ({}), with {keys}",
         algorithms.join("/"),
-        issuer.name,
-        issuer.rules.audience,
+        issuer.names().collect::<Vec<_>>().join(" or "),
+        issuer.rules.audience.accepted.join(if issuer.rules.audience.all {
+            " and "
+        } else {
+            " or "
+        }),
         types.join(", ")
     )
 }

@@ -92,7 +92,8 @@ fn lost(known: &KnownDatabases) -> Option<RevocationProblem> {
 
 /// Returns the time before which all tokens are dated that are valid now.
 fn latest_issue(config: &Config) -> UnixTime {
-    let leeway = config.issuers.iter().map(|section| section.issuer.rules.leeway).max();
+    let rules = config.issuers.iter().map(|section| &section.issuer.rules);
+    let leeway = rules.map(|rules| rules.leeway.max(rules.issued_at_leeway)).max();
     clock::now().plus(1).plus(leeway.unwrap_or(0).into())
 }
 

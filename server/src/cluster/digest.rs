@@ -5,7 +5,8 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 use countersign_engine::{
-    ClaimPath, ClientTypes, Constraint, IssuerConfig, KeyType, Rules, UsernameRule, VerificationKey,
+    AudienceRule, ClaimPath, ClientTypes, Constraint, IssuerConfig, KeyType, Rules, Tenants,
+    UsernameRule, VerificationKey,
 };
 use serde_json::{Value, json};
 
@@ -37,25 +38,37 @@ pub fn config_digests<'s>(sections: impl IntoIterator<Item = &'s IssuerSection>)
 ///
 /// The structures are destructured in full, so that a new field cannot be forgotten here.
 fn acceptance_rules(section: &IssuerSection) -> Value {
-    let IssuerConfig { name, section: _, algorithms, kid_required, rules } = &*section.issuer;
+    let IssuerConfig { name, aliases, tenants, section: _, algorithms, kid_required, rules } =
+        &*section.issuer;
+    let tenants = match tenants {
+        Tenants::Any => vec!["*"],
+        Tenants::Listed(tenants) => sorted(tenants),
+    };
     let Rules {
-        audience,
+        audience: AudienceRule { claim: audience_claim, accepted, all, required: audience_required },
         token_types,
         require_expiry,
         max_lifetime,
         leeway,
         username: UsernameRule { claims: username_claims, required, takes_numbers, prefix },
-        lists_of_strings,
+        issued_at_leeway,
+        numeric_ids,
         client_types: ClientTypes { claim, when_absent, allowed },
         environment_claim,
+        scopes,
         constraints,
         verify_confirmation,
     } = rules;
     json!({
         "issuer": name,
+        "aliases": sorted(aliases),
+        "tenants": tenants,
         "algorithms": algorithms.iter().map(|algorithm| algorithm.name()).collect::<Vec<_>>(),
         "kid_required": kid_required,
-        "audience": audience,
+        "audience": {
+            "claim": audience_claim.as_ref().map(ClaimPath::as_str), "accepted": sorted(accepted),
+            "all": all, "required": audience_required,
+        },
         "token_types": token_types.as_deref().map(sorted),
         "require_expiry": require_expiry,
         "max_lifetime": max_lifetime,
@@ -64,7 +77,9 @@ fn acceptance_rules(section: &IssuerSection) -> Value {
             "claims": username_claims.iter().map(ClaimPath::as_str).collect::<Vec<_>>(),
             "required": required, "takes_numbers": takes_numbers, "prefix": prefix,
         },
-        "lists_of_strings": lists_of_strings,
+        "issued_at_leeway": issued_at_leeway,
+        "numeric_ids": numeric_ids,
+        "scopes": sorted(scopes),
         "client_types": { "claim": claim, "when_absent": when_absent, "allowed": allowed.as_deref().map(sorted) },
         "environment_claim": environment_claim,
         "constraints": sorted(&constraints.iter().map(constraint_text).collect::<Vec<_>>()),
@@ -83,8 +98,8 @@ fn sorted<T: AsRef<str>>(texts: &[T]) -> Vec<&str> {
 
 fn constraint_text(constraint: &Constraint) -> String {
     match constraint {
-        Constraint::Is { claim, value } => json!([claim, "is", value]),
-        Constraint::Contains { claim, value } => json!([claim, "contains", value]),
+        Constraint::Is { claim, value } => json!([claim.as_str(), "is", value]),
+        Constraint::Contains { claim, value } => json!([claim.as_str(), "contains", value]),
     }
     .to_string()
 }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use countersign_engine::{
-    AlgorithmSet, KeySet,
+    AlgorithmSet, IssuerConfig, KeySet,
     jwks::Origin,
     limits,
     rotation::{Cause, EMPTY_SET_DELAY},
@@ -80,7 +80,7 @@ const EMPTY_SET: &str = "empty";
 /// a fetch of unchanged keys is cheap.
 pub struct Fetcher {
     section: String,
-    issuer: Box<str>,
+    issuer: Arc<IssuerConfig>,
     algorithms: AlgorithmSet,
     source: Arc<RefreshedKeys>,
     agent: Option<Agent>,
@@ -113,7 +113,7 @@ impl Fetcher {
     pub fn new(section: &IssuerSection, source: &Arc<RefreshedKeys>) -> Self {
         Self {
             section: section.section().into(),
-            issuer: section.issuer.name.clone(),
+            issuer: Arc::clone(&section.issuer),
             algorithms: section.issuer.algorithms,
             source: Arc::clone(source),
             agent: None,
@@ -239,9 +239,11 @@ impl Fetcher {
             .map_err(|error| {
                 invalid(format!("cannot parse the discovery document: {}", json_error(&error)))
             })?;
-        if metadata.issuer != *self.issuer {
-            let (theirs, ours) =
-                (metadata.issuer.chars().take(200).collect::<String>(), &self.issuer);
+        // The metadata for several tenants has the name with the place of the tenant.
+        let theirs = &*metadata.issuer;
+        if !self.issuer.is_named(theirs) && !self.issuer.names().any(|name| name == theirs) {
+            let theirs: String = theirs.chars().take(200).collect();
+            let ours = self.issuer.names().collect::<Vec<_>>().join(" or ");
             return Err(invalid(format!(
                 "the discovery document names the issuer {theirs:?}, not {ours:?}"
             )));

@@ -1,15 +1,17 @@
 //! `auth_jwt_*` sections: one issuer each.
 
+mod names;
 mod rules;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use countersign_engine::{Algorithm, AlgorithmSet, IssuerConfig, KeyType, jwks::Origin};
+use countersign_engine::{Algorithm, AlgorithmSet, IssuerConfig, KeyType};
 
+use self::names::IssuerNames;
 use super::{
     administration::Administration,
     secret_id::keyed_digest,
-    settings::{self, KeyLocation, KeySource},
+    settings::{self, KeySource},
 };
 use crate::{
     base::{claims::ClientType, redacted::shown},
@@ -97,7 +99,7 @@ pub(crate) fn read_all(
     if !only_verifies {
         check_one_signs(sections, &names, problems);
     }
-    check_issuers_differ(sections, &names, problems);
+    names::check_distinct(sections, &names, problems);
     issuers
 }
 
@@ -142,23 +144,27 @@ fn read_one(reader: &mut SectionReader<'_>, defaults: IssuerDefaults) -> Option<
             );
         }
     }
-    let name: Box<str> = reader.text_or_default("issuer").into();
+    let names = IssuerNames::read(reader);
+    names.check(reader, sign);
     // Anyone can read a public key, so tokens of such sections come from elsewhere.
     let is_public =
         algorithms.is_some_and(|all| all.iter().all(|one| one.key_type() != KeyType::Secret));
     let allowed = client_types.as_deref().unwrap_or_default();
-    let rules = rules::read(reader, &name, defaults, allowed, is_public);
+    let rules = rules::read(reader, &names, defaults, allowed, is_public);
     if sign {
         rules::check_own_tokens(reader, &rules, expire);
     }
     let (algorithms, client_types) = (algorithms?, client_types?);
     let context = settings::KeyContext { algorithms, sign, serves_tls: defaults.serves_tls };
     let keys = settings::read(reader, context)?;
+    let IssuerNames { name, aliases, tenants } = names;
     let issuer = IssuerConfig {
         name,
+        aliases,
+        tenants,
         section: reader.section.into(),
         algorithms,
-        kid_required: has_published_keys(&keys),
+        kid_required: false,
         rules,
     };
     let administers = reader.optional_flag("administers");
@@ -236,17 +242,6 @@ fn read_client_types(reader: &mut SectionReader<'_>) -> Option<Vec<ClientType>> 
     Some(types)
 }
 
-/// Whether the issuer publishes its keys. Inmanta requires a `kid` in tokens then.
-fn has_published_keys(keys: &KeySource) -> bool {
-    match keys {
-        KeySource::Secret(_) | KeySource::Static(_) => false,
-        KeySource::Refreshed(keys) => match &keys.location {
-            KeyLocation::Jwks(_) | KeyLocation::Discovery(_) => true,
-            KeyLocation::File { origin, .. } => *origin == Origin::Published,
-        },
-    }
-}
-
 /// Checks that one section signs. Sections with other errors count too.
 fn check_one_signs(
     sections: &BTreeMap<String, Section>,
@@ -274,26 +269,4 @@ fn check_one_signs(
         Problem::error("auth_jwt_*", text)
             .help("set sign = true in exactly one section whose algorithm is HS256"),
     );
-}
-
-fn check_issuers_differ(
-    sections: &BTreeMap<String, Section>,
-    names: &[&String],
-    problems: &mut Problems,
-) {
-    let mut seen: BTreeMap<String, &str> = BTreeMap::new();
-    for section in names {
-        let mut reader = SectionReader::new(sections, section, problems);
-        let issuer = reader.text_or_default("issuer").to_owned();
-        let help = seen.get(&issuer).map(|earlier| {
-            format!(
-                "{earlier} also has the issuer {issuer}; the default issuer is \
-                 https://localhost:8888/"
-            )
-        });
-        if let Some(help) = help {
-            reader.error("issuer", "Only one configuration per issuer is supported", &help);
-        }
-        seen.insert(issuer, section);
-    }
 }

@@ -55,6 +55,18 @@ pub enum KeySource {
 }
 
 impl KeySource {
+    /// Whether the issuer publishes its keys.
+    #[must_use]
+    pub fn are_published(&self) -> bool {
+        match self {
+            Self::Secret(_) | Self::Static(_) => false,
+            Self::Refreshed(keys) => match &keys.location {
+                KeyLocation::Jwks(_) | KeyLocation::Discovery(_) => true,
+                KeyLocation::File { origin, .. } => *origin == Origin::Published,
+            },
+        }
+    }
+
     /// Whether the keys are in a file, which is read again when it changes.
     #[must_use]
     pub fn is_file(&self) -> bool {

@@ -41,7 +41,10 @@ pub(super) async fn authenticate(
         }
         Credential::Token(token) => token,
     };
-    let session = match context.authenticator.verify(caller, token).await {
+    let verified = context.authenticator.verify(caller, token).await;
+    let verified =
+        verified.and_then(|token| context.authenticator.check_profile(Profile::Inmanta, token));
+    let session = match verified {
         Ok(verified) => {
             let issuer = &verified.issuer().name;
             let is_ours = signer(context.settings).is_some_and(|one| one.issuer.name == *issuer);

@@ -1,17 +1,40 @@
 //! The Inmanta profile: messages of the Inmanta server.
 
-use countersign_engine::{Blame, Reject, jws::UnverifiedToken};
+use countersign_engine::{Blame, Reject, UnixTime, Verified, jws::UnverifiedToken};
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::Refusal;
-use crate::base::{
-    claims::CLIENT_TYPES_CLAIM,
-    reply::{Body, json},
+use crate::{
+    base::{
+        claims::CLIENT_TYPES_CLAIM,
+        reply::{Body, json},
+    },
+    keys::KeySources,
 };
 
 /// The message of the response to a request without a token.
 pub const UNAUTHORIZED: &str = "Access to this resource is unauthorized";
+
+/// Checks what the Inmanta server demands of every token, beyond the rules of its issuer: an `iat`
+/// that is not in the future, a `kid` for a published key, and no list of anything but strings.
+///
+/// # Errors
+/// The first [`Reject`] found.
+pub fn check(verified: &Verified<'_>, now: UnixTime, keys: &KeySources) -> Result<(), Reject> {
+    let (claims, issuer) = (verified.claims(), verified.issuer());
+    let latest = now.plus(issuer.rules.leeway.into());
+    if !verified.names_key() && keys.are_published(&issuer.name) {
+        return Err(Reject::KidMissing);
+    }
+    if claims.issued_at().is_some_and(|issued_at| issued_at > latest) {
+        return Err(Reject::IssuedInFuture);
+    }
+    if claims.has_mixed_list() {
+        return Err(Reject::ListFormat);
+    }
+    Ok(())
+}
 
 /// Returns a response with a message in JSON.
 #[must_use]

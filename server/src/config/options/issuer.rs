@@ -33,11 +33,32 @@ const ISSUED: &[OptionSpec] = &[
              keys need separate sections.",
         "ES256, EdDSA",
     ),
-    text("issuer", "text", "https://localhost:8888/")
-        .about("The claim `iss` of the tokens, compared byte by byte.", "https://idp.example/"),
-    text("audience", "text", "")
-        .unset("the issuer")
-        .about("Value that the claim `aud` must contain.", "api://orders"),
+    list("issuer", "text", "https://localhost:8888/").about(
+        "The claim `iss` of the tokens, compared byte by byte. Further names, after commas, are the \
+         same issuer in every respect. `{tenantid}` stands for one of `tenants`.",
+        "https://accounts.google.com, accounts.google.com",
+    ),
+    list("tenants", "tenant", "").unset("none").about(
+        "Tenants that `{tenantid}` in `issuer` stands for, or `*` for any. The claim `tid` must be \
+         the tenant in `iss`. All tenants have the keys of the section.",
+        "11111111-2222-3333-4444-555555555555",
+    ),
+    list("audience", "text", "").unset("the issuer").about(
+        "Audiences of the tokens. By `audience_match`, a token must name one of them or all.",
+        "api://orders, api://stock",
+    ),
+    choice("audience_match", &["any", "all"], "any")
+        .about("Whether a token must name one of the audiences or all of them.", "all"),
+    flag("require_audience", "true").about(
+        "Whether a token without the claim of the audience is refused. If it has the claim, it is \
+         always checked.",
+        "false",
+    ),
+    text("audience_claim", "claim", "aud").about(
+        "Claim with the audience, by its name or path: `client_id` for Cognito, `azp` where `aud` \
+         does not name the application.",
+        "client_id",
+    ),
     list("client_types", "client type", "")
         .required()
         .about("Client types that tokens may have: agent, api and compiler.", "api"),
@@ -116,6 +137,10 @@ const RULES: &[OptionSpec] = &[
              `/api/v2` takes a token without the claim, as one of no user.",
         "false",
     ),
+    flag("subject_as_text", "false").about(
+        "Whether a whole number in `sub` or `jti` is accepted, as its decimal digits.",
+        "true",
+    ),
     flag("username_as_text", "false").about(
         "Whether a whole number in the username claim is a username, in decimal digits.",
         "true",
@@ -133,9 +158,12 @@ const RULES: &[OptionSpec] = &[
          possession of it by a client certificate, or is accepted as a bearer token.",
         "ignore",
     ),
-    number("leeway", 0, 3600, "")
-        .unset("30 if the keys are public, otherwise 0")
-        .about("Tolerated clock difference in seconds for `exp`, `nbf` and `iat`.", "60"),
+    number("leeway", 0, 3600, "").unset("30 if the keys are public, otherwise 0").about(
+        "Tolerated clock difference in seconds for `exp`, `nbf` and `iat`. An `iat` up to 30 \
+             seconds ahead is always tolerated, except of tokens signed here and on the `inmanta` \
+             surface.",
+        "60",
+    ),
     list("typ", "token type", "")
         .unset("any type")
         .about("Accepted types in the header `typ`, without `application/`.", "at+jwt"),
@@ -148,9 +176,15 @@ const RULES: &[OptionSpec] = &[
     flag("legacy_require_client_type", "")
         .unset("the value in `[server]`")
         .about("Whether a token without client types is refused.", "true"),
+    list("scopes", "scope", "").unset("none").about(
+        "Scopes that a token must grant, all of them: in `scope`, words separated by spaces, or in \
+         `scp`, a list or words. A token without one gets status 403.",
+        "orders:read, orders:write",
+    ),
     text("claims", "lines", "").unset("none").about(
         "Further requirements, one per line: `<value> in <claim>` for a list, and `<claim> is \
-             <value>` for a string.",
-        "prod in environments",
+             <value>` for a string. A claim is written as its name or its path. A token that does \
+             not meet them gets status 403.",
+        "admin in realm_access.roles",
     ),
 ];

@@ -1,8 +1,10 @@
 //! The rules for the tokens of an `auth_jwt_*` section.
 
-use countersign_engine::{ClaimPath, ClientTypes, Constraint, Rules, UsernameRule};
+use countersign_engine::{
+    AudienceRule, ClaimPath, ClientTypes, Constraint, Rules, TENANT, UsernameRule,
+};
 
-use super::IssuerDefaults;
+use super::{IssuerDefaults, IssuerNames};
 use crate::{
     base::{
         claims::{CLIENT_TYPES_CLAIM, ClientType, ENVIRONMENT_CLAIM, TOKEN_TYPE},
@@ -14,35 +16,37 @@ use crate::{
 /// Reads the rules for the tokens of a section.
 pub(super) fn read(
     reader: &mut SectionReader<'_>,
-    issuer: &str,
+    names: &IssuerNames,
     defaults: IssuerDefaults,
     client_types: &[ClientType],
     is_public: bool,
 ) -> Rules {
-    /// Public keys belong to issuers on other machines, with other clocks.
-    const PUBLIC_LEEWAY: u32 = 30;
+    /// Other issuers are on other machines, with other clocks.
+    const CLOCK_DIFFERENCE: u32 = 30;
+    let leeway =
+        reader.optional_number("leeway").unwrap_or(if is_public { CLOCK_DIFFERENCE } else { 0 });
+    // The sessions of this server are ended by their `iat`.
+    let issued_at_leeway = if reader.flag("sign") { 0 } else { CLOCK_DIFFERENCE };
     let enforce =
         reader.optional_flag("enforce_client_types").unwrap_or(defaults.enforce_client_types);
     let require =
         reader.optional_flag("legacy_require_client_type").unwrap_or(defaults.require_client_type);
     Rules {
-        audience: reader.text("audience").unwrap_or(issuer).into(),
+        audience: read_audience(reader, names),
         token_types: read_token_types(reader),
         require_expiry: reader.optional_flag("require_exp").unwrap_or(is_public),
         max_lifetime: reader.optional_number("max_lifetime"),
-        leeway: reader.optional_number("leeway").unwrap_or(if is_public {
-            PUBLIC_LEEWAY
-        } else {
-            0
-        }),
+        leeway,
+        issued_at_leeway,
+        numeric_ids: reader.flag("subject_as_text"),
         username: read_username(reader),
-        lists_of_strings: true,
         client_types: ClientTypes {
             claim: CLIENT_TYPES_CLAIM.into(),
             when_absent: (!require).then(|| ClientType::Api.name().into()),
             allowed: enforce.then(|| client_types.iter().map(|one| one.name().into()).collect()),
         },
         environment_claim: ENVIRONMENT_CLAIM.into(),
+        scopes: read_scopes(reader),
         constraints: read_constraints(reader),
         verify_confirmation: reads_confirmation(reader),
     }
@@ -53,12 +57,70 @@ pub(super) fn read(
 /// machines.
 fn read_username(reader: &mut SectionReader<'_>) -> UsernameRule {
     let is_written = reader.text("jwt_username_claim").is_some();
+    let claims = read_paths(reader, "jwt_username_claim");
+    let is_subject = claims.first().is_some_and(|claim| claim.as_str() == "sub");
+    let numeric_subject = is_subject && reader.flag("subject_as_text");
     UsernameRule {
-        claims: read_paths(reader, "jwt_username_claim"),
+        claims,
         required: reader.optional_flag("username_required").unwrap_or(is_written),
-        takes_numbers: reader.flag("username_as_text"),
+        takes_numbers: reader.flag("username_as_text") || numeric_subject,
         prefix: reader.text_or_default("username_prefix").into(),
     }
+}
+
+/// Reads the options of the audience.
+fn read_audience(reader: &mut SectionReader<'_>, names: &IssuerNames) -> AudienceRule {
+    const MATCHES: [(&str, bool); 2] = [("any", false), ("all", true)];
+    let accepted: Box<[Box<str>]> = match reader.list("audience") {
+        Some(audiences) => audiences.into_iter().map(Box::from).collect(),
+        None => {
+            if names.name.contains(TENANT) {
+                let text =
+                    format!("audience is required in {}: its issuer has {TENANT}", reader.section);
+                reader.error("audience", text, "write the audience of your application");
+            }
+            [names.name.clone()].into()
+        }
+    };
+    if accepted.iter().any(|audience| audience.is_empty()) {
+        let text = format!("audience in {} contains an empty text", reader.section);
+        reader.error("audience", text, "separate audiences by one comma");
+    }
+    let (_, all) = reader.choice("audience_match", &MATCHES, |(name, _)| name);
+    let claim = reader.text_or_default("audience_claim");
+    let required = reader.flag("require_audience");
+    if !required {
+        let text = format!(
+            "{} accepts tokens without {claim}: they may be meant for another application",
+            reader.section
+        );
+        let help = "name the claim that tells applications apart by audience_claim, or demand \
+                    it by claims or scopes";
+        let is_checked = ["claims", "scopes", "typ"].iter().any(|one| reader.given(one).is_some());
+        if !is_checked {
+            reader.risk("require_audience", text, help);
+        }
+    }
+    AudienceRule {
+        claim: Some(claim).filter(|claim| *claim != "aud").map(ClaimPath::from),
+        accepted,
+        all,
+        required,
+    }
+}
+
+/// Reads `scopes` (RFC 6749 section 3.3).
+fn read_scopes(reader: &mut SectionReader<'_>) -> Box<[Box<str>]> {
+    let scopes = reader.list("scopes").unwrap_or_default();
+    let is_scope = |scope: &&str| {
+        !scope.is_empty()
+            && scope.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"\\".contains(&byte))
+    };
+    if let Some(odd) = scopes.iter().find(|scope| !is_scope(scope)) {
+        let text = format!("{} in {} is not a scope", quoted(odd), reader.section);
+        reader.error("scopes", text, "separate scopes by commas: orders:read, orders:write");
+    }
+    scopes.into_iter().map(Box::from).collect()
 }
 
 /// Reads an option with paths of claims.
@@ -99,6 +161,8 @@ pub(super) fn check_own_tokens(reader: &mut SectionReader<'_>, rules: &Rules, ex
             !rules.username.prefix.is_empty(),
             "the names of users would not be those of /api/v2",
         ),
+        ("audience_claim", rules.audience.claim.is_some(), "its tokens have their audience in aud"),
+        ("scopes", !rules.scopes.is_empty(), "its tokens have no scope"),
         (
             "require_exp",
             rules.require_expiry && expire == 0,
@@ -153,7 +217,7 @@ fn read_token_types(reader: &mut SectionReader<'_>) -> Option<Box<[Box<str>]>> {
 }
 
 /// Reads `claims`, an option of older Inmanta versions: lines of `<value> in <list claim>`
-/// and `<claim> is <string>`. Any other line is an error, so that the check fails closed.
+/// and `<claim> is <string>`, with claims by name or path. Any other line is an error, so that the check fails closed.
 fn read_constraints(reader: &mut SectionReader<'_>) -> Box<[Constraint]> {
     let mut constraints = Vec::new();
     let text = reader.text("claims").unwrap_or_default();
@@ -176,11 +240,10 @@ fn parse_constraint(line: &str) -> Option<Constraint> {
     let words: Vec<_> = line.split_whitespace().collect();
     let last = words.len().checked_sub(1)?;
     let place = (1..last).rev().find(|place| ["in", "is"].contains(&words[*place]))?;
-    let left = words[..place].join(" ").into();
-    let right = words[place + 1..].join(" ").into();
+    let (left, right) = (words[..place].join(" "), words[place + 1..].join(" "));
     Some(match words[place] {
-        "in" => Constraint::Contains { claim: right, value: left },
-        _ => Constraint::Is { claim: left, value: right },
+        "in" => Constraint::Contains { claim: ClaimPath::from(&*right), value: left.into() },
+        _ => Constraint::Is { claim: ClaimPath::from(&*left), value: right.into() },
     })
 }
 

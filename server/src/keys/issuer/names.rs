@@ -1,0 +1,116 @@
+//! The names of an issuer: the options `issuer` and `tenants`.
+
+use std::collections::BTreeMap;
+
+use countersign_engine::{AlgorithmSet, IssuerConfig, TENANT, Tenants, is_tenant};
+
+use crate::{
+    base::redacted::quoted,
+    config::{problem::Problems, reader::SectionReader, setting::Section},
+};
+
+/// The values of `iss` that an issuer uses.
+pub(super) struct IssuerNames {
+    /// The first of them, which stands for the issuer everywhere else.
+    pub(super) name: Box<str>,
+    pub(super) aliases: Box<[Box<str>]>,
+    pub(super) tenants: Tenants,
+}
+
+impl IssuerNames {
+    /// Reads the options without a check.
+    pub(super) fn read(reader: &SectionReader<'_>) -> Self {
+        let mut names = reader.given_list("issuer").into_iter();
+        let name = names.next().unwrap_or_else(|| reader.default("issuer")).into();
+        let tenants = match reader.given_list("tenants")[..] {
+            ["*"] => Tenants::Any,
+            ref listed => Tenants::Listed(listed.iter().map(|one| (*one).into()).collect()),
+        };
+        Self { name, aliases: names.map(Box::from).collect(), tenants }
+    }
+
+    /// Checks the names of a section.
+    pub(super) fn check(&self, reader: &mut SectionReader<'_>, sign: bool) {
+        let names = || [&self.name].into_iter().chain(&self.aliases);
+        for name in names() {
+            if names().filter(|one| *one == name).count() > 1 {
+                let text = format!("issuer in {} names {} twice", reader.section, quoted(name));
+                return reader.error("issuer", text, "remove one of them");
+            }
+            let has_tenant = name.contains(TENANT);
+            if has_tenant && !is_tenant_template(name) {
+                let text =
+                    format!("{} in {} is not a name with one tenant", quoted(name), reader.section);
+                let help = "write {tenantid} once, among visible ASCII characters, such as \
+                            https://login.microsoftonline.com/{tenantid}/v2.0";
+                return reader.error("issuer", text, help);
+            }
+        }
+        self.check_tenants(reader, sign, names().any(|name| name.contains(TENANT)));
+    }
+
+    fn check_tenants(&self, reader: &mut SectionReader<'_>, sign: bool, has_tenants: bool) {
+        let section = reader.section;
+        match &self.tenants {
+            _ if has_tenants && sign => {
+                let text = format!("issuer in {section}, which signs, contains a tenant");
+                reader.error("issuer", text, "write the one issuer of the tokens signed here");
+            }
+            Tenants::Listed(tenants) if has_tenants && tenants.is_empty() => {
+                let text = format!("tenants is required in {section}: its issuer has {TENANT}");
+                let help = "list the tenants whose tokens are accepted, or write tenants = * for \
+                            every customer of the provider";
+                reader.error("tenants", text, help);
+            }
+            Tenants::Listed(tenants) if has_tenants => {
+                if let Some(odd) = tenants.iter().find(|tenant| !is_tenant(tenant)) {
+                    let text = format!("{} in {section} is not a tenant", quoted(odd));
+                    let help = "write ids or names, separated by commas, or * alone";
+                    reader.error("tenants", text, help);
+                }
+            }
+            Tenants::Any if has_tenants => {
+                let text = format!(
+                    "{section} accepts tokens of every tenant: every customer of the provider can \
+                     issue itself tokens for its audience, if the provider lets it"
+                );
+                reader.risk("tenants", text, "list the tenants, or check them by claims");
+            }
+            _ if reader.text("tenants").is_some() => {
+                let text = format!("tenants in {section} is ignored: its issuer has no {TENANT}");
+                reader.warn("tenants", text, "write {tenantid} into issuer, or remove the line");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Whether a name has one tenant, among characters that an HTTP header can carry.
+fn is_tenant_template(name: &str) -> bool {
+    let is_visible = |byte: u8| byte.is_ascii_graphic() && byte != b'%';
+    name.matches(TENANT).count() == 1 && name.bytes().all(is_visible)
+}
+
+/// Checks that no token could be of two sections. Sections with other errors count too.
+pub(super) fn check_distinct(
+    sections: &BTreeMap<String, Section>,
+    names: &[&String],
+    problems: &mut Problems,
+) {
+    let mut seen: Vec<(&str, IssuerConfig)> = Vec::new();
+    for section in names {
+        let mut reader = SectionReader::new(sections, section, problems);
+        let IssuerNames { name, aliases, tenants } = IssuerNames::read(&reader);
+        let usual = IssuerConfig::new(&name, "", AlgorithmSet::default().iter());
+        let config = IssuerConfig { aliases, tenants, ..usual };
+        if let Some((earlier, other)) = seen.iter().find(|(_, one)| one.shares_name_with(&config)) {
+            let shared = config.names().find(|name| other.is_named(name)).unwrap_or(&other.name);
+            let help = format!(
+                "{earlier} also has the issuer {shared}; the default issuer is \
+                 https://localhost:8888/"
+            );
+            reader.error("issuer", "Only one configuration per issuer is supported", &help);
+        }
+        seen.push((section, config));
+    }
+}
