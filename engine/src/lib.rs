@@ -96,7 +96,7 @@ pub use presentation::{CertificateThumbprint, Presentation};
 pub use reject::{Blame, Reject};
 pub use time::UnixTime;
 pub use verified::{Claims, Identity, Verified};
-pub use verifier::{SignatureCheck, UnknownKid, Verifier};
+pub use verifier::{Explanation, SignatureCheck, UnknownKid, Verifier};
 
 // Configuring a verifier, and changing its issuers and keys.
 pub use builder::{BuildError, DEFAULT_CACHE_BYTES, VerifierBuilder};

@@ -1,6 +1,10 @@
 //! The [`Verifier`]: takes the bytes of a token, returns [`Verified`] or a [`Reject`].
 
+mod explain;
+
 use std::sync::Arc;
+
+pub use explain::Explanation;
 
 use arc_swap::{ArcSwap, Guard};
 

@@ -32,7 +32,16 @@ fn recorded_tokens_get_the_recorded_answers() {
     let tokens: String =
         cases.iter().map(|case| format!("{}\n", case["token"].as_str().unwrap())).collect();
     let output = sandbox.run_with_input(
-        ["token", "verify", "--now", RECORDED, "-c", config.to_str().unwrap()],
+        [
+            "token",
+            "verify",
+            "--surface",
+            "inmanta",
+            "--now",
+            RECORDED,
+            "-c",
+            config.to_str().unwrap(),
+        ],
         tokens,
     );
     let answers = output.json_lines();
@@ -129,7 +138,10 @@ fn c43_client_types_outside_the_section_are_refused() {
         let config = sandbox.file("c.cfg", format!("{agents}{options}"));
         let token = fixture::token(&fixture::claims(claims));
         sandbox
-            .run_with_input(["token", "verify", "-c", config.to_str().unwrap()], token)
+            .run_with_input(
+                ["token", "verify", "--surface", "inmanta", "-c", config.to_str().unwrap()],
+                token,
+            )
             .json_lines()[0]["code"]
             .clone()
     };

@@ -19,6 +19,7 @@ mod admission;
 /// The cache of verification results: `[cache]`.
 mod caching;
 /// Real reverse proxies in front of Countersign.
+mod provider_rules;
 mod proxies;
 /// HTTP/3 and QUIC.
 mod http3;

@@ -13,6 +13,7 @@ use crate::{
 /// get into a log.
 pub struct Session {
     claims: Map<String, Value>,
+    subject: Option<String>,
     username: Option<String>,
     client_types: Vec<String>,
     environment: Option<String>,
@@ -32,6 +33,7 @@ impl Session {
         let refused_at = claims.expires_at().map(|end| end.plus(leeway.into()));
         Self {
             claims: serde_json::from_slice(&claims.json()).unwrap_or_default(),
+            subject: claims.subject().map(str::to_owned),
             username: claims.username().map(str::to_owned),
             client_types: claims.client_types().map(str::to_owned).collect(),
             environment: claims.environment().map(str::to_owned),
@@ -51,7 +53,7 @@ impl Session {
     /// Returns `sub`.
     #[must_use]
     pub fn subject(&self) -> Option<&str> {
-        self.claim("sub")?.as_str()
+        self.subject.as_deref()
     }
 
     /// Returns `iat`.

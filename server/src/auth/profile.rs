@@ -131,7 +131,7 @@ impl Profile {
 /// Whether the token is valid but lacks what the configuration demands, so that its issuer would
 /// only issue another like it (RFC 6750 section 3.1, `insufficient_scope`).
 const fn is_insufficient(reject: Reject) -> bool {
-    matches!(reject, Reject::Constraints | Reject::Username)
+    matches!(reject, Reject::Constraints | Reject::Scope | Reject::Username)
 }
 
 /// Whether a response may have a body.
@@ -149,7 +149,7 @@ pub struct Refusal<'t> {
     pub reject: Reject,
     /// The token.
     pub token: &'t [u8],
-    /// The configured issuer that it names, if the keys of that issuer are missing.
+    /// The configured issuer that it names, if the reason is about its keys or scopes.
     pub issuer: Option<Arc<IssuerConfig>>,
     /// The budget that is exceeded, if that is the reason.
     pub exceeded: Option<BudgetExceeded>,
@@ -180,11 +180,11 @@ impl fmt::Display for Refusal<'_> {
                     "the key id (kid) is unknown, and the keys of the issuer {name} cannot be fetched"
                 )
             }
-            (Some(issuer), _) => {
+            (Some(issuer), _) if self.reject == Reject::KeysUnavailable => {
                 let reason = if self.is_emptied { ": it publishes an empty key set" } else { "" };
                 write!(f, "the keys of the issuer {} are unavailable{reason}", issuer.name)
             }
-            (None, Some(BudgetExceeded { budget, .. })) => {
+            (_, Some(BudgetExceeded { budget, .. })) => {
                 let whose = match budget {
                     Budget::Core => "in all",
                     Budget::Issuer => "in the name of this issuer",
@@ -192,7 +192,7 @@ impl fmt::Display for Refusal<'_> {
                 };
                 write!(f, "the signature was not checked: too many others {whose} were bad")
             }
-            (None, None) => self.reject.fmt(f),
+            _ => self.reject.fmt(f),
         }
     }
 }

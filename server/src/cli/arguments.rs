@@ -20,7 +20,7 @@ pub use remote::{
 };
 pub use serve::{IssuerArgs, ServeCommandArgs};
 pub use server_url::{ServerUrl, server_url};
-pub use token::{RevokeArgs, SignArgs, TokenCommand};
+pub use token::{RevokeArgs, SignArgs, TokenCommand, VerifyArgs};
 
 use crate::{base::redacted::shown, config::host};
 

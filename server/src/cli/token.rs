@@ -1,20 +1,20 @@
 //! `countersign token`: signing, verification and dispatch to the other token commands.
 
+mod explain;
 pub(super) mod inspect;
 pub(super) mod registry;
 mod revoke;
 
-use std::io;
+use std::{io, sync::Arc};
 
-use countersign_engine::{CertificateThumbprint, Presentation, Reject, UnixTime, Verified};
-use http::StatusCode;
+use countersign_engine::{Presentation, Reject, UnixTime, Verified};
 use serde_json::{Value, json};
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Runtime};
 use uuid::Uuid;
 
 use super::{
     CommandError, ConfigSource,
-    arguments::{SignArgs, TokenCommand},
+    arguments::{SignArgs, TokenCommand, VerifyArgs},
     print, process_lines,
     serve::bootstrap_token,
 };
@@ -26,6 +26,7 @@ use crate::{
         profile::{Profile, inmanta},
     },
     base::clock,
+    config::Config,
     keys::refresh,
 };
 
@@ -38,9 +39,8 @@ pub(super) fn run(source: &ConfigSource, command: TokenCommand) -> Result<(), Co
         TokenCommand::Delete(args) => registry::delete(source, &args),
         TokenCommand::Inspect { token } => inspect::run(token),
         TokenCommand::Revoke(args) => revoke::run(source, args),
-        TokenCommand::Verify { now, certificate_thumbprint } => {
-            verify(source, now.map(UnixTime), certificate_thumbprint)
-        }
+        TokenCommand::Explain { token, how } => explain::run(source, token, &how),
+        TokenCommand::Verify(how) => verify(source, &how),
     }
 }
 
@@ -73,35 +73,79 @@ fn canonical_uuid(text: &str) -> String {
     Uuid::parse_str(text.trim()).map_or_else(|_| text.to_owned(), |uuid| uuid.to_string())
 }
 
-/// Verifies lines of standard input and prints the responses of the Inmanta surface.
-fn verify(
-    source: &ConfigSource,
-    now: Option<UnixTime>,
-    certificate: Option<CertificateThumbprint>,
-) -> Result<(), CommandError> {
+/// Verifies lines of standard input and prints the response of the surface to each.
+fn verify(source: &ConfigSource, how: &VerifyArgs) -> Result<(), CommandError> {
     let config = source.load()?;
-    let revocations = source.revocation_service(&config, None)?;
-    let app = App::new(config, 1, revocations, None)?;
-    let runtime = Builder::new_current_thread().enable_time().build()?;
-    load_keys(&app)?;
-    let certificate = || certificate;
-    let presentation = Presentation { certificate: Some(&certificate), ..Presentation::default() };
-    let Authenticator { verifier, .. } = &app.authenticator;
-    process_lines(|token| {
-        let now = now.unwrap_or_else(clock::now);
+    let verifier = CommandVerifier::new(source, config, how)?;
+    process_lines(|token| match verifier.verify(token) {
+        Ok(verified) => accepted(how.surface, &verified),
+        Err(reject) => verifier.refused(reject, token),
+    })?;
+    Ok(())
+}
+
+/// Verifies tokens as a server with this configuration would.
+struct CommandVerifier<'h> {
+    app: Arc<App>,
+    runtime: Runtime,
+    how: &'h VerifyArgs,
+}
+
+impl<'h> CommandVerifier<'h> {
+    /// Fetches the keys of all issuers.
+    fn new(
+        source: &ConfigSource,
+        config: Config,
+        how: &'h VerifyArgs,
+    ) -> Result<Self, CommandError> {
+        let revocations = source.revocation_service(&config, None)?;
+        let app = App::new(config, 1, revocations, None)?;
+        let runtime = Builder::new_current_thread().enable_time().build()?;
+        load_keys(&app)?;
+        Ok(Self { app, runtime, how })
+    }
+
+    fn now(&self) -> UnixTime {
+        self.how.now.map_or_else(clock::now, UnixTime)
+    }
+
+    /// Calls `verify` with the request that presents the token.
+    fn presenting<T>(&self, verify: impl FnOnce(Presentation<'_>) -> T) -> T {
+        let certificate = || self.how.certificate_thumbprint;
+        verify(Presentation { certificate: Some(&certificate), ..Presentation::default() })
+    }
+
+    fn verify<'t>(&self, token: &'t [u8]) -> Result<Verified<'t>, Reject> {
+        let Authenticator { verifier, keys, .. } = &self.app.authenticator;
         let verify = || {
             let mut unknown = None;
             let report = |found| unknown = Some(found);
-            let verified = verifier.verify_with(token, now, presentation, |_| true, report);
+            let verified = self.presenting(|presentation| {
+                verifier.verify_with(token, self.now(), presentation, |_| true, report)
+            });
             unknown.map_or(Ok(verified), |unknown| Err(Box::new(unknown)))
         };
-        let verified = runtime.block_on(app.authenticator.resolve(verify));
-        match verified.unwrap_or_else(|answer| Err(answer.reject())) {
-            Ok(verified) => accepted(&verified),
-            Err(reject) => refused(reject, token, app.settings().auth.rejected_token_status),
+        let verified = self.runtime.block_on(self.app.authenticator.resolve(verify));
+        let verified = verified.unwrap_or_else(|answer| Err(answer.reject()))?;
+        if self.how.surface == Profile::Inmanta {
+            inmanta::check(&verified, self.now(), keys)?;
         }
-    })?;
-    Ok(())
+        Ok(verified)
+    }
+
+    fn refused(&self, reject: Reject, token: &[u8]) -> Value {
+        let message = match self.how.surface {
+            Profile::Inmanta => inmanta::message(reject, token),
+            Profile::Generic => reject.to_string(),
+        };
+        let rejected_status = self.app.settings().auth.rejected_token_status;
+        json!({
+            "ok": false,
+            "status": self.how.surface.status(reject, rejected_status).as_u16(),
+            "code": reject.code(),
+            "message": message,
+        })
+    }
 }
 
 /// Fetches every published key set. Failures are logged, and tokens of the issuer are then
@@ -113,20 +157,15 @@ pub(super) fn load_keys(app: &App) -> io::Result<()> {
     Ok(())
 }
 
-fn accepted(verified: &Verified<'_>) -> Value {
+fn accepted(surface: Profile, verified: &Verified<'_>) -> Value {
+    let claims = match surface {
+        Profile::Inmanta => inmanta::claims(verified.claims()),
+        Profile::Generic => serde_json::from_slice(&verified.claims().json()).unwrap_or_default(),
+    };
     json!({
         "ok": true,
         "section": verified.issuer().section,
         "username": verified.claims().username(),
-        "claims": inmanta::claims(verified.claims()),
-    })
-}
-
-fn refused(reject: Reject, token: &[u8], rejected_status: StatusCode) -> Value {
-    json!({
-        "ok": false,
-        "status": Profile::Inmanta.status(reject, rejected_status).as_u16(),
-        "code": reject.code(),
-        "message": inmanta::message(reject, token),
+        "claims": claims,
     })
 }

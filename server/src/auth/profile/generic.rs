@@ -17,7 +17,7 @@ pub const ERROR_HEADER: HeaderName = HeaderName::from_static("x-auth-error");
 pub fn add_headers(refusal: &Refusal<'_>, headers: &mut HeaderMap) {
     let reject = refusal.reject;
     if reject.blame() != Blame::Unavailable {
-        headers.insert(header::WWW_AUTHENTICATE, challenge(reject));
+        headers.insert(header::WWW_AUTHENTICATE, challenge(refusal));
         return;
     }
     headers.insert(header::RETRY_AFTER, HeaderValue::from(refusal.retry_after()));
@@ -44,18 +44,24 @@ fn budget_error(budget: Budget) -> &'static str {
     }
 }
 
-/// Returns the challenge for a rejected token. All challenges are formatted once, so that a
-/// flood of invalid tokens causes no formatting.
-fn challenge(reject: Reject) -> HeaderValue {
+/// Returns the challenge for a rejected token. All but those that name scopes are formatted once,
+/// so that a flood of invalid tokens causes no formatting: scopes are named to authentic tokens.
+fn challenge(refusal: &Refusal<'_>) -> HeaderValue {
     static CHALLENGES: LazyLock<Box<[HeaderValue]>> =
-        LazyLock::new(|| Reject::ALL.iter().map(|reject| format_challenge(*reject)).collect());
-    CHALLENGES[reject.index()].clone()
+        LazyLock::new(|| Reject::ALL.iter().map(|reject| format_challenge(*reject, "")).collect());
+    match &refusal.issuer {
+        Some(issuer) if refusal.reject == Reject::Scope => {
+            let scopes = issuer.rules.scopes.join(" ");
+            format_challenge(refusal.reject, &format!(r#", scope="{scopes}""#))
+        }
+        _ => CHALLENGES[refusal.reject.index()].clone(),
+    }
 }
 
 /// Formats a challenge with the reason (RFC 6750 section 3). It contains no part of the token.
-fn format_challenge(reject: Reject) -> HeaderValue {
+fn format_challenge(reject: Reject, parameters: &str) -> HeaderValue {
     let error = if is_insufficient(reject) { "insufficient_scope" } else { "invalid_token" };
-    let text = format!(r#"Bearer error="{error}", error_description="{reject}""#);
+    let text = format!(r#"Bearer error="{error}", error_description="{reject}"{parameters}"#);
     HeaderValue::try_from(text)
         .unwrap_or_else(|_| HeaderValue::from_static(r#"Bearer error="invalid_token""#))
 }
@@ -77,7 +83,7 @@ mod tests {
     #[test]
     fn every_reject_reason_fits_a_quoted_string() {
         for reject in Reject::ALL {
-            let value = challenge(*reject);
+            let value = format_challenge(*reject, "");
             let text = value.to_str().unwrap();
             assert!(text.contains(&reject.to_string()), "{text}");
             assert_eq!(

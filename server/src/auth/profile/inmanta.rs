@@ -93,8 +93,10 @@ fn detail(reject: Reject, token: &[u8]) -> String {
 #[must_use]
 pub fn refusal_message(refusal: &Refusal<'_>) -> String {
     match (&refusal.issuer, refusal.exceeded) {
-        (Some(_), _) | (_, Some(_)) => refusal.to_string(),
-        (None, None) => message(refusal.reject, refusal.token),
+        (Some(_), _) | (_, Some(_)) if refusal.reject.blame() == Blame::Unavailable => {
+            refusal.to_string()
+        }
+        _ => message(refusal.reject, refusal.token),
     }
 }
 

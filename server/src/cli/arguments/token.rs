@@ -4,7 +4,10 @@ use clap::{Args, Subcommand};
 use countersign_engine::CertificateThumbprint;
 
 use super::{TokenCreateArgs, TokenDeleteArgs, TokenListArgs};
-use crate::base::claims::{CLIENT_TYPES_CLAIM, ClientType, ENVIRONMENT_CLAIM};
+use crate::{
+    auth::profile::Profile,
+    base::claims::{CLIENT_TYPES_CLAIM, ClientType, ENVIRONMENT_CLAIM},
+};
 
 /// Commands for tokens. Not [`Debug`], because an argument may be a token.
 #[derive(Subcommand)]
@@ -46,6 +49,18 @@ Example:
         /// The token (default: read from standard input, where other users cannot see it).
         token: Option<String>,
     },
+    /// Show every check of a token: what the configuration expects, what the token has, and the
+    /// line that decides.
+    #[command(
+        after_help = "Example:\n  echo \"$TOKEN\" | countersign token explain --config server.cfg"
+    )]
+    Explain {
+        /// The token (default: read from standard input, where other users cannot see it).
+        token: Option<String>,
+        /// How it is verified.
+        #[command(flatten)]
+        how: VerifyArgs,
+    },
     /// Revoke tokens for every server that uses this state directory.
     #[command(after_help = "\
 Give one token to revoke it, or use the options to revoke a set of tokens.
@@ -62,15 +77,27 @@ Lines are not trimmed: an empty line is an empty token.
 
 Example:
   countersign token verify --config server.cfg --now 1700000000 < tokens.txt")]
-    Verify {
-        /// Time of verification, in seconds since 1970 (default: now).
-        #[arg(long, value_name = "UNIX", allow_negative_numbers = true)]
-        now: Option<u64>,
-        /// SHA-256 of the certificate (DER) of the client that presents the tokens, in base64url:
-        /// the value of x5t#S256 in tokens bound to it.
-        #[arg(long, value_name = "THUMBPRINT", value_parser = thumbprint)]
-        certificate_thumbprint: Option<CertificateThumbprint>,
-    },
+    Verify(VerifyArgs),
+}
+
+/// How a token is verified.
+#[derive(Args, Debug)]
+pub struct VerifyArgs {
+    /// Time of verification, in seconds since 1970 (default: now).
+    #[arg(long, value_name = "UNIX", allow_negative_numbers = true)]
+    pub now: Option<u64>,
+    /// SHA-256 of the certificate (DER) of the client that presents the token, in base64url: the
+    /// value of x5t#S256 in tokens bound to it.
+    #[arg(long, value_name = "THUMBPRINT", value_parser = thumbprint)]
+    pub certificate_thumbprint: Option<CertificateThumbprint>,
+    /// Surface whose answers are given: generic, or inmanta, which demands more of a token.
+    #[arg(long, value_name = "NAME", default_value = "generic", value_parser = surface)]
+    pub surface: Profile,
+}
+
+fn surface(name: &str) -> Result<Profile, &'static str> {
+    let named = Profile::ALL.into_iter().find(|profile| profile.name() == name);
+    named.ok_or("the surfaces are generic and inmanta")
 }
 
 fn thumbprint(text: &str) -> Result<CertificateThumbprint, &'static str> {

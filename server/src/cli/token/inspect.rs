@@ -28,7 +28,7 @@ pub(super) fn run(token: Option<String>) -> Result<(), CommandError> {
     show(&parts.payload, |name, value| claim_note(name, value, clock::now()))
 }
 
-fn read_input() -> io::Result<String> {
+pub(super) fn read_input() -> io::Result<String> {
     let mut text = String::new();
     let most = u64::try_from(limits::MAX_TOKEN_BYTES).unwrap_or(u64::MAX).saturating_add(2);
     io::stdin().lock().take(most).read_to_string(&mut text)?;
@@ -85,6 +85,11 @@ fn claim_note(name: &str, value: &Value, now: UnixTime) -> Option<String> {
 
 /// Last second of the year 9999.
 const LAST_DATE: u64 = 253_402_300_799;
+
+/// Formats a time; a number if it is beyond the last date.
+pub(super) fn date_of(seconds: u64) -> String {
+    if seconds > LAST_DATE { seconds.to_string() } else { date(seconds) }
+}
 
 fn date(seconds: u64) -> String {
     httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
