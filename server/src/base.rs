@@ -10,4 +10,5 @@ pub mod redacted;
 pub mod reply;
 pub mod roots;
 pub mod route;
+pub mod uri;
 pub mod watched_file;

@@ -47,6 +47,7 @@ use crate::{
     audit::{AuditOperation, AuditTarget, record_command},
     base::printable::printable,
     config::{Config, Problem, Problems, RawConfig, Severity, raw},
+    keys::IssuerSection,
     observe::{logging, settings::LogFormat},
     reload,
     revocation::{RevocationService, store::RevocationStore},
@@ -83,6 +84,16 @@ fn dispatch(cli: Cli) -> Result<(), CommandError> {
     let result = run_command(&source, cli.command, &cli.serve);
     source.stores.close();
     result
+}
+
+/// Returns the section that signs tokens.
+fn signing_section(config: &Config) -> Result<&IssuerSection, CommandError> {
+    config.signing().ok_or_else(|| {
+        CommandError::failed(
+            "cannot sign a token: no auth_jwt_* section has sign = true\n  help: set sign = true in \
+             a section whose algorithm is HS256, and create its key with countersign key generate",
+        )
+    })
 }
 
 fn run_command(

@@ -88,11 +88,11 @@ impl Config {
     /// # Errors
     /// All mistakes in it, with the warnings and notes.
     pub fn from_raw(raw: RawConfig) -> Result<Self, Problems> {
-        let RawConfig { mut sections, mut problems, only_verifies } = raw;
+        let RawConfig { mut sections, mut problems } = raw;
         misplaced_keys::refuse(&mut sections, &mut problems);
         let mut settings = Settings::read(&sections, &mut problems);
-        let serves_tls = settings.listeners[0].tls.is_some();
-        let mut issuers = issuer::read_all(&sections, (serves_tls, only_verifies), &mut problems);
+        let listeners = listener::properties(&settings.listeners);
+        let mut issuers = issuer::read_all(&sections, listeners, &mut problems);
         let web_ui = WebUi::read(&sections, &mut problems);
         administration::assign(&mut issuers, web_ui.login());
         settings.api.set_issuers(&issuers);

@@ -8,6 +8,7 @@
 pub mod administration;
 pub mod fetch;
 pub mod issuer;
+pub mod published;
 pub mod refresh;
 pub mod secret_id;
 pub mod settings;

@@ -153,7 +153,7 @@ fn log_success(app: &App, needs_restart: &[String]) {
             "configuration reloaded and in force; these changes need a restart: {needs_restart}"
         );
     }
-    app.settings().api.warn_if_open();
+    app.settings().api.log_restrictions();
     if app.authenticator.keys.all().is_empty() {
         tracing::warn!("no auth_jwt_* section any more: every token is rejected");
     }

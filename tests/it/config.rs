@@ -78,7 +78,7 @@ fn c34_c35_one_section_signs_and_issuers_differ() {
         ],
     );
     refused(
-        &with("sign", "sign=false"),
+        &format!("{}[server]\nauth=true\n", with("sign", "sign=false")),
         &["One auth_jwt section should have sign set to true:\nauth_jwt_default -> sign=False"],
     );
     let same_issuer =

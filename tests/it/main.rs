@@ -55,6 +55,8 @@ mod refresh;
 mod bad_providers;
 /// A certified OpenID provider.
 mod openid;
+/// Servers without a section that signs.
+mod verify_only;
 /// `countersign cert self-signed`.
 mod self_signed;
 /// Starting, stopping and probes.

@@ -32,7 +32,11 @@ use serde_json::{Value, json};
 use crate::{
     accounts::{Users, attempts::LoginOrigin, session::Session},
     admission::Source,
-    api::{ApiContext, audited::AuditedCall, settings::ApiSettings},
+    api::{
+        ApiContext,
+        audited::AuditedCall,
+        settings::{ApiSettings, ISSUES_NOTHING},
+    },
     auth::{
         Caller,
         profile::{Profile, Style, inmanta},
@@ -121,8 +125,7 @@ async fn answer_call(
 
 /// Answers a call where no section signs tokens, so that accounts cannot exist.
 fn without_accounts() -> Response<Body> {
-    ApiError::Unauthorized("this server only verifies tokens: no section signs any".into())
-        .into_response()
+    ApiError::Unauthorized(ISSUES_NOTHING.into()).into_response()
 }
 
 fn origin_of(caller: &Caller<'_, '_>) -> LoginOrigin {

@@ -16,6 +16,10 @@ use crate::{
 pub(crate) const OPEN_API: &str = "auth is false: everybody who reaches /api/v2 can list users, \
                                    roles, environments and issued tokens";
 
+/// Consequence of a configuration in which no section signs.
+pub(crate) const ISSUES_NOTHING: &str =
+    "no auth_jwt_* section has sign = true: this server verifies tokens, and its API issues none";
+
 /// Settings of the API.
 #[derive(Debug)]
 pub struct ApiSettings {
@@ -61,10 +65,13 @@ impl ApiSettings {
         self.administrators.iter().any(|name| **name == *issuer)
     }
 
-    /// Logs a warning if `/api/v2` requires no token.
-    pub(crate) fn warn_if_open(&self) {
+    /// Logs a warning if `/api/v2` requires no token, and a note if it issues none.
+    pub(crate) fn log_restrictions(&self) {
         if !self.requires_token {
             tracing::warn!("{OPEN_API}; remove the line from [server] to require a token");
+        }
+        if self.signing.is_none() {
+            tracing::info!("{ISSUES_NOTHING}");
         }
     }
 

@@ -234,7 +234,7 @@ fn describe_api(api: &ApiSettings) -> &'static str {
     match (api.requires_token, api.signing.is_some()) {
         (false, _) => "does not require tokens",
         (true, true) => "requires tokens",
-        (true, false) => "answers health checks only: no section signs tokens",
+        (true, false) => "answers health checks only: it issues no tokens",
     }
 }
 
@@ -242,6 +242,8 @@ fn describe(section: &IssuerSection) -> String {
     let issuer = &section.issuer;
     let algorithms: Vec<_> = issuer.algorithms.iter().map(|one| one.name()).collect();
     let types: Vec<_> = section.client_types.iter().map(|one| one.name()).collect();
+    let takes_any = types.is_empty() && issuer.rules.client_types.allowed.is_none();
+    let types = if takes_any { "any client type".into() } else { types.join(", ") };
     let role = if section.sign { "signs and accepts" } else { "accepts" };
     let keys = match &section.keys {
         KeySource::Secret(_) => "a shared key".into(),
@@ -250,7 +252,7 @@ fn describe(section: &IssuerSection) -> String {
         KeySource::Refreshed(source) => format!("keys from {}", source.location),
     };
     format!(
-        "{role} {} tokens of {} for {} ({}), with {keys}",
+        "{role} {} tokens of {} for {} ({types}), with {keys}",
         algorithms.join("/"),
         issuer.names().collect::<Vec<_>>().join(" or "),
         issuer.rules.audience.accepted.join(if issuer.rules.audience.all {
@@ -258,6 +260,5 @@ fn describe(section: &IssuerSection) -> String {
         } else {
             " or "
         }),
-        types.join(", ")
     )
 }

@@ -22,6 +22,7 @@ use super::{
     CommandError, ConfigSource, arguments::ServerArgs, connection::ServerConnection, printable,
 };
 use crate::{
+    api::settings::ISSUES_NOTHING,
     authorization::endpoints::ENVIRONMENT_HEADER,
     base::{redacted::quoted, roots},
 };
@@ -256,6 +257,9 @@ impl ServerClient {
         let connection = &self.connection;
         let sends_token = call.sends_token && connection.transport.token.is_some();
         let help = match (status, sends_token) {
+            (StatusCode::UNAUTHORIZED, _) if message == ISSUES_NOTHING => {
+                "use tokens of the issuers that it verifies".into()
+            }
             (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, true) => connection.token_help(),
             (StatusCode::UNAUTHORIZED, false) if call.sends_token => {
                 connection.missing_token_help()

@@ -4,7 +4,7 @@ use super::{
     CommandError, ConfigSource,
     arguments::ClientConfigArgs,
     client::{ServerClient, is_uuid},
-    print,
+    print, signing_section,
     token::registry,
 };
 use crate::{
@@ -46,9 +46,7 @@ fn sign(
             quoted(name)
         )));
     }
-    let section = config
-        .signing()
-        .ok_or_else(|| CommandError::failed("cannot sign a token: no section has sign = true"))?;
+    let section = signing_section(config)?;
     let request = TokenRequest {
         client_types: types.to_vec(),
         environment: args.environment.as_ref().map(|id| id.to_lowercase()),

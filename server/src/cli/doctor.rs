@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     accounts::signing::{self, Lifetime, TokenRequest},
+    api::settings::ISSUES_NOTHING,
     app::App,
     base::{
         claims::{CLIENT_TYPES_CLAIM, ClientType},
@@ -198,11 +199,15 @@ fn check_server(connection: &ServerConnection, report: &mut DoctorReport) -> io:
     } else {
         "the server answers, without TLS"
     })?;
-    if !matches!(
-        client.call(guarded().anonymous()),
-        Err(CallError { status: Some(StatusCode::UNAUTHORIZED), .. })
-    ) {
-        return report.ok("the server does not require a token").map(|()| false);
+    match client.call(guarded().anonymous()) {
+        Err(CallError { status: Some(StatusCode::UNAUTHORIZED), text, .. }) => {
+            if text == ISSUES_NOTHING {
+                return report
+                    .ok("the server verifies tokens, and its API issues none")
+                    .map(|()| false);
+            }
+        }
+        _ => return report.ok("the server does not require a token").map(|()| false),
     }
     if transport.token.is_none() {
         let text = "the server requires a token, but the section has none";

@@ -2,12 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use countersign_engine::{Algorithm, KeyType};
 use countersign_front::Protocols;
 
 use super::{
     CommandError, ConfigSource, arguments::IssuerArgs, known_databases::KnownDatabases, print,
-    upgrade, welcome::Welcome,
+    signing_section, upgrade, welcome::Welcome,
 };
 use crate::{
     accounts::{
@@ -17,6 +16,7 @@ use crate::{
     app::App,
     base::{claims::ClientType, clock, route::Serves},
     config::{Config, RawConfig, options::ISSUER_PREFIX},
+    keys::published::discovery_uri_of,
     observe::logging,
     reload::ConfigWatcher,
     serve::{self, BoundListeners},
@@ -28,7 +28,7 @@ pub(super) fn run(source: &ConfigSource, threads: Option<u16>) -> Result<(), Com
     let config = source.load()?;
     let log = &config.settings.log;
     logging::start_logging(&log.level, log.format);
-    config.settings.api.warn_if_open();
+    config.settings.api.log_restrictions();
     let threads = serve::threads(threads.map(usize::from).or(config.settings.threads));
     if let Err(reason) = source.revocation_location(&config) {
         source.check_api_clients(&config).map_err(CommandError::failed)?;
@@ -59,26 +59,19 @@ pub(super) fn run(source: &ConfigSource, threads: Option<u16>) -> Result<(), Com
 }
 
 impl IssuerArgs {
-    /// Adds the options that verify tokens of the issuer, with any signature algorithm but that of
-    /// shared secrets.
+    /// Adds a section that verifies tokens of the issuer.
     pub(super) fn add_to(&self, raw: &mut RawConfig) {
         let section = format!("{ISSUER_PREFIX}issuer");
         let Self { issuer, audience, listen } = self;
-        let is_public = |algorithm: &&Algorithm| algorithm.key_type() != KeyType::Secret;
-        let algorithms = Algorithm::ALL.iter().filter(is_public).map(|one| one.name());
-        // OpenID Connect Discovery 1.0 section 4.1.
-        let base = issuer.strip_suffix('/').unwrap_or(issuer);
-        let discovery_uri = format!("{base}/.well-known/openid-configuration");
         raw.set(&section, "issuer", issuer, "--issuer");
-        raw.set(&section, "discovery_uri", discovery_uri, "--issuer");
-        raw.set(&section, "algorithms", algorithms.collect::<Vec<_>>().join(","), "--issuer");
+        // Written down, because an issuer on plain http has no default.
+        raw.set(&section, "discovery_uri", discovery_uri_of(issuer), "--issuer");
         raw.set(&section, "client_types", ClientType::Api.name(), "--issuer");
         raw.set(&section, "audience", audience, "--audience");
         if let Some(address) = listen {
             raw.set("server", "bind_address", address.ip().to_string(), "--listen");
             raw.set("server", "bind_port", address.port().to_string(), "--listen");
         }
-        raw.only_verifies = true;
     }
 }
 
@@ -112,8 +105,7 @@ const PURGE_INTERVAL: Duration = Duration::from_secs(60);
 /// Signs a token for all client types, for an hour or the section's `max_lifetime`.
 pub(super) fn bootstrap_token(config: &Config) -> Result<String, CommandError> {
     const LIFETIME: u32 = 3600;
-    let section =
-        config.signing().ok_or_else(|| CommandError::failed("no section has sign = true"))?;
+    let section = signing_section(config)?;
     let request = TokenRequest {
         client_types: vec![ClientType::Api, ClientType::Compiler, ClientType::Agent],
         environment: None,

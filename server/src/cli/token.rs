@@ -17,6 +17,7 @@ use super::{
     arguments::{SignArgs, TokenCommand, VerifyArgs},
     print, process_lines,
     serve::bootstrap_token,
+    signing_section,
 };
 use crate::{
     accounts::signing::{self, Lifetime, TokenRequest},
@@ -46,9 +47,7 @@ pub(super) fn run(source: &ConfigSource, command: TokenCommand) -> Result<(), Co
 
 fn sign(source: &ConfigSource, args: SignArgs) -> Result<(), CommandError> {
     let config = source.load()?;
-    let section = config.signing().ok_or_else(|| {
-        CommandError::failed("cannot sign a token: no auth_jwt section has sign = true")
-    })?;
+    let section = signing_section(&config)?;
     let mut names: Vec<_> = args.claims.iter().map(|(name, _)| name).collect();
     names.sort_unstable();
     if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {

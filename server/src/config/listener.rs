@@ -19,6 +19,7 @@ use crate::{
     auth::profile::Profile,
     base::{redacted::quoted, route::Serves},
     client::{ClientSettings, original_request::Dialect},
+    keys::issuer::ListenerProperties,
     tls::{
         ReloadableTls,
         settings::{self as tls_settings, TlsSections},
@@ -95,6 +96,12 @@ pub(super) fn read_all(
     warn_of_public_operations(sections, &listeners, problems);
     warn_of_untrusted_proxies(sections, &listeners, problems);
     listeners
+}
+
+/// Returns the properties that the issuer sections depend on.
+pub(super) fn properties(listeners: &[Listener]) -> ListenerProperties {
+    let has_inmanta_surface = listeners.iter().any(|one| one.profile == Profile::Inmanta);
+    ListenerProperties { serves_tls: listeners[0].tls.is_some(), has_inmanta_surface }
 }
 
 /// Names of the listeners that always exist.

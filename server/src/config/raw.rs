@@ -24,8 +24,6 @@ pub struct RawConfig {
     pub sections: BTreeMap<String, Section>,
     /// Findings about the files.
     pub problems: Problems,
-    /// Whether the server only verifies tokens, so that no section has to sign them.
-    pub only_verifies: bool,
 }
 
 /// Syntax of a configuration file, by its extension.

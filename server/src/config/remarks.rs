@@ -10,7 +10,11 @@ use super::{
     reader::SectionReader,
     setting::Section,
 };
-use crate::{api::settings::OPEN_API, authorization::AuthorizationProvider, keys::IssuerSection};
+use crate::{
+    api::settings::{ISSUES_NOTHING, OPEN_API},
+    authorization::AuthorizationProvider,
+    keys::IssuerSection,
+};
 
 pub(super) fn add(
     sections: &BTreeMap<String, Section>,
@@ -19,6 +23,7 @@ pub(super) fn add(
     problems: &mut Problems,
 ) {
     warn_of_open_api(sections, settings, problems);
+    note_missing_signer(settings, issuers, problems);
     note_foreign_issuers(sections, settings, issuers, problems);
     note_shared_usernames(sections, issuers, problems);
     warn_of_header_of_a_proxy(sections, settings, problems);
@@ -33,6 +38,14 @@ fn warn_of_open_api(
     if !settings.api.requires_token {
         let help = "remove the line to require a token";
         SectionReader::new(sections, "server", problems).risk("auth", OPEN_API, help);
+    }
+}
+
+/// Notes that no section signs. A section with an error may be the one that does.
+fn note_missing_signer(settings: &Settings, issuers: &[IssuerSection], problems: &mut Problems) {
+    if settings.api.signing.is_none() && !issuers.is_empty() && !problems.has_errors() {
+        let help = "to issue tokens, set sign = true in a section whose algorithm is HS256";
+        problems.push(Problem::note("auth_jwt_*", ISSUES_NOTHING).help(help));
     }
 }
 

@@ -10,6 +10,7 @@ use countersign_engine::{Algorithm, AlgorithmSet, IssuerConfig, KeyType};
 use self::names::IssuerNames;
 use super::{
     administration::Administration,
+    published::{has_published_keys, public_key_algorithms},
     secret_id::keyed_digest,
     settings::{self, KeySource},
 };
@@ -34,7 +35,8 @@ pub struct IssuerSection {
     pub sign: bool,
     /// Lifetime of signed tokens in seconds. 0 for tokens that never expire.
     pub expire: u64,
-    /// Client types that tokens may be signed for.
+    /// Client types that tokens may be signed for, or have. Empty also if `client_types` is not
+    /// written.
     pub client_types: Vec<ClientType>,
     /// `administers`, if it is written.
     pub(super) administers: Option<bool>,
@@ -84,21 +86,28 @@ impl IssuerSection {
     }
 }
 
-/// Reads all sections. One of them must sign tokens, unless the server `only_verifies`.
+/// Properties of the listeners that the sections depend on.
+#[derive(Clone, Copy)]
+pub(crate) struct ListenerProperties {
+    /// Whether the main listener uses TLS.
+    pub(crate) serves_tls: bool,
+    /// Whether a listener has the `inmanta` surface, where every section needs its client types.
+    pub(crate) has_inmanta_surface: bool,
+}
+
+/// Reads all sections. At most one of them signs tokens.
 pub(crate) fn read_all(
     sections: &BTreeMap<String, Section>,
-    (serves_tls, only_verifies): (bool, bool),
+    listeners: ListenerProperties,
     problems: &mut Problems,
 ) -> Vec<IssuerSection> {
     let defaults =
-        IssuerDefaults::read(&mut SectionReader::new(sections, "server", problems), serves_tls);
+        IssuerDefaults::read(&mut SectionReader::new(sections, "server", problems), listeners);
     let names: Vec<_> = sections.keys().filter(|name| name.starts_with(ISSUER_PREFIX)).collect();
     let read =
         |name: &&String| read_one(&mut SectionReader::new(sections, name, problems), defaults);
     let issuers = names.iter().filter_map(read).collect();
-    if !only_verifies {
-        check_one_signs(sections, &names, problems);
-    }
+    check_one_signs(sections, &names, problems);
     names::check_distinct(sections, &names, problems);
     issuers
 }
@@ -106,15 +115,15 @@ pub(crate) fn read_all(
 /// Defaults from `[server]` for all `auth_jwt_*` sections.
 #[derive(Clone, Copy)]
 struct IssuerDefaults {
-    serves_tls: bool,
+    listeners: ListenerProperties,
     enforce_client_types: bool,
     require_client_type: bool,
 }
 
 impl IssuerDefaults {
-    fn read(server: &mut SectionReader<'_>, serves_tls: bool) -> Self {
+    fn read(server: &mut SectionReader<'_>, listeners: ListenerProperties) -> Self {
         Self {
-            serves_tls,
+            listeners,
             enforce_client_types: server.flag("enforce_client_types"),
             require_client_type: server.flag("legacy_require_client_type"),
         }
@@ -123,8 +132,8 @@ impl IssuerDefaults {
 
 fn read_one(reader: &mut SectionReader<'_>, defaults: IssuerDefaults) -> Option<IssuerSection> {
     let algorithms = read_algorithms(reader);
-    let client_types = read_client_types(reader);
     let sign = reader.flag("sign");
+    let client_types = read_client_types(reader, sign || defaults.listeners.has_inmanta_surface);
     let expire = reader.number("expire");
     if sign && reader.text("jwt_username_claim").is_some() {
         let text =
@@ -155,7 +164,8 @@ fn read_one(reader: &mut SectionReader<'_>, defaults: IssuerDefaults) -> Option<
         rules::check_own_tokens(reader, &rules, expire);
     }
     let (algorithms, client_types) = (algorithms?, client_types?);
-    let context = settings::KeyContext { algorithms, sign, serves_tls: defaults.serves_tls };
+    let context =
+        settings::KeyContext { algorithms, sign, serves_tls: defaults.listeners.serves_tls };
     let keys = settings::read(reader, context)?;
     let IssuerNames { name, aliases, tenants } = names;
     let issuer = IssuerConfig {
@@ -179,7 +189,8 @@ fn read_one(reader: &mut SectionReader<'_>, defaults: IssuerDefaults) -> Option<
     })
 }
 
-/// Reads `algorithm` with Inmanta's two values, or the extension `algorithms`.
+/// Reads `algorithm` with Inmanta's two values, or the extension `algorithms`, which has a default
+/// for published keys.
 fn read_algorithms(reader: &mut SectionReader<'_>) -> Option<AlgorithmSet> {
     if let Some(names) = reader.list("algorithms") {
         let known = |name: &&str| Algorithm::from_name(name);
@@ -195,10 +206,14 @@ fn read_algorithms(reader: &mut SectionReader<'_>) -> Option<AlgorithmSet> {
         }
     }
     let Some(name) = reader.text("algorithm") else {
+        if has_published_keys(reader) {
+            return Some(public_key_algorithms().collect());
+        }
         reader.error(
             "algorithm",
             format!("algorithm is required in {} section", reader.section),
-            "write algorithm = HS256 or algorithm = RS256",
+            "write algorithm = HS256 or algorithm = RS256, or name an https:// issuer whose keys \
+             are published",
         );
         return None;
     };
@@ -218,8 +233,11 @@ fn read_algorithms(reader: &mut SectionReader<'_>) -> Option<AlgorithmSet> {
     }
 }
 
-fn read_client_types(reader: &mut SectionReader<'_>) -> Option<Vec<ClientType>> {
+fn read_client_types(reader: &mut SectionReader<'_>, is_required: bool) -> Option<Vec<ClientType>> {
     let Some(names) = reader.list("client_types") else {
+        if !is_required {
+            return Some(Vec::new());
+        }
         let text = format!("client_types is a required option for {}", reader.section);
         reader.error(
             "client_types",
@@ -242,31 +260,37 @@ fn read_client_types(reader: &mut SectionReader<'_>) -> Option<Vec<ClientType>> 
     Some(types)
 }
 
-/// Checks that one section signs. Sections with other errors count too.
+/// Checks that at most one section signs, and one if `auth = true` is written. Sections with other
+/// errors count too.
 fn check_one_signs(
     sections: &BTreeMap<String, Section>,
     names: &[&String],
     problems: &mut Problems,
 ) {
-    let signs = |name: &&String| {
-        let setting = sections.get(*name).and_then(|section| section.settings.get("sign"));
-        setting.and_then(|setting| parse_flag(&setting.text)) == Some(true)
+    let flag = |section: &str, option: &str| {
+        parse_flag(&sections.get(section)?.settings.get(option)?.text)
     };
+    let signs = |name: &&String| flag(name, "sign") == Some(true);
     let count = names.iter().filter(|name| signs(name)).count();
-    let start = match count {
+    let (start, help) = match count {
         1 => return,
-        0 if names.is_empty() => return,
-        0 => "One auth_jwt section should have sign set to true:".into(),
-        count => format!(
-            "Only one auth_jwt section may have sign set to true, found {count} instances instead:"
+        0 if names.is_empty() || flag("server", "auth") != Some(true) => return,
+        0 => (
+            "One auth_jwt section should have sign set to true:".into(),
+            "set sign = true in exactly one section whose algorithm is HS256, or remove auth = \
+             true from [server] to verify tokens only",
+        ),
+        count => (
+            format!(
+                "Only one auth_jwt section may have sign set to true, found {count} instances \
+                 instead:"
+            ),
+            "set sign = true in exactly one section whose algorithm is HS256",
         ),
     };
     // All sections with their values, in Python's spelling as Inmanta prints them.
     let line =
         |name: &&String| format!("\n{name} -> sign={}", if signs(name) { "True" } else { "False" });
     let text = start + &names.iter().map(line).collect::<String>();
-    problems.push(
-        Problem::error("auth_jwt_*", text)
-            .help("set sign = true in exactly one section whose algorithm is HS256"),
-    );
+    problems.push(Problem::error("auth_jwt_*", text).help(help));
 }

@@ -15,7 +15,7 @@ use countersign_engine::{
 use percent_encoding::percent_decode_str;
 use rustls::pki_types::CertificateDer;
 
-use super::static_keys;
+use super::{published::default_discovery_uri, static_keys};
 use crate::{
     base::{
         redacted::{uri_origin, without_query},
@@ -289,6 +289,9 @@ fn read_public(reader: &mut SectionReader<'_>, context: KeyContext) -> Option<Ke
         SOURCES.into_iter().filter(|option| reader.text(option).is_some()).collect();
     match given[..] {
         [] => {
+            if let Some(uri) = default_discovery_uri(reader) {
+                return Some(refreshed_keys(reader, KeyLocation::Discovery(uri)));
+            }
             let text = format!(
                 "jwks_uri is required for RS256 based providers in section {}",
                 reader.section
@@ -296,7 +299,8 @@ fn read_public(reader: &mut SectionReader<'_>, context: KeyContext) -> Option<Ke
             reader.error(
                 "jwks_uri",
                 text,
-                "set jwks_uri or discovery_uri, or give the public key as key or key_file",
+                "set jwks_uri or discovery_uri, or give the public key as key or key_file; for an \
+                 https:// issuer whose keys are found by discovery, remove algorithm",
             );
             None
         }

@@ -32,7 +32,7 @@ fn invalid_reload_changes_nothing_and_is_explained() {
             ],
         ),
         (
-            changed("sign=true", "sign=false"),
+            format!("{}[server]\nauth=true\n", changed("sign=true", "sign=false")),
             ["One auth_jwt section should have sign set to true", "set sign = true in exactly one"],
         ),
         (

@@ -10,9 +10,10 @@ use super::{
 pub(super) const ISSUER: SectionSpec = SectionSpec {
     name: ISSUER_PREFIX,
     variable: "<id>",
-    about: "One issuer of tokens: its name, its keys and the rules for its tokens. Exactly one \
-            section signs the tokens that this server issues. A section has one source of keys: \
-            `key`, `key_file`, `jwks_uri` or `discovery_uri`.",
+    about: "One issuer of tokens: its name, its keys and the rules for its tokens. `issuer` and \
+            `audience` are a whole section where an OpenID provider publishes its keys. At most \
+            one section signs the tokens that this server issues: without one, it only verifies. \
+            A section has one source of keys: `key`, `key_file`, `jwks_uri` or `discovery_uri`.",
     groups: &[ISSUED, KEYS, RULES],
 };
 
@@ -24,15 +25,17 @@ const ISSUED: &[OptionSpec] = &[
     )
     .about(
         "Signature algorithm of the tokens, with the two values of the Inmanta server. Required \
-         without `algorithms`.",
+         without `algorithms` for a static key.",
         "RS256",
     ),
-    list("algorithms", "algorithm", "").unset("`algorithm`").about(
-        "Signature algorithms of the tokens: any of HS256, HS384, HS512, RS256, RS384, RS512, \
+    list("algorithms", "algorithm", "")
+        .unset("`algorithm`, or all but those of shared secrets if the keys are at a URI")
+        .about(
+            "Signature algorithms of the tokens: any of HS256, HS384, HS512, RS256, RS384, RS512, \
              PS256, PS384, PS512, ES256, ES384, ES512 and EdDSA. Shared secrets (HS) and public \
              keys need separate sections.",
-        "ES256, EdDSA",
-    ),
+            "ES256, EdDSA",
+        ),
     list("issuer", "text", "https://localhost:8888/").about(
         "The claim `iss` of the tokens, compared byte by byte. Further names, after commas, are the \
          same issuer in every respect. `{tenantid}` stands for one of `tenants`.",
@@ -59,9 +62,11 @@ const ISSUED: &[OptionSpec] = &[
          does not name the application.",
         "client_id",
     ),
-    list("client_types", "client type", "")
-        .required()
-        .about("Client types that tokens may have: agent, api and compiler.", "api"),
+    list("client_types", "client type", "").unset("any client type").about(
+        "Client types that tokens may have: agent, api and compiler. Required in the section \
+             that signs, and in all sections if a listener has the `inmanta` surface.",
+        "api",
+    ),
     flag("sign", "false")
         .about("Whether the server signs its own tokens with the key of this section.", "true"),
     flag("administers", "")
@@ -94,8 +99,13 @@ const KEYS: &[OptionSpec] = &[
         "Location of the issuer's JWK Set: `https://`, `http://` or `file://`.",
         "https://idp.example/keys",
     ),
-    text("discovery_uri", "URI", "").unset("none").about(
-        "Location of the metadata of an OpenID provider, which names its JWK Set. The \
+    text("discovery_uri", "URI", "")
+        .unset(
+            "`<issuer>/.well-known/openid-configuration` if an `https://` issuer is written and \
+             neither another source of keys nor `algorithm` is",
+        )
+        .about(
+            "Location of the metadata of an OpenID provider, which names its JWK Set. The \
              `issuer` in it must be the one configured.",
         "https://idp.example/.well-known/openid-configuration",
     ),

@@ -29,7 +29,8 @@ pub(super) const SERVER: SectionSpec = SectionSpec::new(
 const API: &[OptionSpec] = &[
     flag("auth", "true").about(
         "Whether `/api/v2` requires a token. `/auth` and `/v1` always do. Without, the reading \
-         calls are open to all, and no others are possible.",
+         calls are open to all, and no others are possible. `auth = true` requires a section that \
+         signs; where no section does and the line is absent, the server only verifies tokens.",
         "true",
     ),
     choice("auth_method", &["oidc", "database", "jwt"], "oidc").about(

@@ -43,7 +43,8 @@ pub(super) fn read(
         client_types: ClientTypes {
             claim: CLIENT_TYPES_CLAIM.into(),
             when_absent: (!require).then(|| ClientType::Api.name().into()),
-            allowed: enforce.then(|| client_types.iter().map(|one| one.name().into()).collect()),
+            allowed: (enforce && reader.text("client_types").is_some())
+                .then(|| client_types.iter().map(|one| one.name().into()).collect()),
         },
         environment_claim: ENVIRONMENT_CLAIM.into(),
         scopes: read_scopes(reader),
