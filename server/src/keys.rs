@@ -8,8 +8,12 @@
 pub mod administration;
 pub mod fetch;
 pub mod issuer;
+mod pem;
+mod pem_map;
+mod public_key;
 pub mod published;
 pub mod refresh;
+pub mod secret_encoding;
 pub mod secret_id;
 pub mod settings;
 pub mod static_keys;

@@ -3,9 +3,10 @@ use std::time::Duration;
 use countersign_tests::{
     binary::Sandbox,
     client::Protocol,
-    openssl::SigningKey,
+    eventually,
+    openssl::{SigningKey, openssl},
     over_every_protocol,
-    providers::{JwksServer, TlsProvider},
+    providers::{CannedResponse, JwksServer, TlsProvider},
 };
 use serde_json::{Value, json};
 
@@ -64,6 +65,34 @@ fn published_key_without_kid_serves_no_named_kid() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(&oidc("RS256", &provider.uri(), ""));
     assert_eq!(server.auth(&key.token(&claims())).status, 401);
+}
+
+#[test]
+fn published_map_of_pem_is_a_key_set() {
+    let keys = ["one", "two"].map(|kid| SigningKey::generate("ES256", kid));
+    let pem = |key: &SigningKey| {
+        let pem = openssl(&["pkey", "-in", key.path().to_str().unwrap(), "-pubout"], b"");
+        String::from_utf8(pem).unwrap()
+    };
+    let damaged = "-----BEGIN CERTIFICATE-----\nMIID\n-----END CERTIFICATE-----\n";
+    let map = json!({ "one": pem(&keys[0]), "bad": damaged, "two": pem(&keys[1]) }).to_string();
+    let provider = JwksServer::start(&map);
+    let sandbox = Sandbox::new();
+    let file = sandbox.file("map.json", format!("\u{feff}{map}"));
+    for uri in [provider.uri(), format!("file://{}", file.display())] {
+        let server = sandbox.serve(&oidc("ES256", &uri, ""));
+        for key in &keys {
+            assert_eq!(server.auth(&key.token(&claims())).status, 200, "{}", server.log());
+            let other = json!({ "alg": "ES256", "kid": "other" });
+            assert_eq!(server.auth(&key.token_with_header(&other, &claims())).status, 401);
+        }
+        let skipped = r#"key skipped: kid \"bad\", in PEM: it is damaged"#;
+        assert!(server.log().contains(skipped), "{}", server.log());
+    }
+    // The converted set is kept for a start without the provider.
+    provider.respond_with(CannedResponse::status("500 Internal Server Error"));
+    let server = sandbox.listen(&oidc("ES256", &provider.uri(), ""));
+    eventually(|| server.auth(&keys[1].token(&claims())).status == 200);
 }
 
 #[test]

@@ -41,6 +41,8 @@ mod clock;
 mod keys;
 /// Static keys: `key`, `key_file`.
 mod static_keys;
+/// Encodings of shared secrets: `key_encoding`.
+mod key_encoding;
 /// The commands that call a running server: their requests and their output.
 mod remote;
 /// Refresh of published keys, and how long they are used.

@@ -54,7 +54,7 @@ fn token_by_secret(secret: &[u8], issuer: &str) -> String {
 }
 
 /// Returns every form in which a public key can be configured.
-fn forms(key: &SigningKey) -> Vec<(&'static str, String)> {
+fn forms(key: &SigningKey, other: &SigningKey) -> Vec<(&'static str, String)> {
     let (pem, certificate) = (public_pem(key), certificate_pem(key));
     let pretty = serde_json::to_string_pretty(&json!({ "keys": [key.jwk()] })).unwrap();
     vec![
@@ -65,8 +65,35 @@ fn forms(key: &SigningKey) -> Vec<(&'static str, String)> {
         ("a JWK", key.jwk().to_string()),
         ("a JWK Set", key_set(&[key])),
         ("a JWK Set over several lines", pretty),
+        ("PEM in one line with escapes", pem.replace('\n', "\\n")),
+        ("a certificate in one line with CRLF escapes", certificate.replace('\n', "\\r\\n")),
+        ("PEM in one line with spaces", pem.trim_end().replace('\n', " ")),
+        ("PEM in one line", pem.replace('\n', "")),
+        ("a certificate with an older label", certificate.replace(" CERT", " X509 CERT")),
+        ("a map of PEM", json!({ "k": pem }).to_string()),
+        (
+            "a map of certificates",
+            json!({ "other": public_pem(other), "k": certificate }).to_string(),
+        ),
         ("PEM", pem),
         ("a certificate in PEM", certificate),
+    ]
+}
+
+/// Returns the further forms of a file.
+fn file_forms(key: &SigningKey) -> Vec<(&'static str, Vec<u8>)> {
+    let (pem, certificate) = (public_pem(key), certificate_pem(key));
+    vec![
+        ("DER", der_of(&pem)),
+        (
+            "a certificate after text",
+            format!("Bag Attributes\n    localKeyID: 01\n{certificate}").into_bytes(),
+        ),
+        ("a certificate in DER", der_of(&certificate)),
+        ("PEM with CRLF", pem.replace('\n', "\r\n").into_bytes()),
+        ("PEM after a byte order mark", format!("\u{feff}{pem}").into_bytes()),
+        ("a JWK Set after a byte order mark", format!("\u{feff}{}", key_set(&[key])).into_bytes()),
+        ("a certificate after Latin-1", [b"Subject: M\xfcller\n", certificate.as_bytes()].concat()),
     ]
 }
 
@@ -92,7 +119,7 @@ fn verdict(sandbox: &Sandbox, config: &Path, key: &SigningKey, kid: &str) -> Val
 fn key_option_accepts_every_form() {
     let (key, other) = (SigningKey::generate("ES256", "k"), SigningKey::generate("ES256", "k"));
     let sandbox = Sandbox::new();
-    for (form, text) in forms(&key) {
+    for (form, text) in forms(&key, &SigningKey::generate("ES256", "o")) {
         let cfg =
             sandbox.file("c.cfg", fixture::with_idp("ES256", &format!("key={}", continued(&text))));
         let section = format!(
@@ -109,7 +136,7 @@ fn key_option_accepts_every_form() {
             assert_eq!(verdict(&sandbox, config, &other, "k"), json!(false), "{form}");
         }
         // A key that is not a JWK has no kid and serves every kid.
-        let serves_every_kid = !form.starts_with("a JWK");
+        let serves_every_kid = !(form.starts_with("a JWK") || form.starts_with("a map"));
         assert_eq!(verdict(&sandbox, &cfg, &key, "any"), json!(serves_every_kid), "{form}");
     }
 }
@@ -138,6 +165,42 @@ fn private_key_is_refused_and_not_shown() {
         let is_shown =
             |line: &str| output.stderr.contains(line.trim()) || output.stdout.contains(line.trim());
         assert!(!form.lines().any(is_shown), "{output:?}");
+    }
+}
+
+#[test]
+fn unsupported_forms_are_named_with_the_remedy() {
+    let (sandbox, key) = (Sandbox::new(), SigningKey::generate("ES256", "k"));
+    let pem = public_pem(&key);
+    let private = key.path();
+    let request = ["req", "-new", "-subj", "/CN=k", "-key", private.to_str().unwrap()];
+    let request = text(openssl(&request, b""));
+    let utf_16: Vec<_> = "\u{feff}key".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    for (form, reason) in [
+        (request.as_bytes(), "it holds a certificate request: give its public key, by openssl req"),
+        (pem.replace("PUBLIC KEY", "TRUSTED CERTIFICATE").as_bytes(), "openssl x509 -in"),
+        (pem.replace("PUBLIC KEY", "CMS").as_bytes(), "it is neither a PUBLIC KEY nor a CERTIFICATE"),
+        (b"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGb9 me@host", "ssh-keygen -e -m PKCS8 -f key.pub"),
+        (b"---- BEGIN SSH2 PUBLIC KEY ----\nAAAA\n---- END SSH2 PUBLIC KEY ----", "ssh-keygen -e"),
+        (&utf_16, "it is UTF-16: save it as UTF-8"),
+        (b"no key", "it is neither PEM, nor base64 of it, nor a JWK"),
+        (
+            json!({ "type": "service_account", "private_key": "-----BEGIN PRIVATE KEY-----\nMIIE\n" })
+                .to_string()
+                .as_bytes(),
+            "it holds a private key: give the public one",
+        ),
+        (json!({ "k": "-----BEGIN EC PRIVATE KEY-----" }).to_string().as_bytes(), "a private key"),
+        (
+            json!({ "k": pem.replace("-----END", "?-----END") }).to_string().as_bytes(),
+            "no usable key (key skipped: kid \"k\", in PEM: it is damaged: a section is not base64)",
+        ),
+        (json!({ "k": pem, "other": "text" }).to_string().as_bytes(), "has no array called"),
+    ] {
+        let file = sandbox.file("form", form);
+        let options = format!("key_file={}", file.display());
+        let output = check(&sandbox, &fixture::with_idp("ES256", &options));
+        assert!(output.stderr.contains(reason), "{}: {output:?}", form.escape_ascii());
     }
 }
 
@@ -206,14 +269,32 @@ fn ambiguous_keys_are_refused() {
     );
 }
 
+/// Returns the forms of PKCS#1 (RFC 8017 appendix A.1.1).
+fn pkcs1_forms(key: &SigningKey) -> Vec<Vec<u8>> {
+    let pem = openssl(&["rsa", "-in", key.path().to_str().unwrap(), "-RSAPublicKey_out"], b"");
+    let pem = text(pem);
+    assert!(pem.contains("-----BEGIN RSA PUBLIC KEY-----"));
+    let der = der_of(&pem);
+    // Some programs write either structure under the label of the other.
+    let relabelled = pem.replace("RSA PUBLIC", "PUBLIC");
+    let base64 = STANDARD.encode(&der);
+    vec![pem.into_bytes(), der, base64.into_bytes(), relabelled.into_bytes()]
+}
+
 #[test]
 fn key_file_accepts_every_form() {
     let kinds = ["RS256", "ES256", "ES384", "ES512", "EdDSA"];
     let keys: Vec<_> = kinds.iter().map(|kind| SigningKey::generate(kind, "k")).collect();
-    let mut files: Vec<_> =
-        kinds.into_iter().zip(&keys).map(|(kind, key)| (kind, key, public_pem(key))).collect();
-    files.push(("RS256", &keys[0], certificate_pem(&keys[0])));
-    files.extend(forms(&keys[1]).into_iter().map(|(_, text)| ("ES256", &keys[1], text)));
+    let mut files: Vec<_> = kinds
+        .into_iter()
+        .zip(&keys)
+        .map(|(kind, key)| (kind, key, public_pem(key).into_bytes()))
+        .collect();
+    files.push(("RS256", &keys[0], certificate_pem(&keys[0]).into_bytes()));
+    files.extend(pkcs1_forms(&keys[0]).into_iter().map(|text| ("RS256", &keys[0], text)));
+    let texts = forms(&keys[1], &keys[1]).into_iter().map(|(_, text)| text.into_bytes());
+    let further = file_forms(&keys[1]).into_iter().map(|(_, bytes)| bytes);
+    files.extend(texts.chain(further).map(|text| ("ES256", &keys[1], text)));
     let sandbox = Sandbox::new();
     let mut configuration = fixture::SIGNING.to_owned();
     for (place, (kind, _, text)) in files.iter().enumerate() {
@@ -231,7 +312,8 @@ fn key_file_accepts_every_form() {
     );
     let server = sandbox.serve(&configuration);
     for (place, (kind, key, text)) in files.iter().enumerate() {
-        let token = key.token(&claims_of(&format!("https://{place}/")));
+        let (token, text) =
+            (key.token(&claims_of(&format!("https://{place}/"))), text.escape_ascii());
         assert_eq!(server.auth(&token).status, 200, "{kind} {text} {}", server.log());
     }
     assert_eq!(

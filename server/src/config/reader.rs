@@ -67,6 +67,11 @@ impl<'r> SectionReader<'r> {
         self.problems.push(Problem::risk(self.place(option), text).help(help));
     }
 
+    /// Records a note about an option.
+    pub(crate) fn note(&mut self, option: &str, text: impl Into<String>, help: &str) {
+        self.problems.push(Problem::note(self.place(option), text).help(help));
+    }
+
     /// Warns about a file with a secret that every user of the machine can read.
     pub(crate) fn warn_if_readable_by_all(&mut self, option: &str, file: &Path) {
         if let Some(mode) = mode_for_all(file) {

@@ -27,7 +27,7 @@ use ureq::{
 use super::{
     IssuerSection,
     settings::{KeyLocation, RefreshedKeys},
-    static_keys::{self, JwksError},
+    static_keys::{self, JwksError, KeyDocument, without_byte_order_mark},
     stored::public_jwks,
 };
 use crate::base::{
@@ -152,13 +152,33 @@ impl Fetcher {
         let Some(bytes) = bytes else {
             return Ok(FetchedKeys { keys: None, stored: None, max_age });
         };
-        let read = match self.source.location {
-            KeyLocation::File { origin: Origin::Static, .. } => {
-                static_keys::parse_keys(&bytes, self.algorithms).map_err(JwksError::Unusable)
+        let (keys, remarks, stored) = match self.source.location {
+            KeyLocation::File { origin: Origin::Static, encoding, .. } => {
+                let read = match encoding {
+                    Some(encoding) => static_keys::parse_secret(&bytes, encoding, self.algorithms),
+                    None => static_keys::parse_keys(&bytes, self.algorithms),
+                };
+                let (keys, remarks) = read.map_err(|text| FetchError::new("unusable", text))?;
+                (keys, remarks, None)
             }
-            _ => static_keys::parse_jwks(&bytes, Origin::Published, self.algorithms),
+            _ => self.parse_published(&bytes)?,
         };
-        let (keys, remarks) = read.map_err(|error| match error {
+        for remark in remarks {
+            tracing::warn!(section = self.section, "{}: {remark}", self.source.location);
+        }
+        // Only after successful parsing: a rejected key set must not count as unchanged.
+        self.version = version;
+        Ok(FetchedKeys { keys: Some(keys), stored, max_age })
+    }
+
+    /// Parses a published key set. Returns the keys, a remark for each that was skipped, and the set
+    /// as it is stored.
+    fn parse_published(
+        &self,
+        document: &[u8],
+    ) -> Result<(KeySet, Vec<String>, Option<String>), FetchError> {
+        let parsed = static_keys::parse_document(document, Origin::Published, self.algorithms);
+        let KeyDocument { keys, remarks, jwks } = parsed.map_err(|error| match error {
             JwksError::Empty => {
                 let delay = EMPTY_SET_DELAY.as_secs();
                 let effect =
@@ -167,14 +187,9 @@ impl Fetcher {
             }
             JwksError::Unusable(text) => FetchError::new("unusable", text),
         })?;
-        for remark in remarks {
-            tracing::warn!(section = self.section, "{}: {remark}", self.source.location);
-        }
-        // Only after successful parsing: a rejected key set must not count as unchanged.
-        self.version = version;
         let is_remote = self.source.location.uri().is_some();
-        let stored = is_remote.then(|| public_jwks(&bytes, &keys, self.algorithms)).flatten();
-        Ok(FetchedKeys { keys: Some(keys), stored, max_age })
+        let stored = is_remote.then(|| public_jwks(&jwks, &keys, self.algorithms)).flatten();
+        Ok((keys, remarks, stored))
     }
 
     fn load(&mut self, cause: Cause) -> Result<FetchedBytes, FetchError> {
@@ -235,7 +250,8 @@ impl Fetcher {
         }
         let invalid = |text: String| FetchError::new("discovery", text);
         let response = self.get(uri, "application/json", None)?;
-        let metadata: Metadata = serde_json::from_slice(&body(response, MAX_DISCOVERY_BYTES)?)
+        let document = body(response, MAX_DISCOVERY_BYTES)?;
+        let metadata: Metadata = serde_json::from_slice(without_byte_order_mark(&document))
             .map_err(|error| {
                 invalid(format!("cannot parse the discovery document: {}", json_error(&error)))
             })?;

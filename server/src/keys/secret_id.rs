@@ -63,7 +63,11 @@ fn looks_random(secret: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::keys::static_keys::decode_secret;
+    use crate::keys::secret_encoding::SecretEncoding;
+
+    fn decode_secret(text: &str) -> Option<Vec<u8>> {
+        SecretEncoding::Base64Url.decode(text.as_bytes())
+    }
 
     #[test]
     fn secret_id_is_an_hmac_of_a_label() {

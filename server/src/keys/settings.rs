@@ -3,7 +3,7 @@
 
 use std::{
     fmt,
-    io::Read as _,
+    io::{self, Read as _},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -15,7 +15,11 @@ use countersign_engine::{
 use percent_encoding::percent_decode_str;
 use rustls::pki_types::CertificateDer;
 
-use super::{published::default_discovery_uri, static_keys};
+use super::{
+    published::default_discovery_uri,
+    secret_encoding::{SecretEncoding, looks_like_text},
+    static_keys,
+};
 use crate::{
     base::{
         redacted::{uri_origin, without_query},
@@ -109,6 +113,8 @@ pub enum KeyLocation {
         path: PathBuf,
         /// Whether an operator wrote the file or an issuer published it.
         origin: Origin,
+        /// Encoding of a shared secret; `None` for public keys.
+        encoding: Option<SecretEncoding>,
     },
     /// A JWK Set (RFC 7517 section 5) at this `https://` or `http://` URI.
     Jwks(String),
@@ -179,6 +185,10 @@ pub(crate) fn read(reader: &mut SectionReader<'_>, context: KeyContext) -> Optio
         );
         return None;
     }
+    if public && reader.text("key_encoding").is_some() {
+        let text = format!("key_encoding in {} is ignored: its keys are public", reader.section);
+        reader.warn("key_encoding", text, "remove the line");
+    }
     let source = if secret { read_secrets(reader, context) } else { read_public(reader, context) }?;
     warn_of_ignored(reader, &source);
     Some(source)
@@ -219,10 +229,13 @@ fn warn_of_ignored(reader: &mut SectionReader<'_>, source: &KeySource) {
 fn read_secrets(reader: &mut SectionReader<'_>, context: KeyContext) -> Option<KeySource> {
     match (reader.text("key"), reader.text("key_file")) {
         (Some(_), Some(_)) => reject_two_sources(reader, "key", "key_file"),
-        (Some(text), None) if text.trim_start().starts_with('{') && !context.sign => {
+        (Some(text), None)
+            if static_keys::is_jwk_text(text.as_bytes(), read_encoding(reader))
+                && !context.sign =>
+        {
             read_static_keys(reader, text, context)
         }
-        (Some(text), None) => read_secret(reader, "key", text, context.algorithms),
+        (Some(text), None) => read_secret(reader, "key", text.as_bytes(), context),
         (None, Some(path)) => {
             reader.warn_if_readable_by_all("key_file", Path::new(path));
             read_secret_file(reader, path, context)
@@ -242,32 +255,49 @@ fn read_secret_file(
     context: KeyContext,
 ) -> Option<KeySource> {
     if !context.sign {
-        let location = KeyLocation::File { path: path.into(), origin: Origin::Static };
+        hint_at_text_in_file(reader, Path::new(path), context);
+        let encoding = Some(read_encoding(reader));
+        let location = KeyLocation::File { path: path.into(), origin: Origin::Static, encoding };
         return Some(refreshed_keys(reader, location));
     }
     // Read once: the signing key does not change while the server runs.
     let text = read_file(reader, "key_file", Path::new(path))?;
-    let text = String::from_utf8(text).unwrap_or_default();
-    read_secret(reader, "key_file", text.trim(), context.algorithms)
+    read_secret(reader, "key_file", &text, context)
 }
 
 fn read_secret(
     reader: &mut SectionReader<'_>,
     option: &str,
-    text: &str,
-    algorithms: AlgorithmSet,
+    text: &[u8],
+    context: KeyContext,
 ) -> Option<KeySource> {
     // The longest hash requires the longest key.
-    let longest = algorithms.iter().max()?;
+    let longest = context.algorithms.iter().max()?;
     let bytes = longest.min_secret_bytes()?;
+    let encoding = read_encoding(reader);
+    let text = static_keys::without_byte_order_mark(text);
+    let others = encoding.alternatives(text, bytes);
+    let others: Vec<_> =
+        others.iter().map(|other| format!("key_encoding = {}", other.name())).collect();
     // Messages do not contain the key, because they may be logged.
-    let Some(secret) = static_keys::decode_secret(text) else {
-        let help = if text.trim_start().starts_with('{') {
-            "a section that signs does not accept a JWK: write the value of its member \"k\""
-        } else {
-            "use A-Z a-z 0-9 - and _ only, or create a key with countersign key generate"
+    let Some(secret) = encoding.decode(text) else {
+        let name = match encoding {
+            SecretEncoding::Base64Url => "urlsafe base64",
+            SecretEncoding::Text => "UTF-8 text",
+            encoding => encoding.name(),
         };
-        reader.error(option, format!("{option} in {} is not urlsafe base64", reader.section), help);
+        let help = if text.trim_ascii().starts_with(b"{") {
+            "a section that signs does not accept a JWK: write the value of its member \"k\"".into()
+        } else if others.is_empty() {
+            "use A-Z a-z 0-9 - and _ only, or create a key with countersign key generate".into()
+        } else {
+            let others = others.join(" or ");
+            format!(
+                "if it is in another encoding, write {others}; or create a key with countersign \
+                     key generate"
+            )
+        };
+        reader.error(option, format!("{option} in {} is not {name}", reader.section), &help);
         return None;
     };
     if secret.len() < bytes {
@@ -276,10 +306,44 @@ fn read_secret(
             bytes * 8,
             reader.section
         );
-        reader.error(option, text, "create one with countersign key generate");
+        let mut help = "create one with countersign key generate".to_owned();
+        if !others.is_empty() {
+            help += &format!("; if it is in another encoding, write {}", others.join(" or "));
+        }
+        reader.error(option, text, &help);
         return None;
     }
+    hint_at_text(reader, option, text, context);
     Some(KeySource::Secret(SigningSecret(secret.into())))
+}
+
+/// Reads `key_encoding`.
+fn read_encoding(reader: &mut SectionReader<'_>) -> SecretEncoding {
+    reader.choice("key_encoding", &SecretEncoding::ALL, SecretEncoding::name)
+}
+
+/// Notes a secret in the default encoding that looks like a text. The key of the section that signs
+/// is left alone: another encoding would be another key.
+fn hint_at_text(reader: &mut SectionReader<'_>, option: &str, text: &[u8], context: KeyContext) {
+    let is_default = reader.text("key_encoding").is_none() && !context.sign;
+    let Some(kind) = str::from_utf8(text).ok().filter(|_| is_default).and_then(looks_like_text)
+    else {
+        return;
+    };
+    let text =
+        format!("{option} in {} is read as base64url, and looks like {kind}", reader.section);
+    let help = "if its issuer signs with the bytes of the text itself, write key_encoding = text, \
+                and with those of hexadecimal digits, hex; key_encoding = base64url confirms it";
+    reader.note(option, text, help);
+}
+
+/// Does the same for a file, which need not exist yet.
+fn hint_at_text_in_file(reader: &mut SectionReader<'_>, path: &Path, context: KeyContext) {
+    if let Ok(text) = read_regular(path)
+        && !static_keys::is_jwk_text(&text, SecretEncoding::default())
+    {
+        hint_at_text(reader, "key_file", &text, context);
+    }
 }
 
 /// Reads the source of a section with public keys.
@@ -333,7 +397,9 @@ fn read_source(
     let text = reader.text(option)?;
     let location = match option {
         "key" => return read_static_keys(reader, text, context),
-        "key_file" => KeyLocation::File { path: text.into(), origin: Origin::Static },
+        "key_file" => {
+            KeyLocation::File { path: text.into(), origin: Origin::Static, encoding: None }
+        }
         option => read_uri(reader, option, text)?,
     };
     if context.serves_tls && location.uri().is_some_and(|uri| uri.starts_with("http://")) {
@@ -407,7 +473,11 @@ fn read_uri(reader: &mut SectionReader<'_>, option: &str, uri: &str) -> Option<K
         _ if is_file => {
             let path = percent_decode_str(rest.strip_prefix("localhost").unwrap_or(rest))
                 .decode_utf8_lossy();
-            KeyLocation::File { path: PathBuf::from(&*path), origin: Origin::Published }
+            KeyLocation::File {
+                path: PathBuf::from(&*path),
+                origin: Origin::Published,
+                encoding: None,
+            }
         }
         _ => KeyLocation::Jwks(uri.into()),
     })
@@ -471,18 +541,21 @@ fn read_authorities(reader: &mut SectionReader<'_>) -> Vec<CertificateDer<'stati
 }
 
 fn read_file(reader: &mut SectionReader<'_>, option: &str, path: &Path) -> Option<Vec<u8>> {
-    // Bounds the read: a device has no end.
-    const MAX_FILE_BYTES: u64 = 1 << 20;
-    let mut bytes = Vec::new();
-    let read =
-        open_regular(path).and_then(|file| file.take(MAX_FILE_BYTES).read_to_end(&mut bytes));
-    read.map(|_| bytes)
+    read_regular(path)
         .map_err(|error| {
             let text =
                 format!("cannot read {option} in {}: {}: {error}", reader.section, path.display());
             reader.error(option, text, "check the path and its permissions");
         })
         .ok()
+}
+
+fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
+    // Bounds the read: a device has no end.
+    const MAX_FILE_BYTES: u64 = 1 << 20;
+    let mut bytes = Vec::new();
+    open_regular(path)?.take(MAX_FILE_BYTES).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 #[cfg(test)]

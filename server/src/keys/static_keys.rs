@@ -1,50 +1,24 @@
 //! Parser of static keys, in every form an operator may configure.
 //!
-//! Secrets are in base64. Public keys and X.509 certificates are in PEM, or in one line as the
-//! base64 of PEM or DER. JWKs and JWK Sets are in JSON. Every form is converted to JWKs first
-//! and parsed by [`KeySet::from_jwks`], so that one parser checks all keys.
+//! Secrets are in an encoding of [`secret_encoding`](super::secret_encoding). Public keys and X.509
+//! certificates are in PEM or DER, or in one line as the base64 of either. JWKs, JWK Sets and maps
+//! of PEM texts are in JSON. Every form is converted to JWKs first and parsed by
+//! [`KeySet::from_jwks`], so that one parser checks all keys.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
-use base64::{
-    Engine as _,
-    alphabet::URL_SAFE,
-    engine::{
-        DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig,
-        general_purpose::{STANDARD, URL_SAFE_NO_PAD},
-    },
-};
 use countersign_engine::{
-    AlgorithmSet, KeyError, KeyMaterial, KeySet, KeyType, UnixTime, VerificationKey,
+    AlgorithmSet, KeyError, KeyMaterial, KeySet, KeyType, VerificationKey,
     jwks::{Origin, Policy, SkippedKey},
 };
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, SubjectPublicKeyInfoDer, pem::SectionKind};
-use serde_json::{Value, json};
-use x509_parser::{
-    certificate::X509Certificate,
-    der_parser::Oid,
-    oid_registry::{OID_EC_P256, OID_NIST_EC_P384, OID_NIST_EC_P521, OID_SIG_ED25519},
-    prelude::FromDer as _,
-    public_key::PublicKey,
-    x509::SubjectPublicKeyInfo,
+use serde_json::Value;
+
+use super::{
+    pem::{decode_base64, is_pem},
+    pem_map,
+    public_key::{PRIVATE_KEY_ERROR, RemarkedJwk, der_to_jwk, pem_to_jwk},
+    secret_encoding::SecretEncoding,
 };
-
-use crate::base::{clock, redacted::pem_sections};
-
-/// Lenient base64 for configured secrets: padding is optional and trailing bits are ignored,
-/// as in the other programs that read the same configuration. Tokens never use it.
-const SECRET_BASE64: GeneralPurpose = GeneralPurpose::new(
-    &URL_SAFE,
-    GeneralPurposeConfig::new()
-        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
-        .with_decode_allow_trailing_bits(true),
-);
-
-/// Decodes a secret in urlsafe base64.
-#[must_use]
-pub fn decode_secret(text: &str) -> Option<Vec<u8>> {
-    SECRET_BASE64.decode(text).ok()
-}
 
 /// Returns one key of `secret` for each algorithm.
 ///
@@ -57,39 +31,102 @@ pub fn secret_keys(secret: &[u8], algorithms: AlgorithmSet) -> Result<KeySet, Ke
     Ok(KeySet::new(keys.collect::<Result<_, _>>()?))
 }
 
-/// Parses static keys in any of the forms. Returns the keys, and a remark for each key that
-/// was skipped.
+/// Parses static keys of these algorithms in any of the forms; a secret in base64url. Returns the
+/// keys, and a remark for each key that was skipped.
 ///
 /// # Errors
 /// A description of the problem. It never contains any part of the text, which may be secret.
 pub fn parse_keys(text: &[u8], algorithms: AlgorithmSet) -> Result<(KeySet, Vec<String>), String> {
-    let text = text.trim_ascii();
-    if text.starts_with(b"{") {
-        return if holds_private_key(text) {
-            Err(PRIVATE_KEY_ERROR.into())
-        } else {
-            parse_jwks(text, Origin::Static, algorithms).map_err(|error| error.to_string())
-        };
-    }
     if algorithms.iter().all(|algorithm| algorithm.key_type() == KeyType::Secret) {
-        let secret = str::from_utf8(text)
-            .ok()
-            .and_then(decode_secret)
-            .ok_or("it is neither urlsafe base64 nor a JWK")?;
-        return Ok((
-            secret_keys(&secret, algorithms).map_err(|error| error.to_string())?,
-            Vec::new(),
-        ));
+        return parse_secret(text, SecretEncoding::default(), algorithms);
     }
-    let (jwk, expiry) = if text.starts_with(b"-----") {
-        pem_to_jwk(text)?
-    } else {
-        der_to_jwk(&from_base64(text)?)?
-    };
+    let text = without_byte_order_mark(text);
+    if text.trim_ascii().starts_with(b"{") {
+        return parse_json(text, algorithms);
+    }
+    let (jwk, expiry) = parse_public_key(text)?;
     let (keys, mut remarks) = parse_jwks(jwk.to_string().as_bytes(), Origin::Static, algorithms)
         .map_err(|error| error.to_string())?;
     remarks.extend(expiry);
     Ok((keys, remarks))
+}
+
+/// Parses a shared secret in this encoding, or as JWKs.
+///
+/// # Errors
+/// A description of the problem. It never contains any part of the text.
+pub fn parse_secret(
+    text: &[u8],
+    encoding: SecretEncoding,
+    algorithms: AlgorithmSet,
+) -> Result<(KeySet, Vec<String>), String> {
+    let text = without_byte_order_mark(text);
+    if is_jwk_text(text, encoding) {
+        return parse_json(text, algorithms);
+    }
+    let secret = encoding.decode(text).ok_or_else(|| match encoding {
+        SecretEncoding::Base64Url => {
+            "it is neither urlsafe base64 nor a JWK: for another encoding, set key_encoding".into()
+        }
+        encoding => format!("it is not {}, which key_encoding names", encoding.name()),
+    })?;
+    let keys = secret_keys(&secret, algorithms).map_err(|error| error.to_string())?;
+    Ok((keys, Vec::new()))
+}
+
+/// Whether the text of a secret is that of JWKs, in JSON. A secret in the encoding `text` may begin
+/// as JSON does.
+pub(super) fn is_jwk_text(text: &[u8], encoding: SecretEncoding) -> bool {
+    encoding != SecretEncoding::Text && text.trim_ascii().starts_with(b"{")
+}
+
+/// Returns a document without the byte order mark that some editors put at its start.
+pub(super) fn without_byte_order_mark(text: &[u8]) -> &[u8] {
+    text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text)
+}
+
+fn parse_json(text: &[u8], algorithms: AlgorithmSet) -> Result<(KeySet, Vec<String>), String> {
+    if holds_private_key(text) {
+        return Err(PRIVATE_KEY_ERROR.into());
+    }
+    let document = parse_document(text, Origin::Static, algorithms);
+    let KeyDocument { keys, remarks, jwks: _ } = document.map_err(|error| error.to_string())?;
+    Ok((keys, remarks))
+}
+
+/// A key set in JSON.
+pub struct KeyDocument<'d> {
+    /// The keys.
+    pub keys: KeySet,
+    /// A remark for each key that was skipped.
+    pub remarks: Vec<String>,
+    /// The document as JWKs.
+    pub jwks: Cow<'d, [u8]>,
+}
+
+/// Parses a JWK Set, a single JWK, or a map of PEM texts, with at least one usable key. A byte order
+/// mark is ignored.
+///
+/// # Errors
+/// The document is not a key set, or has no usable key.
+pub fn parse_document(
+    document: &[u8],
+    origin: Origin,
+    algorithms: AlgorithmSet,
+) -> Result<KeyDocument<'_>, JwksError> {
+    let document = without_byte_order_mark(document);
+    let converted = pem_map::to_jwks(document).map(|(jwks, remarks)| (Cow::Owned(jwks), remarks));
+    let (jwks, mut remarks) = converted.unwrap_or((Cow::Borrowed(document), Vec::new()));
+    match parse_jwks(&jwks, origin, algorithms) {
+        Ok((keys, skipped)) => {
+            remarks.extend(skipped);
+            Ok(KeyDocument { keys, remarks, jwks })
+        }
+        Err(JwksError::Empty) if !remarks.is_empty() => {
+            Err(JwksError::Unusable(format!("no usable key ({})", remarks.join("; "))))
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Error of a key set that has no usable key.
@@ -133,104 +170,41 @@ pub fn parse_jwks(
     Ok((keys, remarks.into_iter().map(|remark| format!("key skipped: {remark}")).collect()))
 }
 
-/// Decodes the base64 of PEM or DER in one line, the form used in environment variables.
-fn from_base64(text: &[u8]) -> Result<Vec<u8>, &'static str> {
-    STANDARD.decode(text).map_err(|_| "it is neither PEM, nor base64 of it, nor a JWK")
-}
-
-/// A JWK, and a remark about the certificate that it is from.
-type RemarkedJwk = (Value, Option<String>);
-
-fn der_to_jwk(bytes: &[u8]) -> Result<RemarkedJwk, String> {
-    if bytes.starts_with(b"-----") {
-        return pem_to_jwk(bytes);
+/// Parses a public key or a certificate.
+fn parse_public_key(text: &[u8]) -> Result<RemarkedJwk, String> {
+    const DER_SEQUENCE: u8 = 0x30;
+    let is_text = |byte: &u8| byte.is_ascii_graphic() || byte.is_ascii_whitespace();
+    if text.first() == Some(&DER_SEQUENCE) && !text.iter().all(is_text) {
+        return der_to_jwk(text);
     }
-    match X509Certificate::from_der(bytes) {
-        Ok(([], certificate)) => Ok((to_jwk(certificate.public_key())?, expiry_of(&certificate))),
-        Ok(_) => Err("bytes follow the certificate".into()),
-        Err(_) if PrivateKeyDer::try_from(bytes).is_ok() => Err(PRIVATE_KEY_ERROR.into()),
-        Err(_) => Ok((spki_to_jwk(bytes)?, None)),
+    if text.starts_with(b"\xff\xfe") || text.starts_with(b"\xfe\xff") {
+        return Err("it is UTF-16: save it as UTF-8".into());
     }
-}
-
-/// Returns a remark if the certificate has expired. Its key is used nevertheless: tokens are signed
-/// with it until it is replaced, and not the certificate but the configuration vouches for it.
-fn expiry_of(certificate: &X509Certificate<'_>) -> Option<String> {
-    let end = certificate.validity().not_after.timestamp();
-    let end = UnixTime(u64::try_from(end).unwrap_or_default());
-    (end < clock::now()).then(|| {
-        let date = clock::rfc3339(end).unwrap_or_default();
-        format!("the certificate expired at {date}; its key is used nevertheless, so replace both")
-    })
-}
-
-/// Parses exactly one public key or certificate. With a certificate chain the signing key
-/// would be a guess, and the key of a certificate authority must not become one that signs
-/// tokens.
-fn pem_to_jwk(pem: &[u8]) -> Result<RemarkedJwk, String> {
-    let sections: Vec<(SectionKind, Vec<u8>)> = pem_sections(pem)?;
-    match &sections[..] {
-        [(SectionKind::PublicKey, der)] => {
-            Ok((spki_to_jwk(&SubjectPublicKeyInfoDer::from(&der[..]))?, None))
-        }
-        [(SectionKind::Certificate, der)] => der_to_jwk(&CertificateDer::from(&der[..])),
-        [(SectionKind::PrivateKey | SectionKind::RsaPrivateKey | SectionKind::EcPrivateKey, _), ..] => Err(PRIVATE_KEY_ERROR.into()),
-        [] => Err("it holds neither a PUBLIC KEY nor a CERTIFICATE".into()),
-        [_] => Err("it is neither a PUBLIC KEY nor a CERTIFICATE".into()),
-        _ => Err("it holds several keys or certificates: give the one that signs, or a JWK Set with a kid for each".into()),
+    let lossy = String::from_utf8_lossy(text);
+    if is_pem(&lossy) {
+        return pem_to_jwk(&lossy);
+    }
+    if lossy.contains(" PUBLIC KEY ----") || is_ssh_key(&lossy) {
+        let remedy = "convert it by ssh-keygen -e -m PKCS8 -f key.pub";
+        return Err(format!("it is an SSH key: {remedy}"));
+    }
+    let bytes = decode_base64(text).ok_or("it is neither PEM, nor base64 of it, nor a JWK")?;
+    match str::from_utf8(&bytes) {
+        Ok(pem) if is_pem(pem) => pem_to_jwk(pem),
+        _ => der_to_jwk(&bytes),
     }
 }
 
-/// Returns whether a JWK, or one in a JWK Set, contains a private key.
+fn is_ssh_key(text: &str) -> bool {
+    ["ssh-", "ecdsa-sha2-"].iter().any(|kind| text.trim_start().starts_with(kind))
+}
+
+/// Returns whether a JWK, or one in a JWK Set, contains a private key, or a text has one in PEM.
 fn holds_private_key(json: &[u8]) -> bool {
+    const PEM_LABEL: &[u8] = b"PRIVATE KEY-----";
     let document: Value = serde_json::from_slice(json).unwrap_or_default();
     let is_private = |jwk: &Value| jwk["kty"] != "oct" && !jwk["d"].is_null();
     is_private(&document)
         || document["keys"].as_array().is_some_and(|keys| keys.iter().any(is_private))
+        || json.windows(PEM_LABEL.len()).any(|text| text == PEM_LABEL)
 }
-
-const PRIVATE_KEY_ERROR: &str =
-    "it holds a private key: give the public one, by openssl pkey -in key.pem -pubout";
-
-fn spki_to_jwk(der: &[u8]) -> Result<Value, String> {
-    let (rest, spki) = SubjectPublicKeyInfo::from_der(der).map_err(|_| DAMAGED)?;
-    if rest.is_empty() { to_jwk(&spki) } else { Err("bytes follow the public key".into()) }
-}
-
-/// Converts a public key to a JWK without `kid` and `alg`.
-fn to_jwk(spki: &SubjectPublicKeyInfo<'_>) -> Result<Value, String> {
-    let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
-    let significant = |number: &[u8]| {
-        text(&number[number.iter().position(|byte| *byte != 0).unwrap_or(number.len())..])
-    };
-    if *spki.algorithm.oid() == OID_SIG_ED25519 {
-        return Ok(
-            json!({ "kty": "OKP", "crv": "Ed25519", "x": text(&spki.subject_public_key.data) }),
-        );
-    }
-    match spki.parsed().map_err(|_| DAMAGED)? {
-        PublicKey::RSA(key) => Ok(
-            json!({ "kty": "RSA", "n": significant(key.modulus), "e": significant(key.exponent) }),
-        ),
-        PublicKey::EC(point) => {
-            let curve = spki.algorithm.parameters().and_then(|parameters| parameters.as_oid().ok());
-            let curve = curve
-                .as_ref()
-                .and_then(curve_name)
-                .ok_or("its curve is not P-256, P-384 or P-521")?;
-            let coordinates = point.data().strip_prefix(&[4]).ok_or("its point is compressed")?;
-            let (x, y) = coordinates.split_at(coordinates.len() / 2);
-            Ok(json!({ "kty": "EC", "crv": curve, "x": text(x), "y": text(y) }))
-        }
-        _ => Err("it is neither an RSA, an EC nor an Ed25519 key".into()),
-    }
-}
-
-fn curve_name(oid: &Oid<'_>) -> Option<&'static str> {
-    [(OID_EC_P256, "P-256"), (OID_NIST_EC_P384, "P-384"), (OID_NIST_EC_P521, "P-521")]
-        .into_iter()
-        .find_map(|(known, name)| (*oid == known).then_some(name))
-}
-
-/// The parser's own message is left out: it may quote the key.
-const DAMAGED: &str = "it is damaged";

@@ -86,14 +86,20 @@ const ISSUED: &[OptionSpec] = &[
 const KEYS: &[OptionSpec] = &[
     text("key", "key", "").unset("none").secret().about(
         "Static keys: a secret of 32 bytes or more in urlsafe base64, as `countersign key \
-             generate` prints it; or a public key or certificate in PEM, its DER in base64, or a \
-             JWK or JWK Set.",
+             generate` prints it, or in `key_encoding`; or a public key or certificate in PEM, its \
+             DER in base64, a JWK or JWK Set, or a JSON object that maps each `kid` to PEM. PEM \
+             may be in one line, with spaces or `\\n` between its lines.",
         "NYR2LtAsKSs7TuY0D8ZIqmMaLcICC3lf_ur4FGlLUcQ",
     ),
     text("key_file", "path", "").unset("none").about(
-        "File with the keys, in any form of `key`. It is read again within a second of a \
+        "File with the keys, in any form of `key` or in DER. It is read again within a second of a \
              change, except in the section that signs.",
         "/etc/countersign/issuer.pem",
+    ),
+    choice("key_encoding", &["base64url", "base64", "hex", "text"], "base64url").about(
+        "Encoding of a shared secret in `key` or `key_file`. `text` stands for the UTF-8 bytes as \
+         they are written, without one line end after them.",
+        "text",
     ),
     text("jwks_uri", "URI", "").unset("none").about(
         "Location of the issuer's JWK Set: `https://`, `http://` or `file://`.",
