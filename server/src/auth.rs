@@ -6,6 +6,8 @@ mod decision;
 mod revocation;
 pub mod settings;
 pub mod api_clients;
+pub mod challenge;
+pub mod credential;
 pub mod profile;
 pub mod forward_auth;
 pub mod ext_authz;

@@ -4,9 +4,11 @@
 mod address;
 pub mod certificate;
 pub mod original_request;
+pub mod request_description;
 pub mod settings;
 pub mod trusted_proxies;
 
 pub use address::ClientAddress;
 pub use certificate::ClientCertificate;
+pub use request_description::RequestDescription;
 pub use settings::ClientSettings;

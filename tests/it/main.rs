@@ -12,6 +12,8 @@ mod embedded;
 mod docs;
 /// `/auth`, the route for reverse proxies.
 mod forward_auth;
+/// Where a token is: headers, cookies, and requests of other sites.
+mod credentials;
 /// Envoy's external authorization over gRPC, and gRPC health checks.
 mod ext_authz;
 /// Budgets for bad signatures, per source, issuer and core.

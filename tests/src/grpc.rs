@@ -180,6 +180,15 @@ fn about(http: HttpRequest) -> CheckRequest {
     CheckRequest { attributes: Some(AttributeContext { request, ..AttributeContext::default() }) }
 }
 
+/// Sets the method of a checked request.
+#[must_use]
+pub fn with_method(mut check_request: CheckRequest, method: &str) -> CheckRequest {
+    let attributes = check_request.attributes.as_mut();
+    let http = attributes.and_then(|all| all.request.as_mut()?.http.as_mut());
+    http.expect("the request is described").method = method.into();
+    check_request
+}
+
 /// Adds a client address and a percent-encoded client certificate to a check.
 #[must_use]
 pub fn with_source(check_request: CheckRequest, source: &str, certificate: &str) -> CheckRequest {

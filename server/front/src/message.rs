@@ -13,11 +13,18 @@ use crate::clock;
 pub trait Fields {
     /// Returns the value of the `nth` line with this name, counted from the end: 0 is the last.
     fn line(&self, name: &HeaderName, nth: usize) -> Option<&[u8]>;
+
+    /// Whether any line has a name that meets `test`. Names are in the spelling of the sender.
+    fn any_name(&self, test: &dyn Fn(&[u8]) -> bool) -> bool;
 }
 
 impl Fields for HeaderMap {
     fn line(&self, name: &HeaderName, nth: usize) -> Option<&[u8]> {
         self.get_all(name).iter().nth_back(nth).map(HeaderValue::as_bytes)
+    }
+
+    fn any_name(&self, test: &dyn Fn(&[u8]) -> bool) -> bool {
+        self.keys().any(|name| test(name.as_str().as_bytes()))
     }
 }
 
@@ -49,6 +56,9 @@ pub trait RequestHead: Fields {
 
     /// The request target: usually path and query.
     fn target(&self) -> &str;
+
+    /// The host of the request, with its port if that is given; empty if there is none.
+    fn host(&self) -> &str;
 
     /// Converts the head to an [`http::Request`], which allocates a header map.
     ///

@@ -106,7 +106,7 @@ async fn answer_call(
     }
     let outcome = session.as_ref().map(|_| Outcome::Verified);
     let response = if session.is_none() && context.settings.requires_token && endpoint.needs_token {
-        let response = Profile::Inmanta.challenge(Style::Body);
+        let response = Profile::Inmanta.challenge(Style::Body, &context.auth.challenges);
         audited.finish(response, Some(Outcome::NoToken.name())).await
     } else {
         let executed = execute(

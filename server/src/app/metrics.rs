@@ -144,6 +144,7 @@ impl Scrape {
             ("verified", Outcome::Verified),
             ("no_token", Outcome::NoToken),
             ("conflict", Outcome::Conflict),
+            ("cross_site", Outcome::CrossSite),
         ];
         let outcomes = plain.into_iter().map(|(name, outcome)| (name, "", outcome));
         let rejects = Reject::ALL

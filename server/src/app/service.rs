@@ -25,7 +25,9 @@ use crate::{
         reply::Reply,
         route::{Route, Serves},
     },
-    client::{ClientAddress, ClientCertificate},
+    client::{
+        ClientAddress, ClientCertificate, RequestDescription, request_description::HttpCheck,
+    },
     config::{Listener, Settings},
     observe::{
         access_log::{AccessLogEntry, CompletedRequest, RequestLine},
@@ -126,7 +128,18 @@ impl Service for AppService {
         let listener = &settings.listeners[peer.listener];
         let caller = service.caller(&peer, listener, head);
         let authenticator = &service.app.authenticator;
-        let decision = decide(authenticator, &settings.auth, listener.profile, &caller, head);
+        let describe = || {
+            let check = HttpCheck {
+                method: head.method(),
+                target: head.target(),
+                host: head.host(),
+                is_tls: listener.tls.is_some(),
+                fields: head,
+            };
+            RequestDescription::of_http(&listener.client, peer.address, check)
+        };
+        let profile = listener.profile;
+        let decision = decide(authenticator, &settings.auth, profile, &caller, head, describe);
         let (outcome, status) = match decision {
             Step::Wait(decision) => {
                 return Ok(Step::Wait(pending(request, Work::ForwardAuth(decision))));

@@ -4,17 +4,19 @@ use std::ops::Deref;
 
 use countersign_engine::Verified;
 use countersign_front::{Fields, Step};
-use http::Response;
+use http::{Response, StatusCode};
 
 use super::{
     Authenticator, Caller, PendingVerification, Rejection,
-    profile::{Credential, Profile, Style},
+    credential::Credential,
+    profile::{Profile, Style, with_challenge},
     settings::AuthSettings,
 };
 use crate::base::{
     outcome::Outcome,
-    reply::{Body, Reply, no_store},
+    reply::{Body, Reply, empty, no_store},
 };
+use crate::client::RequestDescription;
 
 /// The decision on a request, independent of the protocol of the check.
 pub enum AuthDecision<'t> {
@@ -32,21 +34,33 @@ pub struct PendingDecision<'a> {
     token: Vec<u8>,
 }
 
-/// Finds the credential of a request and verifies it. Counts the outcome.
+/// Finds the credential of a request and verifies it. Counts the outcome. `describe` is called only
+/// if more than a token in a header matters.
 pub fn decide<'a, 't>(
     authenticator: &Authenticator,
     settings: &AuthSettings,
     profile: Profile,
     caller: &Caller<'a, '_>,
     fields: &'t impl Fields,
+    describe: impl FnOnce() -> RequestDescription<'t>,
 ) -> Step<AuthDecision<'t>, PendingDecision<'a>> {
     let refused = |outcome, response| {
         Step::Done(AuthDecision::Refused(counted(authenticator, outcome, response)))
     };
-    let token = match profile.credential(fields, settings.additional_header.as_ref()) {
-        Credential::None => return refused(Outcome::NoToken, profile.challenge(Style::Bare)),
-        Credential::Conflict => return refused(Outcome::Conflict, profile.conflict(Style::Bare)),
+    let challenges = &settings.challenges;
+    let token = match settings.credentials.of_check(fields, describe) {
         Credential::Token(token) => token,
+        Credential::None => {
+            return refused(Outcome::NoToken, profile.challenge(Style::Bare, challenges));
+        }
+        Credential::Conflict => {
+            return refused(Outcome::Conflict, profile.conflict(Style::Bare, challenges));
+        }
+        // Another token would not help, so this is not 401.
+        Credential::CrossSite => {
+            let response = with_challenge(empty(StatusCode::FORBIDDEN), challenges.cross_site());
+            return refused(Outcome::CrossSite, response);
+        }
     };
     match authenticator.try_verify(caller, token) {
         Step::Done(result) => Step::Done(conclude(authenticator, settings, profile, result, token)),
@@ -89,7 +103,8 @@ fn conclude<'t>(
         Err(rejection) => {
             let outcome = rejection.outcome();
             let refusal = authenticator.refusal(rejection, token);
-            let response = profile.refuse(Style::Bare, &refusal, settings.rejected_token_status);
+            let (challenges, status) = (&settings.challenges, settings.rejected_token_status);
+            let response = profile.refuse(Style::Bare, challenges, &refusal, status);
             AuthDecision::Refused(counted(authenticator, outcome, response))
         }
     }

@@ -35,7 +35,10 @@ use crate::{
         outcome::Outcome,
         reply::{Reply, empty},
     },
-    client::{ClientAddress, ClientCertificate, ClientSettings},
+    client::{
+        ClientAddress, ClientCertificate, ClientSettings, RequestDescription,
+        request_description::{CheckAttributes, is_spelling_of},
+    },
     observe::access_log::{AccessLogEntry, CheckedRequest},
 };
 
@@ -96,7 +99,12 @@ pub fn respond<'a>(
         });
     }
     let caller = Caller { admission, client: address, certificate, username_optional: false };
-    match decide(authenticator, settings, profile, &caller, &check) {
+    let describe = || {
+        let CheckRequest { method, host, scheme, .. } = check;
+        let attributes = CheckAttributes { method, host, scheme, fields: &check };
+        RequestDescription::of_grpc(is_trusted, attributes)
+    };
+    match decide(authenticator, settings, profile, &caller, &check, describe) {
         Step::Done(decision) => Step::Done(render(settings, &check, decision)),
         Step::Wait(pending) => Step::Wait(pending),
     }
@@ -124,21 +132,28 @@ fn render(settings: &AuthSettings, check: &CheckRequest<'_>, decision: AuthDecis
 }
 
 fn allow(settings: &AuthSettings, check: &CheckRequest<'_>, verified: &Verified<'_>) -> Reply {
+    let is_removed = !settings.ext_authz.forward_credentials;
+    let cookies = is_removed.then(|| settings.credentials.other_cookies(check)).flatten();
     let lines = identity_headers(settings, verified.identity());
     let present = lines.clone().filter(|(_, value)| !value.is_empty());
     let absent = lines.filter(|(_, value)| value.is_empty()).map(|(name, _)| name);
     let identities = settings.identity_headers.names();
-    // A credential header that is also an identity header has just been set, so it is kept.
-    let credentials =
-        credentials(settings).filter(|name| identities.clone().all(|identity| identity != *name));
+    // Also the credentials that were not used, which are unverified. A header that is also an
+    // identity header has just been set, so it is kept.
+    let credentials = [&AUTHORIZATION].into_iter().chain(settings.credentials.headers());
+    let credentials = credentials
+        .filter(|name| is_removed && identities.clone().all(|identity| identity != *name));
     let imitations = check
         .headers
         .iter()
         .map(|header| header.name)
         .filter(|name| imitates_identity_header(name, identities.clone()));
-    let removed = absent.chain(credentials).map(|name| name.as_str().as_bytes()).chain(imitations);
+    let emptied = cookies.iter().filter(|rest| rest.is_empty()).map(|_| &COOKIE);
+    let rest = cookies.iter().filter(|rest| !rest.is_empty()).map(|rest| (&COOKIE, &rest[..]));
+    let removed = absent.chain(credentials).chain(emptied);
+    let removed = removed.map(|name| name.as_str().as_bytes()).chain(imitations);
     let message = grpc::framed(|out| {
-        put_allowed(out, present, removed);
+        put_allowed(out, present.chain(rest), removed);
         if !settings.ext_authz.metadata_claims.is_empty() {
             put_metadata(out, &settings.ext_authz.metadata_claims, verified.claims());
         }
@@ -146,33 +161,20 @@ fn allow(settings: &AuthSettings, check: &CheckRequest<'_>, verified: &Verified<
     Reply { outcome: Some(Outcome::Verified), ..grpc::message_reply(message) }
 }
 
-/// The headers that carry credentials, including the one that was not used, which is
-/// unverified.
-fn credentials(settings: &AuthSettings) -> impl Iterator<Item = &HeaderName> {
-    static AUTHORIZATION: HeaderName = header::AUTHORIZATION;
-    let are_removed = !settings.ext_authz.forward_credentials;
-    [Some(&AUTHORIZATION), settings.additional_header.as_ref()]
-        .into_iter()
-        .flatten()
-        .filter(move |_| are_removed)
-}
+static AUTHORIZATION: HeaderName = header::AUTHORIZATION;
+static COOKIE: HeaderName = header::COOKIE;
 
-/// Whether an application could mistake a name for that of an identity header: both have the
-/// same letters and digits at the same places, and differ in the characters between. A name that
-/// differs only in case is the same name, and was set or removed.
+/// Whether an application could mistake a name for that of an identity header, of which it is
+/// [another spelling](is_spelling_of). A name that differs only in case is the same name, and was
+/// set or removed.
 fn imitates_identity_header<'l>(
     name: &[u8],
     identities: impl Iterator<Item = &'l HeaderName> + Clone,
 ) -> bool {
-    let folded =
-        |byte: &u8| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' };
-    let is_like = |identity: &[u8]| {
-        identity.len() == name.len() && identity.iter().map(folded).eq(name.iter().map(folded))
-    };
-    let mut identities = identities.map(|identity| identity.as_str().as_bytes());
+    let mut identities = identities.map(HeaderName::as_str);
     name.is_ascii()
-        && identities.clone().any(is_like)
-        && identities.all(|identity| !identity.eq_ignore_ascii_case(name))
+        && identities.clone().any(|identity| is_spelling_of(name, identity))
+        && identities.all(|identity| !identity.as_bytes().eq_ignore_ascii_case(name))
 }
 
 /// Returns the response of `/auth` in Envoy's form.

@@ -1,5 +1,5 @@
-//! Response profiles: where a credential is looked for, and the status and body of a refusal. Only
-//! the methods of [`Profile`] differ between the compatible systems.
+//! Response profiles: the status and body of a refusal. Only the methods of [`Profile`] differ
+//! between the compatible systems.
 
 pub mod generic;
 pub mod inmanta;
@@ -7,10 +7,9 @@ pub mod inmanta;
 use std::{fmt, sync::Arc};
 
 use countersign_engine::{Blame, IssuerConfig, Reject};
-use countersign_front::{DuplicateHeader, Fields, only_line};
-use http::{HeaderName, HeaderValue, Response, StatusCode, header};
-use memchr::memchr;
+use http::{HeaderValue, Response, StatusCode, header};
 
+use super::challenge::{CONFLICT, Challenges};
 use crate::{
     admission::BudgetExceeded,
     base::reply::{Body, empty},
@@ -39,45 +38,20 @@ impl Profile {
         }
     }
 
-    /// Returns the credential of a request. The additional header takes precedence over
-    /// `Authorization`, if it is configured and present.
-    #[must_use]
-    pub fn credential<'h>(
-        self,
-        fields: &'h impl Fields,
-        additional: Option<&HeaderName>,
-    ) -> Credential<'h> {
-        match self {
-            Self::Generic | Self::Inmanta => {
-                let bare =
-                    additional.map_or(Credential::None, |name| only_line(fields, name).into());
-                if bare == Credential::None { bearer(fields) } else { bare }
-            }
-        }
-    }
-
     /// Returns the response to a request without a usable credential.
     #[must_use]
-    pub fn challenge(self, style: Style) -> Response<Body> {
-        let mut response = self.body(style, StatusCode::UNAUTHORIZED, inmanta::UNAUTHORIZED);
-        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        response
+    pub fn challenge(self, style: Style, challenges: &Challenges) -> Response<Body> {
+        let response = self.body(style, StatusCode::UNAUTHORIZED, inmanta::UNAUTHORIZED);
+        with_challenge(response, challenges.missing())
     }
 
-    /// Returns the response to a request with a repeated credential header: it is unclear which
-    /// one counts (RFC 6750 section 3.1, `invalid_request`).
+    /// Returns the response to a request with two credentials: it is unclear which one counts (RFC
+    /// 6750 section 3.1, `invalid_request`).
     #[must_use]
-    pub fn conflict(self, style: Style) -> Response<Body> {
-        let mut response = self.body(
-            style,
-            StatusCode::UNAUTHORIZED,
-            "Access denied: the credential header is given twice",
-        );
-        let value = HeaderValue::from_static(
-            r#"Bearer error="invalid_request", error_description="the credential header is given twice""#,
-        );
-        response.headers_mut().insert(header::WWW_AUTHENTICATE, value);
-        response
+    pub fn conflict(self, style: Style, challenges: &Challenges) -> Response<Body> {
+        let message = format!("Access denied: {CONFLICT}");
+        let response = self.body(style, StatusCode::UNAUTHORIZED, &message);
+        with_challenge(response, challenges.conflict())
     }
 
     /// Returns the response to a rejected token.
@@ -85,6 +59,7 @@ impl Profile {
     pub fn refuse(
         self,
         style: Style,
+        challenges: &Challenges,
         refusal: &Refusal<'_>,
         rejected_status: StatusCode,
     ) -> Response<Body> {
@@ -95,7 +70,7 @@ impl Profile {
             }
             _ => self.body(style, status, ""),
         };
-        generic::add_headers(refusal, response.headers_mut());
+        generic::add_headers(refusal, challenges, response.headers_mut());
         response
     }
 
@@ -128,9 +103,18 @@ impl Profile {
     }
 }
 
+/// Returns a response with a challenge.
+pub(super) fn with_challenge(
+    mut response: Response<Body>,
+    challenge: HeaderValue,
+) -> Response<Body> {
+    response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+    response
+}
+
 /// Whether the token is valid but lacks what the configuration demands, so that its issuer would
 /// only issue another like it (RFC 6750 section 3.1, `insufficient_scope`).
-const fn is_insufficient(reject: Reject) -> bool {
+pub(super) const fn is_insufficient(reject: Reject) -> bool {
     matches!(reject, Reject::Constraints | Reject::Scope | Reject::Username)
 }
 
@@ -160,6 +144,13 @@ pub struct Refusal<'t> {
 }
 
 impl Refusal<'_> {
+    /// Returns the scopes that the token must grant, if it does not grant them all.
+    #[must_use]
+    pub fn missing_scopes(&self) -> &[Box<str>] {
+        let issuer = self.issuer.as_ref().filter(|_| self.reject == Reject::Scope);
+        issuer.map_or(&[], |issuer| &issuer.rules.scopes)
+    }
+
     /// Returns the seconds after which a retry may succeed.
     #[must_use]
     pub fn retry_after(&self) -> u64 {
@@ -194,102 +185,5 @@ impl fmt::Display for Refusal<'_> {
             }
             _ => self.reject.fmt(f),
         }
-    }
-}
-
-/// The credential of a request. Not `Debug`, as it holds a token.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Credential<'h> {
-    /// None, or not a bearer token.
-    None,
-    /// A token, valid or not.
-    Token(&'h [u8]),
-    /// The same header more than once.
-    Conflict,
-}
-
-impl<'h> From<Result<Option<&'h [u8]>, DuplicateHeader>> for Credential<'h> {
-    fn from(line: Result<Option<&'h [u8]>, DuplicateHeader>) -> Self {
-        match line {
-            Ok(None) => Self::None,
-            Ok(Some(line)) => Self::Token(line),
-            Err(DuplicateHeader) => Self::Conflict,
-        }
-    }
-}
-
-/// Reads `Authorization` with exactly two parts, the first `Bearer` in any case. Every other
-/// scheme is not a bearer token (RFC 6750 section 2.1).
-fn bearer(fields: &impl Fields) -> Credential<'_> {
-    let found = only_line(fields, &header::AUTHORIZATION).into();
-    let Credential::Token(line) = found else { return found };
-    match line.split_at_checked(7) {
-        Some((scheme, token))
-            if scheme.eq_ignore_ascii_case(b"Bearer ") && memchr(b' ', token).is_none() =>
-        {
-            Credential::Token(token)
-        }
-        _ => Credential::None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use http::HeaderMap;
-
-    use super::*;
-
-    fn credential(lines: &[(&'static str, &'static str)]) -> String {
-        let mut headers = HeaderMap::new();
-        for (name, value) in lines {
-            headers.append(*name, HeaderValue::from_static(value));
-        }
-        match Profile::Generic.credential(&headers, Some(&HeaderName::from_static("x-jwt"))) {
-            Credential::None => "none".into(),
-            Credential::Token(token) => String::from_utf8_lossy(token).into_owned(),
-            Credential::Conflict => "conflict".into(),
-        }
-    }
-
-    #[test]
-    fn a_bearer_token_is_exactly_two_parts() {
-        assert_eq!(credential(&[("authorization", "Bearer abc")]), "abc");
-        assert_eq!(credential(&[("authorization", "bEARER abc")]), "abc");
-        for line in [
-            "abc",
-            "Basic abc",
-            "Bearer",
-            "Bearer abc def",
-            "Bearer  abc",
-            "Bearerabc",
-            "",
-            "Token Bearer abc",
-        ] {
-            assert_eq!(credential(&[("authorization", line)]), "none", "{line:?}");
-        }
-    }
-
-    #[test]
-    fn e4_repeated_credential_headers_conflict() {
-        assert_eq!(credential(&[]), "none");
-        assert_eq!(
-            credential(&[("authorization", "Bearer a"), ("authorization", "Bearer a")]),
-            "conflict"
-        );
-        assert_eq!(credential(&[("x-jwt", "a"), ("x-jwt", "a")]), "conflict");
-        assert_eq!(credential(&[("x-jwt", "a"), ("authorization", "Bearer b")]), "a");
-        assert_eq!(
-            credential(&[
-                ("x-jwt", "a"),
-                ("authorization", "Bearer b"),
-                ("authorization", "Bearer b")
-            ]),
-            "a"
-        );
-        assert_eq!(
-            credential(&[("x-jwt", ""), ("authorization", "Bearer b")]),
-            "",
-            "e5: present and worthless is not absent"
-        );
     }
 }

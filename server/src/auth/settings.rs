@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use http::{HeaderName, StatusCode, header};
 
-use super::{api_clients::ApiClients, profile::generic};
+use super::{
+    api_clients::ApiClients, challenge::Challenges, credential::CredentialPlaces, profile::generic,
+};
 use crate::{
     base::redacted::quoted,
     config::{problem::Problems, reader::SectionReader, setting::Section},
@@ -13,8 +15,10 @@ use crate::{
 /// Settings for finding credentials, and for the responses about them.
 #[derive(Debug)]
 pub struct AuthSettings {
-    /// Header with a bare token. It takes precedence over `Authorization`.
-    pub additional_header: Option<HeaderName>,
+    /// The places where tokens are looked for.
+    pub credentials: CredentialPlaces,
+    /// The challenges of refusals.
+    pub challenges: Challenges,
     /// Status for refused tokens under [`Profile::Inmanta`](super::profile::Profile::Inmanta), and
     /// under every profile for valid tokens with insufficient claims: 403, or 401.
     pub rejected_token_status: StatusCode,
@@ -35,7 +39,8 @@ impl AuthSettings {
         let ext_authz = ExtAuthz::read(&mut SectionReader::new(sections, "ext_authz", problems));
         let mut server = SectionReader::new(sections, "server", problems);
         Self {
-            additional_header: read_additional_header(&mut server),
+            credentials: read_credentials(&mut server),
+            challenges: Challenges::default(),
             rejected_token_status: read_rejected_status(&mut server),
             identity_headers,
             ext_authz,
@@ -126,16 +131,34 @@ fn read_rejected_status(server: &mut SectionReader<'_>) -> StatusCode {
     }
 }
 
-fn read_additional_header(server: &mut SectionReader<'_>) -> Option<HeaderName> {
-    let name = server.header_name("auth_additional_header")?;
-    if name == header::AUTHORIZATION {
-        let text = "auth_additional_header cannot be Authorization: it carries a bare token \
-            without a scheme";
-        server.error(
-            "auth_additional_header",
-            text,
-            "remove the line: Authorization: Bearer is always read",
-        );
+fn read_credentials(server: &mut SectionReader<'_>) -> CredentialPlaces {
+    const HEADERS: &str = "auth_additional_header";
+    let mut headers: Vec<HeaderName> = Vec::new();
+    for name in server.header_names(HEADERS) {
+        let problem = if name == header::AUTHORIZATION {
+            Some(("remove it", "Authorization, which is always read".to_owned()))
+        } else if name == header::COOKIE {
+            Some(("write token_cookie = NAME instead", "Cookie, which has several values".into()))
+        } else if headers.contains(&name) {
+            Some(("list each header once", format!("{name} twice")))
+        } else {
+            None
+        };
+        if let Some((help, what)) = problem {
+            server.error(HEADERS, format!("{HEADERS} contains {what}"), help);
+        }
+        headers.push(name);
+    }
+    CredentialPlaces::new(headers, read_cookie(server))
+}
+
+fn read_cookie<'r>(server: &mut SectionReader<'r>) -> Option<&'r str> {
+    const OPTION: &str = "token_cookie";
+    let name = server.given(OPTION)?;
+    // The name of a cookie is a token, as that of a header is (RFC 6265 section 4.1.1).
+    if HeaderName::from_bytes(name.as_bytes()).is_err() {
+        let text = format!("{OPTION} {} is not the name of a cookie", quoted(name));
+        server.error(OPTION, text, "write its name alone, such as __Host-token");
     }
     Some(name)
 }

@@ -16,7 +16,8 @@ use serde_json::{Value, json};
 
 use super::{
     Authenticator, Caller,
-    profile::{Credential, Profile, Refusal, generic},
+    credential::Credential,
+    profile::{Profile, Refusal, generic},
     settings::AuthSettings,
 };
 use crate::{
@@ -77,7 +78,7 @@ fn verified_json(verified: &Verified<'_>) -> Value {
 fn refused(settings: &AuthSettings, refusal: &Refusal<'_>) -> Response<Body> {
     let status = Profile::Generic.status_of(refusal, settings.rejected_token_status);
     let mut response = problem(status, refusal.reject.code(), &refusal.to_string());
-    generic::add_headers(refusal, response.headers_mut());
+    generic::add_headers(refusal, &settings.challenges, response.headers_mut());
     response
 }
 
@@ -123,12 +124,12 @@ fn presented_token(
     body: &[u8],
 ) -> Result<PresentedToken, TokenRequestError> {
     if body.is_empty() {
-        return match Profile::Generic.credential(headers, settings.additional_header.as_ref()) {
+        return match settings.credentials.in_headers(headers) {
             Credential::Token(token) => {
                 Ok(PresentedToken { token: token.to_vec(), certificate: None })
             }
             Credential::None => Err(TokenRequestError::missing()),
-            Credential::Conflict => Err(TokenRequestError::conflict()),
+            Credential::Conflict | Credential::CrossSite => Err(TokenRequestError::conflict()),
         };
     }
     match body.trim_ascii_start() {

@@ -11,8 +11,10 @@ pub enum Outcome {
     Rejected(Reject),
     /// The request had no token.
     NoToken,
-    /// The request had the credential header twice.
+    /// The request had two credentials.
     Conflict,
+    /// The token was in a cookie, and another site may have caused the request.
+    CrossSite,
 }
 
 impl Outcome {
@@ -24,6 +26,7 @@ impl Outcome {
             Self::Rejected(reject) => reject.code(),
             Self::NoToken => "no_token",
             Self::Conflict => "conflict",
+            Self::CrossSite => "cross_site",
         }
     }
 }

@@ -4,9 +4,12 @@ use std::io::{self, Write as _};
 
 use countersign_engine::rotation::Cause;
 
+use http::HeaderName;
+
 use super::{CommandError, ConfigSource, print};
 use crate::{
     api::settings::ApiSettings,
+    auth::credential::CredentialPlaces,
     authorization::AuthorizationProvider,
     base::route::Serves,
     client::{ClientSettings, original_request::Dialect},
@@ -32,12 +35,7 @@ pub(super) fn run(source: &ConfigSource) -> Result<(), CommandError> {
     for listener in &server.listeners {
         describe_listener(listener)?;
     }
-    match &server.auth.additional_header {
-        Some(name) => print(format_args!(
-            "  takes tokens from Authorization: Bearer and, first, from {name}"
-        ))?,
-        None => print("  takes tokens from Authorization: Bearer")?,
-    }
+    print(format_args!("  takes tokens from {}", describe_credentials(&server.auth.credentials)))?;
     print(format_args!("  /api/v2 {}", describe_api(&server.api)))?;
     if config.issuers.is_empty() {
         print("  no auth_jwt_* section: the server refuses every token")?;
@@ -76,6 +74,18 @@ pub(super) fn print_reference(section: Option<&str>) -> Result<(), CommandError>
             Err(CommandError::failed(format_args!("unknown section {name}\n  help: {help}")))
         }
     }
+}
+
+fn describe_credentials(places: &CredentialPlaces) -> String {
+    let headers: Vec<_> = places.headers().iter().map(HeaderName::as_str).collect();
+    let headers = match headers.as_slice() {
+        [] => String::new(),
+        headers => format!(" and, first, from {}", headers.join(", ")),
+    };
+    let cookie = places.cookie().map_or_else(String::new, |name| {
+        format!(", and from the cookie {name} of requests that no other site can have caused")
+    });
+    format!("Authorization: Bearer{headers}{cookie}")
 }
 
 fn describe_console(web_ui: &WebUi) -> io::Result<()> {

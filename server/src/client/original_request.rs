@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use countersign_front::{Fields, only_line};
+use countersign_front::{DuplicateHeader, Fields, only_line};
 use http::HeaderName;
 
 /// The headers or path in which a proxy names the original request.
@@ -67,8 +67,29 @@ impl Dialect {
             }
         }
     }
+
+    /// Returns the method of the original request, or `None` if the proxy does not state it. The
+    /// caller has verified that the proxy is trusted.
+    ///
+    /// # Errors
+    /// [`DuplicateHeader`] if two methods are stated.
+    pub fn method<'r>(
+        self,
+        method: &'r str,
+        target: &str,
+        fields: &'r dyn Fields,
+    ) -> Result<Option<&'r [u8]>, DuplicateHeader> {
+        match self {
+            Self::None => Ok(None),
+            Self::Nginx => only_line(fields, &ORIGINAL_METHOD),
+            Self::XForwarded => only_line(fields, &FORWARDED_METHOD),
+            Self::EnvoyPath => Ok(target.starts_with("/auth/").then_some(method.as_bytes())),
+        }
+    }
 }
 
+/// The headers in which any proxy states the method of the original request.
+pub(super) const METHOD_HEADERS: [HeaderName; 2] = [ORIGINAL_METHOD, FORWARDED_METHOD];
 const ORIGINAL_METHOD: HeaderName = HeaderName::from_static("x-original-method");
 const ORIGINAL_URI: HeaderName = HeaderName::from_static("x-original-uri");
 const FORWARDED_METHOD: HeaderName = HeaderName::from_static("x-forwarded-method");

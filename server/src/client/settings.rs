@@ -20,6 +20,12 @@ pub struct ClientSettings {
 }
 
 impl ClientSettings {
+    /// Whether trusted proxies describe the original request.
+    #[must_use]
+    pub fn describes_requests(&self) -> bool {
+        self.dialect != Dialect::None
+    }
+
     /// Reads the options of one section.
     pub(crate) fn read(reader: &mut SectionReader<'_>) -> Self {
         Self {

@@ -207,6 +207,16 @@ impl<'r> SectionReader<'r> {
     /// Reads a header name. An empty value counts as not set.
     pub(crate) fn header_name(&mut self, option: &str) -> Option<HeaderName> {
         let text = Some(self.text_or_default(option)).filter(|text| !text.is_empty())?;
+        self.parse_header_name(option, text)
+    }
+
+    /// Reads a comma-separated list of header names.
+    pub(crate) fn header_names(&mut self, option: &str) -> Vec<HeaderName> {
+        let texts = self.list(option).unwrap_or_default();
+        texts.into_iter().filter_map(|text| self.parse_header_name(option, text)).collect()
+    }
+
+    fn parse_header_name(&mut self, option: &str, text: &str) -> Option<HeaderName> {
         let name = HeaderName::from_bytes(text.as_bytes()).ok();
         if name.is_none() {
             self.error(

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Settings,
+    Listener, Settings,
     options::ISSUER_PREFIX,
     problem::{Problem, Problems},
     reader::SectionReader,
@@ -13,6 +13,7 @@ use super::{
 use crate::{
     api::settings::{ISSUES_NOTHING, OPEN_API},
     authorization::AuthorizationProvider,
+    base::route::Serves,
     keys::IssuerSection,
 };
 
@@ -27,6 +28,7 @@ pub(super) fn add(
     note_foreign_issuers(sections, settings, issuers, problems);
     note_shared_usernames(sections, issuers, problems);
     warn_of_header_of_a_proxy(sections, settings, problems);
+    warn_of_cookie_without_method(sections, settings, problems);
 }
 
 /// Warns about an API that requires no token.
@@ -120,7 +122,7 @@ fn warn_of_header_of_a_proxy(
     settings: &Settings,
     problems: &mut Problems,
 ) {
-    let Some(header) = &settings.auth.additional_header else { return };
+    let Some(header) = settings.auth.credentials.headers().first() else { return };
     if settings.listeners.iter().any(|listener| listener.client.proxies.trusts_any()) {
         return;
     }
@@ -131,4 +133,29 @@ fn warn_of_header_of_a_proxy(
     let help = "list the addresses of the proxy in trusted_proxies of [listen]";
     let mut reader = SectionReader::new(sections, "server", problems);
     reader.risk("auth_additional_header", text, help);
+}
+
+/// Warns about a token in a cookie where no proxy states the methods of requests. A check by GET can
+/// then be about a POST of another site, which only `Origin` and `Sec-Fetch-Site` reveal.
+fn warn_of_cookie_without_method(
+    sections: &BTreeMap<String, Section>,
+    settings: &Settings,
+    problems: &mut Problems,
+) {
+    let is_check = |listener: &&Listener| listener.serves != Serves::Operations;
+    let mut unstated = settings.listeners.iter().filter(is_check).filter(|listener| {
+        !listener.client.proxies.trusts_any() || !listener.client.describes_requests()
+    });
+    let (Some(cookie), Some(listener)) = (settings.auth.credentials.cookie(), unstated.next())
+    else {
+        return;
+    };
+    let text = format!(
+        "listener {} does not know the methods of requests with the cookie {cookie}: it refuses \
+         those of other sites by Origin and Sec-Fetch-Site alone, also by GET",
+        listener.name
+    );
+    let help = "set dialect and trusted_proxies, and let the proxies pass on Origin and \
+                Sec-Fetch-Site";
+    SectionReader::new(sections, "server", problems).risk("token_cookie", text, help);
 }

@@ -31,6 +31,10 @@ impl Fields for DecodedHead<'_> {
     fn line(&self, name: &HeaderName, nth: usize) -> Option<&[u8]> {
         self.section.line(name.as_str().as_bytes(), nth)
     }
+
+    fn any_name(&self, test: &dyn Fn(&[u8]) -> bool) -> bool {
+        self.section.lines().any(|(name, _)| test(name))
+    }
 }
 
 impl RequestHead for DecodedHead<'_> {
@@ -44,6 +48,10 @@ impl RequestHead for DecodedHead<'_> {
 
     fn target(&self) -> &str {
         self.target
+    }
+
+    fn host(&self) -> &str {
+        self.authority
     }
 
     fn to_request(&self) -> Result<Request<()>, BadRequest> {

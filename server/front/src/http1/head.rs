@@ -76,6 +76,10 @@ impl Fields for Http1Head<'_, '_> {
         let lines = self.lines.iter().rev().filter(|line| line.name.len() == name.len());
         lines.filter(|line| line.name.eq_ignore_ascii_case(name)).nth(nth).map(|line| line.value)
     }
+
+    fn any_name(&self, test: &dyn Fn(&[u8]) -> bool) -> bool {
+        self.lines.iter().any(|line| test(line.name.as_bytes()))
+    }
 }
 
 impl RequestHead for Http1Head<'_, '_> {
@@ -89,6 +93,11 @@ impl RequestHead for Http1Head<'_, '_> {
 
     fn target(&self) -> &str {
         self.target
+    }
+
+    fn host(&self) -> &str {
+        let host = self.line(&header::HOST, 0).and_then(|host| std::str::from_utf8(host).ok());
+        host.unwrap_or_default()
     }
 
     fn to_request(&self) -> Result<Request<()>, BadRequest> {

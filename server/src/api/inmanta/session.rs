@@ -9,7 +9,8 @@ use crate::{
     api::ApiContext,
     auth::{
         Caller,
-        profile::{Credential, Profile, Style},
+        credential::Credential,
+        profile::{Profile, Style},
     },
     base::{
         outcome::Outcome,
@@ -29,15 +30,12 @@ pub(super) async fn authenticate(
     if !context.settings.requires_token {
         return Ok(None);
     }
-    let token = match Profile::Inmanta.credential(headers, context.auth.additional_header.as_ref())
-    {
+    let challenges = &context.auth.challenges;
+    let token = match context.auth.credentials.in_headers(headers) {
         Credential::None => return Ok(None),
-        Credential::Conflict => {
-            return Err(refused(
-                context,
-                Outcome::Conflict,
-                Profile::Inmanta.conflict(Style::Body),
-            ));
+        Credential::Conflict | Credential::CrossSite => {
+            let response = Profile::Inmanta.conflict(Style::Body, challenges);
+            return Err(refused(context, Outcome::Conflict, response));
         }
         Credential::Token(token) => token,
     };
@@ -58,7 +56,7 @@ pub(super) async fn authenticate(
             } else {
                 context.auth.rejected_token_status
             };
-            let response = Profile::Inmanta.refuse(Style::Body, &refusal, status);
+            let response = Profile::Inmanta.refuse(Style::Body, challenges, &refusal, status);
             return Err(refused(context, outcome, response));
         }
     };

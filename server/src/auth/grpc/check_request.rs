@@ -119,6 +119,10 @@ impl Fields for CheckRequest<'_> {
             self.headers.iter().rev().filter(|header| header.name.eq_ignore_ascii_case(name));
         lines.map(|header| header.value).nth(nth)
     }
+
+    fn any_name(&self, test: &dyn Fn(&[u8]) -> bool) -> bool {
+        self.headers.iter().any(|header| test(header.name))
+    }
 }
 
 #[cfg(test)]

@@ -43,10 +43,15 @@ const API: &[OptionSpec] = &[
          policy for users.",
         "policy-engine",
     ),
-    text("auth_additional_header", "header name", "").unset("none").about(
-        "Header with a bare token, without `Bearer`. It takes precedence over \
-             `Authorization`.",
-        "Cf-Access-Jwt-Assertion",
+    list("auth_additional_header", "header name", "").unset("none").about(
+        "Headers with a token, bare or after `Bearer`. They take precedence over `Authorization`. \
+         A request with different tokens in two of them is refused.",
+        "Cf-Access-Jwt-Assertion, X-Forwarded-Access-Token",
+    ),
+    text("token_cookie", "cookie name", "").unset("none").about(
+        "Cookie with a token, for `/auth` and checks over gRPC. It counts for requests that no \
+         other site can have caused, and has to equal a token in any other place.",
+        "__Host-token",
     ),
     choice("rejected_token_status", &["401", "403"], "403").about(
         "Status for a refused token on the `inmanta` surface, as in the Inmanta server, and for a \
