@@ -9,6 +9,7 @@ pub mod api_clients;
 pub mod challenge;
 pub mod credential;
 pub mod profile;
+mod protected_resource;
 pub mod forward_auth;
 pub mod ext_authz;
 pub mod grpc;
@@ -17,5 +18,6 @@ pub mod verify;
 pub use self::{
     authenticator::{Authenticator, Caller, PendingVerification, Rejection},
     decision::{AuthDecision, PendingDecision, decide},
+    protected_resource::ProtectedResource,
     revocation::RevocationOutcome,
 };

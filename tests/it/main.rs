@@ -14,6 +14,8 @@ mod docs;
 mod forward_auth;
 /// Where a token is: headers, cookies, and requests of other sites.
 mod credentials;
+/// Metadata of the protected resource (RFC 9728), and the challenges that name it.
+mod resource_metadata;
 /// Envoy's external authorization over gRPC, and gRPC health checks.
 mod ext_authz;
 /// Budgets for bad signatures, per source, issuer and core.

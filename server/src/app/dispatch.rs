@@ -81,6 +81,16 @@ pub(super) async fn respond(
             inmanta::respond(&api, &caller, &request).await
         }
         Route::Jwks => get_only(method, well_known::jwks),
+        Route::ResourceMetadata => {
+            let path = request.uri().path();
+            let resource = settings.auth.resource.as_ref();
+            match resource.filter(|resource| resource.is_described_by(path)) {
+                Some(resource) => get_only(method, || {
+                    well_known::resource_metadata(resource, &app.authenticator.keys)
+                }),
+                None => not_found(listener.serves).into(),
+            }
+        }
         Route::Live => get_only(method, health::live),
         Route::Ready => get_only(method, || health::ready(&api, app.is_ready(), listener.serves)),
         Route::Metrics => get_only(method, || metrics::respond(app)),
@@ -89,20 +99,18 @@ pub(super) async fn respond(
         Route::Check | Route::GrpcHealth => grpc::refuse(request.version(), method.as_str()).into(),
         // Checks of `/auth` never reach this function.
         Route::Auth | Route::None => grpc::unknown_method(request.version(), headers)
-            .unwrap_or_else(|| {
-                let detail = not_found_detail(listener.serves);
-                problem(StatusCode::NOT_FOUND, "not_found", detail).into()
-            }),
+            .unwrap_or_else(|| not_found(listener.serves).into()),
     }
 }
 
-/// Returns the detail of a 404 on a listener with these routes.
-const fn not_found_detail(serves: Serves) -> &'static str {
-    match serves {
+/// Returns the 404 response of a listener with these routes.
+fn not_found(serves: Serves) -> Response<Body> {
+    let detail = match serves {
         Serves::Everything => "there is no such route",
         Serves::Auth => "this listener has /auth, /healthz and /readyz",
         Serves::Operations => "this listener has /metrics, /keys, /live and /ready",
-    }
+    };
+    problem(StatusCode::NOT_FOUND, "not_found", detail)
 }
 
 /// Calls a handler for GET and HEAD only; other methods get a 405 response.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use http::{HeaderName, StatusCode, header};
 
 use super::{
+    ProtectedResource,
     api_clients::ApiClients, challenge::Challenges, credential::CredentialPlaces, profile::generic,
 };
 use crate::{
@@ -19,6 +20,8 @@ pub struct AuthSettings {
     pub credentials: CredentialPlaces,
     /// The challenges of refusals.
     pub challenges: Challenges,
+    /// The resource whose metadata is published.
+    pub resource: Option<ProtectedResource>,
     /// Status for refused tokens under [`Profile::Inmanta`](super::profile::Profile::Inmanta), and
     /// under every profile for valid tokens with insufficient claims: 403, or 401.
     pub rejected_token_status: StatusCode,
@@ -38,9 +41,12 @@ impl AuthSettings {
             IdentityHeaders::read(&mut SectionReader::new(sections, "identity_headers", problems));
         let ext_authz = ExtAuthz::read(&mut SectionReader::new(sections, "ext_authz", problems));
         let mut server = SectionReader::new(sections, "server", problems);
+        let (resource, metadata) = ProtectedResource::read(&mut server);
+        let realm = read_realm(&mut server);
         Self {
             credentials: read_credentials(&mut server),
-            challenges: Challenges::default(),
+            challenges: Challenges::new(realm, metadata.as_deref()),
+            resource,
             rejected_token_status: read_rejected_status(&mut server),
             identity_headers,
             ext_authz,
@@ -161,6 +167,17 @@ fn read_cookie<'r>(server: &mut SectionReader<'r>) -> Option<&'r str> {
         server.error(OPTION, text, "write its name alone, such as __Host-token");
     }
     Some(name)
+}
+
+fn read_realm<'r>(server: &mut SectionReader<'r>) -> Option<&'r str> {
+    const OPTION: &str = "realm";
+    let realm = server.given(OPTION)?;
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
+    if !realm.bytes().all(is_plain) {
+        let text = format!("{OPTION} in server has a character other than visible ASCII, or a quote");
+        server.error(OPTION, text, "write a name such as realm = orders");
+    }
+    Some(realm)
 }
 
 /// Contents of gRPC responses to Envoy.

@@ -33,6 +33,8 @@ impl Serves {
 pub const CHECK_PATH: &str = "/envoy.service.auth.v3.Authorization/Check";
 /// Path of the gRPC health check method.
 pub const HEALTH_PATH: &str = "/grpc.health.v1.Health/Check";
+/// Path of the metadata of the protected resource, to which the path of the resource is appended.
+pub const RESOURCE_METADATA_PATH: &str = "/.well-known/oauth-protected-resource";
 
 /// Maximum length of a body in bytes: the longest token, escaped and wrapped in JSON or a form.
 const MAX_BODY: usize = 4 * limits::MAX_TOKEN_BYTES;
@@ -57,6 +59,8 @@ pub enum Route {
     Inmanta,
     /// `/.well-known/jwks.json`.
     Jwks,
+    /// `/.well-known/oauth-protected-resource`, `/.well-known/oauth-protected-resource/*`.
+    ResourceMetadata,
     /// `/healthz`, `/live`.
     Live,
     /// `/readyz`, `/ready`.
@@ -73,7 +77,7 @@ pub enum Route {
 
 impl Route {
     /// Every route.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Auth,
         Self::Check,
         Self::GrpcHealth,
@@ -81,6 +85,7 @@ impl Route {
         Self::Revoke,
         Self::Inmanta,
         Self::Jwks,
+        Self::ResourceMetadata,
         Self::Live,
         Self::Ready,
         Self::Metrics,
@@ -112,6 +117,9 @@ impl Route {
                 Self::Inmanta
             }
             (Serves::Everything, "/.well-known/jwks.json") => Self::Jwks,
+            (Serves::Everything | Serves::Auth, path) if is_resource_metadata(path) => {
+                Self::ResourceMetadata
+            }
             (Serves::Operations, "/metrics") => Self::Metrics,
             (Serves::Operations, "/keys") => Self::Keys,
             (Serves::Everything | Serves::Operations, "/keys/refresh") => Self::RefreshKeys,
@@ -136,6 +144,7 @@ impl Route {
             Self::Revoke => "revoke",
             Self::Inmanta => "inmanta",
             Self::Jwks => "jwks",
+            Self::ResourceMetadata => "resource_metadata",
             Self::Live => "live",
             Self::Ready => "ready",
             Self::Metrics => "metrics",
@@ -171,6 +180,11 @@ impl Route {
     }
 }
 
+fn is_resource_metadata(path: &str) -> bool {
+    let rest = path.strip_prefix(RESOURCE_METADATA_PATH);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 /// Returns the path of a request target, which may be an absolute URI (RFC 9112 section 3.2.2).
 fn path_of(target: &str) -> &str {
     let after_scheme = target.strip_prefix("http://").or_else(|| target.strip_prefix("https://"));
@@ -204,6 +218,9 @@ mod tests {
             ("/grpc.health.v1.Health/Check", Route::GrpcHealth),
             ("/grpc.health.v1.Health/Watch", Route::None),
             ("/v1/verify/", Route::None),
+            ("/.well-known/oauth-protected-resource", Route::ResourceMetadata),
+            ("/.well-known/oauth-protected-resource/mcp?x", Route::ResourceMetadata),
+            ("/.well-known/oauth-protected-resourcex", Route::None),
             ("/metrics", Route::None),
             ("*", Route::None),
             ("http://other.example:80/auth/x?y", Route::Auth),
@@ -225,6 +242,7 @@ mod tests {
             "/v1/revoke",
             "/api/v2/health",
             "/.well-known/jwks.json",
+            RESOURCE_METADATA_PATH,
             "/metrics",
             "/keys",
             "/keys/refresh",
@@ -232,15 +250,15 @@ mod tests {
         let had = |serves| targets.map(|target| Route::of(target, serves) != Route::None);
         assert_eq!(
             had(Serves::Everything),
-            [true, true, true, true, true, true, true, false, false, true]
+            [true, true, true, true, true, true, true, true, false, false, true]
         );
         assert_eq!(
             had(Serves::Auth),
-            [true, true, true, false, false, false, false, false, false, false]
+            [true, true, true, false, false, false, false, true, false, false, false]
         );
         assert_eq!(
             had(Serves::Operations),
-            [false, false, false, false, false, false, false, true, true, true]
+            [false, false, false, false, false, false, false, false, true, true, true]
         );
     }
 }

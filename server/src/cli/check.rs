@@ -36,6 +36,9 @@ pub(super) fn run(source: &ConfigSource) -> Result<(), CommandError> {
         describe_listener(listener)?;
     }
     print(format_args!("  takes tokens from {}", describe_credentials(&server.auth.credentials)))?;
+    if let Some(resource) = &server.auth.resource {
+        print(format_args!("  publishes the metadata of the resource {}", resource.identifier))?;
+    }
     print(format_args!("  /api/v2 {}", describe_api(&server.api)))?;
     if config.issuers.is_empty() {
         print("  no auth_jwt_* section: the server refuses every token")?;

@@ -53,6 +53,20 @@ const API: &[OptionSpec] = &[
          other site can have caused, and has to equal a token in any other place.",
         "__Host-token",
     ),
+    text("realm", "text", "").unset("none").about(
+        "The `realm` of challenges (`WWW-Authenticate`), a name for what tokens give access to.",
+        "orders",
+    ),
+    text("resource", "URL", "").unset("none").about(
+        "Identifier of the resource that the server protects. `/.well-known/oauth-protected-resource` \
+         then has its metadata (RFC 9728), and challenges name them.",
+        "https://api.example",
+    ),
+    text("resource_metadata", "URL", "").unset("derived from `resource`").about(
+        "The `resource_metadata` of challenges (RFC 9728), where it is not at the host of \
+         `resource`. At the well-known place of a host, it also determines `resource`.",
+        "https://api.example/.well-known/oauth-protected-resource",
+    ),
     choice("rejected_token_status", &["401", "403"], "403").about(
         "Status for a refused token on the `inmanta` surface, as in the Inmanta server, and for a \
          valid token with insufficient claims (`claims`, `username_required`) on both. 401 for \
