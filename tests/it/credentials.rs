@@ -1,4 +1,5 @@
 use countersign_tests::{
+    answers::IDENTITY,
     binary::{Sandbox, Server},
     client::Protocol,
     grpc::{CheckOutcome, Envoy, check_request, with_method},
@@ -16,6 +17,8 @@ over_every_protocol!(
     token_cookie_opens_no_web_socket_of_another_site,
     token_cookie_conflicts_with_another_token,
     token_cookie_is_no_credential_of_the_api,
+    preflight_needs_no_token,
+    preflight_is_refused_by_default,
 );
 
 /// Options for the cookie `t`, behind a trusted proxy that states the method.
@@ -233,5 +236,117 @@ fn token_cookie_is_removed_by_a_check() {
         assert_eq!(post(&[("sec-fetch-site", "same-origin")]), 200);
         let upgrade = ("upgrade", "websocket");
         assert_eq!(outcome("GET", &[("cookie", &alone), upgrade, cross]).status, 403);
+    }
+}
+
+const PREFLIGHT: &str = "\
+    X-Forwarded-Method: OPTIONS\r\nOrigin: https://app.example\r\n\
+    Access-Control-Request-Method: PUT\r\n";
+
+fn preflight_needs_no_token(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let options = "[server]\ntoken_cookie=t\nauth_additional_header=X-Jwt\n\
+                   [listen]\npreflight=allow\ntrusted_proxies=127.0.0.1\ndialect=x-forwarded\n";
+    let server = sandbox.serve(&format!("{SIGNING}{options}"));
+    for method in ["GET", "OPTIONS"] {
+        let head = format!("{method} /auth HTTP/1.1\r\n{PREFLIGHT}X-Auth-User: root\r\n");
+        let response = server.request(&head);
+        assert_eq!(response.status, 200);
+        assert!(IDENTITY.iter().all(|name| response.header(name) == Some("")), "{response:?}");
+        assert_eq!(response.header("cache-control"), Some("no-store"));
+    }
+    assert_eq!(
+        server.metric("countersign_verifications_total{outcome=\"preflight\",code=\"\"}"),
+        2
+    );
+    // With a token, it is verified as any request.
+    for line in ["Authorization: Bearer abc", "X-Jwt: abc", "Cookie: t=abc"] {
+        assert_eq!(status(&server, &format!("{PREFLIGHT}{line}\r\n")), 401, "{line}");
+    }
+    let good = format!("{PREFLIGHT}Authorization: Bearer {}\r\n", fixture::good_token());
+    let verified = server.request(&format!("GET /auth HTTP/1.1\r\n{good}"));
+    assert_eq!((verified.status, verified.header("x-auth-user")), (200, Some("bob")));
+    for line in [
+        "Authorization: Basic Ym9iOnB3",
+        "X-HTTP-Method-Override: DELETE",
+        "X_HTTP_Method_Override: DELETE",
+        "X-Method-Override: DELETE",
+        "X-HTTP-Method: DELETE",
+        "X-Forwarded-Method: DELETE",
+        "Origin: https://other.example",
+        "Sec-WebSocket-Key: eA==",
+    ] {
+        assert_eq!(status(&server, &format!("{PREFLIGHT}{line}\r\n")), 401, "{line}");
+    }
+    let without = |name: &str| {
+        let lines = PREFLIGHT.split_inclusive("\r\n").filter(|line| !line.starts_with(name));
+        lines.collect::<String>()
+    };
+    for name in ["X-Forwarded-Method", "Origin", "Access-Control-Request-Method"] {
+        assert_eq!(status(&server, &without(name)), 401, "{name}");
+    }
+    // The method of the check itself proves nothing in this dialect.
+    let own = format!("OPTIONS /auth HTTP/1.1\r\n{}", without("X-Forwarded-Method"));
+    assert_eq!(server.request(&own).status, 401);
+}
+
+fn preflight_is_refused_by_default(protocol: Protocol) {
+    for options in [
+        "trusted_proxies=127.0.0.1\ndialect=x-forwarded\n",
+        "trusted_proxies=10.0.0.1\ndialect=x-forwarded\npreflight=allow\n",
+        "trusted_proxies=127.0.0.1\ndialect=nginx\npreflight=allow\n",
+    ] {
+        let sandbox = Sandbox::over(protocol);
+        let server = sandbox.serve(&format!("{SIGNING}[listen]\n{options}"));
+        assert_eq!(status(&server, PREFLIGHT), 401, "{options}");
+    }
+}
+
+#[test]
+fn preflight_needs_a_dialect_and_a_trusted_proxy() {
+    for (options, is_valid) in [
+        ("trusted_proxies=127.0.0.1\ndialect=nginx\n", true),
+        ("trusted_proxies=127.0.0.1\n", false),
+        ("trusted_proxies=127.0.0.1\ndialect=none\n", false),
+        ("trusted_proxies=\ndialect=nginx\n", false),
+        ("dialect=nginx\n", false),
+    ] {
+        let sandbox = Sandbox::new();
+        sandbox.file("server.cfg", format!("{SIGNING}[listen]\npreflight=allow\n{options}"));
+        let output = sandbox.run(["config", "check", "--config", "server.cfg"]);
+        assert_eq!(output.status.success(), is_valid, "{options}: {output:?}");
+        assert_eq!(output.stdout.contains("allows CORS preflights without a token"), is_valid);
+    }
+}
+
+#[test]
+fn preflight_in_a_check_has_no_identity() {
+    const METHOD: (&str, &str) = ("access-control-request-method", "PUT");
+    const ORIGIN: (&str, &str) = ("origin", "https://app.example");
+    let common = "protocols=http/1.1, h2\npreflight=allow\ndialect=envoy-path\n";
+    for (trusted, expected) in [("127.0.0.1", 200), ("10.0.0.1", 401)] {
+        let sandbox = Sandbox::new();
+        let server =
+            sandbox.serve(&format!("{SIGNING}[listen]\n{common}trusted_proxies={trusted}\n"));
+        let envoy = Envoy::plain(server.address);
+        let check = |method: &str, lines: &[(&str, &str)]| {
+            CheckOutcome::of(envoy.check(with_method(check_request(lines), method)).unwrap())
+        };
+        let spoofed = [METHOD, ORIGIN, ("x-auth-user", "root"), ("x_auth_user", "root")];
+        let outcome = check("OPTIONS", &spoofed);
+        assert_eq!(outcome.status, expected);
+        if expected == 200 {
+            assert!(outcome.set.is_empty(), "{outcome:?}");
+            let is_removed = |name: &&str| outcome.removed.iter().any(|one| one == name);
+            assert!(IDENTITY.iter().chain(&["x_auth_user"]).all(is_removed), "{outcome:?}");
+        }
+        for (method, line) in [
+            ("GET", ("x", "y")),
+            ("OPTIONS", ("x-http-method-override", "DELETE")),
+            ("OPTIONS", ("X.HTTP~Method-Override", "DELETE")),
+            ("OPTIONS", ("authorization", "Bearer abc")),
+        ] {
+            assert_eq!(check(method, &[METHOD, ORIGIN, line]).status, 401, "{method} {line:?}");
+        }
     }
 }

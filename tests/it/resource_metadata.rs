@@ -13,7 +13,9 @@ over_every_protocol!(resource_is_described, every_challenge_names_the_metadata);
 const PATH: &str = "/.well-known/oauth-protected-resource";
 
 fn with_resource(option: &str) -> String {
-    let idp = |name, issuer| fixture::issuer_section(name, "RS256", issuer, "jwks_uri=http://127.0.0.1:9/");
+    let idp = |name, issuer| {
+        fixture::issuer_section(name, "RS256", issuer, "jwks_uri=http://127.0.0.1:9/")
+    };
     let issuers = idp("one", "https://idp.example/") + &idp("two", "urn:other");
     format!("{SIGNING}{issuers}[server]\nauth=true\n{option}\n")
 }
@@ -57,8 +59,7 @@ fn every_challenge_names_the_metadata(protocol: Protocol) {
     let server = sandbox.serve(&with_resource("realm=the shop\nresource=https://api.example"));
     let good = fixture::good_token();
     let conflict = format!("Authorization: Bearer {good}\r\nAuthorization: Bearer {good}\r\n");
-    let metadata =
-        "resource_metadata=\"https://api.example/.well-known/oauth-protected-resource\"";
+    let metadata = "resource_metadata=\"https://api.example/.well-known/oauth-protected-resource\"";
     for (line, lines) in [
         ("GET /auth", ""),
         ("GET /auth", "Authorization: Bearer abc\r\n"),
@@ -84,7 +85,9 @@ fn check_denials_name_the_metadata() {
     for lines in [&[][..], &[("authorization", "Bearer abc")]] {
         let outcome = CheckOutcome::of(envoy.check(check_request(lines)).unwrap());
         assert_eq!(outcome.status, 401);
-        assert!(outcome.header("www-authenticate").unwrap().contains("resource_metadata=\"https://"));
+        assert!(
+            outcome.header("www-authenticate").unwrap().contains("resource_metadata=\"https://")
+        );
     }
 }
 

@@ -145,6 +145,7 @@ impl Scrape {
             ("no_token", Outcome::NoToken),
             ("conflict", Outcome::Conflict),
             ("cross_site", Outcome::CrossSite),
+            ("preflight", Outcome::Preflight),
         ];
         let outcomes = plain.into_iter().map(|(name, outcome)| (name, "", outcome));
         let rejects = Reject::ALL

@@ -145,9 +145,13 @@ impl Service for AppService {
                 return Ok(Step::Wait(pending(request, Work::ForwardAuth(decision))));
             }
             Step::Done(AuthDecision::Allowed(verified)) => {
-                let headers = forward_auth::headers(&settings.auth, verified.identity());
+                let headers = forward_auth::headers(&settings.auth, Some(verified.identity()));
                 writer.headers_only(StatusCode::OK, headers);
                 (Some(Outcome::Verified), StatusCode::OK)
+            }
+            Step::Done(AuthDecision::Preflight) => {
+                writer.headers_only(StatusCode::OK, forward_auth::headers(&settings.auth, None));
+                (Some(Outcome::Preflight), StatusCode::OK)
             }
             Step::Done(AuthDecision::Refused(reply)) => {
                 let recorded = (reply.outcome, reply.counted);

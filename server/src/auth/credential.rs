@@ -225,10 +225,14 @@ fn cookies(line: &[u8]) -> impl Iterator<Item = Cookie<'_>> {
 
 #[cfg(test)]
 mod tests {
+    use countersign_front::address::UNIX_PEER;
     use http::{HeaderMap, HeaderValue, Method};
 
     use super::*;
-    use crate::client::request_description::CheckAttributes;
+    use crate::client::{
+        ClientSettings, original_request::Dialect, request_description::CheckAttributes,
+        trusted_proxies::TrustedProxies,
+    };
 
     type Lines<'l> = &'l [(&'static str, &'static str)];
 
@@ -259,11 +263,19 @@ mod tests {
     fn with_cookie(method: &Method, lines: Lines<'_>) -> String {
         let places = CredentialPlaces::new(vec![HeaderName::from_static("x-jwt")], Some("t"));
         let headers = headers(lines);
+        let proxies =
+            TrustedProxies::new(Vec::new(), true, HeaderName::from_static("x-forwarded-for"));
+        let settings = ClientSettings {
+            proxies,
+            dialect: Dialect::None,
+            certificate_header: None,
+            allows_preflights: false,
+        };
         let describe = || {
             let method = method.as_str().as_bytes();
             let attributes =
                 CheckAttributes { method, host: b"h", scheme: b"https", fields: &headers };
-            RequestDescription::of_grpc(true, attributes)
+            RequestDescription::of_grpc(&settings, UNIX_PEER, attributes)
         };
         shown(places.of_check(&headers, describe))
     }

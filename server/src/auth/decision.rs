@@ -22,6 +22,9 @@ use crate::client::RequestDescription;
 pub enum AuthDecision<'t> {
     /// The request is allowed: its token is valid.
     Allowed(Verified<'t>),
+    /// The request is allowed without a token: it is a CORS preflight, which a browser sends without
+    /// any credential.
+    Preflight,
     /// The request is refused, with this response for the client. It has no body.
     Refused(Reply),
 }
@@ -42,14 +45,18 @@ pub fn decide<'a, 't>(
     profile: Profile,
     caller: &Caller<'a, '_>,
     fields: &'t impl Fields,
-    describe: impl FnOnce() -> RequestDescription<'t>,
+    describe: impl Fn() -> RequestDescription<'t>,
 ) -> Step<AuthDecision<'t>, PendingDecision<'a>> {
     let refused = |outcome, response| {
         Step::Done(AuthDecision::Refused(counted(authenticator, outcome, response)))
     };
     let challenges = &settings.challenges;
-    let token = match settings.credentials.of_check(fields, describe) {
+    let token = match settings.credentials.of_check(fields, &describe) {
         Credential::Token(token) => token,
+        Credential::None if describe().is_allowed_preflight() => {
+            authenticator.metrics.count(Outcome::Preflight);
+            return Step::Done(AuthDecision::Preflight);
+        }
         Credential::None => {
             return refused(Outcome::NoToken, profile.challenge(Style::Bare, challenges));
         }

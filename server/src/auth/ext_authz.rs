@@ -102,7 +102,7 @@ pub fn respond<'a>(
     let describe = || {
         let CheckRequest { method, host, scheme, .. } = check;
         let attributes = CheckAttributes { method, host, scheme, fields: &check };
-        RequestDescription::of_grpc(is_trusted, attributes)
+        RequestDescription::of_grpc(client, peer.address, attributes)
     };
     match decide(authenticator, settings, profile, &caller, &check, describe) {
         Step::Done(decision) => Step::Done(render(settings, &check, decision)),
@@ -116,7 +116,7 @@ pub fn reply(settings: &AuthSettings, body: &[u8], decision: AuthDecision<'_>) -
     match (decision, read(body)) {
         (AuthDecision::Refused(reply), _) => deny(&reply),
         (decision, Ok(check)) => render(settings, &check, decision),
-        (AuthDecision::Allowed(_), Err(error)) => error.into(),
+        (_, Err(error)) => error.into(),
     }
 }
 
@@ -126,15 +126,21 @@ fn read(body: &[u8]) -> Result<CheckRequest<'_>, GrpcError> {
 
 fn render(settings: &AuthSettings, check: &CheckRequest<'_>, decision: AuthDecision<'_>) -> Reply {
     match decision {
-        AuthDecision::Allowed(verified) => allow(settings, check, &verified),
+        AuthDecision::Allowed(verified) => allow(settings, check, Some(&verified)),
+        AuthDecision::Preflight => allow(settings, check, None),
         AuthDecision::Refused(reply) => deny(&reply),
     }
 }
 
-fn allow(settings: &AuthSettings, check: &CheckRequest<'_>, verified: &Verified<'_>) -> Reply {
+/// Allows a request with this token, or a preflight without one.
+fn allow(
+    settings: &AuthSettings,
+    check: &CheckRequest<'_>,
+    verified: Option<&Verified<'_>>,
+) -> Reply {
     let is_removed = !settings.ext_authz.forward_credentials;
     let cookies = is_removed.then(|| settings.credentials.other_cookies(check)).flatten();
-    let lines = identity_headers(settings, verified.identity());
+    let lines = identity_headers(settings, verified.map(Verified::identity));
     let present = lines.clone().filter(|(_, value)| !value.is_empty());
     let absent = lines.filter(|(_, value)| value.is_empty()).map(|(name, _)| name);
     let identities = settings.identity_headers.names();
@@ -154,11 +160,14 @@ fn allow(settings: &AuthSettings, check: &CheckRequest<'_>, verified: &Verified<
     let removed = removed.map(|name| name.as_str().as_bytes()).chain(imitations);
     let message = grpc::framed(|out| {
         put_allowed(out, present.chain(rest), removed);
-        if !settings.ext_authz.metadata_claims.is_empty() {
+        if let Some(verified) = verified
+            && !settings.ext_authz.metadata_claims.is_empty()
+        {
             put_metadata(out, &settings.ext_authz.metadata_claims, verified.claims());
         }
     });
-    Reply { outcome: Some(Outcome::Verified), ..grpc::message_reply(message) }
+    let outcome = if verified.is_some() { Outcome::Verified } else { Outcome::Preflight };
+    Reply { outcome: Some(outcome), ..grpc::message_reply(message) }
 }
 
 static AUTHORIZATION: HeaderName = header::AUTHORIZATION;

@@ -5,7 +5,7 @@
 //! identity header, empty if absent, so that a proxy overwrites whatever the
 //! client sent under those names.
 
-use countersign_engine::Identity;
+use countersign_engine::{Identity, Verified};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
 use super::{AuthDecision, settings::AuthSettings};
@@ -17,41 +17,44 @@ use crate::base::{
 /// Returns the response to a check whose decision was pending.
 #[must_use]
 pub fn reply(settings: &AuthSettings, decision: AuthDecision<'_>) -> Reply {
-    let verified = match decision {
-        AuthDecision::Allowed(verified) => verified,
+    let (outcome, verified) = match decision {
+        AuthDecision::Allowed(verified) => (Outcome::Verified, Some(verified)),
+        AuthDecision::Preflight => (Outcome::Preflight, None),
         AuthDecision::Refused(reply) => return reply,
     };
     let mut response = empty(StatusCode::OK);
-    for (name, value) in headers(settings, verified.identity()) {
+    for (name, value) in headers(settings, verified.as_ref().map(Verified::identity)) {
         // The engine writes visible ASCII only.
         let value = HeaderValue::from_bytes(value).unwrap_or(HeaderValue::from_static(""));
         response.headers_mut().insert(name, value);
     }
-    Reply::with_outcome(Outcome::Verified, response)
+    Reply::with_outcome(outcome, response)
 }
 
-/// Returns the header lines of a response that allows a request.
+/// Returns the header lines of a response that allows a request: that of a caller, or a preflight.
 pub fn headers<'l>(
     settings: &'l AuthSettings,
-    identity: Identity<'l>,
+    identity: Option<Identity<'l>>,
 ) -> impl Iterator<Item = (&'l HeaderName, &'l [u8])> {
     [(&header::CACHE_CONTROL, &b"no-store"[..])]
         .into_iter()
         .chain(identity_headers(settings, identity))
 }
 
-/// Returns every configured identity header, with its value for this caller.
+/// Returns every configured identity header, with its value for this caller. Without a caller, all
+/// of them are empty.
 pub(super) fn identity_headers<'l>(
     settings: &'l AuthSettings,
-    identity: Identity<'l>,
+    identity: Option<Identity<'l>>,
 ) -> impl Iterator<Item = (&'l HeaderName, &'l [u8])> + Clone {
     let names = &settings.identity_headers;
+    let value = |read: fn(Identity<'l>) -> &'l str| identity.map_or("", read);
     let identity = [
-        (&names.subject, identity.subject()),
-        (&names.user, identity.user()),
-        (&names.issuer, identity.issuer()),
-        (&names.client_types, identity.client_types()),
-        (&names.environment, identity.environment()),
+        (&names.subject, value(Identity::subject)),
+        (&names.user, value(Identity::user)),
+        (&names.issuer, value(Identity::issuer)),
+        (&names.client_types, value(Identity::client_types)),
+        (&names.environment, value(Identity::environment)),
         (&names.tenant, ""),
     ];
     identity.into_iter().filter_map(|(name, value)| Some((name.as_ref()?, value.as_bytes())))

@@ -92,8 +92,14 @@ mod tests {
         for (identifier, url) in [
             ("https://a.example", "https://a.example/.well-known/oauth-protected-resource"),
             ("https://a.example/", "https://a.example/.well-known/oauth-protected-resource"),
-            ("https://a.example:8443/mcp", "https://a.example:8443/.well-known/oauth-protected-resource/mcp"),
-            ("https://a.example/x/y/", "https://a.example/.well-known/oauth-protected-resource/x/y/"),
+            (
+                "https://a.example:8443/mcp",
+                "https://a.example:8443/.well-known/oauth-protected-resource/mcp",
+            ),
+            (
+                "https://a.example/x/y/",
+                "https://a.example/.well-known/oauth-protected-resource/x/y/",
+            ),
         ] {
             let (resource, derived) = ProtectedResource::of_url(identifier.parse().unwrap());
             assert_eq!(derived, url);
@@ -107,7 +113,10 @@ mod tests {
             assert_eq!(found.identifier, bare.unwrap_or(identifier));
             assert_eq!(found.metadata_path, resource.metadata_path);
         }
-        for other in ["https://a.example/metadata", "https://a.example/.well-known/oauth-protected-resourcex"] {
+        for other in [
+            "https://a.example/metadata",
+            "https://a.example/.well-known/oauth-protected-resourcex",
+        ] {
             assert_eq!(ProtectedResource::described_at(&other.parse().unwrap()), None);
         }
     }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use http::{HeaderName, StatusCode, header};
 
 use super::{
-    ProtectedResource,
-    api_clients::ApiClients, challenge::Challenges, credential::CredentialPlaces, profile::generic,
+    ProtectedResource, api_clients::ApiClients, challenge::Challenges,
+    credential::CredentialPlaces, profile::generic,
 };
 use crate::{
     base::redacted::quoted,
@@ -174,7 +174,8 @@ fn read_realm<'r>(server: &mut SectionReader<'r>) -> Option<&'r str> {
     let realm = server.given(OPTION)?;
     let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
     if !realm.bytes().all(is_plain) {
-        let text = format!("{OPTION} in server has a character other than visible ASCII, or a quote");
+        let text =
+            format!("{OPTION} in server has a character other than visible ASCII, or a quote");
         server.error(OPTION, text, "write a name such as realm = orders");
     }
     Some(realm)

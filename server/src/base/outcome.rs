@@ -13,11 +13,19 @@ pub enum Outcome {
     NoToken,
     /// The request had two credentials.
     Conflict,
+    /// The request was a CORS preflight, which needs no token.
+    Preflight,
     /// The token was in a cookie, and another site may have caused the request.
     CrossSite,
 }
 
 impl Outcome {
+    /// Whether the request was allowed.
+    #[must_use]
+    pub const fn is_allowed(self) -> bool {
+        matches!(self, Self::Verified | Self::Preflight)
+    }
+
     /// Returns its name; for a rejected token, the reject code.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -26,6 +34,7 @@ impl Outcome {
             Self::Rejected(reject) => reject.code(),
             Self::NoToken => "no_token",
             Self::Conflict => "conflict",
+            Self::Preflight => "preflight",
             Self::CrossSite => "cross_site",
         }
     }

@@ -140,7 +140,7 @@ fn describe_listener(listener: &Listener) -> io::Result<()> {
         tls,
         serves,
         profile,
-        client: ClientSettings { proxies, dialect, certificate_header },
+        client: ClientSettings { proxies, dialect, certificate_header, allows_preflights },
         proxy_protocol,
         ..
     } = listener;
@@ -174,6 +174,9 @@ fn describe_listener(listener: &Listener) -> io::Result<()> {
             "    takes the original request from their headers in the {} dialect",
             dialect.name()
         ))?;
+    }
+    if *allows_preflights {
+        print("    allows CORS preflights without a token")?;
     }
     if *proxy_protocol {
         print("    expects a PROXY protocol header of version 2 from them")?;

@@ -22,6 +22,7 @@ pub struct RequestDescription<'r> {
     /// The host, with its port if that is given.
     host: &'r [u8],
     fields: &'r dyn Fields,
+    allows_preflights: bool,
 }
 
 /// A check over HTTP.
@@ -65,6 +66,7 @@ impl<'r> RequestDescription<'r> {
             scheme: is_tls.then_some(b"https"),
             host: host.as_bytes(),
             fields,
+            allows_preflights: settings.allows_preflights,
         };
         if !is_described {
             return own;
@@ -80,16 +82,21 @@ impl<'r> RequestDescription<'r> {
         }
     }
 
-    /// Describes the request in a check over gRPC.
+    /// Describes the request in a check over gRPC, which a peer of the listener sends.
     #[must_use]
-    pub fn of_grpc(is_trusted: bool, attributes: CheckAttributes<'r>) -> Self {
+    pub fn of_grpc(
+        settings: &ClientSettings,
+        peer: IpAddr,
+        attributes: CheckAttributes<'r>,
+    ) -> Self {
         let CheckAttributes { method, host, scheme, fields } = attributes;
         Self {
-            method: is_trusted.then_some(method),
+            method: settings.proxies.trusts(peer).then_some(method),
             claimed_method: method,
             scheme: Some(scheme).filter(|scheme| !scheme.is_empty()),
             host,
             fields,
+            allows_preflights: settings.allows_preflights,
         }
     }
 
@@ -115,13 +122,14 @@ impl<'r> RequestDescription<'r> {
         }
     }
 
-    /// Whether this is a CORS preflight: a trusted proxy states the method OPTIONS, nothing replaces
-    /// the method, and the request has no credential in a header.
+    /// Whether this is a CORS preflight that needs no token: a trusted proxy states the method
+    /// OPTIONS, nothing replaces the method, and there is no credential of any kind.
     #[must_use]
-    pub fn is_preflight(&self) -> bool {
+    pub fn is_allowed_preflight(&self) -> bool {
         let is_given =
             |name| only_line(self.fields, &name).is_ok_and(|line| line.is_some_and(is_not_empty));
-        self.method == Some(b"OPTIONS")
+        self.allows_preflights
+            && self.method == Some(b"OPTIONS")
             && is_given(header::ORIGIN)
             && is_given(header::ACCESS_CONTROL_REQUEST_METHOD)
             && self.fields.line(&header::AUTHORIZATION, 0).is_none()
@@ -261,18 +269,20 @@ mod tests {
         headers
     }
 
+    /// Settings that trust the proxy 10.0.0.1 and allow preflights.
+    fn settings(dialect: Dialect) -> ClientSettings {
+        let header = HeaderName::from_static("x-forwarded-for");
+        let proxies = TrustedProxies::new(vec![Network::parse("10.0.0.1").unwrap()], false, header);
+        ClientSettings { proxies, dialect, certificate_header: None, allows_preflights: true }
+    }
+
     /// Describes a check by GET of the trusted proxy 10.0.0.1, or of another peer.
     fn described<'r>(
         dialect: Dialect,
         peer: &str,
         fields: &'r HeaderMap,
     ) -> RequestDescription<'r> {
-        let proxies = TrustedProxies::new(
-            vec![Network::parse("10.0.0.1").unwrap()],
-            false,
-            HeaderName::from_static("x-forwarded-for"),
-        );
-        let settings = ClientSettings { proxies, dialect, certificate_header: None };
+        let settings = settings(dialect);
         let check = HttpCheck {
             method: "GET",
             target: "/auth",
@@ -409,7 +419,7 @@ mod tests {
                 let headers = headers(lines);
                 let description = described(dialect, peer, &headers);
                 assert_eq!(description.may_use_cookie(), counts, "{dialect:?} {peer} {lines:?}");
-                assert!(!description.is_preflight());
+                assert!(!description.is_allowed_preflight());
             }
         }
         // A header of the other dialect, and a header of an untrusted peer, can only forbid.
@@ -434,10 +444,60 @@ mod tests {
         let counts = |is_trusted, method: &'static str, fields| {
             let attributes =
                 CheckAttributes { method: method.as_bytes(), host: b"h", scheme: b"https", fields };
-            RequestDescription::of_grpc(is_trusted, attributes).may_use_cookie()
+            let peer = if is_trusted { "10.0.0.1" } else { "192.0.2.1" }.parse().unwrap();
+            let settings = settings(Dialect::None);
+            RequestDescription::of_grpc(&settings, peer, attributes).may_use_cookie()
         };
         assert!(counts(true, "GET", &cross) && !counts(false, "GET", &cross));
         assert!(counts(false, "GET", &none) && !counts(false, "POST", &none));
         assert!(!counts(true, "", &none));
+    }
+
+    #[test]
+    fn preflight_is_stated_by_a_trusted_proxy() {
+        const ORIGIN: (&str, &str) = ("origin", "https://app.example");
+        const METHOD: (&str, &str) = ("access-control-request-method", "PUT");
+        const OPTIONS: (&str, &str) = ("x-forwarded-method", "OPTIONS");
+        let is_preflight = |dialect, peer, lines: Lines<'_>| {
+            described(dialect, peer, &headers(lines)).is_allowed_preflight()
+        };
+        let trusted = |lines: Lines<'_>| is_preflight(Dialect::XForwarded, "10.0.0.1", lines);
+        let preflight = [OPTIONS, ORIGIN, METHOD];
+        assert!(trusted(&preflight));
+        assert!(!is_preflight(Dialect::XForwarded, "192.0.2.1", &preflight));
+        assert!(!is_preflight(Dialect::Nginx, "10.0.0.1", &preflight));
+        assert!(!is_preflight(Dialect::None, "10.0.0.1", &preflight));
+        for (without, _) in preflight.iter().enumerate() {
+            let mut lines = preflight.to_vec();
+            lines.remove(without);
+            assert!(!trusted(&lines), "{lines:?}");
+            let mut twice = preflight.to_vec();
+            twice.push(preflight[without]);
+            assert!(!trusted(&twice), "{twice:?}");
+        }
+        for line in [
+            ("x-http-method-override", "DELETE"),
+            ("X_HTTP_METHOD_OVERRIDE", "DELETE"),
+            ("x-http-method", "DELETE"),
+            ("x-method-override", ""),
+            ("upgrade", "h2c"),
+            ("connection", "upgrade"),
+            ("sec-websocket-key", "x"),
+            ("authorization", "Basic x"),
+            ("authorization", ""),
+        ] {
+            assert!(!trusted(&[&[line], &preflight[..]].concat()), "{line:?}");
+        }
+        for method in ["GET", "options", "OPTIONS ", ""] {
+            assert!(!trusted(&[("x-forwarded-method", method), ORIGIN, METHOD]), "{method}");
+        }
+        assert!(!trusted(&[OPTIONS, ("origin", ""), METHOD]));
+        let headers = headers(&preflight);
+        let refusing = ClientSettings { allows_preflights: false, ..settings(Dialect::XForwarded) };
+        let check =
+            HttpCheck { method: "GET", target: "/", host: "h", is_tls: false, fields: &headers };
+        let peer = "10.0.0.1".parse().unwrap();
+        let description = RequestDescription::of_http(&refusing, peer, check);
+        assert!(!description.is_allowed_preflight());
     }
 }

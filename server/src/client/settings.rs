@@ -17,6 +17,8 @@ pub struct ClientSettings {
     pub dialect: Dialect,
     /// The header with the certificate of the client.
     pub certificate_header: Option<HeaderName>,
+    /// Whether CORS preflights are allowed without a token.
+    pub allows_preflights: bool,
 }
 
 impl ClientSettings {
@@ -32,8 +34,26 @@ impl ClientSettings {
             proxies: read_proxies(reader),
             dialect: reader.choice("dialect", &Dialect::ALL, Dialect::name),
             certificate_header: reader.header_name("client_certificate_header"),
+            allows_preflights: read_preflight(reader),
         }
     }
+}
+
+/// Reads `preflight`. That a request is a preflight can only be learnt from a trusted proxy.
+fn read_preflight(reader: &mut SectionReader<'_>) -> bool {
+    const OPTION: &str = "preflight";
+    let is_allowed =
+        reader.choice(OPTION, &[false, true], |allow| if allow { "allow" } else { "refuse" });
+    let has_dialect = reader.text_or_default("dialect") != Dialect::None.name();
+    let has_proxies = reader.list("trusted_proxies").is_some_and(|proxies| !proxies.is_empty());
+    if is_allowed && !(has_dialect && has_proxies) {
+        let text = format!(
+            "{OPTION} = allow in {} needs a trusted proxy that states the method of requests",
+            reader.section
+        );
+        reader.error(OPTION, text, "also set dialect and trusted_proxies");
+    }
+    is_allowed
 }
 
 /// Reads `trusted_proxies` and `client_address_header`.

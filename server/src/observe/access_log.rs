@@ -177,7 +177,7 @@ impl LogSettings {
     #[must_use]
     pub fn should_log(&self, outcome: Option<Outcome>, status: StatusCode) -> bool {
         let is_refused =
-            outcome.is_some_and(|outcome| outcome != Outcome::Verified) || !status.is_success();
+            outcome.is_some_and(|outcome| !outcome.is_allowed()) || !status.is_success();
         match self.requests {
             LoggedRequests::Off => false,
             LoggedRequests::Refused => is_refused,

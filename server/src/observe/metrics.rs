@@ -102,7 +102,7 @@ impl LoginOutcome {
 }
 
 const REJECTS: usize = Reject::ALL.len();
-const OUTCOMES: usize = REJECTS + 4;
+const OUTCOMES: usize = REJECTS + 5;
 const LOGINS: usize = OUTCOMES + 11;
 const SLOTS: usize = LOGINS + LoginOutcome::ALL.len();
 
@@ -114,6 +114,7 @@ fn outcome_slot(outcome: Outcome) -> usize {
         Outcome::NoToken => REJECTS + 1,
         Outcome::Conflict => REJECTS + 2,
         Outcome::CrossSite => REJECTS + 3,
+        Outcome::Preflight => REJECTS + 4,
     }
 }
 

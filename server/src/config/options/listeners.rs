@@ -87,6 +87,11 @@ const REQUESTS: &[OptionSpec] = &[
          `X-Forwarded-*`, or the request itself.",
         "nginx",
     ),
+    choice("preflight", &["refuse", "allow"], "refuse").about(
+        "Whether CORS preflights need no token: requests with the method OPTIONS, `Origin` and \
+         `Access-Control-Request-Method`. Requires `dialect` and `trusted_proxies`.",
+        "allow",
+    ),
     flag("proxy_protocol", "false").about(
         "Whether connections of trusted proxies start with a PROXY header, version 2.",
         "true",
