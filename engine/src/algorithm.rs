@@ -1,5 +1,5 @@
-//! The signature algorithms (RFC 7518 section 3, RFC 8037): how each one reads its keys and
-//! verifies signatures.
+//! The signature algorithms (RFC 7518 section 3, RFC 8037, RFC 9864): how each one reads its keys
+//! and verifies signatures.
 //!
 //! The *key's* algorithm is the one that runs (RFC 8725 section 3.1). A token's `alg` only selects
 //! among keys and never decides how a key is used.
@@ -10,6 +10,8 @@ pub(crate) mod hmac;
 pub(crate) mod rsa;
 
 use core::fmt;
+
+use crate::error::KeyError;
 
 /// The type of key that an algorithm needs; the `kty` of a JWK.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -36,11 +38,13 @@ macro_rules! algorithms {
             /// Every algorithm.
             pub const ALL: &'static [Self] = &[ $( Self::$variant, )* ];
 
-            /// Returns the algorithm with exactly this `alg` name; names are case-sensitive.
+            /// Returns the algorithm with exactly this `alg` name; names are case-sensitive. `EdDSA`
+            /// has two: RFC 9864 section 2.2 calls it `Ed25519`.
             #[must_use]
             pub fn from_name(name: &str) -> Option<Self> {
                 match name {
                     $( $name => Some(Self::$variant), )*
+                    "Ed25519" => Some(Self::EdDsa),
                     _ => None,
                 }
             }
@@ -102,8 +106,42 @@ algorithms! {
     Es384, "ES384", EllipticCurve;
     /// ECDSA on P-521 with SHA-512.
     Es512, "ES512", EllipticCurve;
-    /// Ed25519 (RFC 8037 section 3.1).
+    /// Ed25519 (RFC 8037 section 3.1); also named `Ed25519` (RFC 9864).
     EdDsa, "EdDSA", OctetKeyPair;
+}
+
+impl Algorithm {
+    /// Returns the name if it is that of a registered signature algorithm which is not supported,
+    /// so that a message can distinguish it from a misspelled one.
+    #[must_use]
+    pub fn unsupported(name: &str) -> Option<&'static str> {
+        UNSUPPORTED.into_iter().find(|unsupported| *unsupported == name)
+    }
+}
+
+/// The names of other signature algorithms in the IANA registries for JOSE and COSE (RFC 8812, RFC
+/// 9864). Those of COSE are here because providers and libraries use them in JWKs too.
+const UNSUPPORTED: [&str; 12] = [
+    "Ed448",
+    "ES256K",
+    "ESP256",
+    "ESP384",
+    "ESP512",
+    "ESB256",
+    "ESB320",
+    "ESB384",
+    "ESB512",
+    "ML-DSA-44",
+    "ML-DSA-65",
+    "ML-DSA-87",
+];
+
+/// Returns the error of a curve that does not fit the algorithm of its key.
+pub(crate) fn wrong_curve(curve: &str) -> KeyError {
+    /// Curves for signatures (RFC 8037, RFC 8812).
+    const UNSUPPORTED: [&str; 2] = ["Ed448", "secp256k1"];
+    let unsupported = UNSUPPORTED.into_iter().find(|unsupported| *unsupported == curve);
+    unsupported.map_or(KeyError::WrongCurve, KeyError::UnsupportedCurve)
 }
 
 impl fmt::Display for Algorithm {
@@ -145,11 +183,17 @@ mod tests {
             assert_eq!(Algorithm::from_name(algorithm.name()), Some(*algorithm));
             assert_eq!(Algorithm::from_name(&algorithm.name().to_lowercase()), None);
         }
-        for name in
-            ["none", "None", "NONE", "nOnE", "", "HS1", "ES256K", "RSA1_5", "HS256 ", "Ed25519"]
-        {
+        let others = ["none", "None", "NONE", "nOnE", "", "HS1", "RSA1_5", "HS256 ", "ed25519"];
+        for name in others.into_iter().chain(UNSUPPORTED) {
             assert_eq!(Algorithm::from_name(name), None, "{name}");
         }
+        assert!(others.into_iter().all(|name| Algorithm::unsupported(name).is_none()));
+    }
+
+    #[test]
+    fn ed25519_is_a_name_of_eddsa() {
+        assert_eq!(Algorithm::from_name("Ed25519"), Some(Algorithm::EdDsa));
+        assert_eq!(Algorithm::EdDsa.name(), "EdDSA");
     }
 
     #[test]

@@ -19,6 +19,11 @@ pub enum KeyError {
     WrongKeyType,
     /// The `alg` is not a supported signature algorithm.
     UnknownAlgorithm,
+    /// The `alg` is a registered signature algorithm that is not supported
+    /// ([`Algorithm::unsupported`](crate::Algorithm::unsupported)).
+    UnsupportedAlgorithm(&'static str),
+    /// The `crv` is a registered curve for signatures that is not supported.
+    UnsupportedCurve(&'static str),
     /// `alg` is missing, and no algorithm is configured to take its place.
     NoAlgorithm,
     /// The `alg` is not configured for the issuer.
@@ -62,6 +67,12 @@ impl fmt::Display for KeyError {
             }
             Self::MemberType(name) => {
                 return write!(f, "its member \"{name}\" has the wrong JSON type");
+            }
+            Self::UnsupportedAlgorithm(name) => {
+                return write!(f, "its algorithm (alg) {name} is not supported");
+            }
+            Self::UnsupportedCurve(name) => {
+                return write!(f, "its curve (crv) {name} is not supported");
             }
             Self::UnknownKeyType => "its key type (kty) is not one of oct, RSA, EC, OKP",
             Self::WrongKeyType => "its key type (kty) does not fit its algorithm (alg)",

@@ -6,7 +6,7 @@
 use core::fmt;
 
 use crate::{
-    algorithm::{Algorithm, AlgorithmSet, KeyType},
+    algorithm::{Algorithm, AlgorithmSet, KeyType, wrong_curve},
     error::{KeyError, KeySetError},
     keyset::{KeyMaterial, KeySet, VerificationKey},
     limits,
@@ -179,7 +179,7 @@ fn algorithms(
     policy: Policy,
 ) -> Result<Vec<Algorithm>, KeyError> {
     if let Some(name) = optional_text(jwk, "alg")? {
-        let algorithm = Algorithm::from_name(name).ok_or(KeyError::UnknownAlgorithm)?;
+        let algorithm = Algorithm::from_name(name).ok_or_else(|| unknown_algorithm(name))?;
         if algorithm.key_type() != key_type {
             return Err(KeyError::WrongKeyType);
         }
@@ -195,7 +195,15 @@ fn algorithms(
         .iter()
         .filter(|algorithm| algorithm.key_type() == key_type && fits_curve(*algorithm, curve))
         .collect();
-    if fitting.is_empty() { Err(KeyError::AlgorithmNotConfigured) } else { Ok(fitting) }
+    match curve.map(wrong_curve) {
+        Some(unsupported @ KeyError::UnsupportedCurve(_)) => Err(unsupported),
+        _ if fitting.is_empty() => Err(KeyError::AlgorithmNotConfigured),
+        _ => Ok(fitting),
+    }
+}
+
+fn unknown_algorithm(name: &str) -> KeyError {
+    Algorithm::unsupported(name).map_or(KeyError::UnknownAlgorithm, KeyError::UnsupportedAlgorithm)
 }
 
 fn fits_curve(algorithm: Algorithm, curve: Option<&str>) -> bool {

@@ -196,13 +196,25 @@ fn a16_key_verifies_only_its_own_algorithm(protocol: Protocol) {
                 Reject::AlgorithmNotAllowed,
             );
         }
-        for unknown in ["ES256K", "Ed25519", "RS1", "RSA1_5", "RSA-OAEP", "PS256 ", "es256"] {
+        for unknown in ["ES256K", "Ed448", "ESP256", "RS1", "RSA1_5", "RSA-OAEP", "PS256 ", "es256"]
+        {
             let header = json!({ "alg": unknown, "kid": own });
             fronts.refuse(
                 &key.token_with_header(&header, &public_claims()),
                 Reject::AlgorithmUnsupported,
             );
         }
+    }
+    // RFC 9864: another name of the same algorithm, in the token and in the key.
+    let ed = &signing[4];
+    let header = json!({ "alg": "Ed25519", "kid": "EdDSA" });
+    let renamed = ed.token_with_header(&header, &public_claims());
+    fronts.accept(&renamed);
+    let mut jwk = ed.jwk();
+    jwk["alg"] = json!("Ed25519");
+    let by_new_name = verifier([published_issuer(&[jwk], &[Algorithm::EdDsa])]);
+    for token in [&renamed, &ed.token(&public_claims())] {
+        accept(&by_new_name, token);
     }
     // The same RSA key published for PSS only: its PKCS#1 signatures are refused.
     let mut jwk = signing[0].jwk();

@@ -35,6 +35,20 @@ fn with(option: &str, replacement: &str) -> String {
 }
 
 #[test]
+fn unsupported_algorithm_is_named_as_such() {
+    let list = |name| with("algorithm", &format!("algorithms={name}"));
+    for name in ["Ed448", "ESP256"] {
+        let registered = format!("{name} is registered for JWS or COSE, but not implemented");
+        refused(&list(name), &[&format!("Algorithm {name} in auth_jwt_default"), &registered]);
+    }
+    refused(&list("EdDSA2"), &["Algorithm EdDSA2 in auth_jwt_default is not supported"]);
+    let public = format!(
+        "{SIGNING}[auth_jwt_ed]\nalgorithms=Ed25519\nclient_types=api\nissuer=https://idp/\njwks_uri=https://idp.invalid/keys\n"
+    );
+    assert_eq!(check(&Sandbox::new(), "c.cfg", &public).code(), 0);
+}
+
+#[test]
 fn c36_c37_issuer_section_errors_have_real_texts() {
     refused(&with("algorithm", ""), &["algorithm is required in auth_jwt_default section"]);
     refused(

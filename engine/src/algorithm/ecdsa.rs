@@ -2,7 +2,7 @@
 
 use aws_lc_rs::signature::{self, EcdsaVerificationAlgorithm, ParsedPublicKey};
 
-use super::Algorithm;
+use super::{Algorithm, wrong_curve};
 use crate::error::KeyError;
 
 /// Parses a point on the algorithm's curve. `x` and `y` must have exactly the length of the field
@@ -15,7 +15,7 @@ pub(crate) fn parse(
 ) -> Result<ParsedPublicKey, KeyError> {
     let (verification, its_curve, length) = parameters(algorithm).ok_or(KeyError::WrongKeyType)?;
     if curve != its_curve {
-        return Err(KeyError::WrongCurve);
+        return Err(wrong_curve(curve));
     }
     if x.len() != length || y.len() != length {
         return Err(KeyError::CoordinateLength);

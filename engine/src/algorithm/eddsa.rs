@@ -2,7 +2,7 @@
 
 use aws_lc_rs::signature::{self, ParsedPublicKey};
 
-use super::Algorithm;
+use super::{Algorithm, wrong_curve};
 use crate::error::KeyError;
 
 /// Parses the 32 bytes of an Ed25519 public key.
@@ -15,7 +15,7 @@ pub(crate) fn parse(
         return Err(KeyError::WrongKeyType);
     }
     if curve != "Ed25519" {
-        return Err(KeyError::WrongCurve);
+        return Err(wrong_curve(curve));
     }
     if x.len() != 32 {
         return Err(KeyError::CoordinateLength);
@@ -107,7 +107,8 @@ mod tests {
 
     #[test]
     fn a6_curve_and_length_are_checked() {
-        assert_eq!(parse(Algorithm::EdDsa, "Ed448", &[1; 57]).err(), Some(KeyError::WrongCurve));
+        let unsupported = KeyError::UnsupportedCurve("Ed448");
+        assert_eq!(parse(Algorithm::EdDsa, "Ed448", &[1; 57]).err(), Some(unsupported));
         assert_eq!(parse(Algorithm::EdDsa, "X25519", &[1; 32]).err(), Some(KeyError::WrongCurve));
         assert_eq!(
             parse(Algorithm::EdDsa, "Ed25519", &[1; 31]).err(),

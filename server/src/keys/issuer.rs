@@ -198,7 +198,13 @@ fn read_algorithms(reader: &mut SectionReader<'_>) -> Option<AlgorithmSet> {
             let all: Vec<_> = Algorithm::ALL.iter().map(|algorithm| algorithm.name()).collect();
             let text =
                 format!("Algorithm {} in {} is not supported", shown(unknown), reader.section);
-            reader.error("algorithms", text, &format!("choose from {}", all.join(", ")));
+            let reason = match Algorithm::unsupported(unknown) {
+                Some(name) => {
+                    format!("{name} is registered for JWS or COSE, but not implemented: ")
+                }
+                None => String::new(),
+            };
+            reader.error("algorithms", text, &format!("{reason}choose from {}", all.join(", ")));
             return None;
         }
         if !names.is_empty() {

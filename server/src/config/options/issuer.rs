@@ -32,8 +32,8 @@ const ISSUED: &[OptionSpec] = &[
         .unset("`algorithm`, or all but those of shared secrets if the keys are at a URI")
         .about(
             "Signature algorithms of the tokens: any of HS256, HS384, HS512, RS256, RS384, RS512, \
-             PS256, PS384, PS512, ES256, ES384, ES512 and EdDSA. Shared secrets (HS) and public \
-             keys need separate sections.",
+             PS256, PS384, PS512, ES256, ES384, ES512 and EdDSA, also written Ed25519. Shared \
+             secrets (HS) and public keys need separate sections.",
             "ES256, EdDSA",
         ),
     list("issuer", "text", "https://localhost:8888/").about(
