@@ -7,9 +7,6 @@
 /// Largest compact JWS accepted, in bytes.
 pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
-/// Maximum number of members in one JSON object of a token.
-pub const MAX_MEMBERS: usize = 256;
-
 /// Maximum nesting of JSON objects and arrays; the outermost object is level 1.
 pub const MAX_DEPTH: usize = 16;
 

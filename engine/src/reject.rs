@@ -70,8 +70,6 @@ rejects! {
     ClaimsJson, "claims_json", Malformed, "the payload is not a JSON object";
     /// The same member twice in one object (RFC 7515 section 4, RFC 7519 section 4).
     DuplicateMember, "duplicate_member", Malformed, "a member name appears twice in one object";
-    /// More than [`limits::MAX_MEMBERS`](crate::limits::MAX_MEMBERS) members in one object.
-    TooManyMembers, "too_many_members", Malformed, "an object has more than 256 members";
     /// Nested deeper than [`limits::MAX_DEPTH`](crate::limits::MAX_DEPTH).
     TooDeep, "too_deep", Malformed, "the JSON is nested more than 16 levels deep";
     /// A `crit` header. No extension is supported (RFC 7515 section 4.1.11).

@@ -2,6 +2,7 @@
 
 pub mod claims;
 pub mod clock;
+pub mod exact_json;
 pub mod hex;
 pub mod outcome;
 pub mod permissions;

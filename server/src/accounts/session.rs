@@ -5,7 +5,10 @@ use serde_json::{Map, Value};
 
 use super::signing::token_digest;
 use crate::{
-    base::claims::{AUTH_TIME_CLAIM, ClientType, IS_ADMIN_CLAIM, SESSION_ID_CLAIM},
+    base::{
+        claims::{AUTH_TIME_CLAIM, ClientType, IS_ADMIN_CLAIM, SESSION_ID_CLAIM},
+        exact_json,
+    },
     store::renewals::SessionToken,
 };
 
@@ -32,7 +35,7 @@ impl Session {
         let (claims, leeway) = (verified.claims(), verified.issuer().rules.leeway);
         let refused_at = claims.expires_at().map(|end| end.plus(leeway.into()));
         Self {
-            claims: serde_json::from_slice(&claims.json()).unwrap_or_default(),
+            claims: exact_json::claims(&claims.json()),
             subject: claims.subject().map(str::to_owned),
             username: claims.username().map(str::to_owned),
             client_types: claims.client_types().map(str::to_owned).collect(),

@@ -11,8 +11,8 @@
 use countersign_engine::{CertificateThumbprint, Verified};
 use http::{HeaderMap, Response, StatusCode};
 use percent_encoding::percent_decode;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use super::{
     Authenticator, Caller,
@@ -24,7 +24,7 @@ use crate::{
     base::{
         outcome::Outcome,
         redacted::json_error,
-        reply::{Body, Reply, json, no_store, problem},
+        reply::{Body, Reply, no_store, problem, typed},
     },
     client::ClientCertificate,
 };
@@ -46,7 +46,8 @@ pub async fn respond(
             let caller = Caller { certificate, ..*caller };
             match authenticator.verify(&caller, &token).await {
                 Ok(verified) => {
-                    (Outcome::Verified, json(StatusCode::OK, &verified_json(&verified)))
+                    let body = verified_json(&verified);
+                    (Outcome::Verified, typed(StatusCode::OK, "application/json", body))
                 }
                 Err(rejection) => {
                     let outcome = rejection.outcome();
@@ -60,19 +61,35 @@ pub async fn respond(
     Reply::with_outcome(outcome, no_store(response))
 }
 
-fn verified_json(verified: &Verified<'_>) -> Value {
-    let claims = verified.claims();
-    json!({
-        "ok": true,
-        "section": verified.issuer().section,
-        "issuer": verified.issuer().name,
-        "subject": claims.subject(),
-        "username": claims.username(),
-        "client_types": claims.client_types().collect::<Vec<_>>(),
-        "environment": claims.environment(),
-        "expires_at": claims.expires_at().map(|at| at.0),
-        "claims": serde_json::from_slice::<Value>(&claims.json()).unwrap_or_default(),
-    })
+/// The answer for a verified token. Its claims are as they were signed, with numbers of any size.
+#[derive(Serialize)]
+struct VerifiedToken<'v> {
+    ok: bool,
+    section: &'v str,
+    issuer: &'v str,
+    subject: Option<&'v str>,
+    username: Option<&'v str>,
+    client_types: Vec<&'v str>,
+    environment: Option<&'v str>,
+    expires_at: Option<u64>,
+    claims: Option<&'v RawValue>,
+}
+
+fn verified_json(verified: &Verified<'_>) -> String {
+    let (claims, issuer) = (verified.claims(), verified.issuer());
+    let json = claims.json();
+    let answer = VerifiedToken {
+        ok: true,
+        section: &issuer.section,
+        issuer: &issuer.name,
+        subject: claims.subject(),
+        username: claims.username(),
+        client_types: claims.client_types().collect(),
+        environment: claims.environment(),
+        expires_at: claims.expires_at().map(|at| at.0),
+        claims: serde_json::from_slice(&json).ok(),
+    };
+    serde_json::to_string(&answer).unwrap_or_default()
 }
 
 fn refused(settings: &AuthSettings, refusal: &Refusal<'_>) -> Response<Body> {

@@ -13,6 +13,7 @@ use crate::{
         profile::{Profile, Style},
     },
     base::{
+        exact_json,
         outcome::Outcome,
         reply::{Body, Reply},
     },
@@ -76,9 +77,8 @@ fn is_ended_session(context: &ApiContext<'_>, reject: Reject, token: &[u8]) -> b
     matches!(reject, Reject::Revoked | Reject::Expired)
         && signer(context.settings)
             .is_some_and(|one| issuer().is_some_and(|issuer| issuer.name == one.issuer.name))
-        && UnverifiedToken::decode(token).is_ok_and(|token| {
-            serde_json::from_slice(&token.payload).is_ok_and(|claims| is_login(&claims))
-        })
+        && UnverifiedToken::decode(token)
+            .is_ok_and(|token| is_login(&exact_json::claims(&token.payload)))
 }
 
 fn refused(context: &ApiContext<'_>, outcome: Outcome, response: Response<Body>) -> Box<Reply> {

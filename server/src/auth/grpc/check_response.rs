@@ -1,5 +1,7 @@
 //! `envoy.service.auth.v3.CheckResponse`: the response to an authorization request.
 
+use std::borrow::Borrow;
+
 use countersign_engine::Claims;
 use http::{HeaderMap, HeaderName, StatusCode};
 use serde_json::Value;
@@ -8,6 +10,7 @@ use super::{
     GrpcStatus,
     protobuf::{put_bytes, put_double, put_message, put_number},
 };
+use crate::base::exact_json::{RawMembers, exact};
 
 /// `HeaderValueOption.append_action`: replaces an existing header.
 const OVERWRITE_IF_EXISTS_OR_ADD: u64 = 2;
@@ -53,17 +56,21 @@ fn put_header(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
 
 /// Adds dynamic metadata for Envoy's later filters: those of the named claims that the token has.
 pub fn put_metadata(out: &mut Vec<u8>, names: &[String], claims: Claims<'_>) {
-    let claims: Value = serde_json::from_slice(&claims.json()).unwrap_or_default();
-    let named = names.iter().filter_map(|name| Some((name, claims.get(name)?)));
+    let json = claims.json();
+    let claims: RawMembers<'_> = serde_json::from_slice(&json).unwrap_or_default();
+    let named = names.iter().filter_map(|name| Some((name, exact(claims.get(name)?))));
     put_message(out, 4, |out| put_struct(out, named));
 }
 
 /// `google.protobuf.Struct`.
-fn put_struct<'v>(out: &mut Vec<u8>, members: impl Iterator<Item = (&'v String, &'v Value)>) {
+fn put_struct<'v>(
+    out: &mut Vec<u8>,
+    members: impl Iterator<Item = (&'v String, impl Borrow<Value>)>,
+) {
     for (name, value) in members {
         put_message(out, 1, |out| {
             put_bytes(out, 1, name.as_bytes());
-            put_message(out, 2, |out| put_value(out, value));
+            put_message(out, 2, |out| put_value(out, value.borrow()));
         });
     }
 }

@@ -8,6 +8,7 @@ use super::Refusal;
 use crate::{
     base::{
         claims::CLIENT_TYPES_CLAIM,
+        exact_json::{self, RawMembers},
         reply::{Body, json},
     },
     keys::KeySources,
@@ -124,20 +125,19 @@ fn algorithm_detail(token: &[u8]) -> String {
 
 /// Whether a claim is a number. The Inmanta server has no message for one that is too large.
 fn has_number(token: &[u8], claim: &str) -> bool {
-    let claims = UnverifiedToken::decode(token)
-        .ok()
-        .and_then(|parts| serde_json::from_slice::<Value>(&parts.payload).ok());
-    claims.is_some_and(|claims| claims.get(claim).is_some_and(Value::is_number))
+    let parts = UnverifiedToken::decode(token).ok();
+    let payload = parts.map(|parts| parts.payload).unwrap_or_default();
+    let claims: RawMembers<'_> = serde_json::from_slice(&payload).unwrap_or_default();
+    let first = claims.get(claim).and_then(|claim| claim.get().bytes().next());
+    first.is_some_and(|first| first == b'-' || first.is_ascii_digit())
 }
 
 /// Returns the claims in the Inmanta server's form: strings, booleans, objects and lists of
 /// strings. Numbers and nulls are dropped, and the client types are a list.
 #[must_use]
 pub fn claims(claims: countersign_engine::Claims<'_>) -> Value {
-    let mut kept = serde_json::from_slice(&claims.json()).unwrap_or_else(|_| json!({}));
-    if let Some(members) = kept.as_object_mut() {
-        members.retain(|_, claim| !claim.is_number() && !claim.is_null());
-        members.insert(CLIENT_TYPES_CLAIM.into(), claims.client_types().collect());
-    }
-    kept
+    let mut members = exact_json::claims(&claims.json());
+    members.retain(|_, claim| !claim.is_number() && !claim.is_null());
+    members.insert(CLIENT_TYPES_CLAIM.into(), claims.client_types().collect());
+    Value::Object(members)
 }

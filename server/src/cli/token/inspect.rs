@@ -9,7 +9,10 @@ use countersign_engine::{Algorithm, UnixTime, jws::UnverifiedToken, limits};
 use serde_json::Value;
 
 use crate::{
-    base::clock,
+    base::{
+        clock,
+        exact_json::{RawMembers, exact},
+    },
     cli::{CommandError, print, printable},
 };
 
@@ -36,12 +39,20 @@ pub(super) fn read_input() -> io::Result<String> {
 }
 
 fn show(json: &[u8], note: impl Fn(&str, &Value) -> Option<String>) -> Result<(), CommandError> {
-    let Ok(Value::Object(members)) = serde_json::from_slice(json) else {
+    let Ok(RawMembers(members)) = serde_json::from_slice(json) else {
         return Ok(print(format_args!("  {} bytes that are not a JSON object", json.len()))?);
     };
     let shown: Vec<_> = members
         .iter()
-        .map(|(name, value)| (printable(name), printable(&value.to_string()), note(name, value)))
+        .map(|(name, raw)| {
+            let value = exact(raw);
+            let text = match &value {
+                // A number beyond those of JSON libraries.
+                Value::String(number) if !raw.get().starts_with('"') => number.clone(),
+                value => value.to_string(),
+            };
+            (printable(name), printable(&text), note(name, &value))
+        })
         .collect();
     let width = shown.iter().map(|(name, ..)| name.chars().count()).max().unwrap_or(0);
     for (name, value, note) in shown {

@@ -1,0 +1,111 @@
+//! JSON with numbers of any size, as tokens may have.
+//!
+//! `serde_json` reads an integer beyond 64 bits as the nearest double, and refuses a number beyond
+//! the doubles. The engine accepts both in claims that it does not read.
+
+use std::fmt;
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
+use serde_json::{Map, Value, value::RawValue};
+
+/// The members of an object, each as it is spelled, in their order.
+#[derive(Default)]
+pub struct RawMembers<'j>(pub Vec<(String, &'j RawValue)>);
+
+impl<'j> RawMembers<'j> {
+    /// Returns the value of the member with this name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&'j RawValue> {
+        self.0.iter().find_map(|(member, value)| (member == name).then_some(*value))
+    }
+}
+
+impl<'j> Deserialize<'j> for RawMembers<'j> {
+    fn deserialize<D: Deserializer<'j>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+
+        impl<'j> Visitor<'j> for Members {
+            type Value = RawMembers<'j>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'j>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = RawMembers::default();
+                while let Some(member) = map.next_entry()? {
+                    members.0.push(member);
+                }
+                Ok(members)
+            }
+        }
+
+        deserializer.deserialize_map(Members)
+    }
+}
+
+/// Parses the claims of a verified token. A number that a double cannot hold is null.
+#[must_use]
+pub fn claims(json: &[u8]) -> Map<String, Value> {
+    serde_json::from_slice(json).unwrap_or_else(|_| {
+        let members: RawMembers<'_> = serde_json::from_slice(json).unwrap_or_default();
+        object(members, |_| Value::Null)
+    })
+}
+
+/// Parses a value. An integer beyond 64 bits, and a number that a double cannot hold, are strings
+/// of their spelling.
+#[must_use]
+pub fn exact(json: &RawValue) -> Value {
+    parse(json, |text| text.into())
+}
+
+fn object(members: RawMembers<'_>, beyond: fn(&str) -> Value) -> Map<String, Value> {
+    members.0.into_iter().map(|(name, value)| (name, parse(value, beyond))).collect()
+}
+
+fn parse(json: &RawValue, beyond: fn(&str) -> Value) -> Value {
+    let text = json.get();
+    match text.as_bytes().first() {
+        Some(b'{') => serde_json::from_str(text)
+            .map_or(Value::Null, |members| Value::Object(object(members, beyond))),
+        Some(b'[') => {
+            let elements: Vec<&RawValue> = serde_json::from_str(text).unwrap_or_default();
+            elements.into_iter().map(|element| parse(element, beyond)).collect()
+        }
+        _ => match serde_json::from_str(text) {
+            Ok(Value::Number(number)) if number.is_f64() && is_integer(text) => beyond(text),
+            Ok(value) => value,
+            Err(_) => beyond(text),
+        },
+    }
+}
+
+fn is_integer(number: &str) -> bool {
+    !number.contains(['.', 'e', 'E'])
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn numbers_beyond_a_double_are_kept_or_null() {
+        let json = r#"{"a":1e400,"b":[18446744073709551616,{"c":-1E400,"d":5}],"e":"x","f":1.5}"#;
+        let raw: &RawValue = serde_json::from_str(json).unwrap();
+        assert_eq!(
+            exact(raw),
+            json!({ "a": "1e400", "b": ["18446744073709551616", { "c": "-1E400", "d": 5 }], "e": "x", "f": 1.5 })
+        );
+        let members = claims(json.as_bytes());
+        assert_eq!((&members["a"], &members["e"]), (&Value::Null, &json!("x")));
+        for json in [r#"{"b":2,"a":1}"#, r#"{"b":1e400,"a":1}"#] {
+            assert_eq!(claims(json.as_bytes()).keys().collect::<Vec<_>>(), ["b", "a"]);
+        }
+    }
+}
