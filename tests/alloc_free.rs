@@ -9,6 +9,7 @@ use countersign_engine::{
     Algorithm, CertificateThumbprint, ClientTypes, Constraint, Issuer, IssuerConfig, KeyMaterial,
     KeySet, Presentation, Reject, Revocation, RevocationTarget, RevocationsWriter, Rules, UnixTime,
     UsernameRule, VerificationKey, Verifier,
+    jwks::{Origin, Policy},
 };
 use countersign_tests::{
     allocations::{CountingAllocator, allocation_count},
@@ -46,17 +47,21 @@ fn issuer(name: &str, rules: Rules, kid_required: bool, keys: Option<KeySet>) ->
     Issuer::new(Arc::new(config), keys.map(Arc::new))
 }
 
+const SKIPPED_KEY: &[u8] = br#"{"keys":[{"kty":"EC","kid":"skipped"}]}"#;
+
 fn verifier(writer: &RevocationsWriter, cache_bytes: usize) -> Verifier {
     let key = |kid| {
         VerificationKey::new(Some(kid), Algorithm::Hs256, KeyMaterial::Secret(SECRET)).unwrap()
     };
     let set = || Some(KeySet::published(vec![key("k"), key("revoked")]));
+    let policy = Policy { origin: Origin::Published, algorithms: None };
     let issuers = [
         issuer("i", rules(), false, set()),
         issuer("strict", Rules { max_lifetime: Some(60), ..rules() }, true, set()),
         issuer("ends", Rules { require_expiry: true, ..rules() }, true, set()),
         issuer("named", named(), true, set()),
         issuer("down", rules(), false, None),
+        issuer("skips", rules(), false, Some(KeySet::from_jwks(SKIPPED_KEY, policy).unwrap())),
     ];
     let builder = Verifier::builder().issuers(issuers).revocations(writer.revocations());
     builder.cache_bytes(cache_bytes).build().unwrap()
@@ -79,7 +84,11 @@ fn hostile_tokens() -> Vec<String> {
         format!("{}1{}", r#"{"a":"#.repeat(20), "}".repeat(20)),
         format!(
             "{{{}}}",
-            (0..300).map(|member| format!(r#""{member}":1"#)).collect::<Vec<_>>().join(",")
+            (0..1000)
+                .chain([500])
+                .map(|member| format!(r#""{member}":1"#))
+                .collect::<Vec<_>>()
+                .join(",")
         ),
         "{}".into(),
         r#"{"alg":"none"}"#.into(),
@@ -118,12 +127,12 @@ fn hostile_tokens() -> Vec<String> {
         r#""exp":1"#,
         r#""sub":5"#,
         r#""jti":5"#,
-        r#""l":[1]"#,
         r#""env":5"#,
         r#""cnf":{"x5t#S256":"ungWv48Bz-pBQUDeXa4iI7ADYaOWF3qctBD_YfIAFa0"}"#,
     ] {
         tokens.push(signed(header, format!("{{{valid},{member}}}")));
     }
+    tokens.push(signed(r#"{"alg":"ES256","kid":"skipped"}"#, r#"{"iss":"skips"}"#));
     let forged = signed(header, format!("{{{valid}}}"));
     tokens.push(format!("{}{}", &forged[..forged.len() - 4], "AAAA"));
     tokens

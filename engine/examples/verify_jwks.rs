@@ -26,9 +26,9 @@ const TOKEN: &str = "eyJhbGciOiJFUzI1NiIsImtpZCI6IjIwMjYtMTEifQ.\
 fn main() -> Result<(), Box<dyn Error>> {
     let algorithms: AlgorithmSet = [Algorithm::Rs256, Algorithm::Es256].into_iter().collect();
     let policy = Policy { origin: Origin::Published, algorithms: Some(algorithms) };
-    let (keys, skipped) = KeySet::from_jwks(JWKS.as_bytes(), policy)?;
+    let keys = KeySet::from_jwks(JWKS.as_bytes(), policy)?;
     println!("{} usable", keys.len());
-    for key in skipped {
+    for key in keys.skipped() {
         println!("skipped {key}");
     }
 

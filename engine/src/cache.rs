@@ -30,7 +30,7 @@
 //!
 //! # Refused tokens
 //! Refused tokens have a store of their own, so they cannot evict accepted ones. It holds only
-//! signature verdicts: these bytes are, or are not, signed by the key with this identity. A verdict
+//! signature verdicts: these bytes are, or are not, signed by the keys with these identities. A verdict
 //! is arithmetic, which neither time nor configuration changes, so it cannot become stale. A token
 //! that is not valid yet, or of an unknown issuer, is checked again each time. HMAC verdicts are
 //! not cached, because computing an HMAC is as fast as a look-up.
@@ -75,8 +75,9 @@ use core::fmt;
 
 use self::record::VerificationRecord;
 use crate::{
-    algorithm::KeyType,
+    algorithm::{Algorithm, KeyType},
     keyset::{KeyIdentity, VerificationKey},
+    limits::MAX_TRIED_KEYS,
 };
 
 pub use shard::StoreStatistics;
@@ -140,24 +141,19 @@ impl Cache {
         self.accepted.insert(token, record.words());
     }
 
-    /// Returns whether this key signed the token, if that is known.
-    pub(crate) fn verdict(&self, token: &[u8], key: &VerificationKey) -> Option<bool> {
+    /// Returns what is known about the signature of a refused token.
+    pub(crate) fn verdicts(&self, token: &[u8], algorithm: Algorithm) -> Verdicts {
         let mut record = VerificationRecord::from_pool();
-        let is_known = is_verdict_cacheable(key) && self.verdicts.find(token, record.words_mut());
-        match record.words() {
-            [is_valid, one, two, three, four] if is_known => {
-                (KeyIdentity::from_words([*one, *two, *three, *four]) == key.identity())
-                    .then_some(*is_valid == 1)
-            }
-            _ => None,
+        if !(is_verdict_cacheable(algorithm) && self.verdicts.find(token, record.words_mut())) {
+            record.words_mut().clear();
         }
+        Verdicts(record)
     }
 
-    /// Stores whether this key signed a token that was refused.
-    pub(crate) fn insert_verdict(&self, token: &[u8], key: &VerificationKey, is_valid: bool) {
-        if is_verdict_cacheable(key) {
-            let [one, two, three, four] = key.identity().words();
-            self.verdicts.insert(token, &[u64::from(is_valid), one, two, three, four]);
+    /// Stores what is known about the signature of a token that was refused.
+    pub(crate) fn insert_verdicts(&self, token: &[u8], verdicts: &Verdicts) {
+        if !verdicts.0.words().is_empty() {
+            self.verdicts.insert(token, verdicts.0.words());
         }
     }
 
@@ -171,6 +167,103 @@ impl Cache {
 }
 
 /// Finding a verdict takes as long as computing an HMAC.
-fn is_verdict_cacheable(key: &VerificationKey) -> bool {
-    key.algorithm().key_type() != KeyType::Secret
+fn is_verdict_cacheable(algorithm: Algorithm) -> bool {
+    algorithm.key_type() != KeyType::Secret
+}
+
+/// What is known about the signature of one token: the key that made it, or keys that did not.
+///
+/// ```text
+/// | 1 | key (4) |, or | 0 | key (4) | ..., at most MAX_TRIED_KEYS of them
+/// ```
+pub(crate) struct Verdicts(VerificationRecord);
+
+impl Verdicts {
+    /// The verdict that this key made the signature.
+    pub(crate) fn signed_by(key: &VerificationKey) -> Self {
+        let mut verdicts = Self(VerificationRecord::from_pool());
+        verdicts.set(true, key);
+        verdicts
+    }
+
+    /// Returns whether this key made the signature, if that is known.
+    pub(crate) fn of(&self, key: &VerificationKey) -> Option<bool> {
+        let (is_valid, keys) = self.0.words().split_first()?;
+        let is_key = |words: &[u64; 4]| KeyIdentity::from_words(*words) == key.identity();
+        keys.as_chunks::<4>().0.iter().any(is_key).then_some(*is_valid == 1)
+    }
+
+    /// Adds the verdict that this key did not make the signature. It replaces the oldest one if
+    /// there are too many, which are then of keys that have been replaced.
+    pub(crate) fn add_invalid(&mut self, key: &VerificationKey) {
+        const FULL: usize = 1 + 4 * MAX_TRIED_KEYS;
+        match self.0.words() {
+            [0, ..] if self.0.words().len() >= FULL => drop(self.0.words_mut().drain(1..5)),
+            [0, ..] => {}
+            _ => return self.set(false, key),
+        }
+        if is_verdict_cacheable(key.algorithm()) {
+            self.0.words_mut().extend(key.identity().words());
+        }
+    }
+
+    fn set(&mut self, is_valid: bool, key: &VerificationKey) {
+        let words = self.0.words_mut();
+        words.clear();
+        if is_verdict_cacheable(key.algorithm()) {
+            words.push(is_valid.into());
+            words.extend(key.identity().words());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keyset::KeyMaterial;
+
+    fn key(byte: u8) -> VerificationKey {
+        let mut n = [0xb5; 256];
+        n[255] = byte | 1;
+        n[1] = byte;
+        let material = KeyMaterial::Rsa { n: &n, e: &[1, 0, 1] };
+        VerificationKey::new(None, Algorithm::Rs256, material).unwrap()
+    }
+
+    #[test]
+    fn verdicts_are_kept_for_each_key() {
+        let (cache, token) = (Cache::new(1 << 20).unwrap(), [b'x'; 64]);
+        let keys: Vec<_> = (0..6).map(key).collect();
+        let known = || {
+            let verdicts = cache.verdicts(&token, Algorithm::Rs256);
+            keys.iter().map(|key| verdicts.of(key)).collect::<Vec<_>>()
+        };
+        assert_eq!(known(), [None; 6]);
+        for key in &keys[..5] {
+            let mut verdicts = cache.verdicts(&token, Algorithm::Rs256);
+            verdicts.add_invalid(key);
+            cache.insert_verdicts(&token, &verdicts);
+        }
+        let no = Some(false);
+        assert_eq!(known(), [None, no, no, no, no, None], "the oldest was replaced");
+        cache.insert_verdicts(&token, &Verdicts::signed_by(&keys[5]));
+        assert_eq!(known(), [None, None, None, None, None, Some(true)]);
+        let mut verdicts = cache.verdicts(&token, Algorithm::Rs256);
+        verdicts.add_invalid(&keys[0]);
+        cache.insert_verdicts(&token, &verdicts);
+        assert_eq!(known(), [no, None, None, None, None, None]);
+    }
+
+    #[test]
+    fn hmac_verdicts_are_not_kept() {
+        let (cache, token) = (Cache::new(1 << 20).unwrap(), [b'x'; 64]);
+        let secret = KeyMaterial::Secret(&[7; 32]);
+        let key = VerificationKey::new(None, Algorithm::Hs256, secret).unwrap();
+        let mut verdicts = cache.verdicts(&token, Algorithm::Hs256);
+        verdicts.add_invalid(&key);
+        cache.insert_verdicts(&token, &verdicts);
+        cache.insert_verdicts(&token, &Verdicts::signed_by(&key));
+        assert_eq!(cache.verdicts(&token, Algorithm::Hs256).of(&key), None);
+        assert_eq!(cache.statistics().refused.entries, 0);
+    }
 }

@@ -7,11 +7,17 @@ use core::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KeyError {
-    /// A member that the key type requires is missing or not a string.
+    /// The JWK is not a JSON object (RFC 8259).
+    NotAnObject,
+    /// Two members of the JWK, or of an object in it, have the same name.
+    DuplicateMember,
+    /// The JWK is nested deeper than [`limits::MAX_DEPTH`](crate::limits::MAX_DEPTH).
+    TooDeep,
+    /// A member that the key type requires is missing, `null` or empty.
     MissingMember(&'static str),
-    /// A member is not canonical base64url.
+    /// A member is neither base64url nor base64.
     Encoding(&'static str),
-    /// A `kid`, `alg`, `use` or `key_ops` has the wrong JSON type.
+    /// A member has the wrong JSON type.
     MemberType(&'static str),
     /// The `kty` is not `oct`, `RSA`, `EC` or `OKP`.
     UnknownKeyType,
@@ -40,30 +46,35 @@ pub enum KeyError {
     ModulusSize,
     /// The RSA exponent is even, one, or longer than 32 bits.
     Exponent,
-    /// An integer has leading zero bytes.
-    LeadingZeros,
     /// The modulus has the ROCA weakness (CVE-2017-15361).
     Roca,
     /// An Ed25519 public key of small order, for which anyone can forge signatures.
     SmallOrder,
     /// The curve does not fit the algorithm.
     WrongCurve,
-    /// A coordinate does not have the length of the curve's field.
+    /// A coordinate is longer than the curve's field, or an Ed25519 key is not 32 bytes long.
     CoordinateLength,
     /// The cryptography library refuses the key: a point off the curve, or an even modulus.
     Invalid,
-    /// An earlier key of the set has the same `kid` and `alg`.
+    /// An earlier key of the set is the same with the same `kid` and `alg`, or is a shared secret
+    /// with them.
     Duplicate,
+    /// [`limits::MAX_TRIED_KEYS`](crate::limits::MAX_TRIED_KEYS) earlier keys of the set have the
+    /// same `kid` and `alg`.
+    TooManyOfOneKid,
 }
 
 impl fmt::Display for KeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {
+            Self::NotAnObject => "it is not a JSON object",
+            Self::DuplicateMember => "one of its members is there twice",
+            Self::TooDeep => "its JSON is nested more than 16 levels deep",
             Self::MissingMember(name) => {
-                return write!(f, "its member \"{name}\" is missing or not a string");
+                return write!(f, "its member \"{name}\" is missing");
             }
             Self::Encoding(name) => {
-                return write!(f, "its member \"{name}\" is not base64url without padding");
+                return write!(f, "its member \"{name}\" is not base64url");
             }
             Self::MemberType(name) => {
                 return write!(f, "its member \"{name}\" has the wrong JSON type");
@@ -87,15 +98,15 @@ impl fmt::Display for KeyError {
             Self::SecretTooShort => "the secret is shorter than the hash of its algorithm",
             Self::ModulusSize => "the RSA modulus is not between 2048 and 8192 bits long",
             Self::Exponent => "the RSA exponent is even, one, or longer than 32 bits",
-            Self::LeadingZeros => "one of its integers has leading zero bytes",
             Self::Roca => "the RSA modulus has the ROCA weakness (CVE-2017-15361)",
             Self::SmallOrder => {
                 "it is an Ed25519 point of small order, for which anyone can forge signatures"
             }
             Self::WrongCurve => "its curve (crv) does not fit its algorithm (alg)",
-            Self::CoordinateLength => "a coordinate does not have the length of the curve's field",
+            Self::CoordinateLength => "a coordinate is not a number of the curve's field",
             Self::Invalid => "it is not a valid public key",
-            Self::Duplicate => "an earlier key of the set has the same kid and alg",
+            Self::Duplicate => "an earlier key of the set is the same, with the same kid and alg",
+            Self::TooManyOfOneKid => "four earlier keys of the set have the same kid and alg",
         };
         f.write_str(text)
     }
@@ -139,10 +150,10 @@ impl KeySetError {
 impl fmt::Display for KeySetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::TooLong => "the key set is longer than 512 KiB",
+            Self::TooLong => "the key set is longer than 4 MiB",
             Self::Json => "the key set is not a strict JSON object (RFC 8259, no duplicate members, at most 16 levels)",
             Self::NotAKeySet => "the key set has no array called \"keys\" (RFC 7517 section 5)",
-            Self::TooManyKeys => "the key set has more than 256 keys",
+            Self::TooManyKeys => "the key set has more than 1,024 keys",
             Self::Mixed => "the key set mixes shared secrets (oct) with public keys: keep them in separate sets",
             Self::DuplicateKid => "two keys of the set have the same kid: give each its own",
         })

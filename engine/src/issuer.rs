@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::{
     algorithm::{Algorithm, AlgorithmSet, KeyType},
     escape::header_safe,
-    keyset::{KeySet, VerificationKey},
+    keyset::{Candidates, KeySet},
     reject::Reject,
     rules::Rules,
     token::Header,
@@ -41,7 +41,8 @@ impl IssuerConfig {
     /// Creates the configuration of an issuer with the default [`Rules`] for this audience.
     ///
     /// # Defaults
-    /// Messages call the issuer by its name. A token may omit `kid` where only one key fits.
+    /// Messages call the issuer by its name. A token may omit `kid`
+    /// ([`KeySet::select`](crate::KeySet::select)).
     pub fn new(
         name: &str,
         audience: &str,
@@ -98,8 +99,10 @@ impl Issuer {
     /// cached tokens remain valid.
     pub(crate) fn set_keys(&mut self, keys: Option<&Arc<KeySet>>) {
         if !has_same_keys(self.keys.as_ref(), keys) {
-            (self.keys, self.epoch) = (keys.cloned(), IssuerEpoch::next());
+            self.epoch = IssuerEpoch::next();
         }
+        // Other keys of the same set may be skipped now.
+        self.keys = keys.cloned();
     }
 
     /// Takes the epoch of `before` if that is the same issuer, so that cached tokens remain valid.
@@ -129,20 +132,21 @@ impl Issuer {
         &self.identity
     }
 
-    /// Selects the key that must have made the signature, by the header's `kid` and `alg`.
-    pub(crate) fn select(&self, header: Header<'_>) -> Result<&VerificationKey, Reject> {
+    /// Selects the keys of which one must have made the signature, by the header's `alg` and its
+    /// name of the key.
+    pub(crate) fn select(&self, header: Header<'_>) -> Result<Candidates<'_>, Reject> {
         let name = header.algorithm.ok_or(Reject::AlgorithmMissing)?;
         let algorithm = Algorithm::from_name(name).ok_or(Reject::AlgorithmUnsupported)?;
         if !self.config.algorithms.contains(algorithm) {
             return Err(Reject::AlgorithmNotAllowed);
         }
         if self.config.kid_required
-            && header.kid.is_none()
+            && header.key.kid.is_none()
             && algorithm.key_type() != KeyType::Secret
         {
             return Err(Reject::KidMissing);
         }
-        self.keys.as_ref().ok_or(Reject::KeysUnavailable)?.select(header.kid, algorithm)
+        self.keys.as_ref().ok_or(Reject::KeysUnavailable)?.select(header.key, algorithm)
     }
 }
 

@@ -1,16 +1,22 @@
 //! JWK Sets (RFC 7517), parsed into a [`KeySet`].
 //!
 //! A bad key does not invalidate its set: it is skipped and reported. A set that is ambiguous as a
-//! whole is refused.
+//! whole is refused. Keys are read in every spelling that has one meaning, because their publishers
+//! are other systems; tokens are not.
+
+mod outline;
+mod member;
 
 use core::fmt;
+use std::collections::HashMap;
 
+use self::member::{base64url, bytes, optional, optional_text, text};
 use crate::{
     algorithm::{Algorithm, AlgorithmSet, KeyType, wrong_curve},
     error::{KeyError, KeySetError},
-    keyset::{KeyMaterial, KeySet, VerificationKey},
+    keyset::{CertificateNames, KeyIdentity, KeyMaterial, KeySet, VerificationKey},
     limits,
-    token::{Document, JsonBuffers, Members, Value, decode_base64},
+    token::{Document, JsonBuffers, JsonError, Members, Value},
 };
 
 /// The source of a key set. It decides which defects are skipped and which ones refuse the set.
@@ -19,8 +25,8 @@ pub enum Origin {
     /// Configured by the operator. Shared secrets are allowed, but not together with public keys. A
     /// `kid` that occurs twice is an error (RFC 8725 section 3.1).
     Static,
-    /// Published by an issuer. The set contains public keys. A shared secret, or a second key with
-    /// the same `kid` and `alg`, is skipped.
+    /// Published by an issuer. The set contains public keys. A shared secret is skipped. Several keys
+    /// may have the same `kid` and `alg`, as while a key is replaced.
     Published,
 }
 
@@ -39,17 +45,26 @@ pub struct Policy {
 pub struct SkippedKey {
     /// The index in the `keys` array, from zero.
     pub index: usize,
-    /// The `kid`, cut to 64 characters, if there is one that can be read.
-    pub kid: Option<String>,
+    /// The `kid`, if there is one that can be read.
+    pub kid: Option<Box<str>>,
     /// The reason.
     pub error: KeyError,
+}
+
+impl SkippedKey {
+    /// Returns the `kid` for display, quoted and cut to 64 characters.
+    #[must_use]
+    pub fn shown_kid(&self) -> Option<String> {
+        let kid: String = self.kid.as_ref()?.chars().take(64).collect();
+        Some(format!("{kid:?}"))
+    }
 }
 
 impl fmt::Display for SkippedKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "keys[{}]", self.index)?;
-        if let Some(kid) = &self.kid {
-            write!(f, " (kid {kid:?})")?;
+        if let Some(kid) = self.shown_kid() {
+            write!(f, " (kid {kid})")?;
         }
         write!(f, ": {}", self.error)
     }
@@ -58,88 +73,119 @@ impl fmt::Display for SkippedKey {
 impl KeySet {
     /// Parses a JWK Set, or a single JWK as a set of one.
     ///
-    /// Unusable keys are left out and returned beside the set.
+    /// Keys that cannot be used are left out ([`skipped`](Self::skipped)).
     ///
     /// # Errors
     /// A [`KeySetError`] if the set as a whole cannot be used.
-    pub fn from_jwks(json: &[u8], policy: Policy) -> Result<(Self, Vec<SkippedKey>), KeySetError> {
+    pub fn from_jwks(json: &[u8], policy: Policy) -> Result<Self, KeySetError> {
         if json.len() > limits::MAX_KEY_SET_BYTES {
             return Err(KeySetError::TooLong);
         }
-        let mut buffers = JsonBuffers::with_capacity(json.len());
-        let document = buffers.parse(json).map_err(|_| KeySetError::Json)?;
-        let entries = entries(&document)?;
-        if policy.origin == Origin::Static {
-            refuse_ambiguous(&entries)?;
-        }
-        let mut keys: Vec<VerificationKey> = Vec::new();
-        let mut skipped = Vec::new();
-        for (index, entry) in entries.into_iter().enumerate() {
-            let kid = entry.as_ref().and_then(|jwk| jwk.clone().get("kid")).and_then(Value::as_str);
-            let read = entry
-                .ok_or(KeyError::MemberType("keys"))
-                .and_then(|jwk| read_jwk(jwk, policy, &keys));
-            match read {
-                Ok(mut read) => keys.append(&mut read),
-                Err(error) => {
-                    skipped.push(SkippedKey {
-                        index,
-                        kid: kid.map(|kid| kid.chars().take(64).collect()),
-                        error,
-                    });
+        let mut buffers = JsonBuffers::with_capacity(0);
+        let texts = outline::split(json, &mut buffers)?;
+        let (mut keys, mut skipped) = (Vec::new(), Vec::new());
+        let (mut names, mut published) = (StaticNames::default(), PublishedNames::default());
+        for (index, text) in texts.into_iter().enumerate() {
+            let (kid, read) = match buffers.parse_with_duplicates(text) {
+                Ok(mut document) => {
+                    names.insert(&document);
+                    let checked = document.check().map_err(KeyError::from);
+                    (kid(&document), checked.and_then(|()| read_jwk(document.members(), policy)))
                 }
+                Err(error) => (None, Err(error.into())),
+            };
+            match read.and_then(|read| published.distinct(read)) {
+                Ok(mut read) => keys.append(&mut read),
+                Err(error) => skipped.push(SkippedKey { index, kid, error }),
             }
         }
         let set = match policy.origin {
-            Origin::Static => Self::new(keys),
+            Origin::Static => {
+                names.check()?;
+                Self::new(keys)
+            }
             Origin::Published => Self::published(keys),
         };
-        Ok((set, skipped))
+        Ok(set.with_skipped(skipped))
     }
 }
 
-/// Returns the JWKs of a set; `None` stands for an entry that is not an object.
-fn entries<'d, 'b>(
-    document: &'d Document<'b>,
-) -> Result<Vec<Option<Members<'d, 'b>>>, KeySetError> {
-    let Some(keys) = document.members().get("keys") else {
-        let single = document.members();
-        return if single.clone().get("kty").is_some() {
-            Ok(vec![Some(single)])
-        } else {
-            Err(KeySetError::NotAKeySet)
-        };
-    };
-    let entries: Vec<_> =
-        keys.elements().ok_or(KeySetError::NotAKeySet)?.map(Value::members).collect();
-    if entries.len() > limits::MAX_KEYS {
-        return Err(KeySetError::TooManyKeys);
+impl From<JsonError> for KeyError {
+    fn from(error: JsonError) -> Self {
+        match error {
+            JsonError::NotAnObject => Self::NotAnObject,
+            JsonError::DuplicateMember => Self::DuplicateMember,
+            JsonError::TooDeep => Self::TooDeep,
+        }
     }
-    Ok(entries)
 }
 
-fn refuse_ambiguous(entries: &[Option<Members<'_, '_>>]) -> Result<(), KeySetError> {
-    let text = |jwk: &Members<'_, '_>, name| {
-        jwk.clone().get(name).and_then(Value::as_str).map(str::to_owned)
-    };
-    let jwks = || entries.iter().flatten();
-    let secrets = jwks().filter(|jwk| text(jwk, "kty").as_deref() == Some("oct")).count();
-    if secrets != 0 && secrets != jwks().count() {
-        return Err(KeySetError::Mixed);
+/// Returns the `kid` of a JWK for reports, unless it has several.
+fn kid(jwk: &Document<'_>) -> Option<Box<str>> {
+    let mut kids = jwk.members().filter(|(name, _)| *name == "kid");
+    match (kids.next(), kids.next()) {
+        (Some((_, kid)), None) => kid.as_str().filter(|kid| !kid.is_empty()).map(Box::from),
+        _ => None,
     }
-    let mut kids: Vec<_> = jwks().filter_map(|jwk| text(jwk, "kid")).collect();
-    kids.sort_unstable();
-    let count = kids.len();
-    kids.dedup();
-    if kids.len() == count { Ok(()) } else { Err(KeySetError::DuplicateKid) }
+}
+
+/// The names and the kinds of the keys in a static set, usable or not.
+#[derive(Default)]
+struct StaticNames {
+    kids: Vec<Box<str>>,
+    secrets: usize,
+    others: usize,
+}
+
+impl StaticNames {
+    fn insert(&mut self, jwk: &Document<'_>) {
+        self.kids.extend(kid(jwk));
+        let is_secret = jwk.members().get("kty").and_then(Value::as_str) == Some("oct");
+        let count = if is_secret { &mut self.secrets } else { &mut self.others };
+        *count = count.saturating_add(1);
+    }
+
+    /// Refuses a set in which a key is ambiguous (RFC 8725 section 3.1).
+    fn check(mut self) -> Result<(), KeySetError> {
+        if self.secrets != 0 && self.others != 0 {
+            return Err(KeySetError::Mixed);
+        }
+        let count = self.kids.len();
+        self.kids.sort_unstable();
+        self.kids.dedup();
+        if self.kids.len() == count { Ok(()) } else { Err(KeySetError::DuplicateKid) }
+    }
+}
+
+/// The identities of the keys that were read, by `kid` and algorithm.
+#[derive(Default)]
+struct PublishedNames(HashMap<(Option<Box<str>>, Algorithm), Vec<KeyIdentity>>);
+
+impl PublishedNames {
+    /// Returns those of the keys of one JWK that can be selected beside the earlier ones.
+    fn distinct(&mut self, keys: Vec<VerificationKey>) -> Result<Vec<VerificationKey>, KeyError> {
+        let (mut distinct, mut error) = (Vec::new(), None);
+        for key in keys {
+            let earlier = self.0.entry((key.kid().map(Box::from), key.algorithm())).or_default();
+            let is_secret = key.algorithm().key_type() == KeyType::Secret;
+            if earlier.contains(&key.identity()) || is_secret && !earlier.is_empty() {
+                error = Some(KeyError::Duplicate);
+            } else if earlier.len() >= limits::MAX_TRIED_KEYS {
+                error = Some(KeyError::TooManyOfOneKid);
+            } else {
+                earlier.push(key.identity());
+                distinct.push(key);
+            }
+        }
+        match error {
+            Some(error) if distinct.is_empty() => Err(error),
+            _ => Ok(distinct),
+        }
+    }
 }
 
 /// Parses one JWK into keys: one for each algorithm that it serves.
-fn read_jwk(
-    jwk: Members<'_, '_>,
-    policy: Policy,
-    earlier: &[VerificationKey],
-) -> Result<Vec<VerificationKey>, KeyError> {
+fn read_jwk(jwk: Members<'_, '_>, policy: Policy) -> Result<Vec<VerificationKey>, KeyError> {
     let kid = optional_text(&jwk, "kid")?;
     let key_type = key_type(&jwk)?;
     if key_type == KeyType::Secret && policy.origin == Origin::Published {
@@ -147,19 +193,24 @@ fn read_jwk(
     }
     // Everyone who can read the set could sign with this key. A static set may hold a key pair, as
     // in the examples of the RFCs, because only the operator can read it.
-    if policy.origin == Origin::Published && jwk.clone().get("d").is_some() {
+    if policy.origin == Origin::Published && optional(&jwk, "d").is_some() {
         return Err(KeyError::Private);
     }
     refuse_other_purposes(&jwk)?;
     let material = Material::read(&jwk, key_type)?;
-    let mut keys = Vec::new();
-    for algorithm in algorithms(&jwk, key_type, policy)? {
-        if earlier.iter().any(|key| key.kid() == kid && key.algorithm() == algorithm) {
-            return Err(KeyError::Duplicate);
-        }
-        keys.push(VerificationKey::new(kid, algorithm, material.borrowed())?);
-    }
-    Ok(keys)
+    let certificate =
+        CertificateNames { x5t: thumbprint(&jwk, "x5t"), x5t_s256: thumbprint(&jwk, "x5t#S256") };
+    let key = |algorithm| {
+        let key = VerificationKey::new(kid, algorithm, material.borrowed())?;
+        Ok(key.with_certificate(certificate.clone()))
+    };
+    algorithms(&jwk, key_type, policy)?.into_iter().map(key).collect()
+}
+
+/// Returns the thumbprint of a certificate as tokens spell it. A malformed one names no key, which
+/// does not make the key unusable.
+fn thumbprint(jwk: &Members<'_, '_>, name: &str) -> Option<Box<str>> {
+    base64url(optional(jwk, name)?.as_str()?).map(Box::from)
 }
 
 fn key_type(jwk: &Members<'_, '_>) -> Result<KeyType, KeyError> {
@@ -220,7 +271,7 @@ fn refuse_other_purposes(jwk: &Members<'_, '_>) -> Result<(), KeyError> {
     if optional_text(jwk, "use")?.is_some_and(|purpose| purpose != "sig") {
         return Err(KeyError::NotForSignatures);
     }
-    let Some(operations) = jwk.clone().get("key_ops") else { return Ok(()) };
+    let Some(operations) = optional(jwk, "key_ops") else { return Ok(()) };
     let mut operations = operations.elements().ok_or(KeyError::MemberType("key_ops"))?;
     if operations.any(|operation| operation.as_str() == Some("verify")) {
         Ok(())
@@ -259,29 +310,6 @@ impl<'b> Material<'b> {
     }
 }
 
-fn text<'b>(jwk: &Members<'_, 'b>, name: &'static str) -> Result<&'b str, KeyError> {
-    jwk.clone().get(name).and_then(Value::as_str).ok_or(KeyError::MissingMember(name))
-}
-
-fn optional_text<'b>(
-    jwk: &Members<'_, 'b>,
-    name: &'static str,
-) -> Result<Option<&'b str>, KeyError> {
-    match jwk.clone().get(name) {
-        Some(value) => value.as_str().map(Some).ok_or(KeyError::MemberType(name)),
-        None => Ok(None),
-    }
-}
-
-fn bytes(jwk: &Members<'_, '_>, name: &'static str) -> Result<Vec<u8>, KeyError> {
-    let encoded = text(jwk, name)?;
-    let mut buffer = vec![0; encoded.len()];
-    let length =
-        decode_base64(encoded.as_bytes(), &mut buffer).ok_or(KeyError::Encoding(name))?.len();
-    buffer.truncate(length);
-    Ok(buffer)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -307,8 +335,8 @@ mod tests {
         algorithms: &[Algorithm],
     ) -> Result<(usize, Vec<KeyError>), KeySetError> {
         let algorithms = (!algorithms.is_empty()).then(|| algorithms.iter().copied().collect());
-        let (set, skipped) = KeySet::from_jwks(json.as_bytes(), Policy { origin, algorithms })?;
-        Ok((set.len(), skipped.iter().map(|key| key.error).collect()))
+        let set = KeySet::from_jwks(json.as_bytes(), Policy { origin, algorithms })?;
+        Ok((set.len(), set.skipped().iter().map(|key| key.error).collect()))
     }
 
     #[test]
@@ -338,14 +366,7 @@ mod tests {
         ]);
         assert_eq!(
             read(&published, Origin::Published, &[]),
-            Ok((
-                2,
-                vec![
-                    KeyError::SecretInPublicSet,
-                    KeyError::Duplicate,
-                    KeyError::MemberType("keys")
-                ]
-            ))
+            Ok((2, vec![KeyError::SecretInPublicSet, KeyError::Duplicate, KeyError::NotAnObject]))
         );
     }
 
@@ -404,7 +425,7 @@ mod tests {
     fn missing_or_misencoded_member_is_reported() {
         for (jwk, error) in [
             (r#"{"kty":"oct","alg":"HS256"}"#.to_owned(), KeyError::MissingMember("k")),
-            (r#"{"kty":"oct","alg":"HS256","k":"AA=="}"#.to_owned(), KeyError::Encoding("k")),
+            (r#"{"kty":"oct","alg":"HS256","k":"AA="}"#.to_owned(), KeyError::Encoding("k")),
             (r#"{"kty":"RSA","alg":"RS256","n":"AQAB"}"#.to_owned(), KeyError::MissingMember("e")),
             (
                 r#"{"kty":"RSA","alg":"RS256","n":"AQAB","e":"AQAB"}"#.to_owned(),

@@ -17,7 +17,7 @@ pub fn verify(token: &[u8], keys: &KeySet) -> Result<Vec<u8>, Reject> {
         let jws = scratch.jws.decode(token)?;
         let name = jws.header.algorithm.ok_or(Reject::AlgorithmMissing)?;
         let algorithm = Algorithm::from_name(name).ok_or(Reject::AlgorithmUnsupported)?;
-        keys.select(jws.header.kid, algorithm)?.verify(jws.signing_input, jws.signature)?;
+        keys.select(jws.header.key, algorithm)?.verify(jws.signing_input, jws.signature)?;
         Ok(jws.payload.to_vec())
     })
 }

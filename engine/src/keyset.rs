@@ -1,213 +1,32 @@
-//! Verification keys, parsed once, and the [`KeySet`] that holds them.
+//! The [`KeySet`] of an issuer, and the selection of keys from it.
 
-use core::{fmt, hash::BuildHasher as _};
-use std::sync::LazyLock;
+mod key;
+mod candidates;
 
-use aws_lc_rs::{digest, signature::ParsedPublicKey};
-use foldhash::quality::RandomState;
+pub use candidates::{Candidates, KeyName};
+pub(crate) use key::CertificateNames;
+pub use key::{KeyIdentity, KeyMaterial, KidHash, VerificationKey};
+
+use core::cmp::Ordering;
 
 use crate::{
-    algorithm::{Algorithm, ecdsa, eddsa, hmac, rsa},
-    error::KeyError,
+    algorithm::{Algorithm, KeyType},
+    jwks::SkippedKey,
+    limits::MAX_TRIED_KEYS,
     reject::Reject,
 };
-
-/// The decoded parameters of a key, as in its JWK.
-#[derive(Clone, Copy)]
-pub enum KeyMaterial<'k> {
-    /// A shared secret.
-    Secret(&'k [u8]),
-    /// RSA modulus and exponent, big-endian, without leading zeros.
-    Rsa {
-        /// The modulus.
-        n: &'k [u8],
-        /// The public exponent.
-        e: &'k [u8],
-    },
-    /// A point on a curve, named as in RFC 7518 section 6.2.1.1.
-    EllipticCurve {
-        /// `P-256`, `P-384` or `P-521`.
-        curve: &'k str,
-        /// The x coordinate.
-        x: &'k [u8],
-        /// The y coordinate.
-        y: &'k [u8],
-    },
-    /// A public key on a curve, named as in RFC 8037 section 2.
-    OctetKeyPair {
-        /// `Ed25519`.
-        curve: &'k str,
-        /// The public key.
-        x: &'k [u8],
-    },
-}
-
-/// The identity of a key: a digest of its algorithm and parameters.
-///
-/// A refresh that brings the same key again does not change its identity.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct KeyIdentity([u8; 32]);
-
-impl KeyIdentity {
-    /// The SHA-256 digest.
-    ///
-    /// The digest of a shared secret must be kept as secret as the secret itself: a weak secret
-    /// could be guessed from it.
-    #[must_use]
-    pub fn bytes(self) -> [u8; 32] {
-        self.0
-    }
-
-    /// The digest as words, as stored in a [`VerificationRecord`](crate::cache::record::VerificationRecord).
-    pub(crate) fn words(self) -> [u64; 4] {
-        let mut words = [0; 4];
-        words
-            .iter_mut()
-            .zip(self.0.as_chunks::<8>().0)
-            .for_each(|(word, chunk)| *word = u64::from_ne_bytes(*chunk));
-        words
-    }
-
-    pub(crate) fn from_words(words: [u64; 4]) -> Self {
-        let mut bytes = [0; 32];
-        bytes
-            .as_chunks_mut::<8>()
-            .0
-            .iter_mut()
-            .zip(words)
-            .for_each(|(chunk, word)| *chunk = word.to_ne_bytes());
-        Self(bytes)
-    }
-}
-
-impl fmt::Debug for KeyIdentity {
-    /// Shows nothing, because a weak secret could be guessed from its digest.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("KeyIdentity(..)")
-    }
-}
-
-/// A parsed key for exactly one algorithm.
-pub struct VerificationKey {
-    kid: Option<Box<str>>,
-    algorithm: Algorithm,
-    identity: KeyIdentity,
-    parsed: ParsedKey,
-}
-
-enum ParsedKey {
-    Secret(ring::hmac::Key),
-    Public(ParsedPublicKey),
-}
-
-impl VerificationKey {
-    /// Parses and checks a key. Verifying with it never parses again.
-    ///
-    /// # Errors
-    /// The [`KeyError`] that makes the key unusable or unsafe.
-    pub fn new(
-        kid: Option<&str>,
-        algorithm: Algorithm,
-        material: KeyMaterial<'_>,
-    ) -> Result<Self, KeyError> {
-        let parsed = match material {
-            KeyMaterial::Secret(secret) => ParsedKey::Secret(hmac::parse(algorithm, secret)?),
-            KeyMaterial::Rsa { n, e } => ParsedKey::Public(rsa::parse(algorithm, n, e)?),
-            KeyMaterial::EllipticCurve { curve, x, y } => {
-                ParsedKey::Public(ecdsa::parse(algorithm, curve, x, y)?)
-            }
-            KeyMaterial::OctetKeyPair { curve, x } => {
-                ParsedKey::Public(eddsa::parse(algorithm, curve, x)?)
-            }
-        };
-        let identity = identity(algorithm, material);
-        Ok(Self { kid: kid.map(Box::from), algorithm, identity, parsed })
-    }
-
-    /// The key id, if it has one.
-    #[must_use]
-    pub fn kid(&self) -> Option<&str> {
-        self.kid.as_deref()
-    }
-
-    /// The algorithm.
-    #[must_use]
-    pub fn algorithm(&self) -> Algorithm {
-        self.algorithm
-    }
-
-    /// The identity of the key.
-    #[must_use]
-    pub fn identity(&self) -> KeyIdentity {
-        self.identity
-    }
-
-    /// Verifies a signature with the key's own algorithm.
-    ///
-    /// # Errors
-    /// [`Reject::Signature`], without details that could help an attacker.
-    pub fn verify(&self, signing_input: &[u8], signature: &[u8]) -> Result<(), Reject> {
-        let is_valid = match &self.parsed {
-            ParsedKey::Secret(key) => hmac::verify(key, signing_input, signature),
-            ParsedKey::Public(key) => key.verify_sig(signing_input, signature).is_ok(),
-        };
-        if is_valid { Ok(()) } else { Err(Reject::Signature) }
-    }
-}
-
-impl fmt::Debug for VerificationKey {
-    /// Shows the `kid` and the algorithm, and no key material, secret or public.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("VerificationKey")
-            .field("kid", &self.kid)
-            .field("algorithm", &self.algorithm)
-            .finish_non_exhaustive()
-    }
-}
-
-fn identity(algorithm: Algorithm, material: KeyMaterial<'_>) -> KeyIdentity {
-    let parts: [&[u8]; 3] = match material {
-        KeyMaterial::Secret(secret) => [secret, b"", b""],
-        KeyMaterial::Rsa { n, e } => [n, e, b""],
-        KeyMaterial::EllipticCurve { curve, x, y } => [curve.as_bytes(), x, y],
-        KeyMaterial::OctetKeyPair { curve, x } => [curve.as_bytes(), x, b""],
-    };
-    let mut context = digest::Context::new(&digest::SHA256);
-    context.update(algorithm.name().as_bytes());
-    for part in parts {
-        // Lengths keep two splits of the same bytes apart.
-        context.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
-        context.update(part);
-    }
-    let mut bytes = [0; 32];
-    bytes.copy_from_slice(context.finish().as_ref());
-    KeyIdentity(bytes)
-}
-
-/// A hash of a `kid`, with a random seed of this process. It takes the place of a text of any length
-/// in a bounded memory of unknown `kid`s.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct KidHash(u64);
-
-impl KidHash {
-    /// Hashes a `kid`.
-    #[must_use]
-    pub fn of(kid: &str) -> Self {
-        static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::default);
-        Self(SEED.hash_one(kid))
-    }
-
-    /// All bits of the hash.
-    #[must_use]
-    pub fn bits(self) -> u64 {
-        self.0
-    }
-}
 
 /// The keys of one issuer, sorted for look-up by `kid` and algorithm.
 #[derive(Debug, Default)]
 pub struct KeySet {
+    /// Sorted by [`order`], which does not depend on the order in which they were published.
     keys: Vec<VerificationKey>,
+    /// Indexes of `keys`, sorted by algorithm.
+    by_algorithm: Vec<usize>,
+    /// The names of certificates with the indexes of their keys, sorted.
+    by_certificate: Vec<(Box<str>, usize)>,
+    /// The keys of the set that cannot be used.
+    skipped: Vec<SkippedKey>,
     /// Whether an unknown `kid` may select a key that has no `kid`.
     keys_without_kid_match_any: bool,
 }
@@ -216,36 +35,108 @@ impl KeySet {
     /// Creates a set from the operator's configuration. A key without `kid` matches every `kid`.
     #[must_use]
     pub fn new(keys: Vec<VerificationKey>) -> Self {
-        Self { keys: ordered(keys), keys_without_kid_match_any: true }
+        Self { keys_without_kid_match_any: true, ..Self::published(keys) }
     }
 
-    /// Creates a set that an issuer published. A `kid` matches exactly the key that has it.
+    /// Creates a set that an issuer published. A `kid` matches exactly the keys that have it.
     #[must_use]
-    pub fn published(keys: Vec<VerificationKey>) -> Self {
-        Self { keys: ordered(keys), keys_without_kid_match_any: false }
+    pub fn published(mut keys: Vec<VerificationKey>) -> Self {
+        keys.sort_by(order);
+        keys.dedup_by(|later, earlier| order(later, earlier) == Ordering::Equal);
+        let mut by_algorithm: Vec<_> = (0..keys.len()).collect();
+        by_algorithm.sort_by_key(|index| keys.get(*index).map(VerificationKey::algorithm));
+        let mut by_certificate: Vec<_> = (0..)
+            .zip(&keys)
+            .flat_map(|(index, key)| {
+                let CertificateNames { x5t, x5t_s256 } = key.certificate();
+                [x5t, x5t_s256].into_iter().flatten().map(move |name| (name.clone(), index))
+            })
+            .collect();
+        by_certificate.sort_unstable();
+        let (skipped, keys_without_kid_match_any) = (Vec::new(), false);
+        Self { keys, by_algorithm, by_certificate, skipped, keys_without_kid_match_any }
     }
 
-    /// Selects the key for a header with this `kid` and algorithm.
+    /// Adds the keys that were left out.
+    pub(crate) fn with_skipped(self, skipped: Vec<SkippedKey>) -> Self {
+        Self { skipped, ..self }
+    }
+
+    /// Selects the keys to try for a token with this name of its key and this algorithm.
     ///
-    /// With a `kid`, it is the key of that id, or in a configured set a key without an id. Without
-    /// a `kid`, it is the only key of that algorithm, as the choice is unambiguous.
+    /// With a `kid`, they are those of that id, or in a configured set those without an id. Without
+    /// a `kid`, they are those whose certificate has the named thumbprint, or whose `kid` is that
+    /// thumbprint. If the token names no key, all of the algorithm, if they are at most
+    /// [`MAX_TRIED_KEYS`]. Of shared secrets, only one is ever tried.
+    ///
+    /// # Errors
+    /// The [`Reject`] of a token for which no key can be selected.
     pub fn select(
         &self,
-        kid: Option<&str>,
+        name: KeyName<'_>,
         algorithm: Algorithm,
-    ) -> Result<&VerificationKey, Reject> {
-        let anonymous =
-            || self.keys_without_kid_match_any.then(|| self.find(None, algorithm)).flatten();
-        if let Some(key) = self.find(kid, algorithm).or_else(anonymous) {
-            return Ok(key);
-        }
-        match kid {
-            Some(kid) if self.keys.iter().any(|key| key.kid() == Some(kid)) => {
-                Err(Reject::AlgorithmNotAllowed)
+    ) -> Result<Candidates<'_>, Reject> {
+        match name.kid {
+            Some(kid) => self.select_by_kid(kid, algorithm),
+            None if name.x5t_s256.is_some() || name.x5t.is_some() => {
+                self.select_by_certificate(name, algorithm)
             }
-            Some(_) => Err(Reject::KidUnknown),
-            None => self.only_key_of(algorithm),
+            None => self.select_unnamed(algorithm),
         }
+    }
+
+    fn select_by_kid(&self, kid: &str, algorithm: Algorithm) -> Result<Candidates<'_>, Reject> {
+        let anonymous = || {
+            let anonymous = self.keys_without_kid_match_any.then(|| self.find(None, algorithm));
+            Candidates::of(anonymous?)
+        };
+        match Candidates::of(self.find(Some(kid), algorithm)).or_else(anonymous) {
+            Some(candidates) => Ok(candidates),
+            None if self.has_kid(kid) => Err(Reject::AlgorithmNotAllowed),
+            None if self.skipped_key(kid).is_some() => Err(Reject::KeySkipped),
+            None => Err(Reject::KidUnknown),
+        }
+    }
+
+    fn select_by_certificate(
+        &self,
+        name: KeyName<'_>,
+        algorithm: Algorithm,
+    ) -> Result<Candidates<'_>, Reject> {
+        for thumbprint in [name.x5t_s256, name.x5t].into_iter().flatten() {
+            let first = self.by_certificate.partition_point(|(name, _)| **name < *thumbprint);
+            let certified = self.by_certificate.iter().skip(first);
+            let keys = certified
+                .take_while(|(name, _)| **name == *thumbprint)
+                .filter_map(|(_, index)| self.keys.get(*index))
+                .filter(|key| key.algorithm() == algorithm);
+            let found = Candidates::of(keys)
+                .or_else(|| Candidates::of(self.find(Some(thumbprint), algorithm)));
+            if let Some(candidates) = found {
+                return Ok(candidates);
+            }
+        }
+        // A key whose certificate is not published may have the one that is named.
+        let unnamed = self.select_unnamed(algorithm)?;
+        Candidates::of(unnamed.iter().filter(|key| !name.excludes(key))).ok_or(Reject::KidUnknown)
+    }
+
+    fn select_unnamed(&self, algorithm: Algorithm) -> Result<Candidates<'_>, Reject> {
+        let position = |index: &usize| self.keys.get(*index).map(VerificationKey::algorithm);
+        let first = self.by_algorithm.partition_point(|index| position(index) < Some(algorithm));
+        let mut fitting = self
+            .by_algorithm
+            .iter()
+            .skip(first)
+            .filter_map(|index| self.keys.get(*index))
+            .take_while(|key| key.algorithm() == algorithm);
+        let most = if algorithm.key_type() == KeyType::Secret { 1 } else { MAX_TRIED_KEYS };
+        let all = Candidates::of(fitting.by_ref().take(most)).ok_or(Reject::AlgorithmNotAllowed)?;
+        if fitting.next().is_none() {
+            return Ok(all);
+        }
+        // Without a `kid` in the token, those without one are the likely ones.
+        Candidates::of(self.find(None, algorithm)).ok_or(Reject::KidMissing)
     }
 
     /// Iterates over the keys.
@@ -265,106 +156,63 @@ impl KeySet {
         self.keys.is_empty()
     }
 
+    /// Whether a key of the set has this `kid`.
+    #[must_use]
+    pub fn has_kid(&self, kid: &str) -> bool {
+        self.keys.binary_search_by(|key| key.kid().cmp(&Some(kid))).is_ok()
+    }
+
+    /// The keys that were published or configured with these, and cannot be used, in the order of
+    /// their set.
+    #[must_use]
+    pub fn skipped(&self) -> &[SkippedKey] {
+        &self.skipped
+    }
+
+    /// Returns the first skipped key with this `kid`.
+    #[must_use]
+    pub fn skipped_key(&self, kid: &str) -> Option<&SkippedKey> {
+        self.skipped.iter().find(|key| key.kid.as_deref() == Some(kid))
+    }
+
     /// Whether both sets select the same keys.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         let is_same = |(one, other): (&VerificationKey, &VerificationKey)| {
-            one.sort_key() == other.sort_key() && one.identity == other.identity
+            order(one, other) == Ordering::Equal
+                && one.identity() == other.identity()
+                && one.certificate() == other.certificate()
         };
         self.keys_without_kid_match_any == other.keys_without_kid_match_any
             && self.len() == other.len()
             && self.iter().zip(other.iter()).all(is_same)
     }
 
-    fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> Option<&VerificationKey> {
-        let index = self.keys.binary_search_by(|key| key.sort_key().cmp(&(kid, algorithm))).ok()?;
-        self.keys.get(index)
-    }
-
-    fn only_key_of(&self, algorithm: Algorithm) -> Result<&VerificationKey, Reject> {
-        let mut fitting = self.keys.iter().filter(|key| key.algorithm == algorithm);
-        match (fitting.next(), fitting.next()) {
-            (Some(key), None) => Ok(key),
-            (Some(_), Some(_)) => Err(Reject::KidMissing),
-            (None, _) => Err(Reject::AlgorithmNotAllowed),
-        }
+    /// Returns the keys to try with exactly this `kid`, or without one, and this algorithm.
+    fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> &[VerificationKey] {
+        let wanted = (kid, algorithm);
+        let first = self.keys.partition_point(|key| key.sort_key() < wanted);
+        let rest = self.keys.get(first..).unwrap_or_default();
+        let is_wanted = |key: &&VerificationKey| key.sort_key() == wanted;
+        let count = rest.iter().take(MAX_TRIED_KEYS).take_while(is_wanted).count();
+        rest.get(..count).unwrap_or_default()
     }
 }
 
-/// Sorts keys for binary search. Of two keys with the same `kid` and algorithm the first is kept;
-/// the caller has already refused or reported the second.
-fn ordered(mut keys: Vec<VerificationKey>) -> Vec<VerificationKey> {
-    keys.sort_by(|one, other| one.sort_key().cmp(&other.sort_key()));
-    keys.dedup_by(|later, earlier| later.sort_key() == earlier.sort_key());
-    keys
+/// The order of keys in a set. A shared secret is the only one with its `kid` and algorithm: the
+/// caller has already refused or reported a second one.
+fn order(one: &VerificationKey, other: &VerificationKey) -> Ordering {
+    let identities = || match one.algorithm().key_type() {
+        KeyType::Secret => Ordering::Equal,
+        _ => one.identity().cmp(&other.identity()),
+    };
+    one.sort_key().cmp(&other.sort_key()).then_with(identities)
 }
 
 impl VerificationKey {
     fn sort_key(&self) -> (Option<&str>, Algorithm) {
-        (self.kid(), self.algorithm)
+        (self.kid(), self.algorithm())
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn secret(kid: Option<&str>, algorithm: Algorithm, byte: u8) -> VerificationKey {
-        VerificationKey::new(kid, algorithm, KeyMaterial::Secret(&[byte; 64])).unwrap()
-    }
-
-    #[test]
-    fn key_is_selected_by_kid_and_algorithm() {
-        let set = KeySet::new(vec![
-            secret(Some("b"), Algorithm::Hs256, 1),
-            secret(Some("a"), Algorithm::Hs512, 2),
-            secret(Some("a"), Algorithm::Hs256, 3),
-        ]);
-        let identity = |kid, algorithm| set.select(kid, algorithm).map(VerificationKey::identity);
-        assert_eq!(
-            identity(Some("a"), Algorithm::Hs256),
-            Ok(secret(None, Algorithm::Hs256, 3).identity())
-        );
-        assert_eq!(identity(Some("b"), Algorithm::Hs512), Err(Reject::AlgorithmNotAllowed));
-        assert_eq!(identity(Some("c"), Algorithm::Hs256), Err(Reject::KidUnknown));
-        assert_eq!(identity(Some(""), Algorithm::Hs256), Err(Reject::KidUnknown));
-        assert_eq!(identity(None, Algorithm::Hs256), Err(Reject::KidMissing));
-        assert_eq!(
-            identity(None, Algorithm::Hs512),
-            Ok(secret(None, Algorithm::Hs512, 2).identity())
-        );
-        assert_eq!(identity(None, Algorithm::Rs256), Err(Reject::AlgorithmNotAllowed));
-    }
-
-    #[test]
-    fn configured_key_without_kid_matches_every_kid() {
-        let set = KeySet::new(vec![secret(None, Algorithm::Hs256, 1)]);
-        assert!(set.select(Some("anything"), Algorithm::Hs256).is_ok());
-        assert!(set.select(None, Algorithm::Hs256).is_ok());
-        assert_eq!(set.select(Some("anything"), Algorithm::Hs384).err(), Some(Reject::KidUnknown));
-        let published = KeySet::published(vec![secret(None, Algorithm::Hs256, 1)]);
-        assert_eq!(
-            published.select(Some("anything"), Algorithm::Hs256).err(),
-            Some(Reject::KidUnknown)
-        );
-        assert!(published.select(None, Algorithm::Hs256).is_ok());
-    }
-
-    #[test]
-    fn key_identity_depends_on_algorithm_and_material() {
-        let one = secret(Some("a"), Algorithm::Hs256, 1).identity();
-        assert_eq!(one, secret(Some("b"), Algorithm::Hs256, 1).identity());
-        assert_ne!(one, secret(Some("a"), Algorithm::Hs384, 1).identity());
-        assert_ne!(one, secret(Some("a"), Algorithm::Hs256, 2).identity());
-    }
-
-    #[test]
-    fn key_set_debug_shows_no_key_material() {
-        let shown = format!("{:?}", KeySet::new(vec![secret(Some("a"), Algorithm::Hs256, 0xab)]));
-        assert!(
-            shown.contains("Hs256")
-                && !shown.contains("171")
-                && !shown.to_lowercase().contains("ab, "),
-            "{shown}"
-        );
-    }
-}
+mod tests;

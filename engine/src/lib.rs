@@ -108,7 +108,7 @@ pub use snapshot::{DuplicateIssuerError, Snapshot, UnknownIssuerError};
 // Keys.
 pub use algorithm::{Algorithm, AlgorithmSet, KeyType};
 pub use error::{KeyError, KeySetError};
-pub use keyset::{KeyIdentity, KeyMaterial, KeySet, KidHash, VerificationKey};
+pub use keyset::{Candidates, KeyIdentity, KeyMaterial, KeyName, KeySet, KidHash, VerificationKey};
 
 // Revocations.
 pub use revocation::{

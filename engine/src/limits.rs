@@ -10,11 +10,16 @@ pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
 /// Maximum nesting of JSON objects and arrays; the outermost object is level 1.
 pub const MAX_DEPTH: usize = 16;
 
-/// Largest JWK Set document accepted, in bytes.
-pub const MAX_KEY_SET_BYTES: usize = 512 * 1024;
+/// Largest JWK Set document accepted, in bytes: [`MAX_KEYS`] RSA keys of 4096 bits, each with a
+/// certificate.
+pub const MAX_KEY_SET_BYTES: usize = 4 * 1024 * 1024;
 
 /// Maximum number of JWKs in one JWK Set. A JWK without `alg` can become several keys.
-pub const MAX_KEYS: usize = 256;
+pub const MAX_KEYS: usize = 1024;
+
+/// Maximum number of keys that are tried for one token: keys with its `kid`, or all of its
+/// algorithm if it names no key.
+pub const MAX_TRIED_KEYS: usize = 4;
 
 /// Accepted sizes of an RSA modulus, in bits. RFC 7518 section 3.3 sets the lower bound. The upper
 /// bound keeps a hostile key from consuming CPU time.

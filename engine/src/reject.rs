@@ -90,10 +90,14 @@ rejects! {
     AlgorithmUnsupported, "alg_unsupported", Untrusted, "the algorithm (alg) is not supported";
     /// An `alg` that the key or the issuer is not configured for (RFC 8725 section 3.1).
     AlgorithmNotAllowed, "alg_not_allowed", Untrusted, "the algorithm (alg) is not allowed for this issuer";
-    /// No `kid`, although the issuer has several keys for this algorithm or requires a `kid`.
+    /// No `kid`, although the issuer requires one, or has more keys for this algorithm than
+    /// [are tried](crate::limits::MAX_TRIED_KEYS).
     KidMissing, "kid_missing", Untrusted, "the header names no key (kid)";
     /// A `kid` that no key of the issuer has.
     KidUnknown, "kid_unknown", Untrusted, "no key of the issuer has this key id (kid)";
+    /// The `kid` is that of a published key that cannot be used
+    /// ([`KeySet::skipped`](crate::KeySet::skipped)).
+    KeySkipped, "key_skipped", Untrusted, "the key named by the token (kid) is published, but cannot be used";
     /// The signature does not verify.
     Signature, "signature", Untrusted, "the signature does not verify";
     /// A `typ` of another kind of token (RFC 8725 section 3.11).

@@ -11,7 +11,7 @@ mod memo;
 pub(crate) use base64::decode as decode_base64;
 pub(crate) use claims::ClaimNodes;
 pub(crate) use header::Header;
-pub(crate) use json::{Document, JsonBuffers, Members, Value};
+pub(crate) use json::{Document, JsonBuffers, JsonError, Members, Value};
 
 use core::cell::RefCell;
 

@@ -12,8 +12,9 @@ use crate::{
     algorithm::Algorithm,
     builder::VerifierBuilder,
     cache::record::{RecordField, RecordFields, VerificationRecord},
-    cache::{Cache, CacheStatistics},
+    cache::{Cache, CacheStatistics, Verdicts},
     issuer::{Issuer, IssuerConfig, IssuerEpoch, TokenIssuer},
+    jwks::SkippedKey,
     keyset::{KeyIdentity, KidHash, VerificationKey},
     presentation::Presentation,
     reject::Reject,
@@ -92,8 +93,9 @@ impl Verifier {
         self.verify_if(token, now, Presentation::default(), |_| true)
     }
 
-    /// Verifies a token as presented by a request, and calls `admit` before a signature check, the
-    /// expensive step.
+    /// Verifies a token as presented by a request, and calls `admit` before each signature check,
+    /// the expensive step. A token is checked with one key, or with each of a few if its header
+    /// does not distinguish them, until one of them has made the signature.
     ///
     /// A token whose acceptance depends on the request, such as one that is bound to a client
     /// certificate, is never accepted from the cache. Only its signature is not checked again.
@@ -103,14 +105,14 @@ impl Verifier {
     ///
     /// # Errors
     /// The errors of [`verify`](Self::verify), and [`Reject::NotAdmitted`] if `admit` returned
-    /// `false`.
+    /// `false` before a key that made the signature was found.
     #[inline]
     pub fn verify_if<'t>(
         &self,
         token: &'t [u8],
         now: UnixTime,
         presentation: Presentation<'_>,
-        admit: impl FnOnce(&SignatureCheck<'_>) -> bool,
+        admit: impl FnMut(&SignatureCheck<'_>) -> bool,
     ) -> Result<Verified<'t>, Reject> {
         self.verify_with(token, now, presentation, admit, drop)
     }
@@ -127,7 +129,7 @@ impl Verifier {
         token: &'t [u8],
         now: UnixTime,
         presentation: Presentation<'_>,
-        admit: impl FnOnce(&SignatureCheck<'_>) -> bool,
+        admit: impl FnMut(&SignatureCheck<'_>) -> bool,
         report: impl FnOnce(UnknownKid),
     ) -> Result<Verified<'t>, Reject> {
         let snapshot = self.current.load();
@@ -168,7 +170,7 @@ impl Verifier {
         presented: PresentedToken<'t, '_>,
         snapshot: Guard<Arc<Snapshot>>,
         cached: Option<VerificationRecord>,
-        callbacks: (impl FnOnce(&SignatureCheck<'_>) -> bool, impl FnOnce(UnknownKid)),
+        callbacks: (impl FnMut(&SignatureCheck<'_>) -> bool, impl FnOnce(UnknownKid)),
     ) -> Result<Verified<'t>, Reject> {
         let signer = cached.as_ref().map(VerificationRecord::key);
         let mut record = VerificationRecord::from_pool();
@@ -207,6 +209,20 @@ impl Verifier {
             let document = scratch.claims.parse(jws.payload).ok()?;
             let found = issuer(&snapshot, &ClaimNodes::find(&document)).ok()?;
             Some(Arc::clone(found.issuer.config()))
+        })
+    }
+
+    /// Returns the skipped key that a token names which is refused with [`Reject::KeySkipped`].
+    ///
+    /// Use it to report the reason, and for no other decision.
+    #[must_use]
+    pub fn skipped_key(&self, token: &[u8]) -> Option<SkippedKey> {
+        let issuer = self.claimed_issuer(token)?;
+        let snapshot = self.current.load();
+        let keys = snapshot.issuer(&issuer.name)?.keys()?;
+        with_scratch(|scratch| {
+            let kid = scratch.jws.decode(token).ok()?.header.key.kid?;
+            keys.skipped_key(kid).cloned()
         })
     }
 
@@ -302,7 +318,7 @@ impl Verification<'_> {
     fn run(
         &self,
         scratch: &mut Scratch,
-        (admit, report): (impl FnOnce(&SignatureCheck<'_>) -> bool, impl FnOnce(UnknownKid)),
+        (admit, report): (impl FnMut(&SignatureCheck<'_>) -> bool, impl FnOnce(UnknownKid)),
         record: &mut VerificationRecord,
     ) -> Result<(), Reject> {
         let Scratch {
@@ -323,7 +339,7 @@ impl Verification<'_> {
         let claims = ClaimNodes::find(&document);
         let FoundIssuer { index, issuer, tenant } = issuer(self.snapshot, &claims)?;
         let authenticated = self.authenticate(issuer, &jws, admit);
-        if let (Err(Reject::KidUnknown), Some(kid)) = (&authenticated, jws.header.kid) {
+        if let (Err(Reject::KidUnknown), Some(kid)) = (&authenticated, jws.header.key.kid) {
             report(UnknownKid {
                 issuer: Arc::clone(issuer.config()),
                 kid: KidHash::of(kid),
@@ -347,7 +363,7 @@ impl Verification<'_> {
         let checked = rules.check(&authentic).and_then(|()| {
             let revocation_subject = RevocationSubject {
                 issuer: TokenIssuer { config, tenant },
-                kid: key.kid().or(jws.header.kid),
+                kid: key.kid().or(jws.header.key.kid),
                 token_id: rules.read_id(claims.token_id, token_id),
                 subject: rules.read_id(claims.subject, subject),
                 environment: named.environment.and_then(Value::as_str),
@@ -358,7 +374,7 @@ impl Verification<'_> {
         });
         let revocation_subject = checked.inspect_err(|_| {
             if let (true, Some(cache)) = (signature_checked, self.cache) {
-                cache.insert_verdict(token, key, true);
+                cache.insert_verdicts(token, &Verdicts::signed_by(key));
             }
         })?;
         let depends_on_request = rules.depends_on_request(&claims, &named);
@@ -380,7 +396,7 @@ impl Verification<'_> {
             environment: named.environment.and_then(Value::as_str),
             issuer_name: tenant.map(|_| config.canonical_name(tenant, issuer_name)),
             has_mixed_list: named.has_mixed_list,
-            names_key: jws.header.kid.is_some(),
+            names_key: jws.header.key.kid.is_some(),
         };
         record.write(&fields, texts);
         Ok(())
@@ -392,25 +408,37 @@ impl Verification<'_> {
         &self,
         issuer: &'i Issuer,
         jws: &Jws<'_>,
-        admit: impl FnOnce(&SignatureCheck<'_>) -> bool,
+        mut admit: impl FnMut(&SignatureCheck<'_>) -> bool,
     ) -> Result<(&'i VerificationKey, bool), Reject> {
-        let key = issuer.select(jws.header)?;
-        if self.signer == Some(key.identity()) {
+        let candidates = issuer.select(jws.header)?;
+        if let Some(key) = candidates.iter().find(|key| self.signer == Some(key.identity())) {
             return Ok((key, false));
         }
-        if let Some(is_valid) =
-            self.cache.and_then(|cache| cache.verdict(self.presented.token, key))
-        {
-            return if is_valid { Ok((key, false)) } else { Err(Reject::Signature) };
+        let (token, algorithm) = (self.presented.token, candidates.algorithm());
+        let mut verdicts = self.cache.map(|cache| cache.verdicts(token, algorithm));
+        let verdict = |verdicts: &Option<Verdicts>, key| verdicts.as_ref()?.of(key);
+        if let Some(key) = candidates.iter().find(|key| verdict(&verdicts, key) == Some(true)) {
+            return Ok((key, false));
         }
-        if !admit(&SignatureCheck { issuer: issuer.config(), algorithm: key.algorithm() }) {
-            return Err(Reject::NotAdmitted);
+        let (mut reject, mut is_new) = (Reject::Signature, false);
+        for key in candidates.iter() {
+            if verdict(&verdicts, key).is_some() {
+                continue;
+            }
+            if !admit(&SignatureCheck { issuer: issuer.config(), algorithm }) {
+                reject = Reject::NotAdmitted;
+                break;
+            }
+            if key.verify(jws.signing_input, jws.signature).is_ok() {
+                return Ok((key, true));
+            }
+            is_new = true;
+            verdicts.iter_mut().for_each(|verdicts| verdicts.add_invalid(key));
         }
-        let verdict = key.verify(jws.signing_input, jws.signature);
-        if let (Err(_), Some(cache)) = (verdict, self.cache) {
-            cache.insert_verdict(self.presented.token, key, false);
+        if let (true, Some(cache), Some(verdicts)) = (is_new, self.cache, &verdicts) {
+            cache.insert_verdicts(token, verdicts);
         }
-        verdict.map(|()| (key, true))
+        Err(reject)
     }
 }
 

@@ -7,7 +7,7 @@
 //!
 //! - **Good signatures are free**, even if the token is rejected for another reason. So authentic
 //!   load is never limited, even from many clients behind one address. The cost is known only after
-//!   the check, so a budget may be overdrawn by one signature.
+//!   the check, so a budget may be overdrawn by one token, which is checked with four keys at most.
 //! - **Shares divide what is scarce.** The share of an issuer or a source is enforced only while
 //!   the core's budget is nearly spent.
 //! - **Checks over budget wait** before they are refused, for at most 50 ms, in a bounded queue that
@@ -100,7 +100,7 @@ impl Admission {
         (token, now): (&'t [u8], UnixTime),
         turn: Option<CheckTurn<'_>>,
     ) -> Attempt<'t, '_> {
-        let (mut started, mut delayed, mut unknown_kid) = (None, None, None);
+        let (mut started, mut checks, mut delayed, mut unknown_kid) = (None, 0, None, None);
         let admit = |check: &SignatureCheck<'_>| {
             let (now, issuer) = (self.now(), &*check.issuer.name);
             let mut queue = self.queue.borrow_mut();
@@ -111,31 +111,36 @@ impl Admission {
                 }
                 None => queue.admit(issuer, || origin(client), now),
             };
-            started = admitted.is_ok().then_some(now);
             delayed = admitted.err();
-            started.is_some()
+            if delayed.is_none() {
+                started = started.or(Some(now));
+                checks += 1;
+            }
+            delayed.is_none()
         };
         let report = |unknown| unknown_kid = Some(Box::new(unknown));
         let result = verifier.verify_with(token, now, presentation, admit, report);
         let evicted_source = match started {
-            Some(started) if matches!(result, Err(Reject::Signature)) => {
+            // If the key is not named, those that did not make a good signature cost nothing.
+            Some(started) if matches!(result, Err(Reject::Signature | Reject::NotAdmitted)) => {
                 warn_about_unlisted_proxy(client);
-                self.charge(origin(client), started)
+                self.charge(origin(client), started, checks)
             }
             _ => false,
         };
         // Wakes the next check, after this one is charged.
         drop(turn);
         let delayed = delayed.map(|buckets| self.enter(buckets));
-        let checked_signature = started.is_some();
-        Attempt { result, unknown_kid, checked_signature, delayed, evicted_source }
+        Attempt { result, unknown_kid, signature_checks: checks, delayed, evicted_source }
     }
 
-    /// Charges a bad signature. Returns whether another source in debt was evicted for it.
-    fn charge(&self, origin: CheckOrigin, started: Nanos) -> bool {
+    /// Charges a bad signature, which was checked with this number of keys. Returns whether another
+    /// source in debt was evicted for it.
+    fn charge(&self, origin: CheckOrigin, started: Nanos, checks: u32) -> bool {
         let now = self.now();
-        let cost = now.saturating_sub(started);
-        self.queue.borrow_mut().budgets.charge(origin, cost, now)
+        let cost = now.saturating_sub(started) / u64::from(checks.max(1));
+        let budgets = &mut self.queue.borrow_mut().budgets;
+        (0..checks).fold(false, |evicted, _| budgets.charge(origin, cost, now) || evicted)
     }
 
     /// Cold, and boxed, so that a cached token does not pay for its size.
@@ -158,8 +163,8 @@ pub struct Attempt<'t, 'a> {
     pub result: Result<Verified<'t>, Reject>,
     /// The facts about the token, if the result is [`Reject::KidUnknown`].
     pub unknown_kid: Option<Box<UnknownKid>>,
-    /// Whether a signature was checked.
-    pub checked_signature: bool,
+    /// Number of keys that the signature was checked with.
+    pub signature_checks: u32,
     /// The delayed check, if a budget is exceeded; or the error if too many checks wait.
     pub delayed: Option<Result<Box<DelayedCheck<'a>>, BudgetExceeded>>,
     /// Whether another source in debt was evicted to charge this one.

@@ -101,18 +101,17 @@ pub(crate) fn published_issuer(
     algorithms: &[Algorithm],
 ) -> (IssuerConfig, Arc<KeySet>) {
     let allowed: AlgorithmSet = algorithms.iter().copied().collect();
-    let (set, _) = published_keys(&json!({ "keys": keys }), allowed);
+    let set = published_keys(&json!({ "keys": keys }), allowed);
     let usual = config(algorithms.iter().copied());
     // The server's defaults for published keys.
     let rules = Rules { require_expiry: true, leeway: 30, ..usual.rules };
-    (IssuerConfig { name: PUBLIC_ISSUER.into(), kid_required: true, rules, ..usual }, set)
+    (IssuerConfig { name: PUBLIC_ISSUER.into(), rules, ..usual }, set)
 }
 
 /// Returns the faults of the keys that are skipped in a published set.
 pub(crate) fn skipped_key_faults(keys: &[Value], algorithms: &[Algorithm]) -> Vec<KeyError> {
-    let (_, skipped) =
-        published_keys(&json!({ "keys": keys }), algorithms.iter().copied().collect());
-    skipped.into_iter().map(|key| key.error).collect()
+    let set = published_keys(&json!({ "keys": keys }), algorithms.iter().copied().collect());
+    set.skipped().iter().map(|key| key.error).collect()
 }
 
 /// Server configuration of the issuer with the secret.

@@ -10,7 +10,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign_engine::{
     Algorithm, AlgorithmSet, ClientTypes, Issuer, IssuerConfig, KeyMaterial, KeySet, Rules,
     Snapshot, UnixTime, VerificationKey, Verifier, VerifierBuilder,
-    jwks::{Origin, Policy, SkippedKey},
+    jwks::{Origin, Policy},
 };
 use serde_json::Value;
 
@@ -52,10 +52,10 @@ pub fn secret_keys(kid: Option<&str>, secret: &[u8]) -> Arc<KeySet> {
 }
 
 /// Parses a key set as one published by a provider.
-pub fn published_keys(jwks: &Value, algorithms: AlgorithmSet) -> (Arc<KeySet>, Vec<SkippedKey>) {
+#[must_use]
+pub fn published_keys(jwks: &Value, algorithms: AlgorithmSet) -> Arc<KeySet> {
     let policy = Policy { origin: Origin::Published, algorithms: Some(algorithms) };
-    let (keys, skipped) = KeySet::from_jwks(jwks.to_string().as_bytes(), policy).unwrap();
-    (Arc::new(keys), skipped)
+    Arc::new(KeySet::from_jwks(jwks.to_string().as_bytes(), policy).unwrap())
 }
 
 /// Creates a verifier with a cache, as in every server.

@@ -5,8 +5,15 @@ use aws_lc_rs::signature::{self, EcdsaVerificationAlgorithm, ParsedPublicKey};
 use super::{Algorithm, wrong_curve};
 use crate::error::KeyError;
 
-/// Parses a point on the algorithm's curve. `x` and `y` must have exactly the length of the field
-/// (RFC 7518 section 6.2.1). A point off the curve is refused.
+/// Returns the length of a coordinate on this curve (RFC 7518 section 6.2.1.2).
+pub(crate) fn field_bytes(curve: &str) -> Option<usize> {
+    let curves = [Algorithm::Es256, Algorithm::Es384, Algorithm::Es512].map(parameters);
+    let found = curves.into_iter().flatten().find(|(_, name, _)| *name == curve);
+    found.map(|(_, _, length)| length)
+}
+
+/// Parses a point on the algorithm's curve. `x` and `y` must have exactly the length of the field.
+/// A point off the curve is refused.
 pub(crate) fn parse(
     algorithm: Algorithm,
     curve: &str,

@@ -1,26 +1,32 @@
 //! The JOSE header, and the members that are refused in it.
 
-use super::json::Document;
-use crate::reject::Reject;
+use super::json::{Document, Value};
+use crate::{keyset::KeyName, reject::Reject};
 
 /// The header members that verification uses.
 ///
 /// All others are never read, among them `jku`, `jwk`, `x5u` and `x5c`: a token cannot bring its
-/// own key (RFC 8725 sections 2.9 and 3.10).
+/// own key (RFC 8725 sections 2.9 and 3.10). The thumbprints of certificates only name one.
 #[derive(Clone, Copy)]
 pub(crate) struct Header<'b> {
     pub(crate) algorithm: Option<&'b str>,
-    pub(crate) kid: Option<&'b str>,
+    pub(crate) key: KeyName<'b>,
     pub(crate) token_type: Option<&'b str>,
 }
 
 impl<'b> Header<'b> {
     pub(crate) fn read(document: &Document<'b>) -> Result<Self, Reject> {
-        let mut header = Self { algorithm: None, kid: None, token_type: None };
+        let mut header = Self { algorithm: None, key: KeyName::default(), token_type: None };
         for (name, value) in document.members() {
             match name {
                 "alg" => header.algorithm = value.as_str(),
-                "kid" => header.kid = Some(value.as_str().ok_or(Reject::KidType)?),
+                "kid" => {
+                    let kid = value.as_str().ok_or(Reject::KidType)?;
+                    // An empty name names no key.
+                    header.key.kid = Some(kid).filter(|kid| !kid.is_empty());
+                }
+                "x5t" => header.key.x5t = thumbprint(value),
+                "x5t#S256" => header.key.x5t_s256 = thumbprint(value),
                 "typ" => header.token_type = Some(value.as_str().ok_or(Reject::TypeFormat)?),
                 // No extension is supported, so none may be critical. An empty or malformed `crit`
                 // is invalid anyway (RFC 7515 section 4.1.11).
@@ -34,6 +40,15 @@ impl<'b> Header<'b> {
     }
 }
 
+/// Longest thumbprint that is read: that of SHA-256 has 43 characters.
+pub(super) const MAX_THUMBPRINT_BYTES: usize = 64;
+
+/// Returns the thumbprint of a certificate; `None` for a value that cannot be one, which then names
+/// no key.
+fn thumbprint<'b>(value: Value<'_, 'b>) -> Option<&'b str> {
+    value.as_str().filter(|text| (1..=MAX_THUMBPRINT_BYTES).contains(&text.len()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::JsonBuffers;
@@ -44,7 +59,7 @@ mod tests {
         let document =
             buffers.parse(json.as_bytes()).map_err(|error| error.reject(Reject::HeaderJson))?;
         let header = Header::read(&document)?;
-        Ok((header.algorithm.map(str::to_owned), header.kid.map(str::to_owned)))
+        Ok((header.algorithm.map(str::to_owned), header.key.kid.map(str::to_owned)))
     }
 
     #[test]
@@ -54,6 +69,21 @@ mod tests {
             Ok((Some("RS256".into()), Some("k1".into())))
         );
         assert_eq!(read(r#"{"alg":5}"#), Ok((None, None)));
+    }
+
+    #[test]
+    fn header_names_of_a_key_are_read() {
+        let name = |json: &str| {
+            let mut buffers = JsonBuffers::with_capacity(256);
+            let document = buffers.parse(json.as_bytes()).unwrap();
+            let KeyName { kid, x5t_s256, x5t } = Header::read(&document).unwrap().key;
+            [kid, x5t_s256, x5t].map(|text| text.map(str::to_owned))
+        };
+        let text = |text: &str| Some(text.to_owned());
+        assert_eq!(name(r#"{"kid":"","x5t":"a","x5t#S256":"b"}"#), [None, text("b"), text("a")]);
+        assert_eq!(name(r#"{"kid":"k","x5t":5,"x5t#S256":null}"#), [text("k"), None, None]);
+        let long = "a".repeat(MAX_THUMBPRINT_BYTES + 1);
+        assert_eq!(name(&format!(r#"{{"x5t":"","x5t#S256":"{long}"}}"#)), [None, None, None]);
     }
 
     #[test]

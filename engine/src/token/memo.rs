@@ -8,8 +8,8 @@ use core::hash::BuildHasher as _;
 
 use foldhash::fast::RandomState;
 
-use super::header::Header;
-use crate::limits;
+use super::header::{Header, MAX_THUMBPRINT_BYTES};
+use crate::{keyset::KeyName, limits};
 
 /// Maximum length of a cached header, encoded; a longer one is parsed each time.
 const MAX_HEADER_BYTES: usize = 512;
@@ -34,6 +34,8 @@ struct HeaderSlot {
     encoded: Vec<u8>,
     algorithm: OptionalText,
     kid: OptionalText,
+    x5t_s256: OptionalText,
+    x5t: OptionalText,
     token_type: OptionalText,
 }
 
@@ -67,7 +69,11 @@ impl HeaderMemo {
         }
         Ok(Header {
             algorithm: slot.algorithm.get(),
-            kid: slot.kid.get(),
+            key: KeyName {
+                kid: slot.kid.get(),
+                x5t_s256: slot.x5t_s256.get(),
+                x5t: slot.x5t.get(),
+            },
             token_type: slot.token_type.get(),
         })
     }
@@ -83,19 +89,24 @@ impl HeaderMemo {
 
 impl HeaderSlot {
     fn with_capacity(bytes: usize) -> Self {
-        let text = || OptionalText { present: false, text: String::with_capacity(bytes) };
+        let text = |bytes| OptionalText { present: false, text: String::with_capacity(bytes) };
         Self {
             filled: false,
             encoded: Vec::with_capacity(bytes),
-            algorithm: text(),
-            kid: text(),
-            token_type: text(),
+            algorithm: text(bytes),
+            kid: text(bytes),
+            x5t_s256: text(MAX_THUMBPRINT_BYTES),
+            x5t: text(MAX_THUMBPRINT_BYTES),
+            token_type: text(bytes),
         }
     }
 
     fn insert(&mut self, encoded: &[u8], header: Header<'_>) {
         self.algorithm.set(header.algorithm);
-        self.kid.set(header.kid);
+        let KeyName { kid, x5t_s256, x5t } = header.key;
+        self.kid.set(kid);
+        self.x5t_s256.set(x5t_s256);
+        self.x5t.set(x5t);
         self.token_type.set(header.token_type);
         self.encoded.clear();
         self.encoded.extend_from_slice(encoded);
@@ -129,12 +140,14 @@ mod tests {
         let mut parsed = false;
         let header = memo.get_or_read::<()>(encoded.as_bytes(), |insert| {
             parsed = true;
-            insert(Header { algorithm: Some(encoded), kid, token_type: kid });
+            let key = KeyName { kid, x5t_s256: None, x5t: kid };
+            insert(Header { algorithm: Some(encoded), key, token_type: kid });
             Ok(())
         });
         let header = header.unwrap();
-        assert_eq!(header.token_type, header.kid);
-        (header.algorithm.map(str::to_owned), header.kid.map(str::to_owned), parsed)
+        let KeyName { kid, x5t_s256, x5t } = header.key;
+        assert_eq!((header.token_type, x5t, x5t_s256), (kid, kid, None));
+        (header.algorithm.map(str::to_owned), kid.map(str::to_owned), parsed)
     }
 
     #[test]

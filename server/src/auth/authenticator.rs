@@ -253,12 +253,13 @@ impl Authenticator {
     }
 
     fn count(&self, attempt: &Attempt<'_, '_>) {
-        if attempt.checked_signature {
+        for _ in 0..attempt.signature_checks {
             self.metrics.count_event(MetricEvent::SignatureChecked);
-            if attempt.evicted_source {
-                self.metrics.count_event(MetricEvent::SourceEvicted);
-            }
-        } else if attempt.delayed.is_some() {
+        }
+        if attempt.evicted_source {
+            self.metrics.count_event(MetricEvent::SourceEvicted);
+        }
+        if attempt.delayed.is_some() {
             self.metrics.count_event(MetricEvent::CheckDelayed);
         } else if matches!(&attempt.result, Ok(verified) if verified.is_cached()) {
             self.metrics.count_event(MetricEvent::CacheHit);
@@ -303,7 +304,9 @@ impl Authenticator {
             && issuer.as_ref().is_some_and(|issuer| {
                 self.keys.withdrawal(&issuer.name) == Some(WithdrawalReason::Emptied)
             });
-        Refusal { reject, token, issuer, exceeded, retry_after, is_emptied }
+        let is_skipped = reject == Reject::KeySkipped;
+        let skipped = is_skipped.then(|| self.verifier.skipped_key(token)).flatten();
+        Refusal { reject, token, issuer, exceeded, retry_after, is_emptied, skipped }
     }
 
     /// Returns the keys in use of each issuer, in the order of the sections.

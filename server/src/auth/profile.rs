@@ -6,7 +6,7 @@ pub mod inmanta;
 
 use std::{fmt, sync::Arc};
 
-use countersign_engine::{Blame, IssuerConfig, Reject};
+use countersign_engine::{Blame, IssuerConfig, Reject, jwks::SkippedKey};
 use http::{HeaderValue, Response, StatusCode, header};
 
 use super::challenge::{CONFLICT, Challenges};
@@ -141,6 +141,8 @@ pub struct Refusal<'t> {
     pub retry_after: Option<u64>,
     /// Whether the keys are missing because their issuer publishes an empty key set.
     pub is_emptied: bool,
+    /// The key that the token names, if it cannot be used.
+    pub skipped: Option<SkippedKey>,
 }
 
 impl Refusal<'_> {
@@ -163,6 +165,10 @@ impl Refusal<'_> {
 
 impl fmt::Display for Refusal<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(skipped) = &self.skipped {
+            let kid = skipped.shown_kid().unwrap_or_default();
+            return write!(f, "the key {kid} of the issuer was skipped: {}", skipped.error);
+        }
         match (&self.issuer, self.exceeded) {
             (Some(issuer), _) if self.reject == Reject::KidUndecided => {
                 let name = &issuer.name;

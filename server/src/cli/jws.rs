@@ -17,8 +17,8 @@ pub(super) fn run(command: &JwsCommand) -> Result<(), CommandError> {
     let json = read(jwks)?;
     let policy = Policy { origin: Origin::Static, algorithms: None };
     match KeySet::from_jwks(&json, policy) {
-        Ok((keys, skipped)) => {
-            for key in skipped {
+        Ok(keys) => {
+            for key in keys.skipped() {
                 tracing::warn!("{}: key skipped: {key}", jwks.display());
             }
             process_lines(|token| match jws::verify(token, &keys) {

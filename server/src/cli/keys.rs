@@ -138,6 +138,14 @@ fn describe(issuer: &Value) -> Vec<String> {
         (true, false) => "  no keys: its tokens are answered with 503".into(),
         (false, _) => format!("  keys: {}", names.join(", ")),
     });
+    lines.extend(issuer["skipped"].as_array().into_iter().flatten().map(|key| {
+        let kid = match key["kid"].as_str() {
+            Some(kid) => format!("kid {:?}", kid.chars().take(64).collect::<String>()),
+            None => "no kid".into(),
+        };
+        let reason = key["reason"].as_str().unwrap_or_default();
+        format!("  skipped: keys[{}] ({kid}): {reason}", key["index"])
+    }));
     let Some(source) = issuer["source"].as_str() else {
         lines.push("  static keys, never refreshed".into());
         return lines;

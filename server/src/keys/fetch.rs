@@ -88,6 +88,8 @@ pub struct Fetcher {
     version: Option<SourceVersion>,
     /// `jwks_uri` of the last discovery document.
     discovered: Option<String>,
+    /// Remarks about the last keys, which are logged when they change.
+    remarks: Vec<String>,
     /// Start of the current fetch. All its requests share one timeout.
     started: Stopwatch,
 }
@@ -119,6 +121,7 @@ impl Fetcher {
             agent: None,
             version: None,
             discovered: None,
+            remarks: Vec::new(),
             started: Stopwatch::start(),
         }
     }
@@ -163,8 +166,11 @@ impl Fetcher {
             }
             _ => self.parse_published(&bytes)?,
         };
-        for remark in remarks {
-            tracing::warn!(section = self.section, "{}: {remark}", self.source.location);
+        if remarks != self.remarks {
+            for remark in &remarks {
+                tracing::warn!(section = self.section, "{}: {remark}", self.source.location);
+            }
+            self.remarks = remarks;
         }
         // Only after successful parsing: a rejected key set must not count as unchanged.
         self.version = version;

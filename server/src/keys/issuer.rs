@@ -167,6 +167,8 @@ fn read_one(reader: &mut SectionReader<'_>, defaults: IssuerDefaults) -> Option<
     let context =
         settings::KeyContext { algorithms, sign, serves_tls: defaults.listeners.serves_tls };
     let keys = settings::read(reader, context)?;
+    const KID: [(&str, bool); 2] = [("optional", false), ("required", true)];
+    let (_, kid_required) = reader.choice("kid", &KID, |(name, _)| name);
     let IssuerNames { name, aliases, tenants } = names;
     let issuer = IssuerConfig {
         name,
@@ -174,7 +176,7 @@ fn read_one(reader: &mut SectionReader<'_>, defaults: IssuerDefaults) -> Option<
         tenants,
         section: reader.section.into(),
         algorithms,
-        kid_required: false,
+        kid_required,
         rules,
     };
     let administers = reader.optional_flag("administers");

@@ -260,7 +260,7 @@ impl Renewal {
     fn remember_withdrawn(&self, next: &KeySet) {
         let before = self.keys.iter().flat_map(|keys| keys.iter()).filter_map(|key| key.kid());
         let rounds = self.source.progress.borrow().state.rounds;
-        for kid in before.filter(|kid| !next.iter().any(|key| key.kid() == Some(*kid))) {
+        for kid in before.filter(|kid| !next.has_kid(kid)) {
             self.source.seen_kids.insert(KidHash::of(kid), rounds);
         }
     }

@@ -157,9 +157,9 @@ pub fn parse_jwks(
     algorithms: AlgorithmSet,
 ) -> Result<(KeySet, Vec<String>), JwksError> {
     let policy = Policy { origin, algorithms: Some(algorithms) };
-    let (keys, skipped) =
+    let keys =
         KeySet::from_jwks(json, policy).map_err(|error| JwksError::Unusable(error.to_string()))?;
-    let remarks: Vec<_> = skipped.iter().map(SkippedKey::to_string).collect();
+    let remarks: Vec<_> = keys.skipped().iter().map(SkippedKey::to_string).collect();
     match (keys.is_empty(), remarks.is_empty()) {
         (true, true) => return Err(JwksError::Empty),
         (true, false) => {

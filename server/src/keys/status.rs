@@ -12,7 +12,8 @@ use crate::base::{
     reply::{Body, json, no_store},
 };
 
-/// Lists every issuer with its keys, by `kid` and algorithm, and the state of its fetches.
+/// Lists every issuer with its keys, by `kid` and algorithm, those that cannot be used, and the
+/// state of its fetches.
 pub fn respond(in_use: &[(Arc<IssuerKeys>, Option<Arc<KeySet>>)]) -> Response<Body> {
     let issuers: Value =
         in_use.iter().map(|(source, keys)| describe(source, keys.as_deref())).collect();
@@ -22,13 +23,22 @@ pub fn respond(in_use: &[(Arc<IssuerKeys>, Option<Arc<KeySet>>)]) -> Response<Bo
 fn describe(source: &IssuerKeys, keys: Option<&KeySet>) -> Value {
     let (section, progress) = (source.section(), source.progress());
     let ago = |at: countersign_engine::UnixTime| clock::now().0.saturating_sub(at.0);
+    let skipped = keys.map_or(&[][..], KeySet::skipped);
     let keys: Value = keys
         .into_iter()
         .flat_map(KeySet::iter)
         .map(|key| json!({ "kid": key.kid(), "alg": key.algorithm().name() }))
         .collect();
-    let mut described =
-        json!({ "section": section.section(), "issuer": section.issuer.name, "keys": keys });
+    let skipped: Value = skipped
+        .iter()
+        .map(|key| json!({ "index": key.index, "kid": key.kid, "reason": key.error.to_string() }))
+        .collect();
+    let mut described = json!({
+        "section": section.section(),
+        "issuer": section.issuer.name,
+        "keys": keys,
+        "skipped": skipped,
+    });
     if let (Some(renewed), Some(members)) = (source.renewed(), described.as_object_mut()) {
         let fetches: Map<_, _> = source
             .fetches()

@@ -7,7 +7,8 @@ use std::{sync::Once, time::Duration};
 
 use aws_lc_rs::digest::{Context, SHA256};
 use countersign_engine::{AlgorithmSet, KeyIdentity, KeySet, jwks::Origin};
-use serde_json::{Map, Value, json};
+use serde::Deserialize;
+use serde_json::{Value, json, value::RawValue};
 use tokio::time::timeout;
 
 use super::{IssuerSection, settings::RefreshedKeys, static_keys::parse_jwks};
@@ -141,13 +142,21 @@ fn source_digest(source: &RefreshedKeys) -> Option<String> {
 /// Returns the public keys of a fetched key set as a JWK Set, which gives exactly `keys` when it is
 /// parsed; `None` if that is not possible.
 pub(super) fn public_jwks(json: &[u8], keys: &KeySet, algorithms: AlgorithmSet) -> Option<String> {
-    let mut document: Map<String, Value> = serde_json::from_slice(json).ok()?;
-    let members = match document.remove("keys") {
-        Some(Value::Array(members)) => members,
-        Some(_) => return None,
-        None => vec![Value::Object(document)],
+    /// The set, without a look into its keys.
+    #[derive(Deserialize)]
+    struct PublishedSet {
+        keys: Option<Vec<Box<RawValue>>>,
+    }
+    let PublishedSet { keys: members } = serde_json::from_slice(json).ok()?;
+    let members = match members {
+        Some(members) => members,
+        None => vec![serde_json::from_slice(json).ok()?],
     };
-    let public: Vec<_> = members.into_iter().filter_map(public_jwk).collect();
+    let is_skipped = |index| keys.skipped().iter().any(|key| key.index == index);
+    let usable = members.iter().enumerate().filter(|(index, _)| !is_skipped(*index));
+    let public: Vec<_> = usable
+        .filter_map(|(_, member)| public_jwk(serde_json::from_str(member.get()).ok()?))
+        .collect();
     let stored = json!({ "keys": public }).to_string();
     let (parsed, _) = parse_jwks(stored.as_bytes(), Origin::Published, algorithms).ok()?;
     parsed.iter().map(described).eq(keys.iter().map(described)).then_some(stored)
@@ -159,7 +168,8 @@ fn described(key: &countersign_engine::VerificationKey) -> (Option<&str>, &str, 
 
 /// Returns the members of a public key; `None` for any other key.
 fn public_jwk(member: Value) -> Option<Value> {
-    const PUBLIC: [&str; 9] = ["kty", "crv", "x", "y", "n", "e", "kid", "alg", "use"];
+    const PUBLIC: [&str; 11] =
+        ["kty", "crv", "x", "y", "n", "e", "kid", "alg", "use", "x5t", "x5t#S256"];
     // The private members of RFC 7518 section 6, of which `k` is a secret.
     const PRIVATE: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
     let Value::Object(mut jwk) = member else { return None };

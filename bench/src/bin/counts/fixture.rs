@@ -49,7 +49,7 @@ impl Fixture {
     pub(crate) fn keys(&self, algorithm: Algorithm) -> KeySet {
         let jwks = std::fs::read(self.directory.join(format!("{algorithm}.json")))
             .expect("a readable key set");
-        KeySet::from_jwks(&jwks, POLICY).expect("a readable key set").0
+        KeySet::from_jwks(&jwks, POLICY).expect("a readable key set")
     }
 
     /// Returns a server that verifies RS256 tokens.

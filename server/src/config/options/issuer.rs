@@ -169,6 +169,12 @@ const RULES: &[OptionSpec] = &[
     flag("require_exp", "")
         .unset("true if the keys are public")
         .about("Whether a token without `exp` is refused.", "false"),
+    choice("kid", &["optional", "required"], "optional").about(
+        "Whether a token must name its key by `kid`, where the keys are public. Without one, the \
+         key is found by `x5t` or `x5t#S256`, or each of at most four keys of the algorithm is \
+         tried.",
+        "required",
+    ),
     choice("cnf", &["verify", "ignore"], "verify").about(
         "Whether a token that is bound to a key by `cnf` is refused unless the request proves \
          possession of it by a client certificate, or is accepted as a bearer token.",
