@@ -79,7 +79,7 @@ impl Verification<'_> {
         let revocation = self.revocations.check(
             &RevocationSubject {
                 issuer: TokenIssuer { config, tenant },
-                kid: key.or(jws.header.kid),
+                kid: key.or(jws.header.key.kid),
                 token_id: rules.read_id(claims.token_id, token_id),
                 subject: rules.read_id(claims.subject, subject),
                 environment: named.environment.and_then(Value::as_str),
