@@ -57,9 +57,11 @@ impl KeySet {
         Self { keys, by_algorithm, by_certificate, skipped, keys_without_kid_match_any }
     }
 
-    /// Adds the keys that were left out.
-    pub(crate) fn with_skipped(self, skipped: Vec<SkippedKey>) -> Self {
-        Self { skipped, ..self }
+    /// Adds keys that were left out.
+    #[must_use]
+    pub fn with_skipped(mut self, skipped: Vec<SkippedKey>) -> Self {
+        self.skipped.extend(skipped);
+        self
     }
 
     /// Selects the keys to try for a token with this name of its key and this algorithm.

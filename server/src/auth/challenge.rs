@@ -3,7 +3,7 @@
 //! All of them are formatted when the configuration is loaded, so that a flood of bad requests
 //! causes no formatting. They contain no part of a request.
 
-use countersign_engine::Reject;
+use countersign_engine::{KeyError, Reject};
 use http::HeaderValue;
 
 use super::profile::is_insufficient;
@@ -88,6 +88,19 @@ impl Challenges {
         HeaderValue::try_from(format!(r#"{base}, scope="{}""#, scopes.join(" ")))
             .unwrap_or_else(|_| challenge.clone())
     }
+
+    /// The challenge for a token that names a key of its issuer that cannot be used, with the
+    /// reason.
+    #[must_use]
+    pub fn skipped(&self, error: KeyError) -> HeaderValue {
+        let challenge = self.rejected(Reject::KeySkipped, &[]);
+        // RFC 6750 section 3 allows no quotation mark in a description.
+        let reason = error.to_string().replace('"', "'");
+        let description = format!("the key named by the token (kid) was skipped: {reason}");
+        let base = challenge.to_str().unwrap_or("Bearer");
+        HeaderValue::try_from(base.replace(&Reject::KeySkipped.to_string(), &description))
+            .unwrap_or(challenge)
+    }
 }
 
 impl Default for Challenges {
@@ -112,6 +125,13 @@ mod tests {
                 "RFC 6750 section 3 allows no quote inside: {text}"
             );
         }
+    }
+
+    #[test]
+    fn challenge_names_the_reason_of_a_skipped_key() {
+        let challenge = Challenges::default().skipped(KeyError::MissingMember("n"));
+        let text = r#"Bearer error="invalid_token", error_description="the key named by the token (kid) was skipped: its member 'n' is missing""#;
+        assert_eq!(challenge, text);
     }
 
     #[test]

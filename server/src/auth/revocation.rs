@@ -83,7 +83,7 @@ impl Authenticator {
                 return Ok(RevocationOutcome::Unnecessary);
             }
             Ok(revocation) => RevocationEntry::Proven(revocation),
-            Err(Reject::KidUnknown | Reject::KeysUnavailable) => {
+            Err(Reject::KidUnknown | Reject::KeySkipped | Reject::KeysUnavailable) => {
                 match Revocation::of_unverified(token) {
                     Ok(revocation) => RevocationEntry::Unproven(revocation),
                     Err(_) => return Ok(RevocationOutcome::Unnecessary),

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use countersign_engine::limits::MAX_KEY_SET_BYTES;
+use countersign_engine::{KeyError, jwks::SkippedKey, limits::MAX_KEY_SET_BYTES};
 use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor},
@@ -12,9 +12,18 @@ use serde_json::{Value, json};
 
 use super::{pem::is_pem, public_key::pem_to_jwk};
 
-/// Converts a map of PEM texts to a JWK Set, with a remark for each member that was skipped. `None`
-/// for any other document, including one with a member that is not PEM.
-pub(super) fn to_jwks(document: &[u8]) -> Option<(Vec<u8>, Vec<String>)> {
+/// A map of PEM texts as a JWK Set.
+pub(super) struct ConvertedMap {
+    pub(super) jwks: Vec<u8>,
+    /// A remark for each member that was skipped, and for each expired certificate.
+    pub(super) remarks: Vec<String>,
+    /// The members that are not in the JWK Set.
+    pub(super) skipped: Vec<SkippedKey>,
+}
+
+/// Converts a map of PEM texts. `None` for any other document, including one with a member that is
+/// not PEM.
+pub(super) fn to_jwks(document: &[u8]) -> Option<ConvertedMap> {
     // A longer document is left to the parser of key sets, which rejects it.
     if document.len() > MAX_KEY_SET_BYTES {
         return None;
@@ -23,19 +32,23 @@ pub(super) fn to_jwks(document: &[u8]) -> Option<(Vec<u8>, Vec<String>)> {
     if members.is_empty() || !members.iter().all(|(_, text)| is_pem(text)) {
         return None;
     }
-    let mut jwks = Vec::new();
-    let mut remarks = Vec::new();
-    for (kid, text) in members {
+    let (mut jwks, mut remarks, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
+    for (index, (kid, text)) in members.into_iter().enumerate() {
         match pem_to_jwk(&text) {
             Ok((mut jwk, expiry)) => {
                 jwk["kid"] = Value::String(kid.clone());
                 jwks.push(jwk);
                 remarks.extend(expiry.map(|expiry| format!("kid {kid:?}: {expiry}")));
             }
-            Err(reason) => remarks.push(format!("key skipped: kid {kid:?}, in PEM: {reason}")),
+            Err(reason) => {
+                remarks.push(format!("key skipped: kid {kid:?}, in PEM: {reason}"));
+                let kid = Some(kid.into());
+                skipped.push(SkippedKey { index, kid, error: KeyError::Pem });
+            }
         }
     }
-    Some((json!({ "keys": jwks }).to_string().into_bytes(), remarks))
+    let jwks = json!({ "keys": jwks }).to_string().into_bytes();
+    Some(ConvertedMap { jwks, remarks, skipped })
 }
 
 /// Members of a JSON object in their order. The same name may occur repeatedly, as in key sets.
@@ -73,7 +86,8 @@ mod tests {
     const PEM: &str = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n-----END PUBLIC KEY-----\n";
 
     fn converted(document: &str) -> Option<(Value, Vec<String>)> {
-        let (jwks, remarks) = to_jwks(document.as_bytes())?;
+        let ConvertedMap { jwks, remarks, skipped } = to_jwks(document.as_bytes())?;
+        assert_eq!(skipped.len(), remarks.len());
         Some((serde_json::from_slice(&jwks).unwrap(), remarks))
     }
 

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::{
     pem::{decode_base64, is_pem},
-    pem_map,
+    pem_map::{self, ConvertedMap},
     public_key::{PRIVATE_KEY_ERROR, RemarkedJwk, der_to_jwk, pem_to_jwk},
     secret_encoding::SecretEncoding,
 };
@@ -115,12 +115,14 @@ pub fn parse_document(
     algorithms: AlgorithmSet,
 ) -> Result<KeyDocument<'_>, JwksError> {
     let document = without_byte_order_mark(document);
-    let converted = pem_map::to_jwks(document).map(|(jwks, remarks)| (Cow::Owned(jwks), remarks));
-    let (jwks, mut remarks) = converted.unwrap_or((Cow::Borrowed(document), Vec::new()));
+    let (jwks, mut remarks, skipped) = match pem_map::to_jwks(document) {
+        Some(ConvertedMap { jwks, remarks, skipped }) => (Cow::Owned(jwks), remarks, skipped),
+        None => (Cow::Borrowed(document), Vec::new(), Vec::new()),
+    };
     match parse_jwks(&jwks, origin, algorithms) {
-        Ok((keys, skipped)) => {
-            remarks.extend(skipped);
-            Ok(KeyDocument { keys, remarks, jwks })
+        Ok((keys, more)) => {
+            remarks.extend(more);
+            Ok(KeyDocument { keys: keys.with_skipped(skipped), remarks, jwks })
         }
         Err(JwksError::Empty) if !remarks.is_empty() => {
             Err(JwksError::Unusable(format!("no usable key ({})", remarks.join("; "))))

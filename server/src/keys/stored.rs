@@ -6,7 +6,7 @@
 use std::{sync::Once, time::Duration};
 
 use aws_lc_rs::digest::{Context, SHA256};
-use countersign_engine::{AlgorithmSet, KeyIdentity, KeySet, jwks::Origin};
+use countersign_engine::{AlgorithmSet, KeyError, KeyIdentity, KeySet, jwks::Origin};
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 use tokio::time::timeout;
@@ -152,7 +152,9 @@ pub(super) fn public_jwks(json: &[u8], keys: &KeySet, algorithms: AlgorithmSet) 
         Some(members) => members,
         None => vec![serde_json::from_slice(json).ok()?],
     };
-    let is_skipped = |index| keys.skipped().iter().any(|key| key.index == index);
+    // Those skipped before the conversion to JWKs are not in the set.
+    let skipped = || keys.skipped().iter().filter(|key| key.error != KeyError::Pem);
+    let is_skipped = |index| skipped().any(|key| key.index == index);
     let usable = members.iter().enumerate().filter(|(index, _)| !is_skipped(*index));
     let public: Vec<_> = usable
         .filter_map(|(_, member)| public_jwk(serde_json::from_str(member.get()).ok()?))
@@ -204,6 +206,18 @@ mod tests {
         let kept = stored(&json!([good, private, secret, 5])).unwrap();
         let expected = json!({ "kty": "OKP", "crv": "Ed25519", "kid": "a", "x": X });
         assert_eq!(serde_json::from_str::<Value>(&kept).unwrap(), json!({ "keys": [expected] }));
+    }
+
+    #[test]
+    fn set_is_stored_without_its_unusable_keys() {
+        let good = format!(r#"{{"kty":"OKP","crv":"Ed25519","kid":"a","x":"{X}","x5t":"t"}}"#);
+        let twice = good.replace(r#""kid":"a""#, r#""kid":"b","kid":"b""#);
+        let json = format!(r#"{{"keys":[{twice},{good},{{"n":1e400}}],"n":1e400}}"#);
+        let algorithms = [Algorithm::EdDsa].into_iter().collect();
+        let (keys, _) = parse_jwks(json.as_bytes(), Origin::Published, algorithms).unwrap();
+        let kept = public_jwks(json.as_bytes(), &keys, algorithms).unwrap();
+        let kept: Value = serde_json::from_str(&kept).unwrap();
+        assert_eq!(kept, json!({ "keys": [serde_json::from_str::<Value>(&good).unwrap()] }));
     }
 
     #[test]

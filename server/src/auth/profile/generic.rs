@@ -15,10 +15,11 @@ pub const ERROR_HEADER: HeaderName = HeaderName::from_static("x-auth-error");
 pub fn add_headers(refusal: &Refusal<'_>, challenges: &Challenges, headers: &mut HeaderMap) {
     let reject = refusal.reject;
     if reject.blame() != Blame::Unavailable {
-        headers.insert(
-            header::WWW_AUTHENTICATE,
-            challenges.rejected(reject, refusal.missing_scopes()),
-        );
+        let challenge = match &refusal.skipped {
+            Some(skipped) => challenges.skipped(skipped.error),
+            None => challenges.rejected(reject, refusal.missing_scopes()),
+        };
+        headers.insert(header::WWW_AUTHENTICATE, challenge);
         return;
     }
     headers.insert(header::RETRY_AFTER, HeaderValue::from(refusal.retry_after()));

@@ -97,6 +97,7 @@ pub fn refusal_message(refusal: &Refusal<'_>) -> String {
         (Some(_), _) | (_, Some(_)) if refusal.reject.blame() == Blame::Unavailable => {
             refusal.to_string()
         }
+        _ if refusal.skipped.is_some() => format!("Access denied: {refusal}"),
         _ => message(refusal.reject, refusal.token),
     }
 }
