@@ -221,6 +221,57 @@ fn d4_cached_result_is_bound_to_its_key() {
     assert_eq!(verify(&verifier, &bad, NOW).1, Some(Reject::Signature));
 }
 
+/// Verifies with at most this number of admitted checks. Returns the number of requested ones.
+fn verify_within(verifier: &Verifier, token: &str, admitted: u32) -> (u32, Option<Reject>) {
+    let mut checks = 0;
+    let result = verifier.verify_if(token.as_bytes(), NOW, Presentation::default(), |check| {
+        assert_eq!(check.algorithm, Algorithm::EdDsa);
+        checks += 1;
+        checks <= admitted
+    });
+    (checks, result.err())
+}
+
+#[test]
+fn each_key_of_one_kid_is_checked_once() {
+    let signers = [1, 2, 3].map(Signer::new);
+    let set = |signers: &[Signer]| {
+        Arc::new(KeySet::published(signers.iter().map(|signer| signer.key("k")).collect()))
+    };
+    let verifier = of(&signers[0]);
+    set_keys(&verifier, ISSUER, Some(&set(&signers)));
+    let forged = Signer::new(4).token("");
+    // A check that is not admitted leaves the token undecided, and the others are not repeated.
+    assert_eq!(verify_within(&verifier, &forged, 1), (2, Some(Reject::NotAdmitted)));
+    assert_eq!(verify_within(&verifier, &forged, 0), (1, Some(Reject::NotAdmitted)));
+    assert_eq!(verify_within(&verifier, &forged, 2), (2, Some(Reject::Signature)));
+    assert_eq!(verify_within(&verifier, &forged, 0), (0, Some(Reject::Signature)));
+    let tried: Vec<_> = signers
+        .iter()
+        .map(|signer| {
+            let token = signer.token("");
+            let (checks, reject) = verify_within(&verifier, &token, 3);
+            assert_eq!(reject, None);
+            assert_eq!(verify_within(&verifier, &token, 0), (0, None));
+            let verified = verifier.verify(token.as_bytes(), NOW).unwrap();
+            assert_eq!(verified.key(), signer.key("k").identity(), "the key that signed it");
+            checks
+        })
+        .collect();
+    assert_eq!(tried.iter().sum::<u32>(), 1 + 2 + 3, "{tried:?}");
+    // A token that is refused for a claim is authentic nevertheless.
+    let expired = signers[2].token(r#""exp":1"#);
+    assert_eq!(verify_within(&verifier, &expired, 3).1, Some(Reject::Expired));
+    assert_eq!(verify_within(&verifier, &expired, 0), (0, Some(Reject::Expired)));
+    // A key that is withdrawn has no effect, whatever is cached about the others.
+    let token = signers[1].token("");
+    set_keys(&verifier, ISSUER, Some(&set(&signers[..1])));
+    assert_eq!(verify_within(&verifier, &token, 1).1, Some(Reject::Signature));
+    set_keys(&verifier, ISSUER, Some(&set(&signers)));
+    assert_eq!(verify_within(&verifier, &forged, 0), (0, Some(Reject::Signature)));
+    assert_eq!(verify_within(&verifier, &token, 0), (0, None));
+}
+
 #[test]
 fn d7_forgeries_never_evict_accepted_tokens() {
     let signer = Signer::new(1);

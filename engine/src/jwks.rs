@@ -371,6 +371,95 @@ mod tests {
     }
 
     #[test]
+    fn one_bad_key_leaves_the_others_alone() {
+        let good = format!(r#"{{{EC},"alg":"ES256","kid":"good"}}"#);
+        let deep = format!(r#"{{"kid":"deep","x":{}{}}}"#, "[".repeat(20), "]".repeat(20));
+        for (bad, error) in [
+            (r#"{"kid":"a","kid":"b"}"#, KeyError::DuplicateMember),
+            (r#"{"kty":"EC","kid":"b","x":{"y":1,"y":2}}"#, KeyError::DuplicateMember),
+            (r#"{"kty":tru}"#, KeyError::NotAnObject),
+            (r#"{"kty":"EC" "kid":"b"}"#, KeyError::NotAnObject),
+            ("{\"kty\":\"\n\"}", KeyError::NotAnObject),
+            ("[]", KeyError::NotAnObject),
+            ("null", KeyError::NotAnObject),
+            (r#"{"exp":1e999,"iat":99999999999999999999999}"#, KeyError::MissingMember("kty")),
+            (&deep, KeyError::TooDeep),
+        ] {
+            for origin in [Origin::Static, Origin::Published] {
+                let json = set(&[bad.to_owned(), good.clone()]);
+                assert_eq!(read(&json, origin, &[]), Ok((1, vec![error])), "{bad}");
+            }
+        }
+        let invalid_utf8 = [br#"{"keys":[{"x":"\xff"},"#, good.as_bytes(), b"]}"].concat();
+        let policy = Policy { origin: Origin::Published, algorithms: None };
+        let set = KeySet::from_jwks(&invalid_utf8, policy).unwrap();
+        assert_eq!((set.len(), set.skipped()[0].error), (1, KeyError::NotAnObject));
+    }
+
+    #[test]
+    fn skipped_key_has_its_kid_and_reason() {
+        let json = r#"{"keys":[{"kty":"RSA","kid":"k1","x5c":["MIIC"]},{"use":"enc","kid":"k2","kid2":1,"use":"enc"}]}"#;
+        let policy = Policy { origin: Origin::Published, algorithms: None };
+        let set = KeySet::from_jwks(json.as_bytes(), policy).unwrap();
+        let shown: Vec<_> = set.skipped().iter().map(SkippedKey::to_string).collect();
+        let expected = [
+            r#"keys[0] (kid "k1"): its member "n" is missing"#,
+            r#"keys[1] (kid "k2"): one of its members is there twice"#,
+        ];
+        assert_eq!(shown, expected);
+        assert_eq!(set.skipped_key("k2").map(|key| key.index), Some(1));
+        let long = SkippedKey { kid: Some("k".repeat(100).into()), ..set.skipped()[0].clone() };
+        assert_eq!(long.shown_kid().unwrap().len(), 66);
+    }
+
+    #[test]
+    fn null_and_empty_members_of_a_jwk_are_absent() {
+        for value in ["null", r#""""#] {
+            let members: String = ["alg", "kid", "use", "key_ops", "x5c", "x5t", "d"]
+                .map(|name| format!(r#","{name}":{value}"#))
+                .concat();
+            let json = set(&[format!("{{{EC}{members}}}")]);
+            assert_eq!(read(&json, Origin::Published, &[Algorithm::Es256]), Ok((1, vec![])));
+            let policy = Policy {
+                origin: Origin::Published,
+                algorithms: Some([Algorithm::Es256].into_iter().collect()),
+            };
+            let set = KeySet::from_jwks(json.as_bytes(), policy).unwrap();
+            assert_eq!(set.iter().next().unwrap().kid(), None);
+        }
+    }
+
+    #[test]
+    fn key_identity_does_not_depend_on_the_spelling() {
+        let identity = |jwk: &str| {
+            let policy = Policy { origin: Origin::Published, algorithms: None };
+            let set = KeySet::from_jwks(set(&[jwk.to_owned()]).as_bytes(), policy).unwrap();
+            assert_eq!(set.skipped(), [], "{jwk}");
+            set.iter().next().unwrap().identity()
+        };
+        let ec = |x: &str, y: &str| {
+            identity(&format!(r#"{{"kty":"EC","crv":"P-256","alg":"ES256","x":"{x}","y":"{y}"}}"#))
+        };
+        let (x, y) = (
+            "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
+            "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0",
+        );
+        let usual = ec(x, y);
+        let standard = "x/FEzRu9m36HLN/tue659LNpXW6pCyStikYjKIWI5a0=";
+        let padded = format!("{x}=");
+        assert_eq!(ec(x, standard), usual);
+        assert_eq!(ec(&padded, y), usual);
+        assert_eq!(ec(&zero_in_front(x), &zero_in_front(&zero_in_front(y))), usual);
+    }
+
+    /// Encodes the number with one more zero byte in front.
+    fn zero_in_front(encoded: &str) -> String {
+        let mut buffer = vec![0; encoded.len()];
+        let number = crate::token::decode_base64(encoded.as_bytes(), &mut buffer).unwrap();
+        base64_simd::URL_SAFE_NO_PAD.encode_to_string([&[0], number].concat())
+    }
+
+    #[test]
     fn published_private_key_is_skipped() {
         let pair = set(&[format!(r#"{{{EC},"alg":"ES256","d":"AAAA"}}"#)]);
         assert_eq!(read(&pair, Origin::Published, &[]), Ok((0, vec![KeyError::Private])));

@@ -269,6 +269,16 @@ fn metadata_claims_keep_their_types() {
             Some(&expected)
         );
     }
+    let beyond = fixture::token_with_members(
+        r#""level":18446744073709551616,"groups":[1e400,-1e20],"ratio":1e400"#,
+    );
+    let expected = members(vec![
+        ("sub", text("bob")),
+        ("level", text("18446744073709551616")),
+        ("groups", list(vec![text("1e400"), value(Kind::NumberValue(-1e20))])),
+        ("ratio", text("1e400")),
+    ]);
+    assert_eq!(check_token(&envoy, &beyond).metadata, Some(expected));
     assert_eq!(check_token(&envoy, "abc").metadata, None);
 }
 

@@ -1,7 +1,10 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use countersign_tests::openssl;
+use countersign_tests::{
+    engine::{sign_with, signing_input},
+    openssl,
+};
 use serde_json::{Value, json};
 
 /// The guide's example key.
@@ -27,6 +30,13 @@ pub(crate) fn token(claims: &Value) -> String {
 
 pub(crate) fn token_with_header(header: &Value, claims: &Value) -> String {
     openssl::hs256(&URL_SAFE_NO_PAD.decode(KEY).unwrap(), header, claims)
+}
+
+/// Returns a token with acceptable claims and these further members, as they are spelled.
+pub(crate) fn token_with_members(members: &str) -> String {
+    let claims = claims(json!({})).to_string();
+    let payload = format!("{},{members}}}", claims.trim_end_matches('}'));
+    sign_with(&URL_SAFE_NO_PAD.decode(KEY).unwrap(), &signing_input(r#"{"alg":"HS256"}"#, payload))
 }
 
 /// Returns acceptable claims, with some replaced or, by null, removed.

@@ -32,6 +32,39 @@ fn claims() -> Value {
 }
 
 #[test]
+fn skipped_keys_are_named_where_one_looks() {
+    let (known, broken) =
+        (SigningKey::generate("ES256", "k1"), SigningKey::generate("ES256", "k2"));
+    let (mut jwk, mut unnamed) = (broken.jwk(), broken.jwk());
+    jwk.as_object_mut().unwrap().remove("y");
+    unnamed["alg"] = json!("Ed448");
+    unnamed["kid"] = Value::Null;
+    let keys = json!({ "keys": [jwk, known.jwk(), unnamed] }).to_string();
+    let provider = JwksServer::start(&keys);
+    let sandbox = Sandbox::new();
+    let server = serve(&sandbox, &provider);
+    assert_eq!(server.auth(&known.token(&claims())).status, 200);
+    let refused = server.auth(&broken.token(&claims()));
+    let challenge = refused.header("www-authenticate").unwrap_or_default().to_owned();
+    assert_eq!(refused.status, 401);
+    let reason = "the key named by the token (kid) was skipped: its member 'y' is missing";
+    assert!(challenge.contains(reason), "{challenge}");
+    let status: Value = serde_json::from_str(&server.operations("/keys").body).unwrap();
+    let missing = json!({ "index": 0, "kid": "k2", "reason": "its member \"y\" is missing" });
+    let unsupported =
+        json!({ "index": 2, "kid": null, "reason": "its algorithm (alg) Ed448 is not supported" });
+    let issuers = status["issuers"].as_array().unwrap();
+    let well = issuers.iter().find(|issuer| issuer["section"] == "auth_jwt_well").unwrap();
+    assert_eq!(well["skipped"], json!([missing, unsupported]));
+    // Its tokens cause no fetch.
+    assert_eq!(well["unknown_kids"], 0);
+    let url = format!("http://{}/keys", server.metrics);
+    let printed = sandbox.run(["keys", "status", "--url", &url]).stdout;
+    let line = "  skipped: keys[0] (kid \"k2\"): its member \"y\" is missing\n";
+    assert!(printed.contains(line), "{printed}");
+}
+
+#[test]
 fn metrics_show_the_key_status_of_each_issuer() {
     let (known, unknown) =
         (SigningKey::generate("ES256", "k1"), SigningKey::generate("ES256", "k2"));

@@ -10,6 +10,7 @@ use crate::fixture::{self, SIGNING};
 
 over_every_protocol!(
     verify_returns_all_claims_for_each_encoding,
+    claims_are_returned_as_they_were_signed,
     verify_answers_a_bad_token_with_a_problem,
     verify_limits_the_body_to_the_token_size,
     verify_without_a_token_is_a_bad_request,
@@ -50,6 +51,17 @@ fn verify_returns_all_claims_for_each_encoding(protocol: Protocol) {
             })
         );
     }
+}
+
+fn claims_are_returned_as_they_were_signed(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let server = sandbox.serve(SIGNING);
+    let numbers = r#""id":123456789012345678901234567890,"x":[1e400, {"y":-1E+999}],"z":1.50"#;
+    let answer = post(&server, "", &fixture::token_with_members(numbers));
+    assert_eq!(answer.status, 200);
+    assert!(answer.body.contains(numbers), "{}", answer.body);
+    let late = fixture::token_with_members(r#""nbf":1e400"#);
+    assert_eq!(post(&server, "", &late).json()["code"], "nbf_format");
 }
 
 fn verify_answers_a_bad_token_with_a_problem(protocol: Protocol) {

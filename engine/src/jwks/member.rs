@@ -86,6 +86,27 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn every_spelling_of_bytes_is_the_same(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 1..70)) {
+            use base64_simd::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
+
+            for alphabet in [STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD] {
+                let text = alphabet.encode_to_string(&bytes);
+                assert_eq!(read(&format!("\"{text}\"")), Ok(bytes.clone()), "{text}");
+            }
+        }
+
+        #[test]
+        fn accepted_text_has_one_meaning(text in "[AQgw+/_=-]{1,12}") {
+            if let Ok(bytes) = read(&format!("\"{text}\"")) {
+                let spelled = text.trim_end_matches('=').replace('+', "-").replace('/', "_");
+                assert_eq!(base64_simd::URL_SAFE_NO_PAD.encode_to_string(&bytes), spelled);
+                assert!(!(text.contains(['+', '/']) && text.contains(['-', '_'])));
+            }
+        }
+    }
+
     #[test]
     fn null_and_empty_members_are_absent() {
         assert_eq!(read("null"), Err(KeyError::MissingMember("n")));

@@ -4,11 +4,14 @@
 use std::collections::BTreeMap;
 
 use super::{options::LISTENER_PREFIX, setting::Section};
-use crate::{api::settings::ApiSettings, keys::IssuerSection};
+use crate::{
+    api::settings::ApiSettings,
+    keys::{IssuerSection, settings::KeySource},
+};
 
 /// Number of the present set of defaults. It rises with every changed default, and
 /// `docs/upgrading.md` has them all.
-pub const DEFAULTS_VERSION: u32 = 2;
+pub const DEFAULTS_VERSION: u32 = 3;
 
 /// Returns what changed for this configuration, each with the line that restores the former
 /// behaviour.
@@ -49,6 +52,8 @@ pub(super) fn that_apply(
         add(rules.leeway > 0, section, clock, ("leeway", "0"));
         let unnamed = "its tokens without the username claim are refused";
         add(rules.username.required, section, unnamed, ("username_required", "false"));
+        let is_published = matches!(issuer.keys, KeySource::Refreshed(_));
+        add(is_published, section, "its tokens may omit their kid", ("kid", "required"));
         let bound = "its tokens with cnf are refused without a proof of possession";
         add(rules.verify_confirmation, section, bound, ("cnf", "ignore"));
     }
