@@ -26,13 +26,19 @@ pub fn resource_metadata(resource: &ProtectedResource, keys: &KeySources) -> Res
     let names = sections.iter().map(|section| &*section.issuer.name);
     let servers: Vec<_> =
         names.filter(|name| name.starts_with("https://") && !name.contains('{')).collect();
+    let mut scopes: Vec<_> =
+        sections.iter().flat_map(|section| &section.issuer.rules.scopes).map(|one| &**one).collect();
+    scopes.sort_unstable();
+    scopes.dedup();
     let mut metadata = json!({
         "resource": resource.identifier,
         "bearer_methods_supported": ["header"],
     });
     // A member without elements is omitted (RFC 9728 section 3.2).
-    if !servers.is_empty() {
-        metadata["authorization_servers"] = Value::from(servers);
+    for (member, elements) in [("authorization_servers", servers), ("scopes_supported", scopes)] {
+        if !elements.is_empty() {
+            metadata[member] = Value::from(elements);
+        }
     }
     let mut response = json_response(StatusCode::OK, &metadata);
     let any = HeaderValue::from_static("*");
