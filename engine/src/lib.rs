@@ -70,6 +70,7 @@ mod keyset;
 mod algorithm;
 mod rules;
 mod claim_path;
+mod exported_claim;
 mod presentation;
 mod reject;
 mod verified;
@@ -101,6 +102,7 @@ pub use verifier::{Explanation, SignatureCheck, UnknownKid, Verifier};
 // Configuring a verifier, and changing its issuers and keys.
 pub use builder::{BuildError, DEFAULT_CACHE_BYTES, VerifierBuilder};
 pub use claim_path::ClaimPath;
+pub use exported_claim::{ExportFormat, ExportedClaim};
 pub use issuer::{Issuer, IssuerConfig, TENANT, Tenants, is_tenant};
 pub use rules::{AudienceRule, ClaimCheck, ClientTypes, Constraint, Rules, UsernameRule};
 pub use snapshot::{DuplicateIssuerError, Snapshot, UnknownIssuerError};

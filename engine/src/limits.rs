@@ -10,6 +10,10 @@ pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
 /// Maximum nesting of JSON objects and arrays; the outermost object is level 1.
 pub const MAX_DEPTH: usize = 16;
 
+/// Largest sum of the values of all exported claims, in bytes. Servers accept heads of 8 KiB and
+/// more.
+pub const MAX_EXPORTED_BYTES: usize = 8 * 1024;
+
 /// Largest JWK Set document accepted, in bytes: [`MAX_KEYS`] RSA keys of 4096 bits, each with a
 /// certificate.
 pub const MAX_KEY_SET_BYTES: usize = 4 * 1024 * 1024;

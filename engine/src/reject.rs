@@ -148,6 +148,9 @@ rejects! {
     Constraints, "constraints", Claims, "the claims do not meet the constraints configured for the issuer";
     /// No username in the claim that the issuer's tokens must have it in.
     Username, "username_claim", Claims, "the claim configured for the username is absent, empty or of another type";
+    /// The claims that applications receive are longer than
+    /// [`limits::MAX_EXPORTED_BYTES`](crate::limits::MAX_EXPORTED_BYTES) in all.
+    ClaimsTooLarge, "claims_too_large", Claims, "the claims for applications are longer than 8 KiB";
     /// The confirmation (`cnf`, RFC 7800) is not proven by the request, or of a kind that is not
     /// supported.
     Bound, "bound", Claims, "the token is bound to a key (cnf) whose possession the request does not prove";

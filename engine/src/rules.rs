@@ -11,8 +11,10 @@ mod times;
 mod username;
 
 use core::fmt::Write as _;
+use std::sync::Arc;
 
 use crate::{
+    exported_claim::ExportedClaim,
     presentation::Presentation,
     reject::Reject,
     time::UnixTime,
@@ -58,6 +60,8 @@ pub struct Rules {
     /// Whether a token with a confirmation claim (`cnf`, RFC 7800) is refused unless the request
     /// proves it. Otherwise the claim is ignored, and a stolen token is good in any hands.
     pub verify_confirmation: bool,
+    /// The claims that applications receive in headers, in order.
+    pub exported_claims: Arc<[ExportedClaim]>,
 }
 
 /// One check of the claims of a token.
@@ -172,6 +176,7 @@ impl Rules {
             scopes: Box::new([]),
             constraints: Box::new([]),
             verify_confirmation: true,
+            exported_claims: Arc::default(),
         }
     }
 

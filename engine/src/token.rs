@@ -11,13 +11,13 @@ mod memo;
 pub(crate) use base64::decode as decode_base64;
 pub(crate) use claims::ClaimNodes;
 pub(crate) use header::Header;
-pub(crate) use json::{Document, JsonBuffers, JsonError, Members, Value};
+pub(crate) use json::{Document, JsonBuffers, JsonError, Members, Value, WrittenNumbers};
 
 use core::cell::RefCell;
 
 use memo::HeaderMemo;
 
-use crate::{limits, reject::Reject};
+use crate::{exported_claim::ExportedValues, limits, reject::Reject};
 
 /// The buffers for reading one token. Each thread has one set and reuses it for every token, so
 /// verification allocates nothing beyond its result.
@@ -38,6 +38,8 @@ pub(crate) struct Scratch {
     pub(crate) subject: String,
     /// Buffer for a `jti` that is a number.
     pub(crate) token_id: String,
+    /// Buffer for the exported claims.
+    pub(crate) exported: ExportedValues,
 }
 
 /// Lends the thread's [`Scratch`] to `read`, which must not call this function again.
@@ -54,6 +56,7 @@ pub(crate) fn with_scratch<R>(read: impl FnOnce(&mut Scratch) -> R) -> R {
             issuer_name: String::new(),
             subject: String::new(),
             token_id: String::new(),
+            exported: ExportedValues::default(),
         });
     }
     SCRATCH.with_borrow_mut(read)

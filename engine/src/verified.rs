@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arc_swap::Guard;
 
 use crate::{
+    ExportedClaim,
     cache::record::{RecordField, VerificationRecord},
     issuer::{Issuer, IssuerConfig},
     keyset::KeyIdentity,
@@ -190,6 +191,19 @@ impl<'v> Identity<'v> {
     #[must_use]
     pub fn environment(self) -> &'v str {
         self.escaped(RecordField::HeaderEnvironment, RecordField::Environment)
+    }
+
+    /// The claims that the issuer exported when the token was verified, in the order of the values.
+    #[must_use]
+    pub fn exported_claims(self) -> &'v Arc<[ExportedClaim]> {
+        &self.issuer.config().rules.exported_claims
+    }
+
+    /// The value of one of [`exported_claims`](Self::exported_claims), by its index.
+    #[must_use]
+    #[inline]
+    pub fn exported_value(self, index: usize) -> &'v [u8] {
+        self.record.exported(index, self.exported_claims().len()).unwrap_or_default()
     }
 
     fn escaped(self, escaped: RecordField, plain: RecordField) -> &'v str {

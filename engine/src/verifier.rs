@@ -22,7 +22,7 @@ use crate::{
     rules::{self, AuthenticToken},
     snapshot::{FoundIssuer, Snapshot},
     time::UnixTime,
-    token::{ClaimNodes, Jws, Scratch, Value, with_scratch},
+    token::{ClaimNodes, Jws, Scratch, Value, WrittenNumbers, with_scratch},
     verified::Verified,
 };
 
@@ -331,6 +331,7 @@ impl Verification<'_> {
             issuer_name,
             subject,
             token_id,
+            exported,
         } = scratch;
         let PresentedToken { token, now, presentation } = self.presented;
         let jws = jws.decode(token)?;
@@ -361,6 +362,8 @@ impl Verification<'_> {
             presentation,
         };
         let checked = rules.check(&authentic).and_then(|()| {
+            let numbers = WrittenNumbers::of(&document, jws.payload);
+            exported.write(&rules.exported_claims, &claims, numbers)?;
             let revocation_subject = RevocationSubject {
                 issuer: TokenIssuer { config, tenant },
                 kid: key.kid().or(jws.header.key.kid),
@@ -397,6 +400,7 @@ impl Verification<'_> {
             issuer_name: tenant.map(|_| config.canonical_name(tenant, issuer_name)),
             has_mixed_list: named.has_mixed_list,
             names_key: jws.header.key.kid.is_some(),
+            exported,
         };
         record.write(&fields, texts);
         Ok(())

@@ -8,6 +8,7 @@ pub mod settings;
 pub mod api_clients;
 pub mod challenge;
 pub mod credential;
+pub mod claim_headers;
 pub mod profile;
 mod protected_resource;
 pub mod forward_auth;

@@ -94,6 +94,9 @@ impl Config {
         let listeners = listener::properties(&settings.listeners);
         let mut issuers = issuer::read_all(&sections, listeners, &mut problems);
         let web_ui = WebUi::read(&sections, &mut problems);
+        for section in &mut issuers {
+            section.export_claims(settings.auth.identity_headers.exported_claims());
+        }
         administration::assign(&mut issuers, web_ui.login());
         settings.api.set_issuers(&issuers);
         let database = Database::read(&sections, &mut problems);

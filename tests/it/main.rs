@@ -14,6 +14,8 @@ mod docs;
 mod forward_auth;
 /// Where a token is: headers, cookies, and requests of other sites.
 mod credentials;
+/// Headers with further claims: `[identity_headers] claim.<path>`.
+mod claim_headers;
 /// Metadata of the protected resource (RFC 9728), and the challenges that name it.
 mod resource_metadata;
 /// Envoy's external authorization over gRPC, and gRPC health checks.

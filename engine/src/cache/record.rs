@@ -3,16 +3,19 @@
 //!
 //! ```text
 //! | epoch | start | iat | exp | hashes (5) | key (4) | issuer, ends of 9 fields, flags (6) | fields |
+//! | exported claims | ends of the exported claims, four a word |
 //! ```
 //!
 //! The fields are the claims that callers ask for. A field that is not plain ASCII is stored a
-//! second time, percent-encoded for use in HTTP headers.
+//! second time, percent-encoded for use in HTTP headers. The exported claims are stored only in
+//! that form. Their number is that of the issuer's rules.
 
 use core::cell::RefCell;
 
 use super::table::bytes_of;
 use crate::{
     escape,
+    exported_claim::ExportedValues,
     issuer::IssuerEpoch,
     keyset::KeyIdentity,
     revocation::RevocationHashes,
@@ -51,6 +54,9 @@ pub(crate) enum RecordField {
 /// The issuer's index, the ends of all fields and the flags, padded to whole words.
 type FieldEnds = [u32; 12];
 
+/// Ends of exported claims in a word.
+const ENDS_PER_WORD: usize = 4;
+
 /// Set for a token with a list that contains anything but strings.
 const MIXED_LIST: u32 = 1;
 /// Set for a token whose header has a `kid`.
@@ -81,6 +87,7 @@ pub(crate) struct RecordFields<'f> {
     pub(crate) has_mixed_list: bool,
     /// Whether the header names the key by `kid`.
     pub(crate) names_key: bool,
+    pub(crate) exported: &'f ExportedValues,
 }
 
 /// A record in a pooled buffer. Dropping it returns the buffer to the pool of the thread.
@@ -153,6 +160,7 @@ impl VerificationRecord {
                 .iter()
                 .map(|[one, other]| u64::from(*one) | u64::from(*other) << 32),
         );
+        texts.extend_from_slice(&fields.exported.text);
         let (chunks, rest) = texts.as_chunks::<8>();
         self.words.extend(chunks.iter().map(|chunk| u64::from_ne_bytes(*chunk)));
         if !rest.is_empty() {
@@ -160,6 +168,10 @@ impl VerificationRecord {
             last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
             self.words.push(u64::from_ne_bytes(last));
         }
+        let ends = fields.exported.ends.chunks(ENDS_PER_WORD);
+        self.words.extend(ends.map(|ends| {
+            ends.iter().rev().fold(0, |word, end| word << u16::BITS | u64::from(*end))
+        }));
     }
 
     /// The epoch of the keys and rules that the result was found under.
@@ -225,6 +237,27 @@ impl VerificationRecord {
         (end & PRESENT != 0)
             .then_some(all.get(start..stop)?)
             .and_then(|bytes| core::str::from_utf8(bytes).ok())
+    }
+
+    /// Returns the value of an exported claim, of which there are `count`.
+    #[inline]
+    pub(crate) fn exported(&self, index: usize, count: usize) -> Option<&[u8]> {
+        let ends = self.words.len().checked_sub(count.div_ceil(ENDS_PER_WORD))?;
+        let all = bytes_of(self.words.get(TEXTS..ends)?);
+        let first = usize::try_from(self.end(RecordField::Issuer.index()) & !PRESENT).ok()?;
+        let end = |index: usize| {
+            let word = self.words.get(ends.checked_add(index / ENDS_PER_WORD)?)?;
+            let [one, two, three, four] = [0, 16, 32, 48].map(|bits| word >> bits & 0xffff);
+            let end = match index % ENDS_PER_WORD {
+                0 => one,
+                1 => two,
+                2 => three,
+                _ => four,
+            };
+            first.checked_add(usize::try_from(end).ok()?)
+        };
+        let start = index.checked_sub(1).map_or(Some(first), end)?;
+        all.get(start..end(index)?)
     }
 
     #[inline]

@@ -27,6 +27,7 @@ fn rules() -> Rules {
         scopes: Box::new([]),
         constraints: Box::new([]),
         verify_confirmation: true,
+        exported_claims: Arc::default(),
     }
 }
 

@@ -149,6 +149,43 @@ impl<'b> Document<'b> {
     }
 }
 
+/// Finds the numbers of a document as they are written there. Those out of range have another value
+/// on the tape.
+pub(crate) struct WrittenNumbers<'n> {
+    nodes: &'n [Node<'n>],
+    json: &'n [u8],
+    /// The next node, and the place in `json` behind the numbers of all nodes before it.
+    next: (usize, usize),
+}
+
+impl<'n> WrittenNumbers<'n> {
+    /// The numbers of a document, which was parsed from `json`.
+    pub(crate) fn of(document: &'n Document<'_>, json: &'n [u8]) -> Self {
+        Self { nodes: &document.tape.0, json, next: (0, 0) }
+    }
+
+    /// Returns a number of the document as it is written. Costs no more than one pass over the
+    /// document for any sequence of numbers in their order.
+    pub(crate) fn text(&mut self, value: Value<'_, '_>) -> Option<&'n str> {
+        let offset = value.0.as_ptr().addr().checked_sub(self.nodes.as_ptr().addr())?;
+        let index = offset.checked_div(size_of::<Node<'_>>())?;
+        if index < self.next.0 {
+            self.next = (0, 0);
+        }
+        let (mut node, mut at) = self.next;
+        loop {
+            let is_number = is_number(self.nodes.get(node)?);
+            let found = is_number.then(|| numbers::next(self.json, at)).flatten();
+            at = found.map_or(at, |(_, end)| end);
+            node = node.checked_add(1)?;
+            if node > index {
+                self.next = (node, at);
+                return core::str::from_utf8(found?.0).ok();
+            }
+        }
+    }
+}
+
 /// One JSON value: its nodes, of which the first holds the type.
 #[derive(Clone, Copy)]
 pub(crate) struct Value<'d, 'b>(&'d [Node<'b>]);
@@ -172,6 +209,10 @@ impl<'d, 'b> Value<'d, 'b> {
             Some(Node::Static(simd_json::StaticNode::I64(value))) => Some((*value).into()),
             _ => None,
         }
+    }
+
+    pub(crate) fn is_number(self) -> bool {
+        self.0.first().is_some_and(is_number)
     }
 
     pub(crate) fn as_bool(self) -> Option<bool> {
@@ -208,6 +249,11 @@ impl<'d, 'b> Value<'d, 'b> {
     pub(crate) fn members(self) -> Option<Members<'d, 'b>> {
         matches!(self.0.first(), Some(Node::Object { .. })).then(|| Members::of(self.0))
     }
+}
+
+fn is_number(node: &Node<'_>) -> bool {
+    use simd_json::StaticNode::{F64, I64, U64};
+    matches!(node, Node::Static(U64(_) | I64(_) | F64(_)))
 }
 
 /// The members of one object, in document order.
@@ -419,6 +465,25 @@ mod tests {
         assert_eq!(capacities(&buffers), before);
         let twice = buffers.parse(br#"{"n":1e400,"n":1e400}"#).err();
         assert_eq!(twice, Some(JsonError::DuplicateMember));
+    }
+
+    #[test]
+    fn written_number_is_found_for_its_value() {
+        let json = r#"{"1":"2","a":-3.0,"b":[4,{"c":5e0,"6":"\"7"}],"d":123456789012345678901234}"#;
+        let mut buffers = JsonBuffers::with_capacity(64);
+        let document = buffers.parse(json.as_bytes()).unwrap();
+        let mut written = WrittenNumbers::of(&document, json.as_bytes());
+        let member = |name| document.members().get(name).unwrap();
+        let list: Vec<_> = member("b").elements().unwrap().collect();
+        let nested = list[1].members().unwrap().get("c").unwrap();
+        let last = (member("d"), "123456789012345678901234");
+        // In any order.
+        for (value, text) in
+            [(member("a"), "-3.0"), (list[0], "4"), (nested, "5e0"), last, (list[0], "4"), last]
+        {
+            assert_eq!(written.text(value), Some(text));
+        }
+        assert_eq!(written.text(member("1")), None, "not a number");
     }
 
     #[test]

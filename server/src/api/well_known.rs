@@ -26,8 +26,11 @@ pub fn resource_metadata(resource: &ProtectedResource, keys: &KeySources) -> Res
     let names = sections.iter().map(|section| &*section.issuer.name);
     let servers: Vec<_> =
         names.filter(|name| name.starts_with("https://") && !name.contains('{')).collect();
-    let mut scopes: Vec<_> =
-        sections.iter().flat_map(|section| &section.issuer.rules.scopes).map(|one| &**one).collect();
+    let mut scopes: Vec<_> = sections
+        .iter()
+        .flat_map(|section| &section.issuer.rules.scopes)
+        .map(|one| &**one)
+        .collect();
     scopes.sort_unstable();
     scopes.dedup();
     let mut metadata = json!({

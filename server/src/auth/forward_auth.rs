@@ -34,21 +34,21 @@ pub fn reply(settings: &AuthSettings, decision: AuthDecision<'_>) -> Reply {
 /// Returns the header lines of a response that allows a request: that of a caller, or a preflight.
 pub fn headers<'l>(
     settings: &'l AuthSettings,
-    identity: Option<Identity<'l>>,
+    caller: Option<Identity<'l>>,
 ) -> impl Iterator<Item = (&'l HeaderName, &'l [u8])> {
     [(&header::CACHE_CONTROL, &b"no-store"[..])]
         .into_iter()
-        .chain(identity_headers(settings, identity))
+        .chain(identity_headers(settings, caller))
 }
 
 /// Returns every configured identity header, with its value for this caller. Without a caller, all
 /// of them are empty.
 pub(super) fn identity_headers<'l>(
     settings: &'l AuthSettings,
-    identity: Option<Identity<'l>>,
+    caller: Option<Identity<'l>>,
 ) -> impl Iterator<Item = (&'l HeaderName, &'l [u8])> + Clone {
     let names = &settings.identity_headers;
-    let value = |read: fn(Identity<'l>) -> &'l str| identity.map_or("", read);
+    let value = |read: fn(Identity<'l>) -> &'l str| caller.map_or("", read);
     let identity = [
         (&names.subject, value(Identity::subject)),
         (&names.user, value(Identity::user)),
@@ -57,5 +57,7 @@ pub(super) fn identity_headers<'l>(
         (&names.environment, value(Identity::environment)),
         (&names.tenant, ""),
     ];
-    identity.into_iter().filter_map(|(name, value)| Some((name.as_ref()?, value.as_bytes())))
+    let identity =
+        identity.into_iter().filter_map(|(name, value)| Some((name.as_ref()?, value.as_bytes())));
+    identity.chain(names.claims.lines(caller))
 }

@@ -1,16 +1,20 @@
 //! `[identity_headers]`, `[ext_authz]`, and the options of `[server]` about credentials.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
+use countersign_engine::ExportedClaim;
 use http::{HeaderName, StatusCode, header};
 
 use super::{
-    ProtectedResource, api_clients::ApiClients, challenge::Challenges,
+    ProtectedResource, api_clients::ApiClients, challenge::Challenges, claim_headers::ClaimHeaders,
     credential::CredentialPlaces, profile::generic,
 };
 use crate::{
     base::redacted::quoted,
-    config::{problem::Problems, reader::SectionReader, setting::Section},
+    config::{
+        options::IDENTITY_HEADERS_SECTION, problem::Problems, reader::SectionReader,
+        setting::Section,
+    },
 };
 
 /// Settings for finding credentials, and for the responses about them.
@@ -37,17 +41,20 @@ impl AuthSettings {
     /// Reads the options from their sections.
     pub(crate) fn read(sections: &BTreeMap<String, Section>, problems: &mut Problems) -> Self {
         let api_clients = ApiClients::read(sections, problems);
-        let identity_headers =
-            IdentityHeaders::read(&mut SectionReader::new(sections, "identity_headers", problems));
         let ext_authz = ExtAuthz::read(&mut SectionReader::new(sections, "ext_authz", problems));
         let mut server = SectionReader::new(sections, "server", problems);
         let (resource, metadata) = ProtectedResource::read(&mut server);
         let realm = read_realm(&mut server);
+        let credentials = read_credentials(&mut server);
+        let rejected_token_status = read_rejected_status(&mut server);
+        let challenges = Challenges::new(realm, metadata.as_deref());
+        let mut names = SectionReader::new(sections, IDENTITY_HEADERS_SECTION, problems);
+        let identity_headers = IdentityHeaders::read(&mut names, credentials.headers());
         Self {
-            credentials: read_credentials(&mut server),
-            challenges: Challenges::new(realm, metadata.as_deref()),
+            credentials,
+            challenges,
             resource,
-            rejected_token_status: read_rejected_status(&mut server),
+            rejected_token_status,
             identity_headers,
             ext_authz,
             api_clients,
@@ -70,30 +77,42 @@ pub struct IdentityHeaders {
     pub environment: Option<HeaderName>,
     /// The tenant. Empty until multi-tenancy is configured.
     pub tenant: Option<HeaderName>,
+    /// Further claims.
+    pub claims: ClaimHeaders,
 }
 
 impl IdentityHeaders {
-    fn read(reader: &mut SectionReader<'_>) -> Self {
+    /// Reads the names. Those of further claims must differ from those of `credentials`, too.
+    fn read(reader: &mut SectionReader<'_>, credentials: &[HeaderName]) -> Self {
         let mut name = |option| reader.header_name(option);
-        let names = Self {
+        let mut names = Self {
             subject: name("subject"),
             user: name("user"),
             issuer: name("issuer"),
             client_types: name("client_types"),
             environment: name("environment"),
             tenant: name("tenant"),
+            claims: ClaimHeaders::default(),
         };
         names.check(reader);
+        let taken: Vec<_> = names.names().chain(credentials).cloned().collect();
+        names.claims = ClaimHeaders::read(reader, taken);
         names
+    }
+
+    /// Returns the claims of the headers, in their order.
+    #[must_use]
+    pub fn exported_claims(&self) -> &Arc<[ExportedClaim]> {
+        &self.claims.exported
     }
 
     /// Returns the names of all headers that are not switched off.
     pub fn names(&self) -> impl Iterator<Item = &HeaderName> + Clone {
-        self.all().into_iter().flatten()
+        self.all().into_iter().flatten().chain(&self.claims.names)
     }
 
     fn all(&self) -> [Option<&HeaderName>; 6] {
-        let Self { subject, user, issuer, client_types, environment, tenant } = self;
+        let Self { subject, user, issuer, client_types, environment, tenant, claims: _ } = self;
         [subject, user, issuer, client_types, environment, tenant].map(Option::as_ref)
     }
 

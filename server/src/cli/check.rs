@@ -36,6 +36,9 @@ pub(super) fn run(source: &ConfigSource) -> Result<(), CommandError> {
         describe_listener(listener)?;
     }
     print(format_args!("  takes tokens from {}", describe_credentials(&server.auth.credentials)))?;
+    for (claim, name) in server.auth.identity_headers.claims.exported() {
+        print(format_args!("  passes on the claim {claim} as {name}"))?;
+    }
     if let Some(resource) = &server.auth.resource {
         print(format_args!("  publishes the metadata of the resource {}", resource.identifier))?;
     }

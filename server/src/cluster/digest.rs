@@ -5,8 +5,8 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 use countersign_engine::{
-    AudienceRule, ClaimPath, ClientTypes, Constraint, IssuerConfig, KeyType, Rules, Tenants,
-    UsernameRule, VerificationKey,
+    AudienceRule, ClaimPath, ClientTypes, Constraint, ExportFormat, IssuerConfig, KeyType, Rules,
+    Tenants, UsernameRule, VerificationKey,
 };
 use serde_json::{Value, json};
 
@@ -58,6 +58,7 @@ fn acceptance_rules(section: &IssuerSection) -> Value {
         scopes,
         constraints,
         verify_confirmation,
+        exported_claims,
     } = rules;
     json!({
         "issuer": name,
@@ -84,6 +85,10 @@ fn acceptance_rules(section: &IssuerSection) -> Value {
         "environment_claim": environment_claim,
         "constraints": sorted(&constraints.iter().map(constraint_text).collect::<Vec<_>>()),
         "verify_confirmation": verify_confirmation,
+        "exported_claims": exported_claims
+            .iter()
+            .map(|claim| json!([claim.path.as_str(), claim.format == ExportFormat::Json]))
+            .collect::<Vec<_>>(),
         "keys": keys(section),
         "administers": section.administration.is_granted(),
     })

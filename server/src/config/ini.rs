@@ -1,11 +1,14 @@
 //! Inmanta's `.cfg` files: Python's `configparser` without interpolation.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashMap},
+};
 
 use configparser::ini::Ini;
 
 use super::{
-    options::{self, API_CLIENTS_SECTION},
+    options::{self, API_CLIENTS_SECTION, CLAIM_PREFIX, IDENTITY_HEADERS_SECTION},
     problem::{MAX_SYNTAX_ERRORS, Problem, Problems, too_many_errors},
     setting::{Section, Setting, normal_option, normal_section},
 };
@@ -20,6 +23,7 @@ const BEFORE_ANY_SECTION: &str = "\0";
 /// Reports lines that are neither header, option, continuation nor comment, and skips them.
 /// Also reports options given twice, because choosing one of the two would be a guess.
 pub(crate) fn parse(name: &str, text: &str, problems: &mut Problems) -> BTreeMap<String, Section> {
+    let text = &with_encoded_claims(text);
     let parsed = parse_lines(name, text, problems);
     let lines = LineIndex::index(text);
     let mut sections: BTreeMap<String, Section> = BTreeMap::new();
@@ -47,6 +51,27 @@ pub(crate) fn parse(name: &str, text: &str, problems: &mut Problems) -> BTreeMap
         }
     }
     sections
+}
+
+/// Percent-encodes the colons in the names of claims, such as `claim.https://idp.example/roles`, which
+/// would end the name of the option.
+fn with_encoded_claims(text: &str) -> Cow<'_, str> {
+    if !text.contains(CLAIM_PREFIX) {
+        return text.into();
+    }
+    let mut is_in_section = false;
+    let encoded = text.split_inclusive('\n').map(|line| {
+        if let Some(header) = line.trim_start().strip_prefix('[') {
+            is_in_section = header.split(']').next() == Some(IDENTITY_HEADERS_SECTION);
+        }
+        match line.split_once('=') {
+            Some((name, value)) if is_in_section && name.starts_with(CLAIM_PREFIX) => {
+                format!("{}={value}", name.replace(':', "%3A")).into()
+            }
+            _ => Cow::Borrowed(line),
+        }
+    });
+    encoded.map(Cow::into_owned).collect::<String>().into()
 }
 
 /// Parses the lines of a file without those that the parser rejects, which it reports.

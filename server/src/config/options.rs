@@ -17,6 +17,10 @@ pub const ISSUER_PREFIX: &str = "auth_jwt_";
 pub const LISTENER_PREFIX: &str = "listener_";
 /// The section whose option names are the names of clients.
 pub const API_CLIENTS_SECTION: &str = "api_clients";
+/// The section with the names of the identity headers.
+pub const IDENTITY_HEADERS_SECTION: &str = "identity_headers";
+/// Prefix of its options that name a claim.
+pub const CLAIM_PREFIX: &str = "claim.";
 
 /// One section of the configuration.
 #[derive(Debug)]

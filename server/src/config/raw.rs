@@ -12,7 +12,7 @@ use super::{
     ini,
     options::{self, API_CLIENTS_SECTION, ISSUER_PREFIX, OptionKind, SECTIONS, SectionSpec},
     problem::{Problem, Problems, Severity},
-    setting::{Section, Setting},
+    setting::{Section, Setting, is_claim_option},
     toml,
 };
 use crate::base::{permissions::mode_for_all, redacted::may_be_secret};
@@ -241,7 +241,9 @@ fn unknown_names(sections: &BTreeMap<String, Section>) -> Vec<Problem> {
         if name == API_CLIENTS_SECTION {
             continue;
         }
-        let names = section.settings.iter().filter(|(option, _)| spec.option(option).is_none());
+        let is_unknown =
+            |option: &str| spec.option(option).is_none() && !is_claim_option(name, option);
+        let names = section.settings.iter().filter(|(option, _)| is_unknown(option));
         for (option, setting) in names {
             let (is_known_elsewhere, help) = suggestion(spec, option);
             let text = if is_known_elsewhere || looks_like_a_name(option) {

@@ -216,7 +216,8 @@ impl<'r> SectionReader<'r> {
         texts.into_iter().filter_map(|text| self.parse_header_name(option, text)).collect()
     }
 
-    fn parse_header_name(&mut self, option: &str, text: &str) -> Option<HeaderName> {
+    /// Parses a header name in the text of an option.
+    pub(crate) fn parse_header_name(&mut self, option: &str, text: &str) -> Option<HeaderName> {
         let name = HeaderName::from_bytes(text.as_bytes()).ok();
         if name.is_none() {
             self.error(
@@ -247,6 +248,13 @@ impl<'r> SectionReader<'r> {
         let mut texts = self.list(option).unwrap_or_default();
         texts.retain(|text| !text.is_empty());
         texts
+    }
+
+    /// Returns the options whose names have this prefix: the rest of each name, and its text.
+    pub(crate) fn with_prefix(&self, prefix: &str) -> Vec<(&'r str, &'r str)> {
+        let settings = self.settings.iter().flat_map(|section| &section.settings);
+        let texts = settings.map(|(option, setting)| (option.as_str(), setting.text.as_str()));
+        texts.filter_map(|(option, text)| Some((option.strip_prefix(prefix)?, text))).collect()
     }
 
     fn setting(&self, option: &str) -> Option<&'r Setting> {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use super::options::{API_CLIENTS_SECTION, ISSUER_PREFIX};
+use super::options::{API_CLIENTS_SECTION, CLAIM_PREFIX, IDENTITY_HEADERS_SECTION, ISSUER_PREFIX};
 
 /// Unvalidated value of one option.
 #[derive(Clone)]
@@ -30,9 +30,18 @@ pub struct Section {
 }
 
 /// Returns the normal form of an option name. Inmanta treats `_` and `-` alike. Client
-/// names in `[api_clients]` are not changed.
+/// names in `[api_clients]` and the names of claims are not changed.
 pub(crate) fn normal_option(section: &str, name: &str) -> String {
-    if section == API_CLIENTS_SECTION { name.into() } else { name.to_lowercase().replace('-', "_") }
+    if section == API_CLIENTS_SECTION || is_claim_option(section, name) {
+        name.into()
+    } else {
+        name.to_lowercase().replace('-', "_")
+    }
+}
+
+/// Whether an option names a claim: `claim.<path>` in `[identity_headers]`.
+pub(crate) fn is_claim_option(section: &str, name: &str) -> bool {
+    section == IDENTITY_HEADERS_SECTION && name.starts_with(CLAIM_PREFIX)
 }
 
 /// Returns the normal form of a section name. Issuer ids are lower-case. Other names are

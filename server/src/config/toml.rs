@@ -7,7 +7,7 @@ use toml::de::{DeTable, DeValue};
 use super::{
     problem::{MAX_SYNTAX_ERRORS, Problem, Problems, too_many_errors},
     raw::looks_like_a_name,
-    setting::{Section, Setting, normal_option, normal_section},
+    setting::{Section, Setting, is_claim_option, normal_option, normal_section},
 };
 
 /// Parses one `.toml` file into its [`Section`]s.
@@ -43,10 +43,14 @@ pub(super) fn parse(name: &str, text: &str, problems: &mut Problems) -> BTreeMap
             .settings;
         let mut in_order: Vec<_> = options.iter().collect();
         in_order.sort_by_key(|(option, _)| option.span().start);
-        for (option, value) in in_order {
-            let here = place(option.span().start);
-            let option = normal_option(&section, option.get_ref());
-            let Some(text) = value_text(value.get_ref()) else {
+        let in_order = in_order.into_iter().flat_map(|(option, value)| {
+            let name = option.get_ref().as_ref();
+            flattened(&section, name.into(), value.get_ref(), option.span().start)
+        });
+        for (option, value, start) in in_order {
+            let here = place(start);
+            let option = normal_option(&section, &option);
+            let Some(text) = value_text(value) else {
                 problems.push(Problem::error(
                     here,
                     format!(
@@ -69,6 +73,26 @@ pub(super) fn parse(name: &str, text: &str, problems: &mut Problems) -> BTreeMap
         }
     }
     sections
+}
+
+/// Returns an option with its value and its offset. Without quotes, the path of a claim is one table
+/// in another.
+fn flattened<'v, 'i>(
+    section: &str,
+    name: String,
+    value: &'v DeValue<'i>,
+    start: usize,
+) -> Vec<(String, &'v DeValue<'i>, usize)> {
+    match value {
+        DeValue::Table(members) if is_claim_option(section, &format!("{name}.")) => {
+            let members = members.iter().flat_map(|(member, value)| {
+                let name = format!("{name}.{}", member.get_ref());
+                flattened(section, name, value.get_ref(), member.span().start)
+            });
+            members.collect()
+        }
+        value => vec![(name, value, start)],
+    }
 }
 
 /// Returns a name for a message, unless it may be a line of a key.

@@ -5,7 +5,7 @@ mod rules;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use countersign_engine::{Algorithm, AlgorithmSet, IssuerConfig, KeyType};
+use countersign_engine::{Algorithm, AlgorithmSet, ExportedClaim, IssuerConfig, KeyType};
 
 use self::names::IssuerNames;
 use super::{
@@ -49,6 +49,12 @@ impl IssuerSection {
     #[must_use]
     pub fn section(&self) -> &str {
         &self.issuer.section
+    }
+
+    /// Sets the claims that applications receive, the same for every section. A change invalidates
+    /// the cached tokens, as that of any rule does.
+    pub(crate) fn export_claims(&mut self, exported: &Arc<[ExportedClaim]>) {
+        Arc::make_mut(&mut self.issuer).rules.exported_claims = Arc::clone(exported);
     }
 
     /// Returns a [`keyed_digest`] of two texts under the secret of the section.

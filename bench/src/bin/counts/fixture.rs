@@ -52,13 +52,13 @@ impl Fixture {
         KeySet::from_jwks(&jwks, POLICY).expect("a readable key set")
     }
 
-    /// Returns a server that verifies RS256 tokens.
-    pub(crate) fn app(&self) -> Arc<App> {
+    /// Returns a server that verifies RS256 tokens, with these further sections.
+    pub(crate) fn app(&self, options: &str) -> Arc<App> {
         let jwks =
             std::fs::read_to_string(self.directory.join("RS256.json")).expect("a readable key set");
         let text = format!(
             "[auth_jwt_signing]\nalgorithm=HS256\nsign=true\nclient_types=api\nkey={}\n\
-             [auth_jwt_bench]\nalgorithms=RS256\nclient_types=api\nissuer={ISSUER}\naudience={AUDIENCE}\nkey={jwks}\n",
+             [auth_jwt_bench]\nalgorithms=RS256\nclient_types=api\nissuer={ISSUER}\naudience={AUDIENCE}\nkey={jwks}\n{options}",
             encode(&SECRET)
         );
         let mut raw = RawConfig::default();

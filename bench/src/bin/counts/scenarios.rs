@@ -18,7 +18,7 @@ use serde_json::json;
 use crate::fixture::{Fixture, POLICY, encode};
 
 /// All scenarios.
-pub(crate) const SCENARIOS: [Scenario<Fixture>; 14] = [
+pub(crate) const SCENARIOS: [Scenario<Fixture>; 15] = [
     ("parse", parse),
     ("cold HS256", |given| cold(given, Algorithm::Hs256)),
     ("cold RS256", |given| cold(given, Algorithm::Rs256)),
@@ -27,17 +27,24 @@ pub(crate) const SCENARIOS: [Scenario<Fixture>; 14] = [
     ("cached RS256, 1 token", cached),
     ("refuse what is not base64url", malformed),
     ("refuse a bad HS256 signature", bad_signature),
-    ("/auth, cached RS256", |given| answer(given, "200 OK", |token| format!("Bearer {token}"))),
+    ("/auth, cached RS256", |given| answer(given, "", "200 OK", |token| format!("Bearer {token}"))),
+    ("/auth, cached RS256, five claims", |given| {
+        answer(given, FIVE_CLAIMS, "200 OK", |token| format!("Bearer {token}"))
+    }),
     ("/auth, a malformed token", |given| {
-        answer(given, "401 Unauthorized", |_| "Bearer a.b.c".into())
+        answer(given, "", "401 Unauthorized", |_| "Bearer a.b.c".into())
     }),
     ("/auth without a token", |given| {
-        answer(given, "401 Unauthorized", |_| "Basic Ym9iOnB3".into())
+        answer(given, "", "401 Unauthorized", |_| "Basic Ym9iOnB3".into())
     }),
     ("16 x /auth over HTTP/2, cached RS256", together),
     ("replace 100 keys", replace),
     ("read a set of 100 keys", read),
 ];
+
+/// Options that pass five claims on to the application.
+const FIVE_CLAIMS: &str = "[identity_headers]\nclaim.email=X-Auth-Email\nclaim.scope=X-Auth-Scope\n\
+    claim.preferred_username=X-Auth-Name\nclaim.iat=X-Auth-Issued\nclaim.exp=X-Auth-Expires\n";
 
 fn parse(given: &Fixture) -> Work<'_> {
     let (verifier, tokens) = (given.verifier(Algorithm::Rs256), given.tokens(Algorithm::Rs256));
@@ -80,6 +87,7 @@ fn bad_signature(given: &Fixture) -> Work<'_> {
 /// Answers a proxy's request, from the request bytes to the response bytes.
 fn answer<'g>(
     given: &'g Fixture,
+    options: &str,
     expected: &'static str,
     authorization: fn(&str) -> String,
 ) -> Work<'g> {
@@ -90,7 +98,7 @@ fn answer<'g>(
             .into_bytes()
     };
     let requests: Vec<_> = given.tokens(Algorithm::Rs256).iter().map(request).collect();
-    let worker = AppService::worker(given.app(), 0);
+    let worker = AppService::worker(given.app(options), 0);
     Box::new(move |call| {
         let peer = Peer { address: Ipv4Addr::LOCALHOST.into(), listener: 0, certificate: None };
         let mut answers = ResponseBuffer(Vec::with_capacity(1024));
@@ -118,7 +126,7 @@ fn together(given: &Fixture) -> Work<'_> {
     };
     let (first, heads) = (heads(true), heads(false));
     let mut connection =
-        http2::Connection::new(AppService::worker(given.app(), 0)).expect("a connection");
+        http2::Connection::new(AppService::worker(given.app(""), 0)).expect("a connection");
     // Warm up: fill the dynamic table, and cache every token.
     let mut warm = connection.ask(&[&first[0]]) == 1;
     warm &= heads.iter().all(|head| connection.ask(&[head]) == 1);

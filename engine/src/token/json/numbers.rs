@@ -35,6 +35,22 @@ pub(super) fn replace_out_of_range(json: &mut [u8]) -> bool {
     found
 }
 
+/// Returns the first number at or after `at` in a document that was parsed, and its end.
+pub(super) fn next(json: &[u8], mut at: usize) -> Option<(&[u8], usize)> {
+    loop {
+        let rest = json.get(at..)?;
+        let length = match rest.first()? {
+            b'"' => string_length(rest),
+            b'-' | b'0'..=b'9' => {
+                let length = rest.iter().take_while(|byte| is_part_of_number(**byte)).count();
+                return Some((rest.get(..length)?, at.saturating_add(length)));
+            }
+            _ => 1,
+        };
+        at = at.saturating_add(length);
+    }
+}
+
 fn string_length(text: &[u8]) -> usize {
     let mut at = 1usize;
     while let Some(rest) = text.get(at..)

@@ -3,8 +3,8 @@
 use countersign_engine::limits::MAX_TIME_TO_EXPIRY;
 
 use super::{
-    API_CLIENTS_SECTION, OptionSpec, SectionSpec, choice, flag, ignored, list, listeners, number,
-    text,
+    API_CLIENTS_SECTION, IDENTITY_HEADERS_SECTION, OptionSpec, SectionSpec, choice, flag, ignored,
+    list, listeners, number, text,
 };
 
 pub(super) const SERVER: SectionSpec = SectionSpec::new(
@@ -140,7 +140,7 @@ const IGNORED: &[OptionSpec] = &[
 ];
 
 pub(super) const IDENTITY_HEADERS: SectionSpec = SectionSpec::new(
-    "identity_headers",
+    IDENTITY_HEADERS_SECTION,
     "Names of the headers in which `/auth` returns the caller's identity. An empty name switches a \
      header off.",
     &[&[
@@ -154,6 +154,12 @@ pub(super) const IDENTITY_HEADERS: SectionSpec = SectionSpec::new(
             .about("The environment that the token is scoped to.", "X-Environment"),
         text("tenant", "header name", "X-Auth-Tenant")
             .about("The tenant. Empty until multi-tenancy is configured.", "X-Tenant"),
+        text("claim.<path>", "header name", "").unset("no header").about(
+            "A claim, by its name or its path (`user.name`, `/user/name`): a string, a number, a \
+             boolean, or a list with commas between its elements. With `.json` after the path, any \
+             value in JSON. A token whose values are longer than 8 KiB in all is refused.",
+            "X-Auth-Email",
+        ),
     ]],
 );
 

@@ -1,5 +1,7 @@
 //! The rules for the tokens of an `auth_jwt_*` section.
 
+use std::sync::Arc;
+
 use countersign_engine::{
     AudienceRule, ClaimPath, ClientTypes, Constraint, Rules, TENANT, UsernameRule,
 };
@@ -50,6 +52,8 @@ pub(super) fn read(
         scopes: read_scopes(reader),
         constraints: read_constraints(reader),
         verify_confirmation: reads_confirmation(reader),
+        // Those of `[identity_headers]` are set once all sections are read.
+        exported_claims: Arc::default(),
     }
 }
 
