@@ -4,7 +4,7 @@ use countersign_tests::{
     binary::Sandbox,
     eventually,
     openssl::{SigningKey, certificate},
-    providers::{CannedResponse, JwksServer, TlsProvider},
+    providers::{CannedResponse, JwksServer, TlsProvider, gzip, zlib},
 };
 use serde_json::json;
 
@@ -19,6 +19,7 @@ fn faulty_answers(elsewhere: &JwksServer) -> Vec<(&'static str, CannedResponse, 
         json!({ "keys": [{ "kty": "oct", "alg": "HS256", "kid": "k", "k": fixture::KEY }] })
             .to_string();
     let huge = json!({ "keys": [], "padding": "x".repeat(600 * 1024) }).to_string();
+    let bomb = vec![b' '; 64 << 20];
     let other_host = elsewhere.uri().replace("127.0.0.1", "localhost");
     vec![
         ("empty", CannedResponse::json(&key_set(&[])), "the published key set is empty"),
@@ -26,6 +27,15 @@ fn faulty_answers(elsewhere: &JwksServer) -> Vec<(&'static str, CannedResponse, 
         ("html", CannedResponse::json("<!DOCTYPE html><h1>Sorry</h1>"), "not a strict JSON object"),
         ("array", CannedResponse::json("[]"), "not a strict JSON object"),
         ("huge", CannedResponse::chunked(&huge), "too_long"),
+        ("bomb", CannedResponse::coded(&gzip(&bomb), "gzip"), "once its gzip is decoded"),
+        (
+            "zlib_bomb",
+            CannedResponse::coded(&zlib(&bomb), "deflate"),
+            "once its deflate is decoded",
+        ),
+        ("no_gzip", CannedResponse::coded(b"{}", "gzip"), "cannot decode the content coding gzip"),
+        ("brotli", CannedResponse::coded(b"{}", "br"), r#"content coding \"br\""#),
+        ("twice", CannedResponse::coded(b"{}", "gzip, gzip"), r#"content coding \"gzip, gzip\""#),
         (
             "truncated",
             CannedResponse::raw("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{\"keys\":["),

@@ -61,6 +61,8 @@ mod stored_keys;
 mod refresh;
 /// Providers that are broken, slow or hostile, and trust in them by TLS.
 mod bad_providers;
+/// How keys are requested: content codings, and the bearer token of a provider.
+mod fetching;
 /// A certified OpenID provider.
 mod openid;
 /// Servers without a section that signs.

@@ -11,6 +11,10 @@ use std::{
     time::Duration,
 };
 
+use flate2::{
+    Compression,
+    write::{GzEncoder, ZlibEncoder},
+};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -19,7 +23,7 @@ use crate::{eventually, http::Request, openssl::certificate_with_ca};
 /// Response of a [`JwksServer`], and how it is sent.
 #[derive(Clone, Debug)]
 pub struct CannedResponse {
-    bytes: String,
+    bytes: Vec<u8>,
     etag: Option<String>,
     delivery: Delivery,
 }
@@ -37,8 +41,8 @@ enum Delivery {
 
 impl CannedResponse {
     /// Creates a response of exactly these bytes, after which the connection closes.
-    pub fn raw(bytes: &str) -> Self {
-        Self { bytes: bytes.into(), etag: None, delivery: Delivery::Immediate }
+    pub fn raw(bytes: impl AsRef<[u8]>) -> Self {
+        Self { bytes: bytes.as_ref().into(), etag: None, delivery: Delivery::Immediate }
     }
 
     /// Creates a response with status 200, type JSON and any body.
@@ -47,6 +51,16 @@ impl CannedResponse {
             "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         ))
+    }
+
+    /// Creates a response with status 200, type JSON and a body in this content coding.
+    pub fn coded(body: &[u8], coding: &str) -> Self {
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Encoding: {coding}\r\n\
+             Content-Length: {}\r\n\r\n",
+            body.len()
+        );
+        Self::raw([head.as_bytes(), body].concat())
     }
 
     /// Creates a response with this status and no body.
@@ -83,8 +97,10 @@ impl CannedResponse {
     /// Adds a header line.
     #[must_use]
     pub fn header(self, name: &str, value: &str) -> Self {
-        let (status, rest) = self.bytes.split_once("\r\n").unwrap();
-        Self { bytes: format!("{status}\r\n{name}: {value}\r\n{rest}"), ..self }
+        let end = self.bytes.windows(2).position(|two| two == b"\r\n").unwrap();
+        let (status, rest) = self.bytes.split_at(end);
+        let line = format!("\r\n{name}: {value}");
+        Self { bytes: [status, line.as_bytes(), rest].concat(), ..self }
     }
 
     /// Adds an `ETag`. A request with the same `If-None-Match` gets status 304.
@@ -110,22 +126,36 @@ impl CannedResponse {
             self.etag.is_some() && request.header("if-none-match") == self.etag.as_deref();
         let etag = self.etag.as_deref().unwrap_or_default();
         let bytes = if is_known {
-            format!("HTTP/1.1 304 Not Modified\r\nETag: {etag}\r\n\r\n")
+            format!("HTTP/1.1 304 Not Modified\r\nETag: {etag}\r\n\r\n").into_bytes()
         } else {
             self.bytes.clone()
         };
         match self.delivery {
             Delivery::Delayed(pause) => std::thread::sleep(pause),
             Delivery::ByteByByte(pause) => {
-                return bytes.as_bytes().iter().try_for_each(|byte| {
+                return bytes.iter().try_for_each(|byte| {
                     std::thread::sleep(pause);
                     stream.write_all(&[*byte])
                 });
             }
             Delivery::Immediate | Delivery::Never => {}
         }
-        stream.write_all(bytes.as_bytes())
+        stream.write_all(&bytes)
     }
+}
+
+/// Compresses a body in the content coding `gzip`.
+pub fn gzip(body: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(body).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// Compresses a body in the content coding `deflate`, which is the zlib format.
+pub fn zlib(body: &[u8]) -> Vec<u8> {
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(body).unwrap();
+    encoder.finish().unwrap()
 }
 
 /// JWKS server over cleartext HTTP. It runs until the process ends, and serves one request per

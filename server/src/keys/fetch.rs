@@ -2,6 +2,9 @@
 //!
 //! A fetch blocks, and is bounded in time, bytes and redirects.
 
+mod bearer;
+mod body;
+
 use std::{
     fmt,
     io::{self, Read as _},
@@ -20,10 +23,11 @@ use http::{HeaderMap, Response, StatusCode, Uri, header};
 use rustls::crypto::aws_lc_rs;
 use serde::Deserialize;
 use ureq::{
-    Agent, Body,
+    Agent, Body, Proxy,
     tls::{RootCerts, TlsConfig},
 };
 
+use self::bearer::BearerUse;
 use super::{
     IssuerSection,
     settings::{KeyLocation, RefreshedKeys},
@@ -240,7 +244,7 @@ impl Fetcher {
         let version = response.headers().get(header::ETAG).and_then(|etag| etag.to_str().ok());
         let version = version.map(|etag| SourceVersion::Response(uri.into(), etag.into()));
         Ok(FetchedBytes {
-            bytes: Some(body(response, limit_plus_one(limits::MAX_KEY_SET_BYTES))?),
+            bytes: Some(body::read(response, limit_plus_one(limits::MAX_KEY_SET_BYTES))?),
             version,
             max_age,
         })
@@ -256,7 +260,7 @@ impl Fetcher {
         }
         let invalid = |text: String| FetchError::new("discovery", text);
         let response = self.get(uri, "application/json", None)?;
-        let document = body(response, MAX_DISCOVERY_BYTES)?;
+        let document = body::read(response, MAX_DISCOVERY_BYTES)?;
         let metadata: Metadata = serde_json::from_slice(without_byte_order_mark(&document))
             .map_err(|error| {
                 invalid(format!("cannot parse the discovery document: {}", json_error(&error)))
@@ -302,24 +306,34 @@ impl Fetcher {
         let mut uri: Uri = uri
             .parse()
             .map_err(|_| FetchError::new("unreachable", "the configured location is not a URI"))?;
+        let mut bearer = BearerUse::of(&self.source, &uri)?;
         for _ in 0..=MAX_REDIRECTS {
             let left = self.source.timeout.saturating_sub(self.started.elapsed());
             if left.is_zero() {
                 return Err(FetchError::new("timeout", "the provider did not answer in time"));
             }
             let request = agent.get(&uri).config().timeout_global(Some(left)).build();
-            let mut request = request.header(header::ACCEPT, accept);
+            let mut request = request
+                .header(header::ACCEPT, accept)
+                .header(header::ACCEPT_ENCODING, body::ACCEPTED_CODINGS);
+            if let BearerUse::Sent(value) = &bearer {
+                request = request.header(header::AUTHORIZATION, value);
+            }
             if let Some(etag) = etag {
                 request = request.header(header::IF_NONE_MATCH, etag);
             }
             let response = request.call().map_err(|error| transport_error(&error))?;
             match response.status() {
                 StatusCode::OK | StatusCode::NOT_MODIFIED => return Ok(response),
-                status if status.is_redirection() => uri = redirected(&uri, response.headers())?,
+                status if status.is_redirection() => {
+                    uri = redirected(&uri, response.headers())?;
+                    bearer = bearer.after_redirect();
+                }
                 status => {
+                    let remedy = bearer.remedy(status);
                     return Err(FetchError::new(
                         "status",
-                        format!("the provider answered {status}, expected 200"),
+                        format!("the provider answered {status}, expected 200{remedy}"),
                     ));
                 }
             }
@@ -371,15 +385,6 @@ fn transport_error(error: &ureq::Error) -> FetchError {
     }
 }
 
-fn body(response: Response<Body>, limit: u64) -> Result<Vec<u8>, FetchError> {
-    response
-        .into_body()
-        .with_config()
-        .limit(limit)
-        .read_to_vec()
-        .map_err(|error| transport_error(&error))
-}
-
 /// Returns one byte more than `limit`, so that the engine sees and rejects an oversized
 /// document.
 fn limit_plus_one(limit: usize) -> u64 {
@@ -413,10 +418,14 @@ fn agent(source: &RefreshedKeys) -> Result<Agent, FetchError> {
         .unversioned_rustls_crypto_provider(Arc::new(aws_lc_rs::default_provider()))
         .disable_verification(!source.validate_cert);
     // A discovery document over plain HTTP may still name a key set on HTTPS.
-    let is_plain = matches!(&source.location, KeyLocation::Jwks(uri) if uri.starts_with("http://"));
-    let needs_roots = source.validate_cert && !is_plain;
+    let is_plain = source.location.uri().is_some_and(|uri| uri.starts_with("http://"));
+    let is_discovered = matches!(source.location, KeyLocation::Discovery(_));
+    let needs_roots = source.validate_cert && (!is_plain || is_discovered);
     let tls = if needs_roots { tls.root_certs(roots(source)?) } else { tls };
+    // A proxy of the environment would read a token on its way to this machine.
+    let may_use_proxy = !is_plain || source.token_file.is_none();
     let config = Agent::config_builder()
+        .proxy(Proxy::try_from_env().filter(|_| may_use_proxy))
         .tls_config(tls.build())
         // Minutes pass between two fetches, and providers close idle connections before.
         .max_idle_connections(0)

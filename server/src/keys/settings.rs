@@ -24,6 +24,7 @@ use crate::{
     base::{
         redacted::{uri_origin, without_query},
         roots,
+        uri::is_protected,
         watched_file::open_regular,
     },
     config::reader::SectionReader,
@@ -87,6 +88,8 @@ pub struct RefreshedKeys {
     pub validate_cert: bool,
     /// Trusted root certificates for the provider, in addition to those of the system.
     pub authorities: Vec<CertificateDer<'static>>,
+    /// File with the bearer token of the fetches.
+    pub token_file: Option<PathBuf>,
     /// Timeout of a fetch.
     pub timeout: Duration,
     /// Fetch intervals and maximum age.
@@ -197,7 +200,8 @@ pub(crate) fn read(reader: &mut SectionReader<'_>, context: KeyContext) -> Optio
 /// Warns about options for fetching that have no effect on this source, because an operator
 /// may rely on them.
 fn warn_of_ignored(reader: &mut SectionReader<'_>, source: &KeySource) {
-    const FETCHING: [&str; 5] = [
+    const FETCHING: [&str; 6] = [
+        "jwks_token_file",
         "ca_file",
         "jwks_cool_down",
         "jwks_refresh_interval",
@@ -495,11 +499,36 @@ fn refreshed_keys(reader: &mut SectionReader<'_>, location: KeyLocation) -> KeyS
     }
     KeySource::Refreshed(Arc::new(RefreshedKeys {
         timing: read_timing(reader, &location),
+        token_file: read_token_file(reader, &location, validate_cert),
         location,
         validate_cert,
         authorities: read_authorities(reader),
         timeout: reader.seconds("jwks_request_timeout"),
     }))
+}
+
+/// Reads `jwks_token_file`. Its content is read at every fetch. The token must not be readable on the
+/// way to the provider, nor reach another server.
+fn read_token_file(
+    reader: &mut SectionReader<'_>,
+    location: &KeyLocation,
+    validate_cert: bool,
+) -> Option<PathBuf> {
+    const OPTION: &str = "jwks_token_file";
+    let file = PathBuf::from(reader.given(OPTION)?);
+    let uri = location.uri()?;
+    let (option, section) = (location.option(), reader.section);
+    if !is_protected(uri) {
+        let text = format!("{OPTION} in {section} would be sent in plain text: {option} is http");
+        reader.error(OPTION, text, &format!("write an https:// URI as {option}"));
+    } else if !validate_cert && uri.starts_with("https://") {
+        let text =
+            format!("{OPTION} in {section} could be sent to any server: validate_cert is off");
+        let help = "remove validate_cert, and set ca_file for a private certificate authority";
+        reader.error(OPTION, text, help);
+    }
+    reader.warn_if_readable_by_all(OPTION, &file);
+    Some(file)
 }
 
 fn read_timing(reader: &mut SectionReader<'_>, location: &KeyLocation) -> Timing {

@@ -124,7 +124,14 @@ fn report(stored: Result<(), crate::store::StoreError>) {
 /// Returns a digest of the location and of what authenticates it, without which its keys are not
 /// to be trusted. A query may be a secret, so the location itself is not stored.
 fn source_digest(source: &RefreshedKeys) -> Option<String> {
-    let RefreshedKeys { location, validate_cert, authorities, timeout: _, timing: _ } = source;
+    let RefreshedKeys {
+        location,
+        validate_cert,
+        authorities,
+        token_file: _,
+        timeout: _,
+        timing: _,
+    } = source;
     let uri = location.uri()?;
     let mut context = Context::new(&SHA256);
     let mut update = |part: &[u8]| {

@@ -122,6 +122,12 @@ const KEYS: &[OptionSpec] = &[
              system.",
         "/etc/countersign/idp-ca.pem",
     ),
+    text("jwks_token_file", "path", "").unset("none").about(
+        "File with a bearer token for the key set and the metadata, read at every fetch. It is sent \
+             over `https://` or on the same machine, to the origin of the configured URI only, and \
+             on no redirect.",
+        "/var/run/secrets/kubernetes.io/serviceaccount/token",
+    ),
     decimal("jwks_request_timeout", 0.001, 3600.0, "30")
         .about("Timeout of a key fetch, in seconds.", "5"),
     number("jwks_refresh_interval", 2, 86_400, "300").about(
