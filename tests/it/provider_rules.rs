@@ -215,7 +215,7 @@ fn only_the_inmanta_surface_demands_what_its_server_does(protocol: Protocol) {
     let tokens = [provider.key.token(&mixed), provider.key.token(&ahead), without_kid];
     for (profile, statuses) in [("generic", [200; 3]), ("inmanta", [403; 3])] {
         let options =
-            format!("issuer=https://idp/\naudience=us\nleeway=0\n[listen]\nprofile={profile}");
+            format!("issuer=https://idp/\naudience=us\nleeway=0\n[listen]\nsurface={profile}");
         let server = provider.serve(&sandbox, &options);
         for _ in 0..2 {
             assert_eq!(
