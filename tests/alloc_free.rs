@@ -6,9 +6,9 @@ use std::{collections::BTreeSet, sync::Arc};
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign_engine::{
-    Algorithm, CertificateThumbprint, ClientTypes, Constraint, Issuer, IssuerConfig, KeyMaterial,
-    KeySet, Presentation, Reject, Revocation, RevocationTarget, RevocationsWriter, Rules, Tenants,
-    UnixTime, UsernameRule, VerificationKey, Verifier,
+    Algorithm, CertificateThumbprint, ClientTypes, Constraint, ExportFormat, ExportedClaim, Issuer,
+    IssuerConfig, KeyMaterial, KeySet, Presentation, Reject, Revocation, RevocationTarget,
+    RevocationsWriter, Rules, Tenants, UnixTime, UsernameRule, VerificationKey, Verifier,
     jwks::{Origin, Policy},
 };
 use countersign_tests::{
@@ -28,6 +28,9 @@ fn rules() -> Rules {
         },
         environment_claim: "env".into(),
         constraints: Box::new([Constraint::Is { claim: "zone".into(), value: "a".into() }]),
+        exported_claims: [("sub", ExportFormat::Text), ("big", ExportFormat::Json)]
+            .map(|(path, format)| ExportedClaim { path: path.into(), format })
+            .into(),
         ..Rules::new("us")
     }
 }
@@ -148,6 +151,8 @@ fn hostile_tokens() -> Vec<String> {
     ] {
         tokens.push(signed(header, format!("{{{valid},{member}}}")));
     }
+    let big = "é".repeat(2000);
+    tokens.push(signed(header, format!(r#"{{{valid},"big":["{big}"]}}"#)));
     tokens.push(signed(r#"{"alg":"ES256","kid":"skipped"}"#, r#"{"iss":"skips"}"#));
     let forged = signed(header, format!("{{{valid}}}"));
     tokens.push(format!("{}{}", &forged[..forged.len() - 4], "AAAA"));
@@ -258,7 +263,7 @@ fn every_reason(cache_bytes: usize) {
 
 #[test]
 fn verification_allocates_nothing_cached_or_not() {
-    let claims = r#"{"iss":"i","aud":"us","zone":"a","ct":["api","api"],"sub":"é, 5 %","env":"e","jti":"1","exp":1800000000}"#;
+    let claims = r#"{"iss":"i","aud":"us","zone":"a","ct":["api","api"],"sub":"é, 5 %","env":"e","jti":"1","exp":1800000000,"big":[1.50]}"#;
     let token = signed(r#"{"alg":"HS256","kid":"k"}"#, claims);
     for cache_bytes in [0, 1 << 20] {
         let verifier = verifier(&RevocationsWriter::new(10), cache_bytes);
@@ -275,6 +280,8 @@ fn verification_allocates_nothing_cached_or_not() {
                 (Some(UnixTime(1_800_000_000)), 2)
             );
             assert_eq!((identity.subject(), identity.issuer()), ("%C3%A9%2C%205%20%25", "i"));
+            let exported = [0, 1, 2].map(|index| identity.exported_value(index));
+            assert_eq!(exported, [&b"%C3%A9%2C%205%20%25"[..], b"[1.50]", b""]);
         }
         assert_eq!(allocation_count() - before, 0, "with a cache of {cache_bytes} bytes");
     }

@@ -34,12 +34,18 @@ pub enum ExportFormat {
 }
 
 /// Buffer for the exported claims of one token.
-#[derive(Default)]
 pub(crate) struct ExportedValues {
     /// All values, one after the other.
     pub(crate) text: Vec<u8>,
     /// The end of each value.
     pub(crate) ends: Vec<u16>,
+}
+
+impl Default for ExportedValues {
+    /// Allocates the buffer for the longest text, of which every byte is encoded.
+    fn default() -> Self {
+        Self { text: Vec::with_capacity(MAX_EXPORTED_BYTES.saturating_mul(4)), ends: Vec::new() }
+    }
 }
 
 impl ExportedValues {
@@ -57,27 +63,31 @@ impl ExportedValues {
         self.ends.clear();
         for claim in exported {
             if let Some(value) = claim.path.find(claims) {
-                claim.format.write(value, &mut numbers, &mut self.text);
+                let written = claim.format.write(value, &mut numbers, &mut self.text);
+                written.map_err(|_| Reject::ClaimsTooLarge)?;
             }
-            let end = self.text.len();
-            let fits = end <= MAX_EXPORTED_BYTES;
-            let end = u16::try_from(end).ok().filter(|_| fits).ok_or(Reject::ClaimsTooLarge)?;
-            self.ends.push(end);
+            let end = Some(self.text.len()).filter(|end| *end <= MAX_EXPORTED_BYTES);
+            let end = end.and_then(|end| u16::try_from(end).ok());
+            self.ends.push(end.ok_or(Reject::ClaimsTooLarge)?);
         }
         Ok(())
     }
 }
 
 impl ExportFormat {
-    fn write(self, value: Value<'_, '_>, numbers: &mut WrittenNumbers<'_>, out: &mut Vec<u8>) {
+    fn write(
+        self,
+        value: Value<'_, '_>,
+        numbers: &mut WrittenNumbers<'_>,
+        out: &mut Vec<u8>,
+    ) -> fmt::Result {
         let mut out = Escaped { out, numbers, list: self == Self::Json };
-        let written = match (self, value.elements()) {
+        match (self, value.elements()) {
             _ if value.is_null() => Ok(()),
             (Self::Json, _) => write_json(value, &mut out),
             (Self::Text, None) => write_scalar(value, &mut out),
             (Self::Text, Some(elements)) => write_list(elements, &mut out),
-        };
-        debug_assert!(written.is_ok(), "a buffer takes everything");
+        }
     }
 }
 
@@ -164,7 +174,7 @@ fn write_string(text: &str, out: &mut Escaped<'_, '_>) -> fmt::Result {
     out.write_char('"')
 }
 
-/// Percent-encodes what is written.
+/// Percent-encodes what is written, up to [`MAX_EXPORTED_BYTES`].
 struct Escaped<'o, 'n> {
     out: &'o mut Vec<u8>,
     numbers: &'o mut WrittenNumbers<'n>,
@@ -174,6 +184,9 @@ struct Escaped<'o, 'n> {
 
 impl Write for Escaped<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
+        if self.out.len().saturating_add(text.len()) > MAX_EXPORTED_BYTES {
+            return Err(fmt::Error);
+        }
         escape::escape(text, self.list, self.out);
         Ok(())
     }
