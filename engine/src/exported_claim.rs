@@ -25,9 +25,9 @@ pub struct ExportedClaim {
 /// The form in which a claim is exported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExportFormat {
-    /// A string as it is, a number as it was signed, a boolean as in JSON, and the elements of a list separated by
-    /// commas, with commas in them encoded. An object, and a list with a list or an object in it,
-    /// have no such form: the value is empty.
+    /// A string as it is, a number as it was signed, a boolean as in JSON, and the elements of a list
+    /// separated by commas, with commas in them encoded. An object, and a list with a list or an
+    /// object in it, have no such form: the value is empty.
     Text,
     /// A value of any type in JSON. Commas are not encoded.
     Json,

@@ -187,7 +187,7 @@ fn token_cookie_is_no_credential_of_the_api(protocol: Protocol) {
 }
 
 #[test]
-fn token_cookie_without_a_stated_method_needs_no_proof() {
+fn token_cookie_of_an_unstated_method_needs_no_proof() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(&format!("{SIGNING}[server]\ntoken_cookie=t\n"));
     let cookie = format!("Cookie: t={}\r\n", fixture::good_token());

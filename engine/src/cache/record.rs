@@ -2,8 +2,8 @@
 //! [`Verified`](crate::Verified) reads it.
 //!
 //! ```text
-//! | epoch | start | iat | exp | hashes (5) | key (4) | issuer, ends of 9 fields, flags (6) | fields |
-//! | exported claims | ends of the exported claims, four a word |
+//! | epoch | start | iat | exp | hashes (5) | key (4) | issuer, ends of 9 fields, flags (6) |
+//! | fields | exported claims | ends of the exported claims, four a word |
 //! ```
 //!
 //! The fields are the claims that callers ask for. A field that is not plain ASCII is stored a

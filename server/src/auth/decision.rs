@@ -12,18 +12,20 @@ use super::{
     profile::{Profile, Style, with_challenge},
     settings::AuthSettings,
 };
-use crate::base::{
-    outcome::Outcome,
-    reply::{Body, Reply, empty, no_store},
+use crate::{
+    base::{
+        outcome::Outcome,
+        reply::{Body, Reply, empty, no_store},
+    },
+    client::RequestDescription,
 };
-use crate::client::RequestDescription;
 
 /// The decision on a request, independent of the protocol of the check.
 pub enum AuthDecision<'t> {
     /// The request is allowed: its token is valid.
     Allowed(Verified<'t>),
-    /// The request is allowed without a token: it is a CORS preflight, which a browser sends without
-    /// any credential.
+    /// The request is allowed without a token: it is a CORS preflight, which a browser sends
+    /// without any credential.
     Preflight,
     /// The request is refused, with this response for the client. It has no body.
     Refused(Reply),
