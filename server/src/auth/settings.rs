@@ -161,16 +161,19 @@ fn read_credentials(server: &mut SectionReader<'_>) -> CredentialPlaces {
     let mut headers: Vec<HeaderName> = Vec::new();
     for name in server.header_names(HEADERS) {
         let problem = if name == header::AUTHORIZATION {
-            Some(("remove it", "Authorization, which is always read".to_owned()))
+            Some(("remove it", "cannot be Authorization, which is always read".to_owned()))
         } else if name == header::COOKIE {
-            Some(("write token_cookie = NAME instead", "Cookie, which has several values".into()))
+            Some((
+                "write token_cookie = NAME instead",
+                "cannot be Cookie, a list of cookies".into(),
+            ))
         } else if headers.contains(&name) {
-            Some(("list each header once", format!("{name} twice")))
+            Some(("list each header once", format!("contains {name} twice")))
         } else {
             None
         };
         if let Some((help, what)) = problem {
-            server.error(HEADERS, format!("{HEADERS} contains {what}"), help);
+            server.error(HEADERS, format!("{HEADERS} {what}"), help);
         }
         headers.push(name);
     }
