@@ -233,7 +233,7 @@ fn lists_are_printed_as_tables_or_json() {
 fn server_errors_are_printed_with_a_remedy() {
     let message = |text: &str| json!({ "message": text }).to_string();
     let answer = |status: &str, body: &str| {
-        CannedResponse::raw(&format!(
+        CannedResponse::raw(format!(
             "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         ))

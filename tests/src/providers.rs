@@ -47,7 +47,7 @@ impl CannedResponse {
 
     /// Creates a response with status 200, type JSON and any body.
     pub fn json(body: &str) -> Self {
-        Self::raw(&format!(
+        Self::raw(format!(
             "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         ))
@@ -65,7 +65,7 @@ impl CannedResponse {
 
     /// Creates a response with this status and no body.
     pub fn status(status: &str) -> Self {
-        Self::raw(&format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n"))
+        Self::raw(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n"))
     }
 
     /// Creates a redirect to a URI or path.
@@ -79,9 +79,7 @@ impl CannedResponse {
         let chunks = body.as_bytes().chunks(CHUNK).map(String::from_utf8_lossy);
         let chunks: String =
             chunks.map(|chunk| format!("{:x}\r\n{chunk}\r\n", chunk.len())).collect();
-        Self::raw(&format!(
-            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}0\r\n\r\n"
-        ))
+        Self::raw(format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}0\r\n\r\n"))
     }
 
     /// Closes the connection after the request, without a response.

@@ -154,8 +154,8 @@ impl<'c> NamePattern<'c> {
         };
         let after = self.after.unwrap_or_default();
         let exact = self.exact().map(str::to_owned);
-        let with = move |tenant: &Box<str>| [self.before, tenant, after].concat();
-        Some(exact.into_iter().chain(tenants.iter().map(with)))
+        let with = move |tenant| [self.before, tenant, after].concat();
+        Some(exact.into_iter().chain(tenants.iter().map(|tenant| &**tenant).map(with)))
     }
 }
 

@@ -95,11 +95,11 @@ fn read_claim(path: &str) -> Option<ExportedClaim> {
 /// Returns the reason why a header must not carry a claim.
 fn problem_of(name: &HeaderName, taken: &[HeaderName]) -> Option<String> {
     let name = name.as_str();
-    let is_start = |prefix: &&&str| {
+    let is_start = |prefix: &&str| {
         name.get(..prefix.len()).is_some_and(|start| is_spelling_of(start.as_bytes(), prefix))
     };
-    let is_name = |other: &&&str| is_spelling_of(name.as_bytes(), other);
-    if RESERVED.iter().find(is_name).or(RESERVED_PREFIXES.iter().find(is_start)).is_some() {
+    let is_name = |other: &&str| is_spelling_of(name.as_bytes(), other);
+    if RESERVED.iter().any(is_name) || RESERVED_PREFIXES.iter().any(is_start) {
         return Some("HTTP or proxies give it another meaning".into());
     }
     let mut same = taken.iter().filter(|other| is_spelling_of(name.as_bytes(), other.as_str()));
