@@ -18,7 +18,7 @@ fn faulty_answers(elsewhere: &JwksServer) -> Vec<(&'static str, CannedResponse, 
     let secret =
         json!({ "keys": [{ "kty": "oct", "alg": "HS256", "kid": "k", "k": fixture::KEY }] })
             .to_string();
-    let huge = json!({ "keys": [], "padding": "x".repeat(600 * 1024) }).to_string();
+    let huge = json!({ "keys": [], "padding": "x".repeat(5 << 20) }).to_string();
     let bomb = vec![b' '; 64 << 20];
     let other_host = elsewhere.uri().replace("127.0.0.1", "localhost");
     vec![

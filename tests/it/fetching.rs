@@ -76,9 +76,9 @@ fn key_set_may_need_a_token_of_a_file() {
     eventually(|| sent().as_deref() == Some("Bearer second.token"));
     for (content, reason) in [
         (Some(""), "the file is empty: write the token into it"),
-        (Some("two words"), "holds more than a token: write the token alone, on one line"),
-        (Some("a\nb"), "holds more than a token"),
-        (Some("caf\u{e9}"), "holds more than a token"),
+        (Some("two words"), "the file holds more than a token: write the token alone, on one line"),
+        (Some("a\nb"), "the file holds more than a token"),
+        (Some("caf\u{e9}"), "the file holds more than a token"),
         (None, "No such file or directory (os error 2): check the path and its permissions"),
     ] {
         match content {
