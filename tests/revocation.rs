@@ -52,7 +52,8 @@ impl Token {
                     && is_before(*issued_before)
             }
             RevocationTarget::Key { issuer, kid } => {
-                **issuer == *self.issuer && self.kid == Some(kid)
+                // An empty kid names no key.
+                **issuer == *self.issuer && self.kid.filter(|kid| !kid.is_empty()) == Some(kid)
             }
             RevocationTarget::Environment { issuer, environment } => {
                 **issuer == *self.issuer && self.environment == Some(environment)

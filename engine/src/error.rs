@@ -13,6 +13,8 @@ pub enum KeyError {
     DuplicateMember,
     /// The JWK is nested deeper than [`limits::MAX_DEPTH`](crate::limits::MAX_DEPTH).
     TooDeep,
+    /// The `kid` is longer than [`limits::MAX_KID_BYTES`](crate::limits::MAX_KID_BYTES).
+    KidTooLong,
     /// Neither a certificate nor a public key of a supported type can be read in its PEM.
     Pem,
     /// A member that the key type requires is missing, `null` or empty.
@@ -72,6 +74,7 @@ impl fmt::Display for KeyError {
             Self::NotAnObject => "it is not a JSON object",
             Self::DuplicateMember => "one of its members is there twice",
             Self::TooDeep => "its JSON is nested more than 16 levels deep",
+            Self::KidTooLong => "its kid is longer than 1,024 bytes",
             Self::Pem => "its PEM is damaged, or of an unsupported kind",
             Self::MissingMember(name) => {
                 return write!(f, "its member \"{name}\" is missing");

@@ -94,6 +94,10 @@ impl KeySet {
                 }
                 Err(error) => (None, Err(error.into())),
             };
+            let read = match &kid {
+                Some(kid) if kid.len() > limits::MAX_KID_BYTES => Err(KeyError::KidTooLong),
+                _ => read,
+            };
             match read.and_then(|read| published.distinct(read)) {
                 Ok(mut read) => keys.append(&mut read),
                 Err(error) => skipped.push(SkippedKey { index, kid, error }),
@@ -272,8 +276,12 @@ fn refuse_other_purposes(jwk: &Members<'_, '_>) -> Result<(), KeyError> {
         return Err(KeyError::NotForSignatures);
     }
     let Some(operations) = optional(jwk, "key_ops") else { return Ok(()) };
-    let mut operations = operations.elements().ok_or(KeyError::MemberType("key_ops"))?;
-    if operations.any(|operation| operation.as_str() == Some("verify")) {
+    let operations: Vec<_> =
+        operations.elements().ok_or(KeyError::MemberType("key_ops"))?.collect();
+    // An empty list is taken as absent, as other empty members are.
+    if operations.is_empty()
+        || operations.iter().any(|operation| operation.as_str() == Some("verify"))
+    {
         Ok(())
     } else {
         Err(KeyError::NotForSignatures)

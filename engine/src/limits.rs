@@ -18,6 +18,9 @@ pub const MAX_EXPORTED_BYTES: usize = 8 * 1024;
 /// certificate.
 pub const MAX_KEY_SET_BYTES: usize = 4 * 1024 * 1024;
 
+/// Longest `kid` of a JWK, in bytes. Reports of key sets contain it.
+pub const MAX_KID_BYTES: usize = 1024;
+
 /// Maximum number of JWKs in one JWK Set. A JWK without `alg` can become several keys.
 pub const MAX_KEYS: usize = 1024;
 

@@ -44,6 +44,13 @@ impl<'t> Verified<'t> {
         self.issuer_and_keys().config()
     }
 
+    /// The name of the issuer, whichever of its aliases is the `iss`, with the tenant of the token
+    /// if the issuer has tenants.
+    #[must_use]
+    pub fn issuer_name(&self) -> &str {
+        self.record.field(RecordField::Issuer).unwrap_or_else(|| &self.issuer().name)
+    }
+
     /// The key that signed the token.
     #[must_use]
     pub fn key(&self) -> KeyIdentity {

@@ -397,7 +397,12 @@ impl Verification<'_> {
             username: rules.username.read(named.username, username),
             client_types: rules.client_types.join(named.client_types, client_types),
             environment: named.environment.and_then(Value::as_str),
-            issuer_name: tenant.map(|_| config.canonical_name(tenant, issuer_name)),
+            issuer_name: match tenant {
+                Some(_) => Some(config.canonical_name(tenant, issuer_name)),
+                // An alias without a tenant, where the name has one.
+                None if config.has_tenants() => claims.issuer.and_then(Value::as_str),
+                None => None,
+            },
             has_mixed_list: named.has_mixed_list,
             names_key: jws.header.key.kid.is_some(),
             exported,

@@ -67,10 +67,13 @@ fn c1_malformed_time_is_refused_not_ignored(protocol: Protocol) {
             "1e16",
             "1e308",
             "-9223372036854775808",
+            "1e400",
+            "-1e400",
+            "99999999999999999999999999e999",
         ] {
             fronts.refuse(&token(HEADER, claims(&format!(r#""{name}":{value}"#))), reject);
         }
-        for value in ["1e400", "-1e400", "NaN", "Infinity", "99999999999999999999999999e999"] {
+        for value in ["NaN", "Infinity"] {
             fronts.refuse(
                 &token(HEADER, claims(&format!(r#""{name}":{value}"#))),
                 Reject::ClaimsJson,

@@ -234,7 +234,8 @@ fn e4_duplicate_credential_header_is_refused(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = with_additional_header(&sandbox);
     let good = valid_token();
-    let conflict = "Bearer error=\"invalid_request\", error_description=\"the credential header is given twice\"";
+    let conflict =
+        "Bearer error=\"invalid_request\", error_description=\"the request has two credentials\"";
     for lines in [
         format!("Authorization: Bearer {good}\r\nAuthorization: Bearer {good}\r\n"),
         format!("Authorization: Bearer {good}\r\nAuthorization: Bearer abc\r\n"),

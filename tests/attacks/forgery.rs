@@ -3,7 +3,7 @@ use countersign_engine::{Algorithm, KeyError, Reject};
 use countersign_tests::{
     binary::Sandbox,
     client::Protocol,
-    engine::published_keys,
+    engine::{NOW, published_keys},
     openssl::{SigningKey, openssl},
     over_every_protocol,
 };
@@ -43,9 +43,14 @@ fn a13_oversized_rsa_keys_are_rejected_unused(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_keys(&sandbox, &keys, &[Algorithm::Rs256]);
     fronts.accept(&good.token(&public_claims()));
-    for (jwk, _) in cases {
+    for (jwk, fault) in cases {
         let header = json!({ "alg": "RS256", "kid": jwk["kid"] });
-        fronts.refuse(&good.token_with_header(&header, &public_claims()), Reject::KeySkipped);
+        let token = good.token_with_header(&header, &public_claims());
+        assert_eq!(fronts.verifier.verify(token.as_bytes(), NOW).err(), Some(Reject::KeySkipped));
+        let refused = fronts.server.auth(&token);
+        let challenge = refused.header("www-authenticate").unwrap();
+        assert_eq!(refused.status, 401);
+        assert!(challenge.contains(&fault.to_string()), "{challenge}");
     }
 }
 

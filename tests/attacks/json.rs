@@ -70,7 +70,10 @@ fn b4_member_names_are_case_sensitive(protocol: Protocol) {
 }
 
 /// Valid JSON values. The test uses each as the value of a member.
-const GOOD: [&[u8]; 12] = [
+const GOOD: [&[u8]; 15] = [
+    b"1e400",
+    b"-1e400",
+    b"1e99999999999",
     b"\"\"",
     b"\"\\u00e9\\n\\/\\\"\"",
     "\"é€😀\"".as_bytes(),
@@ -86,7 +89,7 @@ const GOOD: [&[u8]; 12] = [
 ];
 
 /// Invalid JSON values that some parsers accept. Many are based on cases of JSONTestSuite.
-const BAD: [&[u8]; 62] = [
+const BAD: [&[u8]; 59] = [
     b"",
     b"nul",
     b"nulll",
@@ -94,9 +97,6 @@ const BAD: [&[u8]; 62] = [
     b"NaN",
     b"Infinity",
     b"-Infinity",
-    b"1e400",
-    b"-1e400",
-    b"1e99999999999",
     b"01",
     b"-01",
     b"+1",

@@ -320,7 +320,7 @@ fn command_line_refuses_bound_tokens() {
     ] {
         let line = verify(&verifying, arguments, token).json_lines().remove(0);
         assert_eq!(line["ok"], ok, "{line}");
-        assert!(ok || line["code"] == "bound" && line["status"] == 403, "{line}");
+        assert!(ok || line["code"] == "bound" && line["status"] == 401, "{line}");
     }
     let wrong = verify(&verifying, &["--certificate-thumbprint", "AAAA"], &by_key);
     assert!(wrong.code() == 2 && wrong.stderr.contains("43 characters"), "{wrong:?}");

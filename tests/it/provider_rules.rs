@@ -6,7 +6,7 @@ use countersign_tests::{
     answers::{assert_refused, invalid_token},
     binary::{Sandbox, Server},
     client::Protocol,
-    openssl::SigningKey,
+    openssl::{SigningKey, openssl},
     over_every_protocol,
 };
 use serde_json::{Value, json};
@@ -104,7 +104,7 @@ fn names_of_issuers_are_checked() {
     let (sandbox, provider) = (Sandbox::new(), Provider::new());
     let said = |options: &str| {
         let output = check(&sandbox, "c.cfg", &provider.configuration(&sandbox, options));
-        (format!("{}{}", output.text(), output.stderr), output.code())
+        (format!("{}{}", output.stdout, output.stderr), output.code())
     };
     for (options, expected) in [
         ("issuer=https://idp/{tenantid}/\naudience=us", "tenants is required"),
@@ -160,6 +160,58 @@ fn revocation_applies_to_every_name_of_an_issuer(protocol: Protocol) {
     assert_eq!((statuses("1"), statuses("2")), ([401, 401, 200], [200; 3]));
     revoke(&["--issuer", "https://idp/{tenantid}/v2.0", "--jti", "2"]);
     assert_eq!(statuses("2"), [401; 3]);
+}
+
+/// The configuration may lose the name that a revocation was entered under.
+#[test]
+fn revocation_outlives_the_names_of_its_issuer() {
+    let (sandbox, provider) = (Sandbox::new(), Provider::new());
+    let token = |iss: &str, tid: &str| {
+        provider.token(json!({ "iss": iss, "aud": "us", "tid": tid, "iat": 1 }))
+    };
+    for (revoked, before, after) in [
+        ("https://old/", "issuer=https://idp/, https://old/", "issuer=https://idp/"),
+        ("https://idp/", "issuer=https://idp/, https://new/", "issuer=https://new/"),
+        (
+            "https://idp/{tenantid}/",
+            "issuer=https://idp/{tenantid}/\ntenants=a, b",
+            "issuer=https://idp/b/",
+        ),
+    ] {
+        let sandbox = Sandbox::new();
+        let configure =
+            |names: &str| provider.configuration(&sandbox, &format!("{names}\naudience=us"));
+        let config = sandbox.file("c.cfg", configure(before));
+        let output = sandbox.run(
+            ["token", "revoke", "--config", config.to_str().unwrap(), "--subject", "bob"]
+                .into_iter()
+                .chain(["--issuer", revoked]),
+        );
+        assert_eq!(output.code(), 0, "{output:?}");
+        let server = sandbox.serve(&configure(after));
+        let iss = after.trim_start_matches("issuer=");
+        assert_refused(&server.auth(&token(iss, "b")), &invalid_token(Reject::Revoked));
+    }
+    let server = provider.serve(&sandbox, "issuer=https://new/\naudience=us");
+    assert_eq!(server.auth(&token("https://new/", "b")).status, 200, "only those revoked");
+}
+
+#[test]
+fn public_key_is_no_shared_secret() {
+    let (sandbox, provider) = (Sandbox::new(), Provider::new());
+    let pem = openssl(&["pkey", "-in", provider.key.path().to_str().unwrap(), "-pubout"], b"");
+    let pem = sandbox.file("key.pem", pem);
+    for source in [
+        format!("key_file={}\nkey_encoding=text", pem.display()),
+        format!("key={}\nkey_encoding=text", provider.key.jwk()),
+    ] {
+        let section = format!(
+            "{SIGNING}[auth_jwt_idp]\nalgorithms=HS256\nclient_types=api\nissuer=https://idp/\n{source}\n"
+        );
+        let output = check(&sandbox, "c.cfg", &section);
+        let said = format!("{}{}", output.stdout, output.stderr);
+        assert!(said.contains("it is a public key or a certificate"), "{said}");
+    }
 }
 
 fn one_of_several_audiences_is_enough(protocol: Protocol) {

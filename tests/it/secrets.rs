@@ -171,7 +171,8 @@ const NOTATIONS: [ConfigNotation; 5] = [
 /// it, and a secret without the mark of a key cannot be distinguished from it.
 fn is_name(option: &OptionSpec) -> bool {
     let is_header = option.kind == OptionKind::Text("header name");
-    is_header || ["issuer", "audience", "jwt_username_claim"].contains(&option.name)
+    let names = ["issuer", "audience", "jwt_username_claim", "auth_additional_header"];
+    is_header || names.contains(&option.name)
 }
 
 /// Returns the name of a section of this kind: prefixes get one for each kind of key.

@@ -188,7 +188,7 @@ fn token_verify_reports_an_undecided_kid() {
     let [old, new] = ["old", "new"].map(|kid| SigningKey::generate("ES256", kid));
     for (then, code, status) in [
         (CannedResponse::status("500 Oops"), json!("kid_undecided"), 503),
-        (CannedResponse::json(&key_set(&[&old])), json!("kid_unknown"), 403),
+        (CannedResponse::json(&key_set(&[&old])), json!("kid_unknown"), 401),
         (CannedResponse::json(&key_set(&[&old, &new])), Value::Null, 0),
     ] {
         let good = CannedResponse::json(&key_set(&[&old]));

@@ -52,6 +52,31 @@ impl IssuerConfig {
         self.patterns().any(|pattern| other.patterns().any(|one| pattern.overlaps(&one)))
     }
 
+    /// Returns the other names that the tokens of `name` have or may get: its aliases, with the same
+    /// tenant; for a name without a tenant, all names, with each listed tenant. Empty if `name` is
+    /// not one of the issuer.
+    #[must_use]
+    pub fn names_beside(&self, name: &str) -> Vec<String> {
+        let tenants: &[Box<str>] = match &self.tenants {
+            Tenants::Listed(tenants) => tenants,
+            Tenants::Any => &[],
+        };
+        let in_tenant = |tenant: &str| {
+            let with = |one: &str| one.contains(TENANT).then(|| one.replace(TENANT, tenant));
+            self.names().filter_map(with).collect::<Vec<_>>()
+        };
+        let mut names = match self.match_name(name) {
+            Some(Some(tenant)) => in_tenant(tenant),
+            None if self.names().all(|one| one != name) => Vec::new(),
+            _ => {
+                let of_tenants = tenants.iter().flat_map(|tenant| in_tenant(tenant));
+                self.names().map(str::to_owned).chain(of_tenants).collect()
+            }
+        };
+        names.retain(|one| one != name);
+        names
+    }
+
     /// Whether the names contain a tenant.
     #[must_use]
     pub fn has_tenants(&self) -> bool {
@@ -210,6 +235,19 @@ mod tests {
         let mut buffer = String::new();
         assert_eq!(config.canonical_name(Some("b-c"), &mut buffer), "https://idp/b-c/v2.0");
         assert_eq!(config.canonical_name(None, &mut buffer), "https://idp/{tenantid}/v2.0");
+    }
+
+    #[test]
+    fn names_beside_are_those_of_the_same_tokens() {
+        let config = issuer(&["i/{tenantid}", "s/{tenantid}", "plain"], listed(&["a", "b"]));
+        assert_eq!(config.names_beside("i/a"), ["s/a"]);
+        assert_eq!(
+            config.names_beside("plain"),
+            ["i/{tenantid}", "s/{tenantid}", "i/a", "s/a", "i/b", "s/b"]
+        );
+        assert_eq!(config.names_beside("i/{tenantid}").len(), 6);
+        assert!(config.names_beside("i/c").is_empty());
+        assert!(issuer(&["only"], Tenants::Any).names_beside("only").is_empty());
     }
 
     #[test]

@@ -229,3 +229,13 @@ fn document_without_key_set_is_refused() {
 fn single_jwk_is_a_set_of_one() {
     assert_eq!(read(&secret(r#","alg":"HS256""#), Origin::Static, &[]), Ok((1, vec![])));
 }
+
+#[test]
+fn kid_has_a_longest_length() {
+    let with = |bytes: usize| {
+        let kid = "k".repeat(bytes);
+        read(&set(&[format!(r#"{{{EC},"alg":"ES256","kid":"{kid}"}}"#)]), Origin::Published, &[])
+    };
+    assert_eq!(with(limits::MAX_KID_BYTES), Ok((1, vec![])));
+    assert_eq!(with(limits::MAX_KID_BYTES + 1), Ok((0, vec![KeyError::KidTooLong])));
+}

@@ -108,6 +108,34 @@ impl RevocationTarget {
         }
     }
 
+    /// Returns the issuer of the tokens; `None` if the target names none.
+    #[must_use]
+    pub fn issuer(&self) -> Option<&str> {
+        match self {
+            Self::TokenId { issuer, .. }
+            | Self::Subject { issuer, .. }
+            | Self::Key { issuer, .. }
+            | Self::Environment { issuer, .. } => Some(issuer),
+            Self::Everything { issuer, .. } => issuer.as_deref(),
+            Self::SigningInput(_) => None,
+        }
+    }
+
+    /// Returns this target for the tokens of an issuer with another name.
+    #[must_use]
+    pub fn with_issuer(&self, name: &str) -> Self {
+        let mut target = self.clone();
+        match &mut target {
+            Self::TokenId { issuer, .. }
+            | Self::Subject { issuer, .. }
+            | Self::Key { issuer, .. }
+            | Self::Environment { issuer, .. }
+            | Self::Everything { issuer: Some(issuer), .. } => *issuer = name.into(),
+            Self::Everything { issuer: None, .. } | Self::SigningInput(_) => {}
+        }
+        target
+    }
+
     pub(super) fn issuer_and_value(&self) -> (&str, &[u8]) {
         match self {
             Self::TokenId { issuer, token_id: value }

@@ -8,15 +8,15 @@ use crate::{
 /// A condition on one claim. A claim that is absent or of another type does not meet it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Constraint {
-    /// The claim is exactly this string.
+    /// The claim is exactly this string, or a boolean or whole number with this spelling.
     Is {
         /// The claim.
         claim: ClaimPath,
         /// The required string.
         value: Box<str>,
     },
-    /// The claim is a list with this string in it. `scope` and `scp` may also be a string of scopes
-    /// that are separated by spaces.
+    /// The claim is a list with this value in it, or an object with a member of this name. `scope`
+    /// and `scp` may also be a string of scopes that are separated by spaces.
     Contains {
         /// The claim.
         claim: ClaimPath,
@@ -32,9 +32,10 @@ const SCOPE_CLAIMS: [&str; 2] = ["scope", "scp"];
 impl Constraint {
     pub(super) fn holds(&self, claims: &ClaimNodes<'_, '_>) -> bool {
         match self {
-            Self::Is { claim, value } => claim.find(claims).and_then(Value::as_str) == Some(value),
+            Self::Is { claim, value } => claim.find(claims).is_some_and(|found| is(found, value)),
             Self::Contains { claim, value } => claim.find(claims).is_some_and(|found| {
                 lists(found, value)
+                    || found.members().is_some_and(|members| members.get(value).is_some())
                     || (SCOPE_CLAIMS.contains(&claim.as_str()) && has_word(found, value))
             }),
         }
@@ -48,7 +49,23 @@ pub(super) fn grants(claims: &ClaimNodes<'_, '_>, scope: &str) -> bool {
 }
 
 fn lists(claim: Value<'_, '_>, text: &str) -> bool {
-    claim.elements().is_some_and(|mut list| list.any(|one| one.as_str() == Some(text)))
+    claim.elements().is_some_and(|mut list| list.any(|one| is(one, text)))
+}
+
+/// Whether a claim is this string, or has this spelling in JSON.
+fn is(claim: Value<'_, '_>, text: &str) -> bool {
+    match (claim.as_str(), claim.as_bool()) {
+        (Some(found), _) => found == text,
+        (None, Some(flag)) => text == if flag { "true" } else { "false" },
+        (None, None) => {
+            // One spelling for each number.
+            let digits = text.strip_prefix('-').unwrap_or(text);
+            let is_canonical =
+                text == "0" || digits.starts_with(|first| matches!(first, '1'..='9'));
+            let number = text.parse::<i128>().ok().filter(|_| is_canonical);
+            number.is_some() && claim.as_integer() == number
+        }
+    }
 }
 
 fn has_word(claim: Value<'_, '_>, text: &str) -> bool {

@@ -379,6 +379,19 @@ fn all_constraints_must_hold() {
     assert!(check(&scoped("scope"), r#""scope":"write read""#).is_ok());
     assert!(check(&scoped("realm.roles"), r#""realm":{"roles":["read"]}"#).is_ok());
     assert_eq!(check(&scoped("name"), r#""name":"read me""#), Err(Reject::Constraints));
+    assert!(check(&scoped("roles"), r#""roles":{"read":{"org":1}}"#).is_ok());
+    let is = |value: &str| Rules {
+        constraints: [Constraint::Is { claim: "c".into(), value: value.into() }].into(),
+        ..rules()
+    };
+    for (value, claim) in [("true", "true"), ("7", "7"), ("-7", "-7"), ("0", "0"), ("7", r#""7""#)]
+    {
+        assert!(check(&is(value), &format!(r#""c":{claim}"#)).is_ok(), "{value} {claim}");
+    }
+    for (value, claim) in [("true", "false"), ("7", "7.0"), ("07", "7"), ("+7", "7"), ("1", "true")]
+    {
+        assert_eq!(check(&is(value), &format!(r#""c":{claim}"#)), Err(Reject::Constraints));
+    }
 }
 
 #[test]

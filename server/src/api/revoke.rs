@@ -20,7 +20,7 @@ use crate::{
         redacted::{json_error, member_error},
         reply::{Body, empty, json},
     },
-    revocation::{RevocationEntry, RevokeError, record::RevocationRecord},
+    revocation::{RevokeError, record::RevocationRecord},
 };
 
 /// Revokes, and returns 200 once the revocation is stored and in force. The body of a revocation by
@@ -124,11 +124,8 @@ async fn revoke(
         let (kind, valid_from) =
             (revocation.target.kind_name(), RevocationRecord::tokens_valid_from(&revocation));
         audited.set_target((target, Some(format!("by {kind}: {detail}"))));
-        context
-            .revocations
-            .revoke(RevocationEntry::Proven(revocation))
-            .await
-            .map_err(unavailable)?;
+        let stored = context.authenticator.revoke_described(context.revocations, &revocation);
+        stored.await.map_err(unavailable)?;
         tracing::info!(client, "revoked by {kind}");
         return Ok(valid_from);
     };

@@ -120,6 +120,7 @@ const RESERVED_PREFIXES: &[&str] = &[
     "if-",
     "proxy-",
     "sec-",
+    "x-accel-",
     "x-envoy-",
     "x-forwarded-",
     "x-http-method",
@@ -151,9 +152,11 @@ const RESERVED: &[&str] = &[
     "pragma",
     "range",
     "referer",
+    "refresh",
     "retry-after",
     "server",
     "set-cookie",
+    "strict-transport-security",
     "te",
     "trailer",
     "transfer-encoding",
@@ -170,6 +173,7 @@ const RESERVED: &[&str] = &[
     "x-real-ip",
     "x-request-id",
     "x-rewrite-url",
+    "x-sendfile",
 ];
 
 #[cfg(test)]

@@ -39,7 +39,7 @@ impl Authenticator {
         };
         let Some((source, keys)) = self.keys_in_use().into_iter().find(|(source, _)| {
             let issuer = &source.section().issuer;
-            issuer.is_named(name) || *issuer.name == **name
+            issuer.is_named(name) || issuer.names().any(|one| *one == **name)
         }) else {
             let first = self.keys.all().first().map(|source| source.section().issuer.name.clone());
             let hint = first
@@ -82,7 +82,10 @@ impl Authenticator {
             Ok(revocation) if revocation.until.is_some_and(|until| until <= clock::now()) => {
                 return Ok(RevocationOutcome::Unnecessary);
             }
-            Ok(revocation) => RevocationEntry::Proven(revocation),
+            Ok(revocation) => {
+                self.revoke_described(revocations, &revocation).await?;
+                return Ok(RevocationOutcome::Done);
+            }
             Err(Reject::KidUnknown | Reject::KeySkipped | Reject::KeysUnavailable) => {
                 match Revocation::of_unverified(token) {
                     Ok(revocation) => RevocationEntry::Unproven(revocation),
@@ -92,6 +95,28 @@ impl Authenticator {
             Err(reject) => return Ok(RevocationOutcome::NotOurs(reject)),
         };
         revocations.revoke(revocation).await.map(|()| RevocationOutcome::Done)
+    }
+
+    /// Revokes under every name of the issuer, so that the revocation outlives a change of its names
+    /// in the configuration.
+    ///
+    /// # Errors
+    /// [`RevokeError`] if it cannot be stored.
+    pub async fn revoke_described(
+        &self,
+        revocations: &RevocationService,
+        revocation: &Revocation,
+    ) -> Result<(), RevokeError> {
+        let Revocation { target, until } = revocation;
+        let name = target.issuer().unwrap_or_default();
+        let sources = self.keys.all();
+        let others = sources.iter().flat_map(|source| source.section().issuer.names_beside(name));
+        let others = others.map(|name| target.with_issuer(&name));
+        for target in [target.clone()].into_iter().chain(others) {
+            let entry = RevocationEntry::Proven(Revocation { target, until: *until });
+            revocations.revoke(entry).await?;
+        }
+        Ok(())
     }
 
     fn unknown_kid(&self, token: &[u8]) -> Option<Box<UnknownKid>> {

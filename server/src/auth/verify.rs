@@ -76,12 +76,12 @@ struct VerifiedToken<'v> {
 }
 
 fn verified_json(verified: &Verified<'_>) -> String {
-    let (claims, issuer) = (verified.claims(), verified.issuer());
+    let claims = verified.claims();
     let json = claims.json();
     let answer = VerifiedToken {
         ok: true,
-        section: &issuer.section,
-        issuer: &issuer.name,
+        section: &verified.issuer().section,
+        issuer: verified.issuer_name(),
         subject: claims.subject(),
         username: claims.username(),
         client_types: claims.client_types().collect(),

@@ -26,7 +26,7 @@ use crate::{
         Authenticator,
         profile::{Profile, inmanta},
     },
-    base::clock,
+    base::{clock, exact_json},
     config::Config,
     keys::refresh,
 };
@@ -159,7 +159,10 @@ pub(super) fn load_keys(app: &App) -> io::Result<()> {
 fn accepted(surface: Profile, verified: &Verified<'_>) -> Value {
     let claims = match surface {
         Profile::Inmanta => inmanta::claims(verified.claims()),
-        Profile::Generic => serde_json::from_slice(&verified.claims().json()).unwrap_or_default(),
+        Profile::Generic => {
+            let json = verified.claims().json();
+            serde_json::from_slice(&json).map_or(Value::Null, exact_json::exact)
+        }
     };
     json!({
         "ok": true,

@@ -90,11 +90,13 @@ impl<'r> RequestDescription<'r> {
         attributes: CheckAttributes<'r>,
     ) -> Self {
         let CheckAttributes { method, host, scheme, fields } = attributes;
+        let is_trusted = settings.proxies.trusts(peer);
         Self {
-            method: settings.proxies.trusts(peer).then_some(method),
+            method: is_trusted.then_some(method),
             claimed_method: method,
             scheme: Some(scheme).filter(|scheme| !scheme.is_empty()),
-            host,
+            // Another peer could name the origin of any site.
+            host: if is_trusted { host } else { b"" },
             fields,
             allows_preflights: settings.allows_preflights,
         }
@@ -209,8 +211,17 @@ impl Scheme {
 }
 
 /// Headers by which some frameworks replace the method.
-const METHOD_OVERRIDES: [&str; 3] =
-    ["x-http-method-override", "x-http-method", "x-method-override"];
+const METHOD_OVERRIDES: [&str; 9] = [
+    "x-http-method-override",
+    "x-http-method",
+    "x-http-verb",
+    "x-httpmethodoverride",
+    "x-method",
+    "x-method-override",
+    "x-methodoverride",
+    "x-request-method",
+    "x-rest-method",
+];
 /// Start of the names of the headers of a WebSocket handshake (RFC 6455 section 11.3).
 const WEBSOCKET: &str = "sec-websocket-";
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     api::settings::{ISSUES_NOTHING, OPEN_API},
     authorization::AuthorizationProvider,
-    base::route::Serves,
+    base::{redacted::shown, route::Serves},
     keys::IssuerSection,
 };
 
@@ -151,9 +151,10 @@ fn warn_of_cookie_without_method(
         return;
     };
     let text = format!(
-        "listener {} does not know the methods of requests with the cookie {cookie}: it refuses \
+        "listener {} does not know the methods of requests with the cookie {}: it refuses \
          those of other sites by Origin and Sec-Fetch-Site alone, also by GET",
-        listener.name
+        listener.name,
+        shown(cookie)
     );
     let help = "set dialect and trusted_proxies, and let the proxies pass on Origin and \
                 Sec-Fetch-Site";

@@ -14,7 +14,7 @@ use std::{
 };
 
 use countersign_engine::{
-    AlgorithmSet, IssuerConfig, KeySet,
+    AlgorithmSet, IssuerConfig, KeySet, Tenants,
     jwks::Origin,
     limits,
     rotation::{Cause, EMPTY_SET_DELAY},
@@ -171,8 +171,14 @@ impl Fetcher {
             _ => self.parse_published(&bytes)?,
         };
         if remarks != self.remarks {
-            for remark in &remarks {
+            // The set may come from an attacker, so that the log has a bounded number of lines.
+            const MAX_LISTED: usize = 16;
+            for remark in remarks.iter().take(MAX_LISTED) {
                 tracing::warn!(section = self.section, "{}: {remark}", self.source.location);
+            }
+            if let Some(more) = remarks.len().checked_sub(MAX_LISTED).filter(|more| *more > 0) {
+                let text = "more keys of the set: see countersign keys status";
+                tracing::warn!(section = self.section, "{}: {more} {text}", self.source.location);
             }
             self.remarks = remarks;
         }
@@ -267,7 +273,8 @@ impl Fetcher {
             })?;
         // The metadata for several tenants has the name with the place of the tenant.
         let theirs = &*metadata.issuer;
-        if !self.issuer.is_named(theirs) && !self.issuer.names().any(|name| name == theirs) {
+        let is_ours = |name: &str| name == theirs || is_template_of(theirs, name);
+        if !self.issuer.is_named(theirs) && !self.issuer.names().any(is_ours) {
             let theirs: String = theirs.chars().take(200).collect();
             let ours = self.issuer.names().collect::<Vec<_>>().join(" or ");
             return Err(invalid(format!(
@@ -433,6 +440,12 @@ fn agent(source: &RefreshedKeys) -> Result<Agent, FetchError> {
         .max_redirects(0)
         .user_agent("countersign");
     Ok(config.build().new_agent())
+}
+
+/// Whether the issuer in metadata for several tenants stands for the one configured.
+fn is_template_of(theirs: &str, ours: &str) -> bool {
+    let usual = IssuerConfig::new(theirs, "", []);
+    IssuerConfig { tenants: Tenants::Any, ..usual }.is_named(ours)
 }
 
 /// Returns the trust roots: those of the system and those configured for this issuer.

@@ -150,8 +150,18 @@ fn read_one(reader: &mut SectionReader<'_>, defaults: IssuerDefaults) -> Option<
             "remove jwt_username_claim, or sign with another section",
         );
     }
-    for option in ["issuer", "audience", "jwt_username_claim"] {
-        if reader.text(option) == Some("") {
+    for option in [
+        "issuer",
+        "tenants",
+        "audience",
+        "audience_claim",
+        "jwt_username_claim",
+        "scopes",
+        "claims",
+        "algorithms",
+        "client_types",
+    ] {
+        if reader.text(option).is_some_and(|text| text.trim().is_empty()) {
             reader.error(
                 option,
                 format!("{option} in {} is empty", reader.section),

@@ -3,7 +3,11 @@
 
 use std::fmt;
 
-use countersign_engine::{KeyError, jwks::SkippedKey, limits::MAX_KEY_SET_BYTES};
+use countersign_engine::{
+    KeyError,
+    jwks::SkippedKey,
+    limits::{MAX_KEY_SET_BYTES, MAX_KEYS},
+};
 use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor},
@@ -21,16 +25,23 @@ pub(super) struct ConvertedMap {
     pub(super) skipped: Vec<SkippedKey>,
 }
 
-/// Converts a map of PEM texts. `None` for any other document, including one with a member that is
-/// not PEM.
+/// Converts a map of PEM texts. `None` for any other document, in which no member is PEM.
 pub(super) fn to_jwks(document: &[u8]) -> Option<ConvertedMap> {
     // A longer document is left to the parser of key sets, which rejects it.
     if document.len() > MAX_KEY_SET_BYTES {
         return None;
     }
     let PemMap(members) = serde_json::from_slice(document).ok()?;
-    if members.is_empty() || !members.iter().all(|(_, text)| is_pem(text)) {
+    let is_of_jwks = |name: &str| ["keys", "kty"].contains(&name);
+    if !members.iter().any(|(_, text)| is_pem(text))
+        || members.iter().any(|(name, _)| is_of_jwks(name))
+    {
         return None;
+    }
+    if members.len() > MAX_KEYS {
+        // The parser of key sets counts them, and rejects the set.
+        let jwks = json!({ "keys": vec![0; members.len()] }).to_string().into_bytes();
+        return Some(ConvertedMap { jwks, remarks: Vec::new(), skipped: Vec::new() });
     }
     let (mut jwks, mut remarks, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
     for (index, (kid, text)) in members.into_iter().enumerate() {
@@ -41,6 +52,7 @@ pub(super) fn to_jwks(document: &[u8]) -> Option<ConvertedMap> {
                 remarks.extend(expiry.map(|expiry| format!("kid {kid:?}: {expiry}")));
             }
             Err(reason) => {
+                let kid = kid.chars().take(MAX_KID_CHARACTERS).collect::<String>();
                 remarks.push(format!("key skipped: kid {kid:?}, in PEM: {reason}"));
                 let kid = Some(kid.into());
                 skipped.push(SkippedKey { index, kid, error: KeyError::Pem });
@@ -50,6 +62,9 @@ pub(super) fn to_jwks(document: &[u8]) -> Option<ConvertedMap> {
     let jwks = json!({ "keys": jwks }).to_string().into_bytes();
     Some(ConvertedMap { jwks, remarks, skipped })
 }
+
+/// Characters of a `kid` in a report. Longer ones are cut.
+const MAX_KID_CHARACTERS: usize = 64;
 
 /// Members of a JSON object in their order. The same name may occur repeatedly, as in key sets.
 struct PemMap(Vec<(String, String)>);
@@ -71,8 +86,10 @@ impl<'de> Visitor<'de> for PemMapVisitor {
 
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<PemMap, M::Error> {
         let mut members = Vec::new();
-        while let Some(member) = map.next_entry()? {
-            members.push(member);
+        while let Some((kid, value)) = map.next_entry::<String, Value>()? {
+            // Another value is no PEM, which is reported as such.
+            let text = value.as_str().unwrap_or_default().to_owned();
+            members.push((kid, text));
         }
         Ok(PemMap(members))
     }
@@ -104,6 +121,20 @@ mod tests {
         let (jwks, remarks) = converted(&format!("{{\"bad\\n\":{broken},\"a\":{pem}}}")).unwrap();
         assert_eq!(jwks, json!({ "keys": [jwk("a")] }));
         assert_eq!(remarks, ["key skipped: kid \"bad\\n\", in PEM: it is damaged"]);
+        for other in ["null", "1", "\"\"", "\"text\""] {
+            let (jwks, remarks) = converted(&format!("{{\"b\":{other},\"a\":{pem}}}")).unwrap();
+            assert_eq!((jwks, remarks.len()), (json!({ "keys": [jwk("a")] }), 1), "{other}");
+        }
+    }
+
+    #[test]
+    fn number_of_members_is_limited_as_that_of_jwks() {
+        let members: Vec<_> =
+            (0..=MAX_KEYS).map(|kid| format!("\"{kid}\":{}", json!(PEM))).collect();
+        let ConvertedMap { jwks, skipped, .. } =
+            to_jwks(format!("{{{}}}", members.join(",")).as_bytes()).unwrap();
+        let jwks: Value = serde_json::from_slice(&jwks).unwrap();
+        assert_eq!((jwks["keys"].as_array().unwrap().len(), skipped.len()), (MAX_KEYS + 1, 0));
     }
 
     #[test]
@@ -113,8 +144,6 @@ mod tests {
             "{}".to_owned(),
             "[]".to_owned(),
             "{\"keys\":[]}".to_owned(),
-            format!("{{\"a\":{pem},\"b\":\"text\"}}"),
-            format!("{{\"a\":{pem},\"b\":1}}"),
             format!("{{\"a\":{pem},\"keys\":[]}}"),
             format!("{{\"a\":[{pem}]}}"),
             format!("{{\"a\":{pem}"),

@@ -29,10 +29,9 @@ pub(super) fn default_discovery_uri(reader: &SectionReader<'_>) -> Option<String
     if signs(reader) || OTHERS.iter().any(|option| reader.text(option).is_some()) {
         return None;
     }
-    // The first name is that of the metadata. A tenant in it would have to be chosen.
-    let issuer = *reader.given_list("issuer").first()?;
-    let is_usable = is_protected(issuer) && !issuer.contains(['?', '#', '@', '{']);
-    is_usable.then(|| discovery_uri_of(issuer))
+    // A tenant would have to be chosen.
+    let is_usable = |issuer: &&str| is_protected(issuer) && !issuer.contains(['?', '#', '@', '{']);
+    reader.given_list("issuer").into_iter().find(is_usable).map(discovery_uri_of)
 }
 
 fn signs(reader: &SectionReader<'_>) -> bool {

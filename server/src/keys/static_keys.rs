@@ -70,8 +70,26 @@ pub fn parse_secret(
         }
         encoding => format!("it is not {}, which key_encoding names", encoding.name()),
     })?;
+    if is_public_key(text) || is_public_key(&secret) {
+        return Err(PUBLIC_KEY_ERROR.into());
+    }
     let keys = secret_keys(&secret, algorithms).map_err(|error| error.to_string())?;
     Ok((keys, Vec::new()))
+}
+
+/// Error for a public key in the place of a secret (RFC 8725 section 2.1).
+pub(super) const PUBLIC_KEY_ERROR: &str =
+    "it is a public key or a certificate, which anyone may have: it cannot be a shared secret";
+
+/// Whether bytes are a public key or a certificate in any form, or a private key in PEM. Whoever has
+/// the public key could sign with such a secret.
+pub(super) fn is_public_key(bytes: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(bytes);
+    let is_jwk = || {
+        serde_json::from_slice::<Value>(bytes)
+            .is_ok_and(|json| json.get("kty").is_some() || json.get("keys").is_some())
+    };
+    is_pem(&text) || is_ssh_key(&text) || parse_public_key(bytes).is_ok() || is_jwk()
 }
 
 /// Whether the text of a secret is that of JWKs, in JSON. A secret in the encoding `text` may begin
@@ -124,9 +142,7 @@ pub fn parse_document(
             remarks.extend(more);
             Ok(KeyDocument { keys: keys.with_skipped(skipped), remarks, jwks })
         }
-        Err(JwksError::Empty) if !remarks.is_empty() => {
-            Err(JwksError::Unusable(format!("no usable key ({})", remarks.join("; "))))
-        }
+        Err(JwksError::Empty) if !remarks.is_empty() => Err(JwksError::unusable(&remarks)),
         Err(error) => Err(error),
     }
 }
@@ -138,6 +154,21 @@ pub enum JwksError {
     Empty,
     /// It is malformed, or each of its members is unusable.
     Unusable(String),
+}
+
+impl JwksError {
+    /// The error of a set whose keys were all skipped. It lists the first of them only: the set may
+    /// come from an attacker.
+    fn unusable(remarks: &[String]) -> Self {
+        const MAX_LISTED: usize = 8;
+        let listed = remarks.iter().take(MAX_LISTED).map(String::as_str);
+        let more = match remarks.len().saturating_sub(MAX_LISTED) {
+            0 => String::new(),
+            more => format!("; and {more} more"),
+        };
+        let listed = listed.collect::<Vec<_>>().join("; ");
+        Self::Unusable(format!("no usable key ({listed}{more})"))
+    }
 }
 
 impl fmt::Display for JwksError {
@@ -165,7 +196,7 @@ pub fn parse_jwks(
     match (keys.is_empty(), remarks.is_empty()) {
         (true, true) => return Err(JwksError::Empty),
         (true, false) => {
-            return Err(JwksError::Unusable(format!("no usable key ({})", remarks.join("; "))));
+            return Err(JwksError::unusable(&remarks));
         }
         (false, _) => {}
     }

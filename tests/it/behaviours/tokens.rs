@@ -26,9 +26,13 @@ fn assert_each_refused(tokens: &[String], text: &str) {
 fn verdict(token: &str) -> Value {
     let sandbox = Sandbox::new();
     let config = sandbox.file("c.cfg", SIGNING);
-    sandbox.run_with_input(["token", "verify", "-c", config.to_str().unwrap()], token).json_lines()
-        [0]
-    .clone()
+    sandbox
+        .run_with_input(
+            ["token", "verify", "--surface", "inmanta", "-c", config.to_str().unwrap()],
+            token,
+        )
+        .json_lines()[0]
+        .clone()
 }
 
 /// Returns the client types that `token verify` derives from a token's claim.

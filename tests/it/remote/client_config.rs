@@ -41,8 +41,10 @@ fn local_section_is_complete_and_verifies() {
             "[{section}]\nhost={host}\nport=8443\nssl=true\nssl_ca_cert_file=/etc/inmanta/server.chain\ntoken="
         );
         assert!(output.text().starts_with(&start), "{output:?}");
-        let verified =
-            sandbox.run_with_input(["token", "verify", "-c", "c.cfg"], value(&output, "token"));
+        let verified = sandbox.run_with_input(
+            ["token", "verify", "--surface", "inmanta", "-c", "c.cfg"],
+            value(&output, "token"),
+        );
         let claims = &verified.json_lines()[0]["claims"];
         assert_eq!(
             (&claims["urn:inmanta:ct"], &claims["urn:inmanta:env"]),

@@ -65,6 +65,8 @@ fn detail(reject: Reject, token: &[u8]) -> String {
         }
         Reject::KidMissing => KID_MISSING,
         Reject::KidUnknown => KID_UNKNOWN,
+        // The Inmanta server looks for the key first.
+        Reject::Signature if is_nameless_rs256(token) => KID_MISSING,
         Reject::Signature => "Signature verification failed",
         Reject::IssuedAtFormat => "Issued At claim (iat) must be an integer.",
         Reject::IssuedInFuture => "The token is not yet valid (iat)",
@@ -110,9 +112,7 @@ const KID_UNKNOWN: &str = "The kid provided in the token does not match a known 
 /// before it checks the section's algorithm, and compares names first in lower case and later
 /// exactly.
 fn algorithm_detail(token: &[u8]) -> String {
-    let header = UnverifiedToken::decode(token)
-        .ok()
-        .and_then(|parts| serde_json::from_slice::<Value>(&parts.header).ok());
+    let header = header(token);
     let member = |name| header.as_ref()?.get(name)?.as_str();
     let name = member("alg").unwrap_or_default();
     match name.to_lowercase().as_str() {
@@ -122,6 +122,15 @@ fn algorithm_detail(token: &[u8]) -> String {
         "rs256" | "hs256" => "The specified alg value is not allowed".into(),
         lower => format!("Algorithm {lower} is not supported."),
     }
+}
+
+fn is_nameless_rs256(token: &[u8]) -> bool {
+    let header = header(token);
+    header.as_ref().is_some_and(|header| header["alg"] == "RS256" && header.get("kid").is_none())
+}
+
+fn header(token: &[u8]) -> Option<Value> {
+    serde_json::from_slice(&UnverifiedToken::decode(token).ok()?.header).ok()
 }
 
 /// Whether a claim is a number. The Inmanta server has no message for one that is too large.

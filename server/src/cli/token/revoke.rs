@@ -12,7 +12,7 @@ use crate::{
     auth::RevocationOutcome,
     base::clock,
     cli::{arguments::RevokeArgs, record_change},
-    revocation::{RevocationEntry, record::RevocationRecord},
+    revocation::record::RevocationRecord,
 };
 
 /// Appends a revocation to the storage that servers follow.
@@ -28,8 +28,9 @@ pub(super) fn run(source: &ConfigSource, args: RevokeArgs) -> Result<(), Command
     let runtime = Builder::new_current_thread().enable_time().build()?;
     let record = args.record();
     let target = AuditTarget::from(&record);
-    if args.token.is_some() {
-        // The signature is verified first: a forged token could name any user's tokens.
+    if args.token.is_some() || args.kid.is_some() {
+        // The signature is verified first: a forged token could name any user's tokens. A kid
+        // matters only if every key of the issuer has one.
         load_keys(&app)?;
     }
     let revoked = runtime.block_on(revoke(&app, args.token, record))?;
@@ -72,8 +73,8 @@ async fn revoke(
     let Some(token) = token else {
         let revocation =
             app.authenticator.validate_revocation(record).map_err(CommandError::failed)?;
-        let entry = RevocationEntry::Proven(revocation.clone());
-        app.revocations.revoke(entry).await.map_err(CommandError::failed)?;
+        let stored = app.authenticator.revoke_described(&app.revocations, &revocation);
+        stored.await.map_err(CommandError::failed)?;
         return Ok(Some(revocation));
     };
     let token = if token == "-" { io::read_to_string(io::stdin())? } else { token };

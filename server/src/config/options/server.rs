@@ -147,7 +147,10 @@ pub(super) const IDENTITY_HEADERS: SectionSpec = SectionSpec::new(
         text("subject", "header name", "X-Auth-Subject").about("The claim `sub`.", "X-Subject"),
         text("user", "header name", "X-Auth-User")
             .about("The user's name, from `jwt_username_claim`.", "Remote-User"),
-        text("issuer", "header name", "X-Auth-Issuer").about("The claim `iss`.", "X-Issuer"),
+        text("issuer", "header name", "X-Auth-Issuer").about(
+            "The first name in `issuer` of the section, with the tenant of the token.",
+            "X-Issuer",
+        ),
         text("client_types", "header name", "X-Auth-Client-Types")
             .about("The client types, comma-separated.", "X-Client-Types"),
         text("environment", "header name", "X-Auth-Environment")

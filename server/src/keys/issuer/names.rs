@@ -46,7 +46,12 @@ impl IssuerNames {
                 return reader.error("issuer", text, help);
             }
         }
-        self.check_tenants(reader, sign, names().any(|name| name.contains(TENANT)));
+        let has_tenants = names().any(|name| name.contains(TENANT));
+        if has_tenants && let Some(odd) = names().find(|name| !is_visible(name)) {
+            let text = format!("{} in {} is not visible ASCII", quoted(odd), reader.section);
+            return reader.error("issuer", text, "percent-encode its other characters");
+        }
+        self.check_tenants(reader, sign, has_tenants);
     }
 
     fn check_tenants(&self, reader: &mut SectionReader<'_>, sign: bool, has_tenants: bool) {
@@ -87,8 +92,11 @@ impl IssuerNames {
 
 /// Whether a name has one tenant, among characters that an HTTP header can carry.
 fn is_tenant_template(name: &str) -> bool {
-    let is_visible = |byte: u8| byte.is_ascii_graphic() && byte != b'%';
-    name.matches(TENANT).count() == 1 && name.bytes().all(is_visible)
+    name.matches(TENANT).count() == 1 && is_visible(name)
+}
+
+fn is_visible(name: &str) -> bool {
+    name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'%')
 }
 
 /// Checks that no token could be of two sections. Sections with other errors count too.

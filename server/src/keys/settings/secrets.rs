@@ -91,6 +91,13 @@ fn read_secret(
         reader.error(option, format!("{option} in {} is not {name}", reader.section), &help);
         return None;
     };
+    if static_keys::is_public_key(text) || static_keys::is_public_key(&secret) {
+        let text = format!("{option} in {}: {}", reader.section, static_keys::PUBLIC_KEY_ERROR);
+        let help = "for tokens that are signed with the private key, write algorithms = RS256 or \
+                    another algorithm of public keys";
+        reader.error(option, text, help);
+        return None;
+    }
     if secret.len() < bytes {
         let text = format!(
             "{longest} requires a key of {bytes} bytes ({} bits) or longer in {}",
