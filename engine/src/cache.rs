@@ -10,7 +10,7 @@
 //! process. The key only keeps the index evenly filled. An attacker who could predict the hash
 //! could only fill one eight-way set and evict their own tokens.
 //!
-//! # What is checked on every hit
+//! # Checks of every hit
 //! An entry records facts that do not depend on time or configuration. On every hit the
 //! [`Verifier`](crate::Verifier) checks:
 //!
@@ -141,7 +141,7 @@ impl Cache {
         self.accepted.insert(token, record.words());
     }
 
-    /// Returns what is known about the signature of a refused token.
+    /// Returns the verdicts about the signature of a refused token.
     pub(crate) fn verdicts(&self, token: &[u8], algorithm: Algorithm) -> Verdicts {
         let mut record = VerificationRecord::from_pool();
         if !(is_verdict_cacheable(algorithm) && self.verdicts.find(token, record.words_mut())) {
@@ -150,7 +150,7 @@ impl Cache {
         Verdicts(record)
     }
 
-    /// Stores what is known about the signature of a token that was refused.
+    /// Stores the verdicts about the signature of a token that was refused.
     pub(crate) fn insert_verdicts(&self, token: &[u8], verdicts: &Verdicts) {
         if !verdicts.0.words().is_empty() {
             self.verdicts.insert(token, verdicts.0.words());
@@ -171,7 +171,7 @@ fn is_verdict_cacheable(algorithm: Algorithm) -> bool {
     algorithm.key_type() != KeyType::Secret
 }
 
-/// What is known about the signature of one token: the key that made it, or keys that did not.
+/// Verdicts about the signature of one token: the key that made it, or keys that did not.
 ///
 /// ```text
 /// | 1 | key (4) |, or | 0 | key (4) | ..., at most MAX_TRIED_KEYS of them

@@ -174,7 +174,7 @@ fn write_string(text: &str, out: &mut Escaped<'_, '_>) -> fmt::Result {
     out.write_char('"')
 }
 
-/// Percent-encodes what is written, up to [`MAX_EXPORTED_BYTES`].
+/// Percent-encodes a text as it is written, up to [`MAX_EXPORTED_BYTES`].
 struct Escaped<'o, 'n> {
     out: &'o mut Vec<u8>,
     numbers: &'o mut WrittenNumbers<'n>,

@@ -276,12 +276,8 @@ fn refuse_other_purposes(jwk: &Members<'_, '_>) -> Result<(), KeyError> {
         return Err(KeyError::NotForSignatures);
     }
     let Some(operations) = optional(jwk, "key_ops") else { return Ok(()) };
-    let operations: Vec<_> =
-        operations.elements().ok_or(KeyError::MemberType("key_ops"))?.collect();
-    // An empty list is taken as absent, as other empty members are.
-    if operations.is_empty()
-        || operations.iter().any(|operation| operation.as_str() == Some("verify"))
-    {
+    let mut operations = operations.elements().ok_or(KeyError::MemberType("key_ops"))?;
+    if operations.any(|operation| operation.as_str() == Some("verify")) {
         Ok(())
     } else {
         Err(KeyError::NotForSignatures)

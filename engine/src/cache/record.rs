@@ -227,6 +227,9 @@ impl VerificationRecord {
     pub(crate) fn field(&self, field: RecordField) -> Option<&str> {
         let index = field.index();
         let end = self.end(index);
+        if end & PRESENT == 0 {
+            return None;
+        }
         let start = if index == RecordField::Subject.index() {
             0
         } else {
@@ -234,9 +237,7 @@ impl VerificationRecord {
         };
         let all = bytes_of(self.words.get(TEXTS..)?);
         let (start, stop) = (usize::try_from(start).ok()?, usize::try_from(end & !PRESENT).ok()?);
-        (end & PRESENT != 0)
-            .then_some(all.get(start..stop)?)
-            .and_then(|bytes| core::str::from_utf8(bytes).ok())
+        core::str::from_utf8(all.get(start..stop)?).ok()
     }
 
     /// Returns the value of an exported claim, of which there are `count`.

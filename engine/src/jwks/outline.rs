@@ -1,8 +1,8 @@
 //! Splits a JWK Set into the texts of its keys, so that each can be parsed apart.
 //!
-//! Only the boundaries are found here. What is between the keys is the outline of the set. It is
+//! Only the boundaries are found here. The text between the keys is the outline of the set. It is
 //! parsed as strictly as a token, with a number in the place of each key, so a set is still one JSON
-//! object with one array of keys. What a key contains cannot invalidate the others.
+//! object with one array of keys. One key cannot invalidate the others.
 
 use crate::{error::KeySetError, limits::MAX_KEYS, token::JsonBuffers};
 
@@ -176,7 +176,7 @@ mod tests {
             ),
             (r#"{"x":[{"keys":[1]}],"keys":[{}],"y":{"z":[]}}"#, &["{}"]),
             (r#"{"\u006beys":[{},{}]}"#, &["{}", "{}"]),
-            // What is inside of a key is not parsed here.
+            // The text of a key is not parsed here.
             (
                 r#"{"keys":[{"a":1,"a":1},{"a":tru},{1e999},{}]}"#,
                 &[r#"{"a":1,"a":1}"#, r#"{"a":tru}"#, "{1e999}", "{}"],

@@ -21,7 +21,6 @@ use crate::{
         grpc::{self, GrpcError},
     },
     base::{
-        outcome::Outcome,
         reply::Reply,
         route::{Route, Serves},
     },
@@ -138,25 +137,22 @@ impl Service for AppService {
             };
             RequestDescription::of_http(&listener.client, peer.address, check)
         };
+        let described = (listener.client.allows_preflights, describe);
         let profile = listener.profile;
-        let decision = decide(authenticator, &settings.auth, profile, &caller, head, describe);
+        let decision = decide(authenticator, &settings.auth, profile, &caller, head, described);
         let (outcome, status) = match decision {
             Step::Wait(decision) => {
                 return Ok(Step::Wait(pending(request, Work::ForwardAuth(decision))));
-            }
-            Step::Done(AuthDecision::Allowed(verified)) => {
-                let headers = forward_auth::headers(&settings.auth, Some(verified.identity()));
-                writer.headers_only(StatusCode::OK, headers);
-                (Some(Outcome::Verified), StatusCode::OK)
-            }
-            Step::Done(AuthDecision::Preflight) => {
-                writer.headers_only(StatusCode::OK, forward_auth::headers(&settings.auth, None));
-                (Some(Outcome::Preflight), StatusCode::OK)
             }
             Step::Done(AuthDecision::Refused(reply)) => {
                 let recorded = (reply.outcome, reply.counted);
                 writer.reply(&reply.into());
                 recorded
+            }
+            Step::Done(allowed) => {
+                let headers = forward_auth::headers(&settings.auth, allowed.caller());
+                writer.headers_only(StatusCode::OK, headers);
+                (Some(allowed.outcome()), StatusCode::OK)
             }
         };
         let completed = CompletedRequest { route, status, outcome, started: request.started };

@@ -2,7 +2,7 @@
 
 use std::ops::Deref;
 
-use countersign_engine::Verified;
+use countersign_engine::{Identity, Verified};
 use countersign_front::{Fields, Step};
 use http::{Response, StatusCode};
 
@@ -31,6 +31,26 @@ pub enum AuthDecision<'t> {
     Refused(Reply),
 }
 
+impl<'t> AuthDecision<'t> {
+    /// The identity of the caller, if the request is allowed because of a token.
+    #[must_use]
+    pub fn caller(&self) -> Option<Identity<'_>> {
+        match self {
+            Self::Allowed(verified) => Some(verified.identity()),
+            Self::Preflight | Self::Refused(_) => None,
+        }
+    }
+
+    /// The outcome of an allowed request.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
+        match self {
+            Self::Preflight => Outcome::Preflight,
+            Self::Allowed(_) | Self::Refused(_) => Outcome::Verified,
+        }
+    }
+}
+
 /// A decision that waits for the keys of an issuer, or for the turn of a signature check.
 pub struct PendingDecision<'a> {
     caller: Caller<'a, 'static>,
@@ -47,7 +67,7 @@ pub fn decide<'a, 't>(
     profile: Profile,
     caller: &Caller<'a, '_>,
     fields: &'t impl Fields,
-    describe: impl Fn() -> RequestDescription<'t>,
+    (allows_preflights, describe): (bool, impl Fn() -> RequestDescription<'t>),
 ) -> Step<AuthDecision<'t>, PendingDecision<'a>> {
     let refused = |outcome, response| {
         Step::Done(AuthDecision::Refused(counted(authenticator, outcome, response)))
@@ -55,7 +75,7 @@ pub fn decide<'a, 't>(
     let challenges = &settings.challenges;
     let token = match settings.credentials.of_check(fields, &describe) {
         Credential::Token(token) => token,
-        Credential::None if describe().is_allowed_preflight() => {
+        Credential::None if allows_preflights && describe().is_allowed_preflight() => {
             authenticator.metrics.count(Outcome::Preflight);
             return Step::Done(AuthDecision::Preflight);
         }
@@ -104,19 +124,21 @@ fn conclude<'t>(
     result: Result<Verified<'t>, Rejection>,
     token: &[u8],
 ) -> AuthDecision<'t> {
-    match result.and_then(|verified| authenticator.check_profile(profile, verified)) {
-        Ok(verified) => {
-            authenticator.metrics.count(Outcome::Verified);
-            AuthDecision::Allowed(verified)
-        }
-        Err(rejection) => {
-            let outcome = rejection.outcome();
-            let refusal = authenticator.refusal(rejection, token);
-            let (challenges, status) = (&settings.challenges, settings.rejected_token_status);
-            let response = profile.refuse(Style::Bare, challenges, &refusal, status);
-            AuthDecision::Refused(counted(authenticator, outcome, response))
-        }
-    }
+    let rejection = match result {
+        Ok(verified) => match authenticator.check_profile(profile, &verified) {
+            Ok(()) => {
+                authenticator.metrics.count(Outcome::Verified);
+                return AuthDecision::Allowed(verified);
+            }
+            Err(rejection) => rejection,
+        },
+        Err(rejection) => rejection,
+    };
+    let outcome = rejection.outcome();
+    let refusal = authenticator.refusal(rejection, token);
+    let (challenges, status) = (&settings.challenges, settings.rejected_token_status);
+    let response = profile.refuse(Style::Bare, challenges, &refusal, status);
+    AuthDecision::Refused(counted(authenticator, outcome, response))
 }
 
 fn counted(authenticator: &Authenticator, outcome: Outcome, response: Response<Body>) -> Reply {

@@ -104,7 +104,8 @@ pub fn respond<'a>(
         let attributes = CheckAttributes { method, host, scheme, fields: &check };
         RequestDescription::of_grpc(client, peer.address, attributes)
     };
-    match decide(authenticator, settings, profile, &caller, &check, describe) {
+    let described = (client.allows_preflights, describe);
+    match decide(authenticator, settings, profile, &caller, &check, described) {
         Step::Done(decision) => Step::Done(render(settings, &check, decision)),
         Step::Wait(pending) => Step::Wait(pending),
     }

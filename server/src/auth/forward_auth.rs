@@ -5,30 +5,26 @@
 //! identity header, empty if absent, so that a proxy overwrites whatever the
 //! client sent under those names.
 
-use countersign_engine::{Identity, Verified};
+use countersign_engine::Identity;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
 use super::{AuthDecision, settings::AuthSettings};
-use crate::base::{
-    outcome::Outcome,
-    reply::{Reply, empty},
-};
+use crate::base::reply::{Reply, empty};
 
 /// Returns the response to a check whose decision was pending.
 #[must_use]
 pub fn reply(settings: &AuthSettings, decision: AuthDecision<'_>) -> Reply {
-    let (outcome, verified) = match decision {
-        AuthDecision::Allowed(verified) => (Outcome::Verified, Some(verified)),
-        AuthDecision::Preflight => (Outcome::Preflight, None),
+    let allowed = match decision {
         AuthDecision::Refused(reply) => return reply,
+        allowed => allowed,
     };
     let mut response = empty(StatusCode::OK);
-    for (name, value) in headers(settings, verified.as_ref().map(Verified::identity)) {
+    for (name, value) in headers(settings, allowed.caller()) {
         // The engine writes visible ASCII only.
         let value = HeaderValue::from_bytes(value).unwrap_or(HeaderValue::from_static(""));
         response.headers_mut().insert(name, value);
     }
-    Reply::with_outcome(outcome, response)
+    Reply::with_outcome(allowed.outcome(), response)
 }
 
 /// Returns the header lines of a response that allows a request: that of a caller, or a preflight.
@@ -48,13 +44,21 @@ pub(super) fn identity_headers<'l>(
     caller: Option<Identity<'l>>,
 ) -> impl Iterator<Item = (&'l HeaderName, &'l [u8])> + Clone {
     let names = &settings.identity_headers;
-    let value = |read: fn(Identity<'l>) -> &'l str| caller.map_or("", read);
+    let [subject, user, issuer, client_types, environment] = caller.map_or([""; 5], |caller| {
+        [
+            caller.subject(),
+            caller.user(),
+            caller.issuer(),
+            caller.client_types(),
+            caller.environment(),
+        ]
+    });
     let identity = [
-        (&names.subject, value(Identity::subject)),
-        (&names.user, value(Identity::user)),
-        (&names.issuer, value(Identity::issuer)),
-        (&names.client_types, value(Identity::client_types)),
-        (&names.environment, value(Identity::environment)),
+        (&names.subject, subject),
+        (&names.user, user),
+        (&names.issuer, issuer),
+        (&names.client_types, client_types),
+        (&names.environment, environment),
         (&names.tenant, ""),
     ];
     let identity =

@@ -3,7 +3,7 @@
 use std::{hint::black_box, net::Ipv4Addr, sync::Arc};
 
 use countersign_bench::{
-    accepts, cache_bytes, cached_verifier,
+    ISSUER, accepts, cache_bytes, cached_verifier,
     counts::{CALLS, Scenario, Work, http2},
     hundred_keys, tenant,
 };
@@ -18,8 +18,10 @@ use serde_json::json;
 use crate::fixture::{Fixture, POLICY, encode};
 
 /// All scenarios.
-pub(crate) const SCENARIOS: [Scenario<Fixture>; 15] = [
+pub(crate) const SCENARIOS: [Scenario<Fixture>; 17] = [
     ("parse", parse),
+    ("parse 150 members", |given| parse_members(given, 150)),
+    ("parse 1,500 members", |given| parse_members(given, 1_500)),
     ("cold HS256", |given| cold(given, Algorithm::Hs256)),
     ("cold RS256", |given| cold(given, Algorithm::Rs256)),
     ("cold ES256", |given| cold(given, Algorithm::Es256)),
@@ -49,6 +51,15 @@ const FIVE_CLAIMS: &str = "[identity_headers]\nclaim.email=X-Auth-Email\nclaim.s
 fn parse(given: &Fixture) -> Work<'_> {
     let (verifier, tokens) = (given.verifier(Algorithm::Rs256), given.tokens(Algorithm::Rs256));
     Box::new(move |call| verifier.claimed_issuer(tokens[call].as_bytes()).is_some())
+}
+
+/// Ten times the members have to cost ten times as much, also where names are long alike.
+fn parse_members(given: &Fixture, count: usize) -> Work<'_> {
+    let verifier = given.verifier(Algorithm::Rs256);
+    let members: String = (0..count).map(|member| format!(r#","{member:x}":1"#)).collect();
+    let claims = format!(r#"{{"iss":"{ISSUER}"{members}}}"#);
+    let token = format!("{}.{}.", encode(br#"{"alg":"RS256"}"#), encode(claims.as_bytes()));
+    Box::new(move |_| verifier.claimed_issuer(token.as_bytes()).is_some())
 }
 
 fn cold(given: &Fixture, algorithm: Algorithm) -> Work<'_> {

@@ -70,9 +70,8 @@ impl ResponseBuffer {
         lines: impl Iterator<Item = (&'l HeaderName, &'l [u8])>,
     ) {
         self.status_line(status);
-        for (name, value) in lines {
-            self.line(name, value);
-        }
+        // Internal iteration: the lines are a chain of two lists.
+        lines.for_each(|(name, value)| self.line(name, value));
         self.end_of_head(0, options);
     }
 

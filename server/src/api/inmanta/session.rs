@@ -41,8 +41,9 @@ pub(super) async fn authenticate(
         Credential::Token(token) => token,
     };
     let verified = context.authenticator.verify(caller, token).await;
-    let verified =
-        verified.and_then(|token| context.authenticator.check_profile(Profile::Inmanta, token));
+    let verified = verified.and_then(|verified| {
+        context.authenticator.check_profile(Profile::Inmanta, &verified).map(|()| verified)
+    });
     let session = match verified {
         Ok(verified) => {
             let issuer = &verified.issuer().name;

@@ -7,7 +7,7 @@ use percent_encoding::percent_decode_str;
 
 use super::{KeyContext, KeyLocation, KeySource, fetching, reject_two_sources};
 use crate::{
-    base::{redacted::uri_origin, uri::is_protected},
+    base::redacted::uri_origin,
     config::reader::SectionReader,
     keys::{published::default_discovery_uri, static_keys},
 };
@@ -58,14 +58,12 @@ fn read_source(
         }
         option => read_uri(reader, option, text)?,
     };
-    let is_plain =
-        |uri: &str| uri.starts_with("http://") && (context.serves_tls || !is_protected(uri));
-    if location.uri().is_some_and(is_plain) {
+    if context.serves_tls && location.uri().is_some_and(|uri| uri.starts_with("http://")) {
         let text = format!(
             "{option} in {} is plain http: anyone on the network path can replace the keys",
             reader.section
         );
-        reader.warn(option, text, "write an https:// URI");
+        reader.warn(option, text, "use https, as the main listener does");
     }
     Some(fetching::refreshed_keys(reader, location))
 }
