@@ -1,6 +1,9 @@
 //! Order and delay of signature checks.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use super::*;
 
@@ -75,12 +78,20 @@ fn sources_without_bad_signatures_come_first(protocol: Protocol) {
         countersign_tests::eventually(|| not_admitted(&server)[0] > 0);
         let mut client = server.client();
         let lines = from("203.0.113.7");
-        let statuses: Vec<_> = (0..50)
-            .map(|number| client.request(&auth_request(&lines, &token(&number.to_string())).0, b""))
-            .map(|answer| answer.status)
-            .collect();
+        // A check that the operating system interrupts spends the budget of the core for a second,
+        // with every check in the queue. Then another round decides.
+        let mut accepts_all = |round: u32| {
+            (0..50).all(|number| {
+                let token = token(&format!("{round} {number}"));
+                client.request(&auth_request(&lines, &token).0, b"").status == 200
+            })
+        };
+        let accepted = (0..8).any(|round| {
+            thread::sleep(Duration::from_millis(u64::from(round) * 300));
+            accepts_all(round)
+        });
         is_over.store(true, Ordering::Relaxed);
-        assert_eq!(statuses, [200; 50]);
+        assert!(accepted, "a source without bad signatures has to wait for others");
     });
 }
 
