@@ -7,8 +7,8 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign_engine::{
     Algorithm, CertificateThumbprint, ClientTypes, Constraint, ExportFormat, ExportedClaim, Issuer,
-    IssuerConfig, KeyMaterial, KeySet, Presentation, Reject, Revocation, RevocationTarget,
-    RevocationsWriter, Rules, Tenants, UnixTime, UsernameRule, VerificationKey, Verifier,
+    IssuerConfig, IssuerTenants, KeyMaterial, KeySet, Presentation, Reject, Revocation,
+    RevocationTarget, RevocationsWriter, Rules, UnixTime, UsernameRule, VerificationKey, Verifier,
     jwks::{Origin, Policy},
 };
 use countersign_tests::{
@@ -57,7 +57,7 @@ fn with_tenants(keys: Option<KeySet>) -> Issuer {
     let rules = Rules { numeric_ids: true, ..rules() };
     let config = IssuerConfig {
         aliases: ["alias/{tenantid}".into()].into(),
-        tenants: Tenants::Any,
+        tenants: IssuerTenants::Any,
         rules,
         ..IssuerConfig::new("of/{tenantid}", "us", [Algorithm::Hs256])
     };

@@ -38,8 +38,8 @@ macro_rules! algorithms {
             /// Every algorithm.
             pub const ALL: &'static [Self] = &[ $( Self::$variant, )* ];
 
-            /// Returns the algorithm with exactly this `alg` name; names are case-sensitive. `EdDSA`
-            /// has two: RFC 9864 section 2.2 calls it `Ed25519`.
+            /// Returns the algorithm with exactly this `alg` name; names are case-sensitive.
+            /// `EdDSA` has two: RFC 9864 section 2.2 calls it `Ed25519`.
             #[must_use]
             pub fn from_name(name: &str) -> Option<Self> {
                 match name {

@@ -30,10 +30,10 @@
 //!
 //! # Refused tokens
 //! Refused tokens have a store of their own, so they cannot evict accepted ones. It holds only
-//! signature verdicts: these bytes are, or are not, signed by the keys with these identities. A verdict
-//! is arithmetic, which neither time nor configuration changes, so it cannot become stale. A token
-//! that is not valid yet, or of an unknown issuer, is checked again each time. HMAC verdicts are
-//! not cached, because computing an HMAC is as fast as a look-up.
+//! signature verdicts: these bytes are, or are not, signed by the keys with these identities. A
+//! verdict is arithmetic, which neither time nor configuration changes, so it cannot become stale.
+//! A token that is not valid yet, or of an unknown issuer, is checked again each time. HMAC
+//! verdicts are not cached, because computing an HMAC is as fast as a look-up.
 //!
 //! # Eviction under attack
 //! Memory is fixed. New entries go into a small ring, a tenth of the memory. Only entries that are
@@ -142,16 +142,16 @@ impl Cache {
     }
 
     /// Returns the verdicts about the signature of a refused token.
-    pub(crate) fn verdicts(&self, token: &[u8], algorithm: Algorithm) -> Verdicts {
+    pub(crate) fn verdicts(&self, token: &[u8], algorithm: Algorithm) -> SignatureVerdicts {
         let mut record = VerificationRecord::from_pool();
         if !(is_verdict_cacheable(algorithm) && self.verdicts.find(token, record.words_mut())) {
             record.words_mut().clear();
         }
-        Verdicts(record)
+        SignatureVerdicts(record)
     }
 
     /// Stores the verdicts about the signature of a token that was refused.
-    pub(crate) fn insert_verdicts(&self, token: &[u8], verdicts: &Verdicts) {
+    pub(crate) fn insert_verdicts(&self, token: &[u8], verdicts: &SignatureVerdicts) {
         if !verdicts.0.words().is_empty() {
             self.verdicts.insert(token, verdicts.0.words());
         }
@@ -176,9 +176,9 @@ fn is_verdict_cacheable(algorithm: Algorithm) -> bool {
 /// ```text
 /// | 1 | key (4) |, or | 0 | key (4) | ..., at most MAX_TRIED_KEYS of them
 /// ```
-pub(crate) struct Verdicts(VerificationRecord);
+pub(crate) struct SignatureVerdicts(VerificationRecord);
 
-impl Verdicts {
+impl SignatureVerdicts {
     /// The verdict that this key made the signature.
     pub(crate) fn signed_by(key: &VerificationKey) -> Self {
         let mut verdicts = Self(VerificationRecord::from_pool());
@@ -246,7 +246,7 @@ mod tests {
         }
         let no = Some(false);
         assert_eq!(known(), [None, no, no, no, no, None], "the oldest was replaced");
-        cache.insert_verdicts(&token, &Verdicts::signed_by(&keys[5]));
+        cache.insert_verdicts(&token, &SignatureVerdicts::signed_by(&keys[5]));
         assert_eq!(known(), [None, None, None, None, None, Some(true)]);
         let mut verdicts = cache.verdicts(&token, Algorithm::Rs256);
         verdicts.add_invalid(&keys[0]);
@@ -262,7 +262,7 @@ mod tests {
         let mut verdicts = cache.verdicts(&token, Algorithm::Hs256);
         verdicts.add_invalid(&key);
         cache.insert_verdicts(&token, &verdicts);
-        cache.insert_verdicts(&token, &Verdicts::signed_by(&key));
+        cache.insert_verdicts(&token, &SignatureVerdicts::signed_by(&key));
         assert_eq!(cache.verdicts(&token, Algorithm::Hs256).of(&key), None);
         assert_eq!(cache.statistics().refused.entries, 0);
     }

@@ -25,9 +25,9 @@ pub struct ExportedClaim {
 /// The form in which a claim is exported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExportFormat {
-    /// A string as it is, a number as it was signed, a boolean as in JSON, and the elements of a list
-    /// separated by commas, with commas in them encoded. An object, and a list with a list or an
-    /// object in it, have no such form: the value is empty.
+    /// A string as it is, a number as it was signed, a boolean as in JSON, and the elements of a
+    /// list separated by commas, with commas in them encoded. An object, and a list with a list or
+    /// an object in it, have no such form: the value is empty.
     Text,
     /// A value of any type in JSON. Commas are not encoded.
     Json,
@@ -81,7 +81,7 @@ impl ExportFormat {
         numbers: &mut WrittenNumbers<'_>,
         out: &mut Vec<u8>,
     ) -> fmt::Result {
-        let mut out = Escaped { out, numbers, list: self == Self::Json };
+        let mut out = EscapedWriter { out, numbers, list: self == Self::Json };
         match (self, value.elements()) {
             _ if value.is_null() => Ok(()),
             (Self::Json, _) => write_json(value, &mut out),
@@ -94,7 +94,7 @@ impl ExportFormat {
 /// Writes the elements of a list, unless one has no text.
 fn write_list<'d, 'b: 'd>(
     elements: impl Iterator<Item = Value<'d, 'b>>,
-    out: &mut Escaped<'_, '_>,
+    out: &mut EscapedWriter<'_, '_>,
 ) -> fmt::Result {
     let start = out.out.len();
     for (index, element) in elements.enumerate() {
@@ -113,7 +113,7 @@ fn write_list<'d, 'b: 'd>(
 }
 
 /// Writes a string, a number or a boolean. An object has no text.
-fn write_scalar(value: Value<'_, '_>, out: &mut Escaped<'_, '_>) -> fmt::Result {
+fn write_scalar(value: Value<'_, '_>, out: &mut EscapedWriter<'_, '_>) -> fmt::Result {
     match value.as_str() {
         Some(text) => out.write_str(text),
         None if value.members().is_some() => Ok(()),
@@ -122,7 +122,7 @@ fn write_scalar(value: Value<'_, '_>, out: &mut Escaped<'_, '_>) -> fmt::Result 
 }
 
 /// Writes a value in JSON, without white space.
-fn write_json(value: Value<'_, '_>, out: &mut Escaped<'_, '_>) -> fmt::Result {
+fn write_json(value: Value<'_, '_>, out: &mut EscapedWriter<'_, '_>) -> fmt::Result {
     if let Some(text) = value.as_str() {
         return write_string(text, out);
     }
@@ -154,7 +154,7 @@ fn write_json(value: Value<'_, '_>, out: &mut Escaped<'_, '_>) -> fmt::Result {
 }
 
 /// Writes a string in JSON (RFC 8259 section 7).
-fn write_string(text: &str, out: &mut Escaped<'_, '_>) -> fmt::Result {
+fn write_string(text: &str, out: &mut EscapedWriter<'_, '_>) -> fmt::Result {
     out.write_char('"')?;
     let mut rest = text;
     let is_special = |character: char| character < ' ' || matches!(character, '"' | '\\');
@@ -175,14 +175,14 @@ fn write_string(text: &str, out: &mut Escaped<'_, '_>) -> fmt::Result {
 }
 
 /// Percent-encodes a text as it is written, up to [`MAX_EXPORTED_BYTES`].
-struct Escaped<'o, 'n> {
+struct EscapedWriter<'o, 'n> {
     out: &'o mut Vec<u8>,
     numbers: &'o mut WrittenNumbers<'n>,
     /// Whether commas are kept.
     list: bool,
 }
 
-impl Write for Escaped<'_, '_> {
+impl Write for EscapedWriter<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         if self.out.len().saturating_add(text.len()) > MAX_EXPORTED_BYTES {
             return Err(fmt::Error);

@@ -3,7 +3,7 @@
 mod names;
 
 pub(crate) use names::TokenIssuer;
-pub use names::{TENANT, Tenants, is_tenant};
+pub use names::{IssuerTenants, TENANT, is_tenant};
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
@@ -26,7 +26,7 @@ pub struct IssuerConfig {
     /// Further values of `iss`, which are the same issuer in every respect.
     pub aliases: Box<[Box<str>]>,
     /// The tenants of a name with a tenant in it.
-    pub tenants: Tenants,
+    pub tenants: IssuerTenants,
     /// The configuration section that defines the issuer, for messages.
     pub section: Box<str>,
     /// The algorithms its tokens may be signed with.
@@ -51,7 +51,7 @@ impl IssuerConfig {
         Self {
             name: name.into(),
             aliases: Box::default(),
-            tenants: Tenants::default(),
+            tenants: IssuerTenants::default(),
             section: name.into(),
             algorithms: algorithms.into_iter().collect(),
             kid_required: false,
@@ -68,6 +68,8 @@ pub struct Issuer {
     epoch: IssuerEpoch,
     /// The name, percent-encoded for use in HTTP headers.
     identity: Arc<str>,
+    /// Whether a name contains a tenant.
+    has_tenants: bool,
 }
 
 /// Identifies one configuration with one set of keys.
@@ -92,7 +94,8 @@ impl Issuer {
     #[must_use]
     pub fn new(config: Arc<IssuerConfig>, keys: Option<Arc<KeySet>>) -> Self {
         let identity = header_safe(&config.name).into();
-        Self { config, keys, epoch: IssuerEpoch::next(), identity }
+        let has_tenants = config.has_tenants();
+        Self { config, keys, epoch: IssuerEpoch::next(), identity, has_tenants }
     }
 
     /// Replaces or withdraws the keys. If they are the same as before, the epoch stays the same and
@@ -126,6 +129,11 @@ impl Issuer {
 
     pub(crate) fn epoch(&self) -> IssuerEpoch {
         self.epoch
+    }
+
+    /// Whether a name contains a tenant.
+    pub(crate) fn has_tenants(&self) -> bool {
+        self.has_tenants
     }
 
     pub(crate) fn identity(&self) -> &str {

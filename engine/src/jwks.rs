@@ -25,8 +25,8 @@ pub enum Origin {
     /// Configured by the operator. Shared secrets are allowed, but not together with public keys. A
     /// `kid` that occurs twice is an error (RFC 8725 section 3.1).
     Static,
-    /// Published by an issuer. The set contains public keys. A shared secret is skipped. Several keys
-    /// may have the same `kid` and `alg`, as while a key is replaced.
+    /// Published by an issuer. The set contains public keys. A shared secret is skipped. Several
+    /// keys may have the same `kid` and `alg`, as while a key is replaced.
     Published,
 }
 

@@ -97,13 +97,13 @@ pub use presentation::{CertificateThumbprint, Presentation};
 pub use reject::{Blame, Reject};
 pub use time::UnixTime;
 pub use verified::{Claims, Identity, Verified};
-pub use verifier::{Explanation, SignatureCheck, UnknownKid, Verifier};
+pub use verifier::{SignatureCheck, TokenExplanation, UnknownKid, Verifier};
 
 // Configuring a verifier, and changing its issuers and keys.
 pub use builder::{BuildError, DEFAULT_CACHE_BYTES, VerifierBuilder};
 pub use claim_path::ClaimPath;
 pub use exported_claim::{ExportFormat, ExportedClaim};
-pub use issuer::{Issuer, IssuerConfig, TENANT, Tenants, is_tenant};
+pub use issuer::{Issuer, IssuerConfig, IssuerTenants, TENANT, is_tenant};
 pub use rules::{AudienceRule, ClaimCheck, ClientTypes, Constraint, Rules, UsernameRule};
 pub use snapshot::{DuplicateIssuerError, Snapshot, UnknownIssuerError};
 

@@ -158,8 +158,9 @@ rejects! {
     Revoked, "revoked", Claims, "the token was revoked";
     /// The issuer is configured, but its keys are not available.
     KeysUnavailable, "keys_unavailable", Unavailable, "the keys of the issuer are unavailable";
-    /// A `kid` that no known key of the issuer has, while its keys cannot be fetched. Set by callers
-    /// of [`Verifier::verify_with`](crate::Verifier::verify_with), which know about fetches.
+    /// A `kid` that no known key of the issuer has, while its keys cannot be fetched. Set by
+    /// callers of [`Verifier::verify_with`](crate::Verifier::verify_with), which know about
+    /// fetches.
     KidUndecided, "kid_undecided", Unavailable, "the key id (kid) is unknown, and the keys of the issuer cannot be fetched";
     /// The revocations are not available.
     RevocationsUnavailable, "revocations_unavailable", Unavailable, "the revocations are unavailable";

@@ -240,7 +240,8 @@ impl Rotation {
         self.fetch_at().into_iter().chain(self.expires_at).min()
     }
 
-    /// The time at which the next fetch begins if no token causes one before; `None` during a fetch.
+    /// The time at which the next fetch begins if no token causes one before; `None` during a
+    /// fetch.
     #[must_use]
     pub fn fetch_at(&self) -> Option<Duration> {
         let requested = self.is_requested.then_some(self.request_from);

@@ -69,7 +69,7 @@ impl Snapshot {
                     return Err(DuplicateIssuerError(name.into()));
                 }
             }
-            if config.has_tenants() {
+            if issuer.has_tenants() {
                 let mut others = issuers.iter().filter(|other| !core::ptr::eq(*other, issuer));
                 if others.any(|other| config.shares_name_with(other.config())) {
                     return Err(DuplicateIssuerError(config.name.clone()));

@@ -26,7 +26,8 @@ pub(crate) struct Scratch {
     pub(crate) claims: JsonBuffers,
     /// Buffer for the names of revocation entries to look up.
     pub(crate) name: Vec<u8>,
-    /// Buffer for the text fields of a [`VerificationRecord`](crate::cache::record::VerificationRecord).
+    /// Buffer for the text fields of a
+    /// [`VerificationRecord`](crate::cache::record::VerificationRecord).
     pub(crate) texts: Vec<u8>,
     /// Buffer for joined client types.
     pub(crate) client_types: String,

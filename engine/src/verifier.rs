@@ -4,7 +4,7 @@ mod explain;
 
 use std::sync::Arc;
 
-pub use explain::Explanation;
+pub use explain::TokenExplanation;
 
 use arc_swap::{ArcSwap, Guard};
 
@@ -12,14 +12,14 @@ use crate::{
     algorithm::Algorithm,
     builder::VerifierBuilder,
     cache::record::{RecordField, RecordFields, VerificationRecord},
-    cache::{Cache, CacheStatistics, Verdicts},
+    cache::{Cache, CacheStatistics, SignatureVerdicts},
     issuer::{Issuer, IssuerConfig, IssuerEpoch, TokenIssuer},
     jwks::SkippedKey,
     keyset::{KeyIdentity, KidHash, VerificationKey},
     presentation::Presentation,
     reject::Reject,
     revocation::{Revocation, RevocationHashes, RevocationSubject, RevocationTarget, Revocations},
-    rules::{self, AuthenticToken},
+    rules::{self, AuthenticToken, NamedClaims},
     snapshot::{FoundIssuer, Snapshot},
     time::UnixTime,
     token::{ClaimNodes, Jws, Scratch, Value, WrittenNumbers, with_scratch},
@@ -50,8 +50,8 @@ pub struct SignatureCheck<'c> {
     pub algorithm: Algorithm,
 }
 
-/// A token that is refused with [`Reject::KidUnknown`]. Nothing in it is verified. Use it to fetch the
-/// keys of its issuer, and for no other decision.
+/// A token that is refused with [`Reject::KidUnknown`]. Nothing in it is verified. Use it to fetch
+/// the keys of its issuer, and for no other decision.
 #[derive(Clone, Debug)]
 pub struct UnknownKid {
     /// The configured issuer that it names.
@@ -118,8 +118,8 @@ impl Verifier {
     }
 
     /// Verifies a token as [`verify_if`](Self::verify_if) does, and passes an [`UnknownKid`] to
-    /// `report` before it returns [`Reject::KidUnknown`], so that the caller need not read the token
-    /// again.
+    /// `report` before it returns [`Reject::KidUnknown`], so that the caller need not read the
+    /// token again.
     ///
     /// # Errors
     /// The errors of [`verify_if`](Self::verify_if).
@@ -304,6 +304,25 @@ struct PresentedToken<'t, 'p> {
     presentation: Presentation<'p>,
 }
 
+impl PresentedToken<'_, '_> {
+    /// Returns the token for the checks of its claims.
+    fn authentic<'t, 'd, 'b>(
+        &'t self,
+        jws: &Jws<'t>,
+        tenant: Option<&'t str>,
+        (claims, named): (&'t ClaimNodes<'d, 'b>, &'t NamedClaims<'d, 'b>),
+    ) -> AuthenticToken<'t, 'd, 'b> {
+        AuthenticToken {
+            token_type: jws.header.token_type,
+            tenant,
+            claims,
+            named,
+            now: self.now,
+            presentation: &self.presentation,
+        }
+    }
+}
+
 /// Verification of one token that the cache does not fully answer.
 struct Verification<'w> {
     snapshot: &'w Snapshot,
@@ -333,8 +352,7 @@ impl Verification<'_> {
             token_id,
             exported,
         } = scratch;
-        let PresentedToken { token, now, presentation } = self.presented;
-        let jws = jws.decode(token)?;
+        let jws = jws.decode(self.presented.token)?;
         let document =
             claims.parse(jws.payload).map_err(|error| error.reject(Reject::ClaimsJson))?;
         let claims = ClaimNodes::find(&document);
@@ -353,31 +371,19 @@ impl Verification<'_> {
         let config = issuer.config();
         let rules = &config.rules;
         let named = rules.find(&claims);
-        let authentic = AuthenticToken {
-            token_type: jws.header.token_type,
-            tenant,
-            claims: &claims,
-            named: &named,
-            now: *now,
-            presentation,
-        };
+        let authentic = self.presented.authentic(&jws, tenant, (&claims, &named));
         let checked = rules.check(&authentic).and_then(|()| {
             let numbers = WrittenNumbers::of(&document, jws.payload);
             exported.write(&rules.exported_claims, &claims, numbers)?;
-            let revocation_subject = RevocationSubject {
-                issuer: TokenIssuer { config, tenant },
-                kid: key.kid().or(jws.header.key.kid),
-                token_id: rules.read_id(claims.token_id, token_id),
-                subject: rules.read_id(claims.subject, subject),
-                environment: named.environment.and_then(Value::as_str),
-                issued_at: rules::time(claims.issued_at, Reject::IssuedAtFormat)?,
-                signing_input: jws.signing_input,
-            };
+            let issuer = TokenIssuer { config, tenant };
+            let ids = (subject, token_id);
+            let revocation_subject =
+                revocation_subject(issuer, key.kid(), &jws, (&claims, &named), ids);
             self.revocations.check(&revocation_subject, name).map(|()| revocation_subject)
         });
         let revocation_subject = checked.inspect_err(|_| {
             if let (true, Some(cache)) = (signature_checked, self.cache) {
-                cache.insert_verdicts(token, &Verdicts::signed_by(key));
+                cache.insert_verdicts(self.presented.token, &SignatureVerdicts::signed_by(key));
             }
         })?;
         let depends_on_request = rules.depends_on_request(&claims, &named);
@@ -400,7 +406,7 @@ impl Verification<'_> {
             issuer_name: match tenant {
                 Some(_) => Some(config.canonical_name(tenant, issuer_name)),
                 // An alias without a tenant, where the name has one.
-                None if config.has_tenants() => claims.issuer.and_then(Value::as_str),
+                None if issuer.has_tenants() => claims.issuer.and_then(Value::as_str),
                 None => None,
             },
             has_mixed_list: named.has_mixed_list,
@@ -425,7 +431,7 @@ impl Verification<'_> {
         }
         let (token, algorithm) = (self.presented.token, candidates.algorithm());
         let mut verdicts = self.cache.map(|cache| cache.verdicts(token, algorithm));
-        let verdict = |verdicts: &Option<Verdicts>, key| verdicts.as_ref()?.of(key);
+        let verdict = |verdicts: &Option<SignatureVerdicts>, key| verdicts.as_ref()?.of(key);
         if let Some(key) = candidates.iter().find(|key| verdict(&verdicts, key) == Some(true)) {
             return Ok((key, false));
         }
@@ -448,6 +454,27 @@ impl Verification<'_> {
             cache.insert_verdicts(token, verdicts);
         }
         Err(reject)
+    }
+}
+
+/// Returns the properties by which a token can be revoked. `kid` is that of its key. `subject` and
+/// `token_id` are buffers for ids that are numbers.
+fn revocation_subject<'t>(
+    issuer: TokenIssuer<'t>,
+    kid: Option<&'t str>,
+    jws: &Jws<'t>,
+    (claims, named): (&ClaimNodes<'_, 't>, &NamedClaims<'_, 't>),
+    (subject, token_id): (&'t mut String, &'t mut String),
+) -> RevocationSubject<'t> {
+    let rules = &issuer.config.rules;
+    RevocationSubject {
+        issuer,
+        kid: kid.or(jws.header.key.kid),
+        token_id: rules.read_id(claims.token_id, token_id),
+        subject: rules.read_id(claims.subject, subject),
+        environment: named.environment.and_then(Value::as_str),
+        issued_at: rules::time(claims.issued_at, Reject::IssuedAtFormat).ok().flatten(),
+        signing_input: jws.signing_input,
     }
 }
 

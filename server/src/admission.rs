@@ -10,8 +10,8 @@
 //!   the check, so a budget may be overdrawn by one token, which is checked with four keys at most.
 //! - **Shares divide what is scarce.** The share of an issuer or a source is enforced only while
 //!   the core's budget is nearly spent.
-//! - **Checks over budget wait** before they are refused, for at most 50 ms, in a bounded queue that
-//!   is fair by source.
+//! - **Checks over budget wait** before they are refused, for at most 50 ms, in a bounded queue
+//!   that is fair by source.
 //! - **Costs are measured.** A table of costs by algorithm would be wrong for most key sizes and
 //!   machines; a share of measured time means the same on all of them.
 //! - **Each worker has its own state.** Nothing is shared or locked. A source with connections

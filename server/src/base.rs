@@ -13,3 +13,5 @@ pub mod roots;
 pub mod route;
 pub mod uri;
 pub mod watched_file;
+#[cfg(test)]
+pub(crate) mod test_headers;

@@ -90,8 +90,8 @@ fn dispatch(cli: Cli) -> Result<(), CommandError> {
 fn signing_section(config: &Config) -> Result<&IssuerSection, CommandError> {
     config.signing().ok_or_else(|| {
         CommandError::failed(
-            "cannot sign a token: no auth_jwt_* section has sign = true\n  help: set sign = true in \
-             a section whose algorithm is HS256, and create its key with countersign key generate",
+            "cannot sign a token: no auth_jwt_* section has sign = true\n  help: set sign = true \
+             in a section whose algorithm is HS256, and create its key with countersign key generate",
         )
     })
 }

@@ -1,6 +1,6 @@
 //! Reload of configuration and certificates without interrupting requests, on SIGHUP and when their
-//! files change. SIGHUP also fetches all keys. A configuration is validated as a whole, then swapped. An invalid one changes
-//! nothing.
+//! files change. SIGHUP also fetches all keys. A configuration is validated as a whole, then
+//! swapped. An invalid one changes nothing.
 //!
 //! A reload does not change sockets, threads or memory sizes. Changes to these are logged, and take
 //! effect at the next restart.

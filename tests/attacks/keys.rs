@@ -255,7 +255,7 @@ fn a11_kid_is_only_compared(protocol: Protocol) {
         );
         fronts.refuse(&in_file, Reject::AlgorithmNotAllowed);
     }
-    // An empty name is none, and the only key did not make this signature.
+    // An empty name is treated as absent, and the only key did not make this signature.
     fronts.refuse(&forged(&json!("")), Reject::Signature);
     for kid in [json!(5), json!(null), json!(["k"]), json!({ "k": "k" }), json!(true), json!(1.5)] {
         fronts.refuse(&forged(&kid), Reject::KidType);

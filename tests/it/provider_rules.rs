@@ -6,7 +6,7 @@ use countersign_tests::{
     answers::{assert_refused, invalid_token},
     binary::{Sandbox, Server},
     client::Protocol,
-    openssl::{SigningKey, openssl},
+    openssl::openssl,
     over_every_protocol,
 };
 use serde_json::{Value, json};
@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use crate::{
     config::check,
     fixture::{self, SIGNING},
+    token_rules::FileProvider,
 };
 
 over_every_protocol!(
@@ -24,39 +25,14 @@ over_every_protocol!(
     only_the_inmanta_surface_demands_what_its_server_does,
 );
 
-/// A provider whose key set is a file.
-struct Provider {
-    key: SigningKey,
+/// Returns the configuration with a section for the provider.
+fn configuration(provider: &FileProvider, sandbox: &Sandbox, options: &str) -> String {
+    let keys = provider.jwks(sandbox);
+    format!("{SIGNING}[auth_jwt_idp]\nalgorithms=ES256\nclient_types=api\n{keys}\n{options}\n")
 }
 
-impl Provider {
-    fn new() -> Self {
-        Self { key: SigningKey::generate("ES256", "k") }
-    }
-
-    /// Returns the configuration with a section for the provider.
-    fn configuration(&self, sandbox: &Sandbox, options: &str) -> String {
-        let keys = sandbox.file("keys.json", fixture::key_set(&[&self.key]));
-        format!(
-            "{SIGNING}[auth_jwt_idp]\nalgorithms=ES256\nclient_types=api\njwks_uri=file://{}\n{options}\n",
-            keys.display()
-        )
-    }
-
-    fn serve<'s>(&self, sandbox: &'s Sandbox, options: &str) -> Server<'s> {
-        sandbox.serve(&self.configuration(sandbox, options))
-    }
-
-    /// Makes a token with these claims beside `sub` and `exp`.
-    fn token(&self, more: Value) -> String {
-        self.key.token(&with_usual(more))
-    }
-}
-
-fn with_usual(more: Value) -> Value {
-    let mut claims = json!({ "sub": "bob", "exp": 4_102_444_800u64 });
-    claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    claims
+fn serve<'s>(provider: &FileProvider, sandbox: &'s Sandbox, options: &str) -> Server<'s> {
+    sandbox.serve(&configuration(provider, sandbox, options))
 }
 
 const A: &str = "11111111-1111-1111-1111-111111111111";
@@ -70,10 +46,10 @@ fn tenants(listed: &str) -> String {
 }
 
 fn aliases_and_tenants_are_one_issuer(protocol: Protocol) {
-    let (sandbox, provider) = (Sandbox::over(protocol), Provider::new());
-    let server = provider.serve(&sandbox, &tenants(&format!("{A}, {B}")));
+    let (sandbox, provider) = (Sandbox::over(protocol), FileProvider::new());
+    let server = serve(&provider, &sandbox, &tenants(&format!("{A}, {B}")));
     let auth = |issuer: &str, tenant: &str| {
-        server.auth(&provider.token(json!({ "iss": issuer, "aud": "us", "tid": tenant })))
+        server.auth(&provider.token(&json!({ "iss": issuer, "aud": "us", "tid": tenant })))
     };
     let name = format!("https://idp/{A}/v2.0");
     for _ in 0..2 {
@@ -93,17 +69,17 @@ fn aliases_and_tenants_are_one_issuer(protocol: Protocol) {
             assert_refused(&auth(&issuer, unknown), &invalid_token(Reject::IssuerUnknown));
         }
     }
-    let any = provider.serve(&sandbox, &tenants("*"));
-    let token = |iss: &str, tid| provider.token(json!({ "iss": iss, "aud": "us", "tid": tid }));
+    let any = serve(&provider, &sandbox, &tenants("*"));
+    let token = |iss: &str, tid| provider.token(&json!({ "iss": iss, "aud": "us", "tid": tid }));
     assert_eq!(any.auth(&token("https://idp/contoso.example/v2.0", "contoso.example")).status, 200);
     assert_eq!(any.auth(&token("https://idp/a/b/v2.0", "a/b")).status, 401);
 }
 
 #[test]
 fn names_of_issuers_are_checked() {
-    let (sandbox, provider) = (Sandbox::new(), Provider::new());
+    let (sandbox, provider) = (Sandbox::new(), FileProvider::new());
     let said = |options: &str| {
-        let output = check(&sandbox, "c.cfg", &provider.configuration(&sandbox, options));
+        let output = check(&sandbox, "c.cfg", &configuration(&provider, &sandbox, options));
         (format!("{}{}", output.stdout, output.stderr), output.code())
     };
     for (options, expected) in [
@@ -135,11 +111,11 @@ fn names_of_issuers_are_checked() {
 }
 
 fn revocation_applies_to_every_name_of_an_issuer(protocol: Protocol) {
-    let (sandbox, provider) = (Sandbox::over(protocol), Provider::new());
-    let server = provider.serve(&sandbox, &tenants(&format!("{A}, {B}")));
+    let (sandbox, provider) = (Sandbox::over(protocol), FileProvider::new());
+    let server = serve(&provider, &sandbox, &tenants(&format!("{A}, {B}")));
     let status = |issuer: String, tenant: &str, jti: &str| {
         let claims = json!({ "iss": issuer, "aud": "us", "tid": tenant, "jti": jti, "iat": 1 });
-        server.auth(&provider.token(claims)).status
+        server.auth(&provider.token(&claims)).status
     };
     let statuses = |jti: &str| {
         [
@@ -165,9 +141,9 @@ fn revocation_applies_to_every_name_of_an_issuer(protocol: Protocol) {
 /// The configuration may lose the name that a revocation was entered under.
 #[test]
 fn revocation_outlives_the_names_of_its_issuer() {
-    let (sandbox, provider) = (Sandbox::new(), Provider::new());
+    let (sandbox, provider) = (Sandbox::new(), FileProvider::new());
     let token = |iss: &str, tid: &str| {
-        provider.token(json!({ "iss": iss, "aud": "us", "tid": tid, "iat": 1 }))
+        provider.token(&json!({ "iss": iss, "aud": "us", "tid": tid, "iat": 1 }))
     };
     for (revoked, before, after) in [
         ("https://old/", "issuer=https://idp/, https://old/", "issuer=https://idp/"),
@@ -180,7 +156,7 @@ fn revocation_outlives_the_names_of_its_issuer() {
     ] {
         let sandbox = Sandbox::new();
         let configure =
-            |names: &str| provider.configuration(&sandbox, &format!("{names}\naudience=us"));
+            |names: &str| configuration(&provider, &sandbox, &format!("{names}\naudience=us"));
         let config = sandbox.file("c.cfg", configure(before));
         let output = sandbox.run(
             ["token", "revoke", "--config", config.to_str().unwrap(), "--subject", "bob"]
@@ -192,13 +168,13 @@ fn revocation_outlives_the_names_of_its_issuer() {
         let iss = after.trim_start_matches("issuer=");
         assert_refused(&server.auth(&token(iss, "b")), &invalid_token(Reject::Revoked));
     }
-    let server = provider.serve(&sandbox, "issuer=https://new/\naudience=us");
+    let server = serve(&provider, &sandbox, "issuer=https://new/\naudience=us");
     assert_eq!(server.auth(&token("https://new/", "b")).status, 200, "only those revoked");
 }
 
 #[test]
 fn public_key_is_no_shared_secret() {
-    let (sandbox, provider) = (Sandbox::new(), Provider::new());
+    let (sandbox, provider) = (Sandbox::new(), FileProvider::new());
     let pem = openssl(&["pkey", "-in", provider.key.path().to_str().unwrap(), "-pubout"], b"");
     let pem = sandbox.file("key.pem", pem);
     for source in [
@@ -215,20 +191,20 @@ fn public_key_is_no_shared_secret() {
 }
 
 fn one_of_several_audiences_is_enough(protocol: Protocol) {
-    let (sandbox, provider) = (Sandbox::over(protocol), Provider::new());
+    let (sandbox, provider) = (Sandbox::over(protocol), FileProvider::new());
     let statuses = |options: &str| {
         let options = format!("issuer=https://idp/\n{options}");
-        let server = provider.serve(&sandbox, &options);
+        let server = serve(&provider, &sandbox, &options);
         [
             json!({ "aud": "web" }),
             json!({ "aud": ["app", "x"] }),
             json!({ "aud": ["app", "web"] }),
             json!({ "aud": "x", "client_id": "web" }),
-            json!({ "client_id": "web" }),
+            json!({ "aud": null, "client_id": "web" }),
         ]
         .map(|mut claims| {
             claims["iss"] = json!("https://idp/");
-            server.auth(&provider.token(claims)).status
+            server.auth(&provider.token(&claims)).status
         })
     };
     assert_eq!(statuses("audience=web, app"), [200, 200, 200, 401, 401]);
@@ -238,11 +214,11 @@ fn one_of_several_audiences_is_enough(protocol: Protocol) {
 }
 
 fn missing_scope_is_named(protocol: Protocol) {
-    let (sandbox, provider) = (Sandbox::over(protocol), Provider::new());
+    let (sandbox, provider) = (Sandbox::over(protocol), FileProvider::new());
     let options = "issuer=https://idp/\naudience=us\nscopes=orders:read, orders:write";
-    let server = provider.serve(&sandbox, options);
+    let server = serve(&provider, &sandbox, options);
     let with = |claim: &str, value: Value| {
-        server.auth(&provider.token(json!({ "iss": "https://idp/", "aud": "us", claim: value })))
+        server.auth(&provider.token(&json!({ "iss": "https://idp/", "aud": "us", claim: value })))
     };
     assert_eq!(with("scope", json!("orders:write x orders:read")).status, 200);
     assert_eq!(with("scp", json!(["orders:write", "orders:read"])).status, 200);
@@ -256,9 +232,10 @@ fn missing_scope_is_named(protocol: Protocol) {
 }
 
 fn only_the_inmanta_surface_demands_what_its_server_does(protocol: Protocol) {
-    let (sandbox, provider) = (Sandbox::over(protocol), Provider::new());
+    let (sandbox, provider) = (Sandbox::over(protocol), FileProvider::new());
     let now = fixture::now();
-    let usual = with_usual(json!({ "iss": "https://idp/", "aud": "us" }));
+    let mut usual = fixture::claims_of("https://idp/");
+    usual["aud"] = json!("us");
     let mut ahead = usual.clone();
     ahead["iat"] = json!(now + 20);
     let mut mixed = usual.clone();
@@ -268,7 +245,7 @@ fn only_the_inmanta_surface_demands_what_its_server_does(protocol: Protocol) {
     for (profile, statuses) in [("generic", [200; 3]), ("inmanta", [403; 3])] {
         let options =
             format!("issuer=https://idp/\naudience=us\nleeway=0\n[listen]\nsurface={profile}");
-        let server = provider.serve(&sandbox, &options);
+        let server = serve(&provider, &sandbox, &options);
         for _ in 0..2 {
             assert_eq!(
                 tokens.each_ref().map(|token| server.auth(token).status),
@@ -287,29 +264,29 @@ fn only_the_inmanta_surface_demands_what_its_server_does(protocol: Protocol) {
 
 #[test]
 fn numbers_are_ids_where_the_section_says_so() {
-    let (sandbox, provider) = (Sandbox::new(), Provider::new());
+    let (sandbox, provider) = (Sandbox::new(), FileProvider::new());
     let options = "issuer=https://idp/\naudience=us\nsubject_as_text=true";
-    let server = provider.serve(&sandbox, options);
+    let server = serve(&provider, &sandbox, options);
     let token =
-        provider.token(json!({ "iss": "https://idp/", "aud": "us", "sub": 4711, "jti": 17 }));
+        provider.token(&json!({ "iss": "https://idp/", "aud": "us", "sub": 4711, "jti": 17 }));
     for _ in 0..2 {
         let answer = server.auth(&token);
         assert_eq!(answer.status, 200);
         assert_eq!(answer.header("x-auth-subject"), Some("4711"));
         assert_eq!(answer.header("x-auth-user"), Some("4711"));
     }
-    let strict = provider.serve(&sandbox, "issuer=https://idp/\naudience=us");
+    let strict = serve(&provider, &sandbox, "issuer=https://idp/\naudience=us");
     assert_refused(&strict.auth(&token), &invalid_token(Reject::SubjectFormat));
 }
 
 #[test]
 fn explanation_names_the_line_that_decides() {
-    let (sandbox, provider) = (Sandbox::new(), Provider::new());
+    let (sandbox, provider) = (Sandbox::new(), FileProvider::new());
     let options = "issuer=https://idp/\naudience=web, app\njwt_username_claim=user.name";
-    let config = sandbox.file("c.cfg", provider.configuration(&sandbox, options));
+    let config = sandbox.file("c.cfg", configuration(&provider, &sandbox, options));
     let explain = |claims: Value| {
         let base = ["token", "explain", "--config", config.to_str().unwrap()];
-        let output = sandbox.run_with_input(base, provider.token(claims));
+        let output = sandbox.run_with_input(base, provider.token(&claims));
         assert_eq!(output.code(), 0, "{output:?}");
         output.text().to_owned()
     };

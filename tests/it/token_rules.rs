@@ -29,19 +29,19 @@ over_every_protocol!(
 );
 
 /// An issuer with published keys, in each form of a section.
-struct FileProvider {
-    key: SigningKey,
+pub(crate) struct FileProvider {
+    pub(crate) key: SigningKey,
 }
 
 const IDP: &str = "https://idp/";
 
 impl FileProvider {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { key: SigningKey::generate("ES256", "k") }
     }
 
     /// Returns the key set in a file, as a line of its section.
-    fn jwks(&self, sandbox: &Sandbox) -> String {
+    pub(crate) fn jwks(&self, sandbox: &Sandbox) -> String {
         let file = sandbox.file("keys.json", fixture::key_set(&[&self.key]));
         format!("jwks_uri=file://{}", file.display())
     }
@@ -52,7 +52,7 @@ impl FileProvider {
     }
 
     /// Makes a token with some claims replaced or, by null, removed.
-    fn token(&self, changes: &Value) -> String {
+    pub(crate) fn token(&self, changes: &Value) -> String {
         let mut claims = fixture::claims_of(IDP);
         for (name, value) in changes.as_object().unwrap() {
             claims[name] = value.clone();

@@ -317,8 +317,8 @@ fn assert_alterations_are_refused(token: &[u8]) {
 }
 
 /// Parses JSON that the engine has accepted by `serde_json`; `None` if it has a number beyond the
-/// doubles, which only the engine accepts. Asserts that it is an object without duplicate members at
-/// any level.
+/// doubles, which only the engine accepts. Asserts that it is an object without duplicate members
+/// at any level.
 fn strict_object(json: &[u8]) -> Option<Map<String, Value>> {
     let value: Value = match serde_json::from_slice(json) {
         Err(error) if error.to_string().starts_with("number out of range") => return None,

@@ -11,14 +11,14 @@ pub const TENANT: &str = "{tenantid}";
 
 /// The tenants whose tokens are accepted, for names with [`TENANT`] in them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Tenants {
+pub enum IssuerTenants {
     /// These tenants.
     Listed(Box<[Box<str>]>),
     /// Every tenant of the provider: tokens that its other customers get are accepted too.
     Any,
 }
 
-impl Default for Tenants {
+impl Default for IssuerTenants {
     /// No tenant, so that no token has a name with a tenant.
     fn default() -> Self {
         Self::Listed(Box::default())
@@ -31,7 +31,7 @@ pub(crate) struct NamePattern<'c> {
     before: &'c str,
     /// `None` for a name without a tenant.
     after: Option<&'c str>,
-    tenants: &'c Tenants,
+    tenants: &'c IssuerTenants,
 }
 
 impl IssuerConfig {
@@ -52,14 +52,14 @@ impl IssuerConfig {
         self.patterns().any(|pattern| other.patterns().any(|one| pattern.overlaps(&one)))
     }
 
-    /// Returns the other names that the tokens of `name` have or may get: its aliases, with the same
-    /// tenant; for a name without a tenant, all names, with each listed tenant. Empty if `name` is
-    /// not one of the issuer.
+    /// Returns the other names that the tokens of `name` have or may get: its aliases, with the
+    /// same tenant; for a name without a tenant, all names, with each listed tenant. Empty if
+    /// `name` is not one of the issuer.
     #[must_use]
     pub fn names_beside(&self, name: &str) -> Vec<String> {
         let tenants: &[Box<str>] = match &self.tenants {
-            Tenants::Listed(tenants) => tenants,
-            Tenants::Any => &[],
+            IssuerTenants::Listed(tenants) => tenants,
+            IssuerTenants::Any => &[],
         };
         let in_tenant = |tenant: &str| {
             let with = |one: &str| one.contains(TENANT).then(|| one.replace(TENANT, tenant));
@@ -130,7 +130,7 @@ impl<'t> TokenIssuer<'t> {
 }
 
 impl<'c> NamePattern<'c> {
-    fn new(name: &'c str, tenants: &'c Tenants) -> Self {
+    fn new(name: &'c str, tenants: &'c IssuerTenants) -> Self {
         match name.split_once(TENANT) {
             Some((before, after)) => Self { before, after: Some(after), tenants },
             None => Self { before: name, after: None, tenants },
@@ -151,8 +151,8 @@ impl<'c> NamePattern<'c> {
 
     fn accepts(&self, tenant: &str) -> bool {
         match self.tenants {
-            Tenants::Listed(tenants) => tenants.iter().any(|one| **one == *tenant),
-            Tenants::Any => is_tenant(tenant),
+            IssuerTenants::Listed(tenants) => tenants.iter().any(|one| **one == *tenant),
+            IssuerTenants::Any => is_tenant(tenant),
         }
     }
 
@@ -173,8 +173,8 @@ impl<'c> NamePattern<'c> {
     /// The names of a pattern that matches a limited number of names.
     fn listed_names(&self) -> Option<impl Iterator<Item = String>> {
         let tenants: &[Box<str>] = match (self.after, self.tenants) {
-            (Some(_), Tenants::Any) => return None,
-            (Some(_), Tenants::Listed(tenants)) => tenants,
+            (Some(_), IssuerTenants::Any) => return None,
+            (Some(_), IssuerTenants::Listed(tenants)) => tenants,
             (None, _) => &[],
         };
         let after = self.after.unwrap_or_default();
@@ -184,7 +184,8 @@ impl<'c> NamePattern<'c> {
     }
 }
 
-/// Whether a text could be a tenant: a UUID, a domain or a similar name, and never a part of a path.
+/// Whether a text could be a tenant: a UUID, a domain or a similar name, and never a part of a
+/// path.
 #[must_use]
 pub fn is_tenant(text: &str) -> bool {
     const MAX_BYTES: usize = 128;
@@ -200,7 +201,7 @@ mod tests {
     use super::*;
     use crate::algorithm::Algorithm;
 
-    fn issuer(names: &[&str], tenants: Tenants) -> IssuerConfig {
+    fn issuer(names: &[&str], tenants: IssuerTenants) -> IssuerConfig {
         let usual = IssuerConfig::new(names[0], "us", [Algorithm::Es256]);
         IssuerConfig {
             aliases: names[1..].iter().map(|one| (*one).into()).collect(),
@@ -209,8 +210,8 @@ mod tests {
         }
     }
 
-    fn listed(tenants: &[&str]) -> Tenants {
-        Tenants::Listed(tenants.iter().map(|one| (*one).into()).collect())
+    fn listed(tenants: &[&str]) -> IssuerTenants {
+        IssuerTenants::Listed(tenants.iter().map(|one| (*one).into()).collect())
     }
 
     #[test]
@@ -247,12 +248,12 @@ mod tests {
         );
         assert_eq!(config.names_beside("i/{tenantid}").len(), 6);
         assert!(config.names_beside("i/c").is_empty());
-        assert!(issuer(&["only"], Tenants::Any).names_beside("only").is_empty());
+        assert!(issuer(&["only"], IssuerTenants::Any).names_beside("only").is_empty());
     }
 
     #[test]
     fn any_tenant_is_one_path_segment() {
-        let config = issuer(&["https://idp/{tenantid}/"], Tenants::Any);
+        let config = issuer(&["https://idp/{tenantid}/"], IssuerTenants::Any);
         for (tenant, is_one) in [
             ("11111111-1111-1111-1111-111111111111", true),
             ("contoso.example", true),
@@ -273,18 +274,21 @@ mod tests {
 
     #[test]
     fn patterns_overlap_if_one_name_matches_both() {
-        let overlap = |one: (&str, Tenants), other: (&str, Tenants)| {
+        let overlap = |one: (&str, IssuerTenants), other: (&str, IssuerTenants)| {
             let (one, other) = (issuer(&[one.0], one.1), issuer(&[other.0], other.1));
             assert_eq!(one.shares_name_with(&other), other.shares_name_with(&one));
             one.shares_name_with(&other)
         };
-        assert!(overlap(("x", Tenants::Any), ("x", Tenants::Any)));
-        assert!(!overlap(("x", Tenants::Any), ("y", Tenants::Any)));
-        assert!(overlap(("i/{tenantid}", Tenants::Any), ("i/t", Tenants::Any)));
-        assert!(!overlap(("i/{tenantid}", listed(&["u"])), ("i/t", Tenants::Any)));
+        assert!(overlap(("x", IssuerTenants::Any), ("x", IssuerTenants::Any)));
+        assert!(!overlap(("x", IssuerTenants::Any), ("y", IssuerTenants::Any)));
+        assert!(overlap(("i/{tenantid}", IssuerTenants::Any), ("i/t", IssuerTenants::Any)));
+        assert!(!overlap(("i/{tenantid}", listed(&["u"])), ("i/t", IssuerTenants::Any)));
         assert!(overlap(("i/{tenantid}", listed(&["u", "t"])), ("i/{tenantid}", listed(&["t"]))));
         assert!(!overlap(("i/{tenantid}", listed(&["u"])), ("i/{tenantid}", listed(&["t"]))));
-        assert!(overlap(("i/{tenantid}", Tenants::Any), ("{tenantid}", Tenants::Any)));
-        assert!(!overlap(("i/{tenantid}/a", Tenants::Any), ("i/{tenantid}/b", Tenants::Any)));
+        assert!(overlap(("i/{tenantid}", IssuerTenants::Any), ("{tenantid}", IssuerTenants::Any)));
+        assert!(!overlap(
+            ("i/{tenantid}/a", IssuerTenants::Any),
+            ("i/{tenantid}/b", IssuerTenants::Any)
+        ));
     }
 }

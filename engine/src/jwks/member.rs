@@ -40,8 +40,8 @@ pub(super) fn bytes(jwk: &Members<'_, '_>, name: &'static str) -> Result<Vec<u8>
     Ok(buffer)
 }
 
-/// Rewrites base64 to the alphabet of base64url without padding (RFC 4648 section 5). A text of both
-/// alphabets, or with padding that does not fit its length, is neither.
+/// Rewrites base64 to the alphabet of base64url without padding (RFC 4648 section 5). A text of
+/// both alphabets, or with padding that does not fit its length, is neither.
 ///
 /// Decoding it still refuses other characters, and unused bits that are not zero: a text with such
 /// bits was cut off or damaged.
@@ -58,6 +58,8 @@ pub(super) fn base64url(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*};
+
     use super::*;
     use crate::token::JsonBuffers;
 
@@ -86,9 +88,9 @@ mod tests {
         }
     }
 
-    proptest::proptest! {
+    proptest! {
         #[test]
-        fn every_spelling_of_bytes_is_the_same(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 1..70)) {
+        fn every_spelling_of_bytes_is_the_same(bytes in vec(any::<u8>(), 1..70)) {
             use base64_simd::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
 
             for alphabet in [STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD] {

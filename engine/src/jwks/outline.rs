@@ -1,8 +1,8 @@
 //! Splits a JWK Set into the texts of its keys, so that each can be parsed apart.
 //!
 //! Only the boundaries are found here. The text between the keys is the outline of the set. It is
-//! parsed as strictly as a token, with a number in the place of each key, so a set is still one JSON
-//! object with one array of keys. One key cannot invalidate the others.
+//! parsed as strictly as a token, with a number in the place of each key, so a set is still one
+//! JSON object with one array of keys. One key cannot invalidate the others.
 
 use crate::{error::KeySetError, limits::MAX_KEYS, token::JsonBuffers};
 
@@ -11,9 +11,10 @@ pub(super) fn split<'j>(
     json: &'j [u8],
     buffers: &mut JsonBuffers,
 ) -> Result<Vec<&'j [u8]>, KeySetError> {
-    let mut scanner = Scanner { json, at: 0, buffers, keys: Vec::new(), outline: Vec::new() };
+    let mut scanner =
+        OutlineScanner { json, at: 0, buffers, keys: Vec::new(), outline: Vec::new() };
     scanner.scan_set().ok_or(KeySetError::Json)?;
-    let Scanner { keys, outline, .. } = scanner;
+    let OutlineScanner { keys, outline, .. } = scanner;
     let document = buffers.parse(&outline).map_err(|_| KeySetError::Json)?;
     let Some(array) = document.members().get("keys") else {
         let is_key = document.members().get("kty").is_some();
@@ -26,7 +27,7 @@ pub(super) fn split<'j>(
     if count == keys.len() { Ok(keys) } else { Err(KeySetError::Json) }
 }
 
-struct Scanner<'j, 's> {
+struct OutlineScanner<'j, 's> {
     json: &'j [u8],
     at: usize,
     buffers: &'s mut JsonBuffers,
@@ -34,7 +35,7 @@ struct Scanner<'j, 's> {
     outline: Vec<u8>,
 }
 
-impl<'j> Scanner<'j, '_> {
+impl<'j> OutlineScanner<'j, '_> {
     /// Scans the outermost object; `None` if it is not one.
     fn scan_set(&mut self) -> Option<()> {
         self.copy_byte(b'{')?;

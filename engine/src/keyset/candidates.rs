@@ -36,7 +36,7 @@ pub struct Candidates<'k> {
 }
 
 impl<'k> Candidates<'k> {
-    /// Takes the first keys; `None` if there are none.
+    /// Takes the first keys; `None` if `keys` is empty.
     pub(super) fn of(keys: impl IntoIterator<Item = &'k VerificationKey>) -> Option<Self> {
         let mut keys = keys.into_iter();
         let (first, mut others) = (keys.next()?, [None; MAX_TRIED_KEYS - 1]);

@@ -60,7 +60,8 @@ impl KeyIdentity {
         self.0
     }
 
-    /// The digest as words, as stored in a [`VerificationRecord`](crate::cache::record::VerificationRecord).
+    /// The digest as words, as stored in a
+    /// [`VerificationRecord`](crate::cache::record::VerificationRecord).
     pub(crate) fn words(self) -> [u64; 4] {
         let mut words = [0; 4];
         words
@@ -98,8 +99,8 @@ pub struct VerificationKey {
     certificate: CertificateNames,
 }
 
-/// The names that a JWK takes from a certificate of its key, in base64url (RFC 7517 sections 4.8 and
-/// 4.9). They are compared, and nothing is verified with them.
+/// The names that a JWK takes from a certificate of its key, in base64url (RFC 7517 sections 4.8
+/// and 4.9). They are compared, and nothing is verified with them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct CertificateNames {
     /// The member `x5t`.
@@ -251,8 +252,8 @@ fn identity(algorithm: Algorithm, material: &NormalizedMaterial<'_>) -> KeyIdent
     KeyIdentity(bytes)
 }
 
-/// A hash of a `kid`, with a random seed of this process. It takes the place of a text of any length
-/// in a bounded memory of unknown `kid`s.
+/// A hash of a `kid`, with a random seed of this process. It takes the place of a text of any
+/// length in a bounded memory of unknown `kid`s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct KidHash(u64);
 

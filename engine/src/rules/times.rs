@@ -16,10 +16,7 @@ impl Rules {
     ) -> Result<(), Reject> {
         let issued_at = time(claims.issued_at, Reject::IssuedAtFormat)?;
         let leeway = self.leeway.max(self.issued_at_leeway);
-        if issued_at.is_some_and(|issued_at| !has_started(issued_at, now, leeway)) {
-            return Err(Reject::IssuedInFuture);
-        }
-        Ok(())
+        check_start(issued_at, now, leeway, Reject::IssuedInFuture)
     }
 
     pub(super) fn check_not_before(
@@ -28,10 +25,7 @@ impl Rules {
         now: UnixTime,
     ) -> Result<(), Reject> {
         let not_before = time(claims.not_before, Reject::NotBeforeFormat)?;
-        if not_before.is_some_and(|not_before| !has_started(not_before, now, self.leeway)) {
-            return Err(Reject::NotYetValid);
-        }
-        Ok(())
+        check_start(not_before, now, self.leeway, Reject::NotYetValid)
     }
 
     /// Checks `exp`, the first second in which the token has expired: a token whose `exp` is now
@@ -70,6 +64,18 @@ impl Rules {
     ) -> Option<UnixTime> {
         let extra = self.issued_at_leeway.saturating_sub(self.leeway);
         issued_at.map(|at| at.minus(extra.into())).max(not_before)
+    }
+}
+
+fn check_start(
+    start: Option<UnixTime>,
+    now: UnixTime,
+    leeway: u32,
+    too_early: Reject,
+) -> Result<(), Reject> {
+    match start {
+        Some(start) if !has_started(start, now, leeway) => Err(too_early),
+        _ => Ok(()),
     }
 }
 

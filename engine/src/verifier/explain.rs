@@ -2,23 +2,22 @@
 
 use std::sync::Arc;
 
-use super::{FoundIssuer, PresentedToken, Verification, Verifier, issuer};
+use super::{FoundIssuer, PresentedToken, Verification, Verifier, issuer, revocation_subject};
 use crate::{
     issuer::{IssuerConfig, TokenIssuer},
     presentation::Presentation,
     reject::Reject,
-    revocation::RevocationSubject,
-    rules::{self, AuthenticToken, ClaimCheck},
+    rules::ClaimCheck,
     time::UnixTime,
-    token::{ClaimNodes, Scratch, Value, with_scratch},
+    token::{ClaimNodes, Scratch, with_scratch},
 };
 
 /// The result of every check of a token, also of those after the first that fails.
 ///
-/// For display only: unless [`authenticity`](Self::authenticity) is `Ok`, anyone may have written
-/// the token.
+/// For display only: unless [`authenticity`](Self::authenticity) is `Ok`, the author of the token
+/// is unknown.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Explanation {
+pub struct TokenExplanation {
     /// The configured issuer that the token names.
     pub issuer: Arc<IssuerConfig>,
     /// Whether a key of the issuer has made the signature.
@@ -39,7 +38,7 @@ impl Verifier {
         token: &[u8],
         now: UnixTime,
         presentation: Presentation<'_>,
-    ) -> Result<Explanation, Reject> {
+    ) -> Result<TokenExplanation, Reject> {
         let snapshot = self.current.load();
         let presented = PresentedToken { token, now, presentation };
         let verification = Verification {
@@ -54,10 +53,9 @@ impl Verifier {
 }
 
 impl Verification<'_> {
-    fn explain(&self, scratch: &mut Scratch) -> Result<Explanation, Reject> {
+    fn explain(&self, scratch: &mut Scratch) -> Result<TokenExplanation, Reject> {
         let Scratch { jws, claims, name, subject, token_id, .. } = scratch;
-        let PresentedToken { token, now, presentation } = self.presented;
-        let jws = jws.decode(token)?;
+        let jws = jws.decode(self.presented.token)?;
         let document =
             claims.parse(jws.payload).map_err(|error| error.reject(Reject::ClaimsJson))?;
         let claims = ClaimNodes::find(&document);
@@ -65,34 +63,19 @@ impl Verification<'_> {
         let (config, rules) = (issuer.config(), &issuer.config().rules);
         let authenticated = self.authenticate(issuer, &jws, |_| true);
         let named = rules.find(&claims);
-        let authentic = AuthenticToken {
-            token_type: jws.header.token_type,
-            tenant,
-            claims: &claims,
-            named: &named,
-            now: *now,
-            presentation,
-        };
+        let authentic = self.presented.authentic(&jws, tenant, (&claims, &named));
         let checks =
             ClaimCheck::ALL.map(|check| (check, rules.check_one(check, &authentic))).into();
-        let key = authenticated.as_ref().ok().and_then(|(key, _)| key.kid());
-        let revocation = self.revocations.check(
-            &RevocationSubject {
-                issuer: TokenIssuer { config, tenant },
-                kid: key.or(jws.header.key.kid),
-                token_id: rules.read_id(claims.token_id, token_id),
-                subject: rules.read_id(claims.subject, subject),
-                environment: named.environment.and_then(Value::as_str),
-                issued_at: rules::time(claims.issued_at, Reject::IssuedAtFormat).unwrap_or(None),
-                signing_input: jws.signing_input,
-            },
-            name,
-        );
-        Ok(Explanation {
+        let kid = authenticated.as_ref().ok().and_then(|(key, _)| key.kid());
+        let token_issuer = TokenIssuer { config, tenant };
+        let ids = (subject, token_id);
+        let revocation_subject =
+            revocation_subject(token_issuer, kid, &jws, (&claims, &named), ids);
+        Ok(TokenExplanation {
             issuer: Arc::clone(config),
             authenticity: authenticated.map(drop),
             checks,
-            revocation,
+            revocation: self.revocations.check(&revocation_subject, name),
         })
     }
 }

@@ -57,7 +57,7 @@ pub trait RequestHead: Fields {
     /// The request target: usually path and query.
     fn target(&self) -> &str;
 
-    /// The host of the request, with its port if that is given; empty if there is none.
+    /// The host of the request, with its port if that is given; empty if the request has no host.
     fn host(&self) -> &str;
 
     /// Converts the head to an [`http::Request`], which allocates a header map.

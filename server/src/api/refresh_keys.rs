@@ -1,5 +1,5 @@
-//! `POST /keys/refresh`: a client of `[api_clients]` has the keys of one section, or of all, fetched
-//! now.
+//! `POST /keys/refresh`: a client of `[api_clients]` has the keys of one section, or of all,
+//! fetched now.
 //!
 //! The response comes after a fetch that began after the request, and has its result. Requests
 //! within a second share a fetch, so that they cannot put more load on a provider.

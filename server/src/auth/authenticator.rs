@@ -7,7 +7,7 @@ use countersign_engine::{
 };
 use countersign_front::Step;
 
-use super::profile::{Profile, Refusal, inmanta};
+use super::profile::Refusal;
 use crate::{
     admission::{Admission, Attempt, BudgetExceeded, CheckTurn, DelayedCheck},
     base::{clock, outcome::Outcome},
@@ -269,23 +269,6 @@ impl Authenticator {
     fn not_admitted(&self, exceeded: BudgetExceeded) -> Rejection {
         self.metrics.count_event(MetricEvent::NotAdmitted(exceeded.budget));
         Rejection { exceeded: Some(exceeded), ..Reject::NotAdmitted.into() }
-    }
-
-    /// Checks a token that its issuer's rules accept by those of the system that the profile
-    /// imitates.
-    ///
-    /// # Errors
-    /// The [`Rejection`] of the token.
-    #[inline]
-    pub fn check_profile(
-        &self,
-        profile: Profile,
-        verified: &Verified<'_>,
-    ) -> Result<(), Rejection> {
-        if profile == Profile::Inmanta {
-            inmanta::check(verified, clock::now(), &self.keys)?;
-        }
-        Ok(())
     }
 
     /// Describes the rejection of a token.

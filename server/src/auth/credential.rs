@@ -229,20 +229,11 @@ mod tests {
     use http::{HeaderMap, HeaderValue, Method};
 
     use super::*;
+    use crate::base::test_headers::{Lines, headers};
     use crate::client::{
         ClientSettings, original_request::Dialect, request_description::CheckAttributes,
         trusted_proxies::TrustedProxies,
     };
-
-    type Lines<'l> = &'l [(&'static str, &'static str)];
-
-    fn headers(lines: Lines<'_>) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in lines {
-            headers.append(*name, HeaderValue::from_static(value));
-        }
-        headers
-    }
 
     fn shown(credential: Credential<'_>) -> String {
         match credential {

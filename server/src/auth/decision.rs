@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     base::{
+        clock,
         outcome::Outcome,
         reply::{Body, Reply, empty, no_store},
     },
@@ -25,7 +26,7 @@ pub enum AuthDecision<'t> {
     /// The request is allowed: its token is valid.
     Allowed(Verified<'t>),
     /// The request is allowed without a token: it is a CORS preflight, which a browser sends
-    /// without any credential.
+    /// without a credential.
     Preflight,
     /// The request is refused, with this response for the client. It has no body.
     Refused(Reply),
@@ -125,12 +126,12 @@ fn conclude<'t>(
     token: &[u8],
 ) -> AuthDecision<'t> {
     let rejection = match result {
-        Ok(verified) => match authenticator.check_profile(profile, &verified) {
+        Ok(verified) => match profile.check(&verified, clock::now, &authenticator.keys) {
             Ok(()) => {
                 authenticator.metrics.count(Outcome::Verified);
                 return AuthDecision::Allowed(verified);
             }
-            Err(rejection) => rejection,
+            Err(reject) => reject.into(),
         },
         Err(rejection) => rejection,
     };

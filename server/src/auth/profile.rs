@@ -6,13 +6,14 @@ pub mod inmanta;
 
 use std::{fmt, sync::Arc};
 
-use countersign_engine::{Blame, IssuerConfig, Reject, jwks::SkippedKey};
+use countersign_engine::{Blame, IssuerConfig, Reject, UnixTime, Verified, jwks::SkippedKey};
 use http::{HeaderValue, Response, StatusCode, header};
 
 use super::challenge::{CONFLICT, Challenges};
 use crate::{
     admission::BudgetExceeded,
     base::reply::{Body, empty},
+    keys::KeySources,
     observe::metrics::Budget,
 };
 
@@ -35,6 +36,24 @@ impl Profile {
         match self {
             Self::Generic => "generic",
             Self::Inmanta => "inmanta",
+        }
+    }
+
+    /// Checks a token that its issuer's rules accept by those of the system that the profile
+    /// imitates.
+    ///
+    /// # Errors
+    /// The first [`Reject`] found.
+    #[inline]
+    pub fn check(
+        self,
+        verified: &Verified<'_>,
+        now: impl FnOnce() -> UnixTime,
+        keys: &KeySources,
+    ) -> Result<(), Reject> {
+        match self {
+            Self::Generic => Ok(()),
+            Self::Inmanta => inmanta::check(verified, now(), keys),
         }
     }
 

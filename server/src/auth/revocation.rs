@@ -97,8 +97,8 @@ impl Authenticator {
         revocations.revoke(revocation).await.map(|()| RevocationOutcome::Done)
     }
 
-    /// Revokes under every name of the issuer, so that the revocation outlives a change of its names
-    /// in the configuration.
+    /// Revokes under every name of the issuer, so that the revocation outlives a change of its
+    /// names in the configuration.
     ///
     /// # Errors
     /// [`RevokeError`] if it cannot be stored.

@@ -319,7 +319,8 @@ pub enum KeysCommand {
     /// Generate an HS256 key for an auth_jwt section.
     #[command(after_help = "Example:\n  echo \"key=$(countersign key generate)\" >> auth.cfg")]
     Generate,
-    /// Generate a secret for a client that may revoke tokens and fetch keys, and its line for `[api_clients]`.
+    /// Generate a secret for a client that may revoke tokens and fetch keys, and its line for
+    /// `[api_clients]`.
     #[command(after_help = "Example:\n  countersign key client deployer")]
     Client {
         /// The client's name.

@@ -227,8 +227,8 @@ fn hint_at_audience(section: &IssuerSection) -> io::Result<()> {
         return Ok(());
     };
     print(format_args!(
-        "    if countersign token inspect shows aud = {client_id} (the bare client id), add that to \
-         audience"
+        "    if countersign token inspect shows aud = {client_id} (the bare client id), add that \
+         to audience"
     ))
 }
 

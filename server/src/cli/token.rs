@@ -126,9 +126,7 @@ impl<'h> CommandVerifier<'h> {
         };
         let verified = self.runtime.block_on(self.app.authenticator.resolve(verify));
         let verified = verified.unwrap_or_else(|answer| Err(answer.reject()))?;
-        if self.how.surface == Profile::Inmanta {
-            inmanta::check(&verified, self.now(), keys)?;
-        }
+        self.how.surface.check(&verified, || self.now(), keys)?;
         Ok(verified)
     }
 

@@ -101,9 +101,10 @@ fn text<'r>(fields: &'r dyn Fields, name: &HeaderName) -> Option<Cow<'r, str>> {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderMap, HeaderValue};
+    use http::HeaderMap;
 
     use super::*;
+    use crate::base::test_headers::headers;
 
     const LINES: [(HeaderName, &str); 4] = [
         (ORIGINAL_METHOD, "PUT"),
@@ -111,14 +112,6 @@ mod tests {
         (FORWARDED_METHOD, "DELETE"),
         (FORWARDED_URI, "/forwarded"),
     ];
-
-    fn headers(lines: &[(HeaderName, &'static str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in lines {
-            headers.append(name, HeaderValue::from_static(value));
-        }
-        headers
-    }
 
     #[test]
     fn e1_listener_reads_only_its_own_dialect() {
@@ -142,7 +135,11 @@ mod tests {
             assert_eq!(Dialect::Nginx.original("GET", "/auth", &headers(&twice)), None);
         }
         for target in ["/auth", "/auth?x", "/authx/", "/"] {
-            assert_eq!(Dialect::EnvoyPath.original("GET", target, &headers(&[])), None, "{target}");
+            assert_eq!(
+                Dialect::EnvoyPath.original("GET", target, &HeaderMap::new()),
+                None,
+                "{target}"
+            );
         }
     }
 }

@@ -1,5 +1,5 @@
 //! What is stated about the request behind a check. A browser sends cookies with requests that
-//! another site causes, and preflights without any credential, so both depend on more than a token.
+//! another site causes, and preflights without a credential, so both depend on more than a token.
 //!
 //! Statements that allow something count only if a trusted proxy makes them. Statements that forbid
 //! something count from everyone.
@@ -125,7 +125,7 @@ impl<'r> RequestDescription<'r> {
     }
 
     /// Whether this is a CORS preflight that needs no token: a trusted proxy states the method
-    /// OPTIONS, nothing replaces the method, and there is no credential of any kind.
+    /// OPTIONS, no header replaces the method, and the request has no credential.
     #[must_use]
     pub fn is_allowed_preflight(&self) -> bool {
         let is_given =
@@ -177,13 +177,13 @@ impl<'r> RequestDescription<'r> {
     fn is_own_origin(&self, origin: &[u8]) -> bool {
         let (scheme, default_port, authority) = if let Some(rest) = origin.strip_prefix(b"https://")
         {
-            (Scheme::Https, &b"443"[..], rest)
+            (UriScheme::Https, &b"443"[..], rest)
         } else if let Some(rest) = origin.strip_prefix(b"http://") {
-            (Scheme::Http, &b"80"[..], rest)
+            (UriScheme::Http, &b"80"[..], rest)
         } else {
             return false;
         };
-        let is_same_scheme = self.scheme.is_none_or(|own| Scheme::of(own) == Some(scheme));
+        let is_same_scheme = self.scheme.is_none_or(|own| UriScheme::of(own) == Some(scheme));
         let with_port = |authority| host_and_port(authority, default_port);
         let ((name, port), (own_name, own_port)) = (with_port(authority), with_port(self.host));
         is_same_scheme
@@ -194,12 +194,12 @@ impl<'r> RequestDescription<'r> {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Scheme {
+enum UriScheme {
     Http,
     Https,
 }
 
-impl Scheme {
+impl UriScheme {
     /// Traefik states the schemes of WebSockets, too.
     fn of(text: &[u8]) -> Option<Self> {
         match text.to_ascii_lowercase().as_slice() {
@@ -262,23 +262,14 @@ fn host_and_port<'t>(authority: &'t [u8], default_port: &'t [u8]) -> (&'t [u8], 
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderMap, HeaderValue};
+    use http::HeaderMap;
 
     use super::*;
+    use crate::base::test_headers::{Lines, headers};
     use crate::client::{
         original_request::Dialect,
         trusted_proxies::{Network, TrustedProxies},
     };
-
-    type Lines<'l> = &'l [(&'static str, &'static str)];
-
-    fn headers(lines: Lines<'_>) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in lines {
-            headers.append(*name, HeaderValue::from_static(value));
-        }
-        headers
-    }
 
     /// Settings that trust the proxy 10.0.0.1 and allow preflights.
     fn settings(dialect: Dialect) -> ClientSettings {

@@ -5,8 +5,8 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 use countersign_engine::{
-    AudienceRule, ClaimPath, ClientTypes, Constraint, ExportFormat, IssuerConfig, KeyType, Rules,
-    Tenants, UsernameRule, VerificationKey,
+    AudienceRule, ClaimPath, ClientTypes, Constraint, ExportFormat, IssuerConfig, IssuerTenants,
+    KeyType, Rules, UsernameRule, VerificationKey,
 };
 use serde_json::{Value, json};
 
@@ -41,11 +41,11 @@ fn acceptance_rules(section: &IssuerSection) -> Value {
     let IssuerConfig { name, aliases, tenants, section: _, algorithms, kid_required, rules } =
         &*section.issuer;
     let tenants = match tenants {
-        Tenants::Any => vec!["*"],
-        Tenants::Listed(tenants) => sorted(tenants),
+        IssuerTenants::Any => vec!["*"],
+        IssuerTenants::Listed(tenants) => sorted(tenants),
     };
     let Rules {
-        audience: AudienceRule { claim: audience_claim, accepted, all, required: audience_required },
+        audience: AudienceRule { claim: audience_claim, accepted, all, required: must_name },
         token_types,
         require_expiry,
         max_lifetime,
@@ -68,7 +68,7 @@ fn acceptance_rules(section: &IssuerSection) -> Value {
         "kid_required": kid_required,
         "audience": {
             "claim": audience_claim.as_ref().map(ClaimPath::as_str), "accepted": sorted(accepted),
-            "all": all, "required": audience_required,
+            "all": all, "required": must_name,
         },
         "token_types": token_types.as_deref().map(sorted),
         "require_expiry": require_expiry,

@@ -53,8 +53,8 @@ pub(crate) fn parse(name: &str, text: &str, problems: &mut Problems) -> BTreeMap
     sections
 }
 
-/// Percent-encodes the colons in the names of claims, such as `claim.https://idp.example/roles`, which
-/// would end the name of the option.
+/// Percent-encodes the colons in the names of claims, such as `claim.https://idp.example/roles`,
+/// which would end the name of the option.
 fn with_encoded_claims(text: &str) -> Cow<'_, str> {
     if !text.contains(CLAIM_PREFIX) {
         return text.into();

@@ -135,8 +135,8 @@ fn warn_of_header_of_a_proxy(
     reader.risk("auth_additional_header", text, help);
 }
 
-/// Warns about a token in a cookie where no proxy states the methods of requests. A check by GET can
-/// then be about a POST of another site, which only `Origin` and `Sec-Fetch-Site` reveal.
+/// Warns about a token in a cookie where no proxy states the methods of requests. A check by GET
+/// can then be about a POST of another site, which only `Origin` and `Sec-Fetch-Site` reveal.
 fn warn_of_cookie_without_method(
     sections: &BTreeMap<String, Section>,
     settings: &Settings,

@@ -75,8 +75,8 @@ pub(super) fn parse(name: &str, text: &str, problems: &mut Problems) -> BTreeMap
     sections
 }
 
-/// Returns an option with its value and its offset. Without quotes, the path of a claim is one table
-/// in another.
+/// Returns an option with its value and its offset. Without quotes, the path of a claim is one
+/// table in another.
 fn flattened<'v, 'i>(
     section: &str,
     name: String,

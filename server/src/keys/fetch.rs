@@ -14,7 +14,7 @@ use std::{
 };
 
 use countersign_engine::{
-    AlgorithmSet, IssuerConfig, KeySet, Tenants,
+    AlgorithmSet, IssuerConfig, IssuerTenants, KeySet,
     jwks::Origin,
     limits,
     rotation::{Cause, EMPTY_SET_DELAY},
@@ -187,8 +187,8 @@ impl Fetcher {
         Ok(FetchedKeys { keys: Some(keys), stored, max_age })
     }
 
-    /// Parses a published key set. Returns the keys, a remark for each that was skipped, and the set
-    /// as it is stored.
+    /// Parses a published key set. Returns the keys, a remark for each that was skipped, and the
+    /// set as it is stored.
     fn parse_published(
         &self,
         document: &[u8],
@@ -445,7 +445,7 @@ fn agent(source: &RefreshedKeys) -> Result<Agent, FetchError> {
 /// Whether the issuer in metadata for several tenants stands for the one configured.
 fn is_template_of(theirs: &str, ours: &str) -> bool {
     let usual = IssuerConfig::new(theirs, "", []);
-    IssuerConfig { tenants: Tenants::Any, ..usual }.is_named(ours)
+    IssuerConfig { tenants: IssuerTenants::Any, ..usual }.is_named(ours)
 }
 
 /// Returns the trust roots: those of the system and those configured for this issuer.
@@ -458,14 +458,7 @@ fn roots(source: &RefreshedKeys) -> Result<RootCerts, FetchError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in lines {
-            headers.append(*name, value.parse().unwrap());
-        }
-        headers
-    }
+    use crate::base::test_headers::headers;
 
     #[test]
     fn max_age_is_reduced_by_age() {

@@ -7,7 +7,6 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use countersign_engine::{Algorithm, AlgorithmSet, ExportedClaim, IssuerConfig, KeyType};
 
-use self::names::IssuerNames;
 use super::{
     administration::Administration,
     published::{has_published_keys, public_key_algorithms},
@@ -169,13 +168,13 @@ fn read_one(reader: &mut SectionReader<'_>, defaults: IssuerDefaults) -> Option<
             );
         }
     }
-    let names = IssuerNames::read(reader);
-    names.check(reader, sign);
+    let named = names::read(reader);
+    names::check(&named, reader, sign);
     // Anyone can read a public key, so tokens of such sections come from elsewhere.
     let is_public =
         algorithms.is_some_and(|all| all.iter().all(|one| one.key_type() != KeyType::Secret));
     let allowed = client_types.as_deref().unwrap_or_default();
-    let rules = rules::read(reader, &names, defaults, allowed, is_public);
+    let rules = rules::read(reader, &named.name, defaults, allowed, is_public);
     if sign {
         rules::check_own_tokens(reader, &rules, expire);
     }
@@ -185,16 +184,8 @@ fn read_one(reader: &mut SectionReader<'_>, defaults: IssuerDefaults) -> Option<
     let keys = settings::read(reader, context)?;
     const KID: [(&str, bool); 2] = [("optional", false), ("required", true)];
     let (_, kid_required) = reader.choice("kid", &KID, |(name, _)| name);
-    let IssuerNames { name, aliases, tenants } = names;
-    let issuer = IssuerConfig {
-        name,
-        aliases,
-        tenants,
-        section: reader.section.into(),
-        algorithms,
-        kid_required,
-        rules,
-    };
+    let issuer =
+        IssuerConfig { section: reader.section.into(), algorithms, kid_required, rules, ..named };
     let administers = reader.optional_flag("administers");
     Some(IssuerSection {
         issuer: Arc::new(issuer),

@@ -87,7 +87,7 @@ impl<'de> Visitor<'de> for PemMapVisitor {
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<PemMap, M::Error> {
         let mut members = Vec::new();
         while let Some((kid, value)) = map.next_entry::<String, Value>()? {
-            // Another value is no PEM, which is reported as such.
+            // A value of another type is reported as one without PEM.
             let text = value.as_str().unwrap_or_default().to_owned();
             members.push((kid, text));
         }

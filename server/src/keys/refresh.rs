@@ -26,8 +26,8 @@ use super::{
 };
 use crate::{base::clock, store::Store};
 
-/// Starts the thread that refreshes the keys of every issuer. It ends with the process. Fetched keys
-/// are kept in `store` for the next start.
+/// Starts the thread that refreshes the keys of every issuer. It ends with the process. Fetched
+/// keys are kept in `store` for the next start.
 ///
 /// # Errors
 /// The operating system cannot create a thread.

@@ -15,7 +15,8 @@ use base64::{
 /// Encoding of a shared secret.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SecretEncoding {
-    /// Base64 with the URL-safe alphabet (RFC 4648 section 5), as `countersign key generate` prints.
+    /// Base64 with the URL-safe alphabet (RFC 4648 section 5), as `countersign key generate`
+    /// prints.
     #[default]
     Base64Url,
     /// Base64 (RFC 4648 section 4), also over several lines.

@@ -81,8 +81,8 @@ pub fn parse_secret(
 pub(super) const PUBLIC_KEY_ERROR: &str =
     "it is a public key or a certificate, which anyone may have: it cannot be a shared secret";
 
-/// Whether bytes are a public key or a certificate in any form, or a private key in PEM. Whoever has
-/// the public key could sign with such a secret.
+/// Whether bytes are a public key or a certificate in any form, or a private key in PEM. All who
+/// have the public key could sign with such a secret.
 pub(super) fn is_public_key(bytes: &[u8]) -> bool {
     let text = String::from_utf8_lossy(bytes);
     let is_jwk = || {
@@ -122,8 +122,8 @@ pub struct KeyDocument<'d> {
     pub jwks: Cow<'d, [u8]>,
 }
 
-/// Parses a JWK Set, a single JWK, or a map of PEM texts, with at least one usable key. A byte order
-/// mark is ignored.
+/// Parses a JWK Set, a single JWK, or a map of PEM texts, with at least one usable key. A byte
+/// order mark is ignored.
 ///
 /// # Errors
 /// The document is not a key set, or has no usable key.

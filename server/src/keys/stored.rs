@@ -1,7 +1,7 @@
 //! The last good key set of each provider, kept in the database for the next start of the server.
 //!
-//! Only public keys are stored. A stored set is used only for the same section, issuer, location and
-//! trust, is parsed again, and keeps its age.
+//! Only public keys are stored. A stored set is used only for the same section, issuer, location
+//! and trust, is parsed again, and keeps its age.
 
 use std::{sync::Once, time::Duration};
 

@@ -9,8 +9,8 @@ const OUT_OF_RANGE: [&[u8]; 2] = [b"1e308", b"-1e308"];
 
 /// Replaces each number of the document that is out of range, and returns whether there is one.
 ///
-/// The other number is out of range wherever one is read: it is no time, and no integer. It is no
-/// longer than the one it replaces, and spaces fill the rest.
+/// The replacement is out of range for every reader: it is neither a time nor an integer. It is at
+/// most as long as the number, and spaces fill the rest.
 pub(super) fn replace_out_of_range(json: &mut [u8]) -> bool {
     let (mut at, mut found) = (0usize, false);
     while let Some(rest) = json.get_mut(at..)

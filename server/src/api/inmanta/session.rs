@@ -13,7 +13,7 @@ use crate::{
         profile::{Profile, Style},
     },
     base::{
-        exact_json,
+        clock, exact_json,
         outcome::Outcome,
         reply::{Body, Reply},
     },
@@ -42,7 +42,8 @@ pub(super) async fn authenticate(
     };
     let verified = context.authenticator.verify(caller, token).await;
     let verified = verified.and_then(|verified| {
-        context.authenticator.check_profile(Profile::Inmanta, &verified).map(|()| verified)
+        Profile::Inmanta.check(&verified, clock::now, &context.authenticator.keys)?;
+        Ok(verified)
     });
     let session = match verified {
         Ok(verified) => {

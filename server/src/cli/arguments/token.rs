@@ -120,7 +120,8 @@ pub struct RevokeArgs {
     /// One token, by its id (jti).
     #[arg(long, value_name = "ID")]
     pub jti: Option<String>,
-    /// All tokens of a subject (sub) issued before --issued-before, or until the end of this second.
+    /// All tokens of a subject (sub) issued before --issued-before, or until the end of this
+    /// second.
     #[arg(long, value_name = "SUBJECT")]
     pub subject: Option<String>,
     /// All tokens signed with the key of this id (kid).

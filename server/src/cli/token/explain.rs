@@ -1,15 +1,15 @@
 //! `countersign token explain`: every check of a token, with the configuration that decides it.
 
-mod expectation;
+mod report_row;
 
 use std::{collections::BTreeMap, io};
 
 use countersign_engine::{
-    ClaimCheck, Explanation, IssuerConfig, KeySet, Reject, Verified, jws::UnverifiedToken,
+    ClaimCheck, IssuerConfig, KeySet, Reject, TokenExplanation, Verified, jws::UnverifiedToken,
 };
 use serde_json::Value;
 
-use self::expectation::{Expectation, ReadToken};
+use self::report_row::{ReadToken, ReportRow};
 use super::{CommandError, CommandVerifier, ConfigSource, inspect, print};
 use crate::{
     base::printable::printable,
@@ -45,7 +45,7 @@ pub(super) fn run(
     let engine = &verifier.app.authenticator.verifier;
     let explained = verifier
         .presenting(|presentation| engine.explain(token.as_bytes(), verifier.now(), presentation));
-    let report = Report { read, sections };
+    let report = TokenReport { read, sections };
     let keys = verifier.app.authenticator.keys_in_use();
     match explained {
         Ok(explanation) => {
@@ -61,7 +61,7 @@ pub(super) fn run(
             let expected = names.collect::<Vec<_>>().join(", or ");
             let found = report.read.claim("iss");
             let options = &["issuer"];
-            let row = Expectation { name: "issuer", expected, found, options };
+            let row = ReportRow { name: "issuer", expected, found, options };
             report.print_row(None, Err(reject), &row)?;
         }
         Err(_) => {}
@@ -79,14 +79,14 @@ fn summary(verified: &Verified<'_>) -> String {
 }
 
 /// What is printed about one token.
-struct Report {
+struct TokenReport {
     read: ReadToken,
     /// The configuration as written.
     sections: BTreeMap<String, Section>,
 }
 
-impl Report {
-    fn print(&self, explanation: &Explanation, keys: Option<&KeySet>) -> io::Result<()> {
+impl TokenReport {
+    fn print(&self, explanation: &TokenExplanation, keys: Option<&KeySet>) -> io::Result<()> {
         let issuer = &*explanation.issuer;
         self.print_row(Some(issuer), Ok(()), &self.read.issuer(issuer))?;
         for (row, result) in self.read.authenticity(issuer, keys, explanation.authenticity) {
@@ -102,7 +102,7 @@ impl Report {
                 self.print_row(Some(issuer), *result, &row)?;
             }
         }
-        let revoked = Expectation {
+        let revoked = ReportRow {
             name: "revocation",
             expected: "not revoked".into(),
             found: if explanation.revocation.is_err() { "revoked" } else { "not revoked" }.into(),
@@ -112,7 +112,11 @@ impl Report {
     }
 
     /// Prints what the surface refuses beyond the rules of the issuer.
-    fn print_surface(&self, explanation: &Explanation, refused: Option<Reject>) -> io::Result<()> {
+    fn print_surface(
+        &self,
+        explanation: &TokenExplanation,
+        refused: Option<Reject>,
+    ) -> io::Result<()> {
         let explained = explanation.checks.iter().map(|(_, result)| *result);
         let mut explained = explained.chain([explanation.authenticity, explanation.revocation]);
         match refused {
@@ -127,9 +131,9 @@ impl Report {
         &self,
         issuer: Option<&IssuerConfig>,
         result: Result<(), Reject>,
-        row: &Expectation,
+        row: &ReportRow,
     ) -> io::Result<()> {
-        let Expectation { name, expected, found, options } = row;
+        let ReportRow { name, expected, found, options } = row;
         let mark = if result.is_ok() { "ok" } else { "refused" };
         print(format_args!("\n{mark:8} {name}"))?;
         print(format_args!("         expected  {}", printable(expected)))?;

@@ -37,8 +37,8 @@ const ISSUED: &[OptionSpec] = &[
             "ES256, EdDSA",
         ),
     list("issuer", "text", "https://localhost:8888/").about(
-        "The claim `iss` of the tokens, compared byte by byte. Further names, after commas, are the \
-         same issuer in every respect. `{tenantid}` stands for one of `tenants`.",
+        "The claim `iss` of the tokens, compared byte by byte. Further names, after commas, are \
+         the same issuer in every respect. `{tenantid}` stands for one of `tenants`.",
         "https://accounts.google.com, accounts.google.com",
     ),
     list("tenants", "tenant", "").unset("none").about(
@@ -123,8 +123,8 @@ const KEYS: &[OptionSpec] = &[
         "/etc/countersign/idp-ca.pem",
     ),
     text("jwks_token_file", "path", "").unset("none").about(
-        "File with a bearer token for the key set and the metadata, read at every fetch. It is sent \
-             over `https://` or on the same machine, to the origin of the configured URI only, and \
+        "File with a bearer token for the key set and the metadata, read at every fetch. It is \
+             sent over `https://` or on the same machine, to the origin of the configured URI only, and \
              on no redirect.",
         "/var/run/secrets/kubernetes.io/serviceaccount/token",
     ),

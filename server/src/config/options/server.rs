@@ -58,8 +58,8 @@ const API: &[OptionSpec] = &[
         "orders",
     ),
     text("resource", "URL", "").unset("none").about(
-        "Identifier of the resource that the server protects. `/.well-known/oauth-protected-resource` \
-         then has its metadata (RFC 9728), and challenges name them.",
+        "Identifier of the resource that the server protects. \
+         `/.well-known/oauth-protected-resource` then has its metadata (RFC 9728), and challenges name them.",
         "https://api.example",
     ),
     text("resource_metadata", "URL", "").unset("derived from `resource`").about(

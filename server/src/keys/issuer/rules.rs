@@ -6,7 +6,7 @@ use countersign_engine::{
     AudienceRule, ClaimPath, ClientTypes, Constraint, Rules, TENANT, UsernameRule,
 };
 
-use super::{IssuerDefaults, IssuerNames};
+use super::IssuerDefaults;
 use crate::{
     base::{
         claims::{CLIENT_TYPES_CLAIM, ClientType, ENVIRONMENT_CLAIM, TOKEN_TYPE},
@@ -18,7 +18,7 @@ use crate::{
 /// Reads the rules for the tokens of a section.
 pub(super) fn read(
     reader: &mut SectionReader<'_>,
-    names: &IssuerNames,
+    issuer: &str,
     defaults: IssuerDefaults,
     client_types: &[ClientType],
     is_public: bool,
@@ -34,7 +34,7 @@ pub(super) fn read(
     let require =
         reader.optional_flag("legacy_require_client_type").unwrap_or(defaults.require_client_type);
     Rules {
-        audience: read_audience(reader, names),
+        audience: read_audience(reader, issuer),
         token_types: read_token_types(reader),
         require_expiry: reader.optional_flag("require_exp").unwrap_or(is_public),
         max_lifetime: reader.optional_number("max_lifetime"),
@@ -74,17 +74,17 @@ fn read_username(reader: &mut SectionReader<'_>) -> UsernameRule {
 }
 
 /// Reads the options of the audience.
-fn read_audience(reader: &mut SectionReader<'_>, names: &IssuerNames) -> AudienceRule {
+fn read_audience(reader: &mut SectionReader<'_>, issuer: &str) -> AudienceRule {
     const MATCHES: [(&str, bool); 2] = [("any", false), ("all", true)];
     let accepted: Box<[Box<str>]> = match reader.list("audience") {
         Some(audiences) => audiences.into_iter().map(Box::from).collect(),
         None => {
-            if names.name.contains(TENANT) {
+            if issuer.contains(TENANT) {
                 let text =
                     format!("audience is required in {}: its issuer has {TENANT}", reader.section);
                 reader.error("audience", text, "write the audience of your application");
             }
-            [names.name.clone()].into()
+            [issuer.into()].into()
         }
     };
     if accepted.iter().any(|audience| audience.is_empty()) {
@@ -222,7 +222,8 @@ fn read_token_types(reader: &mut SectionReader<'_>) -> Option<Box<[Box<str>]>> {
 }
 
 /// Reads `claims`, an option of older Inmanta versions: lines of `<value> in <list claim>`
-/// and `<claim> is <string>`, with claims by name or path. Any other line is an error, so that the check fails closed.
+/// and `<claim> is <string>`, with claims by name or path. Any other line is an error, so that the
+/// check fails closed.
 fn read_constraints(reader: &mut SectionReader<'_>) -> Box<[Constraint]> {
     let mut constraints = Vec::new();
     let text = reader.text("claims").unwrap_or_default();

@@ -35,8 +35,8 @@ pub(super) fn refreshed_keys(reader: &mut SectionReader<'_>, location: KeyLocati
     }))
 }
 
-/// Reads `jwks_token_file`. Its content is read at every fetch. The token must not be readable on the
-/// way to the provider, nor reach another server.
+/// Reads `jwks_token_file`. Its content is read at every fetch. The token must not be readable on
+/// the way to the provider, nor reach another server.
 fn read_token_file(
     reader: &mut SectionReader<'_>,
     location: &KeyLocation,

@@ -1,8 +1,8 @@
 //! What the configuration expects of a token, and what the token has, in words.
 
 use countersign_engine::{
-    AudienceRule, ClaimCheck, ClaimPath, Constraint, IssuerConfig, KeySet, Reject, Rules, Tenants,
-    UnixTime,
+    AudienceRule, ClaimCheck, ClaimPath, Constraint, IssuerConfig, IssuerTenants, KeySet, Reject,
+    Rules, UnixTime,
 };
 use serde_json::Value;
 
@@ -17,7 +17,7 @@ pub(super) struct ReadToken {
 }
 
 /// One line of the report.
-pub(super) struct Expectation {
+pub(super) struct ReportRow {
     pub(super) name: &'static str,
     pub(super) expected: String,
     pub(super) found: String,
@@ -28,14 +28,14 @@ pub(super) struct Expectation {
 impl ReadToken {
     pub(super) const ABSENT: &str = "absent";
 
-    pub(super) fn issuer(&self, issuer: &IssuerConfig) -> Expectation {
+    pub(super) fn issuer(&self, issuer: &IssuerConfig) -> ReportRow {
         let names = issuer.names().collect::<Vec<_>>().join(", or ");
         let tenants = match &issuer.tenants {
             _ if !issuer.has_tenants() => String::new(),
-            Tenants::Any => ", with any tenant".into(),
-            Tenants::Listed(tenants) => format!(", with a tenant of {}", tenants.join(", ")),
+            IssuerTenants::Any => ", with any tenant".into(),
+            IssuerTenants::Listed(tenants) => format!(", with a tenant of {}", tenants.join(", ")),
         };
-        Expectation {
+        ReportRow {
             name: "issuer (iss)",
             expected: names + &tenants,
             found: self.claim("iss"),
@@ -49,9 +49,9 @@ impl ReadToken {
         issuer: &IssuerConfig,
         keys: Option<&KeySet>,
         result: Result<(), Reject>,
-    ) -> Vec<(Expectation, Result<(), Reject>)> {
+    ) -> Vec<(ReportRow, Result<(), Reject>)> {
         let algorithms: Vec<_> = issuer.algorithms.iter().map(|one| one.name()).collect();
-        let algorithm = Expectation {
+        let algorithm = ReportRow {
             name: "algorithm (alg)",
             expected: algorithms.join(", "),
             found: shown(self.header.get("alg")),
@@ -63,13 +63,13 @@ impl ReadToken {
             kids.truncate(20);
             format!("a key of the issuer: {}", kids.join(", "))
         });
-        let key = Expectation {
+        let key = ReportRow {
             name: "key (kid)",
             expected: kids.unwrap_or_else(|| "keys, which are not available".into()),
             found: shown(self.header.get("kid")),
             options: &["jwks_uri", "discovery_uri", "key_file"],
         };
-        let signature = Expectation {
+        let signature = ReportRow {
             name: "signature",
             expected: "made with the key".into(),
             found: if result.is_ok() { "made with it" } else { "not made with it" }.into(),
@@ -91,10 +91,10 @@ impl ReadToken {
     }
 
     /// Returns what one check of the claims expects and finds.
-    pub(super) fn expectation(&self, check: ClaimCheck, issuer: &IssuerConfig) -> Expectation {
+    pub(super) fn expectation(&self, check: ClaimCheck, issuer: &IssuerConfig) -> ReportRow {
         let rules = &issuer.rules;
         let (expected, found, options) = self.check(check, issuer, rules);
-        Expectation { name: check_name(check), expected, found, options }
+        ReportRow { name: check_name(check), expected, found, options }
     }
 
     fn check(
