@@ -206,11 +206,10 @@ impl<'v> Identity<'v> {
         &self.issuer.config().rules.exported_claims
     }
 
-    /// The value of one of [`exported_claims`](Self::exported_claims), by its index.
-    #[must_use]
+    /// The values of [`exported_claims`](Self::exported_claims), in the same order.
     #[inline]
-    pub fn exported_value(self, index: usize) -> &'v [u8] {
-        self.record.exported(index, self.exported_claims().len()).unwrap_or_default()
+    pub fn exported_values(self) -> impl Iterator<Item = &'v [u8]> + Clone {
+        self.record.exported(self.exported_claims().len())
     }
 
     fn escaped(self, escaped: RecordField, plain: RecordField) -> &'v str {

@@ -240,25 +240,22 @@ impl VerificationRecord {
         core::str::from_utf8(all.get(start..stop)?).ok()
     }
 
-    /// Returns the value of an exported claim, of which there are `count`.
+    /// Returns the values of the exported claims, of which there are `count`.
     #[inline]
-    pub(crate) fn exported(&self, index: usize, count: usize) -> Option<&[u8]> {
-        let ends = self.words.len().checked_sub(count.div_ceil(ENDS_PER_WORD))?;
-        let all = bytes_of(self.words.get(TEXTS..ends)?);
-        let first = usize::try_from(self.end(RecordField::Issuer.index()) & !PRESENT).ok()?;
-        let end = |index: usize| {
-            let word = self.words.get(ends.checked_add(index / ENDS_PER_WORD)?)?;
-            let [one, two, three, four] = [0, 16, 32, 48].map(|bits| word >> bits & 0xffff);
-            let end = match index % ENDS_PER_WORD {
-                0 => one,
-                1 => two,
-                2 => three,
-                _ => four,
-            };
-            first.checked_add(usize::try_from(end).ok()?)
-        };
-        let start = index.checked_sub(1).map_or(Some(first), end)?;
-        all.get(start..end(index)?)
+    pub(crate) fn exported(&self, count: usize) -> impl Iterator<Item = &[u8]> + Clone {
+        let ends = self.words.len().saturating_sub(count.div_ceil(ENDS_PER_WORD));
+        let first = usize::try_from(self.end(RecordField::Issuer.index()) & !PRESENT);
+        let all = self.words.get(TEXTS..ends).map(bytes_of).unwrap_or_default();
+        let all = all.get(first.unwrap_or(usize::MAX)..).unwrap_or_default();
+        let ends = self.words.get(ends..).unwrap_or_default().iter();
+        let ends = ends.flat_map(|word| [0u32, 16, 32, 48].map(|bits| word.wrapping_shr(bits)));
+        let mut start = 0;
+        ends.take(count).map(move |end| {
+            let end = usize::try_from(end & 0xffff).unwrap_or(usize::MAX);
+            let value = all.get(start..end).unwrap_or_default();
+            start = end;
+            value
+        })
     }
 
     #[inline]

@@ -61,12 +61,14 @@ impl ClaimHeaders {
         &'l self,
         caller: Option<Identity<'l>>,
     ) -> impl Iterator<Item = (&'l HeaderName, &'l [u8])> + Clone {
-        let is_current = !self.names.is_empty()
-            && caller.is_some_and(|caller| Arc::ptr_eq(caller.exported_claims(), &self.exported));
-        self.names.iter().enumerate().map(move |(index, name)| match caller {
-            Some(caller) if is_current => (name, caller.exported_value(index)),
-            Some(caller) => (name, self.value_of_another_load(caller, index)),
-            None => (name, &b""[..]),
+        let caller = caller.filter(|_| !self.names.is_empty());
+        let is_current =
+            |caller: &Identity<'_>| Arc::ptr_eq(caller.exported_claims(), &self.exported);
+        let mut values = caller.filter(is_current).map(Identity::exported_values);
+        self.names.iter().enumerate().map(move |(index, name)| match (&mut values, caller) {
+            (Some(values), _) => (name, values.next().unwrap_or_default()),
+            (None, Some(caller)) => (name, self.value_of_another_load(caller, index)),
+            (None, None) => (name, &b""[..]),
         })
     }
 
@@ -76,7 +78,7 @@ impl ClaimHeaders {
     fn value_of_another_load<'l>(&self, caller: Identity<'l>, index: usize) -> &'l [u8] {
         let wanted = &self.exported[index];
         let index = caller.exported_claims().iter().position(|claim| claim == wanted);
-        index.map_or(b"", |index| caller.exported_value(index))
+        index.and_then(|index| caller.exported_values().nth(index)).unwrap_or_default()
     }
 }
 
