@@ -6,8 +6,8 @@ use std::{
 };
 
 use countersign_front::{
-    RequestHead as _,
-    http1::head::{Framing, MAX_HEADER_LINES, ParseStatus, parse},
+    RequestHead as _, RequestLimits,
+    http1::head::{COMMON_HEADER_LINES, Framing, ParseStatus, parse},
 };
 use countersign_tests::{
     engine::{AUDIENCE, HEADER, ISSUER, SECRET, claims, token},
@@ -179,8 +179,10 @@ struct ParsedHead {
 
 /// Parses a head with Countersign. Returns `None` if it is rejected or incomplete.
 fn parse_with_countersign(bytes: &[u8]) -> Option<ParsedHead> {
-    let mut room = [const { MaybeUninit::uninit() }; MAX_HEADER_LINES];
-    let ParseStatus::Complete(head) = parse(bytes, 0, &mut room) else { return None };
+    let mut room = [const { MaybeUninit::uninit() }; COMMON_HEADER_LINES];
+    let ParseStatus::Complete(head) = parse(bytes, 0, &RequestLimits::default(), &mut room) else {
+        return None;
+    };
     assert!(head.length <= bytes.len());
     let (parts, ()) = head.to_request().ok()?.into_parts();
     Some(ParsedHead {
@@ -192,8 +194,8 @@ fn parse_with_countersign(bytes: &[u8]) -> Option<ParsedHead> {
 }
 
 fn is_partial(bytes: &[u8]) -> bool {
-    let mut room = [const { MaybeUninit::uninit() }; MAX_HEADER_LINES];
-    matches!(parse(bytes, 0, &mut room), ParseStatus::Partial)
+    let mut room = [const { MaybeUninit::uninit() }; COMMON_HEADER_LINES];
+    matches!(parse(bytes, 0, &RequestLimits::default(), &mut room), ParseStatus::Partial)
 }
 
 /// Parses a head with `hyper`.
@@ -398,6 +400,9 @@ fn heads_accepted_only_by_us_are_listed() {
     // The rest of the path after `/auth` is only logged, so it need not be a valid URI.
     let request = b"GET /auth/< HTTP/1.1\r\nHost: a\r\n\r\n";
     assert!(parse_with_hyper(request).is_none() && parse_with_countersign(request).is_none());
-    let mut room = [const { MaybeUninit::uninit() }; MAX_HEADER_LINES];
-    assert!(matches!(parse(request, 0, &mut room), ParseStatus::Complete(_)));
+    let mut room = [const { MaybeUninit::uninit() }; COMMON_HEADER_LINES];
+    assert!(matches!(
+        parse(request, 0, &RequestLimits::default(), &mut room),
+        ParseStatus::Complete(_)
+    ));
 }

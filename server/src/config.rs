@@ -21,6 +21,7 @@ mod remarks;
 mod settings;
 mod socket_file;
 mod timeouts;
+mod request_limits;
 mod transport;
 mod web_ui;
 

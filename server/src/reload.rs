@@ -294,7 +294,10 @@ fn next_settings(before: &Settings, next: Settings, needs_restart: &mut Vec<Stri
     };
     check("threads in [listen]", next.threads != before.threads);
     check("[cache]", next.cache_bytes != before.cache_bytes);
-    check("[limits]", next.limits != before.limits || next.timeouts != before.timeouts);
+    let connections = |settings: &Settings| (settings.timeouts, settings.request_limits);
+    let has_other_limits =
+        next.limits != before.limits || connections(&next) != connections(before);
+    check("[limits]", has_other_limits);
     check("[login]", next.api.login.differs_in_startup_settings(&before.api.login));
     check("[quic]", next.quic != before.quic);
     check("format in [log]", next.log.format != before.log.format);
@@ -314,9 +317,18 @@ fn next_settings(before: &Settings, next: Settings, needs_restart: &mut Vec<Stri
     });
     let listeners = listeners.collect();
     let (log, quic) = (LogSettings { format: before.log.format, ..next.log }, before.quic.clone());
-    let (limits, timeouts, cache_bytes, threads) =
-        (before.limits, before.timeouts, before.cache_bytes, before.threads);
-    Settings { listeners, log, quic, limits, timeouts, cache_bytes, threads, ..next }
+    let Settings { limits, timeouts, request_limits, cache_bytes, threads, .. } = *before;
+    Settings {
+        listeners,
+        log,
+        quic,
+        limits,
+        timeouts,
+        request_limits,
+        cache_bytes,
+        threads,
+        ..next
+    }
 }
 
 fn next_listener(

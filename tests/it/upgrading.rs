@@ -34,6 +34,8 @@ fn first_start_after_an_upgrade_reports_changed_defaults_once() {
         ("its tokens with cnf", "cnf = ignore is in [auth_jwt_oidc]"),
         ("do not meet claims", "rejected_token_status = 401 is in [server]"),
         ("its Unix sockets have mode 0660", "mode = 0755 is in [listener_local]"),
+        ("the head of a request may have 65536 bytes", "max_head = 32768 is in [limits]"),
+        ("may have 200 header lines", "max_header_lines = 100 is in [limits]"),
     ] {
         let lines = report.iter().filter(|text| text.contains(change) && text.contains(line));
         assert_eq!(lines.count(), 1, "{report:?}");
@@ -53,6 +55,11 @@ fn first_start_after_an_upgrade_reports_changed_defaults_once() {
     }
     std::fs::write(&version, "0\n").unwrap();
     let report = reported(&sandbox, SIGNING);
-    assert!(report.iter().all(|text| text.contains("is in [server]")), "{report:?}");
+    assert!(
+        report
+            .iter()
+            .all(|text| text.contains("is in [server]") || text.contains("is in [limits]")),
+        "{report:?}"
+    );
     assert!(report.iter().any(|text| text.contains("login_session_max = 0")), "{report:?}");
 }

@@ -12,6 +12,7 @@ use std::{
 };
 
 use countersign_front::{
+    RequestLimits,
     fields::section::SectionBuffer,
     http3::{
         error::Http3ErrorCode,
@@ -174,7 +175,8 @@ impl Http3Response {
             match event {
                 FrameEvent::Headers(payload) => {
                     let mut room = SectionBuffer::default();
-                    let section = qpack::read(&mut room, payload, 1 << 20).unwrap();
+                    let section =
+                        qpack::read(&mut room, payload, &RequestLimits::default()).unwrap();
                     let text = |text: &[u8]| String::from_utf8(text.into()).unwrap();
                     lines =
                         section.lines().map(|(name, value)| (text(name), text(value))).collect();

@@ -149,8 +149,7 @@ impl<'c, S: Service> Http1Connection<'c, S> {
             if self.scanned == self.rest.len() {
                 read += ready!(self.poll_receive(cx)).map_err(|_| ConnectionLost)?;
             } else {
-                let bytes = mem::take(&mut self.rest);
-                self.process(&bytes);
+                self.process_rest();
             }
         }
     }
@@ -159,37 +158,46 @@ impl<'c, S: Service> Http1Connection<'c, S> {
     /// read.
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut buffer = self.connection.worker.buffers.take_input();
-        let kept = self.rest.len();
-        buffer[..kept].copy_from_slice(&self.rest);
-        let polled = self.stream.poll_read_some(cx, &mut buffer[kept..]);
+        let polled = self.stream.poll_read_some(cx, &mut buffer);
         match polled {
-            Poll::Ready(Ok(read)) => self.process(&buffer[..kept + read]),
-            Poll::Ready(Err(_)) => {}
-            Poll::Pending => {
-                self.enter(if kept == 0 { Http1Phase::Idle } else { Http1Phase::Head })
+            Poll::Ready(Ok(read)) if self.rest.is_empty() => {
+                let taken = self.process(&buffer[..read]);
+                self.rest = buffer[taken..read].to_vec();
             }
+            Poll::Ready(Ok(read)) => {
+                self.rest.extend_from_slice(&buffer[..read]);
+                self.process_rest();
+            }
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending if self.rest.is_empty() => self.enter(Http1Phase::Idle),
+            Poll::Pending => self.enter(Http1Phase::Head),
         }
         self.connection.worker.buffers.return_input(buffer);
         polled
     }
 
-    fn process(&mut self, bytes: &[u8]) {
+    /// Answers the requests at the start of [`rest`](Self::rest). An incomplete one stays where it
+    /// is, so that the pieces of a long head are not copied again and again.
+    fn process_rest(&mut self) {
+        let mut bytes = mem::take(&mut self.rest);
+        let taken = self.process(&bytes);
+        // Dropping the vector frees its memory: idle connections own none.
+        if taken < bytes.len() {
+            bytes.drain(..taken);
+            self.rest = bytes;
+        }
+    }
+
+    /// Answers the requests at the start of `bytes`, and returns how many bytes they have.
+    fn process(&mut self, bytes: &[u8]) -> usize {
         self.connection.worker.buffers.lend_output(&mut self.unsent.0);
         let taken = answer_requests(self.connection, bytes, self.scanned, &mut self.unsent);
-        let rest = &bytes[taken.bytes..];
-        match rest {
-            // Dropping the vector frees its memory: idle connections own none.
-            [] => self.rest = Vec::new(),
-            rest => {
-                self.rest.clear();
-                self.rest.extend_from_slice(rest);
-            }
-        }
         if taken.bytes > 0 {
             // The next bytes belong to another request, which has its own timeout.
             self.phase = Http1Phase::Busy;
         }
         (self.scanned, self.next_action) = (taken.scanned, taken.action);
+        taken.bytes
     }
 
     /// Sends the pending responses.

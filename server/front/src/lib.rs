@@ -33,6 +33,7 @@ pub mod stream;
 pub mod proxy_protocol;
 pub mod deadline;
 pub mod timeouts;
+pub mod request_limits;
 pub mod clock;
 
 // The protocols.
@@ -49,6 +50,7 @@ pub use self::{
     connection_counts::ConnectionCounts,
     message::{BadRequest, DuplicateHeader, Fields, Reply, RequestHead, only_line},
     protocols::Protocols,
+    request_limits::RequestLimits,
     service::{IncomingRequest, PendingRequest, ReplyFuture, ResponseWriter, Service, Step},
     timeouts::Timeouts,
     worker_context::WorkerContext,

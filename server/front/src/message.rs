@@ -115,10 +115,6 @@ impl BadRequest {
         Self::with_status(StatusCode::BAD_REQUEST, code, detail)
     }
 
-    pub(crate) const fn head_too_large(detail: &'static str) -> Self {
-        Self::with_status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large", detail)
-    }
-
     pub(crate) const fn too_slow(code: &'static str, detail: &'static str) -> Self {
         Self::with_status(StatusCode::REQUEST_TIMEOUT, code, detail)
     }

@@ -7,7 +7,8 @@ use http::{Response, StatusCode, header};
 
 use crate::{
     BadRequest, ConnectionContext, IncomingRequest, Peer, PendingRequest, ReplyFuture, RequestHead,
-    ResponseWriter, Service, Step, Timeouts, WorkerContext, message::Reply, only_line,
+    RequestLimits, ResponseWriter, Service, Step, Timeouts, WorkerContext, message::Reply,
+    only_line,
 };
 
 /// The handlers.
@@ -44,7 +45,12 @@ pub(crate) const TIMEOUTS: Timeouts = Timeouts {
 
 /// A worker that lives as long as the test process.
 pub(crate) fn worker() -> &'static WorkerContext<TestService> {
-    Box::leak(Box::new(WorkerContext::new(TestService::default(), 0, TIMEOUTS)))
+    Box::leak(Box::new(worker_context()))
+}
+
+/// A worker without connections.
+pub(crate) fn worker_context() -> WorkerContext<TestService> {
+    WorkerContext::new(TestService::default(), 0, TIMEOUTS, RequestLimits::default())
 }
 
 /// A connection of the worker, accepted by the first listener.

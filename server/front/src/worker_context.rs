@@ -2,7 +2,10 @@
 
 use std::{cell::RefCell, mem, rc::Rc};
 
-use crate::{deadline::Deadlines, fields::section::SectionBuffer, timeouts::Timeouts};
+use crate::{
+    deadline::Deadlines, fields::section::SectionBuffer, request_limits::RequestLimits,
+    timeouts::Timeouts,
+};
 
 /// One worker thread: its [`Service`](crate::Service), and the state shared by its connections.
 pub struct WorkerContext<S> {
@@ -12,6 +15,8 @@ pub struct WorkerContext<S> {
     pub index: usize,
     /// Timeouts and limit of connections.
     pub timeouts: Timeouts,
+    /// Limits of request heads.
+    pub limits: RequestLimits,
     /// The deadlines of its connections.
     pub deadlines: Rc<Deadlines>,
     /// Pool of input and output buffers.
@@ -21,9 +26,9 @@ pub struct WorkerContext<S> {
 impl<S> WorkerContext<S> {
     /// Creates a worker without connections. The caller is on the worker's thread.
     #[must_use]
-    pub fn new(service: S, index: usize, timeouts: Timeouts) -> Self {
+    pub fn new(service: S, index: usize, timeouts: Timeouts, limits: RequestLimits) -> Self {
         let (deadlines, buffers) = (Rc::default(), BufferPool::default());
-        Self { service, index, timeouts, deadlines, buffers }
+        Self { service, index, timeouts, limits, deadlines, buffers }
     }
 }
 
@@ -37,7 +42,8 @@ pub struct BufferPool {
     output: RefCell<Vec<Vec<u8>>>,
 }
 
-/// Length of an input buffer: twice the longest head, so that a partial head leaves room.
+/// Length of an input buffer. A head that arrives in pieces is collected by its connection, so it
+/// may be longer.
 const INPUT_BYTES: usize = 64 * 1024;
 /// Initial capacity of an output buffer. A larger response grows it.
 const OUTPUT_BYTES: usize = 4 * 1024;

@@ -25,6 +25,7 @@ use crate::{
     connection_counts::{ConnectionCounts, OpenConnection},
     deadline::TICK,
     quic,
+    request_limits::RequestLimits,
     serve::serve,
     service::Service,
     timeouts::Timeouts,
@@ -66,7 +67,7 @@ impl<S: Service> WorkerPool<S> {
         let others = if threads > 1 { threads } else { 0 };
         let start = |index| {
             let (make, connections) = (make.clone(), Arc::clone(&connections));
-            Worker::start(index, acceptor.timeouts, connections, make)
+            Worker::start(index, (acceptor.timeouts, acceptor.limits), connections, make)
         };
         let workers = (0..others).map(start).collect::<io::Result<_>>()?;
         Ok(Self { acceptor, connections, workers: RefCell::new(workers) })
@@ -148,7 +149,7 @@ struct Worker {
 impl Worker {
     fn start<S: Service>(
         index: usize,
-        timeouts: Timeouts,
+        (timeouts, limits): (Timeouts, RequestLimits),
         connections: Arc<ConnectionCounts>,
         make: impl FnOnce(usize) -> S + Send + 'static,
     ) -> io::Result<Self> {
@@ -156,7 +157,7 @@ impl Worker {
         let (running, ended) = mpsc::channel(1);
         let runtime = runtime()?;
         let thread = thread::Builder::new().name(format!("worker:{index}")).spawn(move || {
-            let worker = Rc::new(WorkerContext::new(make(index), index, timeouts));
+            let worker = Rc::new(WorkerContext::new(make(index), index, timeouts, limits));
             LocalSet::new().block_on(&runtime, work(worker, &connections, queue));
             drop(running);
         })?;

@@ -54,8 +54,9 @@ impl AppService {
     /// Creates the [`WorkerContext`] of worker `index`, which runs on the calling thread.
     #[must_use]
     pub fn worker(app: Arc<App>, index: usize) -> WorkerContext<Self> {
-        let timeouts = app.settings().timeouts;
-        WorkerContext::new(Self::new(app, index), index, timeouts)
+        let settings = app.settings_arc();
+        let (timeouts, limits) = (settings.timeouts, settings.request_limits);
+        WorkerContext::new(Self::new(app, index), index, timeouts, limits)
     }
 
     pub(super) fn caller<'a, 'r>(
@@ -269,7 +270,8 @@ fn access_log_entry<H: RequestHead>(
 impl<'c> PendingRequest<'c> for PendingAppRequest<'c> {
     fn max_body_bytes(&self) -> usize {
         let Recorder { service, route, .. } = &self.recorder;
-        route.max_body(service.app.settings().max_body)
+        let settings = service.app.settings();
+        route.max_body(settings.max_body, settings.request_limits.head_bytes)
     }
 
     /// A login may wait for its turn, which is of no use once the client has gone.

@@ -38,9 +38,9 @@ pub const RESOURCE_METADATA_PATH: &str = "/.well-known/oauth-protected-resource"
 
 /// Maximum length of a body in bytes: the longest token, escaped and wrapped in JSON or a form.
 const MAX_BODY: usize = 4 * limits::MAX_TOKEN_BYTES;
-/// Maximum length of a gRPC message in bytes: the longest head that Envoy forwards by default (60
-/// KiB), a certificate, and the other attributes of a request.
-const MAX_GRPC_MESSAGE: usize = 128 * 1024;
+/// Maximum length of a gRPC message in bytes beyond the head it describes: a certificate, and the
+/// other attributes of a request.
+const MAX_GRPC_ATTRIBUTES: usize = 64 * 1024;
 
 /// The handler of a request, found by its path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,10 +173,11 @@ impl Route {
         matches!(self, Self::Check | Self::GrpcHealth)
     }
 
-    /// Returns the maximum length of a body in bytes. `configured` is the configured limit.
+    /// Returns the maximum length of a body in bytes. `configured` is the configured limit, and
+    /// `max_head` that of the head of a request, which a gRPC check contains.
     #[must_use]
-    pub fn max_body(self, configured: usize) -> usize {
-        configured.min(if self.is_grpc() { MAX_GRPC_MESSAGE } else { MAX_BODY })
+    pub fn max_body(self, configured: usize, max_head: usize) -> usize {
+        configured.min(if self.is_grpc() { max_head + MAX_GRPC_ATTRIBUTES } else { MAX_BODY })
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{
 
 /// Number of the present set of defaults. It rises with every changed default, and
 /// `docs/upgrading.md` has them all.
-pub const DEFAULTS_VERSION: u32 = 3;
+pub const DEFAULTS_VERSION: u32 = 4;
 
 /// Returns what changed for this configuration, each with the line that restores the former
 /// behaviour.
@@ -36,6 +36,8 @@ pub(super) fn that_apply(
     let has_constraints = issuers.iter().any(|issuer| !issuer.issuer.rules.constraints.is_empty());
     let status = "/auth answers 403 to tokens that do not meet claims";
     add(has_constraints, "server", status, ("rejected_token_status", "401"));
+    add(true, "limits", "the head of a request may have 65536 bytes", ("max_head", "32768"));
+    add(true, "limits", "a request may have 200 header lines", ("max_header_lines", "100"));
     for (section, settings) in sections {
         let bind = settings.settings.get("bind").map_or("", |bind| &bind.text);
         let has_socket = section.starts_with(LISTENER_PREFIX) && bind.contains("unix:");

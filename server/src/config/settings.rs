@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use countersign_front::Timeouts;
+use countersign_front::{RequestLimits, Timeouts};
 
 use super::{
     listener::{self, Listener},
     problem::Problems,
     quic::QuicSettings,
     reader::SectionReader,
+    request_limits,
     setting::Section,
     timeouts,
 };
@@ -28,6 +29,8 @@ pub struct Settings {
     pub limits: SignatureLimits,
     /// Limit and timeouts of connections.
     pub timeouts: Timeouts,
+    /// Limits of request heads.
+    pub request_limits: RequestLimits,
     /// QUIC settings of listeners with HTTP/3.
     pub quic: QuicSettings,
     /// Settings of the access log.
@@ -61,6 +64,7 @@ impl Settings {
         let listeners = listener::read_all(sections, problems);
         let limits = SignatureLimits::read(sections, problems);
         let timeouts = timeouts::read(sections, problems);
+        let request_limits = request_limits::read(sections, problems);
         let log = LogSettings::read(&mut SectionReader::new(sections, "log", problems));
         let cache_bytes =
             SectionReader::new(sections, "cache", problems).number::<usize>("megabytes") << 20;
@@ -68,6 +72,18 @@ impl Settings {
         let max_body =
             SectionReader::new(sections, "server", problems).number("max_request_body_size");
         let api = ApiSettings::read(sections, problems);
-        Self { listeners, threads, limits, timeouts, quic, log, cache_bytes, max_body, auth, api }
+        Self {
+            listeners,
+            threads,
+            limits,
+            timeouts,
+            request_limits,
+            quic,
+            log,
+            cache_bytes,
+            max_body,
+            auth,
+            api,
+        }
     }
 }

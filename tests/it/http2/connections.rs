@@ -22,7 +22,7 @@ fn settings_announce_the_limits() {
     let settings = raw.receive().expect("SETTINGS is the first frame");
     assert_eq!((settings.kind, settings.flags), (kind::SETTINGS, flag::NONE));
     assert_eq!(settings.setting(setting::MAX_CONCURRENT_STREAMS), Some(128));
-    assert_eq!(settings.setting(setting::MAX_HEADER_LIST_SIZE), Some(32 * 1024));
+    assert_eq!(settings.setting(setting::MAX_HEADER_LIST_SIZE), Some(64 * 1024));
     raw.receive_frame(kind::SETTINGS, 0);
     raw.send(&[Frame::new(kind::PING, flag::NONE, 0, *b"whatever")]);
     let pong = raw.receive_frame(kind::PING, 0);

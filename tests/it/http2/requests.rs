@@ -69,18 +69,18 @@ fn oversized_head_gets_431() {
     let problem = |answer: countersign_tests::http::Response| {
         (answer.status, answer.json()["code"].as_str().map(str::to_owned))
     };
-    let lines = client.request(&format!("GET /auth HTTP/1.1\r\n{}", "X: y\r\n".repeat(101)), b"");
+    let lines = client.request(&format!("GET /auth HTTP/1.1\r\n{}", "X: y\r\n".repeat(200)), b"");
     assert_eq!(problem(lines), (431, Some("head_too_large".into())));
     assert_eq!(
-        client.request(&format!("GET /auth HTTP/1.1\r\n{}", "X: y\r\n".repeat(100)), b"").status,
+        client.request(&format!("GET /auth HTTP/1.1\r\n{}", "X: y\r\n".repeat(199)), b"").status,
         401
     );
     let large =
-        client.request(&format!("GET /auth HTTP/1.1\r\nX: {}\r\n", "y".repeat(33 * 1024)), b"");
+        client.request(&format!("GET /auth HTTP/1.1\r\nX: {}\r\n", "y".repeat(65 * 1024)), b"");
     assert_eq!(problem(large), (431, Some("head_too_large".into())));
     assert_eq!(
         client
-            .request(&format!("GET /auth HTTP/1.1\r\nX: {}\r\n", "y".repeat(30 * 1024)), b"")
+            .request(&format!("GET /auth HTTP/1.1\r\nX: {}\r\n", "y".repeat(62 * 1024)), b"")
             .status,
         401
     );

@@ -3,7 +3,7 @@
 
 use countersign_front::{
     BadRequest, IncomingRequest, Peer, PendingRequest, Reply, ReplyFuture, RequestHead,
-    ResponseWriter, Service, Step, Timeouts, WorkerContext,
+    RequestLimits, ResponseWriter, Service, Step, Timeouts, WorkerContext,
 };
 use http::Response;
 
@@ -32,7 +32,7 @@ pub fn front(data: &[u8]) {
 
 thread_local! {
     static FRONT: Front<EchoService> =
-        Front::serving(WorkerContext::new(EchoService, 0, Timeouts::default()));
+        Front::serving(WorkerContext::new(EchoService, 0, Timeouts::default(), RequestLimits::default()));
 }
 
 /// Returns the final responses to bytes in pieces of this size.

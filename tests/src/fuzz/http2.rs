@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use countersign_front::{
+    RequestLimits,
     fields::{request::DecodedHead, section::SectionBuffer},
     http2::{
         error::Http2ErrorCode,
@@ -139,10 +140,8 @@ fn assert_answer(stream: u32, frames: &[Frame]) {
     }
 }
 
-/// Limit of the size of a field section.
-const MAX_SECTION: usize = 1024;
-/// Maximum number of its lines that fit into the limit.
-const MAX_LINES: usize = 104;
+/// Limits of a field section, small so that short inputs exceed them.
+const LIMITS: RequestLimits = RequestLimits { head_bytes: 1024, header_lines: 20 };
 
 /// Decodes sections, each preceded by its length in one byte.
 fn sections(mut bytes: &[u8]) {
@@ -175,14 +174,14 @@ fn read_lines(
     room: &mut SectionBuffer,
     payload: &[u8],
 ) -> Result<Lines, HpackError> {
-    let section = hpack::read(table, room, payload, MAX_SECTION)?;
+    let section = hpack::read(table, room, payload, &LIMITS)?;
     let lines: Lines =
         section.lines().map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
     let size: usize = lines.iter().map(|(name, value)| name.len() + value.len() + 32).sum();
+    let count = lines.len();
     assert!(
-        size <= MAX_SECTION && lines.len() <= MAX_LINES,
-        "{size} bytes and {} lines",
-        lines.len()
+        size <= LIMITS.head_bytes && count <= LIMITS.header_lines + 3,
+        "{size} bytes, {count} lines"
     );
     if let Ok(head) = DecodedHead::read(section, Version::HTTP_2) {
         super::http3::assert_request(&head, section);

@@ -11,7 +11,7 @@ use std::{net::Ipv4Addr, process::ExitCode};
 
 use countersign_bench::counts::{self, Scenario, Work, http2};
 use countersign_front::{
-    ConnectionContext, Peer, Timeouts, WorkerContext,
+    ConnectionContext, Peer, RequestLimits, Timeouts, WorkerContext,
     http1::{pipeline::answer_requests, response::ResponseBuffer},
 };
 
@@ -30,7 +30,7 @@ fn main() -> counts::Result<ExitCode> {
 /// One request over HTTP/1.1.
 fn http1(_: &()) -> Work<'_> {
     const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: countersign\r\nAccept: */*\r\n\r\n";
-    let worker = WorkerContext::new(Hello, 0, Timeouts::default());
+    let worker = WorkerContext::new(Hello, 0, Timeouts::default(), RequestLimits::default());
     Box::new(move |_| {
         let peer = Peer { address: Ipv4Addr::LOCALHOST.into(), listener: 0, certificate: None };
         let mut answers = ResponseBuffer(Vec::with_capacity(1024));
@@ -44,7 +44,7 @@ fn http1(_: &()) -> Work<'_> {
 fn together(_: &()) -> Work<'_> {
     const REQUESTS: usize = 16;
     let (first, head) = (http2::head("Basic YTpi", true), http2::head("Basic YTpi", false));
-    let worker = WorkerContext::new(Hello, 0, Timeouts::default());
+    let worker = WorkerContext::new(Hello, 0, Timeouts::default(), RequestLimits::default());
     let mut connection = http2::Connection::new(worker).expect("a connection");
     let warm = connection.ask(&[&first]) == 1;
     Box::new(move |_| warm && connection.ask(&[&*head; REQUESTS]) == REQUESTS)

@@ -4,7 +4,7 @@ use std::{convert::Infallible, io, rc::Rc, sync::Arc};
 
 use countersign_front::{
     BadRequest, ConnectionCounts, IncomingRequest, ListenAddress, Peer, Protocols, Reply,
-    RequestHead, ResponseWriter, Service, Step, Timeouts, WorkerContext, WorkerPool,
+    RequestHead, RequestLimits, ResponseWriter, Service, Step, Timeouts, WorkerContext, WorkerPool,
     accept::{Acceptor, SocketPermissions},
     worker_pool::runtime,
 };
@@ -55,7 +55,8 @@ pub(crate) fn serve(
     LocalSet::new().block_on(&runtime()?, async {
         let acceptor = Acceptor::bind(address, SocketPermissions::default(), "the address")?;
         listening(acceptor.address());
-        let worker = Rc::new(WorkerContext::new(Hello, 0, Timeouts::default()));
+        let worker =
+            Rc::new(WorkerContext::new(Hello, 0, Timeouts::default(), RequestLimits::default()));
         let counts = Arc::new(ConnectionCounts::new(2));
         let pool = Rc::new(WorkerPool::start(worker, 2, counts, |_index| Hello)?);
         let sweeper = Rc::clone(&pool);

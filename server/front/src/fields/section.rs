@@ -5,11 +5,11 @@ use super::{
     huffman, integer,
     table::{self, StaticTable},
 };
-use crate::message::BadRequest;
+use crate::{message::BadRequest, request_limits::RequestLimits};
 
-/// Maximum field lines per section: 100, as in HTTP/1, and 4 for the pseudo-header fields that
-/// stand for the request line and Host.
-const MAX_FIELD_LINES: usize = 100 + 4;
+/// Lines that are not counted as header lines: `:method`, `:scheme` and `:path` stand for the
+/// request line of HTTP/1. `:authority` stands for Host, which is counted.
+const REQUEST_LINE_FIELDS: usize = 3;
 /// Overhead counted per field line (RFC 9113 section 6.5.2, RFC 9114 section 4.2.2).
 pub(crate) const LINE_OVERHEAD: usize = 32;
 
@@ -160,16 +160,23 @@ impl SectionBuffer {
     }
 
     /// Returns the section that was decoded, given the bytes of the dynamic table.
+    ///
+    /// # Errors
+    /// The section has more header lines than `limits` allows.
     pub(crate) fn section<'r>(
         &'r self,
         table: &'static StaticTable,
         payload: &'r [u8],
         dynamic: &'r [u8],
-    ) -> FieldSection<'r> {
-        FieldSection {
+        limits: &RequestLimits,
+    ) -> Result<FieldSection<'r>, BadRequest> {
+        if self.lines.len() > limits.header_lines + REQUEST_LINE_FIELDS {
+            return Err(limits.too_many_lines());
+        }
+        Ok(FieldSection {
             lines: &self.lines,
             sources: TextSources { table: table.lines, dynamic, payload, decoded: &self.decoded },
-        }
+        })
     }
 }
 
@@ -244,16 +251,15 @@ impl SectionReader<'_, '_> {
     /// Appends a field line to the section.
     ///
     /// # Errors
-    /// The section would exceed the number of lines, or `max_size`.
-    pub(crate) fn push(&mut self, line: FieldLine, max_size: usize) -> Result<(), BadRequest> {
+    /// The section exceeds the limit of bytes.
+    pub(crate) fn push(
+        &mut self,
+        line: FieldLine,
+        limits: &RequestLimits,
+    ) -> Result<(), BadRequest> {
         self.size += line.name.len() + line.value.len() + LINE_OVERHEAD;
-        if self.size > max_size {
-            return Err(BadRequest::head_too_large(
-                "the header fields of the request are too large",
-            ));
-        }
-        if self.lines.len() == MAX_FIELD_LINES {
-            return Err(BadRequest::head_too_large("the request has more than 100 header lines"));
+        if self.size > limits.head_bytes {
+            return Err(limits.head_too_large());
         }
         self.lines.push(line);
         Ok(())

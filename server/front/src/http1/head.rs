@@ -11,20 +11,23 @@ use http::{HeaderName, Request, StatusCode, Version, header};
 use httparse::{Header, Status};
 use memchr::{memchr_iter, memmem};
 
-use crate::message::{self, BadRequest, Fields, RequestHead};
+use crate::{
+    message::{self, BadRequest, Fields, RequestHead},
+    request_limits::RequestLimits,
+};
 
-/// Maximum length of a head in bytes: room for the longest token, and as much for everything else.
-pub const MAX_HEAD_BYTES: usize = 32 * 1024;
-/// Maximum number of header lines.
-pub const MAX_HEADER_LINES: usize = 100;
+/// Number of header lines for which a parser has slots on its stack. Few requests have more.
+pub const COMMON_HEADER_LINES: usize = 100;
 
 /// Uninitialized memory for the header lines of one request.
-pub type HeaderSlots<'b> = [MaybeUninit<Header<'b>>; MAX_HEADER_LINES];
+pub type HeaderSlots<'b> = [MaybeUninit<Header<'b>>];
 
 /// The result of parsing the bytes at the start of a buffer.
 pub enum ParseStatus<'r, 'b> {
     /// The head is incomplete.
     Partial,
+    /// The head has more header lines than the slots, but perhaps no more than the limit.
+    TooFewSlots,
     /// A complete head.
     Complete(Http1Head<'r, 'b>),
     /// A malformed head.
@@ -119,21 +122,27 @@ const INVALID_HEAD: BadRequest = BadRequest::new("head", "this is not an HTTP/1.
 pub fn parse<'r, 'b>(
     bytes: &'b [u8],
     scanned: usize,
+    limits: &RequestLimits,
     slots: &'r mut HeaderSlots<'b>,
 ) -> ParseStatus<'r, 'b> {
     // Usually the buffer contains exactly one request, whose end need not be searched.
     let is_whole =
-        bytes.len() <= MAX_HEAD_BYTES && bytes.ends_with(HEAD_END) && !bytes.starts_with(b"\r");
+        bytes.len() <= limits.head_bytes && bytes.ends_with(HEAD_END) && !bytes.starts_with(b"\r");
     let end = if is_whole { Some(bytes.len()) } else { end_of_head(bytes, scanned) };
-    let Some(end) = end else { return partial(bytes, scanned) };
-    match read(&bytes[..end], slots) {
-        Ok(head) => match structural_error(&bytes[..head.length], 0, MAX_HEAD_BYTES) {
-            None => ParseStatus::Complete(head),
-            Some(error) => ParseStatus::Invalid(error),
-        },
+    let Some(end) = end else { return partial(bytes, scanned, limits) };
+    match read(&bytes[..end], limits, slots) {
+        Ok(Some(head)) => {
+            match structural_error(&bytes[..head.length], 0, limits.head_bytes, limits) {
+                None => ParseStatus::Complete(head),
+                Some(error) => ParseStatus::Invalid(error),
+            }
+        }
+        Ok(None) => ParseStatus::TooFewSlots,
         Err(error) => {
             let head = &bytes[..end_of_head(bytes, 0).unwrap_or(end)];
-            ParseStatus::Invalid(structural_error(head, 0, MAX_HEAD_BYTES).unwrap_or(error))
+            ParseStatus::Invalid(
+                structural_error(head, 0, limits.head_bytes, limits).unwrap_or(error),
+            )
         }
     }
 }
@@ -148,9 +157,9 @@ const HEAD_END: &[u8] = b"\r\n\r\n";
 const BARE_LF: BadRequest =
     BadRequest::new("line_ending", "a line ends in LF alone; HTTP/1.1 requires CRLF");
 
-fn partial<'r, 'b>(bytes: &'b [u8], scanned: usize) -> ParseStatus<'r, 'b> {
+fn partial<'r, 'b>(bytes: &'b [u8], scanned: usize, limits: &RequestLimits) -> ParseStatus<'r, 'b> {
     // The end of the head is missing, so the head has at least one more byte.
-    match structural_error(bytes, scanned, MAX_HEAD_BYTES - 1) {
+    match structural_error(bytes, scanned, limits.head_bytes - 1, limits) {
         Some(error) => ParseStatus::Invalid(error),
         None => ParseStatus::Partial,
     }
@@ -159,15 +168,20 @@ fn partial<'r, 'b>(bytes: &'b [u8], scanned: usize) -> ParseStatus<'r, 'b> {
 /// Returns the error of a head that is visible without parsing it. An error in a prefix is also
 /// found in the complete head, with the same code. So the response does not depend on the pieces
 /// in which a head arrives.
-fn structural_error(bytes: &[u8], scanned: usize, limit: usize) -> Option<BadRequest> {
-    let within = &bytes[..bytes.len().min(MAX_HEAD_BYTES)];
+fn structural_error(
+    bytes: &[u8],
+    scanned: usize,
+    max_length: usize,
+    limits: &RequestLimits,
+) -> Option<BadRequest> {
+    let within = &bytes[..bytes.len().min(limits.head_bytes)];
     if !may_begin(within) {
         return Some(INVALID_HEAD);
     }
     if has_bare_line_feed(within, scanned.min(within.len())) {
         return Some(BARE_LF);
     }
-    (bytes.len() > limit).then(|| too_large(within))
+    (bytes.len() > max_length).then(|| too_large(within, limits))
 }
 
 /// Whether a request can begin with these bytes. Other protocols are rejected at their first byte
@@ -178,14 +192,10 @@ fn may_begin(bytes: &[u8]) -> bool {
 }
 
 /// Returns 414 (URI Too Long) if the request line alone fills the limit, otherwise 431.
-fn too_large(head: &[u8]) -> BadRequest {
+fn too_large(head: &[u8], limits: &RequestLimits) -> BadRequest {
     match memmem::find(head, b"\r\n") {
-        Some(_) => BadRequest::head_too_large("the head of a request is limited to 32768 bytes"),
-        None => BadRequest::with_status(
-            StatusCode::URI_TOO_LONG,
-            "uri_too_long",
-            "the head of a request is limited to 32768 bytes",
-        ),
+        Some(_) => limits.head_too_large(),
+        None => limits.uri_too_long(),
     }
 }
 
@@ -195,19 +205,21 @@ fn has_bare_line_feed(bytes: &[u8], from: usize) -> bool {
     memchr_iter(b'\n', &bytes[from..]).any(|position| is_bare(from + position))
 }
 
+/// Parses a head whose end has arrived, or returns `None` if it has more lines than `slots`.
 fn read<'r, 'b>(
     bytes: &'b [u8],
+    limits: &RequestLimits,
     slots: &'r mut HeaderSlots<'b>,
-) -> Result<Http1Head<'r, 'b>, BadRequest> {
+) -> Result<Option<Http1Head<'r, 'b>>, BadRequest> {
+    let count = slots.len().min(limits.header_lines);
     let mut request = httparse::Request::new(&mut []);
-    let parsed = request.parse_with_uninit_headers(bytes, slots);
+    let parsed = request.parse_with_uninit_headers(bytes, &mut slots[..count]);
     let length = match parsed {
         Ok(Status::Complete(length)) => length,
         // The final empty line is present, so more bytes cannot complete the head.
         Ok(Status::Partial) => return Err(INVALID_HEAD),
-        Err(httparse::Error::TooManyHeaders) => {
-            return Err(BadRequest::head_too_large("a request is limited to 100 header lines"));
-        }
+        Err(httparse::Error::TooManyHeaders) if count < limits.header_lines => return Ok(None),
+        Err(httparse::Error::TooManyHeaders) => return Err(limits.too_many_lines()),
         Err(httparse::Error::Version) => {
             let detail = "this port accepts HTTP/1.1 and HTTP/1.0";
             return Err(BadRequest::with_status(
@@ -233,7 +245,7 @@ fn read<'r, 'b>(
         _ => Persistence::Keep,
     };
     let expects_continue = headers.expects_continue && minor == 1;
-    Ok(Http1Head {
+    Ok(Some(Http1Head {
         method,
         target,
         length,
@@ -241,7 +253,7 @@ fn read<'r, 'b>(
         persistence,
         expects_continue,
         lines,
-    })
+    }))
 }
 
 /// The header fields that the connection itself interprets.

@@ -62,11 +62,19 @@ pub fn answer_requests<'c, S: Service>(
 ) -> PipelineProgress<'c, S> {
     let (mut taken, mut scanned) = (0, scanned);
     let settings = connection.worker.service.settings();
+    let limits = &connection.worker.limits;
     loop {
-        let mut slots = [const { MaybeUninit::uninit() }; head::MAX_HEADER_LINES];
-        let head = match head::parse(&bytes[taken..], mem::take(&mut scanned), &mut slots) {
+        let mut slots = [const { MaybeUninit::uninit() }; head::COMMON_HEADER_LINES];
+        let mut more_slots = Vec::new();
+        let (rest, scanned) = (&bytes[taken..], mem::take(&mut scanned));
+        let mut status = head::parse(rest, scanned, limits, &mut slots);
+        if let ParseStatus::TooFewSlots = status {
+            more_slots.resize_with(limits.header_lines, MaybeUninit::uninit);
+            status = head::parse(rest, scanned, limits, &mut more_slots);
+        }
+        let head = match status {
             ParseStatus::Complete(head) => head,
-            ParseStatus::Partial => {
+            ParseStatus::Partial | ParseStatus::TooFewSlots => {
                 return PipelineProgress {
                     bytes: taken,
                     scanned: bytes.len() - taken,

@@ -39,9 +39,6 @@ use crate::{
 const MAX_CONCURRENT_STREAMS: usize = 128;
 /// Largest capacity of the stream table that an idle connection keeps.
 const MAX_IDLE_STREAM_CAPACITY: usize = 32;
-/// Largest field section, counted with 32 bytes of overhead per field line (RFC 9113 section 6.5.2,
-/// `SETTINGS_MAX_HEADER_LIST_SIZE`). HTTP/1 heads have the same limit.
-const MAX_FIELD_SECTION_SIZE: usize = 32 * 1024;
 /// Initial flow-control windows of a stream and of the connection. They are replenished as soon as
 /// data arrives, so that an honest client never waits. The memory for bodies is bounded by the
 /// limit on one body and the number of streams, not by these windows.
@@ -101,7 +98,7 @@ impl<'c, S: Service> Http2Session<'c, S> {
             &mut outgoing.bytes,
             count(MAX_CONCURRENT_STREAMS),
             count(STREAM_WINDOW),
-            count(MAX_FIELD_SECTION_SIZE),
+            count(connection.worker.limits.head_bytes),
         );
         frame::window_update(&mut outgoing.bytes, 0, count(more));
         Self {
@@ -312,7 +309,7 @@ impl<'c, S: Service> Http2Session<'c, S> {
 
 const SHUTDOWN: Http2Error = Http2Error::new(Http2ErrorCode::NoError, "");
 
-/// Converts one of the constants above, all of which fit.
+/// Converts a setting or a length of a window, all of which fit.
 fn count(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }

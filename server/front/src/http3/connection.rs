@@ -22,7 +22,7 @@ use super::{
     error::{Http3Error, Http3ErrorCode},
     frame,
     response::Http3ResponseWriter,
-    stream::{Http3Stream, MAX_FIELD_SECTION_SIZE, StreamStep},
+    stream::{Http3Stream, StreamStep},
     unidirectional::{CriticalStreams, StreamAction, UnidirectionalStream},
 };
 use crate::{
@@ -211,7 +211,7 @@ impl<'c, S: Service> Http3Connection<'c, S> {
         }
         self.next_request = self.next_request.max(id.index() + 1);
         (self.phase, self.idle) = (Http3Phase::Busy, Stopwatch::start());
-        self.receive_from(id, Http3Stream::new());
+        self.receive_from(id, Http3Stream::new(&self.connection.worker.limits));
     }
 
     /// Continues an unfinished request.
@@ -290,7 +290,8 @@ impl<'c, S: Service> Http3Connection<'c, S> {
         if sent == response.len() {
             let _ignored = stream.finish();
         } else {
-            self.streams.insert(id, Http3Stream::sending(response[sent..].into()));
+            let limits = &self.connection.worker.limits;
+            self.streams.insert(id, Http3Stream::sending(response[sent..].into(), limits));
         }
         if end == StreamEnd::Open {
             // The response is complete, so the rest of the request is not needed (RFC 9114 section
@@ -374,7 +375,7 @@ impl<'c, S: Service> Http3Connection<'c, S> {
     fn open_control(&mut self) {
         self.control = self.driver.connection.streams().open(Dir::Uni);
         let mut bytes = Vec::new();
-        control::open(&mut bytes, MAX_FIELD_SECTION_SIZE as u64);
+        control::open(&mut bytes, self.connection.worker.limits.head_bytes as u64);
         self.write_control(&bytes);
     }
 

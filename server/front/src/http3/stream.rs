@@ -16,11 +16,9 @@ use crate::{
     connection::ConnectionContext,
     fields::request::DecodedHead,
     message::{BadRequest, RequestHead as _},
+    request_limits::RequestLimits,
     service::{self, IncomingRequest, PendingRequest as _, ReplyFuture, Service, Step},
 };
-
-/// Largest field section, both encoded and as counted by RFC 9114 section 4.2.2.
-pub(super) const MAX_FIELD_SECTION_SIZE: usize = 32 * 1024;
 
 /// A request stream whose request is not finished.
 pub(super) struct Http3Stream<'c, S: Service> {
@@ -63,9 +61,9 @@ impl<'c> From<Step<(), ReplyFuture<'c>>> for StreamStep<'c> {
 
 impl<'c, S: Service> Http3Stream<'c, S> {
     /// A stream on which nothing has been received.
-    pub(super) fn new() -> Self {
+    pub(super) fn new(limits: &RequestLimits) -> Self {
         Self {
-            frames: RequestFrames::new(MAX_FIELD_SECTION_SIZE),
+            frames: RequestFrames::new(limits.head_bytes),
             state: Http3StreamState::Head,
             is_head: false,
             since: Stopwatch::start(),
@@ -73,8 +71,8 @@ impl<'c, S: Service> Http3Stream<'c, S> {
     }
 
     /// A stream whose response is written except for `rest`.
-    pub(super) fn sending(rest: Vec<u8>) -> Self {
-        Self { state: Http3StreamState::Sending(rest), ..Self::new() }
+    pub(super) fn sending(rest: Vec<u8>, limits: &RequestLimits) -> Self {
+        Self { state: Http3StreamState::Sending(rest), ..Self::new(limits) }
     }
 
     /// Returns whether the request is HEAD, so that the response has no body.
@@ -121,7 +119,9 @@ impl<'c, S: Service> Http3Stream<'c, S> {
                     FrameEvent::Headers(section) => {
                         begin(connection, section, &mut self.state, &mut self.is_head, out)?
                     }
-                    FrameEvent::TooLarge => Some(refuse(connection, &TOO_LARGE, out)),
+                    FrameEvent::TooLarge => {
+                        Some(refuse(connection, &connection.worker.limits.head_too_large(), out))
+                    }
                     FrameEvent::Data(data) => take_body(&mut self.state, data, self.is_head, out)?,
                 };
                 if let Some(step) = step {
@@ -158,8 +158,6 @@ impl<'c, S: Service> Http3Stream<'c, S> {
     }
 }
 
-const TOO_LARGE: BadRequest =
-    BadRequest::head_too_large("the header fields of the request exceed 32768 bytes");
 const LENGTH_MISMATCH: Http3Error =
     Http3Error::new(Http3ErrorCode::MessageError, "the body length differs from Content-Length");
 
@@ -172,7 +170,7 @@ fn begin<'c, S: Service>(
     out: &mut Vec<u8>,
 ) -> Result<Option<StreamStep<'c>>, Http3Error> {
     let mut buffer = connection.worker.buffers.sections.borrow_mut();
-    let section = match qpack::read(&mut buffer, section, MAX_FIELD_SECTION_SIZE) {
+    let section = match qpack::read(&mut buffer, section, &connection.worker.limits) {
         Ok(section) => section,
         Err(QpackError::TooLarge(bad_request)) => {
             return Ok(Some(refuse(connection, &bad_request, out)));

@@ -4,11 +4,19 @@ use super::{SectionSpec, choice, number, number_or_off, text};
 
 pub(super) const LIMITS: SectionSpec = SectionSpec::new(
     "limits",
-    "Limits of connections, and CPU budgets for tokens with a bad signature.",
+    "Limits of connections and request heads, and CPU budgets for tokens with a bad signature.",
     &[&[
         number("connections", 1, 1 << 20, "16384")
             .restart()
             .about("Maximum number of open connections, on all listeners together.", "65536"),
+        number("max_head", 8192, 262_144, "65536").restart().about(
+            "Maximum length in bytes of the head of a request: its request line and header lines. \
+             Over HTTP/2 and HTTP/3, each line counts 32 bytes more than its text.",
+            "131072",
+        ),
+        number("max_header_lines", 16, 1000, "200")
+            .restart()
+            .about("Maximum number of header lines of a request.", "400"),
         number("head_timeout", 1, 3600, "10").restart().about(
             "Time in seconds for a TLS handshake, and from the first byte of a request to the end \
              of its head.",

@@ -1,7 +1,7 @@
 use http::{Method, header};
 
 use super::*;
-use crate::{fields::section::SectionBuffer, http3::qpack};
+use crate::{RequestLimits, fields::section::SectionBuffer, http3::qpack};
 
 /// Encodes a field section.
 fn section(lines: &[(&str, &str)]) -> Vec<u8> {
@@ -15,8 +15,10 @@ fn section(lines: &[(&str, &str)]) -> Vec<u8> {
 /// Interprets a field section: the request as text, or `MALFORMED`.
 fn read(lines: &[(&str, &str)]) -> String {
     let (mut buffer, payload) = (SectionBuffer::default(), section(lines));
-    match DecodedHead::read(qpack::read(&mut buffer, &payload, 32 * 1024).unwrap(), Version::HTTP_3)
-    {
+    match DecodedHead::read(
+        qpack::read(&mut buffer, &payload, &RequestLimits::default()).unwrap(),
+        Version::HTTP_3,
+    ) {
         Ok(head) => {
             let length =
                 head.content_length.map_or_else(String::new, |length| format!(" {length}"));
@@ -201,9 +203,11 @@ fn field_lines_are_found_from_the_end() {
     let payload =
         section(&[&GET[..], &[("cookie", "a"), ("x-one", "1"), ("cookie", "b")]].concat());
     let mut buffer = SectionBuffer::default();
-    let head =
-        DecodedHead::read(qpack::read(&mut buffer, &payload, 32 * 1024).unwrap(), Version::HTTP_3)
-            .unwrap();
+    let head = DecodedHead::read(
+        qpack::read(&mut buffer, &payload, &RequestLimits::default()).unwrap(),
+        Version::HTTP_3,
+    )
+    .unwrap();
     let line = |name, nth| head.line(&name, nth);
     assert_eq!([0, 1, 2].map(|nth| line(header::COOKIE, nth)), [Some(&b"b"[..]), Some(b"a"), None]);
     assert_eq!(line(HeaderName::from_static("x-one"), 0), Some(&b"1"[..]));
@@ -220,9 +224,11 @@ fn head_converts_to_an_http_request() {
         .concat(),
     );
     let mut buffer = SectionBuffer::default();
-    let head =
-        DecodedHead::read(qpack::read(&mut buffer, &payload, 32 * 1024).unwrap(), Version::HTTP_3)
-            .unwrap();
+    let head = DecodedHead::read(
+        qpack::read(&mut buffer, &payload, &RequestLimits::default()).unwrap(),
+        Version::HTTP_3,
+    )
+    .unwrap();
     let request = head.to_request().unwrap();
     assert_eq!((request.method(), request.version()), (&Method::GET, Version::HTTP_3));
     assert_eq!(request.uri(), "/auth?a=b");
@@ -235,9 +241,11 @@ fn head_converts_to_an_http_request() {
 fn target_that_is_not_a_uri_fails_conversion() {
     let payload = section(&[&GET[..3], &[(":path", "/<>")]].concat());
     let mut buffer = SectionBuffer::default();
-    let head =
-        DecodedHead::read(qpack::read(&mut buffer, &payload, 32 * 1024).unwrap(), Version::HTTP_3)
-            .unwrap();
+    let head = DecodedHead::read(
+        qpack::read(&mut buffer, &payload, &RequestLimits::default()).unwrap(),
+        Version::HTTP_3,
+    )
+    .unwrap();
     assert_eq!(
         head.to_request().map(drop).map_err(|bad_request| bad_request.code),
         Err("request_target")

@@ -2,6 +2,9 @@ use http::{HeaderValue, Method};
 
 use super::*;
 
+const LIMITS: RequestLimits = RequestLimits { head_bytes: MAX_HEAD_BYTES, header_lines: 20 };
+const MAX_HEAD_BYTES: usize = 32 * 1024;
+
 /// Describes the parse result as text: the parsed head, `partial`, or status and code of the
 /// error.
 fn read(bytes: &[u8]) -> String {
@@ -9,9 +12,10 @@ fn read(bytes: &[u8]) -> String {
 }
 
 fn read_after(bytes: &[u8], scanned: usize) -> String {
-    let mut slots = [const { MaybeUninit::uninit() }; MAX_HEADER_LINES];
-    match parse(bytes, scanned, &mut slots) {
+    let mut slots = [const { MaybeUninit::uninit() }; COMMON_HEADER_LINES];
+    match parse(bytes, scanned, &LIMITS, &mut slots) {
         ParseStatus::Partial => "partial".into(),
+        ParseStatus::TooFewSlots => "too few slots".into(),
         ParseStatus::Invalid(BadRequest { status, code, .. }) => {
             format!("{} {code}", status.as_u16())
         }
@@ -285,8 +289,8 @@ fn invalid_uri_cannot_become_a_request() {
     let to_request = |target: &str| {
         let bytes =
             format!("GET {target} HTTP/1.1\r\nHost: a\r\nX: 1\r\nY: 2\r\nx: \u{e4}\r\n\r\n");
-        let mut slots = [const { MaybeUninit::uninit() }; MAX_HEADER_LINES];
-        let ParseStatus::Complete(head) = parse(bytes.as_bytes(), 0, &mut slots) else {
+        let mut slots = [const { MaybeUninit::uninit() }; COMMON_HEADER_LINES];
+        let ParseStatus::Complete(head) = parse(bytes.as_bytes(), 0, &LIMITS, &mut slots) else {
             panic!("{target}")
         };
         head.to_request().map_err(|error| error.code)
@@ -411,14 +415,25 @@ fn target_that_fills_the_head_is_414() {
 }
 
 #[test]
-fn head_has_at_most_100_lines() {
-    let with = |lines: usize| {
-        read(
-            format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "x: y\r\n".repeat(lines - 1)).as_bytes(),
-        )
+fn line_limit_is_exact_whatever_the_slots() {
+    let with = |lines: usize, limits: RequestLimits, slots: usize| {
+        let more = "x: y\r\n".repeat(lines - 1);
+        let bytes = format!("GET / HTTP/1.1\r\nHost: a\r\n{more}\r\n");
+        let mut slots = vec![MaybeUninit::uninit(); slots];
+        match parse(bytes.as_bytes(), 0, &limits, &mut slots) {
+            ParseStatus::Complete(head) => format!("{} lines", head.lines.len()),
+            ParseStatus::TooFewSlots => "too few slots".into(),
+            ParseStatus::Invalid(error) => error.detail.into(),
+            ParseStatus::Partial => "partial".into(),
+        }
     };
-    assert_eq!(with(MAX_HEADER_LINES), "GET / Empty Keep");
-    assert_eq!(with(MAX_HEADER_LINES + 1), "431 head_too_large");
+    let many = RequestLimits { header_lines: 300, ..LIMITS };
+    assert_eq!(with(20, LIMITS, 100), "20 lines");
+    assert_eq!(with(21, LIMITS, 100), "a request is limited to 20 header lines (max_header_lines)");
+    assert_eq!(with(100, many, 100), "100 lines");
+    assert_eq!(with(101, many, 100), "too few slots");
+    assert_eq!(with(300, many, 300), "300 lines");
+    assert_eq!(with(301, many, 300), "a request is limited to 300 header lines (max_header_lines)");
 }
 
 #[test]
@@ -467,8 +482,8 @@ fn head_result_does_not_depend_on_pieces() {
 #[test]
 fn field_lines_are_counted_from_the_last() {
     let bytes = b"GET / HTTP/1.1\r\nHost: a\r\nX-A: 1\r\nx-a:2\r\nX-AB: 3\r\nX_A: 4\r\n\r\n";
-    let mut slots = [const { MaybeUninit::uninit() }; MAX_HEADER_LINES];
-    let ParseStatus::Complete(head) = parse(bytes, 0, &mut slots) else { panic!() };
+    let mut slots = [const { MaybeUninit::uninit() }; COMMON_HEADER_LINES];
+    let ParseStatus::Complete(head) = parse(bytes, 0, &LIMITS, &mut slots) else { panic!() };
     let name = HeaderName::from_static("x-a");
     assert_eq!([0, 1, 2].map(|nth| head.line(&name, nth)), [Some(&b"2"[..]), Some(b"1"), None]);
     assert_eq!(message::only_line(&head, &name), Err(message::DuplicateHeader));

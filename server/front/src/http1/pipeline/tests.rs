@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    test_service::{TIMEOUTS, TestService, connection},
+    test_service::{self, TestService, connection},
     worker_context::WorkerContext,
 };
 
@@ -11,7 +11,7 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Self {
-        Self { worker: WorkerContext::new(TestService::default(), 0, TIMEOUTS) }
+        Self { worker: test_service::worker_context() }
     }
 
     /// Returns a request with a valid token and these additional header lines.
@@ -256,7 +256,7 @@ fn check_is_answered_only_by_its_listener() {
     let bytes = fixture.check_request("GET /auth HTTP/1.1", "");
     let taken = answer_requests(connection, bytes.as_bytes(), 0, &mut out);
     assert!(
-        matches!(taken.action, Some(NextAction::Answer(pending)) if pending.request.route == crate::test_service::Route::None)
+        matches!(taken.action, Some(NextAction::Answer(pending)) if pending.request.route == test_service::Route::None)
             && out.0.is_empty()
     );
 }

@@ -8,6 +8,7 @@ use crate::{
     fields::section::{FieldLine, FieldSection, SectionBuffer, SectionReader},
     http2::error::{Http2Error, Http2ErrorCode},
     message::BadRequest,
+    request_limits::RequestLimits,
 };
 
 /// Error of decoding a field section.
@@ -26,8 +27,7 @@ const MAX_SIZE_FACTOR: usize = 4;
 /// Table size updates allowed at the start of a section (section 4.2).
 const MAX_SIZE_UPDATES: usize = 2;
 
-/// Decodes the field section in `payload`. Its size, counted with 32 bytes of overhead per line as
-/// in RFC 9113, may be up to `max_size`.
+/// Decodes the field section in `payload`, up to `limits`.
 ///
 /// # Errors
 /// The section is too large or malformed.
@@ -35,7 +35,7 @@ pub fn read<'r>(
     table: &'r mut DynamicTable,
     buffer: &'r mut SectionBuffer,
     payload: &'r [u8],
-    max_size: usize,
+    limits: &RequestLimits,
 ) -> Result<FieldSection<'r>, HpackError> {
     table.release_memory();
     let mut reader = buffer.reader(&TABLE, payload);
@@ -43,18 +43,20 @@ pub fn read<'r>(
     let mut excess = None;
     while let Some(first) = reader.first() {
         let line = line(&mut reader, table, first).ok_or(LINE)?;
-        if let Err(bad_request) = reader.push(line, max_size) {
+        if let Err(bad_request) = reader.push(line, limits) {
             // Decoding continues, because later sections may refer to entries that this one
             // inserts.
             excess.get_or_insert(bad_request);
-            if reader.size > MAX_SIZE_FACTOR.saturating_mul(max_size) {
+            if reader.size > MAX_SIZE_FACTOR.saturating_mul(limits.head_bytes) {
                 return Err(EXCESSIVE);
             }
         }
     }
     match excess {
         Some(bad_request) => Err(HpackError::TooLarge(bad_request)),
-        None => Ok(buffer.section(&TABLE, payload, table.bytes())),
+        None => {
+            buffer.section(&TABLE, payload, table.bytes(), limits).map_err(HpackError::TooLarge)
+        }
     }
 }
 

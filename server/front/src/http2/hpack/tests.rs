@@ -3,13 +3,17 @@ use std::collections::VecDeque;
 use http::StatusCode;
 
 use super::{dynamic::MAX_TABLE_SIZE, table::LINES, *};
-use crate::fields::{
-    integer,
-    section::SectionBuffer,
-    test_text::{hex, to_text},
+use crate::{
+    RequestLimits,
+    fields::{
+        integer,
+        section::SectionBuffer,
+        test_text::{hex, to_text},
+    },
 };
 
-const MAX_SIZE: usize = 32 * 1024;
+/// 100 lines beside those of the request line.
+const LIMITS: RequestLimits = RequestLimits { head_bytes: 32 * 1024, header_lines: 100 };
 
 /// A decoder fed with the sections of one client.
 #[derive(Default)]
@@ -21,11 +25,12 @@ struct Decoder {
 impl Decoder {
     /// Decodes a section to text, one line each, or to its error.
     fn read(&mut self, payload: &[u8]) -> String {
-        self.read_up_to(payload, MAX_SIZE)
+        self.read_up_to(payload, LIMITS.head_bytes)
     }
 
-    fn read_up_to(&mut self, payload: &[u8], most: usize) -> String {
-        match read(&mut self.table, &mut self.buffer, payload, most) {
+    fn read_up_to(&mut self, payload: &[u8], head_bytes: usize) -> String {
+        let limits = RequestLimits { head_bytes, ..LIMITS };
+        match read(&mut self.table, &mut self.buffer, payload, &limits) {
             Ok(section) => to_text(section),
             Err(HpackError::TooLarge(bad_request)) => bad_request.status.as_u16().to_string(),
             Err(HpackError::Connection(error)) => format!("{:?}", error.code),
@@ -303,8 +308,8 @@ fn section_limits_count_decoded_bytes_and_lines() {
     let size = 3 + 4 + 32 + 1 + 32;
     assert_eq!(decoder.read_up_to(&payload, size), "abc=defg\nh=\n");
     assert_eq!(decoder.read_up_to(&payload, size - 1), "431");
-    assert_eq!(decoder.read(&literal(0, "x", "y").repeat(104)).lines().count(), 104);
-    assert_eq!(decoder.read(&literal(0, "x", "y").repeat(105)), "431");
+    assert_eq!(decoder.read(&literal(0, "x", "y").repeat(103)).lines().count(), 103);
+    assert_eq!(decoder.read(&literal(0, "x", "y").repeat(104)), "431");
 }
 
 #[test]

@@ -3,10 +3,7 @@
 use futures_util::future;
 use http::Version;
 
-use super::{
-    CloseState, Http2Session, MAX_CONCURRENT_STREAMS, MAX_FIELD_SECTION_SIZE, PendingReply,
-    STREAM_WINDOW,
-};
+use super::{CloseState, Http2Session, MAX_CONCURRENT_STREAMS, PendingReply, STREAM_WINDOW};
 use crate::{
     connection::ConnectionContext,
     fields::{
@@ -33,9 +30,9 @@ pub(super) struct FieldBlock {
     cost: usize,
 }
 
-/// Largest encoded field block. It is above the limit on the decoded section, so that a request
-/// slightly over that limit still gets a 431 response.
-const MAX_FIELD_BLOCK: usize = 2 * MAX_FIELD_SECTION_SIZE;
+/// Largest encoded field block, as a multiple of the limit on the decoded section. It is above 1, so
+/// that a request slightly over that limit still gets a 431 response.
+const MAX_BLOCK_FACTOR: usize = 2;
 
 /// The next step for a request.
 enum RequestStep<'c, S: Service> {
@@ -92,7 +89,7 @@ impl<'c, S: Service> Http2Session<'c, S> {
         let mut block =
             self.block.take().filter(|block| block.stream == frame.stream).ok_or(NO_BLOCK)?;
         block.cost += FRAME_HEADER_LENGTH + frame.payload.len();
-        if block.cost > MAX_FIELD_BLOCK {
+        if block.cost > MAX_BLOCK_FACTOR * self.connection.worker.limits.head_bytes {
             return Err(Http2Error::new(
                 Http2ErrorCode::EnhanceYourCalm,
                 "a field block is too long",
@@ -120,12 +117,8 @@ impl<'c, S: Service> Http2Session<'c, S> {
             return self.request(id, is_end, payload, settings);
         }
         let mut buffer = self.connection.worker.buffers.sections.borrow_mut();
-        let trailers = match hpack::read(
-            &mut self.dynamic_table,
-            &mut buffer,
-            payload,
-            MAX_FIELD_SECTION_SIZE,
-        ) {
+        let limits = &self.connection.worker.limits;
+        let trailers = match hpack::read(&mut self.dynamic_table, &mut buffer, payload, limits) {
             Ok(section) => request::check_trailers(section).map_err(Http2Error::protocol),
             Err(HpackError::TooLarge(_)) => Err(Http2Error::protocol("the trailers are too large")),
             Err(HpackError::Connection(error)) => return Err(error),
@@ -147,12 +140,8 @@ impl<'c, S: Service> Http2Session<'c, S> {
         let is_at_limit = self.streams.len() >= MAX_CONCURRENT_STREAMS
             || self.pending_replies.len() >= MAX_CONCURRENT_STREAMS;
         let mut buffer = connection.worker.buffers.sections.borrow_mut();
-        let section = match hpack::read(
-            &mut self.dynamic_table,
-            &mut buffer,
-            payload,
-            MAX_FIELD_SECTION_SIZE,
-        ) {
+        let limits = &connection.worker.limits;
+        let section = match hpack::read(&mut self.dynamic_table, &mut buffer, payload, limits) {
             Ok(section) => Ok(section),
             Err(HpackError::TooLarge(bad_request)) => Err(bad_request),
             Err(HpackError::Connection(error)) => return Err(error),

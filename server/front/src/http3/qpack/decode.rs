@@ -5,6 +5,7 @@ use crate::{
     fields::section::{FieldLine, FieldSection, SectionBuffer, SectionReader},
     http3::error::{Http3Error, Http3ErrorCode},
     message::BadRequest,
+    request_limits::RequestLimits,
 };
 
 /// Error of decoding a field section.
@@ -16,23 +17,22 @@ pub enum QpackError {
     Connection(Http3Error),
 }
 
-/// Decodes the field section in `payload`. Its size, counted with 32 bytes of overhead per line as
-/// in RFC 9114, may be up to `max_size`.
+/// Decodes the field section in `payload`, up to `limits`.
 ///
 /// # Errors
 /// The section is too large or malformed.
 pub fn read<'r>(
     buffer: &'r mut SectionBuffer,
     payload: &'r [u8],
-    max_size: usize,
+    limits: &RequestLimits,
 ) -> Result<FieldSection<'r>, QpackError> {
     let mut reader = buffer.reader(&TABLE, payload);
     prefix(&mut reader).ok_or(PREFIX)?;
     while let Some(first) = reader.first() {
         let line = line(&mut reader, first).ok_or(LINE)?;
-        reader.push(line, max_size).map_err(QpackError::TooLarge)?;
+        reader.push(line, limits).map_err(QpackError::TooLarge)?;
     }
-    Ok(buffer.section(&TABLE, payload, &[]))
+    buffer.section(&TABLE, payload, &[], limits).map_err(QpackError::TooLarge)
 }
 
 const PREFIX: QpackError =

@@ -2,6 +2,7 @@ use http::StatusCode;
 
 use super::*;
 use crate::{
+    RequestLimits,
     fields::{
         integer,
         section::SectionBuffer,
@@ -11,15 +12,17 @@ use crate::{
     http3::error::Http3ErrorCode,
 };
 
-const MAX_SIZE: usize = 32 * 1024;
+/// 100 lines beside those of the request line.
+const LIMITS: RequestLimits = RequestLimits { head_bytes: 32 * 1024, header_lines: 100 };
 
 /// Decodes a section to text, one line each, or to its error.
 fn read(payload: &[u8]) -> String {
-    read_up_to(payload, MAX_SIZE)
+    read_up_to(payload, LIMITS.head_bytes)
 }
 
-fn read_up_to(payload: &[u8], most: usize) -> String {
-    match super::read(&mut SectionBuffer::default(), payload, most) {
+fn read_up_to(payload: &[u8], head_bytes: usize) -> String {
+    let limits = RequestLimits { head_bytes, ..LIMITS };
+    match super::read(&mut SectionBuffer::default(), payload, &limits) {
         Ok(section) => to_text(section),
         Err(QpackError::TooLarge(bad_request)) => bad_request.status.as_u16().to_string(),
         Err(QpackError::Connection(error)) => {
@@ -167,8 +170,8 @@ fn string_beyond_the_section_is_rejected() {
 #[test]
 fn number_of_lines_is_limited() {
     let lines = |count| literal(vec![("a", &b"b"[..]); count]);
-    assert_eq!(read(&lines(104)), "a=b\n".repeat(104));
-    assert_eq!(read(&lines(105)), "431");
+    assert_eq!(read(&lines(103)), "a=b\n".repeat(103));
+    assert_eq!(read(&lines(104)), "431");
     assert_eq!(read(&lines(24_577)), "431");
     assert_eq!(read(&[&[0, 0][..], &[0xd1; 100_000]].concat()), "431");
 }
@@ -195,15 +198,15 @@ fn buffer_reuse_leaks_nothing_between_sections() {
     let mut buffer = SectionBuffer::default();
     let long = hex("0000 2f01 25a8 49e9 5ba9 7d7f 89 25a8 49e9 5bb8 e8b4 bf");
     assert_eq!(
-        to_text(super::read(&mut buffer, &long, MAX_SIZE).unwrap()),
+        to_text(super::read(&mut buffer, &long, &LIMITS).unwrap()),
         "custom-key=custom-value\n"
     );
     assert_eq!(
-        to_text(super::read(&mut buffer, &hex("0000 5f15 86 a8eb 1064 9cbf"), MAX_SIZE).unwrap()),
+        to_text(super::read(&mut buffer, &hex("0000 5f15 86 a8eb 1064 9cbf"), &LIMITS).unwrap()),
         "cache-control=no-cache\n"
     );
-    assert!(super::read(&mut buffer, &[0, 0, 0x80], MAX_SIZE).is_err());
-    let nothing = super::read(&mut buffer, &[0, 0], MAX_SIZE).unwrap();
+    assert!(super::read(&mut buffer, &[0, 0, 0x80], &LIMITS).is_err());
+    let nothing = super::read(&mut buffer, &[0, 0], &LIMITS).unwrap();
     assert!(nothing.is_empty() && nothing.lines().len() == 0);
 }
 
@@ -213,7 +216,7 @@ fn warm_buffer_does_not_allocate() {
         hex(&format!("0000 {}", "2f01 25a8 49e9 5ba9 7d7f 89 25a8 49e9 5bb8 e8b4 bf".repeat(50)));
     let mut buffer = SectionBuffer::default();
     let capacities_after = |buffer: &mut SectionBuffer| {
-        assert_eq!(super::read(buffer, &payload, MAX_SIZE).unwrap().len(), 50);
+        assert_eq!(super::read(buffer, &payload, &LIMITS).unwrap().len(), 50);
         buffer.capacities()
     };
     let warm = capacities_after(&mut buffer);
@@ -224,7 +227,7 @@ fn warm_buffer_does_not_allocate() {
 fn lines_are_found_from_the_end() {
     let payload = literal([("a", &b"1"[..]), ("b", b"2"), ("a", b"3"), ("ab", b"4")]);
     let mut buffer = SectionBuffer::default();
-    let section = super::read(&mut buffer, &payload, MAX_SIZE).unwrap();
+    let section = super::read(&mut buffer, &payload, &LIMITS).unwrap();
     assert_eq!([0, 1, 2].map(|nth| section.line(b"a", nth)), [Some(&b"3"[..]), Some(b"1"), None]);
     assert_eq!((section.len(), section.line(b"c", 0)), (4, None));
 }
