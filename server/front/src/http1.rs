@@ -319,7 +319,7 @@ impl<'c, S: Service> Http1Connection<'c, S> {
         mut expects: bool,
     ) -> Result<Bytes, BodyReceiveError> {
         let max_bytes = request.max_body_bytes();
-        let mut body = IncomingBody::new(framing, max_bytes)
+        let mut body = IncomingBody::new(framing, max_bytes, self.connection.worker.limits)
             .map_err(|error| BodyReceiveError::of(error, max_bytes))?;
         self.deadline.due_within(self.connection.worker.timeouts.body);
         loop {

@@ -2,6 +2,7 @@
 //! route has exactly one spelling.
 
 use countersign_engine::limits;
+use countersign_front::http1::head::split_absolute;
 
 /// Routes of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,11 +187,17 @@ fn is_resource_metadata(path: &str) -> bool {
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// Returns the path of a request target, which may be an absolute URI (RFC 9112 section 3.2.2).
+/// Returns the path of a request target, which may be in absolute form.
 fn path_of(target: &str) -> &str {
-    let after_scheme = target.strip_prefix("http://").or_else(|| target.strip_prefix("https://"));
-    let target = after_scheme
-        .map_or(target, |rest| rest.find(['/', '?']).map_or("/", |start| &rest[start..]));
+    let target = if target.starts_with('/') {
+        target
+    } else {
+        match split_absolute(target) {
+            None => target,
+            Some((_, "")) => "/",
+            Some((_, path)) => path,
+        }
+    };
     target.split_once('?').map_or(target, |(path, _)| path)
 }
 
@@ -225,6 +232,8 @@ mod tests {
             ("/metrics", Route::None),
             ("*", Route::None),
             ("http://other.example:80/auth/x?y", Route::Auth),
+            ("HTTPS://other.example/auth?y", Route::Auth),
+            ("hTTp://other.example/AUTH", Route::None),
             ("https://other.example", Route::None),
             ("http://other.example?/auth", Route::None),
             ("ftp://other.example/auth", Route::None),

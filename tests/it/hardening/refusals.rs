@@ -22,7 +22,8 @@ fn malformed() -> Vec<(String, u16, &'static str)> {
         (line("Content-Length: 1000000000"), 413, "body_too_large"),
         (line("Transfer-Encoding: chunked\r\n\r\nfffffff"), 413, "body_too_large"),
         (line("Transfer-Encoding: chunked\r\n\r\n1\r\nab"), 400, "body"),
-        (line("Transfer-Encoding: chunked\r\n\r\n0\r\nX: y"), 400, "body"),
+        (line("Transfer-Encoding: chunked\r\n\r\n0\r\nX : y"), 400, "body"),
+        (line("Transfer-Encoding: chunked\r\n\r\n0\r\nContent-Length: 5"), 400, "body"),
         (line("Transfer-Encoding: gzip, chunked"), 501, "transfer_encoding"),
         (
             line("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked"),

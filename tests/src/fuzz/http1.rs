@@ -173,11 +173,17 @@ fn chunks(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
         let Ok(Status::Complete((line, size))) = httparse::parse_chunk_size(rest) else {
             return None;
         };
+        if size == 0 {
+            let mut trailers = [EMPTY_HEADER; 100];
+            let Ok(Status::Complete((length, _))) =
+                httparse::parse_headers(&rest[line..], &mut trailers)
+            else {
+                return None;
+            };
+            return Some((body, bytes.len() - rest.len() + line + length));
+        }
         let chunk = rest.get(line..line.checked_add(usize::try_from(size).ok()?)?)?;
         body.extend_from_slice(chunk);
         rest = rest[line + chunk.len()..].strip_prefix(b"\r\n")?;
-        if size == 0 {
-            return Some((body, bytes.len() - rest.len()));
-        }
     }
 }

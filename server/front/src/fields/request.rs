@@ -81,13 +81,18 @@ impl<'r> DecodedHead<'r> {
     }
 }
 
-/// Validates trailers. Their contents are not used.
+/// Validates trailers. Their contents are not used. As over HTTP/1, fields that frame or route a
+/// request are not allowed (RFC 9110 section 6.5.1).
 ///
 /// # Errors
 /// The trailers are malformed.
 pub fn check_trailers(section: FieldSection<'_>) -> Result<(), MalformedReason> {
     let mut fields = RequestFields::default();
-    section.lines().try_for_each(|(name, value)| fields.regular(name, value))
+    section.lines().try_for_each(|(name, value)| fields.regular(name, value))?;
+    match (fields.host, fields.content_length) {
+        (None, None) => Ok(()),
+        _ => Err("the trailers have Host or Content-Length"),
+    }
 }
 
 /// The fields that every request is checked for.

@@ -5,7 +5,8 @@
 
 use memchr::memmem;
 
-use super::head::Framing;
+use super::head::{Framing, are_trailers, end_of_head, has_bare_line_feed};
+use crate::request_limits::RequestLimits;
 
 /// A request body that is being received.
 pub struct IncomingBody {
@@ -13,6 +14,8 @@ pub struct IncomingBody {
     pub bytes: Vec<u8>,
     state: BodyState,
     max_bytes: usize,
+    /// Limits of the trailer section.
+    limits: RequestLimits,
 }
 
 /// The part of the body that is expected next.
@@ -26,8 +29,9 @@ enum BodyState {
     Chunk(u64),
     /// The line end after a chunk.
     ChunkEnd,
-    /// The empty line after the last chunk.
-    End,
+    /// The trailer section and its empty line, after the last chunk. This many bytes of it are known
+    /// not to contain its end.
+    Trailers(usize),
     /// Nothing: the body is complete.
     Done,
 }
@@ -49,7 +53,11 @@ impl IncomingBody {
     ///
     /// # Errors
     /// [`BodyError::TooLarge`], if the Content-Length exceeds the limit.
-    pub fn new(framing: Framing, max_bytes: usize) -> Result<Self, BodyError> {
+    pub fn new(
+        framing: Framing,
+        max_bytes: usize,
+        limits: RequestLimits,
+    ) -> Result<Self, BodyError> {
         let state = match framing {
             Framing::Empty => BodyState::Done,
             Framing::Chunked => BodyState::Size,
@@ -58,7 +66,7 @@ impl IncomingBody {
             }
             Framing::Length(_) => return Err(BodyError::TooLarge),
         };
-        Ok(Self { bytes: Vec::new(), state, max_bytes })
+        Ok(Self { bytes: Vec::new(), state, max_bytes, limits })
     }
 
     /// Whether the body is complete.
@@ -82,12 +90,8 @@ impl IncomingBody {
                     self.data(rest, left, BodyState::Chunk, BodyState::ChunkEnd)?
                 }
                 BodyState::Size => self.size(rest)?,
-                BodyState::ChunkEnd => {
-                    self.line_end(rest, BodyState::Size, "a chunk is longer than its size line")?
-                }
-                BodyState::End => {
-                    self.line_end(rest, BodyState::Done, "trailers are not accepted")?
-                }
+                BodyState::ChunkEnd => self.chunk_end(rest)?,
+                BodyState::Trailers(scanned) => self.trailers(rest, scanned)?,
                 BodyState::Done => None,
             };
             match step {
@@ -144,30 +148,46 @@ impl IncomingBody {
         if size > u64::try_from(self.max_bytes - self.bytes.len()).unwrap_or(u64::MAX) {
             return Err(BodyError::TooLarge);
         }
-        self.state = if size == 0 { BodyState::End } else { BodyState::Chunk(size) };
+        self.state = if size == 0 { BodyState::Trailers(0) } else { BodyState::Chunk(size) };
         Ok(Some(end + 2))
     }
 
-    fn line_end(
-        &mut self,
-        rest: &[u8],
-        next: BodyState,
-        otherwise: &'static str,
-    ) -> Result<Option<usize>, BodyError> {
+    fn chunk_end(&mut self, rest: &[u8]) -> Result<Option<usize>, BodyError> {
         match rest {
             [b'\r', b'\n', ..] => {
-                self.state = next;
+                self.state = BodyState::Size;
                 Ok(Some(2))
             }
             [] | [b'\r'] => Ok(None),
-            _ => Err(BodyError::Malformed(otherwise)),
+            _ => Err(BodyError::Malformed("a chunk is longer than its size line")),
         }
+    }
+
+    /// Checks the trailer section (RFC 9112 section 7.1.2), which is not used, once all of it has
+    /// arrived. It has the limits of a head.
+    fn trailers(&mut self, rest: &[u8], scanned: usize) -> Result<Option<usize>, BodyError> {
+        const INVALID_TRAILERS: BodyError = BodyError::Malformed(
+            "the trailers are too long, are not header lines, or frame the request",
+        );
+        let end = if rest.starts_with(b"\r\n") { Some(2) } else { end_of_head(rest, scanned) };
+        let section = &rest[..end.unwrap_or(rest.len())];
+        if section.len() > self.limits.head_bytes || has_bare_line_feed(section, scanned) {
+            return Err(INVALID_TRAILERS);
+        }
+        self.state = match end {
+            None => BodyState::Trailers(rest.len()),
+            Some(_) if are_trailers(section, &self.limits) => BodyState::Done,
+            Some(_) => return Err(INVALID_TRAILERS),
+        };
+        Ok(end)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const LIMITS: RequestLimits = RequestLimits { head_bytes: 200, header_lines: 10 };
 
     /// Returns the body, the bytes after it, and whether it is complete, for input that arrives
     /// in pieces of `piece` bytes.
@@ -177,7 +197,7 @@ mod tests {
         input: &[u8],
         piece: usize,
     ) -> Result<(Vec<u8>, Vec<u8>, bool), BodyError> {
-        let mut body_reader = IncomingBody::new(framing, max_bytes)?;
+        let mut body_reader = IncomingBody::new(framing, max_bytes, LIMITS)?;
         let mut unread = Vec::new();
         for piece in input.chunks(piece) {
             unread.extend_from_slice(piece);
@@ -230,8 +250,17 @@ mod tests {
             b"1\r\nab\r\n",
             b"1\r\na\n",
             b"1\r\na\r\r\n",
-            b"0\r\nTrailer: x\r\n\r\n",
             b"0\r\nGET / HTTP/1.1\r\n\r\n",
+            b"0\r\nX: y\n\r\n",
+            b"0\r\nX: y\r\n folded\r\n\r\n",
+            b"0\r\nX : y\r\n\r\n",
+            b"0\r\n: y\r\n\r\n",
+            b"0\r\nX: \x01\r\n\r\n",
+            b"0\r\nX: y\rz\r\n\r\n",
+            b"0\r\nX: y\r\nno colon\r\n\r\n",
+            b"0\r\nContent-Length: 5\r\n\r\n",
+            b"0\r\nX: y\r\nTransfer-Encoding: chunked\r\n\r\n",
+            b"0\r\nHOST: a\r\n\r\n",
             &[b"1;", &[b'x'; 300][..]].concat(),
         ] {
             for piece in [1, 3, input.len()] {
@@ -242,6 +271,28 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn trailers_are_read_and_dropped() {
+        let end_after = |trailers: &str| {
+            let input = format!("1\r\na\r\n0\r\n{trailers}\r\nGET /");
+            let mut results = [1, 3, input.len()]
+                .map(|piece| receive(Framing::Chunked, 100, input.as_bytes(), piece));
+            results.sort_by_key(Result::is_ok);
+            assert_eq!(results[0], results[2], "in any pieces");
+            results[0].clone().map(|(body, rest, is_complete)| (body, rest.len(), is_complete))
+        };
+        let whole = Ok((b"a".to_vec(), "GET /".len(), true));
+        assert_eq!(end_after(""), whole);
+        assert_eq!(end_after("X-Checksum: abc\r\n"), whole);
+        assert_eq!(end_after("a:\r\nB:\tc, d \r\nGrpc-Status: 0\r\n"), whole);
+        let longest = "x".repeat(LIMITS.head_bytes - "X: \r\n\r\n".len());
+        assert_eq!(end_after(&format!("X: {longest}\r\n")), whole);
+        assert!(end_after(&format!("X: x{longest}\r\n")).is_err());
+        assert_eq!(end_after(&"a: b\r\n".repeat(LIMITS.header_lines)), whole);
+        assert!(end_after(&"a: b\r\n".repeat(LIMITS.header_lines + 1)).is_err());
+        assert!(!receive(Framing::Chunked, 9, b"0\r\nX: y\r\n", 1).unwrap().2, "incomplete");
     }
 
     #[test]

@@ -5,11 +5,11 @@
 //! Content-Length values, a Content-Length next to chunked coding, any transfer coding other than
 //! exactly `chunked`, and a Host that is missing or duplicate.
 
-use std::mem::MaybeUninit;
+use std::{mem::MaybeUninit, net::Ipv6Addr};
 
 use http::{HeaderName, Request, StatusCode, Version, header};
 use httparse::{Header, Status};
-use memchr::{memchr_iter, memmem};
+use memchr::{memchr, memchr_iter, memmem};
 
 use crate::{
     message::{self, BadRequest, Fields, RequestHead},
@@ -48,6 +48,8 @@ pub struct Http1Head<'r, 'b> {
     pub persistence: Persistence,
     /// Whether the client waits for 100 (Continue) before it sends the body.
     pub expects_continue: bool,
+    /// The authority of a target in absolute form, which replaces Host.
+    authority: Option<&'b str>,
     lines: &'r [Header<'b>],
 }
 
@@ -98,7 +100,12 @@ impl RequestHead for Http1Head<'_, '_> {
         self.target
     }
 
+    /// The authority of a target in absolute form goes before Host (RFC 9112 section 3.2.2), so
+    /// that the host is that of the target that is routed.
     fn host(&self) -> &str {
+        if let Some(authority) = self.authority {
+            return authority;
+        }
         let host = self.line(&header::HOST, 0).and_then(|host| std::str::from_utf8(host).ok());
         host.unwrap_or_default()
     }
@@ -147,8 +154,25 @@ pub fn parse<'r, 'b>(
     }
 }
 
+/// Whether a trailer section, up to and including its empty line, has the grammar of header lines,
+/// and no field that frames or routes the request (RFC 9110 section 6.5.1).
+pub(super) fn are_trailers(section: &[u8], limits: &RequestLimits) -> bool {
+    let mut slots = vec![httparse::EMPTY_HEADER; limits.header_lines];
+    let is_forbidden = |line: &Header<'_>| {
+        is(line, &header::HOST)
+            || is(line, &header::CONTENT_LENGTH)
+            || is(line, &header::TRANSFER_ENCODING)
+    };
+    match httparse::parse_headers(section, &mut slots) {
+        Ok(Status::Complete((length, lines))) => {
+            length == section.len() && !lines.iter().any(is_forbidden)
+        }
+        _ => false,
+    }
+}
+
 /// Returns the end of the head at the start of `bytes`, unless it is within the first `scanned`.
-fn end_of_head(bytes: &[u8], scanned: usize) -> Option<usize> {
+pub(super) fn end_of_head(bytes: &[u8], scanned: usize) -> Option<usize> {
     let from = scanned.saturating_sub(HEAD_END.len() - 1);
     Some(from + memmem::find(bytes.get(from..)?, HEAD_END)? + HEAD_END.len())
 }
@@ -199,7 +223,7 @@ fn too_large(head: &[u8], limits: &RequestLimits) -> BadRequest {
     }
 }
 
-fn has_bare_line_feed(bytes: &[u8], from: usize) -> bool {
+pub(super) fn has_bare_line_feed(bytes: &[u8], from: usize) -> bool {
     let is_bare =
         |position: usize| position.checked_sub(1).is_none_or(|before| bytes[before] != b'\r');
     memchr_iter(b'\n', &bytes[from..]).any(|position| is_bare(from + position))
@@ -234,6 +258,7 @@ fn read<'r, 'b>(
     else {
         return Err(INVALID_HEAD);
     };
+    let authority = if target.starts_with('/') { None } else { authority(target)? };
     let lines: &'r [Header<'b>] = request.headers;
     let headers = KnownHeaders::read(lines, minor)?;
     if target.contains('#') {
@@ -252,9 +277,34 @@ fn read<'r, 'b>(
         framing: headers.framing()?,
         persistence,
         expects_continue,
+        authority,
         lines,
     }))
 }
+
+/// Returns the authority of a target in absolute form, or `None` for another form or scheme.
+fn authority(target: &str) -> Result<Option<&str>, BadRequest> {
+    match split_absolute(target) {
+        Some((authority, _)) if authority.is_empty() || !is_host(authority.as_bytes()) => {
+            Err(INVALID_AUTHORITY)
+        }
+        absolute => Ok(absolute.map(|(authority, _)| authority)),
+    }
+}
+
+/// Splits a target in absolute form with the scheme http or https (RFC 9112 section 3.2.2) into
+/// its authority and the rest, which begins with `/` or `?` or is empty.
+#[must_use]
+pub fn split_absolute(target: &str) -> Option<(&str, &str)> {
+    let (scheme, rest) = target.split_once("://")?;
+    let is_http = scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
+    is_http.then(|| rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len())))
+}
+
+const INVALID_AUTHORITY: BadRequest = BadRequest::new(
+    "request_target",
+    "the authority of the request target is not a host, or a host and a port",
+);
 
 /// The header fields that the connection itself interprets.
 #[derive(Default)]
@@ -346,15 +396,62 @@ pub(crate) fn digits(value: &[u8]) -> Option<u64> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 
-/// Whether a value contains only characters of a host and port (RFC 3986 section 3.2.2). A comma
-/// is excluded, because it could separate two hosts.
+/// Whether a value is a host, or a host and a port (RFC 3986 section 3.2), or empty. A comma is
+/// excluded, because it could separate two hosts.
 pub(crate) fn is_host(value: &[u8]) -> bool {
-    let is_part = |byte: &u8| {
-        byte.is_ascii_alphanumeric()
-            || matches!(byte, b'-' | b'.' | b'_' | b'~' | b':' | b'[' | b']' | b'%')
-            || matches!(byte, b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'=')
+    let kinds = value.iter().fold(0, |kinds, byte| kinds | HOST_BYTES[usize::from(*byte)]);
+    kinds == NAME_BYTE || kinds == DELIMITER && has_host_syntax(value)
+}
+
+/// Kinds of bytes in a host and port, as bits: one that stands for itself in a name, one that has
+/// its place in the syntax, and one that cannot occur.
+const NAME_BYTE: u8 = 0;
+const DELIMITER: u8 = 1;
+const INVALID_BYTE: u8 = 2;
+
+static HOST_BYTES: [u8; 256] = {
+    let (mut kinds, mut byte) = ([INVALID_BYTE; 256], 0);
+    while byte < kinds.len() {
+        kinds[byte] = match byte as u8 {
+            b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'-' | b'.' | b'_' | b'~' => NAME_BYTE,
+            b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'=' => NAME_BYTE,
+            b':' | b'[' | b']' | b'%' => DELIMITER,
+            _ => INVALID_BYTE,
+        };
+        byte += 1;
+    }
+    kinds
+};
+
+/// Checks a host with a port, a percent-encoded byte or an IPv6 address.
+fn has_host_syntax(value: &[u8]) -> bool {
+    let is_ipv6 =
+        |host: &[u8]| std::str::from_utf8(host).is_ok_and(|host| host.parse::<Ipv6Addr>().is_ok());
+    let (is_valid, rest) = match value.strip_prefix(b"[") {
+        Some(literal) => match memchr(b']', literal) {
+            Some(end) => (is_ipv6(&literal[..end]), &literal[end + 1..]),
+            None => return false,
+        },
+        None => {
+            let (name, rest) = value.split_at(memchr(b':', value).unwrap_or(value.len()));
+            (!name.is_empty() && is_name(name), rest)
+        }
     };
-    value.iter().all(is_part)
+    is_valid && rest.strip_prefix(b":").map_or(rest.is_empty(), is_port)
+}
+
+/// Whether a name has no brackets, and two hexadecimal digits after each percent sign.
+fn is_name(name: &[u8]) -> bool {
+    let is_encoded = |part: &[u8]| {
+        part.first_chunk::<2>().is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    };
+    let has_brackets = name.iter().any(|byte| matches!(byte, b'[' | b']'));
+    !has_brackets && name.split(|byte| *byte == b'%').skip(1).all(is_encoded)
+}
+
+/// Whether a port is empty, which stands for the default, or a number of 16 bits.
+fn is_port(port: &[u8]) -> bool {
+    digits(port).map_or(port.is_empty(), |port| port <= u64::from(u16::MAX))
 }
 
 #[cfg(test)]

@@ -74,6 +74,26 @@ fn host_must_be_single_and_valid() {
         (&["Host: a#b"], HOST),
         (&["Host: user@a"], HOST),
         (&["Host: \u{e4}"], HOST),
+        (&["Host: a:"], FINE),
+        (&["Host: a:65535"], FINE),
+        (&["Host: a%20b"], FINE),
+        (&["Host: [::ffff:192.0.2.1]"], FINE),
+        (&["Host: a:65536"], HOST),
+        (&["Host: a:99999999999999999999"], HOST),
+        (&["Host: a:8x"], HOST),
+        (&["Host: a:+8"], HOST),
+        (&["Host: a:8:8"], HOST),
+        (&["Host: :80"], HOST),
+        (&["Host: 2001:db8::1"], HOST),
+        (&["Host: [a]"], HOST),
+        (&["Host: []"], HOST),
+        (&["Host: [::1"], HOST),
+        (&["Host: ::1]"], HOST),
+        (&["Host: [::1]80"], HOST),
+        (&["Host: a]"], HOST),
+        (&["Host: a%2"], HOST),
+        (&["Host: a%zz"], HOST),
+        (&["Host: a%"], HOST),
         // Other names of the same length.
         (&["Most: a"], HOST),
         (&["Host_: a"], HOST),
@@ -285,6 +305,37 @@ fn target_has_no_blank_and_no_fragment() {
 }
 
 #[test]
+fn authority_of_an_absolute_target_replaces_host() {
+    let host = |target: &str| {
+        let bytes = format!("GET {target} HTTP/1.1\r\nHost: a.example\r\n\r\n");
+        let mut slots = [const { MaybeUninit::uninit() }; COMMON_HEADER_LINES];
+        match parse(bytes.as_bytes(), 0, &LIMITS, &mut slots) {
+            ParseStatus::Complete(head) => Ok(head.host().to_owned()),
+            ParseStatus::Invalid(error) => Err(error.code),
+            _ => panic!("{target}"),
+        }
+    };
+    for (target, expected) in [
+        ("/http://b/", "a.example"),
+        ("*", "a.example"),
+        ("ftp://b/", "a.example"),
+        ("http://b.example:80/auth", "b.example:80"),
+        ("HTTPS://B?x", "B"),
+        ("hTTp://[::1]:8080", "[::1]:8080"),
+        ("http://a.example/?x=http://c@d/", "a.example"),
+    ] {
+        assert_eq!(host(target).as_deref(), Ok(expected), "{target}");
+    }
+    for authority in
+        ["", "u:p@a", "@a", "a\"b", "a,b", "a:99999999", "a:b", ":80", "a\\b", "[::1", "a%", "a|b"]
+    {
+        for target in [format!("http://{authority}/auth"), format!("HTTPS://{authority}?x")] {
+            assert_eq!(host(&target), Err("request_target"), "{target}");
+        }
+    }
+}
+
+#[test]
 fn invalid_uri_cannot_become_a_request() {
     let to_request = |target: &str| {
         let bytes =
@@ -302,7 +353,7 @@ fn invalid_uri_cannot_become_a_request() {
             request.headers().get_all("x").iter().map(HeaderValue::as_bytes).collect();
         assert_eq!(values, [b"1", "\u{e4}".as_bytes()]);
     }
-    for target in ["/<", "/>", "/`", "http:///x", "x/y", "://"] {
+    for target in ["/<", "/>", "/`", "http://a/<", "x/y", "://"] {
         assert_eq!(to_request(target).unwrap_err(), "request_target", "{target}");
     }
 }
