@@ -14,6 +14,9 @@ pub trait Fields {
     /// Returns the value of the `nth` line with this name, counted from the end: 0 is the last.
     fn line(&self, name: &HeaderName, nth: usize) -> Option<&[u8]>;
 
+    /// Calls `take` with the value of each line with this name, the first one first.
+    fn each_line<'f>(&'f self, name: &HeaderName, take: &mut dyn FnMut(&'f [u8]));
+
     /// Whether any line has a name that meets `test`. Names are in the spelling of the sender.
     fn any_name(&self, test: &dyn Fn(&[u8]) -> bool) -> bool;
 }
@@ -21,6 +24,10 @@ pub trait Fields {
 impl Fields for HeaderMap {
     fn line(&self, name: &HeaderName, nth: usize) -> Option<&[u8]> {
         self.get_all(name).iter().nth_back(nth).map(HeaderValue::as_bytes)
+    }
+
+    fn each_line<'f>(&'f self, name: &HeaderName, take: &mut dyn FnMut(&'f [u8])) {
+        self.get_all(name).iter().map(HeaderValue::as_bytes).for_each(take);
     }
 
     fn any_name(&self, test: &dyn Fn(&[u8]) -> bool) -> bool {

@@ -36,10 +36,6 @@ pub enum Credential<'h> {
     CrossSite,
 }
 
-/// Maximum number of `Cookie` lines that are read. HTTP/2 clients may send each cookie in a line
-/// (RFC 9113 section 8.2.3), and browsers keep at most 180 for a site.
-const MAX_COOKIE_LINES: usize = 256;
-
 impl CredentialPlaces {
     /// Looks into these headers and this cookie, too.
     #[must_use]
@@ -89,8 +85,8 @@ impl CredentialPlaces {
     #[must_use]
     pub fn other_cookies(&self, fields: &dyn Fields) -> Option<Vec<u8>> {
         let name = self.cookie()?.as_bytes();
-        let mut lines: Vec<_> = cookie_lines(fields).collect();
-        lines.reverse();
+        let mut lines = Vec::new();
+        fields.each_line(&header::COOKIE, &mut |line| lines.push(line));
         let cookies = || lines.iter().flat_map(|line| cookies(line));
         cookies().any(|cookie| cookie.name == name).then(|| {
             let others = cookies().filter(|cookie| cookie.name != name && !cookie.whole.is_empty());
@@ -181,25 +177,21 @@ fn after_scheme(line: &[u8]) -> Option<&[u8]> {
     Some(&rest[token..])
 }
 
-/// Returns the token in the cookie of this name, in all `Cookie` lines. A cookie without a value
-/// has been deleted.
+/// Returns the token in the cookie of this name, in all `Cookie` lines: HTTP/2 and HTTP/3 clients
+/// may send each cookie in a line (RFC 9113 section 8.2.3). A cookie without a value has been
+/// deleted.
 fn in_cookie<'h>(fields: &'h impl Fields, name: &str) -> Credential<'h> {
-    if fields.line(&header::COOKIE, MAX_COOKIE_LINES).is_some() {
-        return Credential::Conflict;
-    }
-    let named = cookie_lines(fields)
-        .flat_map(cookies)
-        .filter(|cookie| cookie.name == name.as_bytes())
-        .map(|cookie| Credential::Token(after_scheme(cookie.value).unwrap_or(cookie.value)));
-    match named.fold(Credential::None, Credential::and) {
+    let mut found = Credential::None;
+    fields.each_line(&header::COOKIE, &mut |line| {
+        for cookie in cookies(line).filter(|cookie| cookie.name == name.as_bytes()) {
+            found =
+                found.and(Credential::Token(after_scheme(cookie.value).unwrap_or(cookie.value)));
+        }
+    });
+    match found {
         Credential::Token(b"") => Credential::None,
         found => found,
     }
-}
-
-/// Iterates over the `Cookie` lines, the last one first.
-fn cookie_lines(fields: &dyn Fields) -> impl Iterator<Item = &[u8]> {
-    (0..MAX_COOKIE_LINES).map_while(|nth| fields.line(&header::COOKIE, nth))
 }
 
 struct Cookie<'h> {
@@ -362,15 +354,14 @@ mod tests {
     }
 
     #[test]
-    fn cookie_lines_are_bounded() {
+    fn token_cookie_is_found_among_many_lines() {
         let mut lines = HeaderMap::new();
-        let line = |text: &'static str| HeaderValue::from_static(text);
-        for _ in 1..MAX_COOKIE_LINES {
-            lines.append(header::COOKIE, line("x=1"));
+        for _ in 0..1000 {
+            lines.append(header::COOKIE, HeaderValue::from_static("x=1"));
         }
-        lines.append(header::COOKIE, line("t=a"));
+        lines.append(header::COOKIE, HeaderValue::from_static("t=a"));
         assert_eq!(shown(in_cookie(&lines, "t")), "a");
-        lines.append(header::COOKIE, line("x=1"));
+        lines.append(header::COOKIE, HeaderValue::from_static("t=b"));
         assert_eq!(shown(in_cookie(&lines, "t")), "conflict");
     }
 

@@ -32,6 +32,11 @@ impl Fields for DecodedHead<'_> {
         self.section.line(name.as_str().as_bytes(), nth)
     }
 
+    fn each_line<'f>(&'f self, name: &HeaderName, take: &mut dyn FnMut(&'f [u8])) {
+        let name = name.as_str().as_bytes();
+        self.section.lines().filter(|(one, _)| *one == name).for_each(|(_, value)| take(value));
+    }
+
     fn any_name(&self, test: &dyn Fn(&[u8]) -> bool) -> bool {
         self.section.lines().any(|(name, _)| test(name))
     }

@@ -73,6 +73,12 @@ impl<'r> FieldSection<'r> {
         self.lines.len()
     }
 
+    /// Returns the number of field lines after those of cookies are joined.
+    fn joined_len(&self) -> usize {
+        let cookies = self.lines().filter(|(name, _)| *name == b"cookie").count();
+        self.len() - cookies.saturating_sub(1)
+    }
+
     /// Returns whether there are no field lines.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
@@ -162,7 +168,8 @@ impl SectionBuffer {
     /// Returns the section that was decoded, given the bytes of the dynamic table.
     ///
     /// # Errors
-    /// The section has more header lines than `limits` allows.
+    /// The section has more header lines than `limits` allows. Lines of cookies count as one, as a
+    /// client may send each cookie in a line (RFC 9113 section 8.2.3, RFC 9114 section 4.2.1).
     pub(crate) fn section<'r>(
         &'r self,
         table: &'static StaticTable,
@@ -170,13 +177,13 @@ impl SectionBuffer {
         dynamic: &'r [u8],
         limits: &RequestLimits,
     ) -> Result<FieldSection<'r>, BadRequest> {
-        if self.lines.len() > limits.header_lines + REQUEST_LINE_FIELDS {
+        let sources = TextSources { table: table.lines, dynamic, payload, decoded: &self.decoded };
+        let section = FieldSection { lines: &self.lines, sources };
+        let max_lines = limits.header_lines + REQUEST_LINE_FIELDS;
+        if section.len() > max_lines && section.joined_len() > max_lines {
             return Err(limits.too_many_lines());
         }
-        Ok(FieldSection {
-            lines: &self.lines,
-            sources: TextSources { table: table.lines, dynamic, payload, decoded: &self.decoded },
-        })
+        Ok(section)
     }
 }
 

@@ -82,6 +82,10 @@ impl Fields for Http1Head<'_, '_> {
         lines.filter(|line| line.name.eq_ignore_ascii_case(name)).nth(nth).map(|line| line.value)
     }
 
+    fn each_line<'f>(&'f self, name: &HeaderName, take: &mut dyn FnMut(&'f [u8])) {
+        self.lines.iter().filter(|line| is(line, name)).for_each(|line| take(line.value));
+    }
+
     fn any_name(&self, test: &dyn Fn(&[u8]) -> bool) -> bool {
         self.lines.iter().any(|line| test(line.name.as_bytes()))
     }

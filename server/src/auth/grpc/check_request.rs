@@ -120,6 +120,12 @@ impl Fields for CheckRequest<'_> {
         lines.map(|header| header.value).nth(nth)
     }
 
+    fn each_line<'f>(&'f self, name: &HeaderName, take: &mut dyn FnMut(&'f [u8])) {
+        let name = name.as_str().as_bytes();
+        let lines = self.headers.iter().filter(|header| header.name.eq_ignore_ascii_case(name));
+        lines.for_each(|header| take(header.value));
+    }
+
     fn any_name(&self, test: &dyn Fn(&[u8]) -> bool) -> bool {
         self.headers.iter().any(|header| test(header.name))
     }

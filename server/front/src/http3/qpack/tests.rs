@@ -177,6 +177,21 @@ fn number_of_lines_is_limited() {
 }
 
 #[test]
+fn cookies_in_several_lines_count_as_one() {
+    let lines = |cookies, others| {
+        let cookies = vec![("cookie", &b"b=c"[..]); cookies];
+        literal(cookies.into_iter().chain(vec![("a", &b"b"[..]); others]))
+    };
+    assert_eq!(read(&lines(500, 102)).lines().count(), 602);
+    assert_eq!(read(&lines(500, 103)), "431");
+    assert_eq!(read(&lines(1, 102)).lines().count(), 103);
+    assert_eq!(read(&lines(1, 103)), "431");
+    // The size still counts each of them: 41 bytes.
+    assert_eq!(read(&lines(LIMITS.head_bytes / 41, 0)).lines().count(), LIMITS.head_bytes / 41);
+    assert_eq!(read(&lines(LIMITS.head_bytes / 41 + 1, 0)), "431");
+}
+
+#[test]
 fn section_size_counts_32_bytes_of_overhead_per_line() {
     let payload = literal([("abc", &b"defg"[..]), ("h", b"")]);
     let size = 3 + 4 + 32 + 1 + 32;
