@@ -181,6 +181,8 @@ impl Http3Response {
                     lines =
                         section.lines().map(|(name, value)| (text(name), text(value))).collect();
                 }
+                // The status of gRPC.
+                FrameEvent::Trailers(_) => {}
                 FrameEvent::Data(data) => body.extend_from_slice(data),
                 FrameEvent::TooLarge => unreachable!("nothing of ours is that large"),
             }

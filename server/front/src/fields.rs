@@ -3,6 +3,7 @@
 
 pub mod request;
 pub mod section;
+pub(super) mod expected_body;
 mod huffman;
 pub(super) mod integer;
 pub(super) mod table;

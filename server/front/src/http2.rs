@@ -19,7 +19,6 @@ mod response;
 mod frame;
 mod settings;
 pub mod hpack;
-mod abuse_budget;
 pub mod error;
 
 use std::{

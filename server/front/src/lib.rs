@@ -43,6 +43,7 @@ pub mod http2;
 pub mod http3;
 pub mod quic;
 pub mod fields;
+mod abuse_budget;
 
 pub use self::{
     address::ListenAddress,

@@ -120,6 +120,34 @@ fn assert_closed_for_abuse(client: &QuicClient) {
     assert_eq!(client.close_code(), Http3ErrorCode::ExcessiveLoad.number());
 }
 
+/// Each is a request that the server has decoded for nothing (MadeYouReset, CVE-2025-8671).
+#[test]
+fn malformed_requests_exhaust_the_budget() {
+    let fixture = Fixture::new();
+    let server = fixture.serve(NO_BUDGETS);
+    let body = frame(0, b"token=x");
+    for bytes in [
+        request("GET", "/auth", &[("Bad", "")]),
+        request("GET", "/auth", &[("content-length", "30")]),
+        [&request("POST", "/v1/verify", &[])[..], &body, &request("GET", "/", &[])].concat(),
+        Vec::new(),
+    ] {
+        let client = fixture.connect(&server);
+        let closed = client.wait(async {
+            for _ in 0..10_000 {
+                let Ok((mut send, _receive)) = client.connection.open_bi().await else { break };
+                let _ignored = send.write_all(&bytes).await;
+                let _ignored = send.finish();
+            }
+            client.connection.close_reason()
+        });
+        assert!(closed.is_some(), "the connection was not closed");
+        assert_eq!(client.close_code(), Http3ErrorCode::ExcessiveLoad.number());
+    }
+    assert_eq!(server.metric("countersign_connections_cut_off_total"), 4);
+    assert_eq!(fixture.connect(&server).request(&auth_request()).unwrap().status, 200);
+}
+
 #[test]
 fn repeated_abuse_delays_reconnects() {
     let fixture = Fixture::new();

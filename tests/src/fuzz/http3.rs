@@ -57,7 +57,7 @@ fn read_request_stream<'p>(pieces: impl IntoIterator<Item = &'p [u8]>) -> Reques
         loop {
             match frames.next(&mut piece) {
                 Ok(None) => break assert!(piece.is_empty(), "what is left would be lost"),
-                Ok(Some(FrameEvent::Headers(payload))) => {
+                Ok(Some(FrameEvent::Headers(payload) | FrameEvent::Trailers(payload))) => {
                     assert!(payload.len() <= MAX_FRAME);
                     requested.heads.push(Some(read_section(payload)));
                 }

@@ -1,5 +1,7 @@
 //! HTTP/2 errors, by their error codes (RFC 9113 section 7).
 
+use crate::abuse_budget::BudgetExhausted;
+
 /// Error that resets a stream or closes the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Http2Error {
@@ -20,6 +22,12 @@ impl Http2Error {
 
     pub(super) const fn frame_size(reason: &'static str) -> Self {
         Self::new(Http2ErrorCode::FrameSizeError, reason)
+    }
+}
+
+impl From<BudgetExhausted> for Http2Error {
+    fn from(BudgetExhausted(reason): BudgetExhausted) -> Self {
+        Self::new(Http2ErrorCode::EnhanceYourCalm, reason)
     }
 }
 

@@ -18,7 +18,6 @@ use std::{
 use futures_util::{StreamExt as _, future::Abortable, stream::FuturesUnordered};
 
 use super::{
-    abuse_budget::AbuseBudget,
     error::{Http2Error, Http2ErrorCode},
     frame::{self, Frame, MAX_31_BITS, flag, kind},
     hpack::DynamicTable,
@@ -28,6 +27,7 @@ use super::{
     stream::{Http2Stream, Http2StreamState, ResetStreams, Streams},
 };
 use crate::{
+    abuse_budget::AbuseBudget,
     clock::Stopwatch,
     connection::ConnectionContext,
     message::{BODY_TOO_SLOW, Reply},

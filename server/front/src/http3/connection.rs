@@ -26,6 +26,7 @@ use super::{
     unidirectional::{CriticalStreams, StreamAction, UnidirectionalStream},
 };
 use crate::{
+    abuse_budget::AbuseBudget,
     clock::{self, Stopwatch},
     connection::ConnectionContext,
     deadline::{Deadline, DeadlineElapsed, TICK},
@@ -50,8 +51,8 @@ pub(super) struct Http3Connection<'c, S: Service> {
     control: Option<StreamId>,
     /// Index of the first request stream that has not been opened, sent in GOAWAY.
     next_request: u64,
-    /// Budget for cancelled requests.
-    resets_left: u32,
+    /// Its requests are charged, not its control frames.
+    abuse_budget: AbuseBudget,
     state: Http3CloseState,
     phase: Http3Phase,
     /// Time since the last request.
@@ -62,11 +63,6 @@ pub(super) struct Http3Connection<'c, S: Service> {
 
 /// The reply to the request of a stream, once it is ready.
 type PendingReply<'c> = Pin<Box<dyn Future<Output = (StreamId, Reply)> + 'c>>;
-
-/// Requests that a client may cancel in excess of the responses it has received. Exhausting the
-/// budget closes the connection with H3_EXCESSIVE_LOAD. This is the HTTP/3 form of rapid reset
-/// (CVE-2023-44487).
-const MAX_RESETS: u32 = 256;
 
 /// Progress of a shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,7 +118,7 @@ impl<'c, S: Service> Http3Connection<'c, S> {
             opened: CriticalStreams::default(),
             control: None,
             next_request: 0,
-            resets_left: MAX_RESETS,
+            abuse_budget: AbuseBudget::default(),
             state: Http3CloseState::Open,
             phase: Http3Phase::Busy,
             idle: Stopwatch::start(),
@@ -195,9 +191,7 @@ impl<'c, S: Service> Http3Connection<'c, S> {
             },
             Event::Stream(StreamEvent::Writable { id }) => self.write(id),
             Event::Stream(StreamEvent::Stopped { id, .. }) => self.cancel(id),
-            Event::Stream(StreamEvent::Finished { .. }) => {
-                self.resets_left = MAX_RESETS.min(self.resets_left + 1)
-            }
+            Event::Stream(StreamEvent::Finished { .. }) => self.abuse_budget.credit_response(),
             _ => {}
         }
     }
@@ -236,6 +230,11 @@ impl<'c, S: Service> Http3Connection<'c, S> {
         ) {
             Ok(StreamStep::NeedsData) => drop(self.streams.insert(id, stream)),
             Ok(StreamStep::Done) => self.send(id, &response, end),
+            Ok(StreamStep::Oversized) => {
+                self.send(id, &response, end);
+                // More than the response refills.
+                self.charge(2);
+            }
             Ok(StreamStep::Wait(reply)) => {
                 self.streams.insert(id, stream);
                 self.pending_replies.push(Box::pin(async move { (id, reply.await) }));
@@ -322,18 +321,23 @@ impl<'c, S: Service> Http3Connection<'c, S> {
         }
         self.streams.remove(&id);
         self.refuse(id, Http3ErrorCode::RequestCancelled);
-        self.resets_left = self.resets_left.saturating_sub(1);
-        if self.resets_left == 0 {
-            self.close(Http3Error::new(
-                Http3ErrorCode::ExcessiveLoad,
-                "too many requests were cancelled",
-            ));
+        self.charge(1);
+    }
+
+    /// Charges a request that was cancelled or malformed, at the price of that many responses.
+    fn charge(&mut self, responses: u32) {
+        if let Err(error) = self.abuse_budget.charge_request(responses) {
+            self.close(error);
         }
     }
 
     fn fail(&mut self, id: StreamId, error: Http3Error) {
         tracing::debug!(client = %self.connection.peer.address, code = ?error.code, "HTTP/3: {}", error.reason);
-        if error.ends_connection() { self.close(error) } else { self.refuse(id, error.code) }
+        if error.ends_connection() {
+            return self.close(error);
+        }
+        self.refuse(id, error.code);
+        self.charge(1);
     }
 
     /// Resets and stops both directions of a request stream.

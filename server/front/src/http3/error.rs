@@ -1,5 +1,7 @@
 //! HTTP/3 and QPACK errors, by their error codes (RFC 9114 section 8.1, RFC 9204 section 6).
 
+use crate::abuse_budget::BudgetExhausted;
+
 /// Error that resets a stream or closes the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Http3Error {
@@ -25,6 +27,12 @@ impl Http3Error {
                 | Http3ErrorCode::MessageError
                 | Http3ErrorCode::ConnectError
         )
+    }
+}
+
+impl From<BudgetExhausted> for Http3Error {
+    fn from(BudgetExhausted(reason): BudgetExhausted) -> Self {
+        Self::new(Http3ErrorCode::ExcessiveLoad, reason)
     }
 }
 

@@ -37,6 +37,8 @@ pub enum FrameEvent<'b> {
     Headers(&'b [u8]),
     /// A first HEADERS frame above the size limit.
     TooLarge,
+    /// The payload of the HEADERS frame after the body: the trailers.
+    Trailers(&'b [u8]),
     /// A part of the body; never empty.
     Data(&'b [u8]),
 }
@@ -95,6 +97,9 @@ impl RequestFrames {
                         return Ok(Some(FrameEvent::TooLarge));
                     }
                 }
+                FramePosition::Headers(left) if self.message == MessageState::End => {
+                    return Ok(self.section(bytes, left).map(FrameEvent::Trailers));
+                }
                 FramePosition::Headers(left) => {
                     return Ok(self.section(bytes, left).map(FrameEvent::Headers));
                 }
@@ -147,10 +152,13 @@ impl RequestFrames {
                     _ => FramePosition::Skipped(length),
                 })
             }
-            // The contents of trailers are not used.
             (HEADERS, MessageState::Body) => {
                 self.message = MessageState::End;
-                Ok(FramePosition::Skipped(length))
+                self.section = Vec::new();
+                match usize::try_from(length) {
+                    Ok(length) if length <= self.max_section => Ok(FramePosition::Headers(length)),
+                    _ => Err(TRAILERS_TOO_LARGE),
+                }
             }
             (DATA, MessageState::Body) => Ok(FramePosition::Data(length)),
             (DATA | HEADERS, _) => Err(OUT_OF_ORDER),
@@ -178,6 +186,8 @@ impl RequestFrames {
     }
 }
 
+pub(super) const TRAILERS_TOO_LARGE: Http3Error =
+    Http3Error::new(Http3ErrorCode::MessageError, "the trailers are too large");
 const OUT_OF_ORDER: Http3Error =
     Http3Error::new(Http3ErrorCode::FrameUnexpected, "request frames are out of order");
 const CONTROL_FRAME: Http3Error =

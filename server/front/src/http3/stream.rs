@@ -7,14 +7,17 @@ use http::Version;
 
 use super::{
     error::{Http3Error, Http3ErrorCode},
-    frame::{FrameEvent, RequestFrames},
+    frame::{FrameEvent, RequestFrames, TRAILERS_TOO_LARGE},
     qpack::{self, QpackError},
     response::Http3ResponseWriter,
 };
 use crate::{
     clock::Stopwatch,
     connection::ConnectionContext,
-    fields::request::DecodedHead,
+    fields::{
+        expected_body::ExpectedBody,
+        request::{self, DecodedHead, MalformedReason},
+    },
     message::{BadRequest, RequestHead as _},
     request_limits::RequestLimits,
     service::{self, IncomingRequest, PendingRequest as _, ReplyFuture, Service, Step},
@@ -24,6 +27,8 @@ use crate::{
 pub(super) struct Http3Stream<'c, S: Service> {
     frames: RequestFrames,
     state: Http3StreamState<'c, S>,
+    /// The body that is expected, read or not.
+    expected: ExpectedBody,
     is_head: bool,
     /// Time since the stream was opened, or since its response began to be sent.
     since: Stopwatch,
@@ -33,7 +38,7 @@ enum Http3StreamState<'c, S: Service> {
     /// Waiting for the HEADERS frame.
     Head,
     /// Receiving the body.
-    Body { pending: S::Pending<'c>, body: Vec<u8>, length: Option<u64>, max_length: usize },
+    Body { pending: S::Pending<'c>, body: Vec<u8>, max_length: usize },
     /// Waiting for the reply.
     AwaitingReply,
     /// Sending the response, of which this part is left.
@@ -46,6 +51,8 @@ pub(super) enum StreamStep<'c> {
     NeedsData,
     /// Send the response that was written.
     Done,
+    /// Send the response to an oversized head, which is charged to the client.
+    Oversized,
     /// Wait for the reply.
     Wait(ReplyFuture<'c>),
 }
@@ -65,6 +72,7 @@ impl<'c, S: Service> Http3Stream<'c, S> {
         Self {
             frames: RequestFrames::new(limits.head_bytes),
             state: Http3StreamState::Head,
+            expected: ExpectedBody::default(),
             is_head: false,
             since: Stopwatch::start(),
         }
@@ -87,13 +95,7 @@ impl<'c, S: Service> Http3Stream<'c, S> {
 
     /// Takes the request, if its body is incomplete.
     pub(super) fn take_pending(&mut self) -> Option<S::Pending<'c>> {
-        match mem::replace(&mut self.state, Http3StreamState::AwaitingReply) {
-            Http3StreamState::Body { pending, .. } => Some(pending),
-            other => {
-                self.state = other;
-                None
-            }
-        }
+        self.take_body().map(|(pending, _)| pending)
     }
 
     /// Takes the unsent part of the response.
@@ -104,7 +106,8 @@ impl<'c, S: Service> Http3Stream<'c, S> {
         }
     }
 
-    /// Handles received data, and writes the response if the request can be answered at once.
+    /// Handles received data, and writes the response if the request can be answered at once. The
+    /// rest of the request is checked even if nothing reads it.
     pub(super) fn receive(
         &mut self,
         connection: ConnectionContext<'c, S>,
@@ -112,74 +115,109 @@ impl<'c, S: Service> Http3Stream<'c, S> {
         is_end: bool,
         out: &mut Vec<u8>,
     ) -> Result<StreamStep<'c>, Http3Error> {
+        let mut answer = None;
         for piece in pieces {
             let mut bytes = &piece[..];
             while let Some(event) = self.frames.next(&mut bytes)? {
                 let step = match event {
-                    FrameEvent::Headers(section) => {
-                        begin(connection, section, &mut self.state, &mut self.is_head, out)?
-                    }
+                    FrameEvent::Headers(section) => begin(
+                        connection,
+                        section,
+                        &mut self.state,
+                        (&mut self.expected, &mut self.is_head),
+                        out,
+                    )?,
                     FrameEvent::TooLarge => {
-                        Some(refuse(connection, &connection.worker.limits.head_too_large(), out))
+                        let reason = connection.worker.limits.head_too_large();
+                        refuse(connection, &reason, out);
+                        Some(StreamStep::Oversized)
                     }
-                    FrameEvent::Data(data) => take_body(&mut self.state, data, self.is_head, out)?,
+                    FrameEvent::Data(data) => {
+                        self.expected.receive(data.len(), false).map_err(malformed)?;
+                        take_body(&mut self.state, data, self.is_head, out)
+                    }
+                    FrameEvent::Trailers(section) => {
+                        check_trailers(connection, section)?;
+                        None
+                    }
                 };
-                if let Some(step) = step {
-                    return Ok(step);
+                if step.is_some() {
+                    answer = step;
                 }
             }
         }
-        if !is_end
-            || matches!(self.state, Http3StreamState::AwaitingReply | Http3StreamState::Sending(_))
-        {
-            return Ok(StreamStep::NeedsData);
+        if is_end {
+            self.frames.end()?;
+            self.expected.receive(0, true).map_err(malformed)?;
         }
-        self.frames.end()?;
-        self.finish(out)
+        match answer {
+            Some(answer) => Ok(answer),
+            None if is_end => Ok(self.finish(out)),
+            None => Ok(StreamStep::NeedsData),
+        }
     }
 
-    /// Answers a request that is complete.
-    fn finish(&mut self, out: &mut Vec<u8>) -> Result<StreamStep<'c>, Http3Error> {
-        match mem::replace(&mut self.state, Http3StreamState::AwaitingReply) {
-            Http3StreamState::Body { body, length: Some(length), .. }
-                if length != body.len() as u64 =>
-            {
-                Err(LENGTH_MISMATCH)
-            }
-            Http3StreamState::Body { pending, body, .. } => {
+    /// Answers a request that is complete, unless that is done.
+    fn finish(&mut self, out: &mut Vec<u8>) -> StreamStep<'c> {
+        match self.take_body() {
+            Some((pending, body)) => {
                 let mut writer = Http3ResponseWriter::new(out, self.is_head);
-                Ok(pending.respond(&body, &mut writer).into())
+                pending.respond(&body, &mut writer).into()
             }
+            None => StreamStep::NeedsData,
+        }
+    }
+
+    /// Takes the request and the part of its body that was received, if its body is incomplete.
+    fn take_body(&mut self) -> Option<(S::Pending<'c>, Vec<u8>)> {
+        match mem::replace(&mut self.state, Http3StreamState::AwaitingReply) {
+            Http3StreamState::Body { pending, body, .. } => Some((pending, body)),
             other => {
                 self.state = other;
-                Ok(StreamStep::NeedsData)
+                None
             }
         }
     }
 }
 
-const LENGTH_MISMATCH: Http3Error =
-    Http3Error::new(Http3ErrorCode::MessageError, "the body length differs from Content-Length");
+/// The error of a malformed request.
+const fn malformed(reason: MalformedReason) -> Http3Error {
+    Http3Error::new(Http3ErrorCode::MessageError, reason)
+}
+
+/// Validates trailers.
+fn check_trailers<S: Service>(
+    connection: ConnectionContext<'_, S>,
+    section: &[u8],
+) -> Result<(), Http3Error> {
+    let mut buffer = connection.worker.buffers.sections.borrow_mut();
+    match qpack::read(&mut buffer, section, &connection.worker.limits) {
+        Ok(section) => request::check_trailers(section).map_err(malformed),
+        Err(QpackError::TooLarge(_)) => Err(TRAILERS_TOO_LARGE),
+        Err(QpackError::Connection(error)) => Err(error),
+    }
+}
 
 /// Answers a request from its head if possible, or begins to receive its body.
 fn begin<'c, S: Service>(
     connection: ConnectionContext<'c, S>,
     section: &[u8],
     state: &mut Http3StreamState<'c, S>,
-    is_head: &mut bool,
+    (expected, is_head): (&mut ExpectedBody, &mut bool),
     out: &mut Vec<u8>,
 ) -> Result<Option<StreamStep<'c>>, Http3Error> {
     let mut buffer = connection.worker.buffers.sections.borrow_mut();
     let section = match qpack::read(&mut buffer, section, &connection.worker.limits) {
         Ok(section) => section,
         Err(QpackError::TooLarge(bad_request)) => {
-            return Ok(Some(refuse(connection, &bad_request, out)));
+            refuse(connection, &bad_request, out);
+            return Ok(Some(StreamStep::Oversized));
         }
         Err(QpackError::Connection(error)) => return Err(error),
     };
-    let head = DecodedHead::read(section, Version::HTTP_3)
-        .map_err(|reason| Http3Error::new(Http3ErrorCode::MessageError, reason))?;
-    *is_head = head.method() == "HEAD";
+    let head = DecodedHead::read(section, Version::HTTP_3).map_err(malformed)?;
+    *state = Http3StreamState::AwaitingReply;
+    (*expected, *is_head) = (ExpectedBody::new(head.content_length), head.method() == "HEAD");
     let mut writer = Http3ResponseWriter::new(out, *is_head);
     let settings = connection.worker.service.settings();
     let request = IncomingRequest::new(connection, &settings, &head);
@@ -191,7 +229,6 @@ fn begin<'c, S: Service>(
         Ok(Step::Wait(pending)) => pending,
     };
     if !request.reads_body() {
-        *state = Http3StreamState::AwaitingReply;
         return Ok(Some(pending.respond(&[], &mut writer).into()));
     }
     let (max_length, length) = (pending.max_body_bytes(), head.content_length);
@@ -201,26 +238,22 @@ fn begin<'c, S: Service>(
         writer.write(&pending.refuse(&BadRequest::body_too_large(max_length)));
         return Ok(Some(StreamStep::Done));
     }
-    *state = Http3StreamState::Body { pending, body: Vec::new(), length, max_length };
+    *state = Http3StreamState::Body { pending, body: Vec::new(), max_length };
     Ok(None)
 }
 
-/// Appends to the body of a request.
+/// Appends to the body of a request. Bodies that are not read are discarded.
 fn take_body<'c, S: Service>(
     state: &mut Http3StreamState<'c, S>,
     data: &[u8],
     is_head: bool,
     out: &mut Vec<u8>,
-) -> Result<Option<StreamStep<'c>>, Http3Error> {
-    // Bodies of requests that do not read one are discarded.
-    let Http3StreamState::Body { body, length, max_length, .. } = state else { return Ok(None) };
-    let (received, max_length) = (body.len() + data.len(), *max_length);
-    if length.is_some_and(|length| received as u64 > length) {
-        return Err(LENGTH_MISMATCH);
-    }
-    if received <= max_length {
+) -> Option<StreamStep<'c>> {
+    let Http3StreamState::Body { body, max_length, .. } = state else { return None };
+    let max_length = *max_length;
+    if body.len() + data.len() <= max_length {
         body.extend_from_slice(data);
-        return Ok(None);
+        return None;
     }
     if let Http3StreamState::Body { pending, .. } =
         mem::replace(state, Http3StreamState::AwaitingReply)
@@ -228,7 +261,7 @@ fn take_body<'c, S: Service>(
         Http3ResponseWriter::new(out, is_head)
             .write(&pending.refuse(&BadRequest::body_too_large(max_length)));
     }
-    Ok(Some(StreamStep::Done))
+    Some(StreamStep::Done)
 }
 
 fn refuse<'c, S: Service>(

@@ -32,7 +32,7 @@ impl<S: Service> Http2Session<'_, S> {
         let data = frame.unpadded()?;
         let is_end = frame.has(flag::END_STREAM);
         if data.is_empty() && !is_end {
-            self.abuse_budget.charge_control_frame()?;
+            self.abuse_budget.charge_control_frame::<Http2Error>()?;
         }
         let Some(stream) = self.streams.get_mut(&frame.stream) else {
             return self.data_on_closed_stream(frame.stream, is_end);

@@ -163,7 +163,7 @@ impl<'c, S: Service> Http2Session<'c, S> {
             Ok(section) => begin(connection, settings, section, is_end, &mut writer, &mut is_head),
             Err(bad_request) => {
                 // More than the response refills.
-                self.abuse_budget.charge_request(2)?;
+                self.abuse_budget.charge_request::<Http2Error>(2)?;
                 refuse(connection, &bad_request, &mut writer);
                 Ok(RequestStep::Done)
             }

@@ -20,6 +20,9 @@ fn describe<'p>(pieces: impl IntoIterator<Item = &'p [u8]>) -> String {
                 Ok(None) => break assert!(piece.is_empty(), "all data is consumed"),
                 Ok(Some(FrameEvent::Headers(section))) => seen += &format!("section {section:?} "),
                 Ok(Some(FrameEvent::TooLarge)) => seen += "too large ",
+                Ok(Some(FrameEvent::Trailers(section))) => {
+                    seen += &format!("trailers {section:?} ")
+                }
                 Ok(Some(FrameEvent::Data(data))) => {
                     assert!(!data.is_empty());
                     body.extend_from_slice(data);
@@ -62,9 +65,15 @@ fn request_is_headers_data_and_trailers() {
         [&HEAD[..], &framed(DATA, b"\x01\x02"), &framed(DATA, b""), &framed(DATA, b"\x03")]
             .concat();
     assert_eq!(describe_split(&with_body), "section [170, 187] body [1, 2, 3] end");
-    let with_trailers = [&with_body[..], &framed(HEADERS, &[7; 100])].concat();
-    assert_eq!(describe_split(&with_trailers), "section [170, 187] body [1, 2, 3] end");
-    assert_eq!(describe_split(&[HEAD, HEAD].concat()), "section [170, 187] body [] end");
+    let with_trailers = [&with_body[..], &HEAD].concat();
+    assert_eq!(
+        describe_split(&with_trailers),
+        "section [170, 187] trailers [170, 187] body [1, 2, 3] end"
+    );
+    assert_eq!(
+        describe_split(&[HEAD, HEAD].concat()),
+        "section [170, 187] trailers [170, 187] body [] end"
+    );
     assert_eq!(describe_split(&[0x01, 0x00]), "section [] body [] end");
 }
 
@@ -77,7 +86,7 @@ fn unknown_frames_are_skipped_anywhere() {
                 [&unknown, &HEAD[..], &unknown, &framed(DATA, b"\x01"), &unknown, &HEAD, &unknown];
             assert_eq!(
                 describe_split(&parts.concat()),
-                "section [170, 187] body [1] end",
+                "section [170, 187] trailers [170, 187] body [1] end",
                 "{kind:#x}"
             );
         }
@@ -106,7 +115,7 @@ fn forbidden_frames_are_unexpected_anywhere() {
         );
         assert_eq!(
             describe_split(&[&HEAD[..], &HEAD, &frame].concat()),
-            format!("section [170, 187] body [] {UNEXPECTED}")
+            format!("section [170, 187] trailers [170, 187] body [] {UNEXPECTED}")
         );
     }
 }
@@ -117,15 +126,15 @@ fn frames_out_of_order_are_unexpected() {
     assert_eq!(describe_split(&data), format!("body [] {UNEXPECTED}"));
     assert_eq!(
         describe_split(&[&HEAD[..], &HEAD, &data].concat()),
-        format!("section [170, 187] body [] {UNEXPECTED}")
+        format!("section [170, 187] trailers [170, 187] body [] {UNEXPECTED}")
     );
     assert_eq!(
         describe_split(&[HEAD, HEAD, HEAD].concat()),
-        format!("section [170, 187] body [] {UNEXPECTED}")
+        format!("section [170, 187] trailers [170, 187] body [] {UNEXPECTED}")
     );
     assert_eq!(
         describe_split(&[&HEAD[..], &data, &HEAD, &data].concat()),
-        format!("section [170, 187] body [1] {UNEXPECTED}")
+        format!("section [170, 187] trailers [170, 187] body [1] {UNEXPECTED}")
     );
 }
 
@@ -159,7 +168,7 @@ fn oversized_section_is_reported_and_skipped() {
         "too large body [1] end"
     );
     let with_trailers = [&HEAD[..], &section(MAX_SECTION + 1)].concat();
-    assert_eq!(describe_split(&with_trailers), "section [170, 187] too large body [] end");
+    assert_eq!(describe_split(&with_trailers), "section [170, 187] body [] 0x10e of the stream");
     // Detected before any byte of the payload.
     assert_eq!(
         describe([&section(MAX_SECTION + 1)[..3]]),
@@ -169,7 +178,7 @@ fn oversized_section_is_reported_and_skipped() {
 
 #[test]
 fn huge_frame_is_not_buffered() {
-    for kind in [DATA, HEADERS, 0x21] {
+    for kind in [DATA, 0x21] {
         let mut frames = RequestFrames::new(MAX_SECTION);
         assert!(frames.next(&mut &HEAD[..]).unwrap().is_some());
         let mut header = Vec::new();

@@ -1,6 +1,6 @@
-//! Abuse budgets. Exhausting one closes the connection with ENHANCE_YOUR_CALM.
+//! Abuse budgets of HTTP/2 and HTTP/3. Exhausting one closes the connection with ENHANCE_YOUR_CALM
+//! or H3_EXCESSIVE_LOAD.
 
-use super::error::{Http2Error, Http2ErrorCode};
 use crate::clock::Stopwatch;
 
 /// Requests that a client may reset or send malformed, in excess of the responses it has received.
@@ -16,12 +16,15 @@ const CONTROL_FRAMES_PER_RESPONSE: u32 = 32;
 
 /// The budgets that remain to one connection.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct AbuseBudget {
+pub(crate) struct AbuseBudget {
     resets: u32,
     control_frames: u32,
     /// Time since resets were last refilled.
     refilled: Stopwatch,
 }
+
+/// Error of charging a budget that is exhausted, with the reason.
+pub(crate) struct BudgetExhausted(pub(crate) &'static str);
 
 impl Default for AbuseBudget {
     fn default() -> Self {
@@ -35,7 +38,7 @@ impl Default for AbuseBudget {
 
 impl AbuseBudget {
     /// Refills both budgets: a response was completed.
-    pub(super) fn credit_response(&mut self) {
+    pub(crate) fn credit_response(&mut self) {
         self.resets = MAX_RESETS.min(self.resets + 1);
         self.control_frames =
             MAX_CONTROL_FRAMES.min(self.control_frames + CONTROL_FRAMES_PER_RESPONSE);
@@ -45,14 +48,14 @@ impl AbuseBudget {
     ///
     /// # Errors
     /// The budget is exhausted.
-    pub(super) fn charge_request(&mut self, responses: u32) -> Result<(), Http2Error> {
+    pub(crate) fn charge_request<E: From<BudgetExhausted>>(
+        &mut self,
+        responses: u32,
+    ) -> Result<(), E> {
         self.refill();
         self.resets = self.resets.saturating_sub(responses);
         match self.resets {
-            0 => Err(Http2Error::new(
-                Http2ErrorCode::EnhanceYourCalm,
-                "too many requests were reset or malformed",
-            )),
+            0 => Err(BudgetExhausted("too many requests were reset or malformed").into()),
             _ => Ok(()),
         }
     }
@@ -71,10 +74,10 @@ impl AbuseBudget {
     ///
     /// # Errors
     /// The budget is exhausted.
-    pub(super) fn charge_control_frame(&mut self) -> Result<(), Http2Error> {
+    pub(crate) fn charge_control_frame<E: From<BudgetExhausted>>(&mut self) -> Result<(), E> {
         self.control_frames = self.control_frames.saturating_sub(1);
         match self.control_frames {
-            0 => Err(Http2Error::new(Http2ErrorCode::EnhanceYourCalm, "too many control frames")),
+            0 => Err(BudgetExhausted("too many control frames").into()),
             _ => Ok(()),
         }
     }
