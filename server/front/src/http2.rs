@@ -189,6 +189,10 @@ impl<S: Service> Http2Connection<'_, S> {
 
     /// Enters the waiting phase that fits the state of the session.
     fn enter_waiting_phase(&mut self) {
+        if self.session.take_has_new_drain() {
+            // Its deadline may be the next one.
+            self.phase = Http2Phase::Busy;
+        }
         self.enter_phase(match self.phase {
             _ if self.session.has_streams() => Http2Phase::Streams,
             _ if self.session.shutdown_time_left().is_some() => Http2Phase::ShuttingDown,

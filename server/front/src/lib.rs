@@ -44,6 +44,7 @@ pub mod http3;
 pub mod quic;
 pub mod fields;
 mod abuse_budget;
+mod upload_drain;
 
 pub use self::{
     address::ListenAddress,

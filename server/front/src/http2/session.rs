@@ -24,7 +24,7 @@ use super::{
     preface::PREFACE,
     response::FrameWriter,
     settings,
-    stream::{Http2Stream, Http2StreamState, ResetStreams, Streams},
+    stream::{Http2StreamState, ResetStreams, Streams},
 };
 use crate::{
     abuse_budget::AbuseBudget,
@@ -42,7 +42,7 @@ const MAX_IDLE_STREAM_CAPACITY: usize = 32;
 /// Initial flow-control windows of a stream and of the connection. They are replenished as soon as
 /// data arrives, so that an honest client never waits. The memory for bodies is bounded by the
 /// limit on one body and the number of streams, not by these windows.
-const STREAM_WINDOW: usize = 64 * 1024;
+pub(super) const STREAM_WINDOW: usize = 64 * 1024;
 const CONNECTION_WINDOW: usize = 256 * 1024;
 /// Size of the [send buffer](FrameWriter::bytes) above which no more frames are parsed: a few bytes
 /// can request a large output.
@@ -71,6 +71,8 @@ pub(super) struct Http2Session<'c, S: Service> {
     state: CloseState,
     /// Whether a request arrived since [`take_has_new_request`](Self::take_has_new_request).
     has_new_request: bool,
+    /// Whether a drain began since [`take_has_new_drain`](Self::take_has_new_drain).
+    has_new_drain: bool,
     outgoing: FrameWriter<'c>,
 }
 
@@ -115,6 +117,7 @@ impl<'c, S: Service> Http2Session<'c, S> {
             abuse_budget: AbuseBudget::default(),
             state: CloseState::Open,
             has_new_request: false,
+            has_new_drain: false,
             outgoing,
         }
     }
@@ -228,6 +231,11 @@ impl<'c, S: Service> Http2Session<'c, S> {
         mem::take(&mut self.has_new_request)
     }
 
+    /// Returns and clears whether a drain began, so that the next deadline may be earlier.
+    pub(super) fn take_has_new_drain(&mut self) -> bool {
+        mem::take(&mut self.has_new_drain)
+    }
+
     /// Returns the time that is left to a client after the first GOAWAY.
     pub(super) fn shutdown_time_left(&self) -> Option<Duration> {
         match self.state {
@@ -236,28 +244,31 @@ impl<'c, S: Service> Http2Session<'c, S> {
         }
     }
 
-    /// Returns the time until the first stream has waited for its client for `limit`.
+    /// Returns the time until the first stream has waited for its client for `limit`, or has been
+    /// drained for long enough.
     pub(super) fn time_to_deadline(&self, limit: Duration) -> Duration {
-        let first = self.streams.values().filter_map(Http2Stream::since).min();
-        first.map_or(limit, |since| limit.saturating_sub(since.elapsed()))
+        let times = self.streams.values().filter_map(|stream| stream.time_left(limit));
+        times.min().unwrap_or(limit)
     }
 
-    /// Ends the streams that have waited for their client for `limit`.
+    /// Ends the streams that have waited for their client for `limit`, and those that have been
+    /// drained for long enough.
     pub(super) fn expire(&mut self, limit: Duration) {
         let expired = self
             .streams
             .iter()
-            .filter(|(_, stream)| stream.since().is_some_and(|since| since.elapsed() >= limit));
+            .filter(|(_, stream)| stream.time_left(limit) == Some(Duration::ZERO));
         for id in expired.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.end_drain(id);
             let Some(stream) = self.streams.remove(&id) else { continue };
+            let response = stream.response(id);
             match stream.state {
                 Http2StreamState::Body(incoming) => {
-                    let reply = incoming.pending.refuse(&BODY_TOO_SLOW);
-                    self.send(id, &reply, stream.window, stream.is_head, stream.is_open);
+                    self.send(&incoming.pending.refuse(&BODY_TOO_SLOW), response);
+                    // The body has had its time.
+                    self.end_drain(id);
                 }
-                Http2StreamState::AwaitingReply(_) | Http2StreamState::Sending { .. } => {
-                    self.reset_stream(id, Http2ErrorCode::Cancel, stream.is_open)
-                }
+                _ => self.reset_stream(id, Http2ErrorCode::Cancel, response.is_open),
             }
         }
     }

@@ -3,12 +3,19 @@
 use std::{
     collections::{HashMap, VecDeque},
     hash::{BuildHasherDefault, Hasher},
+    time::Duration,
 };
 
 use futures_util::future::AbortHandle;
 
-use super::response::{SendWindow, UnsentBody};
-use crate::{clock::Stopwatch, service::Service};
+use super::{
+    response::{SendWindow, UnsentBody},
+    session::STREAM_WINDOW,
+};
+use crate::{
+    clock::Stopwatch, fields::expected_body::ExpectedBody, service::Service,
+    upload_drain::UploadDrain,
+};
 
 /// The open [`Http2Stream`]s of a connection, by stream identifier.
 pub(super) type Streams<'c, S> =
@@ -44,6 +51,31 @@ pub(super) struct Http2Stream<'c, S: Service> {
     pub(super) window: SendWindow,
     /// Receive window that is left to the client until the next WINDOW_UPDATE.
     pub(super) credit: usize,
+    /// The body that is expected, read or not.
+    pub(super) expected: ExpectedBody,
+}
+
+/// The stream on which a response is sent.
+#[derive(Clone, Copy)]
+pub(super) struct ResponseStream {
+    pub(super) id: u32,
+    /// Flow-control window for the response body.
+    pub(super) window: SendWindow,
+    /// Whether the request is HEAD.
+    pub(super) is_head: bool,
+    /// Whether the client may still send on the stream.
+    pub(super) is_open: bool,
+    /// Receive window that is left to the client.
+    pub(super) credit: usize,
+    pub(super) expected: ExpectedBody,
+}
+
+impl ResponseStream {
+    /// The stream of a new request.
+    pub(super) fn new(id: u32, window: SendWindow, is_open: bool) -> Self {
+        let expected = ExpectedBody::default();
+        Self { id, window, is_head: false, is_open, credit: STREAM_WINDOW, expected }
+    }
 }
 
 pub(super) enum Http2StreamState<'c, S: Service> {
@@ -53,6 +85,8 @@ pub(super) enum Http2StreamState<'c, S: Service> {
     AwaitingReply(AbortHandle),
     /// Sending the response body, of which this part is left.
     Sending { rest: UnsentBody, since: Stopwatch },
+    /// Discarding the rest of the request, as the response is complete.
+    Draining(UploadDrain),
 }
 
 /// A request whose body is being received.
@@ -61,42 +95,37 @@ pub(super) struct PartialRequest<'c, S: Service> {
     /// Running since the head was read.
     pub(super) started: Stopwatch,
     pub(super) body: Vec<u8>,
-    /// Content-Length, if the request has one.
-    pub(super) length: Option<u64>,
     pub(super) max_length: usize,
 }
 
-/// Result of comparing the length of a [`PartialRequest`] body with its limits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum BodyLength {
-    Fits,
-    /// Longer than the configured limit.
-    TooLong,
-    /// Different from Content-Length.
-    Mismatch,
-}
-
 impl<S: Service> PartialRequest<'_, S> {
-    /// Checks the body as if it went on with `more` bytes, and ended there if `is_end` is set.
-    pub(super) fn check_length(&self, more: usize, is_end: bool) -> BodyLength {
-        let length = self.body.len() + more;
-        match self.length {
-            Some(declared) if length as u64 > declared || is_end && length as u64 != declared => {
-                BodyLength::Mismatch
-            }
-            _ if length > self.max_length => BodyLength::TooLong,
-            _ => BodyLength::Fits,
-        }
+    /// Whether the body may go on with `more` bytes.
+    pub(super) fn has_room(&self, more: usize) -> bool {
+        self.body.len() + more <= self.max_length
     }
 }
 
-impl<S: Service> Http2Stream<'_, S> {
-    /// Returns since when the stream has waited for the client, or `None` if it waits for the
-    /// server.
-    pub(super) fn since(&self) -> Option<Stopwatch> {
+impl<'c, S: Service> Http2Stream<'c, S> {
+    /// The stream of a request or response in this state.
+    pub(super) const fn new(response: ResponseStream, state: Http2StreamState<'c, S>) -> Self {
+        let ResponseStream { window, is_head, is_open, credit, expected, .. } = response;
+        Self { state, is_open, is_head, window, credit, expected }
+    }
+
+    /// Returns the stream for its response, given its identifier.
+    pub(super) const fn response(&self, id: u32) -> ResponseStream {
+        let Self { window, is_head, is_open, credit, expected, .. } = *self;
+        ResponseStream { id, window, is_head, is_open, credit, expected }
+    }
+
+    /// Returns the time that is left to the client, of `limit` for a body or a response, or `None`
+    /// if the stream waits for the server.
+    pub(super) fn time_left(&self, limit: Duration) -> Option<Duration> {
+        let left = |since: &Stopwatch| Some(limit.saturating_sub(since.elapsed()));
         match &self.state {
-            Http2StreamState::Body(incoming) => Some(incoming.started),
-            Http2StreamState::Sending { since, .. } => Some(*since),
+            Http2StreamState::Body(incoming) => left(&incoming.started),
+            Http2StreamState::Sending { since, .. } => left(since),
+            Http2StreamState::Draining(drain) => Some(drain.time_left()),
             Http2StreamState::AwaitingReply(_) => None,
         }
     }

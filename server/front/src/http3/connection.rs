@@ -218,7 +218,12 @@ impl<'c, S: Service> Http3Connection<'c, S> {
     fn receive_from(&mut self, id: StreamId, mut stream: Http3Stream<'c, S>) {
         let end = self.read(id);
         if end == StreamEnd::Reset {
-            return self.cancel(id);
+            if !stream.is_draining() {
+                self.cancel(id);
+            }
+            // Otherwise the client ends an upload that was answered early, as the server would have
+            // done.
+            return;
         }
         let mut response = Vec::new();
         self.connection.worker.buffers.lend_output(&mut response);
@@ -228,10 +233,10 @@ impl<'c, S: Service> Http3Connection<'c, S> {
             end == StreamEnd::Finished,
             &mut response,
         ) {
-            Ok(StreamStep::NeedsData) => drop(self.streams.insert(id, stream)),
-            Ok(StreamStep::Done) => self.send(id, &response, end),
+            Ok(StreamStep::NeedsData) => self.keep(id, stream),
+            Ok(StreamStep::Done) => self.send(id, &response, stream),
             Ok(StreamStep::Oversized) => {
-                self.send(id, &response, end);
+                self.send(id, &response, stream);
                 // More than the response refills.
                 self.charge(2);
             }
@@ -243,6 +248,22 @@ impl<'c, S: Service> Http3Connection<'c, S> {
         }
         self.pieces.clear();
         self.connection.worker.buffers.return_output(&mut response);
+    }
+
+    /// Keeps a stream whose request or response is not finished.
+    fn keep(&mut self, id: StreamId, mut stream: Http3Stream<'c, S>) {
+        let received = self.pieces.iter().map(Bytes::len).sum();
+        if stream.discard(received) {
+            self.stop(id);
+        } else if !(stream.is_draining() && stream.is_ended()) {
+            self.streams.insert(id, stream);
+        }
+    }
+
+    /// Stops receiving a request whose response is complete (RFC 9114 section 4.1).
+    fn stop(&mut self, id: StreamId) {
+        let code = quic_code(Http3ErrorCode::NoError);
+        let _ignored = self.driver.connection.recv_stream(id).stop(code);
     }
 
     /// Reads all available data of a stream into [`pieces`](Self::pieces).
@@ -270,41 +291,46 @@ impl<'c, S: Service> Http3Connection<'c, S> {
         let mut response = Vec::new();
         self.connection.worker.buffers.lend_output(&mut response);
         Http3ResponseWriter::new(&mut response, stream.is_head()).write(reply);
-        self.send(id, &response, StreamEnd::Open);
+        self.send(id, &response, stream);
         self.connection.worker.buffers.return_output(&mut response);
     }
 
-    /// Sends a response. What the client's window does not allow yet is kept.
-    fn send(&mut self, id: StreamId, response: &[u8], end: StreamEnd) {
-        let mut stream = self.driver.connection.send_stream(id);
+    /// Sends a response. What the client's window does not allow yet is kept. The rest of the
+    /// request is drained after it.
+    fn send(&mut self, id: StreamId, response: &[u8], mut stream: Http3Stream<'c, S>) {
+        let mut out = self.driver.connection.send_stream(id);
         let mut sent = 0;
         while sent < response.len() {
-            match stream.write(&response[sent..]) {
+            match out.write(&response[sent..]) {
                 Ok(length) => sent += length,
                 Err(WriteError::Blocked) => break,
                 // A separate event reports that the client stopped the stream.
                 Err(WriteError::Stopped(_) | WriteError::ClosedStream) => return,
             }
         }
-        if sent == response.len() {
-            let _ignored = stream.finish();
-        } else {
-            let limits = &self.connection.worker.limits;
-            self.streams.insert(id, Http3Stream::sending(response[sent..].into(), limits));
+        if sent < response.len() {
+            if !stream.is_ended() {
+                self.stop(id);
+            }
+            stream.send_later(response[sent..].into());
+            self.streams.insert(id, stream);
+            return;
         }
-        if end == StreamEnd::Open {
-            // The response is complete, so the rest of the request is not needed (RFC 9114 section
-            // 4.1).
-            let _ignored =
-                self.driver.connection.recv_stream(id).stop(quic_code(Http3ErrorCode::NoError));
+        let _ignored = out.finish();
+        if !stream.is_ended() {
+            stream.drain();
+            self.streams.insert(id, stream);
+            // Its deadline may be the next one.
+            self.phase = Http3Phase::Busy;
         }
     }
 
     /// Resumes a response for which the client granted window.
     fn write(&mut self, id: StreamId) {
-        if let Some(unsent) = self.streams.get_mut(&id).and_then(Http3Stream::take_unsent) {
-            self.streams.remove(&id);
-            self.send(id, &unsent, StreamEnd::Finished);
+        if let Some(unsent) = self.streams.get_mut(&id).and_then(Http3Stream::take_unsent)
+            && let Some(stream) = self.streams.remove(&id)
+        {
+            self.send(id, &unsent, stream);
         }
     }
 
@@ -404,20 +430,32 @@ impl<'c, S: Service> Http3Connection<'c, S> {
         self.deadline.due_within(Duration::MAX);
     }
 
-    /// Ends requests that have made no progress within the body timeout.
+    /// Ends requests that have made no progress within the body timeout, and those that have been
+    /// drained for long enough.
     fn expire(&mut self) {
         let limit = self.connection.worker.timeouts.body;
-        let expired =
-            self.streams.iter().filter(|(_, stream)| stream.is_late(limit)).map(|(id, _)| *id);
-        for id in expired.collect::<Vec<_>>() {
-            match self.streams.get_mut(&id).and_then(Http3Stream::take_pending) {
-                Some(pending) => self.reply(id, &pending.refuse(&BODY_TOO_SLOW)),
-                None => {
-                    self.streams.remove(&id);
-                    self.refuse(id, Http3ErrorCode::RequestCancelled);
-                }
+        let streams = self.streams.iter();
+        let expired = streams.filter(|(_, stream)| stream.time_left(limit) == Some(Duration::ZERO));
+        for id in expired.map(|(id, _)| *id).collect::<Vec<_>>() {
+            let Some(stream) = self.streams.get_mut(&id) else { continue };
+            if let Some(pending) = stream.take_pending() {
+                self.reply(id, &pending.refuse(&BODY_TOO_SLOW));
+            } else if !stream.is_draining() {
+                self.streams.remove(&id);
+                self.refuse(id, Http3ErrorCode::RequestCancelled);
+            }
+            // A body that was too slow has had its time.
+            if self.streams.get(&id).is_some_and(Http3Stream::is_draining) {
+                self.streams.remove(&id);
+                self.stop(id);
             }
         }
+    }
+
+    /// Returns the time until the first stream expires.
+    fn time_to_deadline(&self) -> Duration {
+        let limit = self.connection.worker.timeouts.body;
+        self.streams.values().filter_map(|stream| stream.time_left(limit)).min().unwrap_or(limit)
     }
 
     /// Starts the timeout of a phase, unless the connection is already in it.
@@ -430,7 +468,7 @@ impl<'c, S: Service> Http3Connection<'c, S> {
             Http3Phase::Idle => {
                 self.deadline.idle_for(timeouts.idle.saturating_sub(self.idle.elapsed()))
             }
-            Http3Phase::Streams => self.deadline.due_within(timeouts.body),
+            Http3Phase::Streams => self.deadline.due_within(self.time_to_deadline()),
             Http3Phase::ShuttingDown => self.deadline.due_within(TICK),
             Http3Phase::Busy => self.deadline.due_within(Duration::MAX),
         }

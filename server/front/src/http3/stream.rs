@@ -21,6 +21,7 @@ use crate::{
     message::{BadRequest, RequestHead as _},
     request_limits::RequestLimits,
     service::{self, IncomingRequest, PendingRequest as _, ReplyFuture, Service, Step},
+    upload_drain::UploadDrain,
 };
 
 /// A request stream whose request is not finished.
@@ -30,6 +31,7 @@ pub(super) struct Http3Stream<'c, S: Service> {
     /// The body that is expected, read or not.
     expected: ExpectedBody,
     is_head: bool,
+    is_ended: bool,
     /// Time since the stream was opened, or since its response began to be sent.
     since: Stopwatch,
 }
@@ -43,6 +45,8 @@ enum Http3StreamState<'c, S: Service> {
     AwaitingReply,
     /// Sending the response, of which this part is left.
     Sending(Vec<u8>),
+    /// Discarding the rest of the request, as the response is complete.
+    Draining(UploadDrain),
 }
 
 /// The next step after [`receive`](Http3Stream::receive).
@@ -74,13 +78,39 @@ impl<'c, S: Service> Http3Stream<'c, S> {
             state: Http3StreamState::Head,
             expected: ExpectedBody::default(),
             is_head: false,
+            is_ended: false,
             since: Stopwatch::start(),
         }
     }
 
-    /// A stream whose response is written except for `rest`.
-    pub(super) fn sending(rest: Vec<u8>, limits: &RequestLimits) -> Self {
-        Self { state: Http3StreamState::Sending(rest), ..Self::new(limits) }
+    /// Keeps the part of the response that is not sent yet. No more of the request is received.
+    pub(super) fn send_later(&mut self, rest: Vec<u8>) {
+        self.state = Http3StreamState::Sending(rest);
+        self.is_ended = true;
+        self.since = Stopwatch::start();
+    }
+
+    /// Discards the rest of the request, as its response is complete.
+    pub(super) fn drain(&mut self) {
+        self.state = Http3StreamState::Draining(UploadDrain::start());
+    }
+
+    /// Counts bytes that arrived. Returns whether the stream was drained for long enough.
+    pub(super) fn discard(&mut self, bytes: usize) -> bool {
+        match &mut self.state {
+            Http3StreamState::Draining(drain) => !drain.discard(bytes),
+            _ => false,
+        }
+    }
+
+    /// Whether the rest of the request is discarded.
+    pub(super) const fn is_draining(&self) -> bool {
+        matches!(self.state, Http3StreamState::Draining(_))
+    }
+
+    /// Whether the request has ended, or no more of it is received.
+    pub(super) const fn is_ended(&self) -> bool {
+        self.is_ended
     }
 
     /// Returns whether the request is HEAD, so that the response has no body.
@@ -88,9 +118,14 @@ impl<'c, S: Service> Http3Stream<'c, S> {
         self.is_head
     }
 
-    /// Returns whether the client has made no progress for `limit`.
-    pub(super) fn is_late(&self, limit: Duration) -> bool {
-        !matches!(self.state, Http3StreamState::AwaitingReply) && self.since.elapsed() >= limit
+    /// Returns the time that is left to the client, of `limit` for a request or a response, or
+    /// `None` if the stream waits for the server.
+    pub(super) fn time_left(&self, limit: Duration) -> Option<Duration> {
+        match &self.state {
+            Http3StreamState::AwaitingReply => None,
+            Http3StreamState::Draining(drain) => Some(drain.time_left()),
+            _ => Some(limit.saturating_sub(self.since.elapsed())),
+        }
     }
 
     /// Takes the request, if its body is incomplete.
@@ -147,6 +182,7 @@ impl<'c, S: Service> Http3Stream<'c, S> {
             }
         }
         if is_end {
+            self.is_ended = true;
             self.frames.end()?;
             self.expected.receive(0, true).map_err(malformed)?;
         }

@@ -1,24 +1,23 @@
 //! Request bodies, and the completion of responses.
 
-use super::{Http2Session, STREAM_WINDOW};
+use super::Http2Session;
 use crate::{
     clock::Stopwatch,
     http2::{
         error::{Http2Error, Http2ErrorCode},
         frame::{Frame, flag},
         response::{SendWindow, UnsentBody},
-        stream::{BodyLength, Http2Stream, Http2StreamState, PartialRequest},
+        stream::{Http2Stream, Http2StreamState, PartialRequest, ResponseStream},
     },
     message::{BadRequest, Reply},
     service::{PendingRequest as _, ResponseWriter as _, Service},
+    upload_drain::UploadDrain,
 };
 
-pub(super) const LENGTH_MISMATCH: Http2Error =
-    Http2Error::protocol("the body length differs from Content-Length");
 const CLOSED: Http2Error =
     Http2Error::new(Http2ErrorCode::StreamClosed, "a frame was sent on a closed stream");
 
-impl<S: Service> Http2Session<'_, S> {
+impl<'c, S: Service> Http2Session<'c, S> {
     pub(super) fn data(&mut self, frame: Frame<'_>) -> Result<(), Http2Error> {
         const OVERRUN: Http2Error = Http2Error::new(
             Http2ErrorCode::FlowControlError,
@@ -44,17 +43,28 @@ impl<S: Service> Http2Session<'_, S> {
             return self.fail_stream(frame.stream, OVERRUN);
         };
         (stream.credit, stream.is_open) = (credit, !is_end);
-        // Bodies of requests that do not read one are discarded.
-        if let Http2StreamState::Body(incoming) = &mut stream.state {
-            match incoming.check_length(data.len(), is_end) {
-                BodyLength::Mismatch => return self.fail_stream(frame.stream, LENGTH_MISMATCH),
-                BodyLength::TooLong => self.refuse_body(frame.stream),
-                BodyLength::Fits if is_end => self.finish(frame.stream, data),
-                BodyLength::Fits => {
-                    incoming.body.extend_from_slice(data);
+        if let Err(reason) = stream.expected.receive(data.len(), is_end) {
+            return self.fail_stream(frame.stream, Http2Error::protocol(reason));
+        }
+        match &mut stream.state {
+            Http2StreamState::Body(incoming) if !incoming.has_room(data.len()) => {
+                self.refuse_body(frame.stream)
+            }
+            Http2StreamState::Body(_) if is_end => self.finish(frame.stream, data),
+            Http2StreamState::Body(incoming) => {
+                incoming.body.extend_from_slice(data);
+                self.replenish_stream_window(frame.stream);
+            }
+            Http2StreamState::Draining(_) if is_end => self.finish_drain(frame.stream),
+            Http2StreamState::Draining(drain) => {
+                if drain.discard(length) {
                     self.replenish_stream_window(frame.stream);
+                } else {
+                    self.end_drain(frame.stream);
                 }
             }
+            // Discarded, too. The window is replenished when the response is complete.
+            Http2StreamState::AwaitingReply(_) | Http2StreamState::Sending { .. } => {}
         }
         Ok(())
     }
@@ -91,85 +101,95 @@ impl<S: Service> Http2Session<'_, S> {
             return self.fail_stream(id, Http2Error::protocol("trailers do not end the stream"));
         }
         stream.is_open = false;
-        if let Http2StreamState::Body(incoming) = &stream.state {
-            match incoming.check_length(0, true) {
-                BodyLength::Mismatch => return self.fail_stream(id, LENGTH_MISMATCH),
-                BodyLength::TooLong => self.refuse_body(id),
-                BodyLength::Fits => self.finish(id, &[]),
-            }
+        if let Err(reason) = stream.expected.receive(0, true) {
+            return self.fail_stream(id, Http2Error::protocol(reason));
+        }
+        match &stream.state {
+            Http2StreamState::Body(_) => self.finish(id, &[]),
+            Http2StreamState::Draining(_) => self.finish_drain(id),
+            Http2StreamState::AwaitingReply(_) | Http2StreamState::Sending { .. } => {}
         }
         Ok(())
     }
 
     /// Answers a request whose body is complete with `data`.
     fn finish(&mut self, id: u32, data: &[u8]) {
-        let Some(Http2Stream { state: Http2StreamState::Body(incoming), is_head, window, .. }) =
-            self.streams.remove(&id)
-        else {
-            return;
-        };
+        let Some((response, incoming)) = self.take_incoming(id) else { return };
         let PartialRequest { pending, mut body, .. } = *incoming;
         if body.is_empty() {
             // Most bodies arrive in one frame and need not be copied.
-            return self.answer(id, pending, data, window, is_head, false);
+            return self.answer(pending, data, response);
         }
         body.extend_from_slice(data);
-        self.answer(id, pending, &body, window, is_head, false);
+        self.answer(pending, &body, response);
     }
 
     fn refuse_body(&mut self, id: u32) {
-        let Some(Http2Stream {
-            state: Http2StreamState::Body(incoming),
-            is_head,
-            window,
-            is_open,
-            ..
-        }) = self.streams.remove(&id)
-        else {
-            return;
-        };
-        let reply = incoming.pending.refuse(&BadRequest::body_too_large(incoming.max_length));
-        self.send(id, &reply, window, is_head, is_open);
+        if let Some((response, incoming)) = self.take_incoming(id) {
+            let reason = BadRequest::body_too_large(incoming.max_length);
+            self.send(&incoming.pending.refuse(&reason), response);
+        }
+    }
+
+    /// Removes a stream whose request body is being received.
+    fn take_incoming(&mut self, id: u32) -> Option<(ResponseStream, Box<PartialRequest<'c, S>>)> {
+        let stream = self.streams.remove(&id)?;
+        let response = stream.response(id);
+        match stream.state {
+            Http2StreamState::Body(incoming) => Some((response, incoming)),
+            _ => None,
+        }
     }
 
     /// Sends a reply. What the client's window does not allow yet is kept.
-    pub(super) fn send(
-        &mut self,
-        id: u32,
-        reply: &Reply,
-        window: SendWindow,
-        is_head: bool,
-        is_open: bool,
-    ) {
-        let mut writer = self.outgoing.writer(id, window, is_head);
+    pub(super) fn send(&mut self, reply: &Reply, response: ResponseStream) {
+        let mut writer = self.outgoing.writer(response.id, response.window, response.is_head);
         writer.reply(reply);
         let rest = writer.finish();
-        self.finish_response(id, rest, is_head, is_open);
+        self.finish_response(rest, response);
     }
 
     /// Finishes a response, except for the part in `rest`.
     pub(super) fn finish_response(
         &mut self,
-        id: u32,
         rest: Option<(UnsentBody, SendWindow)>,
-        is_head: bool,
-        is_open: bool,
+        response: ResponseStream,
     ) {
         self.abuse_budget.credit_response();
         match rest {
             Some((rest, window)) => {
                 let state = Http2StreamState::Sending { rest, since: Stopwatch::start() };
-                // The client may use up its receive window. That data is discarded, and the window
-                // is not replenished.
-                self.streams.insert(
-                    id,
-                    Http2Stream { state, is_open, is_head, window, credit: STREAM_WINDOW },
-                );
+                let response_stream = ResponseStream { window, ..response };
+                self.streams.insert(response.id, Http2Stream::new(response_stream, state));
             }
-            // The response is complete, so the rest of the request is not needed (RFC 9113 section
-            // 8.1).
-            None if is_open => self.reset_stream(id, Http2ErrorCode::NoError, true),
+            None if response.is_open => self.drain(response),
             None => {}
+        }
+    }
+
+    /// Discards the rest of a request whose response is complete.
+    pub(super) fn drain(&mut self, response: ResponseStream) {
+        let state = Http2StreamState::Draining(UploadDrain::start());
+        self.streams.insert(response.id, Http2Stream::new(response, state));
+        self.has_new_drain = true;
+        self.replenish_stream_window(response.id);
+    }
+
+    /// Removes a stream whose upload was drained to its end. curl 7.88 does not notice that such a
+    /// stream is closed until it receives a frame, so the connection's window is replenished.
+    fn finish_drain(&mut self, id: u32) {
+        self.streams.remove(&id);
+        self.grant_connection_window();
+    }
+
+    /// Resets a stream that is drained. The response is complete, so the rest of the request is not
+    /// needed (RFC 9113 section 8.1).
+    pub(super) fn end_drain(&mut self, id: u32) {
+        let is_draining =
+            |stream: &Http2Stream<'_, S>| matches!(stream.state, Http2StreamState::Draining(_));
+        if self.streams.get(&id).is_some_and(is_draining) {
+            self.streams.remove(&id);
+            self.reset_stream(id, Http2ErrorCode::NoError, true);
         }
     }
 }

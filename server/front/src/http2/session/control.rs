@@ -92,14 +92,16 @@ impl<S: Service> Http2Session<'_, S> {
     pub(super) fn reset(&mut self, frame: Frame<'_>) -> Result<(), Http2Error> {
         self.check_not_idle(frame.stream)?;
         frame.integer()?;
-        let was_unfinished = self.abort_stream(frame.stream).is_some();
-        if self.reset_streams.remove(frame.stream) {
-            // The server reset the stream first, and both resets crossed.
+        let aborted = self.abort_stream(frame.stream).map(|stream| stream.state);
+        let is_drained = matches!(aborted, Some(Http2StreamState::Draining(_)));
+        if self.reset_streams.remove(frame.stream) || is_drained {
+            // The server reset the stream first, and both resets crossed. Or the client ends an
+            // upload that was answered early, as the server would have done.
             return self.abuse_budget.charge_control_frame();
         }
         // A reset after the response costs double, as completing the response has refilled the
         // budget by one.
-        self.abuse_budget.charge_request(if was_unfinished { 1 } else { 2 })
+        self.abuse_budget.charge_request(if aborted.is_some() { 1 } else { 2 })
     }
 
     pub(super) fn window_update(&mut self, frame: Frame<'_>) -> Result<(), Http2Error> {
@@ -148,10 +150,10 @@ impl<S: Service> Http2Session<'_, S> {
             && let Http2StreamState::Sending { rest, .. } = &mut stream.state
             && self.outgoing.resume(id, &mut stream.window, rest)
         {
-            let is_open = stream.is_open;
+            let response = stream.response(id);
             self.streams.remove(&id);
-            if is_open {
-                self.reset_stream(id, Http2ErrorCode::NoError, true);
+            if response.is_open {
+                self.drain(response);
             }
         }
         self.outgoing.bytes.len() > before
@@ -160,14 +162,21 @@ impl<S: Service> Http2Session<'_, S> {
     /// Replenishes the receive window of the connection for the data that arrived, used or
     /// discarded.
     pub(super) fn replenish_connection_window(&mut self) {
+        if self.credit <= CONNECTION_WINDOW / 2 {
+            self.grant_connection_window();
+        }
+    }
+
+    /// Grants the window of the connection that the client has used.
+    pub(super) fn grant_connection_window(&mut self) {
         let received = CONNECTION_WINDOW - self.credit;
-        if received >= CONNECTION_WINDOW / 2 {
+        if received > 0 {
             self.credit = CONNECTION_WINDOW;
             frame::window_update(&mut self.outgoing.bytes, 0, count(received));
         }
     }
 
-    /// Replenishes the receive window of a stream whose body is read.
+    /// Replenishes the receive window of a stream whose body is read, or drained.
     pub(super) fn replenish_stream_window(&mut self, id: u32) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         let received = STREAM_WINDOW - stream.credit;

@@ -3,10 +3,11 @@
 use futures_util::future;
 use http::Version;
 
-use super::{CloseState, Http2Session, MAX_CONCURRENT_STREAMS, PendingReply, STREAM_WINDOW};
+use super::{CloseState, Http2Session, MAX_CONCURRENT_STREAMS, PendingReply};
 use crate::{
     connection::ConnectionContext,
     fields::{
+        expected_body::ExpectedBody,
         request::{self, DecodedHead},
         section::FieldSection,
     },
@@ -15,7 +16,7 @@ use crate::{
         frame::{FRAME_HEADER_LENGTH, Frame, flag},
         hpack::{self, HpackError},
         response::{Http2ResponseWriter, SendWindow},
-        stream::{Http2Stream, Http2StreamState, PartialRequest},
+        stream::{Http2Stream, Http2StreamState, PartialRequest, ResponseStream},
     },
     message::{BadRequest, Reply, RequestHead as _},
     service::{self, IncomingRequest, PendingRequest as _, ReplyFuture, Service, Step},
@@ -157,10 +158,10 @@ impl<'c, S: Service> Http2Session<'c, S> {
             return self.abuse_budget.charge_control_frame();
         }
         let window = SendWindow::new(self.outgoing.initial);
-        let mut is_head = false;
+        let mut response = ResponseStream::new(id, window, !is_end);
         let mut writer = self.outgoing.writer(id, window, false);
         let step = match section {
-            Ok(section) => begin(connection, settings, section, is_end, &mut writer, &mut is_head),
+            Ok(section) => begin(connection, settings, section, &mut writer, &mut response),
             Err(bad_request) => {
                 // More than the response refills.
                 self.abuse_budget.charge_request::<Http2Error>(2)?;
@@ -171,16 +172,11 @@ impl<'c, S: Service> Http2Session<'c, S> {
         let rest = writer.finish();
         drop(buffer);
         match step {
-            Ok(RequestStep::Done) => self.finish_response(id, rest, is_head, !is_end),
-            Ok(RequestStep::Answer(pending)) => {
-                self.answer(id, pending, &[], window, is_head, !is_end)
-            }
+            Ok(RequestStep::Done) => self.finish_response(rest, response),
+            Ok(RequestStep::Answer(pending)) => self.answer(pending, &[], response),
             Ok(RequestStep::Receive(incoming)) => {
                 let state = Http2StreamState::Body(incoming);
-                self.streams.insert(
-                    id,
-                    Http2Stream { state, is_open: !is_end, is_head, window, credit: STREAM_WINDOW },
-                );
+                self.streams.insert(id, Http2Stream::new(response, state));
             }
             Err(error) => {
                 self.fail_stream(id, error)?;
@@ -195,38 +191,28 @@ impl<'c, S: Service> Http2Session<'c, S> {
     /// Answers a request whose body is complete: now if possible, or when its reply is ready.
     pub(super) fn answer(
         &mut self,
-        id: u32,
         pending: S::Pending<'c>,
         body: &[u8],
-        window: SendWindow,
-        is_head: bool,
-        is_open: bool,
+        response: ResponseStream,
     ) {
-        let mut writer = self.outgoing.writer(id, window, is_head);
+        let mut writer = self.outgoing.writer(response.id, response.window, response.is_head);
         match pending.respond(body, &mut writer) {
             Step::Done(()) => {
                 let rest = writer.finish();
-                self.finish_response(id, rest, is_head, is_open);
+                self.finish_response(rest, response);
             }
-            Step::Wait(reply) => {
-                let stream =
-                    |state| Http2Stream { state, is_open, is_head, window, credit: STREAM_WINDOW };
-                self.wait_for(id, reply, stream);
-            }
+            Step::Wait(reply) => self.wait_for(reply, response),
         }
     }
 
     /// Polls a reply with the connection. Resetting the stream aborts it.
-    pub(super) fn wait_for(
-        &mut self,
-        id: u32,
-        reply: ReplyFuture<'c>,
-        stream: impl FnOnce(Http2StreamState<'c, S>) -> Http2Stream<'c, S>,
-    ) {
-        let reply: PendingReply<'c> = Box::pin(async move { (id, reply.await) });
-        let (reply, handle) = future::abortable(reply);
-        self.streams.insert(id, stream(Http2StreamState::AwaitingReply(handle)));
-        self.pending_replies.push(reply);
+    pub(super) fn wait_for(&mut self, reply: ReplyFuture<'c>, response: ResponseStream) {
+        let id = response.id;
+        let pending: PendingReply<'c> = Box::pin(async move { (id, reply.await) });
+        let (pending, reply) = future::abortable(pending);
+        let state = Http2StreamState::AwaitingReply(reply);
+        self.streams.insert(id, Http2Stream::new(response, state));
+        self.pending_replies.push(pending);
     }
 
     /// Removes a stream and aborts its reply, so that it no longer counts towards
@@ -244,7 +230,7 @@ impl<'c, S: Service> Http2Session<'c, S> {
         // The stream may have been reset meanwhile.
         if let Some(stream) = self.streams.remove(&id) {
             self.connection.worker.buffers.lend_output(&mut self.outgoing.bytes);
-            self.send(id, reply, stream.window, stream.is_head, stream.is_open);
+            self.send(reply, stream.response(id));
         }
     }
 }
@@ -254,16 +240,15 @@ fn begin<'c, S: Service>(
     connection: ConnectionContext<'c, S>,
     settings: &S::Settings,
     section: FieldSection<'_>,
-    is_end: bool,
     writer: &mut Http2ResponseWriter<'_, 'c>,
-    is_head: &mut bool,
+    response: &mut ResponseStream,
 ) -> Result<RequestStep<'c, S>, Http2Error> {
     let head = DecodedHead::read(section, Version::HTTP_2).map_err(Http2Error::protocol)?;
-    if is_end && head.content_length.is_some_and(|length| length > 0) {
-        return Err(super::bodies::LENGTH_MISMATCH);
-    }
-    *is_head = head.method() == "HEAD";
-    writer.is_head = *is_head;
+    let is_end = !response.is_open;
+    response.expected = ExpectedBody::new(head.content_length);
+    response.expected.receive(0, is_end).map_err(Http2Error::protocol)?;
+    response.is_head = head.method() == "HEAD";
+    writer.is_head = response.is_head;
     let request = IncomingRequest::new(connection, settings, &head);
     let pending = match S::respond(&request, writer) {
         Ok(Step::Done(())) => return Ok(RequestStep::Done),
@@ -291,7 +276,6 @@ fn begin<'c, S: Service>(
         pending,
         started: request.started,
         body: Vec::new(),
-        length: head.content_length,
         max_length,
     })))
 }

@@ -2,7 +2,7 @@ use futures_util::future;
 
 use super::*;
 use crate::{
-    http2::response::SendWindow,
+    http2::{response::SendWindow, stream::ResponseStream},
     test_service::{TestService, connection, worker},
 };
 
@@ -71,14 +71,8 @@ fn reset_of_a_pending_request_frees_its_place() {
     let mut cx = Context::from_waker(std::task::Waker::noop());
     session.last = 255;
     for id in (1..=session.last).step_by(2) {
-        let stream = |state| Http2Stream {
-            state,
-            is_open: false,
-            is_head: false,
-            window: SendWindow::new(0),
-            credit: 0,
-        };
-        session.wait_for(id, Box::pin(future::pending()), stream);
+        let response = ResponseStream::new(id, SendWindow::new(0), false);
+        session.wait_for(Box::pin(future::pending()), response);
     }
     session.poll_replies(&mut cx);
     assert_eq!(session.pending_replies.len(), MAX_CONCURRENT_STREAMS);
