@@ -6,7 +6,7 @@ use std::{
 };
 
 use countersign_front::{
-    RequestHead as _, RequestLimits,
+    KeptHead, RequestLimits,
     http1::head::{COMMON_HEADER_LINES, Framing, ParseStatus, parse},
 };
 use countersign_tests::{
@@ -184,7 +184,8 @@ fn parse_with_countersign(bytes: &[u8]) -> Option<ParsedHead> {
         return None;
     };
     assert!(head.length <= bytes.len());
-    let (parts, ()) = head.to_request().ok()?.into_parts();
+    let kept = KeptHead::new(&head, head.target, |_| true).ok()?;
+    let (parts, ()) = kept.into_request(()).ok()?.into_parts();
     Some(ParsedHead {
         method: parts.method,
         target: parts.uri,

@@ -3,6 +3,7 @@
 
 mod dispatch;
 mod metrics;
+mod pending_request;
 mod service;
 
 use std::sync::{
@@ -12,10 +13,10 @@ use std::sync::{
 
 use arc_swap::{ArcSwap, Guard};
 use countersign_engine::{BuildError, Issuer, KeySet, Verifier};
-use countersign_front::ConnectionCounts;
+use countersign_front::{ConnectionCounts, RequestMemory};
 use http::HeaderValue;
 
-pub use self::service::{AppService, PendingAppRequest};
+pub use self::{pending_request::PendingAppRequest, service::AppService};
 use crate::{
     accounts::Users,
     api::ApiContext,
@@ -43,6 +44,8 @@ pub struct App {
     pub(crate) audit: Audit,
     /// Open and refused connections.
     pub connections: Arc<ConnectionCounts>,
+    /// Memory held by requests in progress.
+    pub request_memory: Arc<RequestMemory>,
     /// Background work on the database: heartbeats, and deletion of expired tokens.
     pub(crate) maintenance: Maintenance,
     /// `[revocation]` as of the start; a change needs a restart.
@@ -79,6 +82,7 @@ impl App {
         let metrics = Arc::clone(&authenticator.metrics);
         Ok(Arc::new(Self {
             authenticator,
+            request_memory: Arc::new(RequestMemory::new(config.settings.memory)),
             audit: Audit::new(store, config.audit.clone(), metrics),
             settings: ArcSwap::from_pointee(config.settings),
             revocations: Arc::new(revocations),

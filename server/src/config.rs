@@ -11,6 +11,7 @@ pub mod setting;
 pub mod problem;
 pub mod options;
 pub mod reader;
+mod request_memory;
 pub mod reference;
 pub mod changed_defaults;
 mod misplaced_keys;

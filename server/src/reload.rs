@@ -294,10 +294,8 @@ fn next_settings(before: &Settings, next: Settings, needs_restart: &mut Vec<Stri
     };
     check("threads in [listen]", next.threads != before.threads);
     check("[cache]", next.cache_bytes != before.cache_bytes);
-    let connections = |settings: &Settings| (settings.timeouts, settings.request_limits);
-    let has_other_limits =
-        next.limits != before.limits || connections(&next) != connections(before);
-    check("[limits]", has_other_limits);
+    let limits = |of: &Settings| (of.limits, of.timeouts, of.request_limits, of.memory);
+    check("[limits]", limits(&next) != limits(before));
     check("[login]", next.api.login.differs_in_startup_settings(&before.api.login));
     check("[quic]", next.quic != before.quic);
     check("format in [log]", next.log.format != before.log.format);
@@ -317,7 +315,7 @@ fn next_settings(before: &Settings, next: Settings, needs_restart: &mut Vec<Stri
     });
     let listeners = listeners.collect();
     let (log, quic) = (LogSettings { format: before.log.format, ..next.log }, before.quic.clone());
-    let Settings { limits, timeouts, request_limits, cache_bytes, threads, .. } = *before;
+    let Settings { limits, timeouts, request_limits, memory, cache_bytes, threads, .. } = *before;
     Settings {
         listeners,
         log,
@@ -325,6 +323,7 @@ fn next_settings(before: &Settings, next: Settings, needs_restart: &mut Vec<Stri
         limits,
         timeouts,
         request_limits,
+        memory,
         cache_bytes,
         threads,
         ..next

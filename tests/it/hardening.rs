@@ -6,6 +6,8 @@ mod bodies;
 mod time;
 /// Many connections.
 mod crowds;
+/// Memory of unfinished requests.
+mod memory;
 /// Unix sockets.
 mod unix;
 /// Trust in peers: the PROXY protocol and the headers of proxies.

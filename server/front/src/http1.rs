@@ -34,6 +34,7 @@ use crate::{
     connection::ConnectionContext,
     deadline::{Deadline, DeadlineElapsed, yield_to_ready},
     message::{BODY_TOO_SLOW, BadRequest, Reply},
+    request_memory::{ConnectionMemory, HeldMemory},
     service::{PendingRequest as _, ReplyFuture, Service, Step},
     stream::MaybeTlsStream,
 };
@@ -56,6 +57,9 @@ pub struct Http1Connection<'c, S: Service> {
     stream: MaybeTlsStream,
     /// Bytes that were read but not consumed.
     rest: Vec<u8>,
+    memory: Rc<ConnectionMemory<'c>>,
+    /// Memory held by `rest` and by responses that the client does not receive.
+    held: HeldMemory<'c>,
     /// The length of the prefix of `rest` that is known not to contain a complete head.
     scanned: usize,
     /// Responses that are not written to the stream yet.
@@ -91,12 +95,14 @@ impl<'c, S: Service> Http1Connection<'c, S> {
         stream: MaybeTlsStream,
         rest: Vec<u8>,
     ) -> Self {
-        let unsent = ResponseBuffer::default();
+        let (unsent, memory) = (ResponseBuffer::default(), ConnectionMemory::new(connection));
         Self {
             connection,
             deadline,
             stream,
             rest,
+            held: memory.hold_no_input(),
+            memory,
             scanned: 0,
             unsent,
             is_flushed: true,
@@ -197,6 +203,12 @@ impl<'c, S: Service> Http1Connection<'c, S> {
             self.phase = Http1Phase::Busy;
         }
         (self.scanned, self.next_action) = (taken.scanned, taken.action);
+        if let Err(exceeded) = self.held.resize(self.rest.capacity())
+            && self.next_action.is_none()
+        {
+            let reason = exceeded.refuse_head();
+            self.next_action = Some(refuse(self.connection, &reason, false, &mut self.unsent));
+        }
         taken.bytes
     }
 
@@ -213,11 +225,19 @@ impl<'c, S: Service> Http1Connection<'c, S> {
                 Poll::Pending => {
                     self.unsent.0.drain(..sent);
                     self.enter(Http1Phase::Writing);
+                    // Over the bound, the connection closes: a client that reads no responses
+                    // cannot be sent another one.
+                    let bytes = self.rest.capacity() + self.unsent.0.capacity();
+                    let held = self.held.resize(bytes);
+                    held.map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
                     return Poll::Pending;
                 }
             }
         }
         self.connection.worker.buffers.return_output(&mut self.unsent.0);
+        if self.phase == Http1Phase::Writing {
+            let _less = self.held.resize(self.rest.capacity());
+        }
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
         // TLS accepts more bytes than the socket does, so its own buffer has to be flushed too.
         self.is_flushed = flushed.is_ready();
@@ -252,10 +272,14 @@ impl<'c, S: Service> Http1Connection<'c, S> {
             mut is_sending,
         } = pending;
         self.enter(Http1Phase::Busy);
-        let received = if reads_body {
-            self.receive(&request, framing, expects_continue).await
-        } else {
-            Ok(Bytes::new())
+        // Holds the memory of the request until it is answered.
+        let mut held = self.memory.hold_nothing();
+        let received = match held.resize(request.held_bytes()) {
+            Ok(()) if reads_body => {
+                self.receive(&request, framing, expects_continue, &mut held).await
+            }
+            Ok(()) => Ok(Bytes::new()),
+            Err(exceeded) => Err(exceeded.refuse_head().into()),
         };
         let reply = match received {
             Ok(body) => {
@@ -317,14 +341,16 @@ impl<'c, S: Service> Http1Connection<'c, S> {
         request: &S::Pending<'_>,
         framing: Framing,
         mut expects: bool,
+        held: &mut HeldMemory<'c>,
     ) -> Result<Bytes, BodyReceiveError> {
         let max_bytes = request.max_body_bytes();
         let mut body = IncomingBody::new(framing, max_bytes, self.connection.worker.limits)
             .map_err(|error| BodyReceiveError::of(error, max_bytes))?;
         self.deadline.due_within(self.connection.worker.timeouts.body);
         loop {
-            let taken =
-                body.take(&self.rest).map_err(|error| BodyReceiveError::of(error, max_bytes))?;
+            let taken = body
+                .take(&self.rest, held)
+                .map_err(|error| BodyReceiveError::of(error, max_bytes))?;
             self.rest.drain(..taken);
             if body.is_complete() {
                 return Ok(body.bytes.into());
@@ -392,6 +418,7 @@ impl BodyReceiveError {
     fn of(error: BodyError, max_bytes: usize) -> Self {
         Self::Refused(match error {
             BodyError::TooLarge => BadRequest::body_too_large(max_bytes),
+            BodyError::Memory(exceeded) => exceeded.refuse_body(),
             BodyError::Malformed(detail) => BadRequest::new("body", detail),
         })
     }

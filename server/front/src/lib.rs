@@ -8,6 +8,8 @@
 //!
 //! - **Threads.** A [`WorkerPool`] has one current-thread runtime per core. A connection never
 //!   leaves its thread, so the request path takes no lock.
+//! - **Memory.** One [`RequestMemory`] bounds what unfinished requests hold, with a share for each
+//!   source and connection.
 //! - **Time.** [`Deadlines`](deadline::Deadlines) are swept twice a second; no request has a timer.
 //! - **Protocols.** [`http1`], [`http2`], [`http3`] over [`quic`], and the
 //!   [PROXY protocol](proxy_protocol). [`fields`] is the code that HPACK and QPACK share.
@@ -20,6 +22,7 @@
 // The interface between this crate and a service.
 pub mod service;
 pub mod message;
+pub mod kept_head;
 pub mod connection;
 
 // Threads, sockets, time.
@@ -32,6 +35,7 @@ pub mod address;
 pub mod stream;
 pub mod proxy_protocol;
 pub mod deadline;
+pub mod request_memory;
 pub mod timeouts;
 pub mod request_limits;
 pub mod clock;
@@ -50,9 +54,11 @@ pub use self::{
     address::ListenAddress,
     connection::{ConnectionContext, Peer},
     connection_counts::ConnectionCounts,
+    kept_head::KeptHead,
     message::{BadRequest, DuplicateHeader, Fields, Reply, RequestHead, only_line},
     protocols::Protocols,
     request_limits::RequestLimits,
+    request_memory::{MemoryLimits, RequestMemory},
     service::{IncomingRequest, PendingRequest, ReplyFuture, ResponseWriter, Service, Step},
     timeouts::Timeouts,
     worker_context::WorkerContext,

@@ -3,9 +3,7 @@
 use std::{borrow::Cow, cell::RefCell};
 
 use bytes::Bytes;
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header,
-};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header};
 
 use crate::clock;
 
@@ -67,35 +65,8 @@ pub trait RequestHead: Fields {
     /// The host of the request, with its port if that is given; empty if the request has no host.
     fn host(&self) -> &str;
 
-    /// Converts the head to an [`http::Request`], which allocates a header map.
-    ///
-    /// # Errors
-    /// The target is not a URI, or a header line is not valid in a header map.
-    fn to_request(&self) -> Result<Request<()>, BadRequest>;
-}
-
-/// Converts a head to [`http::Request`], with these header lines.
-///
-/// # Errors
-/// The target is not a URI, or a line is not a header line.
-pub(crate) fn to_request<'l>(
-    head: &impl RequestHead,
-    count: usize,
-    lines: impl Iterator<Item = (&'l [u8], &'l [u8])>,
-) -> Result<Request<()>, BadRequest> {
-    const TARGET: BadRequest = BadRequest::new("request_target", "the request target is not a URI");
-    const LINES: BadRequest = BadRequest::new("head", "a header line is malformed");
-    let mut request = Request::new(());
-    *request.version_mut() = head.version();
-    *request.uri_mut() = Uri::try_from(head.target()).map_err(|_| TARGET)?;
-    *request.method_mut() = Method::from_bytes(head.method().as_bytes()).map_err(|_| TARGET)?;
-    let headers = request.headers_mut();
-    *headers = HeaderMap::with_capacity(count);
-    for (name, value) in lines {
-        let name = HeaderName::from_bytes(name).map_err(|_| LINES)?;
-        headers.append(name, HeaderValue::from_bytes(value).map_err(|_| LINES)?);
-    }
-    Ok(request)
+    /// Calls `call` with the name and value of each header line, in the order received.
+    fn for_each_line(&self, call: &mut dyn FnMut(&[u8], &[u8]));
 }
 
 /// The reason why a request is rejected before it reaches a handler.

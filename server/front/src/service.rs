@@ -45,18 +45,20 @@ pub trait Service: Sized + 'static {
     /// Finds the handler of a request target on a listener.
     fn route(&self, settings: &Self::Settings, listener: usize, target: &str) -> Self::Route;
 
-    /// Whether the handler reads the body of a request with this method.
+    /// Whether the body of a request is received for its handler. A service that refuses a request
+    /// whatever its body is should return `false`, so that no memory is held for the body.
     ///
     /// Over HTTP/1, a body that is not read is skipped if it has arrived in full; otherwise the
     /// connection closes after the response.
-    fn reads_body(&self, route: Self::Route, method: &str) -> bool;
+    fn reads_body<H: RequestHead>(request: &IncomingRequest<'_, '_, Self, H>) -> bool;
 
     /// Writes the response with `writer`, or returns the request as
     /// [`Pending`](Self::Pending) if the response needs the body or a wait. Must not block.
     ///
     /// # Errors
     /// A [`BadRequest`] if the request cannot be converted for its handler, as in
-    /// [`RequestHead::to_request`]. The response is then that of [`reject`](Self::reject).
+    /// [`KeptHead::new`](crate::KeptHead::new). The response is then that of
+    /// [`reject`](Self::reject).
     fn respond<'c, H: RequestHead>(
         request: &IncomingRequest<'_, 'c, Self, H>,
         writer: &mut impl ResponseWriter,
@@ -96,7 +98,15 @@ pub trait Service: Sized + 'static {
         Duration::ZERO
     }
 
-    /// Records that a connection was closed for abuse: rapid resets, or a flood of control frames.
+    /// Returns the source address whose share of the [request memory](crate::request_memory) a peer
+    /// uses. `None` exempts the peer from the shares of sources and connections, as fits a proxy
+    /// that carries the requests of many clients.
+    fn memory_source(&self, peer: Peer<'_>) -> Option<IpAddr> {
+        Some(peer.address)
+    }
+
+    /// Records that a connection was closed for abuse: rapid resets, a flood of control frames, or
+    /// unfinished requests without end.
     fn record_abuse(&self, _peer: Peer<'_>) {}
 
     /// The HTTP/1.1 response to a plain-text connection above
@@ -141,18 +151,15 @@ impl<'r, 'c, S: Service, H: RequestHead> IncomingRequest<'r, 'c, S, H> {
     pub fn service(&self) -> &'c S {
         &self.connection.worker.service
     }
-
-    /// Whether its handler reads the body; see [`Service::reads_body`].
-    #[must_use]
-    pub fn reads_body(&self) -> bool {
-        self.service().reads_body(self.route, self.head.method())
-    }
 }
 
 /// A request that is answered once its body has arrived, or after another wait.
 pub trait PendingRequest<'c> {
     /// The maximum length of its body, in bytes.
     fn max_body_bytes(&self) -> usize;
+
+    /// The memory that it holds, in bytes, itself included.
+    fn held_bytes(&self) -> usize;
 
     /// Returns the response if the body was not received.
     fn refuse(self, reason: &BadRequest) -> Reply;
@@ -172,6 +179,10 @@ pub trait PendingRequest<'c> {
 /// For services that answer every request at once.
 impl<'c> PendingRequest<'c> for Infallible {
     fn max_body_bytes(&self) -> usize {
+        match *self {}
+    }
+
+    fn held_bytes(&self) -> usize {
         match *self {}
     }
 

@@ -6,9 +6,9 @@ use bytes::Bytes;
 use http::{Response, StatusCode, header};
 
 use crate::{
-    BadRequest, ConnectionContext, IncomingRequest, Peer, PendingRequest, ReplyFuture, RequestHead,
-    RequestLimits, ResponseWriter, Service, Step, Timeouts, WorkerContext, message::Reply,
-    only_line,
+    BadRequest, ConnectionContext, IncomingRequest, KeptHead, Peer, PendingRequest, ReplyFuture,
+    RequestHead, RequestLimits, ResponseWriter, Service, Step, Timeouts, WorkerContext,
+    message::Reply, only_line,
 };
 
 /// The handlers.
@@ -76,8 +76,8 @@ impl Service for TestService {
         }
     }
 
-    fn reads_body(&self, route: Route, method: &str) -> bool {
-        route == Route::Verify && method == "POST"
+    fn reads_body<H: RequestHead>(request: &IncomingRequest<'_, '_, Self, H>) -> bool {
+        request.route == Route::Verify && request.head.method() == "POST"
     }
 
     fn respond<'c, H: RequestHead>(
@@ -86,7 +86,7 @@ impl Service for TestService {
     ) -> Result<Step<(), TestPending<'c>>, BadRequest> {
         let (service, route) = (request.service(), request.route);
         if route != Route::Auth {
-            request.head.to_request()?;
+            KeptHead::new(request.head, request.head.target(), |_| true)?;
             return Ok(Step::Wait(TestPending { service, route }));
         }
         let authorization = only_line(request.head, &header::AUTHORIZATION);
@@ -112,6 +112,10 @@ pub(crate) struct TestPending<'c> {
 impl<'c> PendingRequest<'c> for TestPending<'c> {
     fn max_body_bytes(&self) -> usize {
         1024
+    }
+
+    fn held_bytes(&self) -> usize {
+        size_of::<Self>()
     }
 
     fn refuse(self, reason: &BadRequest) -> Reply {

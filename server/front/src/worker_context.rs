@@ -1,10 +1,10 @@
 //! State of one worker thread, shared by its connections.
 
-use std::{cell::RefCell, mem, rc::Rc};
+use std::{cell::RefCell, mem, rc::Rc, sync::Arc};
 
 use crate::{
     deadline::Deadlines, fields::section::SectionBuffer, request_limits::RequestLimits,
-    timeouts::Timeouts,
+    request_memory::RequestMemory, timeouts::Timeouts,
 };
 
 /// One worker thread: its [`Service`](crate::Service), and the state shared by its connections.
@@ -19,16 +19,26 @@ pub struct WorkerContext<S> {
     pub limits: RequestLimits,
     /// The deadlines of its connections.
     pub deadlines: Rc<Deadlines>,
+    /// Memory held by the requests in progress of all workers.
+    pub memory: Arc<RequestMemory>,
     /// Pool of input and output buffers.
     pub buffers: BufferPool,
 }
 
 impl<S> WorkerContext<S> {
-    /// Creates a worker without connections. The caller is on the worker's thread.
+    /// Creates a worker without connections, and with a [`RequestMemory`] of its own. The caller is
+    /// on the worker's thread.
     #[must_use]
     pub fn new(service: S, index: usize, timeouts: Timeouts, limits: RequestLimits) -> Self {
-        let (deadlines, buffers) = (Rc::default(), BufferPool::default());
-        Self { service, index, timeouts, limits, deadlines, buffers }
+        Self {
+            service,
+            index,
+            timeouts,
+            limits,
+            deadlines: Rc::default(),
+            memory: Arc::default(),
+            buffers: BufferPool::default(),
+        }
     }
 }
 

@@ -25,10 +25,8 @@ use crate::{
     connection_counts::{ConnectionCounts, OpenConnection},
     deadline::TICK,
     quic,
-    request_limits::RequestLimits,
     serve::serve,
     service::Service,
-    timeouts::Timeouts,
     worker_context::WorkerContext,
 };
 
@@ -67,7 +65,7 @@ impl<S: Service> WorkerPool<S> {
         let others = if threads > 1 { threads } else { 0 };
         let start = |index| {
             let (make, connections) = (make.clone(), Arc::clone(&connections));
-            Worker::start(index, (acceptor.timeouts, acceptor.limits), connections, make)
+            Worker::start(index, &acceptor, connections, make)
         };
         let workers = (0..others).map(start).collect::<io::Result<_>>()?;
         Ok(Self { acceptor, connections, workers: RefCell::new(workers) })
@@ -149,15 +147,18 @@ struct Worker {
 impl Worker {
     fn start<S: Service>(
         index: usize,
-        (timeouts, limits): (Timeouts, RequestLimits),
+        acceptor: &WorkerContext<S>,
         connections: Arc<ConnectionCounts>,
         make: impl FnOnce(usize) -> S + Send + 'static,
     ) -> io::Result<Self> {
         let (commands, queue) = mpsc::unbounded_channel();
         let (running, ended) = mpsc::channel(1);
         let runtime = runtime()?;
+        let WorkerContext { timeouts, limits, .. } = *acceptor;
+        let memory = Arc::clone(&acceptor.memory);
         let thread = thread::Builder::new().name(format!("worker:{index}")).spawn(move || {
-            let worker = Rc::new(WorkerContext::new(make(index), index, timeouts, limits));
+            let worker = WorkerContext::new(make(index), index, timeouts, limits);
+            let worker = Rc::new(WorkerContext { memory, ..worker });
             LocalSet::new().block_on(&runtime, work(worker, &connections, queue));
             drop(running);
         })?;

@@ -47,6 +47,14 @@ impl Source {
     }
 }
 
+impl Source {
+    /// Returns the IPv4 address, or the first address of the IPv6 network.
+    #[must_use]
+    pub const fn address(self) -> IpAddr {
+        self.0
+    }
+}
+
 /// 64:ff9b::/96, the well-known NAT64 prefix (RFC 6052 section 2.1).
 const NAT64_PREFIX: u128 = 0x0064_ff9b << 96;
 /// Bits of the IPv4 address in a NAT64 address.

@@ -24,6 +24,7 @@ use std::sync::OnceLock;
 use arguments::Arguments;
 use bytes::Bytes;
 use countersign_engine::UnixTime;
+use countersign_front::{RequestHead, Step};
 use error::ApiError;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use request::ApiRequest;
@@ -39,6 +40,7 @@ use crate::{
     },
     auth::{
         Caller,
+        credential::Credential,
         profile::{Profile, Style, inmanta},
     },
     authorization::{
@@ -49,12 +51,39 @@ use crate::{
         clock,
         outcome::Outcome,
         reply::{Body, Reply, empty, json, no_store},
+        route::path_of,
     },
     keys::IssuerSection,
 };
 
 /// Path of the login, which may have to wait for its turn.
 pub const LOGIN_PATH: &str = "/api/v2/login";
+
+/// Whether the body of a call can matter: the call exists, and its token is accepted, or it needs
+/// none. A token that has to wait for the keys of its issuer may still be accepted.
+pub fn may_use_body<H: RequestHead>(
+    context: &ApiContext<'_>,
+    caller: &Caller<'_, '_>,
+    head: &H,
+) -> bool {
+    let PathMatch::Endpoint(endpoint, _) = find_endpoint(head.method(), path_of(head.target()))
+    else {
+        return false;
+    };
+    if !context.settings.requires_token {
+        return true;
+    }
+    if context.settings.signing.is_none() && endpoint.operation != Operation::Health {
+        return false;
+    }
+    match context.auth.credentials.in_headers(head) {
+        Credential::None => !endpoint.needs_token,
+        Credential::Conflict | Credential::CrossSite => false,
+        Credential::Token(token) => {
+            !matches!(context.authenticator.try_verify(caller, token), Step::Done(Err(_)))
+        }
+    }
+}
 
 /// Answers a call.
 pub async fn respond(

@@ -7,6 +7,7 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use countersign_engine::UnixTime;
+use countersign_front::{DuplicateHeader, Fields, only_line};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, de::DeserializeOwned};
@@ -185,7 +186,7 @@ pub(super) fn authenticate(
     let mut lines = headers.get_all(header::AUTHORIZATION).iter();
     let credentials = match (lines.next(), lines.next(), in_body) {
         (None, _, in_body) => in_body,
-        (Some(line), None, None) => basic(line),
+        (Some(line), None, None) => basic(line.as_bytes()),
         _ => None,
     };
     let known = credentials.filter(|(name, secret)| clients.accept(name, secret.as_bytes()));
@@ -198,8 +199,18 @@ pub(super) fn authenticate(
     }
 }
 
-fn basic(line: &HeaderValue) -> Option<(String, String)> {
-    let (scheme, encoded) = line.to_str().ok()?.split_once(' ')?;
+/// Whether the client may be authenticated: its credentials are in the body, or are right.
+pub fn may_authenticate(clients: &ApiClients, fields: &impl Fields) -> bool {
+    let is_known = |(name, secret): (String, String)| clients.accept(&name, secret.as_bytes());
+    match only_line(fields, &header::AUTHORIZATION) {
+        Ok(None) => !clients.is_empty(),
+        Ok(Some(line)) => basic(line).is_some_and(is_known),
+        Err(DuplicateHeader) => false,
+    }
+}
+
+fn basic(line: &[u8]) -> Option<(String, String)> {
+    let (scheme, encoded) = str::from_utf8(line).ok()?.split_once(' ')?;
     let decoded =
         STANDARD.decode(encoded.trim()).ok().filter(|_| scheme.eq_ignore_ascii_case("Basic"))?;
     let text = String::from_utf8(decoded).ok()?;

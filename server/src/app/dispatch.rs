@@ -1,7 +1,7 @@
 //! Dispatch of a request to the handler of its route, the same for every HTTP version.
 
 use bytes::Bytes;
-use countersign_front::{Peer, Step};
+use countersign_front::{IncomingRequest, Peer, RequestHead, Step};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 
 use super::{AppService, metrics};
@@ -45,6 +45,27 @@ impl AppService {
             peer,
         };
         ext_authz::respond(&context, body, entry)
+    }
+}
+
+/// Whether the body of a request can matter: a call that needs a credential is refused without it,
+/// whatever the body is. The handler then answers as for an empty body.
+pub(super) fn may_use_body<H: RequestHead>(
+    request: &IncomingRequest<'_, '_, AppService, H>,
+) -> bool {
+    let (service, head, settings) = (request.service(), request.head, request.settings);
+    match request.route {
+        Route::Check | Route::GrpcHealth => grpc::is_call(head.version(), head.method(), head),
+        Route::Revoke | Route::RefreshKeys => {
+            revoke::may_authenticate(&settings.auth.api_clients, head)
+        }
+        Route::Inmanta => {
+            let peer = request.connection.peer;
+            let caller = service.caller(&peer, &settings.listeners[peer.listener], head);
+            let caller = Caller { username_optional: true, ..caller };
+            inmanta::may_use_body(&service.app.api(settings), &caller, head)
+        }
+        _ => true,
     }
 }
 

@@ -57,6 +57,7 @@ impl Collector for Scrape {
         self.encode_requests(&mut encoder)?;
         self.encode_latency(&mut encoder)?;
         self.encode_connections(&mut encoder)?;
+        self.encode_request_memory(&mut encoder)?;
         self.encode_outcomes(&mut encoder)?;
         self.encode_cache(&mut encoder)?;
         self.encode_admission(&mut encoder)?;
@@ -132,6 +133,18 @@ impl Scrape {
             help,
             None,
             MetricType::Counter,
+        )?)
+    }
+
+    fn encode_request_memory(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let help = "Memory held by requests that wait for their body or response";
+        let held = u64::try_from(self.0.request_memory.held()).unwrap_or(u64::MAX);
+        let unit = Unit::Bytes;
+        ConstGauge::new(held).encode(encoder.encode_descriptor(
+            "request_memory",
+            help,
+            Some(&unit),
+            MetricType::Gauge,
         )?)
     }
 

@@ -4,22 +4,20 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use arc_swap::Guard;
-use bytes::Bytes;
 use countersign_front::{
-    BadRequest, IncomingRequest, Peer, PendingRequest, Protocols, ReplyFuture, RequestHead,
-    ResponseWriter, Service, Step, WorkerContext, clock::Stopwatch,
+    BadRequest, IncomingRequest, Peer, Protocols, RequestHead, ResponseWriter, Service, Step,
+    WorkerContext,
 };
-use http::{HeaderValue, Request, StatusCode};
+use http::{HeaderValue, StatusCode};
 use rustls::ServerConfig;
 
-use super::{App, dispatch};
+use super::{
+    App, dispatch,
+    pending_request::{PendingAppRequest, PendingWork},
+};
 use crate::{
-    admission::Admission,
-    api::inmanta::LOGIN_PATH,
-    auth::{
-        AuthDecision, Caller, PendingDecision, decide, ext_authz, forward_auth,
-        grpc::{self, GrpcError},
-    },
+    admission::{Admission, Source},
+    auth::{AuthDecision, Caller, decide, forward_auth, grpc},
     base::{
         reply::Reply,
         route::{Route, Serves},
@@ -56,7 +54,9 @@ impl AppService {
     pub fn worker(app: Arc<App>, index: usize) -> WorkerContext<Self> {
         let settings = app.settings_arc();
         let (timeouts, limits) = (settings.timeouts, settings.request_limits);
-        WorkerContext::new(Self::new(app, index), index, timeouts, limits)
+        let memory = Arc::clone(&app.request_memory);
+        let worker = WorkerContext::new(Self::new(app, index), index, timeouts, limits);
+        WorkerContext { memory, ..worker }
     }
 
     pub(super) fn caller<'a, 'r>(
@@ -79,7 +79,7 @@ impl AppService {
     }
 
     /// Counts a response, and writes the access log entry if the settings ask for one.
-    fn record(
+    pub(super) fn record(
         &self,
         settings: &Settings,
         completed: CompletedRequest,
@@ -108,8 +108,8 @@ impl Service for AppService {
         Route::of(target, settings.listeners[listener].serves)
     }
 
-    fn reads_body(&self, route: Route, method: &str) -> bool {
-        route.reads_body(method)
+    fn reads_body<H: RequestHead>(request: &IncomingRequest<'_, '_, Self, H>) -> bool {
+        request.route.reads_body(request.head.method()) && dispatch::may_use_body(request)
     }
 
     fn respond<'c, H: RequestHead>(
@@ -118,11 +118,10 @@ impl Service for AppService {
     ) -> Result<Step<(), PendingAppRequest<'c>>, BadRequest> {
         let (service, head, route) = (request.service(), request.head, request.route);
         if route.is_grpc() && grpc::is_call(head.version(), head.method(), head) {
-            return Ok(Step::Wait(pending(request, Work::GrpcCall)));
+            return Ok(Step::Wait(PendingAppRequest::new(request, PendingWork::GrpcCall)?));
         }
         if route != Route::Auth {
-            let work = Work::Request(Box::new(head.to_request()?));
-            return Ok(Step::Wait(pending(request, work)));
+            return Ok(Step::Wait(PendingAppRequest::new(request, PendingWork::Handler)?));
         }
         let (settings, peer) = (request.settings, request.connection.peer);
         let listener = &settings.listeners[peer.listener];
@@ -143,7 +142,8 @@ impl Service for AppService {
         let decision = decide(authenticator, &settings.auth, profile, &caller, head, described);
         let (outcome, status) = match decision {
             Step::Wait(decision) => {
-                return Ok(Step::Wait(pending(request, Work::ForwardAuth(decision))));
+                let work = PendingWork::ForwardAuth(Box::new(decision));
+                return Ok(Step::Wait(PendingAppRequest::new(request, work)?));
             }
             Step::Done(AuthDecision::Refused(reply)) => {
                 let recorded = (reply.outcome, reply.counted);
@@ -200,6 +200,14 @@ impl Service for AppService {
         delay
     }
 
+    /// A trusted proxy carries the requests of many clients, so it has no share of its own.
+    fn memory_source(&self, peer: Peer<'_>) -> Option<IpAddr> {
+        use countersign_front::address::UNIX_PEER;
+        let proxies = &self.app.settings().listeners[peer.listener].client.proxies;
+        let is_exempt = peer.address == UNIX_PEER || proxies.trusts(peer.address);
+        (!is_exempt).then(|| Source::of(peer.address).address())
+    }
+
     /// A trusted proxy is not charged, because any client behind it may have caused the abuse.
     fn record_abuse(&self, peer: Peer<'_>) {
         use countersign_front::address::{UNIX_PEER, UNKNOWN_PEER};
@@ -216,47 +224,6 @@ impl Service for AppService {
     }
 }
 
-/// A request that waits for its body, for the keys of an issuer, or for a handler.
-pub struct PendingAppRequest<'c> {
-    work: Work<'c>,
-    peer: Peer<'c>,
-    recorder: Recorder<'c>,
-}
-
-/// The work left for a request whose head has been read.
-enum Work<'c> {
-    /// Answer a check of `/auth` when the keys have arrived.
-    ForwardAuth(PendingDecision<'c>),
-    /// Call the handler of a request, with its body.
-    Request(Box<Request<()>>),
-    /// Answer a gRPC call, whose message is the body.
-    GrpcCall,
-}
-
-/// The wait of a request whose body has arrived.
-enum PendingResponse<'c> {
-    /// Wait for the keys for a check of `/auth`.
-    ForwardAuth(PendingDecision<'c>),
-    /// Wait for the keys for a gRPC check with this body.
-    Check(PendingDecision<'c>, Vec<u8>),
-    /// Wait for the handler of this request.
-    Handler(Request<Bytes>),
-}
-
-fn pending<'c, H: RequestHead>(
-    request: &IncomingRequest<'_, 'c, AppService, H>,
-    work: Work<'c>,
-) -> PendingAppRequest<'c> {
-    let is_logged = request.settings.log.logs_requests();
-    let recorder = Recorder {
-        service: request.service(),
-        route: request.route,
-        started: request.started,
-        entry: is_logged.then(|| Box::new(access_log_entry(request))),
-    };
-    PendingAppRequest { work, peer: request.connection.peer, recorder }
-}
-
 fn access_log_entry<H: RequestHead>(
     request: &IncomingRequest<'_, '_, AppService, H>,
 ) -> AccessLogEntry {
@@ -265,88 +232,4 @@ fn access_log_entry<H: RequestHead>(
         RequestLine { version: head.version(), method: head.method(), target: head.target() };
     let listener = &request.settings.listeners[peer.listener];
     AccessLogEntry::new(&listener.name, &listener.client, peer, line, head)
-}
-
-impl<'c> PendingRequest<'c> for PendingAppRequest<'c> {
-    fn max_body_bytes(&self) -> usize {
-        let Recorder { service, route, .. } = &self.recorder;
-        let settings = service.app.settings();
-        route.max_body(settings.max_body, settings.request_limits.head_bytes)
-    }
-
-    /// A login may wait for its turn, which is of no use once the client has gone.
-    fn ends_with_client(&self) -> bool {
-        matches!(&self.work, Work::Request(request) if request.uri().path() == LOGIN_PATH)
-    }
-
-    fn refuse(self, reason: &BadRequest) -> countersign_front::Reply {
-        let reply = match self.work {
-            Work::GrpcCall => GrpcError::from(reason).into(),
-            Work::ForwardAuth(_) | Work::Request(_) => Reply::from(reason),
-        };
-        self.recorder.record(reply)
-    }
-
-    fn respond(self, body: &[u8], writer: &mut impl ResponseWriter) -> Step<(), ReplyFuture<'c>> {
-        let Self { work, peer, mut recorder } = self;
-        let Recorder { service, route, .. } = recorder;
-        let pending = match work {
-            Work::ForwardAuth(decision) => PendingResponse::ForwardAuth(decision),
-            Work::Request(request) => {
-                PendingResponse::Handler(request.map(|()| Bytes::copy_from_slice(body)))
-            }
-            Work::GrpcCall => {
-                let entry = recorder.entry.as_deref_mut();
-                match service.call_grpc(peer, route, body, entry) {
-                    Step::Done(reply) => {
-                        writer.reply(&recorder.record(reply));
-                        return Step::Done(());
-                    }
-                    Step::Wait(decision) => PendingResponse::Check(decision, body.to_vec()),
-                }
-            }
-        };
-        // The one place where a response becomes a boxed future.
-        Step::Wait(Box::pin(
-            async move { recorder.record(pending.finish(service, peer, route).await) },
-        ))
-    }
-}
-
-impl<'c> PendingResponse<'c> {
-    async fn finish(self, service: &'c AppService, peer: Peer<'c>, route: Route) -> Reply {
-        let app = &service.app;
-        let settings = || app.settings_arc();
-        match self {
-            Self::ForwardAuth(decision) => {
-                decision.finish(&app.authenticator, settings, forward_auth::reply).await
-            }
-            Self::Check(decision, body) => {
-                let render = |settings: &_, decision: AuthDecision<'_>| {
-                    ext_authz::reply(settings, &body, decision)
-                };
-                decision.finish(&app.authenticator, settings, render).await
-            }
-            Self::Handler(request) => dispatch::respond(service, peer, route, request).await,
-        }
-    }
-}
-
-/// Records the response of a pending request in metrics and access log.
-struct Recorder<'c> {
-    service: &'c AppService,
-    route: Route,
-    started: Stopwatch,
-    entry: Option<Box<AccessLogEntry>>,
-}
-
-impl Recorder<'_> {
-    /// Records a response, and converts it to the front's [`Reply`](countersign_front::Reply).
-    fn record(self, reply: Reply) -> countersign_front::Reply {
-        let Self { service, route, started, entry } = self;
-        let (status, outcome) = (reply.counted, reply.outcome);
-        let completed = CompletedRequest { route, status, outcome, started };
-        service.record(&service.app.settings(), completed, || entry.map(|entry| *entry));
-        reply.into()
-    }
 }

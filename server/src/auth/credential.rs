@@ -58,6 +58,13 @@ impl CredentialPlaces {
         self.others.as_ref()?.cookie.as_deref()
     }
 
+    /// Whether the header line with this name may be the credential of a call of the API.
+    #[must_use]
+    pub fn reads(&self, name: &[u8]) -> bool {
+        let mut names = self.headers().iter().chain([&header::AUTHORIZATION]);
+        names.any(|header| name.eq_ignore_ascii_case(header.as_str().as_bytes()))
+    }
+
     /// Returns the credential in the headers of a request. No cookie authorizes a call of the API.
     pub fn in_headers<'h>(&self, fields: &'h impl Fields) -> Credential<'h> {
         match &self.others {

@@ -102,6 +102,12 @@ pub fn decide<'a, 't>(
 }
 
 impl PendingDecision<'_> {
+    /// Returns the memory that it holds, in bytes.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        size_of::<Self>() + self.token.len()
+    }
+
     /// Waits, decides, and returns the decision as rendered by `render`. `settings` is
     /// called after the wait, so that a reload in between takes effect.
     pub async fn finish<S: Deref<Target: AsRef<AuthSettings>>>(

@@ -3,7 +3,10 @@
 
 use percent_encoding::percent_decode_str;
 
-use crate::base::claims::ClientType::{self, Api, Compiler};
+use crate::base::{
+    claims::ClientType::{self, Api, Compiler},
+    route::ENVIRONMENT_HEADER,
+};
 
 /// The operation of an [`Endpoint`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,9 +84,6 @@ pub struct Endpoint {
     /// caller. Only tokens of sections that may administer are accepted then.
     pub administers: bool,
 }
-
-/// The header that names an environment.
-pub const ENVIRONMENT_HEADER: &str = "X-Inmanta-tid";
 
 const fn endpoint(
     method: &'static str,

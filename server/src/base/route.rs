@@ -34,6 +34,8 @@ impl Serves {
 pub const CHECK_PATH: &str = "/envoy.service.auth.v3.Authorization/Check";
 /// Path of the gRPC health check method.
 pub const HEALTH_PATH: &str = "/grpc.health.v1.Health/Check";
+/// The header with which a call of the Inmanta API names an environment.
+pub const ENVIRONMENT_HEADER: &str = "X-Inmanta-tid";
 /// Path of the metadata of the protected resource, to which the path of the resource is appended.
 pub const RESOURCE_METADATA_PATH: &str = "/.well-known/oauth-protected-resource";
 
@@ -168,6 +170,24 @@ impl Route {
         }
     }
 
+    /// Whether the handler reads the header line with this name, other than the credential.
+    #[must_use]
+    pub fn reads_header(self, name: &[u8]) -> bool {
+        let reads = |read: &str| name.eq_ignore_ascii_case(read.as_bytes());
+        match self {
+            Self::Inmanta => reads(ENVIRONMENT_HEADER),
+            // gRPC calls of an unknown method are recognized by their media type.
+            Self::Check | Self::GrpcHealth | Self::None => reads("content-type"),
+            _ => false,
+        }
+    }
+
+    /// Whether the handler reads the query.
+    #[must_use]
+    pub const fn reads_query(self) -> bool {
+        matches!(self, Self::Inmanta)
+    }
+
     /// Whether the handler serves gRPC calls.
     #[must_use]
     pub const fn is_grpc(self) -> bool {
@@ -188,7 +208,7 @@ fn is_resource_metadata(path: &str) -> bool {
 }
 
 /// Returns the path of a request target, which may be in absolute form.
-fn path_of(target: &str) -> &str {
+pub fn path_of(target: &str) -> &str {
     let target = if target.starts_with('/') {
         target
     } else {

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     api::settings::ISSUES_NOTHING,
-    authorization::endpoints::ENVIRONMENT_HEADER,
+    base::route::ENVIRONMENT_HEADER,
     base::{redacted::quoted, roots},
 };
 

@@ -46,6 +46,17 @@ impl Dialect {
         }
     }
 
+    /// Whether proxies name the method or the target in the header line with this name.
+    #[must_use]
+    pub fn reads_header(self, name: &[u8]) -> bool {
+        let headers = match self {
+            Self::None | Self::EnvoyPath => return false,
+            Self::Nginx => [ORIGINAL_METHOD, ORIGINAL_URI],
+            Self::XForwarded => [FORWARDED_METHOD, FORWARDED_URI],
+        };
+        headers.iter().any(|header| name.eq_ignore_ascii_case(header.as_str().as_bytes()))
+    }
+
     /// Returns the original request of a check. The caller has verified that the proxy is trusted.
     #[must_use]
     pub fn original<'r>(

@@ -28,6 +28,13 @@ impl ClientSettings {
         self.dialect != Dialect::None
     }
 
+    /// Whether the header line with this name describes the client of a request.
+    #[must_use]
+    pub fn reads_header(&self, name: &[u8]) -> bool {
+        let is_name = |header: &HeaderName| name.eq_ignore_ascii_case(header.as_str().as_bytes());
+        is_name(self.proxies.header()) || self.certificate_header.as_ref().is_some_and(is_name)
+    }
+
     /// Reads the options of one section.
     pub(crate) fn read(reader: &mut SectionReader<'_>) -> Self {
         Self {

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use countersign_front::{RequestLimits, Timeouts};
+use countersign_front::{MemoryLimits, RequestLimits, Timeouts};
 
 use super::{
     listener::{self, Listener},
     problem::Problems,
     quic::QuicSettings,
     reader::SectionReader,
-    request_limits,
+    request_limits, request_memory,
     setting::Section,
     timeouts,
 };
@@ -31,6 +31,8 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// Limits of request heads.
     pub request_limits: RequestLimits,
+    /// Bounds of the memory held by requests in progress.
+    pub memory: MemoryLimits,
     /// QUIC settings of listeners with HTTP/3.
     pub quic: QuicSettings,
     /// Settings of the access log.
@@ -65,6 +67,7 @@ impl Settings {
         let limits = SignatureLimits::read(sections, problems);
         let timeouts = timeouts::read(sections, problems);
         let request_limits = request_limits::read(sections, problems);
+        let memory = request_memory::read(sections, problems);
         let log = LogSettings::read(&mut SectionReader::new(sections, "log", problems));
         let cache_bytes =
             SectionReader::new(sections, "cache", problems).number::<usize>("megabytes") << 20;
@@ -78,6 +81,7 @@ impl Settings {
             limits,
             timeouts,
             request_limits,
+            memory,
             quic,
             log,
             cache_bytes,

@@ -72,6 +72,12 @@ pub struct CheckedRequest<'r> {
     pub fields: &'r dyn Fields,
 }
 
+/// Whether an entry contains the header line with this name.
+#[must_use]
+pub fn reads_header(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(REQUEST_ID.as_str().as_bytes())
+}
+
 impl AccessLogEntry {
     /// Creates the entry of a request. If a trusted proxy names the original request, the entry
     /// describes that one.

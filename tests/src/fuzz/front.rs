@@ -66,7 +66,7 @@ impl Service for EchoService {
 
     fn route(&self, (): &(), _listener: usize, _target: &str) {}
 
-    fn reads_body(&self, (): (), _method: &str) -> bool {
+    fn reads_body<H: RequestHead>(_request: &IncomingRequest<'_, '_, Self, H>) -> bool {
         true
     }
 
@@ -92,6 +92,10 @@ struct EchoRequest {
 impl<'c> PendingRequest<'c> for EchoRequest {
     fn max_body_bytes(&self) -> usize {
         MAX_BODY_BYTES
+    }
+
+    fn held_bytes(&self) -> usize {
+        size_of::<Self>() + self.method.len()
     }
 
     fn refuse(self, reason: &BadRequest) -> Reply {

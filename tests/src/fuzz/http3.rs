@@ -2,7 +2,7 @@
 //! sections.
 
 use countersign_front::{
-    RequestHead as _, RequestLimits,
+    KeptHead, RequestHead as _, RequestLimits,
     fields::{
         request::{DecodedHead, MalformedReason},
         section::{FieldSection, SectionBuffer},
@@ -140,7 +140,7 @@ pub(super) fn assert_request(head: &DecodedHead<'_>, section: FieldSection<'_>) 
         assert!(![&b"connection"[..], b"transfer-encoding", b"upgrade"].contains(&name));
     }
     // Conversion fails only if the target is longer than the limit of `Uri`.
-    match head.to_request() {
+    match KeptHead::new(head, head.target(), |_| true).and_then(|kept| kept.into_request(())) {
         Ok(request) => {
             assert_eq!(
                 (request.method().as_str(), request.headers().len()),

@@ -23,7 +23,7 @@ impl Service for Hello {
 
     fn route(&self, (): &(), _listener: usize, _target: &str) {}
 
-    fn reads_body(&self, (): (), _method: &str) -> bool {
+    fn reads_body<H: RequestHead>(_request: &IncomingRequest<'_, '_, Self, H>) -> bool {
         false
     }
 

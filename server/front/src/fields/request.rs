@@ -1,12 +1,12 @@
 //! Interpretation of field sections as requests (RFC 9113 sections 8.2 and 8.3; RFC 9114 sections
 //! 4.2 and 4.3, which have the same rules).
 
-use http::{HeaderName, Request, Version};
+use http::{HeaderName, Version};
 
 use super::section::FieldSection;
 use crate::{
     http1::head::{digits, is_host},
-    message::{self, BadRequest, Fields, RequestHead},
+    message::{Fields, RequestHead},
 };
 
 /// The head of an HTTP/2 or HTTP/3 request.
@@ -59,9 +59,9 @@ impl RequestHead for DecodedHead<'_> {
         self.authority
     }
 
-    fn to_request(&self) -> Result<Request<()>, BadRequest> {
+    fn for_each_line(&self, call: &mut dyn FnMut(&[u8], &[u8])) {
         let lines = self.section.lines().filter(|(name, _)| !name.starts_with(b":"));
-        message::to_request(self, self.section.len(), lines)
+        lines.for_each(|(name, value)| call(name, value));
     }
 }
 

@@ -6,7 +6,10 @@
 use memchr::memmem;
 
 use super::head::{Framing, are_trailers, end_of_head, has_bare_line_feed};
-use crate::request_limits::RequestLimits;
+use crate::{
+    request_limits::RequestLimits,
+    request_memory::{HeldMemory, MemoryExceeded, append},
+};
 
 /// A request body that is being received.
 pub struct IncomingBody {
@@ -41,6 +44,8 @@ enum BodyState {
 pub enum BodyError {
     /// The body is longer than the service allows.
     TooLarge,
+    /// The body cannot be kept.
+    Memory(MemoryExceeded),
     /// The chunked coding is malformed, for this reason.
     Malformed(&'static str),
 }
@@ -80,14 +85,20 @@ impl IncomingBody {
     ///
     /// # Errors
     /// The body is too large or malformed.
-    pub fn take(&mut self, input: &[u8]) -> Result<usize, BodyError> {
+    pub(crate) fn take(
+        &mut self,
+        input: &[u8],
+        held: &mut HeldMemory<'_>,
+    ) -> Result<usize, BodyError> {
         let mut taken = 0;
         loop {
             let rest = &input[taken..];
             let step = match self.state {
-                BodyState::Body(left) => self.data(rest, left, BodyState::Body, BodyState::Done)?,
+                BodyState::Body(left) => {
+                    self.data(rest, held, left, BodyState::Body, BodyState::Done)?
+                }
                 BodyState::Chunk(left) => {
-                    self.data(rest, left, BodyState::Chunk, BodyState::ChunkEnd)?
+                    self.data(rest, held, left, BodyState::Chunk, BodyState::ChunkEnd)?
                 }
                 BodyState::Size => self.size(rest)?,
                 BodyState::ChunkEnd => self.chunk_end(rest)?,
@@ -105,6 +116,7 @@ impl IncomingBody {
     fn data(
         &mut self,
         rest: &[u8],
+        held: &mut HeldMemory<'_>,
         left: u64,
         more: fn(u64) -> BodyState,
         next: BodyState,
@@ -120,7 +132,7 @@ impl IncomingBody {
         if self.bytes.len() + take > self.max_bytes {
             return Err(BodyError::TooLarge);
         }
-        self.bytes.extend_from_slice(&rest[..take]);
+        append(&mut self.bytes, &rest[..take], held).map_err(BodyError::Memory)?;
         self.state = more(left - u64::try_from(take).unwrap_or(left));
         Ok(Some(take))
     }
@@ -186,6 +198,7 @@ impl IncomingBody {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::request_memory::{ConnectionMemory, RequestMemory};
 
     const LIMITS: RequestLimits = RequestLimits { head_bytes: 200, header_lines: 10 };
 
@@ -197,11 +210,13 @@ mod tests {
         input: &[u8],
         piece: usize,
     ) -> Result<(Vec<u8>, Vec<u8>, bool), BodyError> {
+        let memory = RequestMemory::default();
+        let mut held = ConnectionMemory::exempt(&memory).hold_nothing();
         let mut body_reader = IncomingBody::new(framing, max_bytes, LIMITS)?;
         let mut unread = Vec::new();
         for piece in input.chunks(piece) {
             unread.extend_from_slice(piece);
-            let taken = body_reader.take(&unread)?;
+            let taken = body_reader.take(&unread, &mut held)?;
             unread.drain(..taken);
         }
         let is_complete = body_reader.is_complete();

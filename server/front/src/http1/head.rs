@@ -7,12 +7,12 @@
 
 use std::{mem::MaybeUninit, net::Ipv6Addr};
 
-use http::{HeaderName, Request, StatusCode, Version, header};
+use http::{HeaderName, StatusCode, Version, header};
 use httparse::{Header, Status};
 use memchr::{memchr, memchr_iter, memmem};
 
 use crate::{
-    message::{self, BadRequest, Fields, RequestHead},
+    message::{BadRequest, Fields, RequestHead},
     request_limits::RequestLimits,
 };
 
@@ -114,12 +114,8 @@ impl RequestHead for Http1Head<'_, '_> {
         host.unwrap_or_default()
     }
 
-    fn to_request(&self) -> Result<Request<()>, BadRequest> {
-        message::to_request(
-            self,
-            self.lines.len(),
-            self.lines.iter().map(|line| (line.name.as_bytes(), line.value)),
-        )
+    fn for_each_line(&self, call: &mut dyn FnMut(&[u8], &[u8])) {
+        self.lines.iter().for_each(|line| call(line.name.as_bytes(), line.value));
     }
 }
 

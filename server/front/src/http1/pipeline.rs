@@ -1,7 +1,8 @@
 //! From received bytes to responses, without a socket.
 //!
 //! [`answer_requests`] parses pipelined requests one by one and writes the responses that
-//! [`Service::respond`] returns at once. It stops at the first request that has to wait.
+//! [`Service::respond`] returns at once. It stops at the first request that has to wait, and when
+//! the responses fill the send buffer.
 
 use std::mem::{self, MaybeUninit};
 
@@ -14,6 +15,10 @@ use crate::{
     message::BadRequest,
     service::{self, IncomingRequest, Service, Step},
 };
+
+/// Size of the unsent responses above which no more requests are answered. A client that does not
+/// read its responses could otherwise make a short request hold a long response.
+const MAX_OUTGOING: usize = 64 * 1024;
 
 /// Progress of [`answer_requests`].
 pub struct PipelineProgress<'c, S: Service> {
@@ -88,10 +93,13 @@ pub fn answer_requests<'c, S: Service>(
         };
         taken += head.length;
         let request = IncomingRequest::new(connection, &settings, &head);
-        let body = RequestBody::new(&head, request.reads_body(), &bytes[taken..]);
+        let body = RequestBody::new(&head, S::reads_body(&request), &bytes[taken..]);
         taken += body.skipped;
         if let Some(action) = answer(connection, &request, &head, body, out) {
             return PipelineProgress { bytes: taken, scanned: 0, action: Some(action) };
+        }
+        if out.0.len() >= MAX_OUTGOING {
+            return PipelineProgress { bytes: taken, scanned: 0, action: None };
         }
     }
 }
@@ -114,7 +122,7 @@ fn answer<'c, S: Service>(
             let (framing, expects_continue) = (body.framing, head.expects_continue);
             let pending = Http1PendingRequest {
                 request: pending,
-                reads_body: request.reads_body(),
+                reads_body: body.is_read,
                 framing,
                 expects_continue,
                 options,
@@ -145,6 +153,8 @@ pub fn refuse<'c, S: Service>(
 /// arrived. Otherwise it is not waited for, and the connection closes after the response.
 #[derive(Clone, Copy)]
 struct RequestBody {
+    /// Whether the service reads it.
+    is_read: bool,
     /// The number of bytes skipped.
     skipped: usize,
     /// Whether an unread body is still arriving.
@@ -155,7 +165,8 @@ struct RequestBody {
 
 impl RequestBody {
     fn new(head: &Http1Head<'_, '_>, reads_body: bool, rest: &[u8]) -> Self {
-        let nothing = Self { skipped: 0, is_coming: false, framing: Framing::Empty };
+        let nothing =
+            Self { is_read: reads_body, skipped: 0, is_coming: false, framing: Framing::Empty };
         match head.framing {
             framing if reads_body => Self { framing, ..nothing },
             Framing::Empty => nothing,

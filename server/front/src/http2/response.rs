@@ -66,6 +66,13 @@ pub(super) struct UnsentBody {
     trailer: Option<(&'static str, &'static [u8])>,
 }
 
+impl UnsentBody {
+    /// Returns the number of bytes that are not sent yet.
+    pub(super) fn len(&self) -> usize {
+        self.body.len()
+    }
+}
+
 impl<'c> FrameWriter<'c> {
     pub(super) fn new(alt_svc: Option<&'c HeaderValue>) -> Self {
         let window = SendWindow::new(DEFAULT_WINDOW);

@@ -11,6 +11,7 @@ mod requests;
 use std::{
     mem,
     pin::Pin,
+    rc::Rc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -31,6 +32,7 @@ use crate::{
     clock::Stopwatch,
     connection::ConnectionContext,
     message::{BODY_TOO_SLOW, Reply},
+    request_memory::{ConnectionMemory, HeldMemory},
     service::{PendingRequest as _, Service},
 };
 
@@ -58,7 +60,7 @@ pub(super) struct Http2Session<'c, S: Service> {
     has_settings: bool,
     dynamic_table: DynamicTable,
     /// A field block whose CONTINUATION frames have not all arrived.
-    block: Option<requests::FieldBlock>,
+    block: Option<requests::FieldBlock<'c>>,
     streams: Streams<'c, S>,
     /// Replies that are not ready yet. Resetting a stream aborts its reply.
     pending_replies: FuturesUnordered<Abortable<PendingReply<'c>>>,
@@ -74,6 +76,9 @@ pub(super) struct Http2Session<'c, S: Service> {
     /// Whether a drain began since [`take_has_new_drain`](Self::take_has_new_drain).
     has_new_drain: bool,
     outgoing: FrameWriter<'c>,
+    memory: Rc<ConnectionMemory<'c>>,
+    /// Memory held by input that is not parsed yet.
+    held_input: HeldMemory<'c>,
 }
 
 /// The reply to the request of a stream, once it is ready.
@@ -103,6 +108,7 @@ impl<'c, S: Service> Http2Session<'c, S> {
             count(connection.worker.limits.head_bytes),
         );
         frame::window_update(&mut outgoing.bytes, 0, count(more));
+        let memory = ConnectionMemory::new(connection);
         Self {
             connection,
             has_preface: false,
@@ -119,6 +125,8 @@ impl<'c, S: Service> Http2Session<'c, S> {
             has_new_request: false,
             has_new_drain: false,
             outgoing,
+            held_input: memory.hold_no_input(),
+            memory,
         }
     }
 
@@ -126,13 +134,22 @@ impl<'c, S: Service> Http2Session<'c, S> {
     /// consumed. Complete frames may remain if the send buffer [is full](Self::is_full).
     pub(super) fn receive(&mut self, bytes: &[u8]) -> usize {
         let mut rest = bytes;
-        let consumed = self.take_frames(&mut rest);
+        let consumed = self.take_frames(&mut rest).and_then(|()| self.hold_input(rest.len()));
         self.release_memory();
         if let Err(error) = consumed {
             self.fail(error);
             return bytes.len();
         }
         bytes.len() - rest.len()
+    }
+
+    /// Holds memory for input that is kept, and closes the connection of a client whose unfinished
+    /// requests hold too much.
+    fn hold_input(&mut self, bytes: usize) -> Result<(), Http2Error> {
+        match self.held_input.resize(bytes) {
+            Ok(()) if !self.memory.is_abused() => Ok(()),
+            _ => Err(TOO_MUCH_MEMORY),
+        }
     }
 
     /// Releases the memory of a burst, as the next one may be far away.
@@ -264,12 +281,16 @@ impl<'c, S: Service> Http2Session<'c, S> {
             let response = stream.response(id);
             match stream.state {
                 Http2StreamState::Body(incoming) => {
+                    self.memory.record_slow_body();
                     self.send(&incoming.pending.refuse(&BODY_TOO_SLOW), response);
                     // The body has had its time.
                     self.end_drain(id);
                 }
                 _ => self.reset_stream(id, Http2ErrorCode::Cancel, response.is_open),
             }
+        }
+        if self.memory.is_abused() {
+            self.fail(TOO_MUCH_MEMORY);
         }
     }
 
@@ -318,6 +339,8 @@ impl<'c, S: Service> Http2Session<'c, S> {
     }
 }
 
+const TOO_MUCH_MEMORY: Http2Error =
+    Http2Error::new(Http2ErrorCode::EnhanceYourCalm, "unfinished requests hold too much memory");
 const SHUTDOWN: Http2Error = Http2Error::new(Http2ErrorCode::NoError, "");
 
 /// Converts a setting or a length of a window, all of which fit.

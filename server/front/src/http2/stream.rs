@@ -13,8 +13,8 @@ use super::{
     session::STREAM_WINDOW,
 };
 use crate::{
-    clock::Stopwatch, fields::expected_body::ExpectedBody, service::Service,
-    upload_drain::UploadDrain,
+    clock::Stopwatch, fields::expected_body::ExpectedBody, request_memory::HeldMemory,
+    service::Service, upload_drain::UploadDrain,
 };
 
 /// The open [`Http2Stream`]s of a connection, by stream identifier.
@@ -82,11 +82,20 @@ pub(super) enum Http2StreamState<'c, S: Service> {
     /// Receiving the request body.
     Body(Box<PartialRequest<'c, S>>),
     /// Waiting for the reply. The handle aborts it when the stream is reset.
-    AwaitingReply(AbortHandle),
-    /// Sending the response body, of which this part is left.
-    Sending { rest: UnsentBody, since: Stopwatch },
+    AwaitingReply { reply: AbortHandle, _held: HeldMemory<'c> },
+    /// Sending the response body.
+    Sending(Box<PartialResponse<'c>>),
     /// Discarding the rest of the request, as the response is complete.
     Draining(UploadDrain),
+}
+
+/// A response whose head has been sent.
+pub(super) struct PartialResponse<'c> {
+    /// The part of the body that is left.
+    pub(super) rest: UnsentBody,
+    /// Running since the head was sent.
+    pub(super) since: Stopwatch,
+    pub(super) _held: HeldMemory<'c>,
 }
 
 /// A request whose body is being received.
@@ -95,6 +104,8 @@ pub(super) struct PartialRequest<'c, S: Service> {
     /// Running since the head was read.
     pub(super) started: Stopwatch,
     pub(super) body: Vec<u8>,
+    /// Memory held by the request, its body included.
+    pub(super) held: HeldMemory<'c>,
     pub(super) max_length: usize,
 }
 
@@ -124,9 +135,9 @@ impl<'c, S: Service> Http2Stream<'c, S> {
         let left = |since: &Stopwatch| Some(limit.saturating_sub(since.elapsed()));
         match &self.state {
             Http2StreamState::Body(incoming) => left(&incoming.started),
-            Http2StreamState::Sending { since, .. } => left(since),
+            Http2StreamState::Sending(response) => left(&response.since),
             Http2StreamState::Draining(drain) => Some(drain.time_left()),
-            Http2StreamState::AwaitingReply(_) => None,
+            Http2StreamState::AwaitingReply { .. } => None,
         }
     }
 }

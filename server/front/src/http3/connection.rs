@@ -22,7 +22,7 @@ use super::{
     error::{Http3Error, Http3ErrorCode},
     frame,
     response::Http3ResponseWriter,
-    stream::{Http3Stream, StreamStep},
+    stream::{Http3Stream, StreamStep, TOO_MUCH_MEMORY},
     unidirectional::{CriticalStreams, StreamAction, UnidirectionalStream},
 };
 use crate::{
@@ -32,6 +32,7 @@ use crate::{
     deadline::{Deadline, DeadlineElapsed, TICK},
     message::{BODY_TOO_SLOW, Reply},
     quic::{ConnectionDriver, MAX_CONCURRENT_STREAMS},
+    request_memory::ConnectionMemory,
     service::{PendingRequest as _, Service},
 };
 
@@ -41,7 +42,7 @@ pub(super) struct Http3Connection<'c, S: Service> {
     deadline: Rc<Deadline>,
     driver: ConnectionDriver,
     /// Unfinished requests.
-    streams: HashMap<StreamId, Http3Stream<'c, S>>,
+    streams: HashMap<StreamId, Box<Http3Stream<'c, S>>>,
     /// Replies that are not ready yet.
     pending_replies: FuturesUnordered<PendingReply<'c>>,
     /// Unidirectional streams that the client opened.
@@ -57,6 +58,7 @@ pub(super) struct Http3Connection<'c, S: Service> {
     phase: Http3Phase,
     /// Time since the last request.
     idle: Stopwatch,
+    memory: Rc<ConnectionMemory<'c>>,
     /// Data read from one stream; kept to reuse its memory.
     pieces: Vec<Bytes>,
 }
@@ -122,6 +124,7 @@ impl<'c, S: Service> Http3Connection<'c, S> {
             state: Http3CloseState::Open,
             phase: Http3Phase::Busy,
             idle: Stopwatch::start(),
+            memory: ConnectionMemory::new(connection),
             pieces: Vec::new(),
         }
     }
@@ -205,13 +208,14 @@ impl<'c, S: Service> Http3Connection<'c, S> {
         }
         self.next_request = self.next_request.max(id.index() + 1);
         (self.phase, self.idle) = (Http3Phase::Busy, Stopwatch::start());
-        self.receive_from(id, Http3Stream::new(&self.connection.worker.limits));
+        let stream = Http3Stream::new(&self.connection.worker.limits, &self.memory);
+        self.receive_from(id, stream);
     }
 
     /// Continues an unfinished request.
     fn receive(&mut self, id: StreamId) {
         if let Some(stream) = self.streams.remove(&id) {
-            self.receive_from(id, stream);
+            self.receive_from(id, *stream);
         }
     }
 
@@ -227,12 +231,8 @@ impl<'c, S: Service> Http3Connection<'c, S> {
         }
         let mut response = Vec::new();
         self.connection.worker.buffers.lend_output(&mut response);
-        match stream.receive(
-            self.connection,
-            &self.pieces,
-            end == StreamEnd::Finished,
-            &mut response,
-        ) {
+        let is_end = end == StreamEnd::Finished;
+        match stream.receive(self.connection, &self.pieces, is_end, &mut response) {
             Ok(StreamStep::NeedsData) => self.keep(id, stream),
             Ok(StreamStep::Done) => self.send(id, &response, stream),
             Ok(StreamStep::Oversized) => {
@@ -241,13 +241,22 @@ impl<'c, S: Service> Http3Connection<'c, S> {
                 self.charge(2);
             }
             Ok(StreamStep::Wait(reply)) => {
-                self.streams.insert(id, stream);
+                self.streams.insert(id, Box::new(stream));
                 self.pending_replies.push(Box::pin(async move { (id, reply.await) }));
             }
             Err(error) => self.fail(id, error),
         }
         self.pieces.clear();
         self.connection.worker.buffers.return_output(&mut response);
+        self.close_if_abused();
+    }
+
+    /// Closes the connection of a client whose unfinished requests hold too much memory, again and
+    /// again.
+    fn close_if_abused(&mut self) {
+        if self.memory.is_abused() {
+            self.close(TOO_MUCH_MEMORY);
+        }
     }
 
     /// Keeps a stream whose request or response is not finished.
@@ -256,7 +265,7 @@ impl<'c, S: Service> Http3Connection<'c, S> {
         if stream.discard(received) {
             self.stop(id);
         } else if !(stream.is_draining() && stream.is_ended()) {
-            self.streams.insert(id, stream);
+            self.streams.insert(id, Box::new(stream));
         }
     }
 
@@ -291,7 +300,7 @@ impl<'c, S: Service> Http3Connection<'c, S> {
         let mut response = Vec::new();
         self.connection.worker.buffers.lend_output(&mut response);
         Http3ResponseWriter::new(&mut response, stream.is_head()).write(reply);
-        self.send(id, &response, stream);
+        self.send(id, &response, *stream);
         self.connection.worker.buffers.return_output(&mut response);
     }
 
@@ -312,14 +321,16 @@ impl<'c, S: Service> Http3Connection<'c, S> {
             if !stream.is_ended() {
                 self.stop(id);
             }
-            stream.send_later(response[sent..].into());
-            self.streams.insert(id, stream);
+            match stream.send_later(response[sent..].into()) {
+                Ok(()) => drop(self.streams.insert(id, Box::new(stream))),
+                Err(_) => self.refuse(id, Http3ErrorCode::RequestCancelled),
+            }
             return;
         }
         let _ignored = out.finish();
         if !stream.is_ended() {
             stream.drain();
-            self.streams.insert(id, stream);
+            self.streams.insert(id, Box::new(stream));
             // Its deadline may be the next one.
             self.phase = Http3Phase::Busy;
         }
@@ -327,10 +338,10 @@ impl<'c, S: Service> Http3Connection<'c, S> {
 
     /// Resumes a response for which the client granted window.
     fn write(&mut self, id: StreamId) {
-        if let Some(unsent) = self.streams.get_mut(&id).and_then(Http3Stream::take_unsent)
+        if let Some(unsent) = self.streams.get_mut(&id).and_then(|stream| stream.take_unsent())
             && let Some(stream) = self.streams.remove(&id)
         {
-            self.send(id, &unsent, stream);
+            self.send(id, &unsent, *stream);
         }
     }
 
@@ -439,17 +450,19 @@ impl<'c, S: Service> Http3Connection<'c, S> {
         for id in expired.map(|(id, _)| *id).collect::<Vec<_>>() {
             let Some(stream) = self.streams.get_mut(&id) else { continue };
             if let Some(pending) = stream.take_pending() {
+                self.memory.record_slow_body();
                 self.reply(id, &pending.refuse(&BODY_TOO_SLOW));
             } else if !stream.is_draining() {
                 self.streams.remove(&id);
                 self.refuse(id, Http3ErrorCode::RequestCancelled);
             }
             // A body that was too slow has had its time.
-            if self.streams.get(&id).is_some_and(Http3Stream::is_draining) {
+            if self.streams.get(&id).is_some_and(|stream| stream.is_draining()) {
                 self.streams.remove(&id);
                 self.stop(id);
             }
         }
+        self.close_if_abused();
     }
 
     /// Returns the time until the first stream expires.

@@ -86,6 +86,10 @@ impl RequestFrames {
         &'f mut self,
         bytes: &mut &'b [u8],
     ) -> Result<Option<FrameEvent<'f>>, Http3Error> {
+        if !matches!(self.position, FramePosition::Headers(_)) {
+            // A section that was returned is not needed any more.
+            self.section = Vec::new();
+        }
         loop {
             match self.position {
                 FramePosition::FrameHeader => {
@@ -119,6 +123,12 @@ impl RequestFrames {
                 }
             }
         }
+    }
+
+    /// Returns the memory held by an incomplete field section, in bytes.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.section.capacity()
     }
 
     /// Checks that the stream may end here.

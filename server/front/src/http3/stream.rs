@@ -1,6 +1,6 @@
 //! The state of a request stream, from received data to the response.
 
-use std::{mem, time::Duration};
+use std::{mem, rc::Rc, time::Duration};
 
 use bytes::Bytes;
 use http::Version;
@@ -20,6 +20,7 @@ use crate::{
     },
     message::{BadRequest, RequestHead as _},
     request_limits::RequestLimits,
+    request_memory::{self, ConnectionMemory, HeldMemory, MemoryExceeded},
     service::{self, IncomingRequest, PendingRequest as _, ReplyFuture, Service, Step},
     upload_drain::UploadDrain,
 };
@@ -27,13 +28,22 @@ use crate::{
 /// A request stream whose request is not finished.
 pub(super) struct Http3Stream<'c, S: Service> {
     frames: RequestFrames,
+    /// Memory held by an incomplete field section.
+    held_input: HeldMemory<'c>,
+    exchange: Http3Exchange<'c, S>,
+    is_ended: bool,
+    /// Time since the stream was opened, or since its response began to be sent.
+    since: Stopwatch,
+}
+
+/// A request and its response.
+struct Http3Exchange<'c, S: Service> {
     state: Http3StreamState<'c, S>,
     /// The body that is expected, read or not.
     expected: ExpectedBody,
     is_head: bool,
-    is_ended: bool,
-    /// Time since the stream was opened, or since its response began to be sent.
-    since: Stopwatch,
+    /// Memory held by the request or its response.
+    held: HeldMemory<'c>,
 }
 
 enum Http3StreamState<'c, S: Service> {
@@ -61,43 +71,44 @@ pub(super) enum StreamStep<'c> {
     Wait(ReplyFuture<'c>),
 }
 
-impl<'c> From<Step<(), ReplyFuture<'c>>> for StreamStep<'c> {
-    fn from(step: Step<(), ReplyFuture<'c>>) -> Self {
-        match step {
-            Step::Done(()) => Self::Done,
-            Step::Wait(reply) => Self::Wait(reply),
-        }
-    }
-}
-
 impl<'c, S: Service> Http3Stream<'c, S> {
     /// A stream on which nothing has been received.
-    pub(super) fn new(limits: &RequestLimits) -> Self {
+    pub(super) fn new(limits: &RequestLimits, memory: &Rc<ConnectionMemory<'c>>) -> Self {
         Self {
             frames: RequestFrames::new(limits.head_bytes),
-            state: Http3StreamState::Head,
-            expected: ExpectedBody::default(),
-            is_head: false,
+            held_input: memory.hold_no_input(),
+            exchange: Http3Exchange {
+                state: Http3StreamState::Head,
+                expected: ExpectedBody::default(),
+                is_head: false,
+                held: memory.hold_nothing(),
+            },
             is_ended: false,
             since: Stopwatch::start(),
         }
     }
 
     /// Keeps the part of the response that is not sent yet. No more of the request is received.
-    pub(super) fn send_later(&mut self, rest: Vec<u8>) {
-        self.state = Http3StreamState::Sending(rest);
+    ///
+    /// # Errors
+    /// The rest would hold too much memory.
+    pub(super) fn send_later(&mut self, rest: Vec<u8>) -> Result<(), MemoryExceeded> {
+        self.exchange.held.resize(rest.len())?;
+        self.exchange.state = Http3StreamState::Sending(rest);
         self.is_ended = true;
         self.since = Stopwatch::start();
+        Ok(())
     }
 
     /// Discards the rest of the request, as its response is complete.
     pub(super) fn drain(&mut self) {
-        self.state = Http3StreamState::Draining(UploadDrain::start());
+        self.exchange.held.release();
+        self.exchange.state = Http3StreamState::Draining(UploadDrain::start());
     }
 
     /// Counts bytes that arrived. Returns whether the stream was drained for long enough.
     pub(super) fn discard(&mut self, bytes: usize) -> bool {
-        match &mut self.state {
+        match &mut self.exchange.state {
             Http3StreamState::Draining(drain) => !drain.discard(bytes),
             _ => false,
         }
@@ -105,7 +116,7 @@ impl<'c, S: Service> Http3Stream<'c, S> {
 
     /// Whether the rest of the request is discarded.
     pub(super) const fn is_draining(&self) -> bool {
-        matches!(self.state, Http3StreamState::Draining(_))
+        matches!(self.exchange.state, Http3StreamState::Draining(_))
     }
 
     /// Whether the request has ended, or no more of it is received.
@@ -115,13 +126,13 @@ impl<'c, S: Service> Http3Stream<'c, S> {
 
     /// Returns whether the request is HEAD, so that the response has no body.
     pub(super) const fn is_head(&self) -> bool {
-        self.is_head
+        self.exchange.is_head
     }
 
     /// Returns the time that is left to the client, of `limit` for a request or a response, or
     /// `None` if the stream waits for the server.
     pub(super) fn time_left(&self, limit: Duration) -> Option<Duration> {
-        match &self.state {
+        match &self.exchange.state {
             Http3StreamState::AwaitingReply => None,
             Http3StreamState::Draining(drain) => Some(drain.time_left()),
             _ => Some(limit.saturating_sub(self.since.elapsed())),
@@ -130,12 +141,12 @@ impl<'c, S: Service> Http3Stream<'c, S> {
 
     /// Takes the request, if its body is incomplete.
     pub(super) fn take_pending(&mut self) -> Option<S::Pending<'c>> {
-        self.take_body().map(|(pending, _)| pending)
+        self.exchange.take_incoming().map(|(pending, _)| pending)
     }
 
     /// Takes the unsent part of the response.
     pub(super) fn take_unsent(&mut self) -> Option<Vec<u8>> {
-        match &mut self.state {
+        match &mut self.exchange.state {
             Http3StreamState::Sending(unsent) => Some(mem::take(unsent)),
             _ => None,
         }
@@ -150,27 +161,18 @@ impl<'c, S: Service> Http3Stream<'c, S> {
         is_end: bool,
         out: &mut Vec<u8>,
     ) -> Result<StreamStep<'c>, Http3Error> {
+        let Self { frames, held_input, exchange, is_ended, .. } = self;
         let mut answer = None;
         for piece in pieces {
             let mut bytes = &piece[..];
-            while let Some(event) = self.frames.next(&mut bytes)? {
+            while let Some(event) = frames.next(&mut bytes)? {
                 let step = match event {
-                    FrameEvent::Headers(section) => begin(
-                        connection,
-                        section,
-                        &mut self.state,
-                        (&mut self.expected, &mut self.is_head),
-                        out,
-                    )?,
+                    FrameEvent::Headers(section) => exchange.begin(connection, section, out)?,
                     FrameEvent::TooLarge => {
-                        let reason = connection.worker.limits.head_too_large();
-                        refuse(connection, &reason, out);
+                        reject(connection, &connection.worker.limits.head_too_large(), out);
                         Some(StreamStep::Oversized)
                     }
-                    FrameEvent::Data(data) => {
-                        self.expected.receive(data.len(), false).map_err(malformed)?;
-                        take_body(&mut self.state, data, self.is_head, out)
-                    }
+                    FrameEvent::Data(data) => exchange.receive_body(data, out)?,
                     FrameEvent::Trailers(section) => {
                         check_trailers(connection, section)?;
                         None
@@ -182,30 +184,144 @@ impl<'c, S: Service> Http3Stream<'c, S> {
             }
         }
         if is_end {
-            self.is_ended = true;
-            self.frames.end()?;
-            self.expected.receive(0, true).map_err(malformed)?;
+            *is_ended = true;
+            frames.end()?;
+            exchange.expected.receive(0, true).map_err(malformed)?;
         }
-        match answer {
-            Some(answer) => Ok(answer),
-            None if is_end => Ok(self.finish(out)),
-            None => Ok(StreamStep::NeedsData),
+        if let Some(answer) = answer {
+            return Ok(answer);
         }
+        if is_end {
+            return Ok(exchange.finish(connection, out));
+        }
+        match held_input.resize(frames.held_bytes()) {
+            Ok(()) => Ok(StreamStep::NeedsData),
+            Err(exceeded) if exchange.is_unanswered() => {
+                Ok(reject(connection, &exceeded.refuse_head(), out))
+            }
+            Err(_) => Err(TOO_MUCH_MEMORY),
+        }
+    }
+}
+
+impl<'c, S: Service> Http3Exchange<'c, S> {
+    /// Whether the response is still to be determined by what arrives.
+    const fn is_unanswered(&self) -> bool {
+        matches!(self.state, Http3StreamState::Head | Http3StreamState::Body { .. })
+    }
+
+    /// Answers a request from its head if possible, or begins to receive its body.
+    fn begin(
+        &mut self,
+        connection: ConnectionContext<'c, S>,
+        section: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<Option<StreamStep<'c>>, Http3Error> {
+        let mut buffer = connection.worker.buffers.sections.borrow_mut();
+        let section = match qpack::read(&mut buffer, section, &connection.worker.limits) {
+            Ok(section) => section,
+            Err(QpackError::TooLarge(bad_request)) => {
+                reject(connection, &bad_request, out);
+                return Ok(Some(StreamStep::Oversized));
+            }
+            Err(QpackError::Connection(error)) => return Err(error),
+        };
+        let head = DecodedHead::read(section, Version::HTTP_3).map_err(malformed)?;
+        self.state = Http3StreamState::AwaitingReply;
+        self.expected = ExpectedBody::new(head.content_length);
+        self.is_head = head.method() == "HEAD";
+        let settings = connection.worker.service.settings();
+        let request = IncomingRequest::new(connection, &settings, &head);
+        let reads_body = S::reads_body(&request);
+        let pending = match S::respond(&request, &mut self.writer(out)) {
+            Ok(Step::Done(())) => return Ok(Some(StreamStep::Done)),
+            Err(malformed) => return Ok(Some(reject(connection, &malformed, out))),
+            Ok(Step::Wait(pending)) => pending,
+        };
+        if !reads_body {
+            return Ok(Some(self.answer(connection, pending, &[], out)));
+        }
+        let max_length = pending.max_body_bytes();
+        if head.content_length.is_some_and(|length| {
+            usize::try_from(length).map_or(true, |length| length > max_length)
+        }) {
+            return Ok(Some(self.refuse(pending, &BadRequest::body_too_large(max_length), out)));
+        }
+        let bytes = size_of::<Http3Stream<'_, S>>() + pending.held_bytes();
+        if let Err(exceeded) = self.held.resize(bytes) {
+            return Ok(Some(self.refuse(pending, &exceeded.refuse_head(), out)));
+        }
+        self.state = Http3StreamState::Body { pending, body: Vec::new(), max_length };
+        Ok(None)
+    }
+
+    /// Appends to the body of a request. Bodies that are not read are discarded.
+    fn receive_body(
+        &mut self,
+        data: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<Option<StreamStep<'c>>, Http3Error> {
+        self.expected.receive(data.len(), false).map_err(malformed)?;
+        let Http3StreamState::Body { body, max_length, .. } = &mut self.state else {
+            return Ok(None);
+        };
+        let refused = if body.len() + data.len() > *max_length {
+            Some(BadRequest::body_too_large(*max_length))
+        } else {
+            let kept = request_memory::append(body, data, &mut self.held);
+            kept.err().map(MemoryExceeded::refuse_body)
+        };
+        let Some(reason) = refused else { return Ok(None) };
+        let incoming = self.take_incoming();
+        Ok(incoming.map(|(pending, _)| self.refuse(pending, &reason, out)))
     }
 
     /// Answers a request that is complete, unless that is done.
-    fn finish(&mut self, out: &mut Vec<u8>) -> StreamStep<'c> {
-        match self.take_body() {
+    fn finish(
+        &mut self,
+        connection: ConnectionContext<'c, S>,
+        out: &mut Vec<u8>,
+    ) -> StreamStep<'c> {
+        match self.take_incoming() {
             Some((pending, body)) => {
-                let mut writer = Http3ResponseWriter::new(out, self.is_head);
-                pending.respond(&body, &mut writer).into()
+                self.held.record_complete_body();
+                self.answer(connection, pending, &body, out)
             }
             None => StreamStep::NeedsData,
         }
     }
 
+    /// Answers a request whose body is complete: now if possible, or when its reply is ready.
+    fn answer(
+        &mut self,
+        connection: ConnectionContext<'c, S>,
+        pending: S::Pending<'c>,
+        body: &[u8],
+        out: &mut Vec<u8>,
+    ) -> StreamStep<'c> {
+        let bytes = pending.held_bytes() + body.len();
+        match pending.respond(body, &mut self.writer(out)) {
+            Step::Done(()) => StreamStep::Done,
+            Step::Wait(reply) => match self.held.resize(bytes) {
+                Ok(()) => StreamStep::Wait(reply),
+                Err(exceeded) => reject(connection, &exceeded.refuse_head(), out),
+            },
+        }
+    }
+
+    /// Writes the response to a request that cannot be received.
+    fn refuse(
+        &self,
+        pending: S::Pending<'c>,
+        reason: &BadRequest,
+        out: &mut Vec<u8>,
+    ) -> StreamStep<'c> {
+        self.writer(out).write(&pending.refuse(reason));
+        StreamStep::Done
+    }
+
     /// Takes the request and the part of its body that was received, if its body is incomplete.
-    fn take_body(&mut self) -> Option<(S::Pending<'c>, Vec<u8>)> {
+    fn take_incoming(&mut self) -> Option<(S::Pending<'c>, Vec<u8>)> {
         match mem::replace(&mut self.state, Http3StreamState::AwaitingReply) {
             Http3StreamState::Body { pending, body, .. } => Some((pending, body)),
             other => {
@@ -214,7 +330,15 @@ impl<'c, S: Service> Http3Stream<'c, S> {
             }
         }
     }
+
+    fn writer<'o>(&self, out: &'o mut Vec<u8>) -> Http3ResponseWriter<'o> {
+        Http3ResponseWriter::new(out, self.is_head)
+    }
 }
+
+/// The error of a client whose unfinished requests hold too much memory.
+pub(super) const TOO_MUCH_MEMORY: Http3Error =
+    Http3Error::new(Http3ErrorCode::ExcessiveLoad, "unfinished requests hold too much memory");
 
 /// The error of a malformed request.
 const fn malformed(reason: MalformedReason) -> Http3Error {
@@ -234,78 +358,13 @@ fn check_trailers<S: Service>(
     }
 }
 
-/// Answers a request from its head if possible, or begins to receive its body.
-fn begin<'c, S: Service>(
-    connection: ConnectionContext<'c, S>,
-    section: &[u8],
-    state: &mut Http3StreamState<'c, S>,
-    (expected, is_head): (&mut ExpectedBody, &mut bool),
-    out: &mut Vec<u8>,
-) -> Result<Option<StreamStep<'c>>, Http3Error> {
-    let mut buffer = connection.worker.buffers.sections.borrow_mut();
-    let section = match qpack::read(&mut buffer, section, &connection.worker.limits) {
-        Ok(section) => section,
-        Err(QpackError::TooLarge(bad_request)) => {
-            refuse(connection, &bad_request, out);
-            return Ok(Some(StreamStep::Oversized));
-        }
-        Err(QpackError::Connection(error)) => return Err(error),
-    };
-    let head = DecodedHead::read(section, Version::HTTP_3).map_err(malformed)?;
-    *state = Http3StreamState::AwaitingReply;
-    (*expected, *is_head) = (ExpectedBody::new(head.content_length), head.method() == "HEAD");
-    let mut writer = Http3ResponseWriter::new(out, *is_head);
-    let settings = connection.worker.service.settings();
-    let request = IncomingRequest::new(connection, &settings, &head);
-    let pending = match S::respond(&request, &mut writer) {
-        Ok(Step::Done(())) => return Ok(Some(StreamStep::Done)),
-        Err(malformed) => {
-            return Ok(Some(refuse(connection, &malformed, out)));
-        }
-        Ok(Step::Wait(pending)) => pending,
-    };
-    if !request.reads_body() {
-        return Ok(Some(pending.respond(&[], &mut writer).into()));
-    }
-    let (max_length, length) = (pending.max_body_bytes(), head.content_length);
-    if length
-        .is_some_and(|length| usize::try_from(length).map_or(true, |length| length > max_length))
-    {
-        writer.write(&pending.refuse(&BadRequest::body_too_large(max_length)));
-        return Ok(Some(StreamStep::Done));
-    }
-    *state = Http3StreamState::Body { pending, body: Vec::new(), max_length };
-    Ok(None)
-}
-
-/// Appends to the body of a request. Bodies that are not read are discarded.
-fn take_body<'c, S: Service>(
-    state: &mut Http3StreamState<'c, S>,
-    data: &[u8],
-    is_head: bool,
-    out: &mut Vec<u8>,
-) -> Option<StreamStep<'c>> {
-    let Http3StreamState::Body { body, max_length, .. } = state else { return None };
-    let max_length = *max_length;
-    if body.len() + data.len() <= max_length {
-        body.extend_from_slice(data);
-        return None;
-    }
-    if let Http3StreamState::Body { pending, .. } =
-        mem::replace(state, Http3StreamState::AwaitingReply)
-    {
-        Http3ResponseWriter::new(out, is_head)
-            .write(&pending.refuse(&BadRequest::body_too_large(max_length)));
-    }
-    Some(StreamStep::Done)
-}
-
-fn refuse<'c, S: Service>(
+/// Writes the response to a malformed request.
+fn reject<'c, S: Service>(
     connection: ConnectionContext<'_, S>,
-    malformed: &BadRequest,
+    reason: &BadRequest,
     out: &mut Vec<u8>,
 ) -> StreamStep<'c> {
     out.clear();
-    service::reject(connection, malformed, &mut Http3ResponseWriter::new(out, false));
+    service::reject(connection, reason, &mut Http3ResponseWriter::new(out, false));
     StreamStep::Done
 }

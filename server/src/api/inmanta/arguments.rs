@@ -15,7 +15,10 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::error::ApiError;
-use crate::authorization::endpoints::{ENVIRONMENT_HEADER, Endpoint, Operation};
+use crate::{
+    authorization::endpoints::{Endpoint, Operation},
+    base::route::ENVIRONMENT_HEADER,
+};
 
 /// Arguments of a call. Reading one removes it, so that [`Arguments::finish`] finds unexpected
 /// ones.

@@ -1,7 +1,7 @@
 use http::{Method, header};
 
 use super::*;
-use crate::{RequestLimits, fields::section::SectionBuffer, http3::qpack};
+use crate::{KeptHead, RequestLimits, fields::section::SectionBuffer, http3::qpack};
 
 /// Encodes a field section.
 fn section(lines: &[(&str, &str)]) -> Vec<u8> {
@@ -229,7 +229,8 @@ fn head_converts_to_an_http_request() {
         Version::HTTP_3,
     )
     .unwrap();
-    let request = head.to_request().unwrap();
+    let kept = KeptHead::new(&head, head.target(), |_| true).unwrap();
+    let request = kept.into_request(()).unwrap();
     assert_eq!((request.method(), request.version()), (&Method::GET, Version::HTTP_3));
     assert_eq!(request.uri(), "/auth?a=b");
     let lines: Vec<_> =
@@ -247,7 +248,7 @@ fn target_that_is_not_a_uri_fails_conversion() {
     )
     .unwrap();
     assert_eq!(
-        head.to_request().map(drop).map_err(|bad_request| bad_request.code),
+        KeptHead::new(&head, "/", |_| true).map(drop).map_err(|bad_request| bad_request.code),
         Err("request_target")
     );
 }

@@ -1,6 +1,7 @@
 use http::{HeaderValue, Method};
 
 use super::*;
+use crate::{DuplicateHeader, KeptHead, only_line};
 
 const LIMITS: RequestLimits = RequestLimits { head_bytes: MAX_HEAD_BYTES, header_lines: 20 };
 const MAX_HEAD_BYTES: usize = 32 * 1024;
@@ -344,7 +345,8 @@ fn invalid_uri_cannot_become_a_request() {
         let ParseStatus::Complete(head) = parse(bytes.as_bytes(), 0, &LIMITS, &mut slots) else {
             panic!("{target}")
         };
-        head.to_request().map_err(|error| error.code)
+        let kept = KeptHead::new(&head, head.target, |_| true).map_err(|error| error.code)?;
+        kept.into_request(()).map_err(|error| error.code)
     };
     for target in ["*", "/", "/a?b", "a.example:443", "http://a/b", "/%", "/\u{e4}"] {
         let request = to_request(target).unwrap();
@@ -537,5 +539,5 @@ fn field_lines_are_counted_from_the_last() {
     let ParseStatus::Complete(head) = parse(bytes, 0, &LIMITS, &mut slots) else { panic!() };
     let name = HeaderName::from_static("x-a");
     assert_eq!([0, 1, 2].map(|nth| head.line(&name, nth)), [Some(&b"2"[..]), Some(b"1"), None]);
-    assert_eq!(message::only_line(&head, &name), Err(message::DuplicateHeader));
+    assert_eq!(only_line(&head, &name), Err(DuplicateHeader));
 }

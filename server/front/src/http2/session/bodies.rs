@@ -7,9 +7,10 @@ use crate::{
         error::{Http2Error, Http2ErrorCode},
         frame::{Frame, flag},
         response::{SendWindow, UnsentBody},
-        stream::{Http2Stream, Http2StreamState, PartialRequest, ResponseStream},
+        stream::{Http2Stream, Http2StreamState, PartialRequest, PartialResponse, ResponseStream},
     },
     message::{BadRequest, Reply},
+    request_memory,
     service::{PendingRequest as _, ResponseWriter as _, Service},
     upload_drain::UploadDrain,
 };
@@ -48,12 +49,15 @@ impl<'c, S: Service> Http2Session<'c, S> {
         }
         match &mut stream.state {
             Http2StreamState::Body(incoming) if !incoming.has_room(data.len()) => {
-                self.refuse_body(frame.stream)
+                let reason = BadRequest::body_too_large(incoming.max_length);
+                self.refuse_body(frame.stream, &reason);
             }
             Http2StreamState::Body(_) if is_end => self.finish(frame.stream, data),
             Http2StreamState::Body(incoming) => {
-                incoming.body.extend_from_slice(data);
-                self.replenish_stream_window(frame.stream);
+                match request_memory::append(&mut incoming.body, data, &mut incoming.held) {
+                    Ok(()) => self.replenish_stream_window(frame.stream),
+                    Err(exceeded) => self.refuse_body(frame.stream, &exceeded.refuse_body()),
+                }
             }
             Http2StreamState::Draining(_) if is_end => self.finish_drain(frame.stream),
             Http2StreamState::Draining(drain) => {
@@ -64,7 +68,7 @@ impl<'c, S: Service> Http2Session<'c, S> {
                 }
             }
             // Discarded, too. The window is replenished when the response is complete.
-            Http2StreamState::AwaitingReply(_) | Http2StreamState::Sending { .. } => {}
+            Http2StreamState::AwaitingReply { .. } | Http2StreamState::Sending(_) => {}
         }
         Ok(())
     }
@@ -107,7 +111,7 @@ impl<'c, S: Service> Http2Session<'c, S> {
         match &stream.state {
             Http2StreamState::Body(_) => self.finish(id, &[]),
             Http2StreamState::Draining(_) => self.finish_drain(id),
-            Http2StreamState::AwaitingReply(_) | Http2StreamState::Sending { .. } => {}
+            Http2StreamState::AwaitingReply { .. } | Http2StreamState::Sending(_) => {}
         }
         Ok(())
     }
@@ -116,6 +120,7 @@ impl<'c, S: Service> Http2Session<'c, S> {
     fn finish(&mut self, id: u32, data: &[u8]) {
         let Some((response, incoming)) = self.take_incoming(id) else { return };
         let PartialRequest { pending, mut body, .. } = *incoming;
+        self.memory.record_complete_body();
         if body.is_empty() {
             // Most bodies arrive in one frame and need not be copied.
             return self.answer(pending, data, response);
@@ -124,10 +129,9 @@ impl<'c, S: Service> Http2Session<'c, S> {
         self.answer(pending, &body, response);
     }
 
-    fn refuse_body(&mut self, id: u32) {
+    fn refuse_body(&mut self, id: u32, reason: &BadRequest) {
         if let Some((response, incoming)) = self.take_incoming(id) {
-            let reason = BadRequest::body_too_large(incoming.max_length);
-            self.send(&incoming.pending.refuse(&reason), response);
+            self.send(&incoming.pending.refuse(reason), response);
         }
     }
 
@@ -158,7 +162,12 @@ impl<'c, S: Service> Http2Session<'c, S> {
         self.abuse_budget.credit_response();
         match rest {
             Some((rest, window)) => {
-                let state = Http2StreamState::Sending { rest, since: Stopwatch::start() };
+                let Ok(held) = self.memory.hold(rest.len()) else {
+                    let code = Http2ErrorCode::EnhanceYourCalm;
+                    return self.reset_stream(response.id, code, response.is_open);
+                };
+                let unsent = PartialResponse { rest, since: Stopwatch::start(), _held: held };
+                let state = Http2StreamState::Sending(Box::new(unsent));
                 let response_stream = ResponseStream { window, ..response };
                 self.streams.insert(response.id, Http2Stream::new(response_stream, state));
             }

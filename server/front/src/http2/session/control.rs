@@ -137,7 +137,7 @@ impl<S: Service> Http2Session<'_, S> {
         let sending = self
             .streams
             .iter()
-            .filter(|(_, stream)| matches!(stream.state, Http2StreamState::Sending { .. }));
+            .filter(|(_, stream)| matches!(stream.state, Http2StreamState::Sending(_)));
         let mut ids: Vec<_> = sending.map(|(id, _)| *id).collect();
         ids.sort_unstable();
         ids.into_iter().fold(false, |has_sent, id| self.resume(id) | has_sent)
@@ -147,8 +147,8 @@ impl<S: Service> Http2Session<'_, S> {
     fn resume(&mut self, id: u32) -> bool {
         let before = self.outgoing.bytes.len();
         if let Some(stream) = self.streams.get_mut(&id)
-            && let Http2StreamState::Sending { rest, .. } = &mut stream.state
-            && self.outgoing.resume(id, &mut stream.window, rest)
+            && let Http2StreamState::Sending(response) = &mut stream.state
+            && self.outgoing.resume(id, &mut stream.window, &mut response.rest)
         {
             let response = stream.response(id);
             self.streams.remove(&id);

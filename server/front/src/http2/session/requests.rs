@@ -1,9 +1,11 @@
 //! Field blocks: the heads of requests, and trailers.
 
+use std::rc::Rc;
+
 use futures_util::future;
 use http::Version;
 
-use super::{CloseState, Http2Session, MAX_CONCURRENT_STREAMS, PendingReply};
+use super::{CloseState, Http2Session, MAX_CONCURRENT_STREAMS, PendingReply, TOO_MUCH_MEMORY};
 use crate::{
     connection::ConnectionContext,
     fields::{
@@ -19,21 +21,30 @@ use crate::{
         stream::{Http2Stream, Http2StreamState, PartialRequest, ResponseStream},
     },
     message::{BadRequest, Reply, RequestHead as _},
+    request_memory::{self, ConnectionMemory, HeldMemory},
     service::{self, IncomingRequest, PendingRequest as _, ReplyFuture, Service, Step},
 };
 
 /// A field block whose END_HEADERS has not arrived.
-pub(super) struct FieldBlock {
+pub(super) struct FieldBlock<'c> {
     stream: u32,
     is_end: bool,
     bytes: Vec<u8>,
     /// Bytes received for it, frame headers included. Bounds empty CONTINUATION frames, too.
     cost: usize,
+    held: HeldMemory<'c>,
 }
 
 /// Largest encoded field block, as a multiple of the limit on the decoded section. It is above 1, so
 /// that a request slightly over that limit still gets a 431 response.
 const MAX_BLOCK_FACTOR: usize = 2;
+
+impl FieldBlock<'_> {
+    fn append(&mut self, fragment: &[u8]) -> Result<(), Http2Error> {
+        request_memory::append(&mut self.bytes, fragment, &mut self.held)
+            .map_err(|_| TOO_MUCH_MEMORY)
+    }
+}
 
 /// The next step for a request.
 enum RequestStep<'c, S: Service> {
@@ -72,12 +83,15 @@ impl<'c, S: Service> Http2Session<'c, S> {
         if frame.has(flag::END_HEADERS) {
             return self.section(stream, is_end, section, settings);
         }
-        self.block = Some(FieldBlock {
+        let mut block = FieldBlock {
             stream,
             is_end,
-            bytes: section.to_vec(),
+            bytes: Vec::new(),
             cost: FRAME_HEADER_LENGTH + frame.payload.len(),
-        });
+            held: self.memory.hold_no_input(),
+        };
+        block.append(section)?;
+        self.block = Some(block);
         Ok(())
     }
 
@@ -96,7 +110,7 @@ impl<'c, S: Service> Http2Session<'c, S> {
                 "a field block is too long",
             ));
         }
-        block.bytes.extend_from_slice(frame.payload);
+        block.append(frame.payload)?;
         if frame.has(flag::END_HEADERS) {
             return self.section(block.stream, block.is_end, &block.bytes, settings);
         }
@@ -161,7 +175,9 @@ impl<'c, S: Service> Http2Session<'c, S> {
         let mut response = ResponseStream::new(id, window, !is_end);
         let mut writer = self.outgoing.writer(id, window, false);
         let step = match section {
-            Ok(section) => begin(connection, settings, section, &mut writer, &mut response),
+            Ok(section) => {
+                begin(connection, &self.memory, settings, section, &mut writer, &mut response)
+            }
             Err(bad_request) => {
                 // More than the response refills.
                 self.abuse_budget.charge_request::<Http2Error>(2)?;
@@ -195,22 +211,35 @@ impl<'c, S: Service> Http2Session<'c, S> {
         body: &[u8],
         response: ResponseStream,
     ) {
+        let bytes = pending.held_bytes() + body.len();
         let mut writer = self.outgoing.writer(response.id, response.window, response.is_head);
         match pending.respond(body, &mut writer) {
             Step::Done(()) => {
                 let rest = writer.finish();
                 self.finish_response(rest, response);
             }
-            Step::Wait(reply) => self.wait_for(reply, response),
+            Step::Wait(reply) => match self.memory.hold(bytes) {
+                Ok(held) => self.wait_for(reply, held, response),
+                Err(exceeded) => {
+                    refuse(self.connection, &exceeded.refuse_head(), &mut writer);
+                    let rest = writer.finish();
+                    self.finish_response(rest, response);
+                }
+            },
         }
     }
 
     /// Polls a reply with the connection. Resetting the stream aborts it.
-    pub(super) fn wait_for(&mut self, reply: ReplyFuture<'c>, response: ResponseStream) {
+    pub(super) fn wait_for(
+        &mut self,
+        reply: ReplyFuture<'c>,
+        held: HeldMemory<'c>,
+        response: ResponseStream,
+    ) {
         let id = response.id;
         let pending: PendingReply<'c> = Box::pin(async move { (id, reply.await) });
         let (pending, reply) = future::abortable(pending);
-        let state = Http2StreamState::AwaitingReply(reply);
+        let state = Http2StreamState::AwaitingReply { reply, _held: held };
         self.streams.insert(id, Http2Stream::new(response, state));
         self.pending_replies.push(pending);
     }
@@ -219,7 +248,7 @@ impl<'c, S: Service> Http2Session<'c, S> {
     /// [`MAX_CONCURRENT_STREAMS`].
     pub(super) fn abort_stream(&mut self, id: u32) -> Option<Http2Stream<'c, S>> {
         let stream = self.streams.remove(&id)?;
-        if let Http2StreamState::AwaitingReply(reply) = &stream.state {
+        if let Http2StreamState::AwaitingReply { reply, .. } = &stream.state {
             reply.abort();
         }
         Some(stream)
@@ -238,6 +267,7 @@ impl<'c, S: Service> Http2Session<'c, S> {
 /// Answers a request from its head if possible, or returns what it needs.
 fn begin<'c, S: Service>(
     connection: ConnectionContext<'c, S>,
+    memory: &Rc<ConnectionMemory<'c>>,
     settings: &S::Settings,
     section: FieldSection<'_>,
     writer: &mut Http2ResponseWriter<'_, 'c>,
@@ -250,6 +280,7 @@ fn begin<'c, S: Service>(
     response.is_head = head.method() == "HEAD";
     writer.is_head = response.is_head;
     let request = IncomingRequest::new(connection, settings, &head);
+    let reads_body = !is_end && S::reads_body(&request);
     let pending = match S::respond(&request, writer) {
         Ok(Step::Done(())) => return Ok(RequestStep::Done),
         Err(bad_request) => {
@@ -258,7 +289,7 @@ fn begin<'c, S: Service>(
         }
         Ok(Step::Wait(pending)) => pending,
     };
-    if is_end || !request.reads_body() {
+    if !reads_body {
         return Ok(RequestStep::Answer(pending));
     }
     let max_length = pending.max_body_bytes();
@@ -272,10 +303,19 @@ fn begin<'c, S: Service>(
         );
         return Ok(RequestStep::Done);
     }
+    let stream_bytes = size_of::<PartialRequest<'_, S>>() + size_of::<Http2Stream<'_, S>>();
+    let held = match memory.hold(stream_bytes + pending.held_bytes()) {
+        Ok(held) => held,
+        Err(exceeded) => {
+            service::ResponseWriter::reply(writer, &pending.refuse(&exceeded.refuse_head()));
+            return Ok(RequestStep::Done);
+        }
+    };
     Ok(RequestStep::Receive(Box::new(PartialRequest {
         pending,
         started: request.started,
         body: Vec::new(),
+        held,
         max_length,
     })))
 }

@@ -1,0 +1,389 @@
+//! Memory held by requests in progress: heads and bodies of requests that wait for the rest of
+//! their body or for their response, and responses that wait for the client to receive them.
+//!
+//! One [`RequestMemory`] bounds all of it for the process. Within that bound, each source address
+//! and each connection has a share, except the peers that the service exempts. A connection takes
+//! its memory through a [`ConnectionMemory`], and each request gives back what it holds when its
+//! [`HeldMemory`] is dropped.
+//!
+//! A request that is answered as soon as it is parsed holds nothing, so neither its speed nor its
+//! success depends on this bound.
+
+use std::{
+    cell::Cell,
+    mem,
+    net::IpAddr,
+    rc::Rc,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use dashmap::{DashMap, Entry};
+use http::StatusCode;
+
+use crate::{connection::ConnectionContext, message::BadRequest, service::Service};
+
+/// Bounds of the memory held by requests in progress, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryLimits {
+    /// For all requests.
+    pub process: usize,
+    /// For the requests of one source address.
+    pub source: usize,
+    /// For the requests of one connection.
+    pub connection: usize,
+}
+
+impl Default for MemoryLimits {
+    fn default() -> Self {
+        Self { process: 256 << 20, source: 8 << 20, connection: 1 << 20 }
+    }
+}
+
+/// Memory held by the requests in progress of the whole process.
+#[derive(Debug, Default)]
+pub struct RequestMemory {
+    limits: MemoryLimits,
+    held: AtomicUsize,
+    /// The sources that hold memory, with the number of bytes.
+    sources: DashMap<IpAddr, usize>,
+}
+
+/// A bound that is exceeded, by whose fault it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemoryExceeded {
+    /// The requests of the client hold too much.
+    Client,
+    /// All requests together hold too much.
+    Process,
+}
+
+impl MemoryExceeded {
+    const CODE: &'static str = "request_memory";
+
+    /// The reason to refuse a request whose head cannot be kept.
+    #[must_use]
+    pub const fn refuse_head(self) -> BadRequest {
+        self.reason(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
+    }
+
+    /// The reason to refuse a request whose body cannot be kept.
+    #[must_use]
+    pub const fn refuse_body(self) -> BadRequest {
+        self.reason(StatusCode::PAYLOAD_TOO_LARGE)
+    }
+
+    const fn reason(self, of_client: StatusCode) -> BadRequest {
+        match self {
+            Self::Client => BadRequest::with_status(
+                of_client,
+                Self::CODE,
+                "the unfinished requests of this client hold too much memory: finish some before \
+                 sending more",
+            ),
+            Self::Process => BadRequest::with_status(
+                StatusCode::SERVICE_UNAVAILABLE,
+                Self::CODE,
+                "the unfinished requests of all clients hold too much memory: try again",
+            ),
+        }
+    }
+}
+
+impl RequestMemory {
+    /// Creates the bound of a process. Shares above the bound of the process are cut to it.
+    #[must_use]
+    pub fn new(limits: MemoryLimits) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
+    /// Returns the number of bytes held.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    fn take(
+        &self,
+        source: Option<IpAddr>,
+        bytes: usize,
+        shares: usize,
+    ) -> Result<(), MemoryExceeded> {
+        if let Some(source) = source {
+            let mut held = self.sources.entry(source).or_default();
+            if held.saturating_add(bytes) > self.limits.source.saturating_mul(shares) {
+                return Err(MemoryExceeded::Client);
+            }
+            *held += bytes;
+        }
+        // Relaxed: the number orders nothing else.
+        let before = self.held.fetch_add(bytes, Ordering::Relaxed);
+        if before.saturating_add(bytes) > self.limits.process {
+            self.give_back(source, bytes);
+            return Err(MemoryExceeded::Process);
+        }
+        Ok(())
+    }
+
+    fn give_back(&self, source: Option<IpAddr>, bytes: usize) {
+        self.held.fetch_sub(bytes, Ordering::Relaxed);
+        let Some(source) = source else { return };
+        if let Entry::Occupied(mut held) = self.sources.entry(source) {
+            *held.get_mut() = held.get().saturating_sub(bytes);
+            if *held.get() == 0 {
+                held.remove();
+            }
+        }
+    }
+}
+
+/// Memory held by the requests in progress of one connection.
+pub(crate) struct ConnectionMemory<'c> {
+    process: &'c RequestMemory,
+    /// The source to charge; `None` if the peer is exempt from shares.
+    source: Option<IpAddr>,
+    held: Cell<usize>,
+    /// Excesses of the client, less one for each body that it has completed.
+    excesses: Cell<u32>,
+}
+
+/// Excesses after which a client is disconnected.
+const MAX_EXCESSES: u32 = 256;
+/// Number of excesses that a body counts as which does not arrive in time. It has held memory for
+/// all of that time, so a client must not begin the next one at no cost.
+const EXCESSES_PER_SLOW_BODY: u32 = 32;
+
+impl<'c> ConnectionMemory<'c> {
+    /// Creates the account of a connection that holds nothing.
+    pub(crate) fn new<S: Service>(connection: ConnectionContext<'c, S>) -> Rc<Self> {
+        let ConnectionContext { worker, peer } = connection;
+        let source = worker.service.memory_source(peer);
+        Rc::new(Self::of_source(&worker.memory, source))
+    }
+
+    fn of_source(process: &'c RequestMemory, source: Option<IpAddr>) -> Self {
+        Self { process, source, held: Cell::new(0), excesses: Cell::new(0) }
+    }
+
+    /// Records that a body was completed, which makes up for an excess.
+    pub(crate) fn record_complete_body(&self) {
+        self.excesses.set(self.excesses.get().saturating_sub(1));
+    }
+
+    /// Records that a body did not arrive in time.
+    pub(crate) fn record_slow_body(&self) {
+        self.count_excesses(EXCESSES_PER_SLOW_BODY);
+    }
+
+    /// Whether the client is to be disconnected, because its unfinished requests exceed its share
+    /// again and again. An exempt peer never is: any client behind it may be the cause.
+    pub(crate) fn is_abused(&self) -> bool {
+        self.source.is_some() && self.excesses.get() >= MAX_EXCESSES
+    }
+
+    fn count_excesses(&self, count: u32) {
+        self.excesses.set(self.excesses.get().saturating_add(count));
+    }
+
+    /// Takes memory for a request.
+    ///
+    /// # Errors
+    /// A bound would be exceeded.
+    pub(crate) fn hold(self: &Rc<Self>, bytes: usize) -> Result<HeldMemory<'c>, MemoryExceeded> {
+        let mut held = self.hold_nothing();
+        held.resize(bytes)?;
+        Ok(held)
+    }
+
+    /// Returns a handle that holds nothing yet, for a request.
+    pub(crate) fn hold_nothing(self: &Rc<Self>) -> HeldMemory<'c> {
+        HeldMemory { connection: Rc::clone(self), bytes: 0, shares: 1 }
+    }
+
+    /// Returns a handle that holds nothing yet, for input that is not parsed. It may use a second
+    /// share, so that the next request of a client that has used up its share can still be read,
+    /// and refused.
+    pub(crate) fn hold_no_input(self: &Rc<Self>) -> HeldMemory<'c> {
+        HeldMemory { connection: Rc::clone(self), bytes: 0, shares: 2 }
+    }
+
+    fn take(&self, bytes: usize, shares: usize) -> Result<(), MemoryExceeded> {
+        let after = self.held.get().saturating_add(bytes);
+        if self.source.is_some() && after > self.process.limits.connection.saturating_mul(shares) {
+            return Err(MemoryExceeded::Client);
+        }
+        self.process.take(self.source, bytes, shares)?;
+        self.held.set(after);
+        Ok(())
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.held.set(self.held.get().saturating_sub(bytes));
+        self.process.give_back(self.source, bytes);
+    }
+}
+
+#[cfg(test)]
+impl<'c> ConnectionMemory<'c> {
+    /// The account of a connection whose peer is exempt from shares.
+    pub(crate) fn exempt(process: &'c RequestMemory) -> Rc<Self> {
+        Rc::new(Self::of_source(process, None))
+    }
+}
+
+/// Memory held by one request. Dropping it gives the memory back.
+pub(crate) struct HeldMemory<'c> {
+    connection: Rc<ConnectionMemory<'c>>,
+    bytes: usize,
+    /// Number of shares that may be used.
+    shares: usize,
+}
+
+impl HeldMemory<'_> {
+    /// Sets how much is held.
+    ///
+    /// # Errors
+    /// A bound would be exceeded; what is held does not change then.
+    #[inline]
+    pub(crate) fn resize(&mut self, bytes: usize) -> Result<(), MemoryExceeded> {
+        if bytes > self.bytes {
+            let taken = self.connection.take(bytes - self.bytes, self.shares);
+            if taken == Err(MemoryExceeded::Client) {
+                self.connection.count_excesses(1);
+            }
+            taken?;
+        } else if bytes < self.bytes {
+            self.connection.give_back(self.bytes - bytes);
+        }
+        self.bytes = bytes;
+        Ok(())
+    }
+
+    /// Gives everything back.
+    pub(crate) fn release(&mut self) {
+        self.connection.give_back(mem::take(&mut self.bytes));
+    }
+
+    /// Records that the body of the request is complete.
+    pub(crate) fn record_complete_body(&self) {
+        self.connection.record_complete_body();
+    }
+
+    /// Adds to what is held.
+    ///
+    /// # Errors
+    /// A bound would be exceeded; what is held does not change then.
+    pub(crate) fn grow(&mut self, bytes: usize) -> Result<(), MemoryExceeded> {
+        self.resize(self.bytes.saturating_add(bytes))
+    }
+}
+
+impl Drop for HeldMemory<'_> {
+    fn drop(&mut self) {
+        if self.bytes > 0 {
+            self.release();
+        }
+    }
+}
+
+/// Appends to a body. What is held grows with the capacity of the body.
+///
+/// # Errors
+/// A bound would be exceeded; the body does not change then.
+pub(crate) fn append(
+    body: &mut Vec<u8>,
+    data: &[u8],
+    held: &mut HeldMemory<'_>,
+) -> Result<(), MemoryExceeded> {
+    let (before, needed) = (body.capacity(), body.len() + data.len());
+    if needed > before {
+        // At least doubled, so that a body in small pieces is not copied for each of them.
+        let capacity = needed.max(2 * before);
+        held.grow(capacity - before)?;
+        body.reserve_exact(capacity - body.len());
+    }
+    body.extend_from_slice(data);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+    const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
+    const LIMITS: MemoryLimits = MemoryLimits { process: 100, source: 50, connection: 20 };
+
+    fn connection(memory: &RequestMemory, source: Option<IpAddr>) -> Rc<ConnectionMemory<'_>> {
+        Rc::new(ConnectionMemory::of_source(memory, source))
+    }
+
+    #[test]
+    fn shares_of_connections_and_sources_are_bounded() {
+        let memory = RequestMemory::new(LIMITS);
+        let connections = [(); 3].map(|()| connection(&memory, Some(ONE)));
+        let mut held: Vec<_> = connections[..2].iter().map(|one| one.hold(20).unwrap()).collect();
+        assert_eq!(connections[0].hold(1).err(), Some(MemoryExceeded::Client));
+        assert_eq!(connections[2].hold(11).err(), Some(MemoryExceeded::Client));
+        held.push(connections[2].hold(10).unwrap());
+        assert!(connection(&memory, Some(OTHER)).hold(20).is_ok());
+        assert_eq!(memory.held(), 50);
+        drop(held);
+        assert_eq!((memory.held(), memory.sources.len()), (0, 0));
+    }
+
+    #[test]
+    fn input_has_a_share_of_its_own() {
+        let memory = RequestMemory::new(LIMITS);
+        let client = connection(&memory, Some(ONE));
+        let _request = client.hold(20).unwrap();
+        let mut input = client.hold_no_input();
+        assert_eq!(input.resize(20), Ok(()));
+        assert_eq!(input.resize(21), Err(MemoryExceeded::Client));
+    }
+
+    #[test]
+    fn exempt_peers_have_the_bound_of_the_process() {
+        let memory = RequestMemory::new(LIMITS);
+        let exempt = connection(&memory, None);
+        let mut held = exempt.hold(99).unwrap();
+        assert_eq!(held.grow(2), Err(MemoryExceeded::Process));
+        let other = connection(&memory, Some(ONE));
+        assert_eq!(other.hold(2).err(), Some(MemoryExceeded::Process));
+        assert_eq!((memory.held(), memory.sources.len()), (99, 0));
+        held.resize(1).unwrap();
+        assert!(other.hold(20).is_ok());
+        assert_eq!(memory.held(), 1);
+    }
+
+    #[test]
+    fn repeated_excesses_of_a_client_are_abuse() {
+        let memory = RequestMemory::new(LIMITS);
+        let client = connection(&memory, Some(ONE));
+        for _ in 0..2 * MAX_EXCESSES {
+            assert!(client.hold(21).is_err());
+            client.record_complete_body();
+        }
+        assert!(!client.is_abused());
+        for _ in 0..MAX_EXCESSES / EXCESSES_PER_SLOW_BODY {
+            assert!(!client.is_abused());
+            client.record_slow_body();
+        }
+        assert!(client.is_abused());
+        let exempt = connection(&memory, None);
+        (0..MAX_EXCESSES).for_each(|_| exempt.record_slow_body());
+        assert!(!exempt.is_abused());
+    }
+
+    #[test]
+    fn body_that_cannot_be_kept_does_not_change() {
+        let memory = RequestMemory::new(LIMITS);
+        let mut held = connection(&memory, Some(ONE)).hold(5).unwrap();
+        let mut body = Vec::new();
+        for piece in [&b"abcd"[..], b"efgh"] {
+            append(&mut body, piece, &mut held).unwrap();
+        }
+        assert_eq!((memory.held(), body.capacity()), (13, 8));
+        assert_eq!(append(&mut body, b"i", &mut held), Err(MemoryExceeded::Client));
+        assert_eq!((memory.held(), &body[..]), (13, &b"abcdefgh"[..]));
+    }
+}

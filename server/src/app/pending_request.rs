@@ -1,0 +1,187 @@
+//! [`PendingAppRequest`]: a request that cannot be answered at once, with the parts of its head that
+//! are still needed.
+
+use bytes::Bytes;
+use countersign_front::{
+    BadRequest, IncomingRequest, KeptHead, Peer, PendingRequest, ReplyFuture, RequestHead,
+    ResponseWriter, Step, clock::Stopwatch,
+};
+use http::Request;
+
+use super::{AppService, dispatch};
+use crate::{
+    api::inmanta::LOGIN_PATH,
+    auth::{AuthDecision, PendingDecision, ext_authz, forward_auth, grpc::GrpcError},
+    base::{
+        reply::Reply,
+        route::{Route, path_of},
+    },
+    observe::access_log::{self, AccessLogEntry, CompletedRequest, RequestLine},
+};
+
+/// A request that waits for its body, for the keys of an issuer, or for a handler.
+pub struct PendingAppRequest<'c> {
+    work: PendingWork<'c>,
+    /// What the handler and the access log read of the head; absent if neither needs it.
+    head: Option<KeptHead>,
+    service: &'c AppService,
+    peer: Peer<'c>,
+    route: Route,
+    started: Stopwatch,
+}
+
+/// The work left for a request whose head has been read.
+pub(super) enum PendingWork<'c> {
+    /// Answer a check of `/auth` when the keys have arrived.
+    ForwardAuth(Box<PendingDecision<'c>>),
+    /// Call the handler of a request, with its body.
+    Handler,
+    /// Answer a gRPC call, whose message is the body.
+    GrpcCall,
+}
+
+/// The wait of a request whose body has arrived.
+enum PendingResponse<'c> {
+    /// Wait for the keys for a check of `/auth`.
+    ForwardAuth(PendingDecision<'c>),
+    /// Wait for the keys for a gRPC check with this body.
+    Check(PendingDecision<'c>, Vec<u8>),
+    /// Wait for the handler of this request.
+    Handler(Request<Bytes>),
+}
+
+impl<'c> PendingAppRequest<'c> {
+    /// Keeps a request that has to wait.
+    ///
+    /// # Errors
+    /// Its head is not valid for a handler.
+    pub(super) fn new<H: RequestHead>(
+        request: &IncomingRequest<'_, 'c, AppService, H>,
+        work: PendingWork<'c>,
+    ) -> Result<Self, BadRequest> {
+        let IncomingRequest { connection, settings, head, route, started, .. } = *request;
+        let is_logged = settings.log.logs_requests();
+        let is_handled = matches!(work, PendingWork::Handler);
+        let client = &settings.listeners[connection.peer.listener].client;
+        let keeps = |name: &[u8]| {
+            client.reads_header(name)
+                || is_handled && (route.reads_header(name) || settings.auth.credentials.reads(name))
+                || is_logged
+                    && (access_log::reads_header(name) || client.dialect.reads_header(name))
+        };
+        let target = if route.reads_query() { head.target() } else { path_of(head.target()) };
+        let head =
+            (is_handled || is_logged).then(|| KeptHead::new(head, target, keeps)).transpose()?;
+        let (service, peer) = (request.service(), connection.peer);
+        Ok(Self { work, head, service, peer, route, started })
+    }
+
+    /// Returns the head as a request without a body, and the recorder of the response.
+    fn into_parts(self) -> (PendingWork<'c>, Request<()>, Recorder<'c>) {
+        let Self { work, head, service, peer, route, started } = self;
+        let settings = service.app.settings();
+        let is_logged = head.is_some() && settings.log.logs_requests();
+        // The head was valid when it was kept.
+        let request = head.and_then(|head| head.into_request(()).ok()).unwrap_or_default();
+        let entry = is_logged.then(|| {
+            let (method, target) = (request.method().as_str(), request.uri().to_string());
+            let line = RequestLine { version: request.version(), method, target: &target };
+            let listener = &settings.listeners[peer.listener];
+            AccessLogEntry::new(&listener.name, &listener.client, peer, line, request.headers())
+        });
+        (work, request, Recorder { service, route, started, entry })
+    }
+}
+
+impl<'c> PendingRequest<'c> for PendingAppRequest<'c> {
+    fn max_body_bytes(&self) -> usize {
+        let settings = self.service.app.settings();
+        self.route.max_body(settings.max_body, settings.request_limits.head_bytes)
+    }
+
+    fn held_bytes(&self) -> usize {
+        let decision = match &self.work {
+            PendingWork::ForwardAuth(decision) => decision.held_bytes(),
+            PendingWork::Handler | PendingWork::GrpcCall => 0,
+        };
+        size_of::<Self>() + self.head.as_ref().map_or(0, KeptHead::held_bytes) + decision
+    }
+
+    /// A login may wait for its turn, which is of no use once the client has gone.
+    fn ends_with_client(&self) -> bool {
+        let mut path = self.head.as_ref().map(|head| path_of(head.target()));
+        self.route == Route::Inmanta && path.take() == Some(LOGIN_PATH)
+    }
+
+    fn refuse(self, reason: &BadRequest) -> countersign_front::Reply {
+        let (work, _, recorder) = self.into_parts();
+        let reply = match work {
+            PendingWork::GrpcCall => GrpcError::from(reason).into(),
+            PendingWork::ForwardAuth(_) | PendingWork::Handler => Reply::from(reason),
+        };
+        recorder.record(reply)
+    }
+
+    fn respond(self, body: &[u8], writer: &mut impl ResponseWriter) -> Step<(), ReplyFuture<'c>> {
+        let peer = self.peer;
+        let (work, request, mut recorder) = self.into_parts();
+        let Recorder { service, route, .. } = recorder;
+        let pending = match work {
+            PendingWork::ForwardAuth(decision) => PendingResponse::ForwardAuth(*decision),
+            PendingWork::Handler => {
+                PendingResponse::Handler(request.map(|()| Bytes::copy_from_slice(body)))
+            }
+            PendingWork::GrpcCall => {
+                match service.call_grpc(peer, route, body, recorder.entry.as_mut()) {
+                    Step::Done(reply) => {
+                        writer.reply(&recorder.record(reply));
+                        return Step::Done(());
+                    }
+                    Step::Wait(decision) => PendingResponse::Check(decision, body.to_vec()),
+                }
+            }
+        };
+        // The one place where a response becomes a boxed future.
+        Step::Wait(Box::pin(
+            async move { recorder.record(pending.finish(service, peer, route).await) },
+        ))
+    }
+}
+
+impl<'c> PendingResponse<'c> {
+    async fn finish(self, service: &'c AppService, peer: Peer<'c>, route: Route) -> Reply {
+        let app = &service.app;
+        let settings = || app.settings_arc();
+        match self {
+            Self::ForwardAuth(decision) => {
+                decision.finish(&app.authenticator, settings, forward_auth::reply).await
+            }
+            Self::Check(decision, body) => {
+                let render = |settings: &_, decision: AuthDecision<'_>| {
+                    ext_authz::reply(settings, &body, decision)
+                };
+                decision.finish(&app.authenticator, settings, render).await
+            }
+            Self::Handler(request) => dispatch::respond(service, peer, route, request).await,
+        }
+    }
+}
+
+/// Records the response of a pending request in metrics and access log.
+struct Recorder<'c> {
+    service: &'c AppService,
+    route: Route,
+    started: Stopwatch,
+    entry: Option<AccessLogEntry>,
+}
+
+impl Recorder<'_> {
+    /// Records a response, and converts it to the front's [`Reply`](countersign_front::Reply).
+    fn record(self, reply: Reply) -> countersign_front::Reply {
+        let Self { service, route, started, entry } = self;
+        let (status, outcome) = (reply.counted, reply.outcome);
+        let completed = CompletedRequest { route, status, outcome, started };
+        service.record(&service.app.settings(), completed, || entry);
+        reply.into()
+    }
+}
