@@ -34,7 +34,7 @@ use crate::{
     connection::ConnectionContext,
     deadline::{Deadline, DeadlineElapsed, yield_to_ready},
     message::{BODY_TOO_SLOW, BadRequest, Reply},
-    request_memory::{ConnectionMemory, HeldMemory},
+    request_memory::{ConnectionMemory, HeldMemory, MemoryPurpose},
     service::{PendingRequest as _, ReplyFuture, Service, Step},
     stream::MaybeTlsStream,
 };
@@ -101,7 +101,7 @@ impl<'c, S: Service> Http1Connection<'c, S> {
             deadline,
             stream,
             rest,
-            held: memory.hold_no_input(),
+            held: memory.hold_nothing(MemoryPurpose::Other),
             memory,
             scanned: 0,
             unsent,
@@ -169,6 +169,7 @@ impl<'c, S: Service> Http1Connection<'c, S> {
             Poll::Ready(Ok(read)) if self.rest.is_empty() => {
                 let taken = self.process(&buffer[..read]);
                 self.rest = buffer[taken..read].to_vec();
+                self.hold_rest();
             }
             Poll::Ready(Ok(read)) => {
                 self.rest.extend_from_slice(&buffer[..read]);
@@ -192,6 +193,7 @@ impl<'c, S: Service> Http1Connection<'c, S> {
             bytes.drain(..taken);
             self.rest = bytes;
         }
+        self.hold_rest();
     }
 
     /// Answers the requests at the start of `bytes`, and returns how many bytes they have.
@@ -203,13 +205,17 @@ impl<'c, S: Service> Http1Connection<'c, S> {
             self.phase = Http1Phase::Busy;
         }
         (self.scanned, self.next_action) = (taken.scanned, taken.action);
+        taken.bytes
+    }
+
+    /// Holds the memory of [`rest`](Self::rest), or refuses the request that begins there.
+    fn hold_rest(&mut self) {
         if let Err(exceeded) = self.held.resize(self.rest.capacity())
             && self.next_action.is_none()
         {
             let reason = exceeded.refuse_head();
             self.next_action = Some(refuse(self.connection, &reason, false, &mut self.unsent));
         }
-        taken.bytes
     }
 
     /// Sends the pending responses.
@@ -273,7 +279,11 @@ impl<'c, S: Service> Http1Connection<'c, S> {
         } = pending;
         self.enter(Http1Phase::Busy);
         // Holds the memory of the request until it is answered.
-        let mut held = self.memory.hold_nothing();
+        let mut held = self.memory.hold_nothing(if reads_body {
+            MemoryPurpose::IncompleteBody
+        } else {
+            MemoryPurpose::Other
+        });
         let received = match held.resize(request.held_bytes()) {
             Ok(()) if reads_body => {
                 self.receive(&request, framing, expects_continue, &mut held).await

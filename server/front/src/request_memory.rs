@@ -2,7 +2,8 @@
 //! their body or for their response, and responses that wait for the client to receive them.
 //!
 //! One [`RequestMemory`] bounds all of it for the process. Within that bound, each source address
-//! and each connection has a share, except the peers that the service exempts. A connection takes
+//! and each connection has a share for [each purpose](MemoryPurpose), except the peers that the
+//! service exempts. A connection takes
 //! its memory through a [`ConnectionMemory`], and each request gives back what it holds when its
 //! [`HeldMemory`] is dropped.
 //!
@@ -46,6 +47,26 @@ pub struct RequestMemory {
     held: AtomicUsize,
     /// The sources that hold memory, with the number of bytes.
     sources: DashMap<IpAddr, usize>,
+}
+
+/// The purpose for which memory is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MemoryPurpose {
+    /// A request whose body is incomplete.
+    IncompleteBody,
+    /// Input that is not parsed yet, a complete request, or a response.
+    Other,
+}
+
+impl MemoryPurpose {
+    /// Returns the number of shares that may be used. Bodies that do not end leave one share to the
+    /// other purposes, so that requests without a body are still read and answered.
+    const fn shares(self) -> usize {
+        match self {
+            Self::IncompleteBody => 1,
+            Self::Other => 2,
+        }
+    }
 }
 
 /// A bound that is exceeded, by whose fault it is.
@@ -188,22 +209,19 @@ impl<'c> ConnectionMemory<'c> {
     ///
     /// # Errors
     /// A bound would be exceeded.
-    pub(crate) fn hold(self: &Rc<Self>, bytes: usize) -> Result<HeldMemory<'c>, MemoryExceeded> {
-        let mut held = self.hold_nothing();
+    pub(crate) fn hold(
+        self: &Rc<Self>,
+        purpose: MemoryPurpose,
+        bytes: usize,
+    ) -> Result<HeldMemory<'c>, MemoryExceeded> {
+        let mut held = self.hold_nothing(purpose);
         held.resize(bytes)?;
         Ok(held)
     }
 
-    /// Returns a handle that holds nothing yet, for a request.
-    pub(crate) fn hold_nothing(self: &Rc<Self>) -> HeldMemory<'c> {
-        HeldMemory { connection: Rc::clone(self), bytes: 0, shares: 1 }
-    }
-
-    /// Returns a handle that holds nothing yet, for input that is not parsed. It may use a second
-    /// share, so that the next request of a client that has used up its share can still be read,
-    /// and refused.
-    pub(crate) fn hold_no_input(self: &Rc<Self>) -> HeldMemory<'c> {
-        HeldMemory { connection: Rc::clone(self), bytes: 0, shares: 2 }
+    /// Returns a handle that holds nothing yet.
+    pub(crate) fn hold_nothing(self: &Rc<Self>, purpose: MemoryPurpose) -> HeldMemory<'c> {
+        HeldMemory { connection: Rc::clone(self), bytes: 0, purpose }
     }
 
     fn take(&self, bytes: usize, shares: usize) -> Result<(), MemoryExceeded> {
@@ -234,8 +252,7 @@ impl<'c> ConnectionMemory<'c> {
 pub(crate) struct HeldMemory<'c> {
     connection: Rc<ConnectionMemory<'c>>,
     bytes: usize,
-    /// Number of shares that may be used.
-    shares: usize,
+    purpose: MemoryPurpose,
 }
 
 impl HeldMemory<'_> {
@@ -246,7 +263,7 @@ impl HeldMemory<'_> {
     #[inline]
     pub(crate) fn resize(&mut self, bytes: usize) -> Result<(), MemoryExceeded> {
         if bytes > self.bytes {
-            let taken = self.connection.take(bytes - self.bytes, self.shares);
+            let taken = self.connection.take(bytes - self.bytes, self.purpose.shares());
             if taken == Err(MemoryExceeded::Client) {
                 self.connection.count_excesses(1);
             }
@@ -266,6 +283,19 @@ impl HeldMemory<'_> {
     /// Records that the body of the request is complete.
     pub(crate) fn record_complete_body(&self) {
         self.connection.record_complete_body();
+    }
+
+    /// Sets how much is held from now on, and for which purpose.
+    ///
+    /// # Errors
+    /// A bound would be exceeded; how much is held does not change then.
+    pub(crate) fn resize_for(
+        &mut self,
+        purpose: MemoryPurpose,
+        bytes: usize,
+    ) -> Result<(), MemoryExceeded> {
+        self.purpose = purpose;
+        self.resize(bytes)
     }
 
     /// Adds to what is held.
@@ -307,7 +337,7 @@ pub(crate) fn append(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{MemoryPurpose::*, *};
 
     const ONE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
     const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
@@ -321,22 +351,23 @@ mod tests {
     fn shares_of_connections_and_sources_are_bounded() {
         let memory = RequestMemory::new(LIMITS);
         let connections = [(); 3].map(|()| connection(&memory, Some(ONE)));
-        let mut held: Vec<_> = connections[..2].iter().map(|one| one.hold(20).unwrap()).collect();
-        assert_eq!(connections[0].hold(1).err(), Some(MemoryExceeded::Client));
-        assert_eq!(connections[2].hold(11).err(), Some(MemoryExceeded::Client));
-        held.push(connections[2].hold(10).unwrap());
-        assert!(connection(&memory, Some(OTHER)).hold(20).is_ok());
+        let mut held: Vec<_> =
+            connections[..2].iter().map(|one| one.hold(IncompleteBody, 20).unwrap()).collect();
+        assert_eq!(connections[0].hold(IncompleteBody, 1).err(), Some(MemoryExceeded::Client));
+        assert_eq!(connections[2].hold(IncompleteBody, 11).err(), Some(MemoryExceeded::Client));
+        held.push(connections[2].hold(IncompleteBody, 10).unwrap());
+        assert!(connection(&memory, Some(OTHER)).hold(IncompleteBody, 20).is_ok());
         assert_eq!(memory.held(), 50);
         drop(held);
         assert_eq!((memory.held(), memory.sources.len()), (0, 0));
     }
 
     #[test]
-    fn input_has_a_share_of_its_own() {
+    fn bodies_leave_a_share_to_other_purposes() {
         let memory = RequestMemory::new(LIMITS);
         let client = connection(&memory, Some(ONE));
-        let _request = client.hold(20).unwrap();
-        let mut input = client.hold_no_input();
+        let _body = client.hold(IncompleteBody, 20).unwrap();
+        let mut input = client.hold_nothing(Other);
         assert_eq!(input.resize(20), Ok(()));
         assert_eq!(input.resize(21), Err(MemoryExceeded::Client));
     }
@@ -345,13 +376,13 @@ mod tests {
     fn exempt_peers_have_the_bound_of_the_process() {
         let memory = RequestMemory::new(LIMITS);
         let exempt = connection(&memory, None);
-        let mut held = exempt.hold(99).unwrap();
+        let mut held = exempt.hold(IncompleteBody, 99).unwrap();
         assert_eq!(held.grow(2), Err(MemoryExceeded::Process));
         let other = connection(&memory, Some(ONE));
-        assert_eq!(other.hold(2).err(), Some(MemoryExceeded::Process));
+        assert_eq!(other.hold(IncompleteBody, 2).err(), Some(MemoryExceeded::Process));
         assert_eq!((memory.held(), memory.sources.len()), (99, 0));
         held.resize(1).unwrap();
-        assert!(other.hold(20).is_ok());
+        assert!(other.hold(IncompleteBody, 20).is_ok());
         assert_eq!(memory.held(), 1);
     }
 
@@ -360,7 +391,7 @@ mod tests {
         let memory = RequestMemory::new(LIMITS);
         let client = connection(&memory, Some(ONE));
         for _ in 0..2 * MAX_EXCESSES {
-            assert!(client.hold(21).is_err());
+            assert!(client.hold(IncompleteBody, 21).is_err());
             client.record_complete_body();
         }
         assert!(!client.is_abused());
@@ -377,7 +408,7 @@ mod tests {
     #[test]
     fn body_that_cannot_be_kept_does_not_change() {
         let memory = RequestMemory::new(LIMITS);
-        let mut held = connection(&memory, Some(ONE)).hold(5).unwrap();
+        let mut held = connection(&memory, Some(ONE)).hold(IncompleteBody, 5).unwrap();
         let mut body = Vec::new();
         for piece in [&b"abcd"[..], b"efgh"] {
             append(&mut body, piece, &mut held).unwrap();

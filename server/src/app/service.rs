@@ -200,11 +200,15 @@ impl Service for AppService {
         delay
     }
 
-    /// A trusted proxy carries the requests of many clients, so it has no share of its own.
+    /// A trusted proxy carries the requests of many clients, so it has no share of its own. Nor have
+    /// the clients of an operations listener, which have to be answered during a flood.
     fn memory_source(&self, peer: Peer<'_>) -> Option<IpAddr> {
         use countersign_front::address::UNIX_PEER;
-        let proxies = &self.app.settings().listeners[peer.listener].client.proxies;
-        let is_exempt = peer.address == UNIX_PEER || proxies.trusts(peer.address);
+        let settings = self.app.settings();
+        let listener = &settings.listeners[peer.listener];
+        let is_exempt = listener.serves == Serves::Operations
+            || peer.address == UNIX_PEER
+            || listener.client.proxies.trusts(peer.address);
         (!is_exempt).then(|| Source::of(peer.address).address())
     }
 

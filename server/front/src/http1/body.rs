@@ -198,7 +198,7 @@ impl IncomingBody {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request_memory::{ConnectionMemory, RequestMemory};
+    use crate::request_memory::{ConnectionMemory, MemoryPurpose, RequestMemory};
 
     const LIMITS: RequestLimits = RequestLimits { head_bytes: 200, header_lines: 10 };
 
@@ -211,7 +211,8 @@ mod tests {
         piece: usize,
     ) -> Result<(Vec<u8>, Vec<u8>, bool), BodyError> {
         let memory = RequestMemory::default();
-        let mut held = ConnectionMemory::exempt(&memory).hold_nothing();
+        let mut held =
+            ConnectionMemory::exempt(&memory).hold_nothing(MemoryPurpose::IncompleteBody);
         let mut body_reader = IncomingBody::new(framing, max_bytes, LIMITS)?;
         let mut unread = Vec::new();
         for piece in input.chunks(piece) {

@@ -32,7 +32,7 @@ use crate::{
     clock::Stopwatch,
     connection::ConnectionContext,
     message::{BODY_TOO_SLOW, Reply},
-    request_memory::{ConnectionMemory, HeldMemory},
+    request_memory::{ConnectionMemory, HeldMemory, MemoryPurpose},
     service::{PendingRequest as _, Service},
 };
 
@@ -125,7 +125,7 @@ impl<'c, S: Service> Http2Session<'c, S> {
             has_new_request: false,
             has_new_drain: false,
             outgoing,
-            held_input: memory.hold_no_input(),
+            held_input: memory.hold_nothing(MemoryPurpose::Other),
             memory,
         }
     }

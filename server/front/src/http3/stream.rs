@@ -20,7 +20,7 @@ use crate::{
     },
     message::{BadRequest, RequestHead as _},
     request_limits::RequestLimits,
-    request_memory::{self, ConnectionMemory, HeldMemory, MemoryExceeded},
+    request_memory::{self, ConnectionMemory, HeldMemory, MemoryExceeded, MemoryPurpose},
     service::{self, IncomingRequest, PendingRequest as _, ReplyFuture, Service, Step},
     upload_drain::UploadDrain,
 };
@@ -76,12 +76,12 @@ impl<'c, S: Service> Http3Stream<'c, S> {
     pub(super) fn new(limits: &RequestLimits, memory: &Rc<ConnectionMemory<'c>>) -> Self {
         Self {
             frames: RequestFrames::new(limits.head_bytes),
-            held_input: memory.hold_no_input(),
+            held_input: memory.hold_nothing(MemoryPurpose::Other),
             exchange: Http3Exchange {
                 state: Http3StreamState::Head,
                 expected: ExpectedBody::default(),
                 is_head: false,
-                held: memory.hold_nothing(),
+                held: memory.hold_nothing(MemoryPurpose::IncompleteBody),
             },
             is_ended: false,
             since: Stopwatch::start(),
@@ -93,7 +93,7 @@ impl<'c, S: Service> Http3Stream<'c, S> {
     /// # Errors
     /// The rest would hold too much memory.
     pub(super) fn send_later(&mut self, rest: Vec<u8>) -> Result<(), MemoryExceeded> {
-        self.exchange.held.resize(rest.len())?;
+        self.exchange.held.resize_for(MemoryPurpose::Other, rest.len())?;
         self.exchange.state = Http3StreamState::Sending(rest);
         self.is_ended = true;
         self.since = Stopwatch::start();
@@ -302,7 +302,7 @@ impl<'c, S: Service> Http3Exchange<'c, S> {
         let bytes = pending.held_bytes() + body.len();
         match pending.respond(body, &mut self.writer(out)) {
             Step::Done(()) => StreamStep::Done,
-            Step::Wait(reply) => match self.held.resize(bytes) {
+            Step::Wait(reply) => match self.held.resize_for(MemoryPurpose::Other, bytes) {
                 Ok(()) => StreamStep::Wait(reply),
                 Err(exceeded) => reject(connection, &exceeded.refuse_head(), out),
             },

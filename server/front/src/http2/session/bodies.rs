@@ -10,7 +10,7 @@ use crate::{
         stream::{Http2Stream, Http2StreamState, PartialRequest, PartialResponse, ResponseStream},
     },
     message::{BadRequest, Reply},
-    request_memory,
+    request_memory::{self, MemoryPurpose},
     service::{PendingRequest as _, ResponseWriter as _, Service},
     upload_drain::UploadDrain,
 };
@@ -162,7 +162,7 @@ impl<'c, S: Service> Http2Session<'c, S> {
         self.abuse_budget.credit_response();
         match rest {
             Some((rest, window)) => {
-                let Ok(held) = self.memory.hold(rest.len()) else {
+                let Ok(held) = self.memory.hold(MemoryPurpose::Other, rest.len()) else {
                     let code = Http2ErrorCode::EnhanceYourCalm;
                     return self.reset_stream(response.id, code, response.is_open);
                 };

@@ -21,7 +21,7 @@ use crate::{
         stream::{Http2Stream, Http2StreamState, PartialRequest, ResponseStream},
     },
     message::{BadRequest, Reply, RequestHead as _},
-    request_memory::{self, ConnectionMemory, HeldMemory},
+    request_memory::{self, ConnectionMemory, HeldMemory, MemoryPurpose},
     service::{self, IncomingRequest, PendingRequest as _, ReplyFuture, Service, Step},
 };
 
@@ -88,7 +88,7 @@ impl<'c, S: Service> Http2Session<'c, S> {
             is_end,
             bytes: Vec::new(),
             cost: FRAME_HEADER_LENGTH + frame.payload.len(),
-            held: self.memory.hold_no_input(),
+            held: self.memory.hold_nothing(MemoryPurpose::Other),
         };
         block.append(section)?;
         self.block = Some(block);
@@ -218,7 +218,7 @@ impl<'c, S: Service> Http2Session<'c, S> {
                 let rest = writer.finish();
                 self.finish_response(rest, response);
             }
-            Step::Wait(reply) => match self.memory.hold(bytes) {
+            Step::Wait(reply) => match self.memory.hold(MemoryPurpose::Other, bytes) {
                 Ok(held) => self.wait_for(reply, held, response),
                 Err(exceeded) => {
                     refuse(self.connection, &exceeded.refuse_head(), &mut writer);
@@ -304,7 +304,8 @@ fn begin<'c, S: Service>(
         return Ok(RequestStep::Done);
     }
     let stream_bytes = size_of::<PartialRequest<'_, S>>() + size_of::<Http2Stream<'_, S>>();
-    let held = match memory.hold(stream_bytes + pending.held_bytes()) {
+    let held = match memory.hold(MemoryPurpose::IncompleteBody, stream_bytes + pending.held_bytes())
+    {
         Ok(held) => held,
         Err(exceeded) => {
             service::ResponseWriter::reply(writer, &pending.refuse(&exceeded.refuse_head()));

@@ -72,7 +72,7 @@ fn reset_of_a_pending_request_frees_its_place() {
     session.last = 255;
     for id in (1..=session.last).step_by(2) {
         let response = ResponseStream::new(id, SendWindow::new(0), false);
-        let held = session.memory.hold_nothing();
+        let held = session.memory.hold_nothing(MemoryPurpose::Other);
         session.wait_for(Box::pin(future::pending()), held, response);
     }
     session.poll_replies(&mut cx);
