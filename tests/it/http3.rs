@@ -4,6 +4,7 @@
 mod endpoint;
 mod floods;
 mod frames;
+mod hostile;
 mod time;
 
 use countersign_tests::{
