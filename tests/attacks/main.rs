@@ -25,11 +25,13 @@ mod service;
 mod edge;
 /// E9: tokens that are bound to a key.
 mod bound;
+/// F: requests that another parser may read otherwise.
+mod desync;
 /// The engine and the server with the same keys and rules.
 mod fronts;
 
 /// Number of attacks in each group. Each has a test here.
-const GROUPS: [(char, u32); 5] = [('a', 18), ('b', 12), ('c', 7), ('d', 10), ('e', 9)];
+const GROUPS: [(char, u32); 6] = [('a', 18), ('b', 12), ('c', 7), ('d', 10), ('e', 9), ('f', 7)];
 
 #[test]
 fn every_attack_has_a_test() {
@@ -44,6 +46,7 @@ fn every_attack_has_a_test() {
         include_str!("service.rs"),
         include_str!("edge.rs"),
         include_str!("bound.rs"),
+        include_str!("desync.rs"),
     ];
     let tests: Vec<_> = sources.iter().flat_map(|source| tests(source)).collect();
     let missing: Vec<_> = GROUPS
@@ -70,6 +73,6 @@ fn tests(source: &str) -> impl Iterator<Item = &str> {
 
 fn is_id(part: &str) -> bool {
     let mut characters = part.chars();
-    characters.next().is_some_and(|group| ('a'..='e').contains(&group))
+    characters.next().is_some_and(|group| ('a'..='f').contains(&group))
         && characters.as_str().parse::<u32>().is_ok()
 }

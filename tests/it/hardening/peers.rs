@@ -155,10 +155,13 @@ fn auth_head(lines: &str) -> String {
     format!("GET /auth HTTP/1.1\r\nAuthorization: Bearer {}\r\n{lines}", fixture::good_token())
 }
 
-/// The headers of every proxy dialect at once.
+/// The headers of every proxy dialect at once, and spellings of them that no proxy removes.
 const PROXY_HEADERS: &str = "X-Forwarded-For: 198.51.100.7\r\nX-Real-IP: 203.0.113.66\r\nForwarded: for=203.0.113.67\r\n\
                     X-Original-Method: PUT\r\nX-Original-URI: /nginx?secret\r\n\
-                    X-Forwarded-Method: DELETE\r\nX-Forwarded-Uri: /forwarded?secret\r\nX-Request-ID: said\r\n";
+                    X-Forwarded-Method: DELETE\r\nX-Forwarded-Uri: /forwarded?secret\r\nX-Request-ID: said\r\n\
+                    X_Forwarded_For: 192.0.2.1\r\nX_Real_IP: 192.0.2.2\r\n\
+                    X_Original_Method: PATCH\r\nX_Original_URI: /underscore\r\n\
+                    X_Forwarded_Method: PATCH\r\nX_Forwarded_Uri: /underscore\r\n";
 
 fn e1_only_the_configured_dialect_is_trusted(protocol: Protocol) {
     for (options, expected) in [

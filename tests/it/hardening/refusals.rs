@@ -99,6 +99,8 @@ fn garbage() -> Vec<Vec<u8>> {
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(),
         b"\x16\x03\x03\xff\xff".to_vec(),
         b"\x15\x03\x03\x00\x02\x02\x28".to_vec(),
+        // CVE-2024-32650: close_notify during the handshake.
+        b"\x15\x03\x03\x00\x02\x01\x00".to_vec(),
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec(),
         b"SSH-2.0-x\r\n".to_vec(),
         b"\r\n\r\n\0\r\nQUIT\n\x21\x11\xff\xff".to_vec(),

@@ -8,7 +8,7 @@ use std::{
 use countersign_front::http2::error::Http2ErrorCode;
 use countersign_tests::{
     binary::{Sandbox, Server},
-    frames::{Frame, RawConnection, flag, kind, section},
+    frames::{Frame, RawConnection, flag, kind, section, setting},
 };
 
 use super::{assert_goaway, assert_healthy, assert_served, auth_frame, end, fields, serve, verify};
@@ -117,6 +117,79 @@ fn malformed_requests_exhaust_the_budget() {
     let malformed = [fields("GET", "/auth"), vec![("connection", "close")]].concat();
     let code = flood(&server, 200, |batch| {
         streams(batch, 100).map(|stream| Frame::request(stream, &malformed)).collect()
+    });
+    assert_eq!(code, Some(Http2ErrorCode::EnhanceYourCalm.number()));
+}
+
+/// MadeYouReset, CVE-2025-8671: the client causes the server to reset each stream.
+#[test]
+fn server_resets_exhaust_the_budget() {
+    let sandbox = Sandbox::new();
+    let server = serve(&sandbox, "");
+    let window = |stream: u32, by: u32| {
+        Frame::new(kind::WINDOW_UPDATE, flag::NONE, stream, by.to_be_bytes())
+    };
+    let mistakes: [&(dyn Fn(u32) -> Vec<Frame> + Sync); 5] = [
+        &|stream| vec![verify(stream), window(stream, 0)],
+        &|stream| vec![verify(stream), window(stream, (1 << 31) - 1)],
+        &|stream| vec![auth_frame(stream), Frame::request(stream, &[("x", "y")])],
+        &|stream| vec![verify(stream), Frame::request(stream, &[(":path", "/")])],
+        &|stream| vec![verify(stream), Frame::new(0x2, flag::NONE, stream, stream.to_be_bytes())],
+    ];
+    for (number, mistake) in mistakes.into_iter().enumerate() {
+        let code = flood(&server, 200, |batch| streams(batch, 100).flat_map(mistake).collect());
+        assert!(code.is_some(), "mistake {number} is repeated without an end");
+    }
+}
+
+/// 0-Length Headers Leak, CVE-2019-9516.
+#[test]
+fn empty_field_names_exhaust_the_budget() {
+    let sandbox = Sandbox::new();
+    let server = serve(&sandbox, "");
+    // Literals with incremental indexing, plain and in Huffman code.
+    for empty in [[0x40, 0, 0], [0x40, 0x80, 0x80]] {
+        let section = [section(&fields("GET", "/auth")), empty.repeat(50)].concat();
+        let head = |stream: u32| {
+            let flags = flag::END_HEADERS | flag::END_STREAM;
+            Frame::new(kind::HEADERS, flags, stream, section.as_slice())
+        };
+        let code = flood(&server, 200, |batch| streams(batch, 50).map(head).collect());
+        assert_eq!(code, Some(Http2ErrorCode::EnhanceYourCalm.number()));
+    }
+}
+
+/// Data Dribble, CVE-2019-9511: each answer is taken byte by byte.
+#[test]
+fn answers_in_single_bytes_are_bounded() {
+    let sandbox = Sandbox::new();
+    let server = serve(&sandbox, "");
+    let code = flood(&server, 200, |batch| {
+        let window = (batch == 0).then(|| Frame::settings(&[(setting::INITIAL_WINDOW_SIZE, 1)]));
+        let byte =
+            |stream: u32| Frame::new(kind::WINDOW_UPDATE, flag::NONE, stream, 1u32.to_be_bytes());
+        let requests = streams(batch, 100).map(|stream| {
+            let request = Frame::request(stream, &fields("GET", "/nothing"));
+            [vec![request], vec![byte(stream); 20]].concat()
+        });
+        window.into_iter().chain(requests.flatten()).collect()
+    });
+    assert!([None, Some(Http2ErrorCode::EnhanceYourCalm.number())].contains(&code), "{code:?}");
+}
+
+/// CVE-2022-41723: a field block in Huffman code that is expensive to decode.
+#[test]
+fn huffman_coded_fields_are_bounded() {
+    let sandbox = Sandbox::new();
+    let server = serve(&sandbox, "");
+    // `0` has five bits, the shortest code, so that 10,000 bytes decode to 16,000.
+    let value: Vec<u8> = vec![0; 10_000];
+    let literal = [&[0x00, 1, b'x', 0xff, 0x91, 0x4d][..], &value].concat();
+    let head = Frame::new(kind::HEADERS, flag::NONE, 1, section(&fields("GET", "/auth")));
+    let code = flood(&server, 200, |batch| {
+        let pieces =
+            (0..50).map(|_| Frame::new(kind::CONTINUATION, flag::NONE, 1, literal.as_slice()));
+        (batch == 0).then(|| head.clone()).into_iter().chain(pieces).collect()
     });
     assert_eq!(code, Some(Http2ErrorCode::EnhanceYourCalm.number()));
 }

@@ -231,6 +231,10 @@ fn unknown_frames_are_skipped() {
         Frame::new(0xbe, 0xff, 0, *b"grease"),
         Frame::new(0x10, 0, 0, *b"\0\0\0\0"),
     ]);
+    // CVE-2026-27141: a server without a handler for the types above CONTINUATION panicked.
+    for kind in 0xa..0x10 {
+        raw.send(&[Frame::new(kind, flag::NONE, 0, [0; 8])]);
+    }
     assert_served(&mut raw, 1);
 }
 
