@@ -87,6 +87,8 @@ mod systemd;
 mod hardening;
 /// TLS: negotiation, resumption, and client certificates.
 mod tls;
+/// One table of requests, with equal answers over HTTP/1, 2 and 3.
+mod every_version;
 /// HTTP/2: frames, streams, and protocol selection.
 mod http2;
 /// HTTP/3 with independent clients.

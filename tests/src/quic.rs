@@ -102,8 +102,9 @@ impl QuicClient {
     /// # Errors
     /// The code of a stream reset.
     pub fn request(&self, bytes: &[u8]) -> Result<Http3Response, VarInt> {
-        let (mut send, mut receive) = self.open(bytes);
-        // The server may have responded already and stopped the stream.
+        let (mut send, mut receive) = self.open(&[]);
+        // The server may respond early and stop the stream.
+        let _ignored = self.wait(send.write_all(bytes));
         let _ignored = send.finish();
         self.receive_response(&mut receive)
     }

@@ -31,8 +31,12 @@ pub fn front(data: &[u8]) {
 }
 
 thread_local! {
-    static FRONT: Front<EchoService> =
-        Front::serving(WorkerContext::new(EchoService, 0, Timeouts::default(), RequestLimits::default()));
+    static FRONT: Front<EchoService> = Front::serving(WorkerContext::new(
+        EchoService,
+        0,
+        Timeouts::default(),
+        RequestLimits::default(),
+    ));
 }
 
 /// Returns the final responses to bytes in pieces of this size.

@@ -32,8 +32,8 @@ enum BodyState {
     Chunk(u64),
     /// The line end after a chunk.
     ChunkEnd,
-    /// The trailer section and its empty line, after the last chunk. This many bytes of it are known
-    /// not to contain its end.
+    /// The trailer section and its empty line, after the last chunk. This many bytes of it are
+    /// known not to contain its end.
     Trailers(usize),
     /// Nothing: the body is complete.
     Done,

@@ -35,8 +35,8 @@ pub(super) struct FieldBlock<'c> {
     held: HeldMemory<'c>,
 }
 
-/// Largest encoded field block, as a multiple of the limit on the decoded section. It is above 1, so
-/// that a request slightly over that limit still gets a 431 response.
+/// Largest encoded field block, as a multiple of the limit on the decoded section. It is above 1,
+/// so that a request slightly over that limit still gets a 431 response.
 const MAX_BLOCK_FACTOR: usize = 2;
 
 impl FieldBlock<'_> {
