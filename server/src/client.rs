@@ -2,6 +2,7 @@
 //! request that a proxy describes in a check.
 
 mod address;
+mod forwarded;
 pub mod certificate;
 pub mod original_request;
 pub mod request_description;

@@ -182,7 +182,7 @@ fn describe_listener(listener: &Listener) -> io::Result<()> {
         print("    allows CORS preflights without a token")?;
     }
     if *proxy_protocol {
-        print("    expects a PROXY protocol header of version 2 from them")?;
+        print("    expects a PROXY protocol header of version 1 or 2 from them")?;
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! The options of a listener for its trusted proxies and their headers.
 
-use http::{HeaderName, header};
+use http::HeaderName;
 
 use super::{
     original_request::Dialect,
@@ -85,22 +85,11 @@ fn read_proxies(listen: &mut SectionReader<'_>) -> TrustedProxies {
 
 fn read_client_header(listen: &mut SectionReader<'_>) -> HeaderName {
     const OPTION: &str = "client_address_header";
-    const HELP: &str = "name the header that the proxies set, such as X-Forwarded-For or X-Real-IP";
+    const HELP: &str =
+        "name the header that the proxies set, such as X-Forwarded-For, Forwarded or X-Real-IP";
     const DEFAULT: HeaderName = HeaderName::from_static("x-forwarded-for");
     let text = listen.text_or_default(OPTION);
     match HeaderName::from_bytes(text.as_bytes()) {
-        // Its elements are lists of parameters instead of addresses (RFC 7239).
-        Ok(name) if name == header::FORWARDED => {
-            listen.error(
-                OPTION,
-                format!(
-                    "{OPTION} in {} cannot be Forwarded, which is not supported",
-                    listen.section
-                ),
-                HELP,
-            );
-            DEFAULT
-        }
         Ok(name) => name,
         Err(_) => {
             listen.error(

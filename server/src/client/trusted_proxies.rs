@@ -1,7 +1,7 @@
 //! Client addresses behind trusted proxies.
 //!
-//! One configured header lists the addresses a request came through. Each proxy appends the
-//! address of its peer, so [`TrustedProxies::client`] reads the list from its end and follows
+//! One configured header lists the addresses a request came through: `Forwarded` by RFC 7239, and
+//! any other as `X-Forwarded-For` does. Each proxy appends the address of its peer, so [`TrustedProxies::client`] reads the list from its end and follows
 //! it while every entry is a trusted proxy. The first untrusted address is the client. Entries
 //! further left were sent by the client and prove nothing.
 //!
@@ -17,7 +17,9 @@ use countersign_front::{
     Fields,
     address::{UNIX_PEER, UNKNOWN_PEER},
 };
-use http::HeaderName;
+use http::{HeaderName, header::FORWARDED};
+
+use super::forwarded;
 
 /// The proxies whose client-address header is trusted, and the name of that header.
 #[derive(Clone, Debug)]
@@ -63,15 +65,22 @@ impl TrustedProxies {
     /// counts.
     #[must_use]
     pub fn client(&self, peer: IpAddr, fields: &dyn Fields) -> IpAddr {
+        let lines = (0..MAX_HOPS).map_while(|nth| fields.line(&self.header, nth));
+        if self.header == FORWARDED {
+            let hops = lines.flat_map(forwarded::elements_from_end);
+            return self.follow(peer, hops.map(forwarded::address));
+        }
+        self.follow(peer, lines.flat_map(|line| line.rsplit(|byte| *byte == b',')).map(address))
+    }
+
+    /// Follows the hops of a list from its end, up to the first that is no trusted proxy.
+    fn follow(&self, peer: IpAddr, hops: impl Iterator<Item = Option<IpAddr>>) -> IpAddr {
         let mut known = peer.to_canonical();
         if !self.trusts(known) {
             return known;
         }
-        let lines = (0..MAX_HOPS).map_while(|nth| fields.line(&self.header, nth));
-        let hops = lines.flat_map(|line| line.rsplit(|byte| *byte == b',')).take(MAX_HOPS);
-        for hop in hops {
-            let Some(before) =
-                address(hop).filter(|before| ![UNIX_PEER, UNKNOWN_PEER].contains(before))
+        for hop in hops.take(MAX_HOPS) {
+            let Some(before) = hop.filter(|before| ![UNIX_PEER, UNKNOWN_PEER].contains(before))
             else {
                 return known;
             };
@@ -265,6 +274,45 @@ mod tests {
             "10.0.0.2",
             "the list is followed for MAX_HOPS entries"
         );
+    }
+
+    #[test]
+    fn e1_forwarded_list_ends_at_the_first_untrusted_hop() {
+        let trusted = ["10.0.0.0/8", "2001:db8::/32"].map(|text| Network::parse(text).unwrap());
+        let proxies = TrustedProxies::new(trusted.into(), false, FORWARDED);
+        let client = |peer: &str, lines: &[&str]| {
+            let lines = lines.iter().map(|line| (FORWARDED, HeaderValue::from_str(line).unwrap()));
+            let mut headers: HeaderMap = lines.fold(HeaderMap::new(), |mut all, (name, line)| {
+                all.append(name, line);
+                all
+            });
+            headers.append("x-forwarded-for", HeaderValue::from_static("203.0.113.66"));
+            proxies.client(peer.parse().unwrap(), &headers).to_string()
+        };
+        for (lines, expected) in [
+            (&[][..], "10.0.0.1"),
+            (&["for=198.51.100.7"], "198.51.100.7"),
+            (&["for=203.0.113.9, for=198.51.100.7;proto=https"], "198.51.100.7"),
+            (&["for=203.0.113.9,for=198.51.100.7", "for=10.0.0.2 ,\tfor=10.0.0.3"], "198.51.100.7"),
+            (&["for=198.51.100.7", r#"for="[2001:db8::5]:80""#], "198.51.100.7"),
+            (&["for=10.0.0.2, for=10.0.0.3"], "10.0.0.2"),
+            // An element without an address ends the list.
+            (&["for=198.51.100.7, for=unknown, for=10.0.0.2"], "10.0.0.2"),
+            (&["for=198.51.100.7", "for=_hidden"], "10.0.0.1"),
+            (&["for=198.51.100.7,"], "10.0.0.1"),
+            (&["for=198.51.100.7", ""], "10.0.0.1"),
+            (&["for=198.51.100.7, by=10.0.0.2"], "10.0.0.1"),
+            (&["198.51.100.7"], "10.0.0.1"),
+            (&["for=0.0.0.0"], "10.0.0.1"),
+            // Quotes that a client left open do not hide what its proxy appended.
+            (&[r#"for="203.0.113.9, for=198.51.100.7"#], "198.51.100.7"),
+            (&[r#"for="\, for="198.51.100.7:80""#, "for=10.0.0.2"], "198.51.100.7"),
+        ] {
+            assert_eq!(client("10.0.0.1", lines), expected, "{lines:?}");
+        }
+        assert_eq!(client("192.0.2.1", &["for=198.51.100.7"]), "192.0.2.1");
+        let long = vec!["for=10.0.0.2"; 5000].join(",");
+        assert_eq!(client("10.0.0.1", &[&format!("for=198.51.100.7,{long}")]), "10.0.0.2");
     }
 
     #[test]

@@ -321,7 +321,7 @@ fn check_summarizes_each_listener() {
             "takes a client's address from x-forwarded-for if 10.0.0.0/8 or unix sets it",
             "takes the original request from their headers in the x-forwarded dialect",
             "takes a client's certificate from x-client-cert if they set it",
-            "expects a PROXY protocol header of version 2 from them",
+            "expects a PROXY protocol header of version 1 or 2 from them",
         ] {
             assert!(summary.contains(words), "{words:?} is not in {summary}");
         }

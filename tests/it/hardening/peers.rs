@@ -14,6 +14,7 @@ use crate::fixture::{self, SIGNING};
 
 over_every_protocol!(
     e1_duplicate_proxy_headers_are_ignored,
+    e1_forwarded_is_read_through_trusted_proxies,
     e1_only_the_configured_dialect_is_trusted,
 );
 
@@ -63,6 +64,10 @@ fn e1_proxy_protocol_sets_the_client_address() {
         (proxy_header(0x21, 0, &[]), "X-Forwarded-For: 203.0.113.1\r\n", "unknown"),
         // The client's address is known, so the header lines come from that client.
         (from_client(), "X-Forwarded-For: 203.0.113.1\r\n", "198.51.100.7"),
+        // Version 1.
+        (b"PROXY TCP4 198.51.100.7 10.0.0.1 1 2\r\n".to_vec(), "", "198.51.100.7"),
+        (b"PROXY TCP6 2001:db8::7 ::1 1 2\r\n".to_vec(), "", "2001:db8::7"),
+        (b"PROXY UNKNOWN\r\n".to_vec(), "X-Forwarded-For: 203.0.113.1\r\n", "unknown"),
     ];
     for (before, lines, _) in &cases {
         assert_eq!(send_once(server.address, before, lines), 200);
@@ -73,7 +78,7 @@ fn e1_proxy_protocol_sets_the_client_address() {
     // A proxy that does not speak the protocol is disconnected, whatever else it sends.
     for bytes in [
         auth_request("").into_bytes(),
-        b"PROXY TCP4 198.51.100.7 10.0.0.1 1 2\r\n".to_vec(),
+        b"PROXY TCP4 198.51.100.7 10.0.0.1 1 02\r\n".to_vec(),
         proxy_header(0x31, 0x11, &[0; 12]),
     ] {
         let mut connection = Connection::open(server.address);
@@ -100,6 +105,8 @@ fn e1_proxy_protocol_cannot_claim_a_unix_peer() {
     let server = serve(&sandbox, "proxy_protocol=true\ntrusted_proxies=127.0.0.1, unix");
     let mapped = [&[0; 10][..], &[0xff; 2], &[0; 24]].concat();
     for before in [
+        b"PROXY TCP4 0.0.0.0 10.0.0.1 1 2\r\n".to_vec(),
+        b"PROXY TCP6 ::ffff:0.0.0.0 ::1 1 2\r\n".to_vec(),
         proxy_header(0x21, 0x11, &[0; 12]),
         proxy_header(0x21, 0x21, &[0; 36]),
         proxy_header(0x21, 0x21, &mapped),
@@ -116,6 +123,13 @@ fn e1_proxy_protocol_cannot_claim_a_unix_peer() {
 
 #[test]
 fn haproxy_sends_the_client_address() {
+    for version in ["send-proxy", "send-proxy-v2"] {
+        check_client_address(version);
+    }
+}
+
+/// Checks the client's address behind an HAProxy whose server has this option.
+fn check_client_address(option: &str) {
     let sandbox = Sandbox::new();
     let (front, back) = (free_address(), free_address());
     let listener = format!(
@@ -126,7 +140,7 @@ fn haproxy_sends_the_client_address() {
         "haproxy.cfg",
         format!(
             "defaults\n mode tcp\n timeout connect 20s\n timeout client 60s\n timeout server 60s\n\
-             listen all\n bind {front}\n server one {back} send-proxy-v2\n"
+             listen all\n bind {front}\n server one {back} {option}\n"
         ),
     );
     let mut command = std::process::Command::new("haproxy");
@@ -177,6 +191,10 @@ fn e1_only_the_configured_dialect_is_trusted(protocol: Protocol) {
             "trusted_proxies=127.0.0.1\nclient_address_header=X-Real-IP",
             ["203.0.113.66", "GET", "/auth"],
         ),
+        (
+            "trusted_proxies=127.0.0.1\nclient_address_header=Forwarded",
+            ["203.0.113.67", "GET", "/auth"],
+        ),
         ("trusted_proxies=127.0.0.1\ndialect=nginx", ["198.51.100.7", "PUT", "/nginx"]),
         (
             "trusted_proxies=127.0.0.1\ndialect=x-forwarded",
@@ -195,6 +213,25 @@ fn e1_only_the_configured_dialect_is_trusted(protocol: Protocol) {
         );
         assert_eq!(line["request_id"] == "said", options.contains("127.0.0.1"), "{options}");
     }
+}
+
+fn e1_forwarded_is_read_through_trusted_proxies(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let options = "trusted_proxies=127.0.0.1, 10.0.0.0/8\nclient_address_header=Forwarded";
+    let server = serve(&sandbox, options);
+    let cases = [
+        ("Forwarded: for=203.0.113.9, for=198.51.100.7;proto=https\r\n", "198.51.100.7"),
+        ("Forwarded: for=198.51.100.7\r\nForwarded: For=\"10.0.0.2:80\"\r\n", "198.51.100.7"),
+        ("Forwarded: for=\"[2001:db8::7]:4711\"\r\n", "2001:db8::7"),
+        ("Forwarded: for=198.51.100.7, for=unknown\r\n", "127.0.0.1"),
+        ("Forwarded: for=198.51.100.7:80\r\n", "127.0.0.1"),
+    ];
+    for (lines, _) in cases {
+        assert_eq!(server.request(&auth_head(lines)).status, 200);
+    }
+    let clients: Vec<_> =
+        request_lines(&server, cases.len()).iter().map(|line| line["client"].clone()).collect();
+    assert_eq!(clients, cases.map(|(_, client)| client));
 }
 
 fn e1_duplicate_proxy_headers_are_ignored(protocol: Protocol) {

@@ -105,6 +105,7 @@ fn garbage() -> Vec<Vec<u8>> {
         b"SSH-2.0-x\r\n".to_vec(),
         b"\r\n\r\n\0\r\nQUIT\n\x21\x11\xff\xff".to_vec(),
         b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n".to_vec(),
+        b"PROXY UNKNOWN ".repeat(10),
         vec![0; 100_000],
         vec![b'A'; 100_000],
         b"\n".repeat(10_000),

@@ -135,6 +135,7 @@ fn head_timeout_covers_proxy_header_and_handshake() {
         for start in [
             Vec::new(),
             PROXY[..13].to_vec(),
+            b"PROXY TCP4 192.0.2.1".to_vec(),
             PROXY.to_vec(),
             [PROXY, b"\x16\x03\x01\x02\0"].concat(),
         ] {

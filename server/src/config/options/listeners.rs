@@ -76,8 +76,11 @@ const REQUESTS: &[OptionSpec] = &[
          Unix socket.",
         "10.0.0.0/8, unix",
     ),
-    text("client_address_header", "header name", "X-Forwarded-For")
-        .about("Header in which trusted proxies name the client's address.", "X-Real-IP"),
+    text("client_address_header", "header name", "X-Forwarded-For").about(
+        "Header in which trusted proxies name the client's address. `Forwarded` is read by \
+             RFC 7239, and any other as a list of addresses.",
+        "X-Real-IP",
+    ),
     text("client_certificate_header", "header name", "").unset("none").about(
         "Header in which trusted proxies pass on the client's certificate.",
         "X-Client-Cert",
@@ -93,7 +96,7 @@ const REQUESTS: &[OptionSpec] = &[
         "allow",
     ),
     flag("proxy_protocol", "false").about(
-        "Whether connections of trusted proxies start with a PROXY header, version 2.",
+        "Whether connections of trusted proxies start with a PROXY header, version 1 or 2.",
         "true",
     ),
     choice("client_certificates", &["off", "optional", "required"], "off")
