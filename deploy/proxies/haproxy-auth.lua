@@ -21,7 +21,9 @@ local IDENTITY = {
 }
 
 -- Statuses and headers of refusals that are forwarded to the client.
-local REFUSALS = { [401] = true, [403] = true, [429] = true, [503] = true }
+local REFUSALS = {
+    [400] = true, [401] = true, [403] = true, [413] = true, [429] = true, [431] = true, [503] = true,
+}
 local EXPLANATIONS = { "www-authenticate", "retry-after", "x-auth-error" }
 
 -- Returns all lines of a header. HAProxy indexes them from 0, but Lua from 1.
@@ -70,6 +72,11 @@ core.register_action("countersign", { "http-req" }, function(txn)
     -- Remove identity headers sent by the client before any step can fail.
     for _, name in ipairs(IDENTITY) do
         txn.http:req_del_header(name)
+    end
+    -- A path that needs no token.
+    if txn:get_var("txn.countersign_public") then
+        txn:set_var("txn.countersign_allowed", true)
+        return
     end
     -- OPTIONS * has no path to authorize.
     local uri = txn.f:pathq()

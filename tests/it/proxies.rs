@@ -7,6 +7,8 @@
 mod contract;
 /// A proxy between a client, Countersign and an application.
 mod world;
+/// The alternative of a Unix socket.
+mod unix_socket;
 mod nginx;
 mod haproxy;
 mod caddy;

@@ -119,6 +119,11 @@ impl<S: Read + Write> Connection<S> {
         Response { status, headers, body: String::from_utf8(body).unwrap() }
     }
 
+    /// Reads exactly this many bytes.
+    pub fn receive_bytes(&mut self, length: usize) -> Vec<u8> {
+        read_exactly(&mut self.reader, length).unwrap()
+    }
+
     /// Waits for a response without reading it.
     pub fn wait(&mut self) -> io::Result<()> {
         let is_closed = self.reader.fill_buf()?.is_empty();

@@ -30,6 +30,7 @@ pub fn free_address() -> SocketAddr {
 
 /// Application that records requests, responds `hello` and closes every connection. It
 /// responds to `/status/<code>` with that status, and closes without a response at `/status/`.
+/// It accepts an upgrade to WebSocket, and then sends back what it receives.
 pub struct Application {
     /// Address it listens on.
     pub address: SocketAddr,
@@ -51,8 +52,13 @@ impl Application {
                     let Ok(Some(request)) = Request::read(&mut reader) else { return };
                     let status =
                         request.target.strip_prefix("/status/").unwrap_or("200").to_owned();
+                    let is_upgrade = request.header("upgrade") == Some("websocket");
                     requests.lock().unwrap().push(request);
                     if status.is_empty() {
+                        return;
+                    }
+                    if is_upgrade {
+                        drop(echo(reader));
                         return;
                     }
                     let response =
@@ -68,6 +74,21 @@ impl Application {
     pub fn take(&self) -> Vec<Request> {
         std::mem::take(&mut self.requests.lock().unwrap())
     }
+}
+
+/// Header lines of a request for WebSocket, with the key of RFC 6455 section 1.3.
+pub const WEBSOCKET: &str = "Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\
+                             Sec-WebSocket-Version: 13\r\n\
+                             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+/// Accepts an upgrade to [`WEBSOCKET`], and sends back all bytes.
+fn echo(mut reader: BufReader<TcpStream>) -> std::io::Result<u64> {
+    let mut writer = reader.get_ref().try_clone()?;
+    writer.write_all(
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+          Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n",
+    )?;
+    std::io::copy(&mut reader, &mut writer)
 }
 
 /// TCP relay from a proxy to Countersign, which records requests and can fail on demand.
@@ -91,6 +112,8 @@ pub enum RelayTarget {
     Hang,
     /// Responds with bytes that are not HTTP.
     Garbage,
+    /// Responds with this status.
+    Status(u16),
 }
 
 struct RelayState {
@@ -220,6 +243,10 @@ fn pass(
             (Some(mut server), _) => server.write_all(&buffer[..read]).is_ok(),
             (None, RelayTarget::Garbage) => {
                 stream.write_all(b"200 OK\r\nX-Auth-User: root\r\n\r\n").is_err()
+            }
+            (None, RelayTarget::Status(status)) => {
+                let answer = format!("HTTP/1.1 {status} Status\r\nContent-Length: 0\r\n\r\n");
+                stream.write_all(answer.as_bytes()).is_ok()
             }
             (None, _) => target == RelayTarget::Hang,
         };

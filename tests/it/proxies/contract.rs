@@ -1,5 +1,7 @@
 /// Checks of the headers that a proxy must remove or replace.
 mod headers;
+/// Checks of paths without authorization, and of upgrades to WebSocket.
+mod routes;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -10,14 +12,18 @@ use countersign_tests::{eventually, http::Connection, proxies::RelayTarget};
 use serde_json::json;
 
 use super::{
-    Proxy,
+    Dialect, Proxy,
     world::{Exchange, World, bearer, good, good_but, token_without_keys, with_world},
 };
 use headers::{
-    e1_client_cannot_forge_the_original_request, e1_override_headers_are_removed,
-    e2_connection_cannot_remove_proxy_headers, e2_identity_header_lookalikes_are_removed,
-    e3_client_identity_headers_are_replaced, e3_trailers_do_not_change_the_identity,
-    upgrade_to_http2_is_not_forwarded,
+    e1_client_cannot_forge_the_original_request, e1_forwarded_headers_name_the_client,
+    e1_override_headers_are_removed, e2_connection_cannot_remove_proxy_headers,
+    e2_identity_header_lookalikes_are_removed, e3_client_identity_headers_are_replaced,
+    e3_trailers_do_not_change_the_identity, upgrade_to_http2_is_not_forwarded,
+};
+use routes::{
+    e2_public_path_clears_identity_headers, e7_public_path_is_what_the_application_gets,
+    websocket_needs_a_good_token,
 };
 
 /// Runs all [`CHECKS`] against a proxy. They share one [`World`], because starting it takes longer
@@ -63,7 +69,12 @@ const CHECKS: &[(&str, Check)] = checks![
     e1_client_cannot_forge_the_original_request,
     e2_connection_cannot_remove_proxy_headers,
     e1_override_headers_are_removed,
+    e1_forwarded_headers_name_the_client,
     upgrade_to_http2_is_not_forwarded,
+    websocket_needs_a_good_token,
+    e2_public_path_clears_identity_headers,
+    e7_public_path_is_what_the_application_gets,
+    malformed_request_is_the_fault_of_the_client,
     oversized_head_never_bypasses_authorization,
     client_address_is_forwarded,
     unavailable_keys_are_answered_with_503,
@@ -71,6 +82,7 @@ const CHECKS: &[(&str, Check)] = checks![
     auth_connections_are_reused,
     forbidden_token_gets_403,
     e1_flood_gets_429,
+    client_faults_keep_their_status,
     unreachable_countersign_blocks_all_requests,
 ];
 
@@ -336,6 +348,21 @@ fn e7_application_gets_the_authorized_target(world: &mut World<'_>) {
     assert!(passed >= 12, "only {passed} targets were forwarded");
 }
 
+/// A request that a proxy forwards and Countersign cannot read.
+fn malformed_request_is_the_fault_of_the_client(world: &mut World<'_>) {
+    let many: String = (0..250).map(|line| format!("X-Pad-{line}: x\r\n")).collect();
+    for lines in ["X-Odd: a\u{1}b\r\n", &many] {
+        let exchange = world.get(&format!("{lines}{}", bearer(&good())));
+        match exchange.answer.status {
+            200 => assert_eq!(exchange.seen.len(), 1),
+            status => {
+                assert!([400, 431].contains(&status), "{lines:?}: {:?}", exchange.answer);
+                exchange.assert_refused(status);
+            }
+        }
+    }
+}
+
 /// Countersign and the proxies have different limits for the size of a head.
 fn oversized_head_never_bypasses_authorization(world: &mut World<'_>) {
     for (lines, length) in [(1, 7000), (4, 7000), (9, 7000), (200, 10)] {
@@ -475,6 +502,18 @@ fn e1_flood_gets_429(world: &mut World<'_>) {
     let limited = limited.expect("every forged token was checked");
     assert_eq!(limited.status, 429, "{limited:?}");
     assert!(limited.header("retry-after").unwrap().parse::<u64>().unwrap() >= 1);
+}
+
+fn client_faults_keep_their_status(world: &mut World<'_>) {
+    // A gRPC Check has its own form of answers.
+    if world.proxy.dialect == Dialect::Grpc {
+        return;
+    }
+    for status in [400, 401, 403, 413, 429, 431, 503] {
+        world.relay.retarget(RelayTarget::Status(status));
+        world.get(&bearer(&good())).assert_refused(status);
+    }
+    world.switch_to_generic();
 }
 
 fn unreachable_countersign_blocks_all_requests(world: &mut World<'_>) {

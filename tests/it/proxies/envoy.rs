@@ -2,7 +2,7 @@ use std::{net::SocketAddr, path::Path, process::Command};
 
 use countersign_tests::proxies::installed_program;
 
-use super::{Addresses, Dialect, Proxy, configuration, contract};
+use super::{Addresses, Dialect, Proxy, configuration, contract, unix_socket};
 
 #[test]
 fn envoy_keeps_the_contract() {
@@ -15,6 +15,23 @@ fn envoy_keeps_the_contract() {
         times_out: true,
         passes_trailers: false,
     });
+}
+
+#[test]
+fn envoy_reaches_a_unix_socket() {
+    for (file, dialect) in [("envoy.yaml", Dialect::EnvoyPath), ("envoy-grpc.yaml", Dialect::Grpc)]
+    {
+        unix_socket::check(dialect, "X-Real-IP", |directory, addresses, socket| {
+            let [countersign, others @ ..] = replacements(addresses);
+            let tcp = "- endpoint: { address: { socket_address: { ";
+            let replaced =
+                [("# - endpoint", "- endpoint".into()), (unix_socket::SHIPPED_PATH, socket.into())];
+            let text = configuration(file, &[&replaced[..], &others].concat());
+            let endpoint = format!("{tcp}{}}} }} }}\n", countersign.0);
+            assert!(text.contains(&endpoint), "{text}");
+            run(directory, text.replace(&endpoint, "\n"))
+        });
+    }
 }
 
 fn command(directory: &Path, addresses: &Addresses) -> Command {

@@ -5,7 +5,7 @@ use countersign_tests::{
     proxies::{Application, DaemonProcess, free_address},
 };
 
-use super::{Addresses, Dialect, Proxy, configuration, contract};
+use super::{Addresses, Dialect, Proxy, configuration, contract, unix_socket};
 
 #[test]
 fn haproxy_keeps_the_contract() {
@@ -38,6 +38,20 @@ fn haproxy_refuses_when_its_script_fails() {
     assert_eq!((answer.status, answer.header("retry-after")), (503, Some("5")), "{answer:?}");
     assert!(application.take().is_empty());
     assert!(haproxy.log().contains("attempt to call"), "{}", haproxy.log());
+}
+
+#[test]
+fn haproxy_reaches_a_unix_socket() {
+    unix_socket::check(Dialect::Nginx, "X-Forwarded-For", |directory, addresses, socket| {
+        let command = command(directory, addresses);
+        let file = directory.join("haproxy.cfg");
+        let text = std::fs::read_to_string(&file).unwrap();
+        let tcp = format!("server countersign {}\n", addresses.countersign);
+        assert!(text.contains(&tcp) && text.contains("# server countersign /run"), "{text}");
+        let text = text.replace(&tcp, "\n").replace("# server countersign", "server countersign");
+        std::fs::write(&file, text.replace(unix_socket::SHIPPED_PATH, socket)).unwrap();
+        command
+    });
 }
 
 fn command(directory: &Path, addresses: &Addresses) -> Command {

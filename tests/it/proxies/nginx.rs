@@ -1,6 +1,6 @@
 use std::{path::Path, process::Command};
 
-use super::{Addresses, Dialect, Proxy, configuration, contract};
+use super::{Addresses, Dialect, Proxy, configuration, contract, unix_socket};
 
 #[test]
 fn nginx_keeps_the_contract() {
@@ -28,13 +28,24 @@ fn as_shipped(directory: &Path, addresses: &Addresses) -> Command {
 
 /// nginx's defaults: HTTP/1.0, and a new connection for each auth request.
 fn with_http_1_0(directory: &Path, addresses: &Addresses) -> Command {
-    let shipped_config = configuration("nginx.conf", &addresses.all());
-    let lines = shipped_config
-        .lines()
-        .filter(|line| !["keepalive 16;", "proxy_http_version 1.1;"].contains(&line.trim()));
-    let text = lines.collect::<Vec<_>>().join("\n").replace("Connection \"\"", "Connection close");
-    assert_eq!(shipped_config.lines().count(), text.lines().count() + 2);
-    command(directory, &text)
+    let auth = "proxy_http_version 1.1;\n        proxy_set_header Connection \"\"";
+    let replaced =
+        [("keepalive 16;", String::new()), (auth, "proxy_set_header Connection close".into())];
+    let replaced = [addresses.all().as_slice(), &replaced].concat();
+    command(directory, &configuration("nginx.conf", &replaced))
+}
+
+#[test]
+fn nginx_reaches_a_unix_socket() {
+    unix_socket::check(Dialect::Nginx, NGINX.address_header, |directory, addresses, socket| {
+        let replaced = [
+            ("server 127.0.0.1:8888;\n", String::new()),
+            ("# server unix:", "server unix:".into()),
+            (unix_socket::SHIPPED_PATH, socket.into()),
+        ];
+        let others = [addresses.own(), addresses.others()[1].clone()];
+        command(directory, &configuration("nginx.conf", &[&replaced[..], &others].concat()))
+    });
 }
 
 /// Returns the command that runs nginx with these upstreams and servers, and all of its files in
@@ -44,7 +55,9 @@ fn command(directory: &Path, servers: &str) -> Command {
     let paths: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|kind| format!("{kind}_temp_path {root}/{kind};\n"))
         .concat();
-    let rest = format!("daemon off;\nerror_log stderr;\npid {root}/nginx.pid;\nevents {{}}\n");
+    // As root, nginx would give its workers another user, who cannot open a test's socket.
+    let rest =
+        format!("user root;\ndaemon off;\nerror_log stderr;\npid {root}/nginx.pid;\nevents {{}}\n");
     let file = directory.join("nginx.conf");
     std::fs::write(&file, format!("{rest}http {{\naccess_log off;\n{paths}\n{servers}\n}}\n"))
         .unwrap();

@@ -189,7 +189,7 @@ impl Exchange {
 
 impl Dialect {
     /// Returns its option in `[listen]`.
-    fn option(self) -> &'static str {
+    pub(super) fn option(self) -> &'static str {
         match self {
             Self::Nginx => "dialect=nginx",
             Self::XForwarded => "dialect=x-forwarded",
