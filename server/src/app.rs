@@ -25,9 +25,12 @@ use crate::{
     cluster::maintenance::{MaintainedServer, Maintenance},
     config::{Config, Problem, Problems, Settings},
     keys::{IssuerSection, KeySources, settings::KeySource, static_keys},
-    observe::metrics::Metrics,
+    observe::{
+        metrics::Metrics,
+        reloads::{ReloadKind, ReloadResults},
+    },
     revocation::{RevocationService, settings::RevocationSettings},
-    store::settings::Database,
+    store::{DatabaseHealth, Store, settings::Database},
 };
 
 /// State of the running server, shared by all threads.
@@ -56,6 +59,8 @@ pub struct App {
     pub(crate) database: Database,
     /// Number of databases that lack what this server knew of them.
     pub unexpected_databases: Arc<AtomicUsize>,
+    /// Results of reloads, by [`ReloadKind`].
+    reloads: [ReloadResults; ReloadKind::ALL.len()],
     is_stopping: AtomicBool,
     /// `Alt-Svc` of each listener, once the sockets are bound.
     alt_svc: OnceLock<Box<[Option<HeaderValue>]>>,
@@ -93,6 +98,7 @@ impl App {
             audit_settings: config.audit,
             database: config.database,
             unexpected_databases: Arc::default(),
+            reloads: std::array::from_fn(|_| ReloadResults::new()),
             is_stopping: AtomicBool::new(false),
             alt_svc: OnceLock::new(),
         }))
@@ -153,12 +159,32 @@ impl App {
         }
     }
 
+    /// Returns the results of the reloads of this kind.
+    pub(crate) fn reloads(&self, kind: ReloadKind) -> &ReloadResults {
+        let [configuration, certificates] = &self.reloads;
+        match kind {
+            ReloadKind::Configuration => configuration,
+            ReloadKind::Certificates => certificates,
+        }
+    }
+
+    /// Returns the database; `None` if none is in use.
+    fn store_in_use(&self) -> Option<&Store> {
+        let store = &self.users.as_ref()?.store;
+        let is_used = self.settings().api.issues_tokens() || self.database.is_configured;
+        is_used.then_some(store)
+    }
+
+    /// Returns the state of the database; `None` if none is in use.
+    pub(crate) fn database_health(&self) -> Option<DatabaseHealth> {
+        self.store_in_use().map(Store::health)
+    }
+
     /// Returns the parts that [`Maintenance`] works on; `None` if no database is in use.
     pub(crate) fn maintained(&self) -> Option<MaintainedServer> {
-        let (users, settings) = (self.users.as_ref()?, self.settings());
-        let is_used = settings.api.issues_tokens() || self.database.is_configured;
-        is_used.then(|| MaintainedServer {
-            store: users.store.clone(),
+        let (store, settings) = (self.store_in_use()?, self.settings());
+        Some(MaintainedServer {
+            store: store.clone(),
             keys: Arc::clone(&self.authenticator.keys),
             revocations: Arc::clone(&self.revocations),
             token_retention: settings.api.login.token_retention,

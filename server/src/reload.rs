@@ -30,7 +30,7 @@ use crate::{
     },
     config::{Config, Listener, Problems, Settings},
     keys::IssuerKeys,
-    observe::{logging, settings::LogSettings},
+    observe::{logging, reloads::ReloadKind, settings::LogSettings},
 };
 
 /// Interval between checks of the files.
@@ -116,12 +116,14 @@ impl ConfigWatcher {
 
     /// Loads the configuration and applies it, or logs its problems, once.
     fn reload(&mut self, app: &Arc<App>) {
+        let results = app.reloads(ReloadKind::Configuration);
         let applied = self
             .origin
             .load()
             .and_then(|config| app.reconfigure(config).map_err(|problems| problems.to_string()));
         let last_error = match applied {
             Ok(needs_restart) => {
+                results.record_success();
                 log_success(app, &needs_restart);
                 app.audit.record_later(reload_event(AuditOutcome::Done));
                 app.maintenance.apply_config(app.maintained());
@@ -133,8 +135,10 @@ impl ConfigWatcher {
             tracing::error!(
                 "configuration not reloaded, continuing with the present one: {problems}"
             );
+            results.record_failure();
             app.audit.record_later(reload_event(AuditOutcome::Failed));
         }
+        results.set_current(last_error.is_none());
         self.last_error = last_error;
     }
 }
@@ -216,10 +220,12 @@ pub fn notify(states: &[NotifyState<'_>]) {
 }
 
 fn renew_certificates(app: &App, is_requested: bool) {
+    let (results, mut are_current) = (app.reloads(ReloadKind::Certificates), true);
     for listener in &app.settings_arc().listeners {
         let Some(tls) = &listener.tls else { continue };
         match tls.reload() {
             Ok(true) => {
+                results.record_success();
                 tracing::info!(listener = listener.name, "certificates reloaded");
                 for warning in tls.warnings() {
                     tracing::warn!(listener = listener.name, "{warning}");
@@ -227,14 +233,17 @@ fn renew_certificates(app: &App, is_requested: bool) {
             }
             Ok(false) => {}
             Err(error) if error.is_new() || is_requested => {
+                are_current = false;
+                results.record_failure();
                 tracing::error!(
                     listener = listener.name,
                     "cannot reload the certificates, continuing with the present ones: {error}"
                 );
             }
-            Err(_) => {}
+            Err(_) => are_current = false,
         }
     }
+    results.set_current(are_current);
 }
 
 impl App {

@@ -12,6 +12,7 @@ mod connection;
 pub(crate) mod draft;
 pub mod environments;
 pub mod expiry;
+mod health;
 pub mod identity;
 pub mod key_sets;
 mod login_sources;
@@ -36,11 +37,13 @@ use std::{
 use sqlx::{Any, AnyPool, Transaction, error::ErrorKind};
 use tokio::time::{sleep, timeout};
 
+pub use self::health::DatabaseHealth;
 use self::{
     connection::{DatabaseTarget, StoreInner, embedded},
     expiry::ExpiringTable,
     settings::{Database, DatabaseLocation},
 };
+use crate::base::clock::Stopwatch;
 
 /// File of the embedded database in the state directory.
 pub const DATABASE_FILE: &str = "countersign.db";
@@ -194,6 +197,12 @@ impl Store {
         self.block_on(self.0.close_file());
     }
 
+    /// Returns the state of the database, as the queries of this handle have found it.
+    #[must_use]
+    pub fn health(&self) -> DatabaseHealth {
+        self.0.results.health()
+    }
+
     /// Returns the number of times that the database was opened. It changes when another file
     /// has replaced that of an SQLite database.
     #[must_use]
@@ -277,14 +286,18 @@ impl Store {
         &self,
         work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
     ) -> Result<T, StoreError> {
+        let started = Stopwatch::start();
         // The timer runs on the store's thread, because the caller may have no timer.
-        self.spawn(async move {
-            timeout(QUERY_TIMEOUT, work).await.unwrap_or_else(|_elapsed| {
-                let seconds = QUERY_TIMEOUT.as_secs();
-                Err(StoreError::Unavailable(format!("no answer within {seconds} s")))
+        let result = self
+            .spawn(async move {
+                timeout(QUERY_TIMEOUT, work).await.unwrap_or_else(|_elapsed| {
+                    let seconds = QUERY_TIMEOUT.as_secs();
+                    Err(StoreError::Unavailable(format!("no answer within {seconds} s")))
+                })
             })
-        })
-        .await
+            .await;
+        self.0.results.record(&result, started.elapsed());
+        result
     }
 
     async fn spawn<T: Send + 'static>(

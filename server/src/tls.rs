@@ -125,6 +125,13 @@ impl ReloadableTls {
         self.state.load().material.warnings(clock::now())
     }
 
+    /// Returns when the first certificate or CRL of this kind of file in use expires, in seconds
+    /// since 1970; `None` without such a file.
+    #[must_use]
+    pub fn expires_at(&self, part: TlsFileKind) -> Option<i64> {
+        self.state.load().material.expires_at(part)
+    }
+
     /// Reloads the files if they have changed and returns whether it did. Open connections keep
     /// their configuration.
     ///

@@ -312,7 +312,9 @@ fn malformed_check_requests_get_a_grpc_error() {
     let answer = call(server.address, CHECK, &framed(b""));
     assert_eq!(CheckOutcome::of(prost::Message::decode(answer.message()).unwrap()).status, 401);
     let answered = |status: &str| {
-        server.metric(&format!("countersign_requests_total{{route=\"check\",status=\"{status}\"}}"))
+        server.metric(&format!(
+            "countersign_requests_total{{route=\"check\",status=\"{status}\",http_version=\"2\"}}"
+        ))
     };
     assert_eq!(["400", "401", "413", "501"].map(answered), [5, 1, 1, 3]);
 }
@@ -379,7 +381,12 @@ fn concurrent_checks_get_their_own_answers() {
             );
         }
     }
-    assert_eq!(server.metric("countersign_requests_total{route=\"check\",status=\"200\"}"), 200);
+    assert_eq!(
+        server.metric(
+            "countersign_requests_total{route=\"check\",status=\"200\",http_version=\"2\"}"
+        ),
+        200
+    );
 }
 
 #[test]

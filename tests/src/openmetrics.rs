@@ -39,7 +39,7 @@ pub fn parse(text: &str) -> Families {
             .unwrap_or_else(|reason| panic!("{reason}: {line}\n{text}"));
     }
     for (name, family) in &families {
-        family.check().unwrap_or_else(|reason| panic!("{name}: {reason}\n{text}"));
+        family.check(name).unwrap_or_else(|reason| panic!("{name}: {reason}\n{text}"));
     }
     families
 }
@@ -151,7 +151,8 @@ fn is_name(text: &str) -> bool {
 }
 
 impl Family {
-    fn check(&self) -> Result<(), String> {
+    /// Checks the samples of the family called `name`. Only counters of seconds have fractions.
+    fn check(&self, name: &str) -> Result<(), String> {
         let mut seen = BTreeSet::new();
         for sample in &self.samples {
             if !seen.insert((&sample.suffix, &sample.labels)) {
@@ -163,10 +164,12 @@ impl Family {
                 "histogram" => &["_bucket", "_count", "_sum"],
                 kind => return Err(format!("unsupported type {kind}")),
             };
-            let is_count =
+            let is_sum =
                 self.kind == "counter" || ["_bucket", "_count"].contains(&sample.suffix.as_str());
+            let is_whole = sample.value.fract() == 0.0
+                || (self.kind == "counter" && name.ends_with("_seconds"));
             if !suffixes.contains(&sample.suffix.as_str())
-                || (is_count && (sample.value < 0.0 || sample.value.fract() != 0.0))
+                || (is_sum && (sample.value < 0.0 || !is_whole))
             {
                 return Err(format!("not a sample of a {}: {sample:?}", self.kind));
             }

@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, net::IpAddr, pin::Pin, sync::Arc, time::Duration};
 
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode, Version};
 use rustls::ServerConfig;
 
 use crate::{
@@ -64,8 +64,8 @@ pub trait Service: Sized + 'static {
         writer: &mut impl ResponseWriter,
     ) -> Result<Step<(), Self::Pending<'c>>, BadRequest>;
 
-    /// Returns the response to a malformed request.
-    fn reject(&self, peer: Peer<'_>, reason: &BadRequest) -> Reply;
+    /// Returns the response to a malformed request over this version of HTTP.
+    fn reject(&self, peer: Peer<'_>, version: Version, reason: &BadRequest) -> Reply;
 
     /// The versions of HTTP that a listener speaks.
     fn protocols(&self, _listener: usize) -> Protocols {
@@ -201,6 +201,9 @@ pub type ReplyFuture<'c> = Pin<Box<dyn Future<Output = Reply> + 'c>>;
 /// Writes one response in one version of HTTP. The writer adds `Content-Length`, `Date`, `Alt-Svc`
 /// and `Connection` where the version has them.
 pub trait ResponseWriter {
+    /// The version of HTTP.
+    fn version(&self) -> Version;
+
     /// Writes a response with these header lines and no body.
     fn headers_only<'l>(
         &mut self,
@@ -218,5 +221,6 @@ pub(crate) fn reject<S: Service>(
     reason: &BadRequest,
     writer: &mut impl ResponseWriter,
 ) {
-    writer.reply(&connection.worker.service.reject(connection.peer, reason));
+    let (service, version) = (&connection.worker.service, writer.version());
+    writer.reply(&service.reject(connection.peer, version, reason));
 }

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use bytes::Bytes;
-use http::{Response, StatusCode, header};
+use http::{Response, StatusCode, Version, header};
 
 use crate::{
     BadRequest, ConnectionContext, IncomingRequest, KeptHead, Peer, PendingRequest, ReplyFuture,
@@ -97,7 +97,7 @@ impl Service for TestService {
         Ok(Step::Done(()))
     }
 
-    fn reject(&self, _peer: Peer<'_>, reason: &BadRequest) -> Reply {
+    fn reject(&self, _peer: Peer<'_>, _version: Version, reason: &BadRequest) -> Reply {
         reply(reason.status, reason.code)
     }
 }

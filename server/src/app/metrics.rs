@@ -1,5 +1,8 @@
 //! `/metrics`, in the Prometheus text format.
 
+/// The process, its files and its database.
+mod process;
+
 use std::{
     fmt,
     sync::{Arc, atomic::Ordering},
@@ -23,7 +26,9 @@ use crate::{
         route::Route,
     },
     keys::{IssuerKeys, Progress},
-    observe::metrics::{Budget, Latency, LoginOutcome, MetricEvent, STATUSES, bucket_bound},
+    observe::metrics::{
+        Budget, HttpVersion, Latency, LoginOutcome, MetricEvent, STATUSES, bucket_bound,
+    },
 };
 
 /// Returns all metrics.
@@ -36,8 +41,10 @@ pub(super) fn respond(app: &Arc<App>) -> Response<Body> {
 }
 
 fn encode(app: &Arc<App>) -> Result<String, fmt::Error> {
-    let mut registry = Registry::with_prefix("countersign");
-    registry.register_collector(Box::new(Scrape(Arc::clone(app))));
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(process::ProcessCollector));
+    let own = registry.sub_registry_with_prefix("countersign");
+    own.register_collector(Box::new(Scrape(Arc::clone(app))));
     let mut out = String::new();
     text::encode(&mut out, &registry)?;
     Ok(out)
@@ -54,6 +61,10 @@ impl fmt::Debug for Scrape {
 
 impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        self.encode_build(&mut encoder)?;
+        self.encode_certificates(&mut encoder)?;
+        self.encode_reloads(&mut encoder)?;
+        self.encode_database(&mut encoder)?;
         self.encode_requests(&mut encoder)?;
         self.encode_latency(&mut encoder)?;
         self.encode_connections(&mut encoder)?;
@@ -77,14 +88,21 @@ impl Scrape {
             None,
             MetricType::Counter,
         )?;
+        let metrics = &self.0.authenticator.metrics;
+        let statuses: Vec<_> =
+            STATUSES.iter().map(ToString::to_string).chain(["other".into()]).collect();
         for route in Route::ALL {
-            let statuses = STATUSES.iter().map(ToString::to_string).chain(["other".into()]);
-            for (status, count) in statuses
-                .zip(self.0.authenticator.metrics.responses(route))
-                .filter(|(_, count)| *count > 0)
-            {
-                let labels = [("route", route.name()), ("status", &*status)];
-                ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+            for version in HttpVersion::ALL {
+                for (status, count) in statuses.iter().zip(metrics.responses(version, route)) {
+                    if count > 0 {
+                        let labels = [
+                            ("route", route.name()),
+                            ("status", &**status),
+                            ("http_version", version.name()),
+                        ];
+                        ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+                    }
+                }
             }
         }
         Ok(())

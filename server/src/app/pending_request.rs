@@ -16,7 +16,10 @@ use crate::{
         reply::Reply,
         route::{Route, path_of},
     },
-    observe::access_log::{self, AccessLogEntry, CompletedRequest, RequestLine},
+    observe::{
+        access_log::{self, AccessLogEntry, CompletedRequest, RequestLine},
+        metrics::HttpVersion,
+    },
 };
 
 /// A request that waits for its body, for the keys of an issuer, or for a handler.
@@ -26,6 +29,7 @@ pub struct PendingAppRequest<'c> {
     head: Option<KeptHead>,
     service: &'c AppService,
     peer: Peer<'c>,
+    version: HttpVersion,
     route: Route,
     started: Stopwatch,
 }
@@ -69,16 +73,17 @@ impl<'c> PendingAppRequest<'c> {
                 || is_logged
                     && (access_log::reads_header(name) || client.dialect.reads_header(name))
         };
+        let version = head.version().into();
         let target = if route.reads_query() { head.target() } else { path_of(head.target()) };
         let head =
             (is_handled || is_logged).then(|| KeptHead::new(head, target, keeps)).transpose()?;
         let (service, peer) = (request.service(), connection.peer);
-        Ok(Self { work, head, service, peer, route, started })
+        Ok(Self { work, head, service, peer, version, route, started })
     }
 
     /// Returns the head as a request without a body, and the recorder of the response.
     fn into_parts(self) -> (PendingWork<'c>, Request<()>, Recorder<'c>) {
-        let Self { work, head, service, peer, route, started } = self;
+        let Self { work, head, service, peer, version, route, started } = self;
         let settings = service.app.settings();
         let is_logged = head.is_some() && settings.log.logs_requests();
         // The head was valid when it was kept.
@@ -89,7 +94,7 @@ impl<'c> PendingAppRequest<'c> {
             let listener = &settings.listeners[peer.listener];
             AccessLogEntry::new(&listener.name, &listener.client, peer, line, request.headers())
         });
-        (work, request, Recorder { service, route, started, entry })
+        (work, request, Recorder { service, version, route, started, entry })
     }
 }
 
@@ -170,6 +175,7 @@ impl<'c> PendingResponse<'c> {
 /// Records the response of a pending request in metrics and access log.
 struct Recorder<'c> {
     service: &'c AppService,
+    version: HttpVersion,
     route: Route,
     started: Stopwatch,
     entry: Option<AccessLogEntry>,
@@ -178,9 +184,9 @@ struct Recorder<'c> {
 impl Recorder<'_> {
     /// Records a response, and converts it to the front's [`Reply`](countersign_front::Reply).
     fn record(self, reply: Reply) -> countersign_front::Reply {
-        let Self { service, route, started, entry } = self;
+        let Self { service, version, route, started, entry } = self;
         let (status, outcome) = (reply.counted, reply.outcome);
-        let completed = CompletedRequest { route, status, outcome, started };
+        let completed = CompletedRequest { version, route, status, outcome, started };
         service.record(&service.app.settings(), completed, || entry);
         reply.into()
     }

@@ -8,7 +8,7 @@ use countersign_front::{
     BadRequest, IncomingRequest, Peer, Protocols, RequestHead, ResponseWriter, Service, Step,
     WorkerContext,
 };
-use http::{HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode, Version};
 use rustls::ServerConfig;
 
 use super::{
@@ -85,8 +85,9 @@ impl AppService {
         completed: CompletedRequest,
         entry: impl FnOnce() -> Option<AccessLogEntry>,
     ) {
-        let CompletedRequest { route, status, outcome, started } = completed;
-        self.app.authenticator.metrics.count_response(route, status, Some(started.elapsed()));
+        let CompletedRequest { version, route, status, outcome, started } = completed;
+        let took = Some(started.elapsed());
+        self.app.authenticator.metrics.count_response(version, route, status, took);
         if settings.log.should_log(outcome, status)
             && let Some(entry) = entry()
         {
@@ -156,13 +157,20 @@ impl Service for AppService {
                 (Some(allowed.outcome()), StatusCode::OK)
             }
         };
-        let completed = CompletedRequest { route, status, outcome, started: request.started };
+        let (version, started) = (writer.version().into(), request.started);
+        let completed = CompletedRequest { version, route, status, outcome, started };
         service.record(settings, completed, || Some(access_log_entry(request)));
         Ok(Step::Done(()))
     }
 
-    fn reject(&self, peer: Peer<'_>, reason: &BadRequest) -> countersign_front::Reply {
-        self.app.authenticator.metrics.count_response(Route::None, reason.status, None);
+    fn reject(
+        &self,
+        peer: Peer<'_>,
+        version: Version,
+        reason: &BadRequest,
+    ) -> countersign_front::Reply {
+        let metrics = &self.app.authenticator.metrics;
+        metrics.count_response(version.into(), Route::None, reason.status, None);
         tracing::debug!(client = %peer.address, code = reason.code, "malformed request");
         Reply::from(reason).into()
     }

@@ -10,7 +10,10 @@ use countersign_front::{
 };
 use http::{HeaderName, StatusCode, Version};
 
-use super::settings::{LogSettings, LoggedRequests};
+use super::{
+    metrics::HttpVersion,
+    settings::{LogSettings, LoggedRequests},
+};
 use crate::{
     base::{clock::Stopwatch, outcome::Outcome, route::Route},
     client::{ClientSettings, certificate},
@@ -19,6 +22,8 @@ use crate::{
 /// A completed request, for the access log and metrics.
 #[derive(Clone, Copy)]
 pub struct CompletedRequest {
+    /// Its version of HTTP.
+    pub version: HttpVersion,
     /// Its route.
     pub route: Route,
     /// The status of the response.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use countersign_engine::Reject;
-use http::StatusCode;
+use http::{StatusCode, Version};
 
 use crate::base::{outcome::Outcome, route::Route};
 
@@ -147,11 +147,56 @@ const FIRST_BUCKET: u64 = 1024;
 
 const ROUTES: usize = Route::ALL.len();
 
+/// A version of HTTP, as metrics count it. HTTP/1.0 counts as 1.1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HttpVersion {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+    /// HTTP/3.
+    Http3,
+}
+
+impl HttpVersion {
+    /// All versions.
+    pub const ALL: [Self; 3] = [Self::Http1, Self::Http2, Self::Http3];
+
+    /// Returns its name in metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Http1 => "1.1",
+            Self::Http2 => "2",
+            Self::Http3 => "3",
+        }
+    }
+
+    /// Returns its index in [`ALL`](Self::ALL).
+    const fn index(self) -> usize {
+        match self {
+            Self::Http1 => 0,
+            Self::Http2 => 1,
+            Self::Http3 => 2,
+        }
+    }
+}
+
+impl From<Version> for HttpVersion {
+    fn from(version: Version) -> Self {
+        match version {
+            Version::HTTP_2 => Self::Http2,
+            Version::HTTP_3 => Self::Http3,
+            _ => Self::Http1,
+        }
+    }
+}
+
 /// Counters of one thread, aligned to cache lines of their own to avoid false sharing.
 #[repr(align(128))]
 struct Shard {
     events: [AtomicU64; SLOTS],
-    responses: [[AtomicU64; STATUSES.len() + 1]; ROUTES],
+    responses: [[[AtomicU64; STATUSES.len() + 1]; ROUTES]; HttpVersion::ALL.len()],
     took: [LatencyCounters; ROUTES],
 }
 
@@ -165,7 +210,7 @@ impl Shard {
     fn new() -> Self {
         Self {
             events: zeroed(),
-            responses: std::array::from_fn(|_| zeroed()),
+            responses: std::array::from_fn(|_| std::array::from_fn(|_| zeroed())),
             took: std::array::from_fn(|_| LatencyCounters {
                 buckets: zeroed(),
                 nanos: AtomicU64::new(0),
@@ -235,11 +280,17 @@ impl Metrics {
     }
 
     /// Counts a response, and its latency from the end of the request's head.
-    pub fn count_response(&self, route: Route, status: StatusCode, took: Option<Duration>) {
+    pub fn count_response(
+        &self,
+        version: HttpVersion,
+        route: Route,
+        status: StatusCode,
+        took: Option<Duration>,
+    ) {
         let (shard, route) = (self.shard(), route.index());
         let index =
             STATUSES.iter().position(|known| *known == status.as_u16()).unwrap_or(STATUSES.len());
-        add(&shard.responses[route][index], 1);
+        add(&shard.responses[version.index()][route][index], 1);
         if let Some(took) = took {
             let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
             add(&shard.took[route].buckets[bucket_of(nanos)], 1);
@@ -259,11 +310,13 @@ impl Metrics {
         self.sum(|shard| &shard.events[event.slot()])
     }
 
-    /// Returns the number of a route's responses by each of [`STATUSES`]; the last element counts
-    /// all others.
+    /// Returns the number of a route's responses over a version of HTTP by each of [`STATUSES`];
+    /// the last element counts all others.
     #[must_use]
-    pub fn responses(&self, route: Route) -> [u64; STATUSES.len() + 1] {
-        std::array::from_fn(|index| self.sum(|shard| &shard.responses[route.index()][index]))
+    pub fn responses(&self, version: HttpVersion, route: Route) -> [u64; STATUSES.len() + 1] {
+        std::array::from_fn(|index| {
+            self.sum(|shard| &shard.responses[version.index()][route.index()][index])
+        })
     }
 
     /// Returns the latency of a route's responses.
@@ -317,12 +370,14 @@ mod tests {
         let metrics = Metrics::new(2);
         for shard in [0, 1, 1] {
             Metrics::use_shard(shard);
-            metrics.count_response(Route::Auth, StatusCode::OK, Some(Duration::from_nanos(1500)));
+            let took = Some(Duration::from_nanos(1500));
+            metrics.count_response(HttpVersion::Http1, Route::Auth, StatusCode::OK, took);
         }
-        metrics.count_response(Route::Auth, StatusCode::IM_A_TEAPOT, None);
+        metrics.count_response(HttpVersion::Http3, Route::Auth, StatusCode::IM_A_TEAPOT, None);
         Metrics::use_shard(0);
-        let responses = metrics.responses(Route::Auth);
-        assert_eq!((responses[0], responses[STATUSES.len()]), (3, 1));
+        let responses = HttpVersion::ALL.map(|version| metrics.responses(version, Route::Auth));
+        assert_eq!((responses[0][0], responses[2][STATUSES.len()]), (3, 1));
+        assert_eq!(responses[1], [0; STATUSES.len() + 1]);
         let latency = metrics.latency(Route::Auth);
         assert_eq!((latency.buckets[1], latency.total), (3, Duration::from_nanos(4500)));
         assert_eq!(metrics.latency(Route::Verify), Latency::default());

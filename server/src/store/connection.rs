@@ -20,7 +20,9 @@ use tokio::{
 };
 
 use super::{
-    DatabaseKind, StoreError, migrations,
+    DatabaseKind, StoreError,
+    health::QueryResults,
+    migrations,
     settings::Database,
     sqlite::{self, FileIdentity},
 };
@@ -45,6 +47,7 @@ pub(super) struct StoreInner {
     opened: Mutex<Option<OpenedDatabase>>,
     /// Number of times that the database was opened.
     pub(super) generation: AtomicUsize,
+    pub(super) results: QueryResults,
     /// Keeps the thread of the runtime alive.
     _is_used: oneshot::Sender<()>,
 }
@@ -103,6 +106,7 @@ impl StoreInner {
             started: Stopwatch::start(),
             opened: Mutex::new(None),
             generation: AtomicUsize::new(0),
+            results: QueryResults::default(),
             _is_used: is_used,
         })
     }

@@ -126,6 +126,8 @@ pub(super) struct Material {
     validity_periods: Vec<ValidityPeriod>,
     /// The clients' authorities: file, subject in DER, and subject as text.
     authorities: Vec<(PathBuf, Vec<u8>, String)>,
+    /// When the certificates of these authorities expire, in seconds since 1970.
+    authority_ends: Vec<i64>,
     /// The issuers of all CRLs, in DER.
     listed: Vec<Vec<u8>>,
 }
@@ -158,6 +160,9 @@ impl Material {
         der: &CertificateDer<'_>,
     ) -> Result<(), TlsError> {
         let certificate = file.parsed(der)?;
+        let validity = certificate.validity();
+        // Not a warning once it is over: rustls does not check the dates of authorities.
+        self.authority_ends.push(validity.not_after.timestamp());
         let name = certificate.subject();
         self.authorities.push((file.path.into(), name.as_raw().into(), name.to_string()));
         Ok(())
@@ -173,6 +178,16 @@ impl Material {
         self.validity_periods.push(file.validity_period(list.last_update(), list.next_update()));
         self.listed.push(list.issuer().as_raw().into());
         Ok(())
+    }
+
+    /// Returns when the first certificate or CRL of a kind of file expires, in seconds since 1970.
+    pub(super) fn expires_at(&self, part: TlsFileKind) -> Option<i64> {
+        let periods = self.validity_periods.iter().filter(|period| period.part == part);
+        let ends = periods.filter_map(|period| Some(period.until?.timestamp()));
+        match part {
+            TlsFileKind::ClientAuthorities => self.authority_ends.iter().copied().min(),
+            TlsFileKind::Certificate | TlsFileKind::Key | TlsFileKind::Revoked => ends.min(),
+        }
     }
 
     /// Returns the warnings as of now.

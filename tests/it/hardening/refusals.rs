@@ -66,7 +66,9 @@ fn malformed_requests_get_a_problem_and_a_close() {
     }
     assert_healthy(&server);
     let none = |status: u16| {
-        server.metric(&format!("countersign_requests_total{{route=\"none\",status=\"{status}\"}}"))
+        server.metric(&format!(
+            "countersign_requests_total{{route=\"none\",status=\"{status}\",http_version=\"1.1\"}}"
+        ))
     };
     assert_eq!([414, 431, 501, 505].map(none), [2, 4, 2, 4]);
 }

@@ -339,7 +339,12 @@ fn body_timeout_answers_408() {
     let mut raw = RawConnection::open(server.address, &[]);
     raw.send(&[verify(1), Frame::new(kind::DATA, flag::NONE, 1, "abc")]);
     assert_answered_early(&mut raw, 1, 408);
-    assert_eq!(server.metric("countersign_requests_total{route=\"verify\",status=\"408\"}"), 1);
+    assert_eq!(
+        server.metric(
+            "countersign_requests_total{route=\"verify\",status=\"408\",http_version=\"2\"}"
+        ),
+        1
+    );
 }
 
 #[test]

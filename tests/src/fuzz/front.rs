@@ -5,7 +5,7 @@ use countersign_front::{
     BadRequest, IncomingRequest, Peer, PendingRequest, Reply, ReplyFuture, RequestHead,
     RequestLimits, ResponseWriter, Service, Step, Timeouts, WorkerContext,
 };
-use http::Response;
+use http::{Response, Version};
 
 use super::http1::{ParsedRequest, ParsedRequests};
 use crate::front::{Front, ParsedResponse};
@@ -81,7 +81,7 @@ impl Service for EchoService {
         Ok(Step::Wait(EchoRequest { method: request.head.method().to_owned() }))
     }
 
-    fn reject(&self, _peer: Peer<'_>, reason: &BadRequest) -> Reply {
+    fn reject(&self, _peer: Peer<'_>, _version: Version, reason: &BadRequest) -> Reply {
         let mut response = Response::new(reason.detail.clone().into_owned().into());
         *response.status_mut() = reason.status;
         response.into()
@@ -103,8 +103,8 @@ impl<'c> PendingRequest<'c> for EchoRequest {
     }
 
     fn refuse(self, reason: &BadRequest) -> Reply {
-        EchoService
-            .reject(Peer { address: crate::front::CLIENT, listener: 0, certificate: None }, reason)
+        let peer = Peer { address: crate::front::CLIENT, listener: 0, certificate: None };
+        EchoService.reject(peer, Version::HTTP_11, reason)
     }
 
     fn respond(self, body: &[u8], writer: &mut impl ResponseWriter) -> Step<(), ReplyFuture<'c>> {

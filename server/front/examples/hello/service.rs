@@ -8,7 +8,7 @@ use countersign_front::{
     accept::{Acceptor, SocketPermissions},
     worker_pool::runtime,
 };
-use http::Response;
+use http::{Response, Version};
 use tokio::task::{LocalSet, spawn_local};
 
 /// Greets every client.
@@ -36,7 +36,7 @@ impl Service for Hello {
         Ok(Step::Done(()))
     }
 
-    fn reject(&self, _peer: Peer<'_>, reason: &BadRequest) -> Reply {
+    fn reject(&self, _peer: Peer<'_>, _version: Version, reason: &BadRequest) -> Reply {
         let mut response = Response::new(reason.detail.clone().into_owned().into());
         *response.status_mut() = reason.status;
         response.into()

@@ -1,7 +1,7 @@
 //! Serialization of HTTP/1 responses (RFC 9112 section 4).
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Response, StatusCode, Version, header};
 
 use super::head::Persistence;
 use crate::{
@@ -43,6 +43,10 @@ impl<'c> ResponseOptions<'c> {
 pub struct Http1ResponseWriter<'o, 'c>(&'o mut ResponseBuffer, ResponseOptions<'c>);
 
 impl ResponseWriter for Http1ResponseWriter<'_, '_> {
+    fn version(&self) -> Version {
+        Version::HTTP_11
+    }
+
     fn headers_only<'l>(
         &mut self,
         status: StatusCode,

@@ -2,7 +2,7 @@
 //! section 5.2).
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, Version, header};
 
 use super::{
     frame::{self, MAX_31_BITS, MAX_PAYLOAD},
@@ -190,6 +190,10 @@ pub(super) struct Http2ResponseWriter<'o, 'c> {
 }
 
 impl ResponseWriter for Http2ResponseWriter<'_, '_> {
+    fn version(&self) -> Version {
+        Version::HTTP_2
+    }
+
     fn headers_only<'l>(
         &mut self,
         status: StatusCode,

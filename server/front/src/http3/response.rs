@@ -1,6 +1,6 @@
 //! HTTP/3 responses as stream data.
 
-use http::{HeaderName, StatusCode, header};
+use http::{HeaderName, StatusCode, Version, header};
 
 use super::{frame, qpack};
 use crate::{
@@ -16,6 +16,10 @@ pub(super) struct Http3ResponseWriter<'o> {
 }
 
 impl ResponseWriter for Http3ResponseWriter<'_> {
+    fn version(&self) -> Version {
+        Version::HTTP_3
+    }
+
     fn headers_only<'l>(
         &mut self,
         status: StatusCode,
