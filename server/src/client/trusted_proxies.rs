@@ -73,7 +73,7 @@ impl TrustedProxies {
         self.follow(peer, lines.flat_map(|line| line.rsplit(|byte| *byte == b',')).map(address))
     }
 
-    /// Follows the hops of a list from its end, up to the first that is no trusted proxy.
+    /// Follows the hops of a list from its end, up to the first that is not a trusted proxy.
     fn follow(&self, peer: IpAddr, hops: impl Iterator<Item = Option<IpAddr>>) -> IpAddr {
         let mut known = peer.to_canonical();
         if !self.trusts(known) {

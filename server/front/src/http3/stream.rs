@@ -185,8 +185,12 @@ impl<'c, S: Service> Http3Stream<'c, S> {
         }
         if is_end {
             *is_ended = true;
-            frames.end()?;
-            exchange.expected.receive(0, true).map_err(malformed)?;
+            // A client may abandon an upload that was answered, at any byte: a stream of quinn that
+            // is dropped ends there.
+            if !matches!(exchange.state, Http3StreamState::Draining(_)) {
+                frames.end()?;
+                exchange.expected.receive(0, true).map_err(malformed)?;
+            }
         }
         if let Some(answer) = answer {
             return Ok(answer);
