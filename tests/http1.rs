@@ -29,8 +29,9 @@ mod pieces {
 
     thread_local! {
         static FRONT: Front = Front::new(&format!(
-            "[auth_jwt_test]\nalgorithm=HS256\nsign=true\nexpire=0\nclient_types=api\nkey={}\nissuer={ISSUER}\naudience={AUDIENCE}\n",
-            URL_SAFE_NO_PAD.encode(SECRET)
+            "[auth_jwt_test]\nalgorithm=HS256\nsign=true\nexpire=0\nclient_types=api\nkey={}\nissuer={ISSUER}\naudience={AUDIENCE}\n[api_clients]\nci=sha256:{}\n",
+            URL_SAFE_NO_PAD.encode(SECRET),
+            "0".repeat(64)
         ));
     }
 
@@ -381,7 +382,7 @@ fn heads_accepted_only_by_hyper_are_listed() {
             "{name} is accepted"
         );
     }
-    let long = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "y".repeat(40_000));
+    let long = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "y".repeat(70_000));
     assert!(
         parse_with_hyper(long.as_bytes()).is_some()
             && parse_with_countersign(long.as_bytes()).is_none(),

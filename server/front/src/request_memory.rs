@@ -3,9 +3,8 @@
 //!
 //! One [`RequestMemory`] bounds all of it for the process. Within that bound, each source address
 //! and each connection has a share for [each purpose](MemoryPurpose), except the peers that the
-//! service exempts. A connection takes
-//! its memory through a [`ConnectionMemory`], and each request gives back what it holds when its
-//! [`HeldMemory`] is dropped.
+//! service exempts. A connection takes its memory through a [`ConnectionMemory`], and each request
+//! gives its own back when its [`HeldMemory`] is dropped.
 //!
 //! A request that is answered as soon as it is parsed holds nothing, so neither its speed nor its
 //! success depends on this bound.
@@ -58,13 +57,19 @@ pub(crate) enum MemoryPurpose {
     Other,
 }
 
-impl MemoryPurpose {
-    /// Returns the number of shares that may be used. Bodies that do not end leave one share to the
-    /// other purposes, so that requests without a body are still read and answered.
-    const fn shares(self) -> usize {
-        match self {
-            Self::IncompleteBody => 1,
-            Self::Other => 2,
+impl MemoryLimits {
+    /// Returns the bounds for a purpose. Bodies that do not end leave a share, and an eighth of the
+    /// memory of the process, to the other purposes, so that requests without a body are still read
+    /// and answered.
+    const fn of(self, purpose: MemoryPurpose) -> Self {
+        let Self { process, source, connection } = self;
+        match purpose {
+            MemoryPurpose::IncompleteBody => Self { process: process - process / 8, ..self },
+            MemoryPurpose::Other => Self {
+                process,
+                source: source.saturating_mul(2),
+                connection: connection.saturating_mul(2),
+            },
         }
     }
 }
@@ -127,18 +132,20 @@ impl RequestMemory {
         &self,
         source: Option<IpAddr>,
         bytes: usize,
-        shares: usize,
+        limits: MemoryLimits,
     ) -> Result<(), MemoryExceeded> {
         if let Some(source) = source {
-            let mut held = self.sources.entry(source).or_default();
-            if held.saturating_add(bytes) > self.limits.source.saturating_mul(shares) {
+            let entry = self.sources.entry(source);
+            let held = if let Entry::Occupied(held) = &entry { *held.get() } else { 0 };
+            let after = held.saturating_add(bytes);
+            if after > limits.source {
                 return Err(MemoryExceeded::Client);
             }
-            *held += bytes;
+            entry.insert(after);
         }
         // Relaxed: the number orders nothing else.
         let before = self.held.fetch_add(bytes, Ordering::Relaxed);
-        if before.saturating_add(bytes) > self.limits.process {
+        if before.saturating_add(bytes) > limits.process {
             self.give_back(source, bytes);
             return Err(MemoryExceeded::Process);
         }
@@ -224,12 +231,13 @@ impl<'c> ConnectionMemory<'c> {
         HeldMemory { connection: Rc::clone(self), bytes: 0, purpose }
     }
 
-    fn take(&self, bytes: usize, shares: usize) -> Result<(), MemoryExceeded> {
+    fn take(&self, bytes: usize, purpose: MemoryPurpose) -> Result<(), MemoryExceeded> {
+        let limits = self.process.limits.of(purpose);
         let after = self.held.get().saturating_add(bytes);
-        if self.source.is_some() && after > self.process.limits.connection.saturating_mul(shares) {
+        if self.source.is_some() && after > limits.connection {
             return Err(MemoryExceeded::Client);
         }
-        self.process.take(self.source, bytes, shares)?;
+        self.process.take(self.source, bytes, limits)?;
         self.held.set(after);
         Ok(())
     }
@@ -259,11 +267,11 @@ impl HeldMemory<'_> {
     /// Sets how much is held.
     ///
     /// # Errors
-    /// A bound would be exceeded; what is held does not change then.
+    /// A bound would be exceeded. The held memory does not change then.
     #[inline]
     pub(crate) fn resize(&mut self, bytes: usize) -> Result<(), MemoryExceeded> {
         if bytes > self.bytes {
-            let taken = self.connection.take(bytes - self.bytes, self.purpose.shares());
+            let taken = self.connection.take(bytes - self.bytes, self.purpose);
             if taken == Err(MemoryExceeded::Client) {
                 self.connection.count_excesses(1);
             }
@@ -288,7 +296,7 @@ impl HeldMemory<'_> {
     /// Sets how much is held from now on, and for which purpose.
     ///
     /// # Errors
-    /// A bound would be exceeded; how much is held does not change then.
+    /// A bound would be exceeded. The held memory does not change then.
     pub(crate) fn resize_for(
         &mut self,
         purpose: MemoryPurpose,
@@ -298,10 +306,10 @@ impl HeldMemory<'_> {
         self.resize(bytes)
     }
 
-    /// Adds to what is held.
+    /// Holds that many bytes more.
     ///
     /// # Errors
-    /// A bound would be exceeded; what is held does not change then.
+    /// A bound would be exceeded. The held memory does not change then.
     pub(crate) fn grow(&mut self, bytes: usize) -> Result<(), MemoryExceeded> {
         self.resize(self.bytes.saturating_add(bytes))
     }
@@ -315,7 +323,7 @@ impl Drop for HeldMemory<'_> {
     }
 }
 
-/// Appends to a body. What is held grows with the capacity of the body.
+/// Appends to a body. The held memory grows with the capacity of the body.
 ///
 /// # Errors
 /// A bound would be exceeded; the body does not change then.
@@ -376,7 +384,8 @@ mod tests {
     fn exempt_peers_have_the_bound_of_the_process() {
         let memory = RequestMemory::new(LIMITS);
         let exempt = connection(&memory, None);
-        let mut held = exempt.hold(IncompleteBody, 99).unwrap();
+        assert_eq!(exempt.hold(IncompleteBody, 89).err(), Some(MemoryExceeded::Process));
+        let mut held = exempt.hold(Other, 99).unwrap();
         assert_eq!(held.grow(2), Err(MemoryExceeded::Process));
         let other = connection(&memory, Some(ONE));
         assert_eq!(other.hold(IncompleteBody, 2).err(), Some(MemoryExceeded::Process));

@@ -114,8 +114,8 @@ impl<'c> PendingRequest<'c> for PendingAppRequest<'c> {
 
     /// A login may wait for its turn, which is of no use once the client has gone.
     fn ends_with_client(&self) -> bool {
-        let mut path = self.head.as_ref().map(|head| path_of(head.target()));
-        self.route == Route::Inmanta && path.take() == Some(LOGIN_PATH)
+        let is_login = |head: &KeptHead| path_of(head.target()) == LOGIN_PATH;
+        self.route == Route::Inmanta && self.head.as_ref().is_some_and(is_login)
     }
 
     fn refuse(self, reason: &BadRequest) -> countersign_front::Reply {

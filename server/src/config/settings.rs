@@ -67,7 +67,7 @@ impl Settings {
         let limits = SignatureLimits::read(sections, problems);
         let timeouts = timeouts::read(sections, problems);
         let request_limits = request_limits::read(sections, problems);
-        let memory = request_memory::read(sections, problems);
+        let memory = request_memory::read(sections, request_limits.head_bytes, problems);
         let log = LogSettings::read(&mut SectionReader::new(sections, "log", problems));
         let cache_bytes =
             SectionReader::new(sections, "cache", problems).number::<usize>("megabytes") << 20;
