@@ -58,7 +58,7 @@ pub use self::{
     message::{BadRequest, DuplicateHeader, Fields, Reply, RequestHead, only_line},
     protocols::Protocols,
     request_limits::RequestLimits,
-    request_memory::{MemoryLimits, RequestMemory},
+    request_memory::{MemoryExceeded, MemoryLimits, RequestMemory},
     service::{IncomingRequest, PendingRequest, ReplyFuture, ResponseWriter, Service, Step},
     timeouts::Timeouts,
     worker_context::WorkerContext,

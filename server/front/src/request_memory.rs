@@ -77,14 +77,17 @@ impl MemoryLimits {
 /// A bound that is exceeded, by whose fault it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemoryExceeded {
-    /// The requests of the client hold too much.
-    Client,
+    /// The requests of the connection hold too much.
+    Connection,
+    /// The requests of the source hold too much.
+    Source,
     /// All requests together hold too much.
     Process,
 }
 
 impl MemoryExceeded {
-    const CODE: &'static str = "request_memory";
+    /// The code of the [`BadRequest`].
+    pub const CODE: &'static str = "request_memory";
 
     /// The reason to refuse a request whose head cannot be kept.
     #[must_use]
@@ -99,19 +102,28 @@ impl MemoryExceeded {
     }
 
     const fn reason(self, of_client: StatusCode) -> BadRequest {
-        match self {
-            Self::Client => BadRequest::with_status(
+        let (status, detail) = match self {
+            Self::Connection => (
                 of_client,
-                Self::CODE,
-                "the unfinished requests of this client hold too much memory: finish some before \
-                 sending more",
+                "the unfinished requests of this connection hold too much memory \
+                 (request_memory_per_connection): send fewer at a time",
             ),
-            Self::Process => BadRequest::with_status(
+            Self::Source => (
+                of_client,
+                "the unfinished requests of this address hold too much memory \
+                 (request_memory_per_source): send fewer at a time",
+            ),
+            Self::Process => (
                 StatusCode::SERVICE_UNAVAILABLE,
-                Self::CODE,
-                "the unfinished requests of all clients hold too much memory: try again",
+                "the unfinished requests of all clients hold too much memory (request_memory)",
             ),
-        }
+        };
+        BadRequest::with_status(status, Self::CODE, detail)
+    }
+
+    /// Whether the client could have avoided it.
+    const fn is_of_client(self) -> bool {
+        matches!(self, Self::Connection | Self::Source)
     }
 }
 
@@ -139,7 +151,7 @@ impl RequestMemory {
             let held = if let Entry::Occupied(held) = &entry { *held.get() } else { 0 };
             let after = held.saturating_add(bytes);
             if after > limits.source {
-                return Err(MemoryExceeded::Client);
+                return Err(MemoryExceeded::Source);
             }
             entry.insert(after);
         }
@@ -235,7 +247,7 @@ impl<'c> ConnectionMemory<'c> {
         let limits = self.process.limits.of(purpose);
         let after = self.held.get().saturating_add(bytes);
         if self.source.is_some() && after > limits.connection {
-            return Err(MemoryExceeded::Client);
+            return Err(MemoryExceeded::Connection);
         }
         self.process.take(self.source, bytes, limits)?;
         self.held.set(after);
@@ -272,7 +284,7 @@ impl HeldMemory<'_> {
     pub(crate) fn resize(&mut self, bytes: usize) -> Result<(), MemoryExceeded> {
         if bytes > self.bytes {
             let taken = self.connection.take(bytes - self.bytes, self.purpose);
-            if taken == Err(MemoryExceeded::Client) {
+            if taken.is_err_and(MemoryExceeded::is_of_client) {
                 self.connection.count_excesses(1);
             }
             taken?;
@@ -323,19 +335,21 @@ impl Drop for HeldMemory<'_> {
     }
 }
 
-/// Appends to a body. The held memory grows with the capacity of the body.
+/// Appends to a body of at most `max_length` bytes. The held memory grows with the capacity of the
+/// body.
 ///
 /// # Errors
 /// A bound would be exceeded; the body does not change then.
 pub(crate) fn append(
     body: &mut Vec<u8>,
     data: &[u8],
+    max_length: usize,
     held: &mut HeldMemory<'_>,
 ) -> Result<(), MemoryExceeded> {
     let (before, needed) = (body.capacity(), body.len() + data.len());
     if needed > before {
-        // At least doubled, so that a body in small pieces is not copied for each of them.
-        let capacity = needed.max(2 * before);
+        // Doubled, so that a body in small pieces is not copied for each of them.
+        let capacity = needed.max(max_length.min(2 * before));
         held.grow(capacity - before)?;
         body.reserve_exact(capacity - body.len());
     }
@@ -361,8 +375,8 @@ mod tests {
         let connections = [(); 3].map(|()| connection(&memory, Some(ONE)));
         let mut held: Vec<_> =
             connections[..2].iter().map(|one| one.hold(IncompleteBody, 20).unwrap()).collect();
-        assert_eq!(connections[0].hold(IncompleteBody, 1).err(), Some(MemoryExceeded::Client));
-        assert_eq!(connections[2].hold(IncompleteBody, 11).err(), Some(MemoryExceeded::Client));
+        assert_eq!(connections[0].hold(IncompleteBody, 1).err(), Some(MemoryExceeded::Connection));
+        assert_eq!(connections[2].hold(IncompleteBody, 11).err(), Some(MemoryExceeded::Source));
         held.push(connections[2].hold(IncompleteBody, 10).unwrap());
         assert!(connection(&memory, Some(OTHER)).hold(IncompleteBody, 20).is_ok());
         assert_eq!(memory.held(), 50);
@@ -377,7 +391,7 @@ mod tests {
         let _body = client.hold(IncompleteBody, 20).unwrap();
         let mut input = client.hold_nothing(Other);
         assert_eq!(input.resize(20), Ok(()));
-        assert_eq!(input.resize(21), Err(MemoryExceeded::Client));
+        assert_eq!(input.resize(21), Err(MemoryExceeded::Connection));
     }
 
     #[test]
@@ -420,10 +434,10 @@ mod tests {
         let mut held = connection(&memory, Some(ONE)).hold(IncompleteBody, 5).unwrap();
         let mut body = Vec::new();
         for piece in [&b"abcd"[..], b"efgh"] {
-            append(&mut body, piece, &mut held).unwrap();
+            append(&mut body, piece, 100, &mut held).unwrap();
         }
         assert_eq!((memory.held(), body.capacity()), (13, 8));
-        assert_eq!(append(&mut body, b"i", &mut held), Err(MemoryExceeded::Client));
+        assert_eq!(append(&mut body, b"i", 100, &mut held), Err(MemoryExceeded::Connection));
         assert_eq!((memory.held(), &body[..]), (13, &b"abcdefgh"[..]));
     }
 }

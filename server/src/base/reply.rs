@@ -1,7 +1,7 @@
 //! Responses of the handlers, the same for every version of HTTP.
 
 use bytes::Bytes;
-use countersign_front::{BadRequest, message::SelfFraming};
+use countersign_front::{BadRequest, MemoryExceeded, message::SelfFraming};
 use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::Value;
 
@@ -35,7 +35,11 @@ impl From<Response<Body>> for Reply {
 
 impl From<&BadRequest> for Reply {
     fn from(reason: &BadRequest) -> Self {
-        problem(reason.status, reason.code, &reason.detail).into()
+        let mut response = problem(reason.status, reason.code, &reason.detail);
+        if reason.code == MemoryExceeded::CODE {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response.into()
     }
 }
 

@@ -132,7 +132,7 @@ impl IncomingBody {
         if self.bytes.len() + take > self.max_bytes {
             return Err(BodyError::TooLarge);
         }
-        append(&mut self.bytes, &rest[..take], held).map_err(BodyError::Memory)?;
+        append(&mut self.bytes, &rest[..take], self.max_bytes, held).map_err(BodyError::Memory)?;
         self.state = more(left - u64::try_from(take).unwrap_or(left));
         Ok(Some(take))
     }

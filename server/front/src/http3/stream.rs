@@ -272,7 +272,7 @@ impl<'c, S: Service> Http3Exchange<'c, S> {
         let refused = if body.len() + data.len() > *max_length {
             Some(BadRequest::body_too_large(*max_length))
         } else {
-            let kept = request_memory::append(body, data, &mut self.held);
+            let kept = request_memory::append(body, data, *max_length, &mut self.held);
             kept.err().map(MemoryExceeded::refuse_body)
         };
         let Some(reason) = refused else { return Ok(None) };

@@ -37,17 +37,18 @@ pub(super) const LIMITS: SectionSpec = SectionSpec::new(
         ),
         number("request_memory", 1 << 20, 1 << 40, "268435456").restart().about(
             "Memory in bytes for requests that wait for their body or response, of all clients \
-             together.",
+             together. Buffers count, which may be up to twice as long as a body.",
             "1073741824",
         ),
         number("request_memory_per_source", 1 << 18, 1 << 40, "8388608").restart().about(
-            "Share of that memory of one client address. Trusted proxies and Unix sockets have no \
-             share of their own.",
+            "Share of that memory of one client address for bodies, and again for everything else. \
+             Trusted proxies and Unix sockets have no share of their own.",
             "33554432",
         ),
-        number("request_memory_per_connection", 1 << 18, 1 << 40, "1048576")
-            .restart()
-            .about("Share of that memory of one connection.", "4194304"),
+        number("request_memory_per_connection", 1 << 18, 1 << 40, "1048576").restart().about(
+            "Share of that memory of one connection, for bodies and again for everything else.",
+            "4194304",
+        ),
         number_or_off("bad_signatures_per_core", 1, 100, "75").restart().about(
             "Budget for all bad signatures: a percentage of a core's time. The shares below are \
                  enforced while less than a quarter of it is left; always, if it is off.",

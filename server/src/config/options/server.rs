@@ -98,7 +98,11 @@ const API: &[OptionSpec] = &[
         "3",
     ),
     number("max_request_body_size", 0, 1 << 30, "104857600")
-        .about("Maximum length of a request body in bytes.", "1048576"),
+        .about(
+            "Maximum length of a request body in bytes. Calls with a token or a password read at most \
+             65536, and a gRPC Check 65536 more than `max_head`.",
+            "16384",
+        ),
     text("access_control_allow_origin", "origin", "").unset("no header").about(
         "Value of the header `Access-Control-Allow-Origin` of `/api/v2`.",
         "https://console.example",

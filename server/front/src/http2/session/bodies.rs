@@ -54,7 +54,8 @@ impl<'c, S: Service> Http2Session<'c, S> {
             }
             Http2StreamState::Body(_) if is_end => self.finish(frame.stream, data),
             Http2StreamState::Body(incoming) => {
-                match request_memory::append(&mut incoming.body, data, &mut incoming.held) {
+                let PartialRequest { body, held, max_length, .. } = &mut **incoming;
+                match request_memory::append(body, data, *max_length, held) {
                     Ok(()) => self.replenish_stream_window(frame.stream),
                     Err(exceeded) => self.refuse_body(frame.stream, &exceeded.refuse_body()),
                 }

@@ -41,7 +41,7 @@ const MAX_BLOCK_FACTOR: usize = 2;
 
 impl FieldBlock<'_> {
     fn append(&mut self, fragment: &[u8]) -> Result<(), Http2Error> {
-        request_memory::append(&mut self.bytes, fragment, &mut self.held)
+        request_memory::append(&mut self.bytes, fragment, usize::MAX, &mut self.held)
             .map_err(|_| TOO_MUCH_MEMORY)
     }
 }
