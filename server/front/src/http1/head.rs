@@ -126,6 +126,7 @@ const INVALID_HEAD: BadRequest = BadRequest::new("head", "this is not an HTTP/1.
 /// Parses the head at the start of `bytes`. Of an incomplete head, only the bytes after the first
 /// `scanned` are examined. So a client that sends a head byte by byte does not cause quadratic
 /// work.
+#[inline]
 pub fn parse<'r, 'b>(
     bytes: &'b [u8],
     scanned: usize,
@@ -152,6 +153,20 @@ pub fn parse<'r, 'b>(
             )
         }
     }
+}
+
+/// Parses a head again, for which [`parse`] had [too few slots](ParseStatus::TooFewSlots). A function
+/// of its own, so that the common call is inlined.
+#[cold]
+#[inline(never)]
+pub(super) fn parse_many_lines<'r, 'b>(
+    bytes: &'b [u8],
+    scanned: usize,
+    limits: &RequestLimits,
+    slots: &'r mut Vec<MaybeUninit<Header<'b>>>,
+) -> ParseStatus<'r, 'b> {
+    slots.resize_with(limits.header_lines, MaybeUninit::uninit);
+    parse(bytes, scanned, limits, slots)
 }
 
 /// Whether a trailer section, up to and including its empty line, has the grammar of header lines,

@@ -74,8 +74,7 @@ pub fn answer_requests<'c, S: Service>(
         let (rest, scanned) = (&bytes[taken..], mem::take(&mut scanned));
         let mut status = head::parse(rest, scanned, limits, &mut slots);
         if let ParseStatus::TooFewSlots = status {
-            more_slots.resize_with(limits.header_lines, MaybeUninit::uninit);
-            status = head::parse(rest, scanned, limits, &mut more_slots);
+            status = head::parse_many_lines(rest, scanned, limits, &mut more_slots);
         }
         let head = match status {
             ParseStatus::Complete(head) => head,
