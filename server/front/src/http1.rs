@@ -234,7 +234,7 @@ impl<'c, S: Service> Http1Connection<'c, S> {
                     // Over the bound, the connection closes: a client that reads no responses
                     // cannot be sent another one.
                     let bytes = self.rest.capacity() + self.unsent.0.capacity();
-                    let held = self.held.resize(bytes);
+                    let held = self.held.resize_for(MemoryPurpose::Response, bytes);
                     held.map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
                     return Poll::Pending;
                 }
@@ -242,7 +242,7 @@ impl<'c, S: Service> Http1Connection<'c, S> {
         }
         self.connection.worker.buffers.return_output(&mut self.unsent.0);
         if self.phase == Http1Phase::Writing {
-            let _less = self.held.resize(self.rest.capacity());
+            let _less = self.held.resize_for(MemoryPurpose::Other, self.rest.capacity());
         }
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
         // TLS accepts more bytes than the socket does, so its own buffer has to be flushed too.
@@ -370,7 +370,11 @@ impl<'c, S: Service> Http1Connection<'c, S> {
             }
             let deadline = Rc::clone(&self.deadline);
             match deadline.poll_fn(|cx| self.poll_receive_more(cx)).await {
-                Ok(Ok(())) => {}
+                // Bytes that are not taken yet, such as trailers.
+                Ok(Ok(())) => self
+                    .held
+                    .resize(self.rest.capacity())
+                    .map_err(|exceeded| BodyReceiveError::Refused(exceeded.refuse_body()))?,
                 Ok(Err(_)) => return Err(BodyReceiveError::ConnectionLost),
                 Err(DeadlineElapsed) => return Err(BODY_TOO_SLOW.into()),
             }

@@ -155,6 +155,7 @@ impl<S: Service> Http2Connection<'_, S> {
             // than streams.
             self.session.poll_replies(cx);
             match self.poll_send(cx) {
+                Poll::Ready(Ok(())) if self.session.refill() => continue,
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => return Poll::Ready(ConnectionClosed::Disconnected),
                 Poll::Pending => {

@@ -11,10 +11,14 @@ use crate::message::{BadRequest, RequestHead};
 /// requests wait. So a service keeps the lines that its handler reads, and no others.
 pub struct KeptHead {
     version: Version,
+    /// Number of header lines.
+    count: usize,
     /// Method, target, and the name and value of each line, with [`SEPARATOR`] after each.
     text: Box<[u8]>,
 }
 
+/// Memory of a line in an [`http::HeaderMap`], in bytes, rounded up.
+const MAP_ENTRY_BYTES: usize = 256;
 /// Separates the parts of the text. None of them can contain it.
 const SEPARATOR: u8 = 0;
 const TARGET: BadRequest = BadRequest::new("request_target", "the request target is not a URI");
@@ -24,17 +28,16 @@ impl KeptHead {
     /// Copies a head, with the header lines whose name meets `keeps`.
     ///
     /// # Errors
-    /// The target is not a URI, or a kept line is not valid in an [`http::HeaderMap`].
+    /// A kept line is not valid in an [`http::HeaderMap`].
     pub fn new(
         head: &impl RequestHead,
         target: &str,
         keeps: impl Fn(&[u8]) -> bool,
     ) -> Result<Self, BadRequest> {
-        Uri::try_from(head.target()).map_err(|_| TARGET)?;
-        Method::from_bytes(head.method().as_bytes()).map_err(|_| TARGET)?;
-        let mut length = head.method().len() + target.len() + 2;
+        let (mut count, mut length) = (0, head.method().len() + target.len() + 2);
         head.for_each_line(&mut |name, value| {
             if keeps(name) {
+                count += 1;
                 length += name.len() + value.len() + 2;
             }
         });
@@ -54,38 +57,76 @@ impl KeptHead {
                 put(value);
             }
         });
-        if is_valid { Ok(Self { version: head.version(), text: text.into() }) } else { Err(LINES) }
+        if is_valid {
+            Ok(Self { version: head.version(), count, text: text.into() })
+        } else {
+            Err(LINES)
+        }
     }
 
-    /// Returns the bytes of memory that it holds beside itself.
+    /// Returns the bytes of memory that it holds beside itself, now or as a request.
     #[must_use]
     pub const fn held_bytes(&self) -> usize {
-        self.text.len()
+        self.text.len() + self.count * MAP_ENTRY_BYTES
+    }
+
+    /// Checks that the target is a URI, as a request needs.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn check_target(&self) -> Result<(), BadRequest> {
+        Uri::try_from(self.target()).map(drop).map_err(|_| TARGET)
+    }
+
+    /// Returns the version of HTTP.
+    #[must_use]
+    pub const fn version(&self) -> Version {
+        self.version
+    }
+
+    /// Returns the method.
+    #[must_use]
+    pub fn method(&self) -> &str {
+        self.part(0)
     }
 
     /// Returns the target.
     #[must_use]
     pub fn target(&self) -> &str {
-        let target = self.text.split(|byte| *byte == SEPARATOR).nth(1);
-        target.and_then(|target| str::from_utf8(target).ok()).unwrap_or_default()
+        self.part(1)
+    }
+
+    fn part(&self, index: usize) -> &str {
+        let part = self.text.split(|byte| *byte == SEPARATOR).nth(index);
+        part.and_then(|part| str::from_utf8(part).ok()).unwrap_or_default()
+    }
+
+    /// Returns the header lines.
+    #[must_use]
+    pub fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        let mut parts = self.text.split(|byte| *byte == SEPARATOR).skip(2);
+        while let (Some(name @ [_, ..]), Some(value)) = (parts.next(), parts.next()) {
+            // They were valid when they were kept.
+            if let (Ok(name), Ok(value)) =
+                (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
+            {
+                headers.append(name, value);
+            }
+        }
+        headers
     }
 
     /// Converts the head to an [`http::Request`] with this body.
     ///
     /// # Errors
-    /// As for [`new`](Self::new), which has found them before.
+    /// The target is not a URI.
     pub fn into_request<B>(self, body: B) -> Result<Request<B>, BadRequest> {
-        let mut parts = self.text.split(|byte| *byte == SEPARATOR);
-        let mut next = || parts.next().unwrap_or_default();
         let mut request = Request::new(body);
         *request.version_mut() = self.version;
-        *request.method_mut() = Method::from_bytes(next()).map_err(|_| TARGET)?;
-        *request.uri_mut() = Uri::try_from(next()).map_err(|_| TARGET)?;
-        let headers: &mut HeaderMap = request.headers_mut();
-        while let (Some(name @ [_, ..]), Some(value)) = (parts.next(), parts.next()) {
-            let name = HeaderName::from_bytes(name).map_err(|_| LINES)?;
-            headers.append(name, HeaderValue::from_bytes(value).map_err(|_| LINES)?);
-        }
+        *request.method_mut() = Method::from_bytes(self.method().as_bytes()).map_err(|_| TARGET)?;
+        *request.uri_mut() = Uri::try_from(self.target()).map_err(|_| TARGET)?;
+        *request.headers_mut() = self.headers();
         Ok(request)
     }
 }

@@ -20,7 +20,11 @@ use std::{
 use dashmap::{DashMap, Entry};
 use http::StatusCode;
 
-use crate::{connection::ConnectionContext, message::BadRequest, service::Service};
+use crate::{
+    connection::ConnectionContext,
+    message::BadRequest,
+    service::{ReplyFuture, Service},
+};
 
 /// Bounds of the memory held by requests in progress, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,9 +57,26 @@ pub struct RequestMemory {
 pub(crate) enum MemoryPurpose {
     /// A request whose body is incomplete.
     IncompleteBody,
-    /// Input that is not parsed yet, a complete request, or a response.
+    /// Input that is not parsed yet, or a request that waits for its response.
     Other,
+    /// A response that the client has not received.
+    Response,
 }
+
+impl MemoryPurpose {
+    /// Whether a share is exceeded. One response may be longer than the share, so that its length
+    /// alone is never the reason to refuse it.
+    const fn is_exceeded(self, before: usize, after: usize, share: usize) -> bool {
+        match self {
+            Self::Response => before > share,
+            Self::IncompleteBody | Self::Other => after > share,
+        }
+    }
+}
+
+/// Number of shares that responses may use. Their length is that of the server's data, and a client
+/// that reads them slowly is not at fault.
+const RESPONSE_SHARES: usize = 8;
 
 impl MemoryLimits {
     /// Returns the bounds for a purpose. Bodies that do not end leave a share, and an eighth of the
@@ -69,6 +90,11 @@ impl MemoryLimits {
                 process,
                 source: source.saturating_mul(2),
                 connection: connection.saturating_mul(2),
+            },
+            MemoryPurpose::Response => Self {
+                process,
+                source: source.saturating_mul(RESPONSE_SHARES),
+                connection: connection.saturating_mul(RESPONSE_SHARES),
             },
         }
     }
@@ -144,13 +170,14 @@ impl RequestMemory {
         &self,
         source: Option<IpAddr>,
         bytes: usize,
-        limits: MemoryLimits,
+        purpose: MemoryPurpose,
     ) -> Result<(), MemoryExceeded> {
+        let limits = self.limits.of(purpose);
         if let Some(source) = source {
             let entry = self.sources.entry(source);
             let held = if let Entry::Occupied(held) = &entry { *held.get() } else { 0 };
             let after = held.saturating_add(bytes);
-            if after > limits.source {
+            if purpose.is_exceeded(held, after, limits.source) {
                 return Err(MemoryExceeded::Source);
             }
             entry.insert(after);
@@ -246,10 +273,10 @@ impl<'c> ConnectionMemory<'c> {
     fn take(&self, bytes: usize, purpose: MemoryPurpose) -> Result<(), MemoryExceeded> {
         let limits = self.process.limits.of(purpose);
         let after = self.held.get().saturating_add(bytes);
-        if self.source.is_some() && after > limits.connection {
+        if self.source.is_some() && purpose.is_exceeded(self.held.get(), after, limits.connection) {
             return Err(MemoryExceeded::Connection);
         }
-        self.process.take(self.source, bytes, limits)?;
+        self.process.take(self.source, bytes, purpose)?;
         self.held.set(after);
         Ok(())
     }
@@ -335,6 +362,11 @@ impl Drop for HeldMemory<'_> {
     }
 }
 
+/// Returns the memory of a boxed future, in bytes.
+pub(crate) fn future_bytes(reply: &ReplyFuture<'_>) -> usize {
+    size_of_val(&**reply)
+}
+
 /// Appends to a body of at most `max_length` bytes. The held memory grows with the capacity of the
 /// body.
 ///
@@ -392,6 +424,15 @@ mod tests {
         let mut input = client.hold_nothing(Other);
         assert_eq!(input.resize(20), Ok(()));
         assert_eq!(input.resize(21), Err(MemoryExceeded::Connection));
+    }
+
+    #[test]
+    fn one_response_may_exceed_the_share() {
+        let memory = RequestMemory::new(MemoryLimits { process: 10_000, ..LIMITS });
+        let client = connection(&memory, Some(ONE));
+        let _long = client.hold(Response, 1000).unwrap();
+        assert_eq!(client.hold(Response, 1).err(), Some(MemoryExceeded::Connection));
+        assert!(connection(&memory, Some(OTHER)).hold(Response, 1000).is_ok());
     }
 
     #[test]

@@ -86,7 +86,7 @@ impl Service for TestService {
     ) -> Result<Step<(), TestPending<'c>>, BadRequest> {
         let (service, route) = (request.service(), request.route);
         if route != Route::Auth {
-            KeptHead::new(request.head, request.head.target(), |_| true)?;
+            KeptHead::new(request.head, request.head.target(), |_| true)?.check_target()?;
             return Ok(Step::Wait(TestPending { service, route }));
         }
         let authorization = only_line(request.head, &header::AUTHORIZATION);

@@ -77,6 +77,9 @@ impl<'c> PendingAppRequest<'c> {
         let target = if route.reads_query() { head.target() } else { path_of(head.target()) };
         let head =
             (is_handled || is_logged).then(|| KeptHead::new(head, target, keeps)).transpose()?;
+        if let Some(head) = head.as_ref().filter(|_| is_handled) {
+            head.check_target()?;
+        }
         let (service, peer) = (request.service(), connection.peer);
         Ok(Self { work, head, service, peer, version, route, started })
     }
@@ -86,14 +89,15 @@ impl<'c> PendingAppRequest<'c> {
         let Self { work, head, service, peer, version, route, started } = self;
         let settings = service.app.settings();
         let is_logged = head.is_some() && settings.log.logs_requests();
-        // The head was valid when it was kept.
-        let request = head.and_then(|head| head.into_request(()).ok()).unwrap_or_default();
-        let entry = is_logged.then(|| {
-            let (method, target) = (request.method().as_str(), request.uri().to_string());
-            let line = RequestLine { version: request.version(), method, target: &target };
+        let entry = head.as_ref().filter(|_| is_logged).map(|head| {
+            let (version, method, target) = (head.version(), head.method(), head.target());
+            let line = RequestLine { version, method, target };
             let listener = &settings.listeners[peer.listener];
-            AccessLogEntry::new(&listener.name, &listener.client, peer, line, request.headers())
+            AccessLogEntry::new(&listener.name, &listener.client, peer, line, &head.headers())
         });
+        // The head was checked when it was kept, if a handler needs it.
+        let head = head.filter(|_| matches!(work, PendingWork::Handler));
+        let request = head.and_then(|head| head.into_request(()).ok()).unwrap_or_default();
         (work, request, Recorder { service, version, route, started, entry })
     }
 }

@@ -28,7 +28,7 @@ fn held(server: &Server<'_>) -> u64 {
 /// Waits until the held memory meets a condition.
 #[track_caller]
 fn wait_until_held(server: &Server<'_>, is_met: impl Fn(u64) -> bool) {
-    for _ in 0..200 {
+    for _ in 0..600 {
         if is_met(held(server)) {
             return;
         }
@@ -114,7 +114,7 @@ fn header_bomb_over_http3_is_bounded() {
     authority.server().write(sandbox.path());
     let server = sandbox.serve(&format!(
         "{SIGNING}[server]\nssl_cert_file=tls.crt\nssl_key_file=tls.key\n[listen]\n\
-         protocols=http/1.1, h2, h3\n[log]\nrequests=all\n"
+         protocols=http/1.1, h2, h3\n[limits]\nidle_timeout=15\n[log]\nrequests=all\n"
     ));
     let options = TlsClientOptions { protocols: &["h3"], ..TlsClientOptions::default() };
     let tls = TlsClient::new(&authority, &options);
@@ -221,6 +221,60 @@ fn trusted_proxy_has_the_bound_of_the_process() {
     assert_eq!(raw.receive_status(201), 503);
     // A check of `/auth` holds nothing.
     assert_eq!(server.auth(&fixture::good_token()).status, 200);
+}
+
+#[test]
+fn full_process_does_not_disconnect_others() {
+    let sandbox = Sandbox::new();
+    let sections = "[listen]\nprotocols=http/1.1, h2\ntrusted_proxies=127.0.0.1\n[limits]\n\
+                    request_memory=1048576\nrequest_memory_per_source=262144\n\
+                    request_memory_per_connection=262144\n";
+    let server = sandbox.serve(&format!("{SIGNING}{sections}"));
+    // Incomplete heads over HTTP/1 may use all of the memory of the process.
+    let heads: Vec<_> = (0..20)
+        .map(|_| {
+            let mut connection = Connection::open(server.address);
+            let line = "y".repeat(59_000);
+            connection.send_raw(format!("GET /auth HTTP/1.1\r\nHost: t\r\nX: {line}").as_bytes());
+            connection
+        })
+        .collect();
+    wait_until_held(&server, |held| held > 950_000);
+    let mut raw = RawConnection::open(server.address, &[]);
+    let fields = [(":method", "GET"), (":scheme", "http"), (":path", "/auth"), (":authority", "t")];
+    for stream in [1, 3] {
+        let frame = Frame::request(stream, &fields).bytes();
+        let (one, other) = frame.split_at(frame.len() / 2);
+        raw.send_raw(one);
+        std::thread::sleep(Duration::from_millis(100));
+        raw.send_raw(other);
+        assert_eq!(raw.receive_status(stream), 401);
+    }
+    drop(heads);
+    wait_until_held(&server, |held| held < 4096);
+}
+
+#[test]
+fn endless_trailers_are_bounded() {
+    let sandbox = Sandbox::new();
+    let limits = "[limits]\nrequest_memory_per_source=262144\n\
+                  request_memory_per_connection=262144\n";
+    let server = sandbox.serve(&format!("{SIGNING}{limits}"));
+    let mut clients: Vec<_> = (0..14)
+        .map(|_| {
+            let mut connection = Connection::open(server.address);
+            let line = "y".repeat(60_000);
+            let head = "POST /v1/verify HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n";
+            connection.send_raw(format!("{head}1\r\na\r\n0\r\nX: {line}").as_bytes());
+            connection
+        })
+        .collect();
+    wait_until_held(&server, |held| held > 262_144);
+    // What arrives with the head counts as a head that is too large.
+    let status = clients.last_mut().unwrap().receive(false).status;
+    assert!([413, 431].contains(&status), "{status}");
+    drop(clients);
+    wait_until_held(&server, |held| held < 4096);
 }
 
 #[test]

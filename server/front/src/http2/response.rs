@@ -14,6 +14,9 @@ use crate::{
     service::ResponseWriter,
 };
 
+/// Size of the send buffer above which no more DATA is appended. The rest of a body waits in its
+/// stream, where its memory is counted, until the buffer is sent.
+const MAX_BUFFERED: usize = 64 * 1024;
 /// Initial flow-control window (section 6.9.2).
 const DEFAULT_WINDOW: u32 = 65_535;
 
@@ -29,6 +32,8 @@ pub(super) struct FrameWriter<'c> {
     /// Whether the next field block has to begin with a table size update, because the client
     /// lowered `SETTINGS_HEADER_TABLE_SIZE`.
     must_signal_table_size: bool,
+    /// Whether a body waits for room in the send buffer.
+    is_cut_off: bool,
     /// Whether a table size update was already sent. One is enough, as it sets the size to zero.
     has_signalled_table_size: bool,
 }
@@ -82,6 +87,7 @@ impl<'c> FrameWriter<'c> {
             window,
             initial: DEFAULT_WINDOW,
             must_signal_table_size: false,
+            is_cut_off: false,
             has_signalled_table_size: false,
         }
     }
@@ -106,7 +112,13 @@ impl<'c> FrameWriter<'c> {
         self.window.widen(by.into())
     }
 
-    /// Sends as much of a body as both windows allow. Returns whether it is complete.
+    /// Returns whether a body was cut off by the size of the send buffer since the last call.
+    pub(super) fn take_is_cut_off(&mut self) -> bool {
+        std::mem::take(&mut self.is_cut_off)
+    }
+
+    /// Sends as much of a body as both windows and the send buffer allow. Returns whether it is
+    /// complete.
     pub(super) fn resume(
         &mut self,
         stream: u32,
@@ -114,6 +126,10 @@ impl<'c> FrameWriter<'c> {
         rest: &mut UnsentBody,
     ) -> bool {
         while !rest.body.is_empty() {
+            if self.bytes.len() >= MAX_BUFFERED {
+                self.is_cut_off = true;
+                return false;
+            }
             let length = rest
                 .body
                 .len()
@@ -224,5 +240,26 @@ impl Http2ResponseWriter<'_, '_> {
     /// Returns what the client's window does not allow yet, with the window of the stream.
     pub(super) fn finish(self) -> Option<(UnsentBody, SendWindow)> {
         self.rest.map(|rest| (rest, self.window))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn body_does_not_exceed_the_send_buffer() {
+        let mut writer = FrameWriter::new(None);
+        writer.widen(1 << 24).unwrap();
+        let mut rest = UnsentBody { body: Bytes::from(vec![0; 1 << 20]), trailer: None };
+        let mut window = SendWindow::new(1 << 24);
+        let mut turns = 0;
+        while !writer.resume(1, &mut window, &mut rest) {
+            turns += 1;
+            assert!(writer.take_is_cut_off() && !writer.take_is_cut_off());
+            assert!(writer.bytes.len() < MAX_BUFFERED + 2 * MAX_PAYLOAD, "{}", writer.bytes.len());
+            writer.bytes.clear();
+        }
+        assert_eq!((turns, rest.len()), (15, 0));
     }
 }

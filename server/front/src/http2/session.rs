@@ -20,7 +20,7 @@ use futures_util::{StreamExt as _, future::Abortable, stream::FuturesUnordered};
 
 use super::{
     error::{Http2Error, Http2ErrorCode},
-    frame::{self, Frame, MAX_31_BITS, flag, kind},
+    frame::{self, FRAME_HEADER_LENGTH, Frame, MAX_31_BITS, MAX_PAYLOAD, flag, kind},
     hpack::DynamicTable,
     preface::PREFACE,
     response::FrameWriter,
@@ -32,7 +32,7 @@ use crate::{
     clock::Stopwatch,
     connection::ConnectionContext,
     message::{BODY_TOO_SLOW, Reply},
-    request_memory::{ConnectionMemory, HeldMemory, MemoryPurpose},
+    request_memory::{ConnectionMemory, HeldMemory, MemoryExceeded, MemoryPurpose},
     service::{PendingRequest as _, Service},
 };
 
@@ -146,10 +146,13 @@ impl<'c, S: Service> Http2Session<'c, S> {
     /// Holds memory for input that is kept, and closes the connection of a client whose unfinished
     /// requests hold too much.
     fn hold_input(&mut self, bytes: usize) -> Result<(), Http2Error> {
-        match self.held_input.resize(bytes) {
-            Ok(()) if !self.memory.is_abused() => Ok(()),
-            _ => Err(TOO_MUCH_MEMORY),
+        if self.memory.is_abused() {
+            return Err(TOO_MUCH_MEMORY);
         }
+        // Room for one frame belongs to the connection, as its TLS record does. Without it, a
+        // request could not even be refused.
+        let beyond_a_frame = bytes.saturating_sub(FRAME_HEADER_LENGTH + MAX_PAYLOAD);
+        self.held_input.resize(beyond_a_frame).map_err(input_error)
     }
 
     /// Releases the memory of a burst, as the next one may be far away.
@@ -336,6 +339,18 @@ impl<'c, S: Service> Http2Session<'c, S> {
         self.state = CloseState::Failed;
         self.streams.clear();
         self.pending_replies.clear();
+    }
+}
+
+/// Returns the error of a connection whose input cannot be kept. Only the client itself is to blame
+/// for its own share; that of its source, and of the process, may be held by others.
+const fn input_error(exceeded: MemoryExceeded) -> Http2Error {
+    match exceeded {
+        MemoryExceeded::Connection => TOO_MUCH_MEMORY,
+        MemoryExceeded::Source | MemoryExceeded::Process => Http2Error::new(
+            Http2ErrorCode::NoError,
+            "unfinished requests of all connections hold too much memory",
+        ),
     }
 }
 

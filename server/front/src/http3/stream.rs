@@ -93,7 +93,7 @@ impl<'c, S: Service> Http3Stream<'c, S> {
     /// # Errors
     /// The rest would hold too much memory.
     pub(super) fn send_later(&mut self, rest: Vec<u8>) -> Result<(), MemoryExceeded> {
-        self.exchange.held.resize_for(MemoryPurpose::Other, rest.len())?;
+        self.exchange.held.resize_for(MemoryPurpose::Response, rest.len())?;
         self.exchange.state = Http3StreamState::Sending(rest);
         self.is_ended = true;
         self.since = Stopwatch::start();
@@ -192,18 +192,19 @@ impl<'c, S: Service> Http3Stream<'c, S> {
                 exchange.expected.receive(0, true).map_err(malformed)?;
             }
         }
+        let kept = held_input.resize(frames.held_bytes());
         if let Some(answer) = answer {
-            return Ok(answer);
+            return kept.map(|()| answer).map_err(|_| CANNOT_KEEP);
         }
         if is_end {
             return Ok(exchange.finish(connection, out));
         }
-        match held_input.resize(frames.held_bytes()) {
+        match kept {
             Ok(()) => Ok(StreamStep::NeedsData),
             Err(exceeded) if exchange.is_unanswered() => {
                 Ok(reject(connection, &exceeded.refuse_head(), out))
             }
-            Err(_) => Err(TOO_MUCH_MEMORY),
+            Err(_) => Err(CANNOT_KEEP),
         }
     }
 }
@@ -306,10 +307,13 @@ impl<'c, S: Service> Http3Exchange<'c, S> {
         let bytes = pending.held_bytes() + body.len();
         match pending.respond(body, &mut self.writer(out)) {
             Step::Done(()) => StreamStep::Done,
-            Step::Wait(reply) => match self.held.resize_for(MemoryPurpose::Other, bytes) {
-                Ok(()) => StreamStep::Wait(reply),
-                Err(exceeded) => reject(connection, &exceeded.refuse_head(), out),
-            },
+            Step::Wait(reply) => {
+                let bytes = bytes + request_memory::future_bytes(&reply);
+                match self.held.resize_for(MemoryPurpose::Other, bytes) {
+                    Ok(()) => StreamStep::Wait(reply),
+                    Err(exceeded) => reject(connection, &exceeded.refuse_head(), out),
+                }
+            }
         }
     }
 
@@ -339,6 +343,10 @@ impl<'c, S: Service> Http3Exchange<'c, S> {
         Http3ResponseWriter::new(out, self.is_head)
     }
 }
+
+/// The error of a stream whose trailers cannot be kept.
+const CANNOT_KEEP: Http3Error =
+    Http3Error::new(Http3ErrorCode::RequestCancelled, "unfinished requests hold too much memory");
 
 /// The error of a client whose unfinished requests hold too much memory.
 pub(super) const TOO_MUCH_MEMORY: Http3Error =

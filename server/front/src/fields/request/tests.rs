@@ -248,7 +248,9 @@ fn target_that_is_not_a_uri_fails_conversion() {
     )
     .unwrap();
     assert_eq!(
-        KeptHead::new(&head, "/", |_| true).map(drop).map_err(|bad_request| bad_request.code),
+        KeptHead::new(&head, head.target(), |_| true)
+            .and_then(|kept| kept.check_target())
+            .map_err(|bad_request| bad_request.code),
         Err("request_target")
     );
 }

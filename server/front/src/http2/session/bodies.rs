@@ -163,7 +163,7 @@ impl<'c, S: Service> Http2Session<'c, S> {
         self.abuse_budget.credit_response();
         match rest {
             Some((rest, window)) => {
-                let Ok(held) = self.memory.hold(MemoryPurpose::Other, rest.len()) else {
+                let Ok(held) = self.memory.hold(MemoryPurpose::Response, rest.len()) else {
                     let code = Http2ErrorCode::EnhanceYourCalm;
                     return self.reset_stream(response.id, code, response.is_open);
                 };

@@ -132,6 +132,12 @@ impl<S: Service> Http2Session<'_, S> {
         if self.resume(frame.stream) { Ok(()) } else { self.abuse_budget.charge_control_frame() }
     }
 
+    /// Resumes the responses that wait for room in the send buffer. Returns whether anything was
+    /// appended to it.
+    pub(in super::super) fn refill(&mut self) -> bool {
+        self.outgoing.take_is_cut_off() && self.resume_all()
+    }
+
     /// Resumes all responses that wait for window. Returns whether anything was sent.
     fn resume_all(&mut self) -> bool {
         let sending = self

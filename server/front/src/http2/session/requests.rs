@@ -5,7 +5,7 @@ use std::rc::Rc;
 use futures_util::future;
 use http::Version;
 
-use super::{CloseState, Http2Session, MAX_CONCURRENT_STREAMS, PendingReply, TOO_MUCH_MEMORY};
+use super::{CloseState, Http2Session, MAX_CONCURRENT_STREAMS, PendingReply, input_error};
 use crate::{
     connection::ConnectionContext,
     fields::{
@@ -42,7 +42,7 @@ const MAX_BLOCK_FACTOR: usize = 2;
 impl FieldBlock<'_> {
     fn append(&mut self, fragment: &[u8]) -> Result<(), Http2Error> {
         request_memory::append(&mut self.bytes, fragment, usize::MAX, &mut self.held)
-            .map_err(|_| TOO_MUCH_MEMORY)
+            .map_err(input_error)
     }
 }
 
@@ -218,14 +218,17 @@ impl<'c, S: Service> Http2Session<'c, S> {
                 let rest = writer.finish();
                 self.finish_response(rest, response);
             }
-            Step::Wait(reply) => match self.memory.hold(MemoryPurpose::Other, bytes) {
-                Ok(held) => self.wait_for(reply, held, response),
-                Err(exceeded) => {
-                    refuse(self.connection, &exceeded.refuse_head(), &mut writer);
-                    let rest = writer.finish();
-                    self.finish_response(rest, response);
+            Step::Wait(reply) => {
+                let bytes = bytes + request_memory::future_bytes(&reply);
+                match self.memory.hold(MemoryPurpose::Other, bytes) {
+                    Ok(held) => self.wait_for(reply, held, response),
+                    Err(exceeded) => {
+                        refuse(self.connection, &exceeded.refuse_head(), &mut writer);
+                        let rest = writer.finish();
+                        self.finish_response(rest, response);
+                    }
                 }
-            },
+            }
         }
     }
 
