@@ -65,6 +65,10 @@ local function refuse(txn, status, headers)
             reply:add_header(name, line)
         end
     end
+    -- HAProxy's own 503, while Countersign is down, has no retry-after.
+    if status == 503 and #lines(headers, "retry-after") == 0 then
+        reply:add_header("retry-after", "5")
+    end
     txn:done(reply)
 end
 

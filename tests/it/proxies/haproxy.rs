@@ -40,6 +40,22 @@ fn haproxy_refuses_when_its_script_fails() {
     assert!(haproxy.log().contains("attempt to call"), "{}", haproxy.log());
 }
 
+/// HAProxy's own 503 has no `Retry-After`, and the script passes it on.
+#[test]
+fn haproxy_asks_to_retry_while_countersign_is_down() {
+    let (directory, application) = (tempfile::tempdir().unwrap(), Application::start());
+    let addresses = Addresses {
+        proxy: free_address(),
+        countersign: free_address(),
+        application: application.address,
+    };
+    let command = command(directory.path(), &addresses);
+    let _running = DaemonProcess::start(command, directory.path(), addresses.proxy);
+    let answer = request(addresses.proxy, "GET / HTTP/1.1\r\n", b"");
+    assert_eq!((answer.status, answer.header("retry-after")), (503, Some("5")), "{answer:?}");
+    assert!(application.take().is_empty());
+}
+
 #[test]
 fn haproxy_reaches_a_unix_socket() {
     unix_socket::check(Dialect::Nginx, "X-Forwarded-For", |directory, addresses, socket| {
