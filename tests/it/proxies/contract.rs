@@ -16,8 +16,8 @@ use super::{
     world::{Exchange, World, bearer, good, good_but, token_without_keys, with_world},
 };
 use headers::{
-    e1_client_cannot_forge_the_original_request, e1_forwarded_headers_name_the_client,
-    e1_override_headers_are_removed, e2_connection_cannot_remove_proxy_headers,
+    e1_client_cannot_forge_the_original_request, e1_descriptions_by_the_client_are_removed,
+    e1_forwarded_headers_name_the_client, e2_connection_cannot_remove_proxy_headers,
     e2_identity_header_lookalikes_are_removed, e3_client_identity_headers_are_replaced,
     e3_trailers_do_not_change_the_identity, upgrade_to_http2_is_not_forwarded,
 };
@@ -68,7 +68,7 @@ const CHECKS: &[(&str, Check)] = checks![
     e3_trailers_do_not_change_the_identity,
     e1_client_cannot_forge_the_original_request,
     e2_connection_cannot_remove_proxy_headers,
-    e1_override_headers_are_removed,
+    e1_descriptions_by_the_client_are_removed,
     e1_forwarded_headers_name_the_client,
     upgrade_to_http2_is_not_forwarded,
     websocket_needs_a_good_token,

@@ -32,6 +32,14 @@ pub(super) fn websocket_needs_a_good_token(world: &mut World<'_>) {
         assert!(connection.receive_bytes(frame.len()) == frame, "{} bytes", frame.len());
     }
 
+    // A public path needs no token for it, and the identity headers are removed.
+    let public = world.send(&format!(
+        "GET /public/socket HTTP/1.1\r\nHost: shop.example\r\n{WEBSOCKET}X-Auth-User: root\r\n\r\n"
+    ));
+    assert_eq!(public.answer.status, 101, "{:?}", public.answer);
+    assert_eq!(public.given().lines("upgrade"), ["websocket"]);
+    assert!(!format!("{:?}", public.given()).contains("root"), "{:?}", public.given());
+
     for lines in [
         String::new(),
         bearer(&good_but(json!({ "exp": 1 }))),
