@@ -89,12 +89,15 @@ fn e1_proxy_protocol_sets_the_client_address() {
 }
 
 #[test]
-fn e1_untrusted_proxy_protocol_is_a_bad_request() {
+fn e1_untrusted_proxy_protocol_is_refused() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "proxy_protocol=true\ntrusted_proxies=10.0.0.0/8, unix");
-    let mut connection = Connection::open(server.address);
-    connection.send_raw(&[&from_client()[..], auth_request("").as_bytes()].concat());
-    assert_refused(&mut connection, 400, "head");
+    let version_1 = b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n".to_vec();
+    for (header, status, reason) in [(from_client(), 400, "head"), (version_1, 505, "version")] {
+        let mut connection = Connection::open(server.address);
+        connection.send_raw(&[&header[..], auth_request("").as_bytes()].concat());
+        assert_refused(&mut connection, status, reason);
+    }
     assert_served(&mut Connection::open(server.address));
     assert_eq!(request_lines(&server, 1)[0]["client"], "127.0.0.1");
 }
