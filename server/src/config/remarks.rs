@@ -135,8 +135,9 @@ fn warn_of_header_of_a_proxy(
     reader.risk("auth_additional_header", text, help);
 }
 
-/// Warns about a token in a cookie where no proxy states the methods of requests. A check by GET
-/// can then be about a POST of another site, which only `Origin` and `Sec-Fetch-Site` reveal.
+/// Warns about a token in a cookie where no proxy states the methods of requests over HTTP. A check
+/// by GET can then be about a POST of another site, which only `Origin` and `Sec-Fetch-Site` reveal.
+/// A gRPC Check states the method without a dialect.
 fn warn_of_cookie_without_method(
     sections: &BTreeMap<String, Section>,
     settings: &Settings,
@@ -151,12 +152,12 @@ fn warn_of_cookie_without_method(
         return;
     };
     let text = format!(
-        "listener {} does not know the methods of requests with the cookie {}: it refuses \
-         those of other sites by Origin and Sec-Fetch-Site alone, also by GET",
+        "listener {} does not know the methods of requests with the cookie {} over HTTP: there, it \
+         refuses those of other sites by Origin and Sec-Fetch-Site alone, also by GET",
         listener.name,
         shown(cookie)
     );
-    let help = "set dialect and trusted_proxies, and let the proxies pass on Origin and \
-                Sec-Fetch-Site";
+    let help = "set trusted_proxies, and dialect unless the proxies ask by gRPC only; let them pass \
+                on Origin and Sec-Fetch-Site";
     SectionReader::new(sections, "server", problems).risk("token_cookie", text, help);
 }

@@ -137,6 +137,28 @@ fn proxies_without_trusted_proxies_are_warned_about() {
 }
 
 #[test]
+fn cookie_without_methods_over_http_is_warned_about() {
+    let sandbox = Sandbox::new();
+    let check = |listen: &str| {
+        let text = format!("{SIGNING}[server]\ntoken_cookie=t\n[listen]\n{listen}");
+        let file = sandbox.file("c.cfg", &text);
+        set_mode(&file, 0o600);
+        sandbox.run(["config", "check", "--config", file.to_str().unwrap()])
+    };
+    for listen in ["", "protocols=http/1.1, h2\ntrusted_proxies=::1\n"] {
+        let output = check(listen);
+        let text = "does not know the methods of requests with the cookie t over HTTP: there, it \
+                    refuses those of other sites";
+        assert!(risks(&output)[0].contains(text), "{listen}: {output:?}");
+        assert!(
+            output.stdout.contains("dialect unless the proxies ask by gRPC only"),
+            "{output:?}"
+        );
+    }
+    assert_eq!(risks(&check("dialect=nginx\ntrusted_proxies=::1\n")), [""; 0]);
+}
+
+#[test]
 fn legacy_provider_beside_another_issuer_is_noted() {
     const OTHER: &str = "[auth_jwt_oidc]\nalgorithm=RS256\nclient_types=api\n\
                          issuer=https://idp/\njwks_uri=https://idp/keys\nusername_prefix=idp:\n";
