@@ -86,8 +86,9 @@ const REQUESTS: &[OptionSpec] = &[
         "X-Client-Cert",
     ),
     choice("dialect", &["none", "nginx", "x-forwarded", "envoy-path"], "none").about(
-        "Form in which trusted proxies describe the original request: `X-Original-*`, \
-         `X-Forwarded-*`, or the request itself.",
+        "Form in which trusted proxies describe the original request: `X-Original-*` (`nginx`), \
+         `X-Forwarded-*` (`x-forwarded`), or the check's own method and its path below `/auth` \
+         (`envoy-path`).",
         "nginx",
     ),
     choice("preflight", &["refuse", "allow"], "refuse").about(
