@@ -1,10 +1,7 @@
 /// Runs the blocks of one page.
 mod session;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    process::Command,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_engine::Reject;
 use countersign_tests::{
@@ -132,45 +129,6 @@ fn shipped_files_in_the_documentation_are_current() {
         .filter(|path| !shown.contains_key(path))
         .collect();
     assert!(missing.is_empty(), "no page shows {missing:?}");
-}
-
-/// The short configuration in the README, which is not one of the shipped files.
-#[test]
-fn short_nginx_configurations_are_valid() {
-    let mut checked = 0;
-    for page in pages() {
-        for block in page.blocks() {
-            if block.language == "nginx" && block.directive == Directive::None {
-                check_nginx(&page, &block);
-                checked += 1;
-            }
-        }
-    }
-    assert!(checked > 0, "the README has no nginx configuration");
-}
-
-fn check_nginx(page: &Page, block: &Block) {
-    let directory = tempfile::tempdir().unwrap();
-    let (file, root) = (directory.path().join("nginx.conf"), directory.path().display());
-    // nginx binds its addresses even for a check. A socket is free for certain.
-    let text = format!(
-        "pid nginx.pid;\nevents {{}}\nhttp {{\naccess_log off;\nserver {{\n\
-         listen unix:{root}/socket;\n{}}}\n}}\n",
-        block.text
-    );
-    std::fs::write(&file, text).unwrap();
-    let mut nginx = Command::new("nginx");
-    nginx.args(["-t", "-q", "-e", "stderr", "-p"]).arg(directory.path()).arg("-c").arg(&file);
-    let output = nginx.output().unwrap_or_else(|error| {
-        panic!("nginx: {error}, run tests/run to install it");
-    });
-    assert!(
-        output.status.success(),
-        "{}:{}: {}",
-        page.path,
-        block.line,
-        String::from_utf8_lossy(&output.stderr)
-    );
 }
 
 /// Returns the names in the first cells of the rows of a page's tables.
