@@ -46,6 +46,9 @@ local function question(txn, uri)
         ["x-original-method"] = { txn.f:method() },
         ["x-original-uri"] = { uri },
         ["x-request-id"] = { txn.f:unique_id() },
+        -- Compared with Origin, if a cookie may contain the token (token_cookie).
+        ["x-forwarded-host"] = { txn.sf:req_fhdr("host") },
+        ["x-forwarded-proto"] = { txn.sf:req_fhdr("x-forwarded-proto") },
     }
     local sent = txn.http:req_get_headers()
     for _, name in ipairs(CREDENTIALS) do

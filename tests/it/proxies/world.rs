@@ -206,15 +206,16 @@ impl Dialect {
             assert_eq!(lines.len(), 1, "{name} in {auth_request:?}");
             lines[0].to_owned()
         };
+        // With which `Origin` is compared.
+        if matches!(self, Self::Nginx | Self::XForwarded) {
+            assert_eq!(
+                (only("x-forwarded-host").as_str(), only("x-forwarded-proto").as_str()),
+                ("shop.example", "http")
+            );
+        }
         match self {
             Self::Nginx => (only("x-original-method"), only("x-original-uri")),
-            Self::XForwarded => {
-                assert_eq!(
-                    (only("x-forwarded-host").as_str(), only("x-forwarded-proto").as_str()),
-                    ("shop.example", "http")
-                );
-                (only("x-forwarded-method"), only("x-forwarded-uri"))
-            }
+            Self::XForwarded => (only("x-forwarded-method"), only("x-forwarded-uri")),
             Self::EnvoyPath => {
                 let path = auth_request.target.strip_prefix("/auth").expect("a path below /auth");
                 (auth_request.method.clone(), path.to_owned())
