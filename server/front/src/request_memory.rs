@@ -2,9 +2,9 @@
 //! their body or for their response, and responses that wait for the client to receive them.
 //!
 //! One [`RequestMemory`] bounds all of it for the process. Within that bound, each source address
-//! and each connection has a share for [each purpose](MemoryPurpose), except the peers that the
-//! service exempts. A connection takes its memory through a [`ConnectionMemory`], and each request
-//! gives its own back when its [`HeldMemory`] is dropped.
+//! and each connection has a share for each `MemoryPurpose`, except the peers that the service
+//! exempts. A connection takes its memory through a `ConnectionMemory`, and each request gives its
+//! own back when its `HeldMemory` is dropped.
 //!
 //! A request that is answered as soon as it is parsed holds nothing, so neither its speed nor its
 //! success depends on this bound.

@@ -72,7 +72,7 @@ impl<S: Service> WorkerPool<S> {
     }
 
     /// Passes a connection to the worker with the fewest connections. Above
-    /// [`Timeouts::connections`], it is refused with [`Service::overloaded`] or, under TLS, closed.
+    /// [`Timeouts::connections`](crate::Timeouts::connections), it is refused with [`Service::overloaded`] or, under TLS, closed.
     pub fn serve(&self, listener: usize, accepted: AcceptedConnection) {
         let counts = &self.connections;
         let open = counts.per_worker();
@@ -120,7 +120,7 @@ impl<S: Service> WorkerPool<S> {
     }
 
     /// Drains the connections: they finish their requests and close. Returns when all are closed, or
-    /// after [`Timeouts::drain`].
+    /// after [`Timeouts::drain`](crate::Timeouts::drain).
     pub async fn drain(&self) {
         let workers = self.workers.take();
         if workers.is_empty() {
