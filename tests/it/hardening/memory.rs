@@ -17,6 +17,11 @@ use super::kilobytes;
 use crate::fixture::{self, SIGNING};
 
 const HTTP2: &str = "[listen]\nprotocols=http/1.1, h2\n";
+/// One MiB for all requests, and a client that is a trusted proxy.
+const TRUSTED_WITH_1_MIB: &str = "[listen]\nprotocols=http/1.1, h2\ntrusted_proxies=127.0.0.1\n\
+                                  [limits]\nrequest_memory=1048576\n\
+                                  request_memory_per_source=262144\n\
+                                  request_memory_per_connection=262144\n";
 /// Growth allowed beside three times the bytes that were sent, in KiB.
 const FLOOR_KIB: u64 = 8 * 1024;
 
@@ -206,10 +211,7 @@ fn connection_share_refuses_more_bodies() {
 #[test]
 fn trusted_proxy_has_the_bound_of_the_process() {
     let sandbox = Sandbox::new();
-    let sections = "[listen]\nprotocols=http/1.1, h2\ntrusted_proxies=127.0.0.1\n[limits]\n\
-                    request_memory=1048576\nrequest_memory_per_source=262144\n\
-                    request_memory_per_connection=262144\n";
-    let server = sandbox.serve(&format!("{SIGNING}{sections}"));
+    let server = sandbox.serve(&format!("{SIGNING}{TRUSTED_WITH_1_MIB}"));
     let mut raw = RawConnection::open(server.address, &[]);
     let unfinished = |stream| {
         let piece = Frame::new(kind::DATA, flag::NONE, stream, [b'a'; 15_000]);
@@ -226,10 +228,7 @@ fn trusted_proxy_has_the_bound_of_the_process() {
 #[test]
 fn full_process_does_not_disconnect_others() {
     let sandbox = Sandbox::new();
-    let sections = "[listen]\nprotocols=http/1.1, h2\ntrusted_proxies=127.0.0.1\n[limits]\n\
-                    request_memory=1048576\nrequest_memory_per_source=262144\n\
-                    request_memory_per_connection=262144\n";
-    let server = sandbox.serve(&format!("{SIGNING}{sections}"));
+    let server = sandbox.serve(&format!("{SIGNING}{TRUSTED_WITH_1_MIB}"));
     // Incomplete heads over HTTP/1 may use all of the memory of the process.
     let heads: Vec<_> = (0..20)
         .map(|_| {
