@@ -3,6 +3,7 @@
 pub mod claims;
 pub mod clock;
 pub mod exact_json;
+pub mod header_names;
 pub mod hex;
 pub mod outcome;
 pub mod permissions;

@@ -1,5 +1,5 @@
-//! [`PendingAppRequest`]: a request that cannot be answered at once, with the parts of its head that
-//! are still needed.
+//! [`PendingAppRequest`]: a request that cannot be answered at once, with the parts of its head
+//! that are still needed.
 
 use bytes::Bytes;
 use countersign_front::{
@@ -85,7 +85,7 @@ impl<'c> PendingAppRequest<'c> {
     }
 
     /// Returns the head as a request without a body, and the recorder of the response.
-    fn into_parts(self) -> (PendingWork<'c>, Request<()>, Recorder<'c>) {
+    fn into_parts(self) -> (PendingWork<'c>, Request<()>, ResponseRecorder<'c>) {
         let Self { work, head, service, peer, version, route, started } = self;
         let settings = service.app.settings();
         let is_logged = head.is_some() && settings.log.logs_requests();
@@ -98,7 +98,7 @@ impl<'c> PendingAppRequest<'c> {
         // The head was checked when it was kept, if a handler needs it.
         let head = head.filter(|_| matches!(work, PendingWork::Handler));
         let request = head.and_then(|head| head.into_request(()).ok()).unwrap_or_default();
-        (work, request, Recorder { service, version, route, started, entry })
+        (work, request, ResponseRecorder { service, version, route, started, entry })
     }
 }
 
@@ -134,7 +134,7 @@ impl<'c> PendingRequest<'c> for PendingAppRequest<'c> {
     fn respond(self, body: &[u8], writer: &mut impl ResponseWriter) -> Step<(), ReplyFuture<'c>> {
         let peer = self.peer;
         let (work, request, mut recorder) = self.into_parts();
-        let Recorder { service, route, .. } = recorder;
+        let ResponseRecorder { service, route, .. } = recorder;
         let pending = match work {
             PendingWork::ForwardAuth(decision) => PendingResponse::ForwardAuth(*decision),
             PendingWork::Handler => {
@@ -177,7 +177,7 @@ impl<'c> PendingResponse<'c> {
 }
 
 /// Records the response of a pending request in metrics and access log.
-struct Recorder<'c> {
+struct ResponseRecorder<'c> {
     service: &'c AppService,
     version: HttpVersion,
     route: Route,
@@ -185,7 +185,7 @@ struct Recorder<'c> {
     entry: Option<AccessLogEntry>,
 }
 
-impl Recorder<'_> {
+impl ResponseRecorder<'_> {
     /// Records a response, and converts it to the front's [`Reply`](countersign_front::Reply).
     fn record(self, reply: Reply) -> countersign_front::Reply {
         let Self { service, version, route, started, entry } = self;

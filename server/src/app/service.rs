@@ -208,8 +208,8 @@ impl Service for AppService {
         delay
     }
 
-    /// A trusted proxy carries the requests of many clients, so it has no share of its own. Nor have
-    /// the clients of an operations listener, which have to be answered during a flood.
+    /// A trusted proxy carries the requests of many clients, so it has no share of its own. Nor
+    /// have the clients of an operations listener, which have to be answered during a flood.
     fn memory_source(&self, peer: Peer<'_>) -> Option<IpAddr> {
         use countersign_front::address::UNIX_PEER;
         let settings = self.app.settings();

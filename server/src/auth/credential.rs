@@ -8,7 +8,7 @@ use countersign_front::{DuplicateHeader, Fields, only_line};
 use http::{HeaderName, header};
 use memchr::memchr;
 
-use crate::client::RequestDescription;
+use crate::{base::header_names::is_header, client::RequestDescription};
 
 /// The places where a token is looked for, beside `Authorization`.
 #[derive(Clone, Debug, Default)]
@@ -62,7 +62,7 @@ impl CredentialPlaces {
     #[must_use]
     pub fn reads(&self, name: &[u8]) -> bool {
         let mut names = self.headers().iter().chain([&header::AUTHORIZATION]);
-        names.any(|header| name.eq_ignore_ascii_case(header.as_str().as_bytes()))
+        names.any(|header| is_header(name, header))
     }
 
     /// Returns the credential in the headers of a request. No cookie authorizes a call of the API.

@@ -9,6 +9,8 @@ use std::borrow::Cow;
 use countersign_front::{DuplicateHeader, Fields, only_line};
 use http::HeaderName;
 
+use crate::base::header_names::is_header;
+
 /// The headers or path in which a proxy names the original request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
@@ -54,7 +56,7 @@ impl Dialect {
             Self::Nginx => [ORIGINAL_METHOD, ORIGINAL_URI],
             Self::XForwarded => [FORWARDED_METHOD, FORWARDED_URI],
         };
-        headers.iter().any(|header| name.eq_ignore_ascii_case(header.as_str().as_bytes()))
+        headers.iter().any(|header| is_header(name, header))
     }
 
     /// Returns the original request of a check. The caller has verified that the proxy is trusted.

@@ -6,7 +6,10 @@ use super::{
     original_request::Dialect,
     trusted_proxies::{Network, TrustedProxies},
 };
-use crate::{base::redacted::quoted, config::reader::SectionReader};
+use crate::{
+    base::{header_names::is_header, redacted::quoted},
+    config::reader::SectionReader,
+};
 
 /// The trusted proxies of a listener, and the headers in which they describe the client.
 #[derive(Clone, Debug)]
@@ -31,7 +34,7 @@ impl ClientSettings {
     /// Whether the header line with this name describes the client of a request.
     #[must_use]
     pub fn reads_header(&self, name: &[u8]) -> bool {
-        let is_name = |header: &HeaderName| name.eq_ignore_ascii_case(header.as_str().as_bytes());
+        let is_name = |header| is_header(name, header);
         is_name(self.proxies.header()) || self.certificate_header.as_ref().is_some_and(is_name)
     }
 

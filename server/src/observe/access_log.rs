@@ -15,7 +15,7 @@ use super::{
     settings::{LogSettings, LoggedRequests},
 };
 use crate::{
-    base::{clock::Stopwatch, outcome::Outcome, route::Route},
+    base::{clock::Stopwatch, header_names::is_header, outcome::Outcome, route::Route},
     client::{ClientSettings, certificate},
 };
 
@@ -80,7 +80,7 @@ pub struct CheckedRequest<'r> {
 /// Whether an entry contains the header line with this name.
 #[must_use]
 pub fn reads_header(name: &[u8]) -> bool {
-    name.eq_ignore_ascii_case(REQUEST_ID.as_str().as_bytes())
+    is_header(name, &REQUEST_ID)
 }
 
 impl AccessLogEntry {
