@@ -16,44 +16,49 @@ use crate::fixture::{self, SIGNING};
 
 /// The answer to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Answer {
+enum ExpectedAnswer {
     Status(u16),
     /// HTTP/1: status 400. HTTP/2: PROTOCOL_ERROR. HTTP/3: H3_MESSAGE_ERROR.
     Malformed,
 }
 
-use Answer::{Malformed, Status};
+use ExpectedAnswer::{Malformed, Status};
 
 /// A request, and the answer that every version gives.
-struct Case {
+struct RequestCase {
     name: &'static str,
     method: &'static str,
     path: &'static str,
     host: &'static str,
     lines: Vec<(String, String)>,
-    body: Option<Body>,
-    answer: Answer,
+    body: Option<RequestBody>,
+    answer: ExpectedAnswer,
     /// Whether it can be expressed in HTTP/1, in which `Content-Length` delimits the body.
     is_in_http1: bool,
 }
 
 /// A body. Over HTTP/1 it is chunked, unless the request has `Content-Length`.
-struct Body {
+struct RequestBody {
     data: Vec<u8>,
     trailers: Vec<(&'static str, &'static str)>,
 }
 
-impl Case {
-    fn new(name: &'static str, method: &'static str, path: &'static str, answer: Answer) -> Self {
+impl RequestCase {
+    fn new(
+        name: &'static str,
+        method: &'static str,
+        path: &'static str,
+        answer: ExpectedAnswer,
+    ) -> Self {
         let (host, lines) = ("t.example", Vec::new());
         Self { name, method, path, host, lines, body: None, answer, is_in_http1: true }
     }
 
-    fn get(name: &'static str, answer: Answer) -> Self {
+    fn get(name: &'static str, answer: ExpectedAnswer) -> Self {
         Self::new(name, "GET", "/auth", answer)
     }
 
-    fn verify(name: &'static str, answer: Answer) -> Self {
+    fn verify(name: &'static str, answer: ExpectedAnswer) -> Self {
         let form = format!("token={}", fixture::good_token());
         let case = Self::new(name, "POST", "/v1/verify", answer).body(form);
         case.line("content-type", "application/x-www-form-urlencoded")
@@ -77,7 +82,7 @@ impl Case {
     }
 
     fn body(self, data: impl Into<Vec<u8>>) -> Self {
-        Self { body: Some(Body { data: data.into(), trailers: Vec::new() }), ..self }
+        Self { body: Some(RequestBody { data: data.into(), trailers: Vec::new() }), ..self }
     }
 
     fn trailer(mut self, name: &'static str, value: &'static str) -> Self {
@@ -101,7 +106,7 @@ impl Case {
         pseudo.into_iter().chain(lines).collect()
     }
 
-    fn over_http1(&self, server: &Server<'_>) -> Answer {
+    fn over_http1(&self, server: &Server<'_>) -> ExpectedAnswer {
         let mut bytes =
             format!("{} {} HTTP/1.1\r\nHost: {}\r\n", self.method, self.path, self.host);
         let mut has_length = false;
@@ -134,7 +139,7 @@ impl Case {
         }
     }
 
-    fn over_http2(&self, server: &Server<'_>) -> Answer {
+    fn over_http2(&self, server: &Server<'_>) -> ExpectedAnswer {
         let mut raw = RawConnection::open(server.address, &[]);
         raw.send(&self.frames(1));
         loop {
@@ -166,7 +171,7 @@ impl Case {
         frames.last_mut().unwrap().flags |= flag::END_HEADERS;
         match &self.body {
             None => frames[0].flags |= flag::END_STREAM,
-            Some(Body { data, trailers }) => {
+            Some(RequestBody { data, trailers }) => {
                 for piece in data.chunks(16 * 1024) {
                     frames.push(Frame::new(kind::DATA, flag::NONE, stream, piece));
                 }
@@ -179,9 +184,9 @@ impl Case {
         frames
     }
 
-    fn over_http3(&self, client: &QuicClient) -> Answer {
+    fn over_http3(&self, client: &QuicClient) -> ExpectedAnswer {
         let mut bytes = quic::headers(&self.fields());
-        if let Some(Body { data, trailers }) = &self.body {
+        if let Some(RequestBody { data, trailers }) = &self.body {
             bytes.extend(quic::frame(0x0, data));
             if !trailers.is_empty() {
                 bytes.extend(quic::headers(trailers));
@@ -198,20 +203,20 @@ impl Case {
 }
 
 /// The table, for the default limits of 65,536 bytes and 200 lines.
-fn cases() -> Vec<Case> {
-    let get = Case::get;
-    let verify = Case::verify;
+fn cases() -> Vec<RequestCase> {
+    let get = RequestCase::get;
+    let verify = RequestCase::verify;
     let form = || format!("token={}", fixture::good_token());
     let length = || form().len().to_string();
     vec![
         get("no token", Status(401)),
         get("a token", Status(200)).token(),
-        Case::new("HEAD", "HEAD", "/auth", Status(200)).token(),
-        Case::new("a method of an extension", "X-Y", "/auth", Status(200)).token(),
-        Case::new("HEAD of nothing", "HEAD", "/nothing", Status(404)),
-        Case::new("OPTIONS *", "OPTIONS", "*", Status(404)),
-        Case::new("an absolute path", "GET", "//auth", Status(404)),
-        Case::new("a fragment", "GET", "/auth#x", Malformed),
+        RequestCase::new("HEAD", "HEAD", "/auth", Status(200)).token(),
+        RequestCase::new("a method of an extension", "X-Y", "/auth", Status(200)).token(),
+        RequestCase::new("HEAD of nothing", "HEAD", "/nothing", Status(404)),
+        RequestCase::new("OPTIONS *", "OPTIONS", "*", Status(404)),
+        RequestCase::new("an absolute path", "GET", "//auth", Status(404)),
+        RequestCase::new("a fragment", "GET", "/auth#x", Malformed),
         // The authority.
         get("a port", Status(401)).host("t.example:65535"),
         get("an empty port", Status(401)).host("t.example:"),
@@ -261,10 +266,10 @@ fn cases() -> Vec<Case> {
             .trailer("transfer-encoding", "chunked"),
         verify("pseudo-header fields in the trailers", Malformed).trailer(":path", "/"),
         // Bodies that nothing reads.
-        Case::new("an unread body", "POST", "/auth", Status(200)).token().body("ten bytes."),
-        Case::new("an unread body of 100 KiB", "POST", "/auth", Status(401))
+        RequestCase::new("an unread body", "POST", "/auth", Status(200)).token().body("ten bytes."),
+        RequestCase::new("an unread body of 100 KiB", "POST", "/auth", Status(401))
             .body("x".repeat(100 * 1024)),
-        Case::new("an unread body with its length", "POST", "/auth", Status(200))
+        RequestCase::new("an unread body with its length", "POST", "/auth", Status(200))
             .token()
             .line("content-length", "10")
             .body("ten bytes."),
@@ -302,7 +307,7 @@ fn requests_have_equal_answers_in_every_version() {
 fn limits_of_heads_are_options_in_every_version() {
     let low = "[limits]\nmax_head=8192\nmax_header_lines=16\n";
     let high = "[limits]\nmax_head=262144\nmax_header_lines=1000\n";
-    let get = Case::get;
+    let get = RequestCase::get;
     for (limits, cases) in [
         (
             low,
@@ -338,7 +343,7 @@ fn limits_of_heads_are_options_in_every_version() {
 fn upload_that_is_answered_early_is_drained() {
     let body = vec![b'x'; 16 * 1024];
     with_servers("", |plain, connect| {
-        let head = Case::new("", "POST", "/auth", Status(401)).body("").frames(1).remove(0);
+        let head = RequestCase::new("", "POST", "/auth", Status(401)).body("").frames(1).remove(0);
         let mut raw = RawConnection::open(plain.address, &[]);
         raw.send(&[head]);
         assert_eq!(raw.receive_status(1), 401);
@@ -351,7 +356,7 @@ fn upload_that_is_answered_early_is_drained() {
             }
         }
         raw.send(&[Frame::new(kind::DATA, flag::END_STREAM, 1, &body[..])]);
-        raw.send(&[Frame::request(3, &Case::get("", Status(401)).fields())]);
+        raw.send(&[Frame::request(3, &RequestCase::get("", Status(401)).fields())]);
         let mut frames = std::iter::from_fn(|| raw.receive());
         let last = frames.find(|frame| frame.kind == kind::HEADERS || frame.stream == 1).unwrap();
         assert_eq!(last.stream, 3, "no reset of a stream that has ended: {last:?}");
@@ -370,8 +375,9 @@ fn upload_that_is_answered_early_is_drained() {
 #[test]
 fn drain_of_an_upload_is_bounded() {
     let body = vec![b'x'; 16 * 1024];
-    let head =
-        |stream| Case::new("", "POST", "/auth", Status(401)).body("").frames(stream).remove(0);
+    let head = |stream| {
+        RequestCase::new("", "POST", "/auth", Status(401)).body("").frames(stream).remove(0)
+    };
     with_servers("", |plain, connect| {
         // By bytes.
         let mut raw = RawConnection::open(plain.address, &[]);
@@ -406,7 +412,8 @@ fn drain_of_an_upload_is_bounded() {
 #[test]
 fn drained_upload_is_still_checked() {
     with_servers("", |plain, connect| {
-        let frames = Case::new("", "POST", "/auth", Status(401)).body("x").trailer("x", "\u{1}");
+        let frames =
+            RequestCase::new("", "POST", "/auth", Status(401)).body("x").trailer("x", "\u{1}");
         let mut raw = RawConnection::open(plain.address, &[]);
         raw.send(&frames.frames(1));
         assert_eq!(raw.receive_status(1), 401);

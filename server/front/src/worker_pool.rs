@@ -72,7 +72,8 @@ impl<S: Service> WorkerPool<S> {
     }
 
     /// Passes a connection to the worker with the fewest connections. Above
-    /// [`Timeouts::connections`](crate::Timeouts::connections), it is refused with [`Service::overloaded`] or, under TLS, closed.
+    /// [`Timeouts::connections`](crate::Timeouts::connections), it is refused with
+    /// [`Service::overloaded`] or, under TLS, closed.
     pub fn serve(&self, listener: usize, accepted: AcceptedConnection) {
         let counts = &self.connections;
         let open = counts.per_worker();

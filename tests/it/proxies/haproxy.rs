@@ -34,9 +34,7 @@ fn haproxy_refuses_when_its_script_fails() {
     let text = std::fs::read_to_string(&script).unwrap();
     std::fs::write(&script, text.replace("core.httpclient()", "nothing()")).unwrap();
     let haproxy = DaemonProcess::start(command, directory.path(), addresses.proxy);
-    let answer = request(addresses.proxy, "GET / HTTP/1.1\r\n", b"");
-    assert_eq!((answer.status, answer.header("retry-after")), (503, Some("5")), "{answer:?}");
-    assert!(application.take().is_empty());
+    assert_asks_to_retry(&addresses, &application);
     assert!(haproxy.log().contains("attempt to call"), "{}", haproxy.log());
 }
 
@@ -51,6 +49,12 @@ fn haproxy_asks_to_retry_while_countersign_is_down() {
     };
     let command = command(directory.path(), &addresses);
     let _running = DaemonProcess::start(command, directory.path(), addresses.proxy);
+    assert_asks_to_retry(&addresses, &application);
+}
+
+/// Checks that a request is refused with the advice to retry, and does not reach the application.
+#[track_caller]
+fn assert_asks_to_retry(addresses: &Addresses, application: &Application) {
     let answer = request(addresses.proxy, "GET / HTTP/1.1\r\n", b"");
     assert_eq!((answer.status, answer.header("retry-after")), (503, Some("5")), "{answer:?}");
     assert!(application.take().is_empty());

@@ -90,8 +90,8 @@ fn assert_allowed_response(response: &ParsedResponse, request: &[u8]) {
     assert!(!is_verified || has_token || is_escaped, "claims without a token: {response:?}");
 }
 
-/// Returns whether the server reads the body of a request. No client may revoke, so that the body of
-/// `/v1/revoke` is not read.
+/// Returns whether the server reads the body of a request. No client may revoke, so that the body
+/// of `/v1/revoke` is not read.
 fn is_body_read(request: &httparse::Request<'_, '_>) -> bool {
     let path = request.path.and_then(|path| path.split('?').next());
     request.method == Some("POST") && path == Some("/v1/verify")

@@ -155,8 +155,8 @@ pub fn parse<'r, 'b>(
     }
 }
 
-/// Parses a head again, for which [`parse`] had [too few slots](ParseStatus::TooFewSlots). A function
-/// of its own, so that the common call is inlined.
+/// Parses a head again, for which [`parse`] had [too few slots](ParseStatus::TooFewSlots). A
+/// function of its own, so that the common call is inlined.
 #[cold]
 #[inline(never)]
 pub(super) fn parse_many_lines<'r, 'b>(
