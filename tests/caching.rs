@@ -109,6 +109,25 @@ fn token_is_cached_after_first_verification() {
 }
 
 #[test]
+fn verification_id_lives_as_long_as_the_cached_result() {
+    let signer = Signer::new(1);
+    let verifier = of(&signer);
+    let (token, other) = (signer.token(""), signer.token(r#""x":1"#));
+    let id = |token: &str| verifier.verify(token.as_bytes(), NOW).unwrap().verification_id();
+    let (first, second) = (id(&token), id(&other));
+    assert_ne!(first, second);
+    assert_eq!([id(&token), id(&token), id(&other)], [first, first, second]);
+    // The same keys again change no result; another key set, which has the key too, does.
+    set_keys(&verifier, ISSUER, Some(&signer.keys()));
+    assert_eq!(id(&token), first);
+    let more = vec![signer.key("k"), Signer::new(2).key("other")];
+    set_keys(&verifier, ISSUER, Some(&Arc::new(KeySet::published(more))));
+    let renewed = id(&token);
+    assert!(renewed > second);
+    assert_eq!(id(&token), renewed);
+}
+
+#[test]
 fn cache_hit_equals_first_verification() {
     let verifier = secret_verifier();
     let members =

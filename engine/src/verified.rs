@@ -81,6 +81,17 @@ impl<'t> Verified<'t> {
         self.is_cached
     }
 
+    /// The number of the verification that found the result: the same whenever this result is taken
+    /// from the cache, and in this process the same for no other token or result.
+    ///
+    /// What a caller derives from the claims can be stored under this number. When the cache drops
+    /// the token, or its issuer, its keys or a rule changes, a new verification has another number.
+    #[inline]
+    #[must_use]
+    pub fn verification_id(&self) -> u64 {
+        self.record.id()
+    }
+
     fn issuer_and_keys(&self) -> &Issuer {
         self.snapshot.issuer_at(self.record.issuer())
     }

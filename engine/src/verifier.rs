@@ -183,7 +183,7 @@ impl Verifier {
         };
         with_scratch(|scratch| verification.run(scratch, callbacks, &mut record))?;
         if let Some(cache) = &self.cache
-            && cached.is_none_or(|cached| cached.words() != record.words())
+            && !cached.is_some_and(|cached| record.continue_from(&cached))
         {
             cache.insert(presented.token, &record);
         }

@@ -2,7 +2,7 @@
 //! [`Verified`](crate::Verified) reads it.
 //!
 //! ```text
-//! | epoch | start | iat | exp | hashes (5) | key (4) | issuer, ends of 9 fields, flags (6) |
+//! | epoch | start | iat | exp | id | hashes (5) | key (4) | issuer, ends of 9 fields, flags (6) |
 //! | fields | exported claims | ends of the exported claims, four a word |
 //! ```
 //!
@@ -10,7 +10,10 @@
 //! second time, percent-encoded for use in HTTP headers. The exported claims are stored only in
 //! that form. Their number is that of the issuer's rules.
 
-use core::cell::RefCell;
+use core::{
+    cell::RefCell,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use super::table::bytes_of;
 use crate::{
@@ -27,7 +30,8 @@ const EPOCH: usize = 0;
 const START: usize = 1;
 const ISSUED: usize = 2;
 const END: usize = 3;
-const HASHES: usize = 4;
+const ID: usize = 4;
+const HASHES: usize = ID + 1;
 const KEY: usize = HASHES + RevocationHashes::COUNT;
 const ENDS: usize = KEY + 4;
 const TEXTS: usize = ENDS + 6;
@@ -150,6 +154,7 @@ impl VerificationRecord {
             time(fields.start, 0),
             time(fields.issued_at, NEVER),
             time(fields.expires_at, NEVER),
+            next_id(),
         ]);
         self.words.extend(fields.hashes.0);
         self.words.extend(fields.key.words());
@@ -191,6 +196,24 @@ impl VerificationRecord {
     #[inline]
     pub(crate) fn issuer(&self) -> usize {
         usize::try_from(self.end(0)).unwrap_or(usize::MAX)
+    }
+
+    /// The number of the verification that found the result.
+    #[inline]
+    pub(crate) fn id(&self) -> u64 {
+        self.word(ID)
+    }
+
+    /// Takes the id of `cached` if that is the same result, and returns whether it is.
+    pub(crate) fn continue_from(&mut self, cached: &Self) -> bool {
+        let is_same = |one: &[u64], other: &[u64]| {
+            one.get(..ID) == other.get(..ID) && one.get(HASHES..) == other.get(HASHES..)
+        };
+        let is_same = is_same(&self.words, &cached.words);
+        if let Some(id) = self.words.get_mut(ID).filter(|_| is_same) {
+            *id = cached.id();
+        }
+        is_same
     }
 
     /// The key that made the signature.
@@ -269,6 +292,12 @@ impl VerificationRecord {
         let half = if index.is_multiple_of(2) { pair } else { pair >> 32 };
         u32::try_from(half & u64::from(u32::MAX)).unwrap_or(0)
     }
+}
+
+/// Returns a new, unique id. Relaxed is enough, because only uniqueness matters.
+fn next_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 impl RecordField {
