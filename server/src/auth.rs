@@ -18,7 +18,7 @@ pub mod verify;
 
 pub use self::{
     authenticator::{Authenticator, Caller, PendingVerification, Rejection},
-    decision::{AuthDecision, PendingDecision, decide},
+    decision::{AuthDecision, DecisionSettings, ListenerRules, PendingDecision, decide},
     protected_resource::ProtectedResource,
     revocation::RevocationOutcome,
 };

@@ -10,6 +10,7 @@ mod client_config;
 mod connection;
 mod database;
 mod doctor;
+mod endpoints;
 mod environment;
 mod jws;
 mod keys;
@@ -123,6 +124,7 @@ fn run_command(
         Some(Command::Login(args)) => login::run(source, &args),
         Some(Command::Logout(args)) => login::log_out(source, &args),
         Some(Command::Audit(args)) => audit::run(source, &args),
+        Some(Command::Endpoints(command)) => endpoints::run(command),
         Some(Command::Cert(command)) => certificate::run(command),
         Some(Command::Revocations(command)) => revocations::run(source, &command),
         Some(Command::Database(command)) => database::run(source, &command),

@@ -39,6 +39,7 @@ pub use self::{
 };
 use crate::{
     audit::settings::AuditSettings,
+    authorization::Authorization,
     keys::{IssuerSection, administration, issuer},
     revocation::settings::RevocationSettings,
     store::settings::Database,
@@ -101,6 +102,7 @@ impl Config {
         }
         administration::assign(&mut issuers, web_ui.login());
         settings.api.set_issuers(&issuers);
+        settings.auth.authorization = Authorization::read(&sections, &issuers, &mut problems);
         let database = Database::read(&sections, &mut problems);
         let audit = AuditSettings::read(&sections, &mut problems);
         let revocation = RevocationSettings::read(&sections, &mut problems);

@@ -73,6 +73,7 @@ impl ConfigWatcher {
 /// The operating system cannot create a thread.
 pub fn spawn(app: &Arc<App>, mut watcher: ConfigWatcher, requests: Receiver<()>) -> io::Result<()> {
     let app = Arc::clone(app);
+    watcher.watch_referenced(&app);
     thread::Builder::new().name("files".into()).spawn(move || {
         loop {
             let is_requested = match requests.recv_timeout(POLL_INTERVAL) {
@@ -92,8 +93,26 @@ pub fn spawn(app: &Arc<App>, mut watcher: ConfigWatcher, requests: Receiver<()>)
 }
 
 impl ConfigWatcher {
+    /// Returns the files of the configuration, and those that it refers to and that are read with
+    /// it: the endpoints and the policy.
+    fn files(&self, app: &App) -> Vec<PathBuf> {
+        let mut files = self.origin.files();
+        files.extend(app.settings().auth.authorization.files.iter().cloned());
+        files
+    }
+
+    /// Watches the files that the applied configuration refers to, too. A change of another file
+    /// in between is left for the next check.
+    fn watch_referenced(&mut self, app: &App) {
+        let (before, files) = (&self.versions_seen, self.files(app));
+        let watched: Vec<_> = before.versions.iter().map(|(file, _)| file.clone()).collect();
+        if files != watched && FileVersions::of(&watched).fingerprint() == before.fingerprint() {
+            self.versions_seen = FileVersions::of(&files);
+        }
+    }
+
     fn poll(&mut self, app: &Arc<App>, is_requested: bool) {
-        let now = self.versions_seen.refresh(&self.origin.files());
+        let now = self.versions_seen.refresh(&self.files(app));
         // Files that are being written, or missing for a moment, are left for a later check.
         let is_settled = now.is_settled();
         let has_changed = is_settled && now.fingerprint() != self.versions_seen.fingerprint();
@@ -127,6 +146,7 @@ impl ConfigWatcher {
                 log_success(app, &needs_restart);
                 app.audit.record_later(reload_event(AuditOutcome::Done));
                 app.maintenance.apply_config(app.maintained());
+                self.watch_referenced(app);
                 None
             }
             Err(problems) => Some(problems),

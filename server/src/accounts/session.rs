@@ -21,6 +21,7 @@ pub struct Session {
     client_types: Vec<String>,
     environment: Option<String>,
     expires_at: Option<UnixTime>,
+    section: Box<str>,
     /// Whether this server signed it.
     pub is_ours: bool,
     /// Whether tokens of its issuer may administer.
@@ -41,10 +42,23 @@ impl Session {
             client_types: claims.client_types().map(str::to_owned).collect(),
             environment: claims.environment().map(str::to_owned),
             expires_at: claims.expires_at(),
+            section: verified.issuer().section.clone(),
             is_ours,
             may_administer,
             token: SessionToken { digest: token_digest(token), expires_at: refused_at },
         }
+    }
+
+    /// Returns all claims.
+    #[must_use]
+    pub fn claims(&self) -> &Map<String, Value> {
+        &self.claims
+    }
+
+    /// Returns the section of its issuer.
+    #[must_use]
+    pub fn section(&self) -> &str {
+        &self.section
     }
 
     /// Returns a claim.

@@ -28,7 +28,7 @@ use countersign_front::{RequestHead, Step};
 use error::ApiError;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use request::ApiRequest;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::{
     accounts::{Users, attempts::LoginOrigin, session::Session},
@@ -44,8 +44,8 @@ use crate::{
         profile::{Profile, Style, inmanta},
     },
     authorization::{
-        self, ApiCall,
-        endpoints::{Endpoint, Operation, PathMatch, find_endpoint},
+        self, ApiCall, Denial,
+        endpoints::api::{ApiEndpoint, Operation, PathMatch, find_endpoint},
     },
     base::{
         clock,
@@ -169,7 +169,7 @@ async fn execute(
     context: &ApiContext<'_>,
     origin: LoginOrigin,
     session: Option<&Session>,
-    endpoint: &Endpoint,
+    endpoint: &ApiEndpoint,
     (of_path, request): (Vec<(&'static str, String)>, &Request<Bytes>),
     audited: &mut AuditedCall<'_>,
 ) -> Result<Response<Body>, ApiError> {
@@ -182,14 +182,16 @@ async fn execute(
     // A caller that may not administer is refused, whatever is wrong with the arguments.
     if parsed.is_err() && session.is_some_and(|session| authorization::is_barred(session, endpoint))
     {
-        return Err(ApiError::Forbidden(authorization::MAY_NOT_ADMINISTER.into()));
+        return Err(ApiError::Forbidden(Denial::MayNotAdminister.to_string()));
     }
-    let ParsedCall { api_request, environment, user } = parsed?;
+    let ParsedCall { api_request, environment, parameters, arguments } = parsed?;
     audited.set_target(audited::target(&api_request));
     if let Some(session) = session {
-        let call = ApiCall { endpoint, environment: environment.as_deref(), user: user.as_deref() };
-        authorization::authorize(context.settings.authorization_provider, session, &call)
-            .map_err(ApiError::Forbidden)?;
+        let environment = environment.as_deref();
+        let call = ApiCall { endpoint, environment, parameters, arguments };
+        let provider = context.settings.authorization_provider;
+        let authorized = context.auth.authorization.authorize_api(provider, session, call);
+        authorized.map_err(|denial| ApiError::Forbidden(denial.to_string()))?;
     }
     audited.begin().await?;
     let issued = &audited.issued;
@@ -221,28 +223,31 @@ struct ParsedCall {
     api_request: ApiRequest,
     /// The environment that it concerns.
     environment: Option<String>,
-    /// The username in its path.
-    user: Option<String>,
+    /// The parameters of its path and headers.
+    parameters: Map<String, Value>,
+    /// Those of its query or body. Passwords are masked.
+    arguments: Map<String, Value>,
 }
 
 async fn parse(
     context: &ApiContext<'_>,
-    endpoint: &Endpoint,
+    endpoint: &ApiEndpoint,
     of_path: Vec<(&'static str, String)>,
     request: &Request<Bytes>,
 ) -> Result<ParsedCall, ApiError> {
     let mut arguments = Arguments::read(endpoint, of_path, request)?;
     let environment = environment_of(context, endpoint, &arguments).await?;
-    let user = arguments.path_argument("username").map(str::to_owned);
+    let parameters = arguments.parameters(endpoint, environment.as_deref());
+    let masked = arguments.masked();
     let api_request = ApiRequest::read(endpoint.operation, environment.clone(), &mut arguments)?;
     arguments.finish()?;
-    Ok(ParsedCall { api_request, environment, user })
+    Ok(ParsedCall { api_request, environment, parameters, arguments: masked })
 }
 
 /// Returns the environment of a call, which must exist.
 async fn environment_of(
     context: &ApiContext<'_>,
-    endpoint: &Endpoint,
+    endpoint: &ApiEndpoint,
     arguments: &Arguments,
 ) -> Result<Option<String>, ApiError> {
     let Some(named) = endpoint.environment else { return Ok(None) };

@@ -39,8 +39,7 @@ impl AppService {
         let context = CheckContext {
             authenticator: &app.authenticator,
             admission,
-            settings: &settings.auth,
-            profile: listener.profile,
+            settings: &**settings,
             client: &listener.client,
             peer,
         };
@@ -88,7 +87,8 @@ pub(super) async fn respond(
         }
         Route::Verify => {
             let body = request.body();
-            verify::respond(&app.authenticator, &settings.auth, &caller, headers, body).await
+            let caller = (&caller, listener.access.as_ref());
+            verify::respond(&app.authenticator, &settings.auth, caller, headers, body).await
         }
         Route::Revoke => {
             no_store(revoke::respond(&api, &caller, headers, request.body()).await).into()

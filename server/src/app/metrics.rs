@@ -177,6 +177,10 @@ impl Scrape {
             ("conflict", Outcome::Conflict),
             ("cross_site", Outcome::CrossSite),
             ("preflight", Outcome::Preflight),
+            ("public", Outcome::Public),
+            ("anonymous", Outcome::Anonymous),
+            ("denied", Outcome::Denied),
+            ("undescribed", Outcome::Undescribed),
         ];
         let outcomes = plain.into_iter().map(|(name, outcome)| (name, "", outcome));
         let rejects = Reject::ALL

@@ -138,9 +138,8 @@ impl Service for AppService {
             };
             RequestDescription::of_http(&listener.client, peer.address, check)
         };
-        let described = (listener.client.allows_preflights, describe);
-        let profile = listener.profile;
-        let decision = decide(authenticator, &settings.auth, profile, &caller, head, described);
+        let index = peer.listener;
+        let decision = decide(authenticator, &***settings, index, &caller, head, describe);
         let (outcome, status) = match decision {
             Step::Wait(decision) => {
                 let work = PendingWork::ForwardAuth(Box::new(decision));

@@ -1,8 +1,14 @@
 //! The authorization decision on a request that a proxy checks.
 
-use std::ops::Deref;
+use std::{
+    borrow::Cow,
+    ops::{
+        ControlFlow::{self, Break, Continue},
+        Deref,
+    },
+};
 
-use countersign_engine::{Identity, Verified};
+use countersign_engine::{Identity, Reject, Verified};
 use countersign_front::{Fields, Step};
 use http::{Response, StatusCode};
 
@@ -13,21 +19,21 @@ use super::{
     settings::AuthSettings,
 };
 use crate::{
+    authorization::{Denial, KeptRequest, ListenerAccess, PreparedAccess, ProxiedRequest},
     base::{
         clock,
         outcome::Outcome,
         reply::{Body, Reply, empty, no_store},
     },
-    client::RequestDescription,
+    client::{RequestDescription, original_request::OriginalRequest},
 };
 
 /// The decision on a request, independent of the protocol of the check.
 pub enum AuthDecision<'t> {
     /// The request is allowed: its token is valid.
     Allowed(Verified<'t>),
-    /// The request is allowed without a token: it is a CORS preflight, which a browser sends
-    /// without a credential.
-    Preflight,
+    /// The request is allowed without a token, for the reason that the outcome names.
+    WithoutToken(Outcome),
     /// The request is refused, with this response for the client. It has no body.
     Refused(Reply),
 }
@@ -38,7 +44,7 @@ impl<'t> AuthDecision<'t> {
     pub fn caller(&self) -> Option<Identity<'_>> {
         match self {
             Self::Allowed(verified) => Some(verified.identity()),
-            Self::Preflight | Self::Refused(_) => None,
+            Self::WithoutToken(_) | Self::Refused(_) => None,
         }
     }
 
@@ -46,57 +52,68 @@ impl<'t> AuthDecision<'t> {
     #[must_use]
     pub fn outcome(&self) -> Outcome {
         match self {
-            Self::Preflight => Outcome::Preflight,
+            Self::WithoutToken(outcome) => *outcome,
             Self::Allowed(_) | Self::Refused(_) => Outcome::Verified,
         }
     }
 }
 
+/// The settings of a listener that decide about its requests.
+#[derive(Clone, Copy)]
+pub struct ListenerRules<'s> {
+    /// The form of refusals.
+    pub profile: Profile,
+    /// Whether CORS preflights are allowed without a token.
+    pub allows_preflights: bool,
+    /// Who may make requests; `None` if every verified token allows every request.
+    pub access: Option<&'s ListenerAccess>,
+}
+
+/// The settings in force.
+pub trait DecisionSettings {
+    /// Returns the settings of all listeners.
+    fn auth(&self) -> &AuthSettings;
+
+    /// Returns those of one listener.
+    fn rules(&self, listener: usize) -> ListenerRules<'_>;
+}
+
 /// A decision that waits for the keys of an issuer, or for the turn of a signature check.
 pub struct PendingDecision<'a> {
     caller: Caller<'a, 'static>,
-    profile: Profile,
+    listener: usize,
     verification: PendingVerification<'a>,
     token: Vec<u8>,
+    /// The checked request, if authorization needs it and a trusted proxy describes it.
+    request: Option<Box<KeptRequest>>,
 }
 
-/// Finds the credential of a request and verifies it. Counts the outcome. `describe` is called only
-/// if more than a token in a header matters.
+/// Finds the credential of a request, verifies it, and authorizes the request. Counts the outcome.
+/// `describe` is called only if more than a token in a header matters.
 pub fn decide<'a, 't>(
     authenticator: &Authenticator,
-    settings: &AuthSettings,
-    profile: Profile,
+    settings: &impl DecisionSettings,
+    listener: usize,
     caller: &Caller<'a, '_>,
     fields: &'t impl Fields,
-    (allows_preflights, describe): (bool, impl Fn() -> RequestDescription<'t>),
+    describe: impl Fn() -> RequestDescription<'t>,
 ) -> Step<AuthDecision<'t>, PendingDecision<'a>> {
-    let refused = |outcome, response| {
-        Step::Done(AuthDecision::Refused(counted(authenticator, outcome, response)))
-    };
-    let challenges = &settings.challenges;
-    let token = match settings.credentials.of_check(fields, &describe) {
-        Credential::Token(token) => token,
-        Credential::None if allows_preflights && describe().is_allowed_preflight() => {
-            authenticator.metrics.count(Outcome::Preflight);
-            return Step::Done(AuthDecision::Preflight);
-        }
-        Credential::None => {
-            return refused(Outcome::NoToken, profile.challenge(Style::Bare, challenges));
-        }
-        Credential::Conflict => {
-            return refused(Outcome::Conflict, profile.conflict(Style::Bare, challenges));
-        }
-        // Another token would not help, so this is not 401.
-        Credential::CrossSite => {
-            let response = with_challenge(empty(StatusCode::FORBIDDEN), challenges.cross_site());
-            return refused(Outcome::CrossSite, response);
-        }
+    let context = DecisionContext::new(authenticator, settings, listener);
+    let original = context.rules.access.and_then(|_| describe().into_original());
+    let request = original.as_ref().map(|original| proxied(original, fields));
+    let access = context.prepare(request);
+    let token = match context.find_token(fields, &describe, access.as_ref()) {
+        Continue(token) => token,
+        Break(decision) => return Step::Done(decision),
     };
     match authenticator.try_verify(caller, token) {
-        Step::Done(result) => Step::Done(conclude(authenticator, settings, profile, result, token)),
+        Step::Done(result) => Step::Done(context.conclude(result, token, access)),
         Step::Wait(verification) => {
+            let authorization = &context.settings.authorization;
+            let keep = |request| Box::new(KeptRequest::new(authorization, &request));
+            let request = request.map(keep);
             let (caller, token) = (caller.resolved(), token.to_vec());
-            Step::Wait(PendingDecision { caller, profile, verification, token })
+            Step::Wait(PendingDecision { caller, listener, verification, token, request })
         }
     }
 }
@@ -105,50 +122,160 @@ impl PendingDecision<'_> {
     /// Returns the memory that it holds, in bytes.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
-        size_of::<Self>() + self.token.len()
+        let request = self.request.as_ref().map_or(0, |request| request.held_bytes());
+        size_of::<Self>() + self.token.len() + request
     }
 
     /// Waits, decides, and returns the decision as rendered by `render`. `settings` is
     /// called after the wait, so that a reload in between takes effect.
-    pub async fn finish<S: Deref<Target: AsRef<AuthSettings>>>(
+    pub async fn finish<S: Deref<Target: DecisionSettings>>(
         self,
         authenticator: &Authenticator,
         settings: impl FnOnce() -> S,
         render: impl FnOnce(&AuthSettings, AuthDecision<'_>) -> Reply,
     ) -> Reply {
-        let Self { caller, profile, verification, token } = self;
+        let Self { caller, listener, verification, token, request } = self;
         let result = authenticator.verify_after(&caller, verification, &token).await;
         let settings = settings();
-        let settings = (*settings).as_ref();
-        render(settings, conclude(authenticator, settings, profile, result, &token))
+        let context = DecisionContext::new(authenticator, &*settings, listener);
+        let access = context.prepare(request.as_ref().map(|request| request.as_request()));
+        render(context.settings, context.conclude(result, &token, access))
     }
 }
 
-fn conclude<'t>(
-    authenticator: &Authenticator,
-    settings: &AuthSettings,
-    profile: Profile,
-    result: Result<Verified<'t>, Rejection>,
-    token: &[u8],
-) -> AuthDecision<'t> {
-    let rejection = match result {
-        Ok(verified) => match profile.check(&verified, clock::now, &authenticator.keys) {
-            Ok(()) => {
-                authenticator.metrics.count(Outcome::Verified);
-                return AuthDecision::Allowed(verified);
-            }
-            Err(reject) => reject.into(),
-        },
-        Err(rejection) => rejection,
-    };
-    let outcome = rejection.outcome();
-    let refusal = authenticator.refusal(rejection, token);
-    let (challenges, status) = (&settings.challenges, settings.rejected_token_status);
-    let response = profile.refuse(Style::Bare, challenges, &refusal, status);
-    AuthDecision::Refused(counted(authenticator, outcome, response))
+/// The settings under which one request is decided.
+struct DecisionContext<'s> {
+    authenticator: &'s Authenticator,
+    settings: &'s AuthSettings,
+    rules: ListenerRules<'s>,
 }
 
-fn counted(authenticator: &Authenticator, outcome: Outcome, response: Response<Body>) -> Reply {
-    authenticator.metrics.count(outcome);
-    Reply::with_outcome(outcome, no_store(response))
+/// Access to one request, and the request as far as it is described.
+type RequestAccess<'s, 'r> = (PreparedAccess<'s>, Option<ProxiedRequest<'r>>);
+
+impl<'s> DecisionContext<'s> {
+    fn new(
+        authenticator: &'s Authenticator,
+        settings: &'s (impl DecisionSettings + ?Sized),
+        listener: usize,
+    ) -> Self {
+        Self { authenticator, settings: settings.auth(), rules: settings.rules(listener) }
+    }
+
+    /// Decides about access as far as possible without a token. `None` if every verified token
+    /// allows the request.
+    #[inline]
+    fn prepare<'r>(&self, request: Option<ProxiedRequest<'r>>) -> Option<RequestAccess<'s, 'r>> {
+        let access = self.rules.access?;
+        Some((self.settings.authorization.prepare(access, request.as_ref()), request))
+    }
+
+    /// Returns the token of a request, or else the decision on a request without one.
+    fn find_token<'t>(
+        &self,
+        fields: &'t impl Fields,
+        describe: &impl Fn() -> RequestDescription<'t>,
+        access: Option<&RequestAccess<'_, '_>>,
+    ) -> ControlFlow<AuthDecision<'t>, &'t [u8]> {
+        let (challenges, profile) = (&self.settings.challenges, self.rules.profile);
+        if access.is_some_and(|(access, _)| access.is_public()) {
+            return Break(self.without_token(Outcome::Public));
+        }
+        let (outcome, response) = match self.settings.credentials.of_check(fields, describe) {
+            Credential::Token(token) => return Continue(token),
+            Credential::None => {
+                if self.rules.allows_preflights && describe().is_allowed_preflight() {
+                    return Break(self.without_token(Outcome::Preflight));
+                }
+                if profile == Profile::Inmanta
+                    && let Some(token) = describe().into_original().and_then(documentation_token)
+                {
+                    return Continue(token);
+                }
+                if access.is_some_and(|(access, _)| access.allows_anonymous()) {
+                    return Break(self.without_token(Outcome::Anonymous));
+                }
+                (Outcome::NoToken, profile.challenge(Style::Bare, challenges))
+            }
+            Credential::Conflict => (Outcome::Conflict, profile.conflict(Style::Bare, challenges)),
+            // Another token would not help, so this is not 401.
+            Credential::CrossSite => {
+                let response =
+                    with_challenge(empty(StatusCode::FORBIDDEN), challenges.cross_site());
+                (Outcome::CrossSite, response)
+            }
+        };
+        Break(self.refused(outcome, response))
+    }
+
+    fn conclude<'t>(
+        &self,
+        result: Result<Verified<'t>, Rejection>,
+        token: &[u8],
+        access: Option<RequestAccess<'_, '_>>,
+    ) -> AuthDecision<'t> {
+        let (authenticator, profile) = (self.authenticator, self.rules.profile);
+        let rejection = match result {
+            Ok(verified) => match profile.check(&verified, clock::now, &authenticator.keys) {
+                Ok(()) => return self.authorize(verified, access),
+                Err(reject) => reject.into(),
+            },
+            Err(rejection) => rejection,
+        };
+        let outcome = rejection.outcome();
+        let refusal = authenticator.refusal(rejection, token);
+        let (challenges, status) = (&self.settings.challenges, self.settings.rejected_token_status);
+        self.refused(outcome, profile.refuse(Style::Bare, challenges, &refusal, status))
+    }
+
+    #[inline]
+    fn authorize<'t>(
+        &self,
+        verified: Verified<'t>,
+        access: Option<RequestAccess<'_, '_>>,
+    ) -> AuthDecision<'t> {
+        if let Some((access, request)) = access
+            && let Err(denial) =
+                self.settings.authorization.authorize(access, &verified, request.as_ref())
+        {
+            return self.denied(&denial);
+        }
+        self.authenticator.metrics.count(Outcome::Verified);
+        AuthDecision::Allowed(verified)
+    }
+
+    /// Returns the decision on a request that its verified token does not allow.
+    #[cold]
+    fn denied<'t>(&self, denial: &Denial<'_>) -> AuthDecision<'t> {
+        tracing::debug!("request denied: {denial}");
+        let mut response = empty(StatusCode::FORBIDDEN);
+        if let Some(scopes) = denial.missing_scopes() {
+            let challenge = self.settings.challenges.rejected(Reject::Scope, scopes);
+            response = with_challenge(response, challenge);
+        }
+        self.refused(denial.outcome(), response)
+    }
+
+    fn without_token<'t>(&self, outcome: Outcome) -> AuthDecision<'t> {
+        self.authenticator.metrics.count(outcome);
+        AuthDecision::WithoutToken(outcome)
+    }
+
+    fn refused<'t>(&self, outcome: Outcome, response: Response<Body>) -> AuthDecision<'t> {
+        self.authenticator.metrics.count(outcome);
+        AuthDecision::Refused(Reply::with_outcome(outcome, no_store(response)))
+    }
+}
+
+fn proxied<'r>(original: &'r OriginalRequest<'_>, headers: &'r dyn Fields) -> ProxiedRequest<'r> {
+    ProxiedRequest { method: &original.method, target: &original.uri, headers }
+}
+
+/// Returns the token in the query of a request for the documentation of the Inmanta API, which a
+/// browser opens by a link.
+fn documentation_token(original: OriginalRequest<'_>) -> Option<&[u8]> {
+    let Cow::Borrowed(uri) = original.uri else { return None };
+    let query = uri.strip_prefix("/api/v2/docs?").filter(|_| original.method == "GET")?;
+    let mut tokens = query.split('&').filter_map(|pair| pair.strip_prefix("token="));
+    tokens.next().filter(|_| tokens.next().is_none()).map(str::as_bytes)
 }

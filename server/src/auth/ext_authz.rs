@@ -19,14 +19,13 @@ use countersign_front::{Peer, Step};
 use http::{HeaderName, StatusCode, header};
 
 use super::{
-    AuthDecision, Authenticator, Caller, PendingDecision, decide,
+    AuthDecision, Authenticator, Caller, DecisionSettings, PendingDecision, decide,
     forward_auth::identity_headers,
     grpc::{
         self, GrpcError,
         check_request::{CheckRequest, TOO_MANY_HEADERS},
         check_response::{put_allowed, put_denied, put_metadata},
     },
-    profile::Profile,
     settings::AuthSettings,
 };
 use crate::{
@@ -43,15 +42,13 @@ use crate::{
 };
 
 /// Context of a check: its connection, and the current settings.
-pub struct CheckContext<'a, 's> {
+pub struct CheckContext<'a, 's, S> {
     /// Verifies the token.
     pub authenticator: &'s Authenticator,
     /// The admission budgets of the worker.
     pub admission: &'a Admission,
-    /// The settings of responses.
-    pub settings: &'s AuthSettings,
-    /// The profile of the listener.
-    pub profile: Profile,
+    /// The settings in force.
+    pub settings: &'s S,
     /// The trusted proxies of the listener.
     pub client: &'s ClientSettings,
     /// The peer of the connection.
@@ -60,7 +57,7 @@ pub struct CheckContext<'a, 's> {
 
 /// Answers a check. If a trusted proxy sent it, `entry` then describes the checked request.
 pub fn respond<'a>(
-    context: &CheckContext<'a, '_>,
+    context: &CheckContext<'a, '_, impl DecisionSettings>,
     body: &[u8],
     entry: Option<&mut AccessLogEntry>,
 ) -> Step<Reply, PendingDecision<'a>> {
@@ -75,7 +72,7 @@ pub fn respond<'a>(
         Ok(Err(unreadable)) => return Step::Done(GrpcError::from(unreadable).into()),
         Err(error) => return Step::Done(error.into()),
     };
-    let CheckContext { authenticator, admission, settings, profile, client, peer } = *context;
+    let CheckContext { authenticator, admission, settings, client, peer } = *context;
     let is_trusted = client.proxies.trusts(peer.address);
     let address = if is_trusted {
         ClientAddress::Known(client.proxies.original_client(peer.address, check.source, &check))
@@ -100,13 +97,12 @@ pub fn respond<'a>(
     }
     let caller = Caller { admission, client: address, certificate, username_optional: false };
     let describe = || {
-        let CheckRequest { method, host, scheme, .. } = check;
-        let attributes = CheckAttributes { method, host, scheme, fields: &check };
+        let CheckRequest { method, path, host, scheme, .. } = check;
+        let attributes = CheckAttributes { method, path, host, scheme, fields: &check };
         RequestDescription::of_grpc(client, peer.address, attributes)
     };
-    let described = (client.allows_preflights, describe);
-    match decide(authenticator, settings, profile, &caller, &check, described) {
-        Step::Done(decision) => Step::Done(render(settings, &check, decision)),
+    match decide(authenticator, settings, peer.listener, &caller, &check, describe) {
+        Step::Done(decision) => Step::Done(render(settings.auth(), &check, decision)),
         Step::Wait(pending) => Step::Wait(pending),
     }
 }
@@ -127,21 +123,21 @@ fn read(body: &[u8]) -> Result<CheckRequest<'_>, GrpcError> {
 
 fn render(settings: &AuthSettings, check: &CheckRequest<'_>, decision: AuthDecision<'_>) -> Reply {
     match decision {
-        AuthDecision::Allowed(verified) => allow(settings, check, Some(&verified)),
-        AuthDecision::Preflight => allow(settings, check, None),
+        AuthDecision::Allowed(verified) => allow(settings, check, Ok(&verified)),
+        AuthDecision::WithoutToken(outcome) => allow(settings, check, Err(outcome)),
         AuthDecision::Refused(reply) => deny(&reply),
     }
 }
 
-/// Allows a request with this token, or a preflight without one.
+/// Allows a request with this token, or without one for the reason that the outcome names.
 fn allow(
     settings: &AuthSettings,
     check: &CheckRequest<'_>,
-    verified: Option<&Verified<'_>>,
+    verified: Result<&Verified<'_>, Outcome>,
 ) -> Reply {
     let is_removed = !settings.ext_authz.forward_credentials;
     let cookies = is_removed.then(|| settings.credentials.other_cookies(check)).flatten();
-    let lines = identity_headers(settings, verified.map(Verified::identity));
+    let lines = identity_headers(settings, verified.ok().map(Verified::identity));
     let present = lines.clone().filter(|(_, value)| !value.is_empty());
     let absent = lines.filter(|(_, value)| value.is_empty()).map(|(name, _)| name);
     let identities = settings.identity_headers.names();
@@ -161,13 +157,13 @@ fn allow(
     let removed = removed.map(|name| name.as_str().as_bytes()).chain(imitations);
     let message = grpc::framed(|out| {
         put_allowed(out, present.chain(rest), removed);
-        if let Some(verified) = verified
+        if let Ok(verified) = verified
             && !settings.ext_authz.metadata_claims.is_empty()
         {
             put_metadata(out, &settings.ext_authz.metadata_claims, verified.claims());
         }
     });
-    let outcome = if verified.is_some() { Outcome::Verified } else { Outcome::Preflight };
+    let outcome = verified.err().unwrap_or(Outcome::Verified);
     Reply { outcome: Some(outcome), ..grpc::message_reply(message) }
 }
 

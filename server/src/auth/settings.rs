@@ -10,6 +10,7 @@ use super::{
     credential::CredentialPlaces, profile::generic,
 };
 use crate::{
+    authorization::Authorization,
     base::redacted::quoted,
     config::{
         options::IDENTITY_HEADERS_SECTION, problem::Problems, reader::SectionReader,
@@ -35,6 +36,8 @@ pub struct AuthSettings {
     pub ext_authz: ExtAuthz,
     /// Clients that may revoke tokens and have keys fetched.
     pub api_clients: ApiClients,
+    /// Decides what verified tokens allow. The assembly sets it.
+    pub authorization: Authorization,
 }
 
 impl AuthSettings {
@@ -58,6 +61,7 @@ impl AuthSettings {
             identity_headers,
             ext_authz,
             api_clients,
+            authorization: Authorization::default(),
         }
     }
 }

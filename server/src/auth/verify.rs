@@ -4,12 +4,17 @@
 //! body, the request's own bearer token is verified. The format is detected from the body, not
 //! from `Content-Type`, because many clients send JSON with the media type of a form.
 //!
+//! JSON may have a `request`: that which the application is about to serve. It is then authorized
+//! as a request that a proxy checks at the same listener.
+//!
 //! JSON and forms may have a `certificate_thumbprint`: that of the client which presented the token
 //! to the application. The certificate of the application itself proves nothing about a token in
 //! the body.
 
-use countersign_engine::{CertificateThumbprint, Verified};
-use http::{HeaderMap, Response, StatusCode};
+use std::collections::BTreeMap;
+
+use countersign_engine::{CertificateThumbprint, Reject, Verified};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use percent_encoding::percent_decode;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -17,10 +22,11 @@ use serde_json::value::RawValue;
 use super::{
     Authenticator, Caller,
     credential::Credential,
-    profile::{Profile, Refusal, generic},
+    profile::{Profile, Refusal, generic, with_challenge},
     settings::AuthSettings,
 };
 use crate::{
+    authorization::{Denial, KeptRequest, ListenerAccess},
     base::{
         outcome::Outcome,
         redacted::json_error,
@@ -33,7 +39,7 @@ use crate::{
 pub async fn respond(
     authenticator: &Authenticator,
     settings: &AuthSettings,
-    caller: &Caller<'_, '_>,
+    (caller, access): (&Caller<'_, '_>, Option<&ListenerAccess>),
     headers: &HeaderMap,
     body: &[u8],
 ) -> Reply {
@@ -41,14 +47,17 @@ pub async fn respond(
         Err(request) => {
             (request.outcome, problem(StatusCode::BAD_REQUEST, request.code, &request.detail))
         }
-        Ok(PresentedToken { token, certificate }) => {
+        Ok(PresentedToken { token, certificate, request }) => {
             let certificate = certificate.map_or(caller.certificate, ClientCertificate::Known);
             let caller = Caller { certificate, ..*caller };
             match authenticator.verify(&caller, &token).await {
-                Ok(verified) => {
-                    let body = verified_json(&verified);
-                    (Outcome::Verified, typed(StatusCode::OK, "application/json", body))
-                }
+                Ok(verified) => match authorize(settings, access, &verified, request.as_ref()) {
+                    Ok(()) => {
+                        let body = verified_json(&verified, request.map(|_| true));
+                        (Outcome::Verified, typed(StatusCode::OK, "application/json", body))
+                    }
+                    Err(denial) => (denial.outcome(), denied(settings, &denial)),
+                },
                 Err(rejection) => {
                     let outcome = rejection.outcome();
                     let refusal = authenticator.refusal(rejection, &token);
@@ -61,10 +70,36 @@ pub async fn respond(
     Reply::with_outcome(outcome, no_store(response))
 }
 
+/// Authorizes the request in the body of a call, if it has one.
+fn authorize<'s>(
+    settings: &'s AuthSettings,
+    access: Option<&'s ListenerAccess>,
+    verified: &Verified<'_>,
+    request: Option<&KeptRequest>,
+) -> Result<(), Denial<'s>> {
+    let (Some(access), Some(request)) = (access, request) else { return Ok(()) };
+    let request = Some(request.as_request());
+    let prepared = settings.authorization.prepare(access, request.as_ref());
+    settings.authorization.authorize(prepared, verified, request.as_ref())
+}
+
+fn denied(settings: &AuthSettings, denial: &Denial<'_>) -> Response<Body> {
+    let response = problem(StatusCode::FORBIDDEN, "denied", &denial.to_string());
+    match denial.missing_scopes() {
+        Some(scopes) => {
+            with_challenge(response, settings.challenges.rejected(Reject::Scope, scopes))
+        }
+        None => response,
+    }
+}
+
 /// The answer for a verified token. Its claims are as they were signed, with numbers of any size.
 #[derive(Serialize)]
 struct VerifiedToken<'v> {
     ok: bool,
+    /// Present if the body of the call has a request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    allowed: Option<bool>,
     section: &'v str,
     issuer: &'v str,
     subject: Option<&'v str>,
@@ -75,11 +110,12 @@ struct VerifiedToken<'v> {
     claims: Option<&'v RawValue>,
 }
 
-fn verified_json(verified: &Verified<'_>) -> String {
+fn verified_json(verified: &Verified<'_>, allowed: Option<bool>) -> String {
     let claims = verified.claims();
     let json = claims.json();
     let answer = VerifiedToken {
         ok: true,
+        allowed,
         section: &verified.issuer().section,
         issuer: verified.issuer_name(),
         subject: claims.subject(),
@@ -105,6 +141,8 @@ struct PresentedToken {
     /// The certificate of the client that presented the token to the application, if the body
     /// names one. `None` for the token of the request itself.
     certificate: Option<Option<CertificateThumbprint>>,
+    /// The request to authorize.
+    request: Option<KeptRequest>,
 }
 
 /// Error for a request without a token, or with more than one.
@@ -126,6 +164,11 @@ impl TokenRequestError {
         Self { outcome: Outcome::NoToken, code: "certificate_thumbprint", detail: detail.into() }
     }
 
+    fn headers() -> Self {
+        let detail = "headers in request is not an object of header names and values";
+        Self { outcome: Outcome::NoToken, code: "body", detail: detail.into() }
+    }
+
     fn conflict() -> Self {
         Self {
             outcome: Outcome::Conflict,
@@ -143,7 +186,7 @@ fn presented_token(
     if body.is_empty() {
         return match settings.credentials.in_headers(headers) {
             Credential::Token(token) => {
-                Ok(PresentedToken { token: token.to_vec(), certificate: None })
+                Ok(PresentedToken { token: token.to_vec(), certificate: None, request: None })
             }
             Credential::None => Err(TokenRequestError::missing()),
             Credential::Conflict | Credential::CrossSite => Err(TokenRequestError::conflict()),
@@ -153,7 +196,7 @@ fn presented_token(
         [b'{', ..] => json_token(body),
         // A token contains no `=`, and every form does.
         form if form.contains(&b'=') => form_token(form),
-        _ => Ok(PresentedToken { token: body.to_vec(), certificate: Some(None) }),
+        _ => Ok(PresentedToken { token: body.to_vec(), certificate: Some(None), request: None }),
     }
 }
 
@@ -162,6 +205,30 @@ fn presented_token(
 struct VerifyRequest {
     token: Option<String>,
     certificate_thumbprint: Option<String>,
+    request: Option<DescribedRequest>,
+}
+
+/// The request that an application is about to serve.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DescribedRequest {
+    method: String,
+    /// The request target: the path, and the query if there is one.
+    uri: String,
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
+}
+
+impl DescribedRequest {
+    fn keep(self) -> Result<KeptRequest, TokenRequestError> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in &self.headers {
+            let line = (HeaderName::try_from(name), HeaderValue::try_from(value));
+            let (Ok(name), Ok(value)) = line else { return Err(TokenRequestError::headers()) };
+            headers.append(name, value);
+        }
+        Ok(KeptRequest::of_parts(self.method, self.uri, headers))
+    }
 }
 
 fn json_token(body: &[u8]) -> Result<PresentedToken, TokenRequestError> {
@@ -177,6 +244,7 @@ fn json_token(body: &[u8]) -> Result<PresentedToken, TokenRequestError> {
     Ok(PresentedToken {
         token: request.token.ok_or_else(TokenRequestError::missing)?.into_bytes(),
         certificate: Some(thumbprint(request.certificate_thumbprint.as_deref())?),
+        request: request.request.map(DescribedRequest::keep).transpose()?,
     })
 }
 
@@ -194,6 +262,7 @@ fn form_token(body: &[u8]) -> Result<PresentedToken, TokenRequestError> {
     Ok(PresentedToken {
         token: field("token")?.ok_or_else(TokenRequestError::missing)?,
         certificate: Some(thumbprint(certificate.as_deref())?),
+        request: None,
     })
 }
 

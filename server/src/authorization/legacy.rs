@@ -1,29 +1,59 @@
 //! The authorization provider `legacy`: checks client types and the environment of a token.
 //! It ignores roles.
 
-use super::{ApiCall, WRONG_ENVIRONMENT};
-use crate::{accounts::session::Session, base::claims::ClientType};
+use uuid::Uuid;
 
-pub(super) fn authorize(session: &Session, call: &ApiCall<'_>) -> Result<(), String> {
-    if let Some(scope) = session.environment() {
-        if call.endpoint.environment.is_none() {
-            return Err("The authorization token is scoped to a specific environment.".into());
+use super::{
+    Denial, Principal,
+    endpoints::{Endpoint, EnvironmentScope, FoundEndpoint},
+};
+use crate::base::claims::ClientType;
+
+/// Authorizes a call.
+pub(super) fn authorize(
+    principal: &(impl Principal + ?Sized),
+    call: &FoundEndpoint<'_>,
+) -> Result<(), Denial<'static>> {
+    let endpoint = call.endpoint.ok_or(Denial::UnknownEndpoint)?;
+    if let Some(scope) = principal.environment() {
+        if endpoint.takes_scoped_tokens {
+            return Ok(());
         }
-        if call.environment != Some(scope) {
-            return Err(WRONG_ENVIRONMENT.into());
+        match &endpoint.environment {
+            EnvironmentScope::Global => return Err(Denial::ScopedToken),
+            EnvironmentScope::Any => {}
+            EnvironmentScope::Parameter(name) => {
+                let named = call.parameters.get(&**name).and_then(|value| value.as_str());
+                if !named.is_some_and(|named| is_same_environment(named, scope)) {
+                    return Err(Denial::OtherEnvironment);
+                }
+            }
         }
     }
-    let expected = call.endpoint.client_types;
-    let has_client_type =
-        session.client_types().iter().any(|has| expected.iter().any(|one| one.name() == has));
-    if has_client_type {
-        return Ok(());
+    let client_types = principal.client_types();
+    let is_accepted = |one: &ClientType| client_types.contains(&one.name());
+    if endpoint.client_types.iter().any(is_accepted) {
+        Ok(())
+    } else {
+        Err(Denial::ClientType(client_type_message(&client_types, endpoint)))
     }
-    Err(format!(
-        "The authorization token does not have a valid client type for this call. ({} provided, {} expected)",
-        python_list(session.client_types().iter().map(|name| format!("'{name}'"))),
-        python_list(expected.iter().map(|one| python_name(*one)))
-    ))
+}
+
+/// Whether two texts name the same environment. Its id is a UUID, whose letters have no case.
+fn is_same_environment(one: &str, other: &str) -> bool {
+    match (Uuid::parse_str(one), Uuid::parse_str(other)) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => one == other,
+    }
+}
+
+fn client_type_message(provided: &[&str], endpoint: &Endpoint) -> String {
+    format!(
+        "The authorization token does not have a valid client type for this call. ({} provided, {} \
+         expected)",
+        python_list(provided.iter().map(|name| format!("'{name}'"))),
+        python_list(endpoint.client_types.iter().map(|one| python_name(*one)))
+    )
 }
 
 fn python_name(client_type: ClientType) -> String {

@@ -15,6 +15,14 @@ pub enum Outcome {
     Conflict,
     /// The request was a CORS preflight, which needs no token.
     Preflight,
+    /// The request needed no token.
+    Public,
+    /// The request had no token, and was allowed without one.
+    Anonymous,
+    /// A token was verified, and does not allow the request.
+    Denied,
+    /// A token was verified, and no trusted proxy described the request.
+    Undescribed,
     /// The token was in a cookie, and another site may have caused the request.
     CrossSite,
 }
@@ -23,7 +31,7 @@ impl Outcome {
     /// Whether the request was allowed.
     #[must_use]
     pub const fn is_allowed(self) -> bool {
-        matches!(self, Self::Verified | Self::Preflight)
+        matches!(self, Self::Verified | Self::Preflight | Self::Public | Self::Anonymous)
     }
 
     /// Returns its name; for a rejected token, the reject code.
@@ -36,6 +44,10 @@ impl Outcome {
             Self::Conflict => "conflict",
             Self::Preflight => "preflight",
             Self::CrossSite => "cross_site",
+            Self::Public => "public",
+            Self::Anonymous => "anonymous",
+            Self::Denied => "denied",
+            Self::Undescribed => "undescribed",
         }
     }
 }

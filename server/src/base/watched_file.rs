@@ -2,7 +2,7 @@
 
 use std::{
     fs::{File, Metadata},
-    io,
+    io::{self, Read as _},
     os::unix::fs::MetadataExt as _,
     path::Path,
 };
@@ -19,6 +19,19 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
     } else {
         Err(io::Error::other("not a regular file"))
     }
+}
+
+/// Reads a regular file of text, of `max` bytes at most.
+///
+/// # Errors
+/// The file is missing, unreadable, too long, not a regular file or not UTF-8.
+pub fn read_text(path: &Path, max: u64) -> io::Result<String> {
+    let mut text = String::new();
+    open_regular(path)?.take(max.saturating_add(1)).read_to_string(&mut text)?;
+    if text.len() as u64 > max {
+        return Err(io::Error::other(format!("longer than {max} bytes")));
+    }
+    Ok(text)
 }
 
 /// Version of a file: device, inode, length, and times of the last modification and change.

@@ -1,6 +1,7 @@
 //! Command line arguments.
 
 mod audit;
+mod authorization;
 mod remote;
 mod serve;
 mod server_url;
@@ -9,6 +10,7 @@ mod token;
 use std::{ffi::OsString, path::PathBuf};
 
 pub use audit::{AuditArgs, AuditSince};
+pub use authorization::EndpointsCommand;
 use clap::{
     Args, Parser, Subcommand, ValueEnum,
     error::{ContextKind, ContextValue},
@@ -181,6 +183,9 @@ Examples:
   countersign audit --user alice --outcome refused
   countersign audit --since 1h --json --follow")]
     Audit(AuditArgs),
+    /// Make endpoint files.
+    #[command(subcommand)]
+    Endpoints(EndpointsCommand),
     /// Make certificates for the server.
     #[command(subcommand)]
     Cert(CertCommand),

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     auth::profile::Profile,
+    authorization::ListenerAccess,
     base::{redacted::quoted, route::Serves},
     client::{ClientSettings, original_request::Dialect},
     keys::issuer::ListenerProperties,
@@ -45,6 +46,8 @@ pub struct Listener {
     pub serves: Serves,
     /// [`Profile`] of the responses of `/auth`.
     pub profile: Profile,
+    /// Who may make requests; `None` if every verified token allows every request.
+    pub access: Option<ListenerAccess>,
     /// The proxies that are trusted, and the headers in which they describe the client.
     pub client: ClientSettings,
     /// Whether connections of the proxies start with a PROXY protocol header.
@@ -121,6 +124,7 @@ impl Listener {
             option: format!("bind in [{}]", reader.section),
             serves: reader.choice("serves", &Serves::ALL, Serves::name),
             profile: reader.choice("surface", &Profile::ALL, Profile::name),
+            access: ListenerAccess::read(reader),
             client: ClientSettings::read(reader),
             proxy_protocol: read_proxy_protocol(reader),
         }

@@ -4,6 +4,7 @@
 //! suggestions for unknown names and the [reference](super::reference), so that the code and the
 //! documentation cannot differ.
 
+mod authorization;
 mod clients;
 mod issuer;
 mod limits;
@@ -111,6 +112,7 @@ pub const SECTIONS: &[SectionSpec] = &[
     listeners::QUIC,
     server::IDENTITY_HEADERS,
     server::EXT_AUTHZ,
+    authorization::ENDPOINTS,
     server::POLICY_ENGINE,
     storage::DATABASE,
     storage::REVOCATION,

@@ -14,7 +14,9 @@ use super::{
     timeouts,
 };
 use crate::{
-    admission::settings::SignatureLimits, api::settings::ApiSettings, auth::settings::AuthSettings,
+    admission::settings::SignatureLimits,
+    api::settings::ApiSettings,
+    auth::{DecisionSettings, ListenerRules, settings::AuthSettings},
     observe::settings::LogSettings,
 };
 
@@ -47,9 +49,15 @@ pub struct Settings {
     pub api: ApiSettings,
 }
 
-impl AsRef<AuthSettings> for Settings {
-    fn as_ref(&self) -> &AuthSettings {
+impl DecisionSettings for Settings {
+    fn auth(&self) -> &AuthSettings {
         &self.auth
+    }
+
+    fn rules(&self, listener: usize) -> ListenerRules<'_> {
+        let Listener { profile, client, access, .. } = &self.listeners[listener];
+        let allows_preflights = client.allows_preflights;
+        ListenerRules { profile: *profile, allows_preflights, access: access.as_ref() }
     }
 }
 

@@ -102,7 +102,7 @@ impl LoginOutcome {
 }
 
 const REJECTS: usize = Reject::ALL.len();
-const OUTCOMES: usize = REJECTS + 5;
+const OUTCOMES: usize = REJECTS + 9;
 const LOGINS: usize = OUTCOMES + 11;
 const SLOTS: usize = LOGINS + LoginOutcome::ALL.len();
 
@@ -115,6 +115,10 @@ fn outcome_slot(outcome: Outcome) -> usize {
         Outcome::Conflict => REJECTS + 2,
         Outcome::CrossSite => REJECTS + 3,
         Outcome::Preflight => REJECTS + 4,
+        Outcome::Public => REJECTS + 5,
+        Outcome::Anonymous => REJECTS + 6,
+        Outcome::Denied => REJECTS + 7,
+        Outcome::Undescribed => REJECTS + 8,
     }
 }
 

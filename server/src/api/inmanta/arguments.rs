@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::error::ApiError;
 use crate::{
-    authorization::endpoints::{Endpoint, Operation},
+    authorization::endpoints::api::{ApiEndpoint, Operation},
     base::route::ENVIRONMENT_HEADER,
 };
 
@@ -30,7 +30,7 @@ pub(super) struct Arguments {
 
 impl Arguments {
     pub(super) fn read(
-        endpoint: &Endpoint,
+        endpoint: &ApiEndpoint,
         of_path: Vec<(&'static str, String)>,
         request: &Request<Bytes>,
     ) -> Result<Self, ApiError> {
@@ -51,6 +51,28 @@ impl Arguments {
     /// Returns an argument in the path.
     pub(super) fn path_argument(&self, name: &str) -> Option<&str> {
         self.of_path.iter().find(|(of, _)| *of == name).map(|(_, text)| text.as_str())
+    }
+
+    /// Returns the arguments in the path and the headers. `environment` is in canonical form.
+    pub(super) fn parameters(
+        &self,
+        endpoint: &ApiEndpoint,
+        environment: Option<&str>,
+    ) -> Map<String, Value> {
+        let of_path = self.of_path.iter().map(|(name, text)| ((*name).to_owned(), text.clone()));
+        let named = endpoint.environment.map(str::to_owned).zip(environment.map(str::to_owned));
+        of_path.chain(named).map(|(name, text)| (name, Value::String(text))).collect()
+    }
+
+    /// Returns the arguments in the query or the body. Passwords are masked, as in the Inmanta
+    /// server.
+    pub(super) fn masked(&self) -> Map<String, Value> {
+        let is_password = |name: &str| matches!(name, "password" | "current_password");
+        let mask = |(name, value): (&String, &Value)| {
+            let value = if is_password(name) { "**********".into() } else { value.clone() };
+            (name.clone(), value)
+        };
+        self.remaining.iter().map(mask).collect()
     }
 
     /// Returns a required argument in the path.

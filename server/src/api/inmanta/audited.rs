@@ -3,7 +3,7 @@
 use super::request::{ApiRequest, EnvironmentRequest, RoleRequest, TokenApiRequest, UserRequest};
 use crate::{
     audit::{AuditOperation, AuditTarget},
-    authorization::endpoints::Operation,
+    authorization::endpoints::api::Operation,
 };
 
 /// Returns the recorded operation of a call; `None` for one that only reads.

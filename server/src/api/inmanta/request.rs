@@ -1,7 +1,7 @@
 //! Typed requests: an operation of the API with its parsed arguments.
 
 use super::{arguments::Arguments, error::ApiError};
-use crate::{authorization::endpoints::Operation, base::claims::ClientType};
+use crate::{authorization::endpoints::api::Operation, base::claims::ClientType};
 
 /// A parsed request. Not `Debug`: it contains passwords.
 pub(super) enum ApiRequest {

@@ -71,6 +71,11 @@ const REQUESTS: &[OptionSpec] = &[
     ),
     choice("surface", &["generic", "inmanta"], "generic")
         .about("Form of the responses of `/auth` to refused tokens.", "inmanta"),
+    choice("authorization", &["none", "legacy", "policy-engine"], "none").about(
+        "Whether a verified token allows a request: always, by client type and environment, or by \
+         the policy. Other values than `none` require that trusted proxies describe the request.",
+        "legacy",
+    ),
     list("trusted_proxies", "address, network or unix", "").about(
         "Proxies whose headers about the client are trusted. `unix` stands for every peer on a \
          Unix socket.",

@@ -1,0 +1,156 @@
+//! Access to requests that a proxy checks.
+
+use countersign_engine::Verified;
+use countersign_front::Fields;
+use http::{HeaderMap, HeaderValue};
+
+use super::{
+    Authorization, AuthorizationProvider, Denial, IssuerStanding, principal::VerifiedPrincipal,
+};
+use crate::base::route::path_of;
+
+/// The request that a client sent to a proxy, as a trusted proxy describes it.
+#[derive(Clone, Copy)]
+pub struct ProxiedRequest<'r> {
+    /// The method.
+    pub method: &'r str,
+    /// The request target, as the client wrote it.
+    pub target: &'r str,
+    /// The header lines.
+    pub headers: &'r dyn Fields,
+}
+
+/// A [`ProxiedRequest`] that outlives its check, with the headers that are parameters.
+pub struct KeptRequest {
+    method: String,
+    target: String,
+    headers: HeaderMap,
+}
+
+impl KeptRequest {
+    /// Keeps a request.
+    #[must_use]
+    pub fn new(authorization: &Authorization, request: &ProxiedRequest<'_>) -> Self {
+        let mut headers = HeaderMap::new();
+        for name in authorization.endpoints.headers() {
+            request.headers.each_line(name, &mut |line| {
+                if let Ok(value) = HeaderValue::from_bytes(line) {
+                    headers.append(name, value);
+                }
+            });
+        }
+        Self { method: request.method.into(), target: request.target.into(), headers }
+    }
+
+    /// Keeps a request with these parts.
+    #[must_use]
+    pub const fn of_parts(method: String, target: String, headers: HeaderMap) -> Self {
+        Self { method, target, headers }
+    }
+
+    /// Returns the request.
+    #[must_use]
+    pub fn as_request(&self) -> ProxiedRequest<'_> {
+        ProxiedRequest { method: &self.method, target: &self.target, headers: &self.headers }
+    }
+
+    /// Returns the memory that it holds, in bytes.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        let lines = self.headers.values().map(HeaderValue::len).sum::<usize>();
+        size_of::<Self>() + self.method.len() + self.target.len() + lines
+    }
+}
+
+/// Who may make the requests of a listener.
+#[derive(Clone, Debug)]
+pub struct ListenerAccess {
+    /// The provider that decides.
+    pub provider: AuthorizationProvider,
+}
+
+/// The decision about a request as far as it needs no token.
+pub enum PreparedAccess<'s> {
+    /// The request needs no token, and no token is looked at.
+    Public,
+    /// Every verified token allows it.
+    Verified,
+    /// The provider decides by its endpoint.
+    Endpoint(AuthorizationProvider),
+    /// No token allows it.
+    Denied(Denial<'s>),
+}
+
+impl PreparedAccess<'_> {
+    /// Whether the request needs no token, and no token is looked at.
+    #[must_use]
+    pub const fn is_public(&self) -> bool {
+        matches!(self, Self::Public)
+    }
+
+    /// Whether the request is allowed without a token.
+    #[must_use]
+    pub const fn allows_anonymous(&self) -> bool {
+        false
+    }
+}
+
+impl Authorization {
+    /// Decides about a request as far as possible without a token. `request` is `None` if no
+    /// trusted proxy describes it.
+    #[must_use]
+    pub fn prepare<'s>(
+        &'s self,
+        access: &'s ListenerAccess,
+        request: Option<&ProxiedRequest<'_>>,
+    ) -> PreparedAccess<'s> {
+        let Some(_request) = request else { return PreparedAccess::Denied(Denial::Undescribed) };
+        match access.provider {
+            AuthorizationProvider::None => PreparedAccess::Verified,
+            provider => PreparedAccess::Endpoint(provider),
+        }
+    }
+
+    /// Decides whether the bearer of a verified token may make a request.
+    ///
+    /// # Errors
+    /// The reason for the denial.
+    pub fn authorize<'s>(
+        &'s self,
+        prepared: PreparedAccess<'s>,
+        verified: &Verified<'_>,
+        request: Option<&ProxiedRequest<'_>>,
+    ) -> Result<(), Denial<'s>> {
+        match prepared {
+            PreparedAccess::Denied(denial) => Err(denial),
+            PreparedAccess::Public | PreparedAccess::Verified => Ok(()),
+            PreparedAccess::Endpoint(provider) => {
+                let request = request.ok_or(Denial::Undescribed)?;
+                self.authorize_endpoint(provider, verified, request)
+            }
+        }
+    }
+
+    fn authorize_endpoint(
+        &self,
+        provider: AuthorizationProvider,
+        verified: &Verified<'_>,
+        request: &ProxiedRequest<'_>,
+    ) -> Result<(), Denial<'static>> {
+        let path = path_of(request.target);
+        let query = request.target.split_once('?').map_or("", |(_, query)| query);
+        let found = self.endpoints.find(request.method, path, query, request.headers);
+        let found = found.map_err(|error| Denial::Ambiguous(error.to_string()))?;
+        let principal = VerifiedPrincipal { verified, standing: self.standing(verified) };
+        self.authorize_call(provider, &principal, &found)
+    }
+
+    fn standing<'v>(&self, verified: &'v Verified<'_>) -> IssuerStanding<'v> {
+        let issuer = verified.issuer();
+        IssuerStanding {
+            section: &issuer.section,
+            is_own: self.own_issuer.as_deref() == Some(&*issuer.name),
+            administers: self.administrators.contains(&issuer.name),
+        }
+    }
+}
