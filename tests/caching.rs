@@ -13,9 +13,9 @@ use std::{
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign_engine::{
-    Algorithm, AudienceRule, Issuer, IssuerConfig, KeyMaterial, KeySet, Presentation, Reject,
-    Revocation, RevocationTarget, RevocationsWriter, Rules, Snapshot, UnixTime, VerificationKey,
-    Verifier,
+    Algorithm, AudienceRule, Constraint, ExportFormat, ExportedClaim, Issuer, IssuerConfig,
+    KeyMaterial, KeySet, Presentation, Reject, Revocation, RevocationTarget, RevocationsWriter,
+    Rules, Snapshot, TokenCondition, TokenConditions, UnixTime, VerificationKey, Verifier,
 };
 use countersign_tests::engine::{
     HEADER, ISSUER, NOW, SECRET, cached_verifier, claims, config, config_with, replace,
@@ -562,4 +562,67 @@ fn cache_separates_tokens_of_two_issuers() {
 fn cache_too_large_for_the_machine_is_refused() {
     let fault = Verifier::builder().cache_bytes(usize::MAX / 2).build().map(drop).unwrap_err();
     assert!(fault.to_string().contains("cannot allocate"), "{fault}");
+}
+
+fn is(claim: &str, value: &str) -> TokenCondition {
+    TokenCondition::Claim(Constraint::Is { claim: claim.into(), value: value.into() })
+}
+
+#[test]
+fn conditions_of_a_token_are_stored_with_its_result() {
+    let count = 130;
+    let wanted = |offset: usize| {
+        let list = (0..count).map(|number| is("n", &(number + offset).to_string())).collect();
+        TokenConditions::new(list).unwrap()
+    };
+    let exported = ExportedClaim { path: "n".into(), format: ExportFormat::Text };
+    let config = |conditions: &TokenConditions| {
+        config_with(|rules| {
+            rules.conditions = conditions.clone();
+            rules.exported_claims = [exported.clone()].into();
+        })
+    };
+    let with = |conditions| snapshot([(config(conditions), secret_keys(None, SECRET))]);
+    let (conditions, others) = (wanted(0), wanted(100));
+    let verifier = cached_verifier(with(&conditions));
+    let token = token(HEADER, claims(r#""n":128"#));
+    let check = |is_cached, conditions: &TokenConditions, met: usize| {
+        let verified = verifier.verify(token.as_bytes(), NOW).unwrap();
+        assert_eq!(verified.is_cached(), is_cached);
+        let found = verified.conditions(conditions);
+        let all: Vec<_> = (0..count).filter(|index| found.meets(*index)).collect();
+        assert_eq!(all, [met]);
+        assert_eq!(verified.identity().exported_values().collect::<Vec<_>>(), [b"128"]);
+        assert_eq!(verified.claims().subject(), Some("bob"));
+    };
+    check(false, &conditions, 128);
+    check(true, &conditions, 128);
+    check(true, &others, 28);
+    verifier.update(|snapshot| *snapshot = with(&others));
+    check(false, &others, 28);
+    check(true, &others, 28);
+    check(true, &conditions, 128);
+}
+
+#[test]
+fn withheld_claim_is_withheld_from_cached_tokens() {
+    let conditions = TokenConditions::new(vec![is("admin", "true")]).unwrap();
+    let with = |withheld: &[&str]| {
+        let config = config_with(|rules| {
+            rules.conditions = conditions.clone();
+            rules.withheld_claims = withheld.iter().map(|name| Box::from(*name)).collect();
+        });
+        [Issuer::new(Arc::new(config), Some(secret_keys(None, SECRET)))]
+    };
+    let verifier = cached_verifier(Snapshot::new(with(&[])).unwrap());
+    let token = token(HEADER, claims(r#""admin":true"#));
+    let met = || {
+        let verified = verifier.verify(token.as_bytes(), NOW).unwrap();
+        (verified.is_cached(), verified.conditions(&conditions).meets(0))
+    };
+    assert_eq!([met(), met()], [(false, true), (true, true)]);
+    verifier.update(|snapshot| snapshot.set_issuers(with(&["admin"]))).unwrap();
+    assert_eq!([met(), met()], [(false, false), (true, false)]);
+    verifier.update(|snapshot| snapshot.set_issuers(with(&["admin"]))).unwrap();
+    assert_eq!(met(), (true, false), "the same rules");
 }

@@ -35,6 +35,12 @@ impl ClaimPath {
         &self.text
     }
 
+    /// Whether the path is the claim `name`, or leads into it.
+    #[must_use]
+    pub fn starts_at(&self, name: &str) -> bool {
+        *self.text == *name || self.steps.first().is_some_and(|step| **step == *name)
+    }
+
     /// Returns the claim at this path, of any type.
     pub(crate) fn find<'d, 'b>(&self, claims: &ClaimNodes<'d, 'b>) -> Option<Value<'d, 'b>> {
         let mut first_step = None;

@@ -104,7 +104,10 @@ pub use builder::{BuildError, DEFAULT_CACHE_BYTES, VerifierBuilder};
 pub use claim_path::ClaimPath;
 pub use exported_claim::{ExportFormat, ExportedClaim};
 pub use issuer::{Issuer, IssuerConfig, IssuerTenants, TENANT, is_tenant};
-pub use rules::{AudienceRule, ClaimCheck, ClientTypes, Constraint, Rules, UsernameRule};
+pub use rules::{
+    AudienceRule, ClaimCheck, ClientTypes, Constraint, MetConditions, Rules, TokenCondition,
+    TokenConditions, TooManyConditionsError, UsernameRule,
+};
 pub use snapshot::{DuplicateIssuerError, Snapshot, UnknownIssuerError};
 
 // Keys.

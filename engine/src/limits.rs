@@ -14,6 +14,10 @@ pub const MAX_DEPTH: usize = 16;
 /// more.
 pub const MAX_EXPORTED_BYTES: usize = 8 * 1024;
 
+/// Maximum number of [`TokenCondition`](crate::TokenCondition)s of an issuer. Each is evaluated for
+/// every token that is not cached.
+pub const MAX_CONDITIONS: usize = 1024;
+
 /// Largest JWK Set document accepted, in bytes: [`MAX_KEYS`] RSA keys of 4096 bits, each with a
 /// certificate.
 pub const MAX_KEY_SET_BYTES: usize = 4 * 1024 * 1024;

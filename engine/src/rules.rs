@@ -6,6 +6,7 @@
 
 mod audience;
 mod client_types;
+mod conditions;
 mod constraint;
 mod times;
 mod username;
@@ -23,6 +24,7 @@ use crate::{
 
 pub use audience::AudienceRule;
 pub use client_types::ClientTypes;
+pub use conditions::{MetConditions, TokenCondition, TokenConditions, TooManyConditionsError};
 pub use constraint::Constraint;
 pub(crate) use times::{has_ended, has_started, time};
 pub use username::UsernameRule;
@@ -62,6 +64,10 @@ pub struct Rules {
     pub verify_confirmation: bool,
     /// The claims that applications receive in headers, in order.
     pub exported_claims: Arc<[ExportedClaim]>,
+    /// Conditions that are evaluated for each token, and do not decide whether it is valid.
+    pub conditions: TokenConditions,
+    /// Claims that meet no condition of `conditions`, because the issuer is not entitled to them.
+    pub withheld_claims: Box<[Box<str>]>,
 }
 
 /// One check of the claims of a token.
@@ -177,6 +183,8 @@ impl Rules {
             constraints: Box::new([]),
             verify_confirmation: true,
             exported_claims: Arc::default(),
+            conditions: TokenConditions::default(),
+            withheld_claims: Box::default(),
         }
     }
 

@@ -41,6 +41,8 @@ pub(crate) struct Scratch {
     pub(crate) token_id: String,
     /// Buffer for the exported claims.
     pub(crate) exported: ExportedValues,
+    /// Buffer for the conditions that a token meets.
+    pub(crate) conditions: Vec<u64>,
 }
 
 /// Lends the thread's [`Scratch`] to `read`, which must not call this function again.
@@ -58,6 +60,7 @@ pub(crate) fn with_scratch<R>(read: impl FnOnce(&mut Scratch) -> R) -> R {
             subject: String::new(),
             token_id: String::new(),
             exported: ExportedValues::default(),
+            conditions: Vec::new(),
         });
     }
     SCRATCH.with_borrow_mut(read)

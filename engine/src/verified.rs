@@ -1,7 +1,7 @@
 //! The proof that a token was verified, and its claims.
 
 use core::fmt;
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use arc_swap::Guard;
 
@@ -10,9 +10,10 @@ use crate::{
     cache::record::{RecordField, VerificationRecord},
     issuer::{Issuer, IssuerConfig},
     keyset::KeyIdentity,
+    rules::{MetConditions, TokenConditions},
     snapshot::Snapshot,
     time::UnixTime,
-    token,
+    token::{self, ClaimNodes, Scratch, with_scratch},
 };
 
 /// A token that was authentic and acceptable at the moment of its verification.
@@ -90,6 +91,35 @@ impl<'t> Verified<'t> {
     #[must_use]
     pub fn verification_id(&self) -> u64 {
         self.record.id()
+    }
+
+    /// Returns which of these conditions the token meets. They are looked up if they are those of
+    /// its issuer's [`Rules::conditions`](crate::Rules::conditions), and evaluated otherwise.
+    #[inline]
+    #[must_use]
+    pub fn conditions(&self, conditions: &TokenConditions) -> MetConditions<'_> {
+        if self.issuer().rules.conditions == *conditions {
+            MetConditions(Cow::Borrowed(self.record.conditions()))
+        } else {
+            MetConditions(Cow::Owned(self.evaluate(conditions)))
+        }
+    }
+
+    /// Evaluates conditions that the issuer's rules did not have when the token was verified: they
+    /// are replaced first, and the authorizer after them.
+    #[cold]
+    fn evaluate(&self, conditions: &TokenConditions) -> Vec<u64> {
+        let (config, mut words) = (self.issuer(), Vec::new());
+        let types = self.record.field(RecordField::ClientTypes).unwrap_or_default();
+        with_scratch(|Scratch { jws, claims, .. }| {
+            // The token was read before, so neither step can fail. Without bits, it meets nothing.
+            if let Ok(jws) = jws.decode(self.token)
+                && let Ok(document) = claims.parse(jws.payload)
+            {
+                conditions.evaluate(config, &ClaimNodes::find(&document), types, &mut words);
+            }
+        });
+        words
     }
 
     fn issuer_and_keys(&self) -> &Issuer {

@@ -351,6 +351,7 @@ impl Verification<'_> {
             subject,
             token_id,
             exported,
+            conditions,
         } = scratch;
         let jws = jws.decode(self.presented.token)?;
         let document =
@@ -388,6 +389,8 @@ impl Verification<'_> {
         })?;
         let depends_on_request = rules.depends_on_request(&claims, &named);
         let not_before = rules::time(claims.not_before, Reject::NotBeforeFormat)?;
+        let client_types = rules.client_types.join(named.client_types, client_types);
+        rules.conditions.evaluate(config, &claims, client_types, conditions);
         let fields = RecordFields {
             epoch: if depends_on_request { IssuerEpoch::NEVER } else { issuer.epoch() },
             issuer: index,
@@ -401,7 +404,7 @@ impl Verification<'_> {
             }),
             subject: revocation_subject.subject,
             username: rules.username.read(named.username, username),
-            client_types: rules.client_types.join(named.client_types, client_types),
+            client_types,
             environment: named.environment.and_then(Value::as_str),
             issuer_name: match tenant {
                 Some(_) => Some(config.canonical_name(tenant, issuer_name)),
@@ -412,6 +415,7 @@ impl Verification<'_> {
             has_mixed_list: named.has_mixed_list,
             names_key: jws.header.key.kid.is_some(),
             exported,
+            conditions,
         };
         record.write(&fields, texts);
         Ok(())

@@ -3,12 +3,12 @@
 //!
 //! ```text
 //! | epoch | start | iat | exp | id | hashes (5) | key (4) | issuer, ends of 9 fields, flags (6) |
-//! | fields | exported claims | ends of the exported claims, four a word |
+//! | fields | exported claims | ends of the exported claims, four a word | conditions |
 //! ```
 //!
 //! The fields are the claims that callers ask for. A field that is not plain ASCII is stored a
 //! second time, percent-encoded for use in HTTP headers. The exported claims are stored only in
-//! that form. Their number is that of the issuer's rules.
+//! that form. Their number is that of the issuer's rules. The conditions are a bit each.
 
 use core::{
     cell::RefCell,
@@ -37,6 +37,8 @@ const ENDS: usize = KEY + 4;
 const TEXTS: usize = ENDS + 6;
 /// The index of the flags beside the ends.
 const FLAGS: usize = 10;
+/// The index of the number of words with conditions.
+const CONDITION_WORDS: usize = 11;
 /// Encodes an absent time. No claim reaches this value.
 const NEVER: u64 = u64::MAX;
 
@@ -55,7 +57,7 @@ pub(crate) enum RecordField {
     Issuer = 9,
 }
 
-/// The issuer's index, the ends of all fields and the flags, padded to whole words.
+/// The issuer's index, the ends of all fields, the flags, and the number of words with conditions.
 type FieldEnds = [u32; 12];
 
 /// Ends of exported claims in a word.
@@ -92,6 +94,8 @@ pub(crate) struct RecordFields<'f> {
     /// Whether the header names the key by `kid`.
     pub(crate) names_key: bool,
     pub(crate) exported: &'f ExportedValues,
+    /// The conditions that the token meets, a bit each.
+    pub(crate) conditions: &'f [u64],
 }
 
 /// A record in a pooled buffer. Dropping it returns the buffer to the pool of the thread.
@@ -177,6 +181,7 @@ impl VerificationRecord {
         self.words.extend(ends.map(|ends| {
             ends.iter().rev().fold(0, |word, end| word << u16::BITS | u64::from(*end))
         }));
+        self.words.extend(fields.conditions);
     }
 
     /// The epoch of the keys and rules that the result was found under.
@@ -266,11 +271,12 @@ impl VerificationRecord {
     /// Returns the values of the exported claims, of which there are `count`.
     #[inline]
     pub(crate) fn exported(&self, count: usize) -> impl Iterator<Item = &[u8]> + Clone {
-        let ends = self.words.len().saturating_sub(count.div_ceil(ENDS_PER_WORD));
+        let words = self.words.get(..self.conditions_start()).unwrap_or_default();
+        let ends = words.len().saturating_sub(count.div_ceil(ENDS_PER_WORD));
         let first = usize::try_from(self.end(RecordField::Issuer.index()) & !PRESENT);
-        let all = self.words.get(TEXTS..ends).map(bytes_of).unwrap_or_default();
+        let all = words.get(TEXTS..ends).map(bytes_of).unwrap_or_default();
         let all = all.get(first.unwrap_or(usize::MAX)..).unwrap_or_default();
-        let ends = self.words.get(ends..).unwrap_or_default().iter();
+        let ends = words.get(ends..).unwrap_or_default().iter();
         let ends = ends.flat_map(|word| [0u32, 16, 32, 48].map(|bits| word.wrapping_shr(bits)));
         let mut start = 0;
         ends.take(count).map(move |end| {
@@ -279,6 +285,18 @@ impl VerificationRecord {
             start = end;
             value
         })
+    }
+
+    /// Returns the conditions that the token meets, a bit each.
+    #[inline]
+    pub(crate) fn conditions(&self) -> &[u64] {
+        self.words.get(self.conditions_start()..).unwrap_or_default()
+    }
+
+    #[inline]
+    fn conditions_start(&self) -> usize {
+        let count = usize::try_from(self.end(CONDITION_WORDS)).unwrap_or(0);
+        self.words.len().saturating_sub(count)
     }
 
     #[inline]
@@ -318,6 +336,7 @@ impl RecordFields<'_> {
         ends[0] = self.issuer;
         ends[FLAGS] = if self.has_mixed_list { MIXED_LIST } else { 0 }
             | if self.names_key { KEY_NAMED } else { 0 };
+        ends[CONDITION_WORDS] = u32::try_from(self.conditions.len()).unwrap_or(0);
         let mut mark = |field: RecordField, present: bool, texts: &[u8]| {
             let end = u32::try_from(texts.len()).unwrap_or(0);
             if let Some(index) = ends.get_mut(field.index()) {

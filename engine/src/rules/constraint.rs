@@ -6,7 +6,7 @@ use crate::{
 };
 
 /// A condition on one claim. A claim that is absent or of another type does not meet it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Constraint {
     /// The claim is exactly this string, or a boolean or whole number with this spelling.
     Is {
@@ -30,22 +30,39 @@ pub enum Constraint {
 const SCOPE_CLAIMS: [&str; 2] = ["scope", "scp"];
 
 impl Constraint {
+    /// Returns the claim.
+    #[must_use]
+    pub fn claim(&self) -> &ClaimPath {
+        match self {
+            Self::Is { claim, .. } | Self::Contains { claim, .. } => claim,
+        }
+    }
+
     pub(super) fn holds(&self, claims: &ClaimNodes<'_, '_>) -> bool {
         match self {
             Self::Is { claim, value } => claim.find(claims).is_some_and(|found| is(found, value)),
             Self::Contains { claim, value } => claim.find(claims).is_some_and(|found| {
-                lists(found, value)
-                    || found.members().is_some_and(|members| members.get(value).is_some())
+                contains(found, value)
                     || (SCOPE_CLAIMS.contains(&claim.as_str()) && has_word(found, value))
             }),
         }
     }
 }
 
+/// Whether a claim is a role, or contains it.
+pub(super) fn has_role(claim: Option<Value<'_, '_>>, role: &str) -> bool {
+    claim.is_some_and(|claim| contains(claim, role) || is(claim, role))
+}
+
 /// Whether a token grants a scope.
 pub(super) fn grants(claims: &ClaimNodes<'_, '_>, scope: &str) -> bool {
     let granted = |claim| lists(claim, scope) || has_word(claim, scope);
     SCOPE_CLAIMS.iter().filter_map(|name| claims.get(name)).any(granted)
+}
+
+/// Whether a claim is a list with this text, or an object with a member of this name.
+fn contains(claim: Value<'_, '_>, text: &str) -> bool {
+    lists(claim, text) || claim.members().is_some_and(|members| members.get(text).is_some())
 }
 
 fn lists(claim: Value<'_, '_>, text: &str) -> bool {

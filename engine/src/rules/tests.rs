@@ -28,6 +28,8 @@ fn rules() -> Rules {
         constraints: Box::new([]),
         verify_confirmation: true,
         exported_claims: Arc::default(),
+        conditions: TokenConditions::default(),
+        withheld_claims: Box::default(),
     }
 }
 

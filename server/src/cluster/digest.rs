@@ -59,6 +59,9 @@ fn acceptance_rules(section: &IssuerSection) -> Value {
         constraints,
         verify_confirmation,
         exported_claims,
+        // These are about requests: they change which requests are allowed, but no token.
+        conditions: _,
+        withheld_claims: _,
     } = rules;
     json!({
         "issuer": name,

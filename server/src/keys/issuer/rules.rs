@@ -1,7 +1,5 @@
 //! The rules for the tokens of an `auth_jwt_*` section.
 
-use std::sync::Arc;
-
 use countersign_engine::{
     AudienceRule, ClaimPath, ClientTypes, Constraint, Rules, TENANT, UsernameRule,
 };
@@ -52,8 +50,8 @@ pub(super) fn read(
         scopes: read_scopes(reader),
         constraints: read_constraints(reader),
         verify_confirmation: reads_confirmation(reader),
-        // Those of `[identity_headers]` are set once all sections are read.
-        exported_claims: Arc::default(),
+        // The rest belongs to other sections, and is set once all sections are read.
+        ..Rules::new(issuer)
     }
 }
 
@@ -114,8 +112,8 @@ fn read_audience(reader: &mut SectionReader<'_>, issuer: &str) -> AudienceRule {
     }
 }
 
-/// Reads `scopes` (RFC 6749 section 3.3).
-fn read_scopes(reader: &mut SectionReader<'_>) -> Box<[Box<str>]> {
+/// Reads `scopes` of any section (RFC 6749 section 3.3).
+pub(crate) fn read_scopes(reader: &mut SectionReader<'_>) -> Box<[Box<str>]> {
     let scopes = reader.list("scopes").unwrap_or_default();
     let is_scope = |scope: &&str| {
         !scope.is_empty()
