@@ -8,6 +8,8 @@ pub mod endpoints;
 mod legacy;
 mod principal;
 mod proxied_request;
+pub mod request_path;
+pub mod routes;
 pub mod settings;
 
 use endpoints::{

@@ -90,8 +90,8 @@ mod tests {
         let setting = |text: &str| Setting { text: text.into(), place: "f:1".into() };
         let settings = [("ci", setting(&hash_secret("s3cret"))), ("odd", setting("s3cret"))];
         let section = Section {
-            place: String::new(),
             settings: settings.map(|(name, setting)| (name.into(), setting)).into(),
+            ..Section::default()
         };
         let clients =
             ApiClients::read(&[(API_CLIENTS_SECTION.into(), section)].into(), &mut problems);

@@ -80,12 +80,19 @@ impl Challenges {
     /// must grant if that is the reason. Only for an authentic token are they formatted.
     #[must_use]
     pub fn rejected(&self, reject: Reject, scopes: &[Box<str>]) -> HeaderValue {
-        let challenge = &self.rejected[reject.index()];
         if scopes.is_empty() {
-            return challenge.clone();
+            self.rejected[reject.index()].clone()
+        } else {
+            self.insufficient_scope(&scopes.join(" "))
         }
+    }
+
+    /// The challenge for a token that does not grant these scopes, which are separated by spaces.
+    #[must_use]
+    pub fn insufficient_scope(&self, scopes: &str) -> HeaderValue {
+        let challenge = &self.rejected[Reject::Scope.index()];
         let base = challenge.to_str().unwrap_or("Bearer");
-        HeaderValue::try_from(format!(r#"{base}, scope="{}""#, scopes.join(" ")))
+        HeaderValue::try_from(format!(r#"{base}, scope="{scopes}""#))
             .unwrap_or_else(|_| challenge.clone())
     }
 

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use countersign_engine::{Identity, Reject, Verified};
+use countersign_engine::{Identity, Verified};
 use countersign_front::{Fields, Step};
 use http::{Response, StatusCode};
 
@@ -249,8 +249,8 @@ impl<'s> DecisionContext<'s> {
     fn denied<'t>(&self, denial: &Denial<'_>) -> AuthDecision<'t> {
         tracing::debug!("request denied: {denial}");
         let mut response = empty(StatusCode::FORBIDDEN);
-        if let Some(scopes) = denial.missing_scopes() {
-            let challenge = self.settings.challenges.rejected(Reject::Scope, scopes);
+        if let Some(scopes) = denial.required_scopes() {
+            let challenge = self.settings.challenges.insufficient_scope(scopes);
             response = with_challenge(response, challenge);
         }
         self.refused(denial.outcome(), response)

@@ -13,7 +13,7 @@
 
 use std::collections::BTreeMap;
 
-use countersign_engine::{CertificateThumbprint, Reject, Verified};
+use countersign_engine::{CertificateThumbprint, Verified};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use percent_encoding::percent_decode;
 use serde::{Deserialize, Serialize};
@@ -85,10 +85,8 @@ fn authorize<'s>(
 
 fn denied(settings: &AuthSettings, denial: &Denial<'_>) -> Response<Body> {
     let response = problem(StatusCode::FORBIDDEN, "denied", &denial.to_string());
-    match denial.missing_scopes() {
-        Some(scopes) => {
-            with_challenge(response, settings.challenges.rejected(Reject::Scope, scopes))
-        }
+    match denial.required_scopes() {
+        Some(scopes) => with_challenge(response, settings.challenges.insufficient_scope(scopes)),
         None => response,
     }
 }

@@ -2,10 +2,11 @@
 
 use std::fmt;
 
+use super::routes::RouteDenial;
 use crate::base::outcome::Outcome;
 
 /// The reason for a denial. Its text is that of the Inmanta server where that has one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Denial<'s> {
     /// The issuer of the token may not administer this server.
     MayNotAdminister,
@@ -23,8 +24,8 @@ pub enum Denial<'s> {
     Ambiguous(String),
     /// No trusted proxy describes the request.
     Undescribed,
-    /// The rule of a route does not allow the request.
-    Route(&'s str),
+    /// The rules for routes do not allow the request.
+    Route(RouteDenial<'s>),
 }
 
 impl Denial<'_> {
@@ -37,10 +38,13 @@ impl Denial<'_> {
         }
     }
 
-    /// Returns the scopes that the token lacks, if that is the reason.
+    /// Returns the required scopes, separated by spaces, if the token lacks one of them.
     #[must_use]
-    pub fn missing_scopes(&self) -> Option<&[Box<str>]> {
-        None
+    pub fn required_scopes(&self) -> Option<&str> {
+        match self {
+            Self::Route(denial) => denial.required_scopes(),
+            _ => None,
+        }
     }
 }
 
@@ -57,9 +61,7 @@ impl fmt::Display for Denial<'_> {
             Self::ClientType(text) => text,
             Self::UnknownEndpoint => "The endpoint is not in the endpoint table.",
             Self::Policy => "Request is not allowed by the access policy.",
-            Self::Route(name) => {
-                return write!(f, "The rule [route_{name}] does not allow the request.");
-            }
+            Self::Route(denial) => return denial.fmt(f),
             Self::Ambiguous(reason) => return write!(f, "The request is ambiguous: {reason}."),
             Self::Undescribed => "No trusted proxy describes the request.",
         })

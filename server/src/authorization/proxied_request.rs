@@ -5,9 +5,11 @@ use countersign_front::Fields;
 use http::{HeaderMap, HeaderValue};
 
 use super::{
-    Authorization, AuthorizationProvider, Denial, IssuerStanding, principal::VerifiedPrincipal,
+    Authorization, AuthorizationProvider, Denial, IssuerStanding,
+    principal::VerifiedPrincipal,
+    request_path::canonical,
+    routes::{OpenPaths, RouteMatch, TokenRoute},
 };
-use crate::base::route::path_of;
 
 /// The request that a client sent to a proxy, as a trusted proxy describes it.
 #[derive(Clone, Copy)]
@@ -67,6 +69,8 @@ impl KeptRequest {
 pub struct ListenerAccess {
     /// The provider that decides.
     pub provider: AuthorizationProvider,
+    /// The requests that need no token, whatever the provider.
+    pub open_paths: OpenPaths,
 }
 
 /// The decision about a request as far as it needs no token.
@@ -75,7 +79,9 @@ pub enum PreparedAccess<'s> {
     Public,
     /// Every verified token allows it.
     Verified,
-    /// The provider decides by its endpoint.
+    /// The token decides, by a rule.
+    Route(TokenRoute<'s>),
+    /// The provider decides, by its endpoint.
     Endpoint(AuthorizationProvider),
     /// No token allows it.
     Denied(Denial<'s>),
@@ -90,8 +96,8 @@ impl PreparedAccess<'_> {
 
     /// Whether the request is allowed without a token.
     #[must_use]
-    pub const fn allows_anonymous(&self) -> bool {
-        false
+    pub fn allows_anonymous(&self) -> bool {
+        matches!(self, Self::Route(route) if route.is_anonymous())
     }
 }
 
@@ -104,9 +110,22 @@ impl Authorization {
         access: &'s ListenerAccess,
         request: Option<&ProxiedRequest<'_>>,
     ) -> PreparedAccess<'s> {
-        let Some(_request) = request else { return PreparedAccess::Denied(Denial::Undescribed) };
+        let Some(&ProxiedRequest { method, target, .. }) = request else {
+            return match access.provider {
+                AuthorizationProvider::None => PreparedAccess::Verified,
+                _ => PreparedAccess::Denied(Denial::Undescribed),
+            };
+        };
+        if access.open_paths.contains(method, target) {
+            return PreparedAccess::Public;
+        }
         match access.provider {
             AuthorizationProvider::None => PreparedAccess::Verified,
+            AuthorizationProvider::Routes => match self.routes.find(method, target) {
+                RouteMatch::Public(_) => PreparedAccess::Public,
+                RouteMatch::Token(route) => PreparedAccess::Route(route),
+                RouteMatch::Denied(denial) => PreparedAccess::Denied(Denial::Route(denial)),
+            },
             provider => PreparedAccess::Endpoint(provider),
         }
     }
@@ -124,6 +143,7 @@ impl Authorization {
         match prepared {
             PreparedAccess::Denied(denial) => Err(denial),
             PreparedAccess::Public | PreparedAccess::Verified => Ok(()),
+            PreparedAccess::Route(route) => route.authorize(verified).map_err(Denial::Route),
             PreparedAccess::Endpoint(provider) => {
                 let request = request.ok_or(Denial::Undescribed)?;
                 self.authorize_endpoint(provider, verified, request)
@@ -137,9 +157,10 @@ impl Authorization {
         verified: &Verified<'_>,
         request: &ProxiedRequest<'_>,
     ) -> Result<(), Denial<'static>> {
-        let path = path_of(request.target);
+        let path = canonical(request.target, self.routes.encoded_slash());
+        let path = path.map_err(|reason| Denial::Ambiguous(reason.to_string()))?;
         let query = request.target.split_once('?').map_or("", |(_, query)| query);
-        let found = self.endpoints.find(request.method, path, query, request.headers);
+        let found = self.endpoints.find(request.method, &path, query, request.headers);
         let found = found.map_err(|error| Denial::Ambiguous(error.to_string()))?;
         let principal = VerifiedPrincipal { verified, standing: self.standing(verified) };
         self.authorize_call(provider, &principal, &found)

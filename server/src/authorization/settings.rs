@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use super::{
     ListenerAccess,
     endpoints::{EndpointTable, settings as endpoint_settings},
+    routes::{OpenPaths, RouteTable},
 };
 use crate::{
     base::redacted::shown,
@@ -17,6 +18,8 @@ use crate::{
 pub enum AuthorizationProvider {
     /// Every verified token allows every request.
     None,
+    /// By the rules of `[route_<name>]`.
+    Routes,
     /// By client types and environments of tokens.
     Legacy,
     /// By a policy for users. Other callers as with [`Legacy`](Self::Legacy).
@@ -25,13 +28,14 @@ pub enum AuthorizationProvider {
 
 impl AuthorizationProvider {
     /// Every provider.
-    pub const ALL: [Self; 3] = [Self::None, Self::Legacy, Self::PolicyEngine];
+    pub const ALL: [Self; 4] = [Self::None, Self::Routes, Self::Legacy, Self::PolicyEngine];
 
     /// Returns its name in the configuration.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::None => "none",
+            Self::Routes => "routes",
             Self::Legacy => "legacy",
             Self::PolicyEngine => "policy-engine",
         }
@@ -64,13 +68,17 @@ impl ListenerAccess {
             &AuthorizationProvider::ALL,
             AuthorizationProvider::name,
         );
-        (provider != AuthorizationProvider::None).then_some(Self { provider })
+        let open_paths = OpenPaths::read(reader);
+        let is_used = provider != AuthorizationProvider::None || !open_paths.patterns().is_empty();
+        is_used.then_some(Self { provider, open_paths })
     }
 }
 
 /// Everything that decides about requests of verified tokens.
 #[derive(Debug, Default)]
 pub struct Authorization {
+    /// The rules for requests by route.
+    pub routes: RouteTable,
     /// The known endpoints.
     pub endpoints: EndpointTable,
     /// The issuer whose tokens this server signs.
@@ -85,13 +93,15 @@ impl Authorization {
     /// Reads the options from their sections.
     pub(crate) fn read(
         sections: &BTreeMap<String, Section>,
-        issuers: &[IssuerSection],
+        issuers: &mut [IssuerSection],
         problems: &mut Problems,
     ) -> Self {
+        let routes = RouteTable::read(sections, issuers, problems);
         let (endpoints, file) = endpoint_settings::read(sections, problems);
         let own = issuers.iter().find(|section| section.sign);
         let administrators = issuers.iter().filter(|one| one.administration.is_granted());
         Self {
+            routes,
             endpoints,
             own_issuer: own.map(|section| section.issuer.name.clone()),
             administrators: administrators.map(|one| one.issuer.name.clone()).collect(),

@@ -37,9 +37,10 @@ pub(crate) fn parse(name: &str, text: &str, problems: &mut Problems) -> BTreeMap
         }
         let section = normal_section(&section);
         let place = lines.place(name, &section, HEADER);
+        let order = lines.first_header(&section);
         let settings = &mut sections
             .entry(section.clone())
-            .or_insert_with(|| Section { place, ..Section::default() })
+            .or_insert_with(|| Section { place, order, ..Section::default() })
             .settings;
         for (option, value) in options.into_iter().collect::<BTreeMap<_, _>>() {
             let option = normal_option(&section, &option);
@@ -200,6 +201,12 @@ impl LineIndex {
             Some(line) => format!("{name}:{line}"),
             None => name.into(),
         }
+    }
+
+    /// The line of the first header of a section.
+    fn first_header(&self, section: &str) -> usize {
+        let lines = self.0.get(&(section.into(), HEADER.into()));
+        lines.and_then(|lines| lines.first()).copied().unwrap_or_default()
     }
 
     /// One [`Problem`] for each option given twice in one section.

@@ -12,6 +12,8 @@ mod listeners;
 mod server;
 mod storage;
 
+pub use authorization::{ROUTE_PREFIX, ROUTES_SECTION};
+
 /// Prefix of issuer sections.
 pub const ISSUER_PREFIX: &str = "auth_jwt_";
 /// Prefix of the sections of additional listeners.
@@ -114,6 +116,8 @@ pub const SECTIONS: &[SectionSpec] = &[
     server::EXT_AUTHZ,
     authorization::ENDPOINTS,
     server::POLICY_ENGINE,
+    authorization::ROUTES,
+    authorization::ROUTE,
     storage::DATABASE,
     storage::REVOCATION,
     storage::AUDIT,

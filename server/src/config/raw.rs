@@ -103,8 +103,10 @@ impl RawConfig {
     }
 
     fn merge(&mut self, sections: BTreeMap<String, Section>) {
-        for (section, settings) in sections {
-            let known = self.sections.entry(section).or_default();
+        let mut in_order: Vec<_> = sections.into_iter().collect();
+        in_order.sort_by_key(|(_, section)| section.order);
+        for (section, settings) in in_order {
+            let known = self.section(section);
             known.place = settings.place;
             known.settings.extend(settings.settings);
         }
@@ -142,7 +144,13 @@ impl RawConfig {
     /// Sets an option. It overrides all earlier ones. `place` is its origin, for messages.
     pub fn set(&mut self, section: &str, option: &str, text: impl Into<String>, place: &str) {
         let setting = Setting { text: text.into(), place: place.into() };
-        self.sections.entry(section.into()).or_default().settings.insert(option.into(), setting);
+        self.section(section.into()).settings.insert(option.into(), setting);
+    }
+
+    /// Returns a section. A new one is after all others.
+    fn section(&mut self, name: String) -> &mut Section {
+        let order = self.sections.len();
+        self.sections.entry(name).or_insert_with(|| Section { order, ..Section::default() })
     }
 }
 

@@ -64,7 +64,7 @@ mod tests {
         let errors = |option: &str, text: &str, head_bytes| {
             let setting = Setting { text: text.into(), place: "f:1".into() };
             let section =
-                Section { place: String::new(), settings: [(option.into(), setting)].into() };
+                Section { settings: [(option.into(), setting)].into(), ..Section::default() };
             let mut problems = Problems::default();
             read(&[("limits".into(), section)].into(), head_bytes, &mut problems);
             problems.to_string()

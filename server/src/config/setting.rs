@@ -25,6 +25,8 @@ impl fmt::Debug for Setting {
 pub struct Section {
     /// `file:line` of its header. Empty for a section from environment variables.
     pub place: String,
+    /// Its position among all sections, in the order in which they first appear.
+    pub order: usize,
     /// Its options.
     pub settings: BTreeMap<String, Setting>,
 }

@@ -28,7 +28,8 @@ pub(super) fn parse(name: &str, text: &str, problems: &mut Problems) -> BTreeMap
     }
     let mut sections: BTreeMap<String, Section> = BTreeMap::new();
     for (section, value) in document.get_ref() {
-        let here = place(section.span().start);
+        let order = section.span().start;
+        let here = place(order);
         let DeValue::Table(options) = value.get_ref() else {
             problems.push(Problem::error(
                 here,
@@ -39,7 +40,7 @@ pub(super) fn parse(name: &str, text: &str, problems: &mut Problems) -> BTreeMap
         let section = normal_section(section.get_ref());
         let settings = &mut sections
             .entry(section.clone())
-            .or_insert_with(|| Section { place: here, ..Section::default() })
+            .or_insert_with(|| Section { place: here, order, ..Section::default() })
             .settings;
         let mut in_order: Vec<_> = options.iter().collect();
         in_order.sort_by_key(|(option, _)| option.span().start);

@@ -3,9 +3,13 @@
 mod names;
 mod rules;
 
+pub(crate) use rules::read_scopes;
+
 use std::{collections::BTreeMap, sync::Arc};
 
-use countersign_engine::{Algorithm, AlgorithmSet, ExportedClaim, IssuerConfig, KeyType};
+use countersign_engine::{
+    Algorithm, AlgorithmSet, ExportedClaim, IssuerConfig, KeyType, TokenConditions,
+};
 
 use super::{
     administration::Administration,
@@ -54,6 +58,16 @@ impl IssuerSection {
     /// the cached tokens, as that of any rule does.
     pub(crate) fn export_claims(&mut self, exported: &Arc<[ExportedClaim]>) {
         Arc::make_mut(&mut self.issuer).rules.exported_claims = Arc::clone(exported);
+    }
+
+    /// Sets the conditions that are evaluated for each token, the same for every section. Unless
+    /// the section may administer, the `administrative` claims meet none of them.
+    pub(crate) fn set_conditions(&mut self, conditions: &TokenConditions, administrative: &[&str]) {
+        let is_withheld = !self.administration.is_granted() && !conditions.list().is_empty();
+        let withheld = administrative.iter().filter(|_| is_withheld);
+        let rules = &mut Arc::make_mut(&mut self.issuer).rules;
+        rules.withheld_claims = withheld.map(|name| Box::from(*name)).collect();
+        rules.conditions = conditions.clone();
     }
 
     /// Returns a [`keyed_digest`] of two texts under the secret of the section.

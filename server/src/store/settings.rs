@@ -207,7 +207,7 @@ mod tests {
         let setting = |text: &str| Setting { text: text.into(), place: "f:1".into() };
         let settings =
             options.iter().map(|(name, text)| ((*name).to_owned(), setting(text))).collect();
-        let sections = [(SECTION.to_owned(), Section { place: String::new(), settings })].into();
+        let sections = [(SECTION.to_owned(), Section { settings, ..Section::default() })].into();
         let mut problems = Problems::default();
         let database = Database::read(&sections, &mut problems);
         (database, problems.0.iter().map(ToString::to_string).collect())

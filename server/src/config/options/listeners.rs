@@ -71,9 +71,10 @@ const REQUESTS: &[OptionSpec] = &[
     ),
     choice("surface", &["generic", "inmanta"], "generic")
         .about("Form of the responses of `/auth` to refused tokens.", "inmanta"),
-    choice("authorization", &["none", "legacy", "policy-engine"], "none").about(
-        "Whether a verified token allows a request: always, by client type and environment, or by \
-         the policy. Other values than `none` require that trusted proxies describe the request.",
+    choice("authorization", &["none", "routes", "legacy", "policy-engine"], "none").about(
+        "Whether a verified token allows a request: always, by the rules of `[route_<name>]`, by \
+         client type and environment, or by the policy. All but `none` need trusted proxies that \
+         describe the request.",
         "legacy",
     ),
     list("trusted_proxies", "address, network or unix", "").about(
@@ -100,6 +101,11 @@ const REQUESTS: &[OptionSpec] = &[
         "Whether CORS preflights need no token: requests with the method OPTIONS, `Origin` and \
          `Access-Control-Request-Method`. Requires `dialect` and `trusted_proxies`.",
         "allow",
+    ),
+    list("open_paths", "path", "").about(
+        "Paths that need no token, for GET and HEAD: a `public` route before all others, whatever \
+         decides about other requests. See `match` of `[route_<name>]` for their form.",
+        "/healthz, /static/*",
     ),
     flag("proxy_protocol", "false").about(
         "Whether connections of trusted proxies start with a PROXY header, version 1 or 2.",

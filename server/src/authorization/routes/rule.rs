@@ -1,0 +1,96 @@
+//! One rule: its patterns, and the requirements on tokens.
+
+use std::fmt;
+
+use countersign_engine::MetConditions;
+
+use super::pattern::RoutePattern;
+
+/// A rule for requests, from a section `[route_<name>]`.
+#[derive(Debug)]
+pub struct RouteRule {
+    /// The name of its section.
+    pub name: Box<str>,
+    /// The requests that it is about.
+    pub patterns: Box<[RoutePattern]>,
+    pub(super) kind: RuleKind,
+    pub(super) requirements: Box<[Requirement]>,
+    /// Its scopes, separated by spaces.
+    pub(super) scopes: Box<str>,
+}
+
+/// How a rule decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RuleKind {
+    /// By the token.
+    Token,
+    /// By the token, if there is one.
+    Anonymous,
+    /// It allows every request.
+    Public,
+    /// It denies every request.
+    Deny,
+}
+
+/// A requirement on tokens: conditions of which one must hold.
+#[derive(Debug)]
+pub struct Requirement {
+    /// The option that it comes from.
+    pub kind: RequirementKind,
+    /// Indexes in the conditions of the table.
+    pub(super) alternatives: Box<[usize]>,
+    /// The requirement in words.
+    pub(super) text: Box<str>,
+}
+
+/// The option that a [`Requirement`] comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequirementKind {
+    /// `scopes`.
+    Scope,
+    /// `roles`.
+    Role,
+    /// `claims`.
+    Claim,
+    /// `issuers`.
+    Issuer,
+    /// `client_types`.
+    ClientType,
+}
+
+impl RouteRule {
+    /// Returns the requirements on a token.
+    #[must_use]
+    pub fn requirements(&self) -> &[Requirement] {
+        &self.requirements
+    }
+
+    /// Describes who may make its requests.
+    #[must_use]
+    pub fn access(&self) -> String {
+        let requirements: Vec<_> = self.requirements.iter().map(Requirement::to_string).collect();
+        let token = match requirements.as_slice() {
+            [] => "any valid token".into(),
+            requirements => format!("a token with {}", requirements.join(" and ")),
+        };
+        match self.kind {
+            RuleKind::Token => token,
+            RuleKind::Anonymous => format!("no token, or {token}"),
+            RuleKind::Public => "everyone".into(),
+            RuleKind::Deny => "no request".into(),
+        }
+    }
+}
+
+impl Requirement {
+    #[inline]
+    pub(super) fn is_met(&self, met: &MetConditions<'_>) -> bool {
+        self.alternatives.iter().any(|condition| met.meets(*condition))
+    }
+}
+
+impl fmt::Display for Requirement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
