@@ -6,6 +6,7 @@
 mod denial;
 pub mod endpoints;
 mod legacy;
+pub mod policy;
 mod principal;
 mod proxied_request;
 pub mod request_path;

@@ -1,0 +1,230 @@
+//! The authorization provider `policy-engine`: an access policy in Rego decides.
+//!
+//! A [`Policy`] is compiled for the register machine of the library regorus when it is loaded, and
+//! evaluated in the thread of the request (`docs/decisions/038-policy-engine.md`). An evaluation is
+//! bounded in instructions, time, and size of input. Each call of a [built-in function](built_ins)
+//! is bounded, too.
+
+mod built_ins;
+mod call_graph;
+mod cost;
+mod error;
+mod input;
+mod machine;
+mod meter;
+mod source;
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+pub use error::{EvaluationError, PolicyError, RuleLocation};
+pub use input::PolicyInput;
+use regorus::{
+    CompiledPolicy, Engine, Value, languages::rego::compiler::Compiler, rvm::program::Program,
+};
+use serde_json::Value as Json;
+
+use self::call_graph::CallError;
+
+/// The default policy of the Inmanta server.
+pub const DEFAULT_POLICY: &str = include_str!("../../policies/inmanta.rego");
+
+/// Default of the maximum time of an evaluation.
+pub const DEFAULT_MAX_TIME: Duration = Duration::from_millis(50);
+
+/// A compiled access policy.
+#[derive(Debug)]
+pub struct Policy {
+    path: String,
+    /// Identifies this policy among all of the process.
+    generation: u64,
+    allow: CompiledRule,
+    /// `data`.
+    data: Value,
+    max_time: Duration,
+    roles: Vec<String>,
+    is_deterministic: bool,
+}
+
+/// A rule of a policy with all rules that it depends on.
+#[derive(Debug)]
+struct CompiledRule {
+    compiled: CompiledPolicy,
+    program: Arc<Program>,
+}
+
+impl Policy {
+    /// Compiles the text of a policy from the file `path`. `data.endpoints` has `endpoints`.
+    ///
+    /// # Errors
+    /// The first mistake in it, with its place.
+    pub fn compile(path: &Path, text: &str, endpoints: &Json) -> Result<Self, PolicyError> {
+        let path = path.display().to_string();
+        let prepared = source::prepare(&path, text)?;
+        let mut engine = Engine::new();
+        let failed = |report: String| PolicyError::from_report(&path, &report);
+        let package = engine
+            .add_policy(path.clone(), prepared.text)
+            .map_err(|error| failed(error.to_string()))?;
+        if package != PACKAGE {
+            let place = format!("{path}:{}", package_line(text));
+            let text = format!("the package is {}", package.trim_start_matches("data."));
+            return Err(PolicyError::new(place, text).help("write: package policy"));
+        }
+        let defines = |rule: &str| engine.has_declared_rule_rooted_at(&path, rule).unwrap_or(false);
+        if !defines("allow") {
+            return Err(PolicyError::new(path, "the policy has no rule named allow")
+                .help("write a rule that is true for permitted calls: allow if { ... }"));
+        }
+        let has_roles = defines("roles");
+        let allow = CompiledRule::new(&mut engine, &path, ALLOW)?;
+        let roles = has_roles.then(|| CompiledRule::new(&mut engine, &path, ROLES)).transpose()?;
+        let calls_pure = |name: &str| built_ins::is_pure(name);
+        let built_ins = &allow.program.builtin_info_table;
+        let is_deterministic =
+            !prepared.has_print && built_ins.iter().all(|built_in| calls_pure(&built_in.name));
+        let mut policy = Self {
+            path,
+            generation: next_generation(),
+            allow,
+            data: data(endpoints),
+            max_time: DEFAULT_MAX_TIME,
+            roles: Vec::new(),
+            is_deterministic,
+        };
+        if let Some(rule) = roles {
+            policy.roles = policy.evaluate_roles(&rule)?;
+        }
+        Ok(policy)
+    }
+
+    /// Returns the policy with a maximum time for evaluations.
+    #[must_use]
+    pub fn with_max_time(self, max_time: Duration) -> Self {
+        Self { max_time, ..self }
+    }
+
+    /// Whether the policy allows a request: `data.policy.allow` is `true`.
+    ///
+    /// # Errors
+    /// The evaluation failed or reached a limit. The request is not allowed.
+    pub fn allows(&self, input: PolicyInput<'_>) -> Result<bool, EvaluationError> {
+        Ok(machine::evaluate(self, input)? == Value::Bool(true))
+    }
+
+    /// Returns the file of the policy.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Returns a number that no other policy of this process has.
+    #[must_use]
+    pub const fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Returns the roles that the policy defines: `data.policy.roles`, without repetitions.
+    #[must_use]
+    pub fn roles(&self) -> &[String] {
+        &self.roles
+    }
+
+    /// Whether equal inputs have equal results: the policy calls no function whose result depends
+    /// on anything else, such as the time.
+    #[must_use]
+    pub const fn is_deterministic(&self) -> bool {
+        self.is_deterministic
+    }
+
+    /// Returns the names of the built-in functions that `allow` depends on.
+    pub fn built_ins(&self) -> impl Iterator<Item = &str> {
+        self.allow.program.builtin_info_table.iter().map(|built_in| built_in.name.as_str())
+    }
+
+    fn evaluate_roles(&self, rule: &CompiledRule) -> Result<Vec<String>, PolicyError> {
+        let value = machine::evaluate_rule(self, rule)
+            .map_err(|error| PolicyError::new(&self.path, format!("roles: {error}")))?;
+        let names: Option<Vec<_>> = match &value {
+            Value::Undefined => return Ok(Vec::new()),
+            Value::Array(values) => values.iter().map(role_name).collect(),
+            Value::Set(values) => values.iter().map(role_name).collect(),
+            _ => None,
+        };
+        let mut names = names.ok_or_else(|| {
+            PolicyError::new(&self.path, "roles is not a list or a set of names")
+                .help("write the names of the roles as strings: roles := [\"operator\"]")
+        })?;
+        names.sort_unstable();
+        names.dedup();
+        Ok(names)
+    }
+}
+
+impl CompiledRule {
+    fn new(engine: &mut Engine, path: &str, rule: &str) -> Result<Self, PolicyError> {
+        let failed = |report: String| PolicyError::from_report(path, &report);
+        let compiled = engine
+            .compile_with_entrypoint(&rule.into())
+            .map_err(|error| failed(error.to_string()))?;
+        let program = Compiler::compile_from_policy(&compiled, &[rule])
+            .map_err(|error| failed(error.to_string()))?;
+        call_graph::check(&program).map_err(|error| match error {
+            CallError::Recursion(rule) => {
+                PolicyError::new(path, format!("the rule {rule} depends on itself"))
+                    .help(error::RECURSION_REMEDY)
+            }
+            CallError::TooDeep(rule) => {
+                PolicyError::new(path, format!("too many nested calls of rules at {rule}"))
+                    .help("let rules depend on one another through fewer levels")
+            }
+        })?;
+        let program = Arc::new(with_metered_calls(&program));
+        Ok(Self { compiled, program })
+    }
+}
+
+/// Returns a program that calls [metered functions](built_ins) in place of those of the library.
+fn with_metered_calls(program: &Program) -> Program {
+    let mut program = program.clone();
+    for (function, info) in program.resolved_builtins.iter_mut().zip(&program.builtin_info_table) {
+        if let Some(metered) = built_ins::metered(&info.name) {
+            *function = metered;
+        }
+    }
+    program
+}
+
+const PACKAGE: &str = "data.policy";
+const ALLOW: &str = "data.policy.allow";
+const ROLES: &str = "data.policy.roles";
+
+fn next_generation() -> u64 {
+    /// Relaxed: the numbers have to be different, not in order.
+    static GENERATION: AtomicU64 = AtomicU64::new(1);
+    GENERATION.fetch_add(1, Ordering::Relaxed)
+}
+
+fn role_name(value: &Value) -> Option<String> {
+    match value {
+        Value::String(name) => Some((**name).to_owned()),
+        _ => None,
+    }
+}
+
+fn data(endpoints: &Json) -> Value {
+    Value::from(serde_json::json!({ "endpoints": endpoints }))
+}
+
+/// Returns the number of the line with the name of the package.
+fn package_line(text: &str) -> usize {
+    text.lines()
+        .position(|line| line.trim_start().starts_with("package"))
+        .map_or(1, |line| line + 1)
+}

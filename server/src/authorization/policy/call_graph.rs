@@ -1,0 +1,131 @@
+//! The depth of rule calls in a compiled policy.
+//!
+//! The register machine uses the stack of its thread for each rule that it enters, about 3 KiB, and
+//! does not bound the depth. A rule that depends on itself would end the process. Therefore a policy
+//! with recursion, or with very deep calls, is refused when it is loaded.
+
+use std::collections::BTreeSet;
+
+use regorus::{
+    Value,
+    rvm::{
+        instructions::{Instruction, LiteralOrRegister, VirtualDataDocumentLookupParams},
+        program::{Program, RuleInfo},
+    },
+};
+
+/// Maximum depth of calls from `allow` to rules, to their rules, and so on.
+const MAX_CALL_DEPTH: usize = 64;
+
+/// A rule that may not be called.
+pub(super) enum CallError {
+    /// It depends on itself.
+    Recursion(String),
+    /// It is at the end of more than [`MAX_CALL_DEPTH`] calls.
+    TooDeep(String),
+}
+
+/// Checks the depth of calls in `program`.
+///
+/// # Errors
+/// A rule depends on itself, or the calls are too deep.
+pub(super) fn check(program: &Program) -> Result<(), CallError> {
+    let callees = callees(program);
+    let mut depths = vec![None; callees.len()];
+    (0..callees.len()).try_for_each(|rule| {
+        let depth = depth(&callees, &mut depths, rule, 0);
+        let name =
+            || program.rule_infos.get(rule).map_or_else(String::new, |info| info.name.clone());
+        match depth {
+            Ok(depth) if depth <= MAX_CALL_DEPTH => Ok(()),
+            Ok(_) | Err(DepthError::TooDeep) => Err(CallError::TooDeep(name())),
+            Err(DepthError::Recursion) => Err(CallError::Recursion(name())),
+        }
+    })
+}
+
+/// Returns the rules that each rule calls.
+fn callees(program: &Program) -> Vec<BTreeSet<usize>> {
+    let mut callees = vec![BTreeSet::new(); program.rule_infos.len()];
+    let mut caller = None;
+    for instruction in &program.instructions {
+        let called: Vec<usize> = match *instruction {
+            Instruction::RuleInit { rule_index, .. } => {
+                caller = Some(usize::from(rule_index));
+                continue;
+            }
+            Instruction::CallRule { rule_index, .. } => vec![rule_index.into()],
+            Instruction::FunctionCall { params_index } => program
+                .instruction_data
+                .get_function_call_params(params_index)
+                .map(|params| params.func_rule_index.into())
+                .into_iter()
+                .collect(),
+            Instruction::VirtualDataDocumentLookup { params_index } => program
+                .instruction_data
+                .get_virtual_data_document_lookup_params(params_index)
+                .map(|params| rules_below(program, params))
+                .unwrap_or_default(),
+            _ => continue,
+        };
+        if let Some(caller) = caller {
+            callees[caller].extend(called);
+        }
+    }
+    callees
+}
+
+/// Returns the rules that a lookup such as `data.policy[input.x]` may call.
+fn rules_below(program: &Program, lookup: &VirtualDataDocumentLookupParams) -> Vec<usize> {
+    let literals = lookup.path_components.iter().map_while(|component| match component {
+        LiteralOrRegister::Literal(index) => match program.literals.get(usize::from(*index)) {
+            Some(Value::String(name)) => Some(&**name),
+            _ => None,
+        },
+        LiteralOrRegister::Register(_) => None,
+    });
+    let prefix: Vec<&str> = literals.collect();
+    let is_below = |info: &RuleInfo| {
+        let path = info.name.strip_prefix("data.").unwrap_or(&info.name);
+        let mut names = path.split('.').zip(&prefix);
+        // A name that is not an identifier is written in brackets.
+        path.contains('[') || names.all(|(one, other)| one == *other)
+    };
+    let rules = program.rule_infos.iter().enumerate();
+    let documents = rules.filter(|(_, info)| info.function_info.is_none());
+    documents.filter(|(_, info)| is_below(info)).map(|(index, _)| index).collect()
+}
+
+enum DepthError {
+    Recursion,
+    TooDeep,
+}
+
+/// State of a rule in the depth-first search.
+#[derive(Clone, Copy)]
+enum Visit {
+    Entered,
+    Done(usize),
+}
+
+/// Returns the number of calls below a rule, the rule included.
+fn depth(
+    callees: &[BTreeSet<usize>],
+    visits: &mut [Option<Visit>],
+    rule: usize,
+    above: usize,
+) -> Result<usize, DepthError> {
+    match visits[rule] {
+        Some(Visit::Done(depth)) => return Ok(depth),
+        Some(Visit::Entered) => return Err(DepthError::Recursion),
+        // Bounds the recursion of this function, too.
+        None if above > MAX_CALL_DEPTH => return Err(DepthError::TooDeep),
+        None => visits[rule] = Some(Visit::Entered),
+    }
+    let mut deepest = 0;
+    for callee in &callees[rule] {
+        deepest = deepest.max(depth(callees, visits, *callee, above + 1)?);
+    }
+    visits[rule] = Some(Visit::Done(deepest + 1));
+    Ok(deepest + 1)
+}

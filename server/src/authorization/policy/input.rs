@@ -1,0 +1,186 @@
+//! The input of an evaluation: the request and the claims of its token.
+
+use std::collections::BTreeMap;
+
+use regorus::{Value, value::Object};
+use serde_json::{Map, Value as Json};
+
+use super::error::EvaluationError;
+
+/// Maximum size of an input in bytes of JSON.
+pub(crate) const MAX_INPUT_BYTES: usize = 64 << 10;
+
+/// Replaces secrets.
+pub(super) const MASK: &str = "**********";
+
+/// The input of an evaluation, as `input` in the policy.
+#[derive(Clone, Copy, Debug)]
+pub struct PolicyInput<'i> {
+    /// `input.request.endpoint_id`: method and path of the endpoint.
+    pub endpoint_id: &'i str,
+    /// `input.request.parameters`. Passwords in it are masked.
+    pub parameters: &'i Map<String, Json>,
+    /// `input.token`: the claims of the token.
+    pub token: &'i Map<String, Json>,
+    /// `input.issuer`: the section of the token, if it is not the one that signs.
+    pub issuer: Option<&'i str>,
+}
+
+/// The names of the members, as values. Each thread has its own, so that threads do not share
+/// reference counts.
+pub(super) struct InputNames {
+    request: Value,
+    endpoint_id: Value,
+    parameters: Value,
+    token: Value,
+    issuer: Value,
+    name: Value,
+}
+
+impl Default for InputNames {
+    fn default() -> Self {
+        Self {
+            request: "request".into(),
+            endpoint_id: "endpoint_id".into(),
+            parameters: "parameters".into(),
+            token: "token".into(),
+            issuer: "issuer".into(),
+            name: "name".into(),
+        }
+    }
+}
+
+impl PolicyInput<'_> {
+    /// Converts the input for the register machine.
+    ///
+    /// # Errors
+    /// The input is too large.
+    pub(super) fn to_value(self, names: &InputNames) -> Result<Value, EvaluationError> {
+        let mut budget = MAX_INPUT_BYTES;
+        let value = self.convert(names, &mut budget);
+        value.ok_or_else(|| {
+            EvaluationError::before(format!("the input has more than {MAX_INPUT_BYTES} bytes"))
+        })
+    }
+
+    fn convert(self, names: &InputNames, budget: &mut usize) -> Option<Value> {
+        spend(budget, self.endpoint_id.len())?;
+        let request = [
+            (names.endpoint_id.clone(), self.endpoint_id.into()),
+            (names.parameters.clone(), members(self.parameters, true, budget)?),
+        ];
+        let token = members(self.token, false, budget)?;
+        let mut input =
+            vec![(names.request.clone(), object(request)), (names.token.clone(), token)];
+        if let Some(section) = self.issuer {
+            spend(budget, section.len())?;
+            let issuer = object([(names.name.clone(), section.into())]);
+            input.push((names.issuer.clone(), issuer));
+        }
+        Some(object(input))
+    }
+
+    /// Returns the input as JSON, as it is logged.
+    #[must_use]
+    pub fn to_json(self) -> Json {
+        let mut parameters = self.parameters.clone();
+        mask(&mut parameters);
+        let mut input = Map::new();
+        input.insert(
+            "request".into(),
+            serde_json::json!({ "endpoint_id": self.endpoint_id, "parameters": parameters }),
+        );
+        input.insert("token".into(), self.token.clone().into());
+        if let Some(section) = self.issuer {
+            input.insert("issuer".into(), serde_json::json!({ "name": section }));
+        }
+        input.into()
+    }
+}
+
+fn object(members: impl IntoIterator<Item = (Value, Value)>) -> Value {
+    Object::from(members.into_iter().collect::<BTreeMap<_, _>>()).into()
+}
+
+fn spend(budget: &mut usize, bytes: usize) -> Option<()> {
+    // Two quotation marks, or the brackets of a collection, and a separator.
+    *budget = budget.checked_sub(bytes + 3)?;
+    Some(())
+}
+
+/// Converts the members of an object, those of parameters without secrets.
+fn members(members: &Map<String, Json>, masks: bool, budget: &mut usize) -> Option<Value> {
+    spend(budget, 0)?;
+    let converted = members.iter().map(|(name, value)| {
+        spend(budget, name.len())?;
+        let value = if masks && is_password(name) && !value.is_null() {
+            MASK.into()
+        } else {
+            convert(value, masks, budget)?
+        };
+        Some((Value::from(name.as_str()), value))
+    });
+    let converted: Option<BTreeMap<_, _>> = converted.collect();
+    Some(Object::from(converted?).into())
+}
+
+fn convert(value: &Json, masks: bool, budget: &mut usize) -> Option<Value> {
+    match value {
+        Json::Null => Some(Value::Null),
+        Json::Bool(value) => Some(Value::Bool(*value)),
+        Json::Number(number) => {
+            spend(budget, 8)?;
+            Some(match (number.as_u64(), number.as_i64(), number.as_f64()) {
+                (Some(number), ..) => number.into(),
+                (_, Some(number), _) => number.into(),
+                (.., number) => number.map_or(Value::Null, Value::from),
+            })
+        }
+        Json::String(text) => {
+            spend(budget, text.len())?;
+            Some(text.as_str().into())
+        }
+        Json::Array(values) => {
+            spend(budget, 0)?;
+            let converted = values.iter().map(|value| {
+                spend(budget, 0)?;
+                convert(value, masks, budget)
+            });
+            Some(Value::from(converted.collect::<Option<Vec<_>>>()?))
+        }
+        Json::Object(of) => members(of, masks, budget),
+    }
+}
+
+/// Masks secrets in parameters.
+fn mask(parameters: &mut Map<String, Json>) {
+    for (name, value) in parameters {
+        match value {
+            Json::Null => {}
+            _ if is_secret(name) => *value = MASK.into(),
+            Json::Object(of) => mask(of),
+            Json::Array(values) => values.iter_mut().filter_map(Json::as_object_mut).for_each(mask),
+            _ => {}
+        }
+    }
+}
+
+/// Whether a parameter of this name is a password.
+fn is_password(name: &str) -> bool {
+    contains_word(name, "password")
+}
+
+/// Whether a parameter of this name is a secret, which is not logged.
+fn is_secret(name: &str) -> bool {
+    ["password", "passwd", "secret", "token", "private_key", "api_key"]
+        .into_iter()
+        .any(|word| contains_word(name, word))
+}
+
+/// Whether a name contains a word, in upper or lower case, with `-` or `_`.
+fn contains_word(name: &str, word: &str) -> bool {
+    let is_same = |(one, other): (&u8, &u8)| {
+        one.eq_ignore_ascii_case(other) || (*one == b'-' && *other == b'_')
+    };
+    name.as_bytes().windows(word.len()).any(|part| part.iter().zip(word.as_bytes()).all(is_same))
+}

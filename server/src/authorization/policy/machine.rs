@@ -1,0 +1,136 @@
+//! The register machine of each thread.
+
+use std::{
+    cell::RefCell,
+    num::NonZeroU32,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+use regorus::{
+    Value,
+    rvm::{
+        program::Program,
+        vm::{RegoVM, VmError},
+    },
+    utils::limits::ExecutionTimerConfig,
+};
+
+use super::{
+    CompiledRule, Policy,
+    error::{EvaluationError, RuleLocation, reason_of},
+    input::{InputNames, PolicyInput},
+    meter,
+};
+
+/// Maximum number of instructions of an evaluation.
+const MAX_INSTRUCTIONS: usize = 1_000_000;
+
+/// Number of instructions between two looks at the clock.
+const CHECK_INTERVAL: NonZeroU32 = NonZeroU32::new(16).unwrap();
+
+/// A register machine with a policy in it.
+struct Machine {
+    /// The [`Policy::generation`] that it is for.
+    generation: u64,
+    vm: RegoVM,
+    names: InputNames,
+}
+
+thread_local! {
+    static MACHINE: RefCell<Option<Machine>> = const { RefCell::new(None) };
+}
+
+/// Evaluates the rule `allow`.
+///
+/// # Errors
+/// The input is too large, or the evaluation failed.
+pub(super) fn evaluate(policy: &Policy, input: PolicyInput<'_>) -> Result<Value, EvaluationError> {
+    MACHINE.with_borrow_mut(|slot| {
+        let current = slot.take().filter(|machine| machine.generation == policy.generation);
+        let mut machine = match current {
+            Some(machine) => machine,
+            None => Machine::new(policy)?,
+        };
+        let input = input.to_value(&machine.names);
+        let result = input.and_then(|input| execute(policy, &policy.allow, &mut machine.vm, input));
+        // After a panic, the machine is in an unknown state.
+        if !matches!(&result, Err(error) if error.reason == PANICKED) {
+            *slot = Some(machine);
+        }
+        result
+    })
+}
+
+/// Evaluates a rule without an input.
+///
+/// # Errors
+/// The evaluation failed.
+pub(super) fn evaluate_rule(
+    policy: &Policy,
+    rule: &CompiledRule,
+) -> Result<Value, EvaluationError> {
+    let mut vm = new_vm(policy, rule)?;
+    execute(policy, rule, &mut vm, Value::Undefined)
+}
+
+impl Machine {
+    fn new(policy: &Policy) -> Result<Self, EvaluationError> {
+        let vm = new_vm(policy, &policy.allow)?;
+        Ok(Self { generation: policy.generation, vm, names: InputNames::default() })
+    }
+}
+
+fn new_vm(policy: &Policy, rule: &CompiledRule) -> Result<RegoVM, EvaluationError> {
+    let mut vm = RegoVM::new_with_policy(rule.compiled.clone());
+    vm.load_program(rule.program.clone());
+    vm.set_max_instructions(MAX_INSTRUCTIONS);
+    let (limit, check_interval) = (policy.max_time, CHECK_INTERVAL);
+    vm.set_execution_timer_config(Some(ExecutionTimerConfig { limit, check_interval }));
+    let data = vm.set_data(policy.data.clone());
+    data.map_err(|error| EvaluationError::before(reason_of(&error, limit)))?;
+    Ok(vm)
+}
+
+/// Reason of an [`EvaluationError`] after a panic.
+const PANICKED: &str = "the policy engine failed unexpectedly";
+
+fn execute(
+    policy: &Policy,
+    rule: &CompiledRule,
+    vm: &mut RegoVM,
+    input: Value,
+) -> Result<Value, EvaluationError> {
+    vm.set_input(input);
+    meter::start(policy.max_time);
+    let result = catch_unwind(AssertUnwindSafe(|| vm.execute()));
+    let failed = |reason: String| EvaluationError {
+        reason,
+        location: Some(location(&rule.program, vm.get_pc())),
+    };
+    let result = match result {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(failed(reason(&error, policy))),
+        Err(_panic) => Err(failed(PANICKED.into())),
+    };
+    vm.set_input(Value::Undefined);
+    result
+}
+
+fn reason(error: &VmError, policy: &Policy) -> String {
+    reason_of(error, policy.max_time)
+}
+
+/// Returns the rule and the place of an instruction.
+fn location(program: &Program, pc: usize) -> RuleLocation {
+    let bodies = program.rule_infos.iter().flat_map(|rule| {
+        let starts = rule.definitions.iter().flatten();
+        starts.map(move |start| (*start as usize, rule.name.as_str()))
+    });
+    let rule = bodies.filter(|(start, _)| *start <= pc).max().map_or("allow", |(_, rule)| rule);
+    let span = program.instruction_spans.get(pc).and_then(Option::as_ref);
+    let place = span.and_then(|span| {
+        let file = span.get_source_name(&program.sources)?;
+        Some(format!("{file}:{}:{}", span.line, span.column))
+    });
+    RuleLocation { rule: rule.into(), place: place.unwrap_or_else(|| "the policy".into()) }
+}
