@@ -20,6 +20,8 @@ mod claim_headers;
 mod resource_metadata;
 /// Envoy's external authorization over gRPC, and gRPC health checks.
 mod ext_authz;
+/// Who may make which request: `authorization`, `[route_<name>]`, `[endpoints]`.
+mod authorization;
 /// Budgets for bad signatures, per source, issuer and core.
 mod admission;
 /// The cache of verification results: `[cache]`.

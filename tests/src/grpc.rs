@@ -183,10 +183,22 @@ fn about(http: HttpRequest) -> CheckRequest {
 /// Sets the method of a checked request.
 #[must_use]
 pub fn with_method(mut check_request: CheckRequest, method: &str) -> CheckRequest {
+    described_request(&mut check_request).method = method.into();
+    check_request
+}
+
+/// Sets method and target of a checked request.
+#[must_use]
+pub fn with_target(check_request: CheckRequest, method: &str, target: &str) -> CheckRequest {
+    let mut check_request = with_method(check_request, method);
+    described_request(&mut check_request).path = target.into();
+    check_request
+}
+
+fn described_request(check_request: &mut CheckRequest) -> &mut HttpRequest {
     let attributes = check_request.attributes.as_mut();
     let http = attributes.and_then(|all| all.request.as_mut()?.http.as_mut());
-    http.expect("the request is described").method = method.into();
-    check_request
+    http.expect("the request is described")
 }
 
 /// Adds a client address and a percent-encoded client certificate to a check.
