@@ -49,6 +49,8 @@ pub enum AmbiguousPath {
     EncodedDelimiter,
     /// It has a fragment.
     Fragment,
+    /// It has a letter beyond ASCII that is equal to one of ASCII if letters' case is ignored.
+    SimilarLetter,
     /// It is not UTF-8 once decoded.
     NotUtf8,
     /// It is longer than 8 KiB.
@@ -71,6 +73,7 @@ impl AmbiguousPath {
             Self::EncodedTwice => "it is percent-encoded twice",
             Self::EncodedDelimiter => "it has an encoded ? or #",
             Self::Fragment => "it has a fragment (#)",
+            Self::SimilarLetter => "it has a letter that can be taken for k or s",
             Self::NotUtf8 => "it is not UTF-8 once decoded",
             Self::TooLong => "it is longer than 8 KiB",
         }
@@ -109,9 +112,8 @@ pub fn canonical(target: &str, slash: EncodedSlash) -> Result<Cow<'_, str>, Ambi
     if is_decoded || has_dots {
         check_segments(&path)?;
     }
-    // C1 control characters have two bytes.
-    if !path.is_ascii() && path.contains(char::is_control) {
-        return Err(AmbiguousPath::ControlCharacter);
+    if !path.is_ascii() {
+        check_unicode(&path)?;
     }
     Ok(path)
 }
@@ -222,6 +224,19 @@ fn check_segments(path: &str) -> Result<(), AmbiguousPath> {
     Ok(())
 }
 
+/// Checks the characters beyond ASCII.
+fn check_unicode(path: &str) -> Result<(), AmbiguousPath> {
+    /// The long s and the Kelvin sign (CaseFolding.txt of Unicode).
+    const FOLDED_TO_ASCII: [char; 2] = ['\u{17f}', '\u{212a}'];
+    if path.contains(char::is_control) {
+        return Err(AmbiguousPath::ControlCharacter);
+    }
+    if path.contains(FOLDED_TO_ASCII) {
+        return Err(AmbiguousPath::SimilarLetter);
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -278,6 +293,8 @@ mod tests {
             ("/a%3Fb", A::EncodedDelimiter),
             ("/a%23b", A::EncodedDelimiter),
             ("/a#b", A::Fragment),
+            ("/%E2%84%AAafka", A::SimilarLetter),
+            ("/u\u{17f}er", A::SimilarLetter),
             ("/a%ff", A::NotUtf8),
             ("/a%c0%ae%c0%ae/b", A::NotUtf8),
             ("/a%C3", A::NotUtf8),
