@@ -19,6 +19,7 @@ mod login;
 mod password;
 mod revocations;
 mod role;
+mod routes;
 mod serve;
 mod sessions;
 mod setup;
@@ -113,6 +114,7 @@ fn run_command(
             check::print_reference(section.as_deref())
         }
         Some(Command::Token(command)) => token::run(source, command),
+        Some(Command::Routes(command)) => routes::run(source, command),
         Some(Command::Jws(command)) => jws::run(&command),
         Some(Command::Keys(command)) => keys::run(source, command),
         Some(Command::Setup(args)) => setup::run(source, args),

@@ -26,6 +26,8 @@ mod authorization;
 mod admission;
 /// The cache of verification results: `[cache]`.
 mod caching;
+/// Rules by route: `[route_<name>]`, `countersign routes explain`.
+mod routes;
 /// Real reverse proxies in front of Countersign.
 mod provider_rules;
 mod proxies;

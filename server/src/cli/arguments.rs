@@ -3,6 +3,7 @@
 mod audit;
 mod authorization;
 mod remote;
+mod routes;
 mod serve;
 mod server_url;
 mod token;
@@ -20,6 +21,7 @@ pub use remote::{
     LoginArgs, LogoutArgs, RoleArgs, RoleCommand, ServerArgs, TokenCreateArgs, TokenDeleteArgs,
     TokenListArgs, UserArgs, UserCommand,
 };
+pub use routes::{ExplainRouteArgs, RoutesCommand};
 pub use serve::{IssuerArgs, ServeCommandArgs};
 pub use server_url::{ServerUrl, server_url};
 pub use token::{RevokeArgs, SignArgs, TokenCommand, VerifyArgs};
@@ -121,6 +123,9 @@ Examples:
     /// Sign, inspect, verify, issue and revoke tokens.
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Explain the rules for requests: [route_<name>].
+    #[command(subcommand)]
+    Routes(RoutesCommand),
     /// Verify signatures without checking claims.
     #[command(subcommand)]
     Jws(JwsCommand),

@@ -10,7 +10,10 @@ use super::{CommandError, ConfigSource, print};
 use crate::{
     api::settings::ApiSettings,
     auth::credential::CredentialPlaces,
-    authorization::AuthorizationProvider,
+    authorization::{
+        AuthorizationProvider, ListenerAccess,
+        routes::{RoutePattern, RouteTable},
+    },
     base::route::Serves,
     client::{ClientSettings, original_request::Dialect},
     config::{Config, Listener, OpenIdProvider, Severity, Transport, WebUi, options, reference},
@@ -43,6 +46,7 @@ pub(super) fn run(source: &ConfigSource) -> Result<(), CommandError> {
         print(format_args!("  publishes the metadata of the resource {}", resource.identifier))?;
     }
     print(format_args!("  /api/v2 {}", describe_api(&server.api)))?;
+    describe_routes(&server.auth.authorization.routes)?;
     if config.issuers.is_empty() {
         print("  no auth_jwt_* section: the server refuses every token")?;
     }
@@ -104,6 +108,28 @@ fn describe_console(web_ui: &WebUi) -> io::Result<()> {
     ))
 }
 
+/// Prints the rules, in the order in which they are asked.
+fn describe_routes(routes: &RouteTable) -> io::Result<()> {
+    if routes.rules().is_empty() {
+        return Ok(());
+    }
+    print("  routes, of which the first that matches a request decides:")?;
+    let others = if routes.allows_others() { "any valid token" } else { "no request" };
+    let rows = routes
+        .rules()
+        .iter()
+        .map(|rule| (format!("[{}]", rule.name), rule.pattern_list(), rule.access()));
+    let last = ("otherwise".to_owned(), String::new(), others.to_owned());
+    let rows: Vec<_> = rows.chain([last]).collect();
+    let width = |of: fn(&(String, String, String)) -> &String| {
+        rows.iter().map(|row| of(row).chars().count()).max().unwrap_or(0)
+    };
+    let (names, patterns) = (width(|row| &row.0), width(|row| &row.1));
+    rows.iter().try_for_each(|(name, pattern, access)| {
+        print(format_args!("    {name:names$}  {pattern:patterns$}  allows {access}"))
+    })
+}
+
 /// Prints whose tokens may administer, why, and the line that would change it.
 fn describe_administration(config: &Config) -> io::Result<()> {
     if !config.settings.api.issues_tokens() {
@@ -145,6 +171,7 @@ fn describe_listener(listener: &Listener) -> io::Result<()> {
         profile,
         client: ClientSettings { proxies, dialect, certificate_header, allows_preflights },
         proxy_protocol,
+        access,
         ..
     } = listener;
     let addresses: Vec<_> =
@@ -160,6 +187,9 @@ fn describe_listener(listener: &Listener) -> io::Result<()> {
     ))?;
     if let Some(tls) = tls {
         describe_clients(&tls.files().clients)?;
+    }
+    if let Some(access) = access {
+        describe_access(access)?;
     }
     let trusted = proxies.trusted().join(" or ");
     if trusted.is_empty() {
@@ -183,6 +213,17 @@ fn describe_listener(listener: &Listener) -> io::Result<()> {
     }
     if *proxy_protocol {
         print("    expects a PROXY protocol header of version 1 or 2 from them")?;
+    }
+    Ok(())
+}
+
+fn describe_access(access: &ListenerAccess) -> io::Result<()> {
+    if access.provider != AuthorizationProvider::None {
+        print(format_args!("    authorizes requests by {}", access.provider.name()))?;
+    }
+    let open: Vec<_> = access.open_paths.patterns().iter().map(RoutePattern::to_string).collect();
+    if !open.is_empty() {
+        print(format_args!("    needs no token for GET and HEAD of {}", open.join(", ")))?;
     }
     Ok(())
 }

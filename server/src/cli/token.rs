@@ -84,7 +84,7 @@ fn verify(source: &ConfigSource, how: &VerifyArgs) -> Result<(), CommandError> {
 }
 
 /// Verifies tokens as a server with this configuration would.
-struct CommandVerifier<'h> {
+pub(super) struct CommandVerifier<'h> {
     app: Arc<App>,
     runtime: Runtime,
     how: &'h VerifyArgs,
@@ -92,7 +92,7 @@ struct CommandVerifier<'h> {
 
 impl<'h> CommandVerifier<'h> {
     /// Fetches the keys of all issuers.
-    fn new(
+    pub(super) fn new(
         source: &ConfigSource,
         config: Config,
         how: &'h VerifyArgs,
@@ -114,7 +114,7 @@ impl<'h> CommandVerifier<'h> {
         verify(Presentation { certificate: Some(&certificate), ..Presentation::default() })
     }
 
-    fn verify<'t>(&self, token: &'t [u8]) -> Result<Verified<'t>, Reject> {
+    pub(super) fn verify<'t>(&self, token: &'t [u8]) -> Result<Verified<'t>, Reject> {
         let Authenticator { verifier, keys, .. } = &self.app.authenticator;
         let verify = || {
             let mut unknown = None;

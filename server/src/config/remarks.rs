@@ -27,6 +27,7 @@ pub(super) fn add(
     note_missing_signer(settings, issuers, problems);
     note_foreign_issuers(sections, settings, issuers, problems);
     note_shared_usernames(sections, issuers, problems);
+    warn_of_unused_routes(sections, settings, problems);
     warn_of_header_of_a_proxy(sections, settings, problems);
     warn_of_cookie_without_method(sections, settings, problems);
 }
@@ -114,6 +115,24 @@ fn can_share_username(one: &IssuerSection, other: &IssuerSection) -> bool {
         return one_prefix == other_prefix;
     }
     one_prefix.starts_with(other_prefix) || other_prefix.starts_with(one_prefix)
+}
+
+/// Warns about rules by route that no listener asks.
+fn warn_of_unused_routes(
+    sections: &BTreeMap<String, Section>,
+    settings: &Settings,
+    problems: &mut Problems,
+) {
+    let asks = |listener: &Listener| {
+        listener.access.as_ref().map(|access| access.provider)
+            == Some(AuthorizationProvider::Routes)
+    };
+    let Some(rule) = settings.auth.authorization.routes.rules().first() else { return };
+    if !settings.listeners.iter().any(asks) {
+        let text = "no listener has authorization = routes, so no route decides about a request";
+        let help = "write authorization = routes in [listen] or [listener_<name>]";
+        SectionReader::new(sections, &rule.name, problems).warn("", text, help);
+    }
 }
 
 /// Warns about a header that a proxy adds to requests, while no proxy is trusted.

@@ -65,7 +65,13 @@ impl RouteRule {
         &self.requirements
     }
 
-    /// Describes who may make its requests.
+    /// Returns its patterns, separated by commas.
+    #[must_use]
+    pub fn pattern_list(&self) -> String {
+        self.patterns.iter().map(RoutePattern::to_string).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Describes the requests that it allows.
     #[must_use]
     pub fn access(&self) -> String {
         let requirements: Vec<_> = self.requirements.iter().map(Requirement::to_string).collect();
@@ -76,7 +82,7 @@ impl RouteRule {
         match self.kind {
             RuleKind::Token => token,
             RuleKind::Anonymous => format!("no token, or {token}"),
-            RuleKind::Public => "everyone".into(),
+            RuleKind::Public => "every request".into(),
             RuleKind::Deny => "no request".into(),
         }
     }

@@ -31,7 +31,7 @@ pub(super) fn run(token: Option<String>) -> Result<(), CommandError> {
     show(&parts.payload, |name, value| claim_note(name, value, clock::now()))
 }
 
-pub(super) fn read_input() -> io::Result<String> {
+pub(in crate::cli) fn read_input() -> io::Result<String> {
     let mut text = String::new();
     let most = u64::try_from(limits::MAX_TOKEN_BYTES).unwrap_or(u64::MAX).saturating_add(2);
     io::stdin().lock().take(most).read_to_string(&mut text)?;
