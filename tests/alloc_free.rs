@@ -1,5 +1,5 @@
-//! Verifying a token does not allocate, and neither does refusing one, for every [`Reject`]. A
-//! counting allocator checks this.
+//! Verifying a token does not allocate, and neither does refusing one, for every [`Reject`], or
+//! deciding by route about its request. A counting allocator checks this.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -10,6 +10,10 @@ use countersign_engine::{
     IssuerConfig, IssuerTenants, KeyMaterial, KeySet, Presentation, Reject, Revocation,
     RevocationTarget, RevocationsWriter, Rules, UnixTime, UsernameRule, VerificationKey, Verifier,
     jwks::{Origin, Policy},
+};
+use countersign_server::{
+    authorization::routes::RouteMatch,
+    config::{Config, ConfigFormat, RawConfig},
 };
 use countersign_tests::{
     allocations::{CountingAllocator, allocation_count},
@@ -286,6 +290,48 @@ fn verification_allocates_nothing_cached_or_not() {
         }
         assert_eq!(allocation_count() - before, 0, "with a cache of {cache_bytes} bytes");
     }
+}
+
+#[test]
+fn decision_by_route_allocates_nothing() {
+    let route = |number| {
+        format!(
+            "[route_{number}]\nmatch=GET /api/v{number}/*/items/{{id}}\nscopes=read{number}\n\
+             roles=admin\nclaims=groups has g{number}\n"
+        )
+    };
+    let routes: String = (0..300).map(route).collect();
+    let mut raw = RawConfig::default();
+    raw.add("c.cfg", &format!("{routes}[listen]\nopen_paths=/static/*\n"), ConfigFormat::Ini);
+    let settings = Config::from_raw(raw).unwrap().settings;
+    let rules = Rules {
+        conditions: settings.auth.authorization.routes.conditions().clone(),
+        ..Rules::new("us")
+    };
+    let key = VerificationKey::new(None, Algorithm::Hs256, KeyMaterial::Secret(SECRET)).unwrap();
+    let issuer = issuer("i", rules, false, Some(KeySet::new(vec![key])));
+    let verifier = Verifier::builder().issuers([issuer]).cache_bytes(1 << 20).build().unwrap();
+    let claims =
+        r#"{"iss":"i","aud":"us","scope":"x read299","roles":["admin"],"groups":["g299"]}"#;
+    let token = signed(r#"{"alg":"HS256"}"#, claims);
+    let decide = |target: &str| match settings.auth.authorization.routes.find("GET", target) {
+        RouteMatch::Token(route) => {
+            let verified = verifier.verify(token.as_bytes(), NOW).unwrap();
+            route.authorize(&verified).map_err(|denial| denial.required_scopes())
+        }
+        _ => Err(None),
+    };
+    decide("/api/v299/x/items/7").unwrap();
+    let open_paths = &settings.listeners[0].access.as_ref().unwrap().open_paths;
+    let before = allocation_count();
+    for _ in 0..100 {
+        assert_eq!(decide("/api/v299/x/items/7?query"), Ok(()));
+        assert_eq!(decide("/api/v298/x/items/7"), Err(Some("read298")));
+        assert_eq!(decide("/API/v299/x/items/7"), Err(None));
+        assert_eq!(decide("/api/v299/../x"), Err(None));
+        assert!(open_paths.contains("GET", "/static/a") && !open_paths.contains("GET", "/a"));
+    }
+    assert_eq!(allocation_count() - before, 0);
 }
 
 #[test]

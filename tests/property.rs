@@ -1,4 +1,7 @@
-//! Property tests of token verification.
+//! Property tests of token verification, and of rules by route.
+
+#[path = "property/routes.rs"]
+mod routes;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign_engine::{CertificateThumbprint, Presentation, Reject, UnixTime, limits};
