@@ -56,6 +56,7 @@ pages_with_commands! {
     commands_of_restore_work: "docs/operations/restore.md",
     commands_of_upgrade_work: "docs/operations/upgrade.md",
     commands_of_performance_work: "docs/performance.md",
+    commands_of_rules_by_route_work: "docs/authorization/routes.md",
     commands_of_envoy_work: "docs/proxies/envoy.md",
 }
 
