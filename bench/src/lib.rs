@@ -6,6 +6,7 @@
 mod parameters;
 mod tokens;
 mod ours;
+pub mod routes;
 #[cfg(feature = "peers")]
 pub mod peers;
 #[cfg(feature = "peers")]

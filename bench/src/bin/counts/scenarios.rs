@@ -3,9 +3,11 @@
 use std::{hint::black_box, net::Ipv4Addr, sync::Arc};
 
 use countersign_bench::{
-    ISSUER, accepts, cache_bytes, cached_verifier,
+    ISSUER, NOW, accepts, cache_bytes, cached_verifier,
     counts::{CALLS, Scenario, Work, http2},
-    hundred_keys, tenant,
+    hundred_keys,
+    routes::RoutedRequest,
+    tenant,
 };
 use countersign_engine::{Algorithm, Issuer, KeySet};
 use countersign_front::{
@@ -18,7 +20,7 @@ use serde_json::json;
 use crate::fixture::{Fixture, POLICY, encode};
 
 /// All scenarios.
-pub(crate) const SCENARIOS: [Scenario<Fixture>; 17] = [
+pub(crate) const SCENARIOS: [Scenario<Fixture>; 18] = [
     ("parse", parse),
     ("parse 150 members", |given| parse_members(given, 150)),
     ("parse 1,500 members", |given| parse_members(given, 1_500)),
@@ -27,6 +29,7 @@ pub(crate) const SCENARIOS: [Scenario<Fixture>; 17] = [
     ("cold ES256", |given| cold(given, Algorithm::Es256)),
     ("cold EdDSA", |given| cold(given, Algorithm::EdDsa)),
     ("cached RS256, 1 token", cached),
+    ("decide among 1,000 routes", route),
     ("refuse what is not base64url", malformed),
     ("refuse a bad HS256 signature", bad_signature),
     ("/auth, cached RS256", |given| answer(given, "", "200 OK", |token| format!("Bearer {token}"))),
@@ -72,6 +75,14 @@ fn cached(given: &Fixture) -> Work<'_> {
         cached_verifier(Algorithm::Rs256, given.keys(Algorithm::Rs256), cache_bytes(1_000));
     let tokens = given.tokens(Algorithm::Rs256);
     Box::new(move |_| accepts(&verifier, tokens[0].as_bytes()))
+}
+
+fn route(_: &Fixture) -> Work<'_> {
+    let given = RoutedRequest::new(1_000, cache_bytes(1_000));
+    Box::new(move |_| {
+        let verified = given.verifier.verify(given.token.as_bytes(), NOW);
+        verified.is_ok_and(|verified| given.allows(&given.target, &verified))
+    })
 }
 
 /// One character of the payload is from the standard base64 alphabet.
