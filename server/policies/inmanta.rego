@@ -36,6 +36,7 @@ allow if {
 		"PATCH /api/v2/user/{username}/password",
 	}
 	not input.issuer
+	is_string(input.token.sub)
 	input.token.sub == input.request.parameters.username
 }
 

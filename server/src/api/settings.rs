@@ -6,8 +6,8 @@ use http::{HeaderValue, header};
 
 use crate::{
     accounts::settings::LoginSettings,
-    authorization::AuthorizationProvider,
-    base::redacted::{quoted, shown},
+    authorization::{AuthorizationProvider, policy::settings::read_log_level},
+    base::redacted::quoted,
     config::{problem::Problems, reader::SectionReader, setting::Section},
     keys::IssuerSection,
 };
@@ -40,7 +40,7 @@ pub struct ApiSettings {
 impl ApiSettings {
     /// Reads the options from their sections. The assembly sets the issuers.
     pub(crate) fn read(sections: &BTreeMap<String, Section>, problems: &mut Problems) -> Self {
-        check_policy_engine(&mut SectionReader::new(sections, "policy_engine", problems));
+        let _level = read_log_level(&mut SectionReader::new(sections, "policy_engine", problems));
         let login = LoginSettings::read(sections, problems);
         let mut server = SectionReader::new(sections, "server", problems);
         Self {
@@ -79,16 +79,6 @@ impl ApiSettings {
     #[must_use]
     pub fn issues_tokens(&self) -> bool {
         self.requires_token && self.signing.is_some()
-    }
-}
-
-/// Checks the log level of the policy engine, with the message of the Inmanta server.
-fn check_policy_engine(reader: &mut SectionReader<'_>) {
-    let (level, levels) = (reader.text_or_default("log_level"), reader.choices("log_level"));
-    if !levels.contains(&level) {
-        let (level, levels) = (shown(level), levels.join("', '"));
-        let text = format!("Invalid value {level}. Valid values: ['{levels}']");
-        reader.error("log_level", text, "");
     }
 }
 

@@ -10,8 +10,10 @@ mod call_graph;
 mod cost;
 mod error;
 mod input;
+pub mod log;
 mod machine;
 mod meter;
+pub mod settings;
 mod source;
 
 use std::{
@@ -36,7 +38,7 @@ use self::call_graph::CallError;
 pub const DEFAULT_POLICY: &str = include_str!("../../policies/inmanta.rego");
 
 /// Default of the maximum time of an evaluation.
-pub const DEFAULT_MAX_TIME: Duration = Duration::from_millis(50);
+pub(crate) const DEFAULT_MAX_TIME: Duration = Duration::from_millis(50);
 
 /// A compiled access policy.
 #[derive(Debug)]
@@ -65,6 +67,19 @@ impl Policy {
     /// # Errors
     /// The first mistake in it, with its place.
     pub fn compile(path: &Path, text: &str, endpoints: &Json) -> Result<Self, PolicyError> {
+        Self::compile_rule(path, text, endpoints, ALLOW)
+    }
+
+    /// Compiles a policy in which another rule takes the place of `allow`.
+    ///
+    /// # Errors
+    /// The first mistake in it, with its place.
+    pub(crate) fn compile_rule(
+        path: &Path,
+        text: &str,
+        endpoints: &Json,
+        rule: &str,
+    ) -> Result<Self, PolicyError> {
         let path = path.display().to_string();
         let prepared = source::prepare(&path, text)?;
         let mut engine = Engine::new();
@@ -83,7 +98,7 @@ impl Policy {
                 .help("write a rule that is true for permitted calls: allow if { ... }"));
         }
         let has_roles = defines("roles");
-        let allow = CompiledRule::new(&mut engine, &path, ALLOW)?;
+        let allow = CompiledRule::new(&mut engine, &path, rule)?;
         let roles = has_roles.then(|| CompiledRule::new(&mut engine, &path, ROLES)).transpose()?;
         let calls_pure = |name: &str| built_ins::is_pure(name);
         let built_ins = &allow.program.builtin_info_table;
@@ -115,7 +130,15 @@ impl Policy {
     /// # Errors
     /// The evaluation failed or reached a limit. The request is not allowed.
     pub fn allows(&self, input: PolicyInput<'_>) -> Result<bool, EvaluationError> {
-        Ok(machine::evaluate(self, input)? == Value::Bool(true))
+        Ok(machine::evaluate(self, |names| input.to_value(names))? == Value::Bool(true))
+    }
+
+    /// Whether the policy allows a request whose whole `input` is given.
+    ///
+    /// # Errors
+    /// As of [`allows`](Self::allows).
+    pub fn allows_document(&self, input: &Json) -> Result<bool, EvaluationError> {
+        Ok(machine::evaluate(self, |_| input::document(input))? == Value::Bool(true))
     }
 
     /// Returns the file of the policy.
@@ -201,8 +224,10 @@ fn with_metered_calls(program: &Program) -> Program {
     program
 }
 
+/// The package of a policy.
 const PACKAGE: &str = "data.policy";
-const ALLOW: &str = "data.policy.allow";
+/// The rule that decides.
+pub(crate) const ALLOW: &str = "data.policy.allow";
 const ROLES: &str = "data.policy.roles";
 
 fn next_generation() -> u64 {
@@ -218,7 +243,8 @@ fn role_name(value: &Value) -> Option<String> {
     }
 }
 
-fn data(endpoints: &Json) -> Value {
+/// Returns `data` of a policy.
+pub(crate) fn data(endpoints: &Json) -> Value {
     Value::from(serde_json::json!({ "endpoints": endpoints }))
 }
 

@@ -2,6 +2,7 @@
 
 mod audit;
 mod authorization;
+mod policy;
 mod remote;
 mod routes;
 mod serve;
@@ -16,6 +17,7 @@ use clap::{
     Args, Parser, Subcommand, ValueEnum,
     error::{ContextKind, ContextValue},
 };
+pub use policy::{PolicyCommand, PolicyInputArgs};
 pub use remote::{
     AssignmentArgs, ClientConfigArgs, EnvironmentArgs, EnvironmentCommand, KeysRefreshArgs,
     LoginArgs, LogoutArgs, RoleArgs, RoleCommand, ServerArgs, TokenCreateArgs, TokenDeleteArgs,
@@ -191,6 +193,9 @@ Examples:
     /// Make endpoint files.
     #[command(subcommand)]
     Endpoints(EndpointsCommand),
+    /// Check, test and explain access policies.
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// Make certificates for the server.
     #[command(subcommand)]
     Cert(CertCommand),

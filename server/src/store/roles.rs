@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::Row as _;
+use sqlx::{AssertSqlSafe, Row as _};
 
 use super::{Store, StoreError, users::Roles};
 
@@ -28,6 +28,28 @@ impl Store {
         self.update("INSERT INTO countersign_role (name) VALUES ($1)", [name.into()])
             .await
             .map(drop)
+    }
+
+    /// Adds the roles that do not exist yet, in one query.
+    ///
+    /// # Errors
+    /// The database cannot be queried.
+    pub async fn add_missing_roles(&self, names: &[String]) -> Result<(), StoreError> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        let names = names.to_vec();
+        self.run(async move |pool| {
+            let rows: Vec<_> = (1..=names.len()).map(|index| format!("(${index})")).collect();
+            let rows = rows.join(", ");
+            let statement =
+                format!("INSERT INTO countersign_role (name) VALUES {rows} ON CONFLICT DO NOTHING");
+            // It has placeholders only.
+            let query = sqlx::query(AssertSqlSafe(statement));
+            names.into_iter().fold(query, |query, name| query.bind(name)).execute(&pool).await?;
+            Ok(())
+        })
+        .await
     }
 
     /// Removes a role. Returns whether it existed.

@@ -33,7 +33,7 @@ impl PolicyError {
     ///
     /// With a place, it is a drawing: a line `--> FILE:LINE:COLUMN`, the line of the policy with a
     /// mark below it, and `error: TEXT`.
-    pub(super) fn from_report(path: &str, report: &str) -> Self {
+    pub(crate) fn from_report(path: &str, report: &str) -> Self {
         let place = report.lines().find_map(|line| line.strip_prefix("--> "));
         let text = report.lines().rev().find_map(|line| line.strip_prefix("error: "));
         let place = place.filter(|place| place.starts_with(path)).unwrap_or(path);

@@ -57,10 +57,7 @@ impl PolicyInput<'_> {
     /// The input is too large.
     pub(super) fn to_value(self, names: &InputNames) -> Result<Value, EvaluationError> {
         let mut budget = MAX_INPUT_BYTES;
-        let value = self.convert(names, &mut budget);
-        value.ok_or_else(|| {
-            EvaluationError::before(format!("the input has more than {MAX_INPUT_BYTES} bytes"))
-        })
+        self.convert(names, &mut budget).ok_or_else(too_large)
     }
 
     fn convert(self, names: &InputNames, budget: &mut usize) -> Option<Value> {
@@ -96,6 +93,19 @@ impl PolicyInput<'_> {
         }
         input.into()
     }
+}
+
+/// Converts a whole input.
+///
+/// # Errors
+/// The input is too large.
+pub(super) fn document(input: &Json) -> Result<Value, EvaluationError> {
+    let mut budget = MAX_INPUT_BYTES;
+    convert(input, false, &mut budget).ok_or_else(too_large)
+}
+
+fn too_large() -> EvaluationError {
+    EvaluationError::before(format!("the input has more than {MAX_INPUT_BYTES} bytes"))
 }
 
 fn object(members: impl IntoIterator<Item = (Value, Value)>) -> Value {

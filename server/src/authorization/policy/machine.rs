@@ -18,7 +18,7 @@ use regorus::{
 use super::{
     CompiledRule, Policy,
     error::{EvaluationError, RuleLocation, reason_of},
-    input::{InputNames, PolicyInput},
+    input::InputNames,
     meter,
 };
 
@@ -40,19 +40,22 @@ thread_local! {
     static MACHINE: RefCell<Option<Machine>> = const { RefCell::new(None) };
 }
 
-/// Evaluates the rule `allow`.
+/// Evaluates the rule `allow` with the input that `input` returns.
 ///
 /// # Errors
 /// The input is too large, or the evaluation failed.
-pub(super) fn evaluate(policy: &Policy, input: PolicyInput<'_>) -> Result<Value, EvaluationError> {
+pub(super) fn evaluate(
+    policy: &Policy,
+    input: impl FnOnce(&InputNames) -> Result<Value, EvaluationError>,
+) -> Result<Value, EvaluationError> {
     MACHINE.with_borrow_mut(|slot| {
         let current = slot.take().filter(|machine| machine.generation == policy.generation);
         let mut machine = match current {
             Some(machine) => machine,
             None => Machine::new(policy)?,
         };
-        let input = input.to_value(&machine.names);
-        let result = input.and_then(|input| execute(policy, &policy.allow, &mut machine.vm, input));
+        let result = input(&machine.names)
+            .and_then(|input| execute(policy, &policy.allow, &mut machine.vm, input));
         // After a panic, the machine is in an unknown state.
         if !matches!(&result, Err(error) if error.reason == PANICKED) {
             *slot = Some(machine);

@@ -185,14 +185,32 @@ pub(super) const EXT_AUTHZ: SectionSpec = SectionSpec::new(
 
 pub(super) const POLICY_ENGINE: SectionSpec = SectionSpec::new(
     "policy_engine",
-    "The policy engine of the Inmanta server. Only `log_level` is checked so far.",
+    "The policy engine: an access policy in Rego decides (`authorization_provider = policy-engine`).",
     &[&[
-        text("policy_file", "path", "/etc/inmanta/authorization/policy.rego")
-            .about("The policy, in Rego.", "/etc/inmanta/authorization/policy.rego"),
-        choice("log_level", &["debug", "info", "error"], "error")
-            .about("Log level of the policy engine.", "info"),
-        text("executable", "path", "/opt/inmanta/bin/opa")
-            .about("The program of the policy engine.", "/opt/inmanta/bin/opa"),
+        text("policy_file", "path", "/etc/inmanta/authorization/policy.rego").about(
+            "The access policy, in Rego. A change takes effect without a restart.",
+            "/etc/countersign/policy.rego",
+        ),
+        choice("log_level", &["debug", "info", "error"], "error").about(
+            "Entries in the log of the policy engine: failed evaluations (`error`), or all with \
+             their input (`info`, `debug`).",
+            "info",
+        ),
+        text("log_file", "path", "")
+            .unset("`policy_engine.log` in `log_dir` of `[config]`, or in `/var/log/inmanta`")
+            .restart()
+            .about(
+                "Log of the policy engine. It is emptied when the server starts.",
+                "/var/log/countersign/policy_engine.log",
+            ),
+        number("max_time", 1, 10_000, "50").about(
+            "Maximum time of an evaluation in milliseconds. The request is refused after it.",
+            "20",
+        ),
+        text("executable", "path", "").unset("built in").about(
+            "The program of the Inmanta server's policy engine. It is not run: remove the line.",
+            "/opt/inmanta/bin/opa",
+        ),
     ]],
 );
 

@@ -1,0 +1,146 @@
+//! Settings of the policy engine: `[policy_engine]`.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use serde_json::Value as Json;
+
+use super::{Policy, PolicyError, log::PolicyLogLevel, source::MAX_POLICY_BYTES};
+use crate::{
+    base::redacted::shown,
+    config::{problem::Problems, reader::SectionReader, setting::Section},
+};
+
+/// Settings of the policy engine.
+#[derive(Debug)]
+pub struct PolicySettings {
+    /// The policy. `None` if no listener uses the policy engine.
+    pub policy: Option<Arc<Policy>>,
+    /// Entries that are written to the log.
+    pub log_level: PolicyLogLevel,
+    /// File of the log.
+    pub log_file: PathBuf,
+}
+
+impl PolicySettings {
+    /// Reads the options. The policy is compiled for these endpoints if it is used.
+    pub fn read(
+        sections: &BTreeMap<String, Section>,
+        endpoints: &Json,
+        is_used: bool,
+        problems: &mut Problems,
+    ) -> Self {
+        let log_dir = sections.get("config").and_then(|config| config.settings.get("log_dir"));
+        let log_dir = log_dir.map_or(DEFAULT_LOG_DIR, |setting| setting.text.trim());
+        let mut reader = SectionReader::new(sections, "policy_engine", problems);
+        let log_level = read_log_level(&mut reader);
+        let log_file = match reader.given("log_file") {
+            Some(path) => path.into(),
+            None => Path::new(log_dir).join("policy_engine.log"),
+        };
+        let max_time = Duration::from_millis(reader.number("max_time"));
+        let mut policy = None;
+        if is_used {
+            check_executable(&mut reader);
+            policy = load(&mut reader, &log_file, endpoints);
+        }
+        let policy = policy.map(|policy| Arc::new(policy.with_max_time(max_time)));
+        Self { policy, log_level, log_file }
+    }
+}
+
+const DEFAULT_LOG_DIR: &str = "/var/log/inmanta";
+
+/// Reads the log level, with the message of the Inmanta server.
+pub(crate) fn read_log_level(reader: &mut SectionReader<'_>) -> PolicyLogLevel {
+    match reader.text_or_default("log_level") {
+        "debug" => PolicyLogLevel::Debug,
+        "info" => PolicyLogLevel::Info,
+        "error" => PolicyLogLevel::Error,
+        level => {
+            let (level, levels) = (shown(level), reader.choices("log_level").join("', '"));
+            let text = format!("Invalid value {level}. Valid values: ['{levels}']");
+            reader.error("log_level", text, "");
+            PolicyLogLevel::Error
+        }
+    }
+}
+
+/// Checks the program of the policy engine, with the messages of the Inmanta server. It is not run.
+fn check_executable(reader: &mut SectionReader<'_>) {
+    const REMEDY: &str = "remove the line: the policy engine is built in";
+    let Some(text) = reader.text("executable") else { return };
+    if text.trim().is_empty() {
+        let text = "Config option policy_engine.executable was not set.";
+        reader.error("executable", text, REMEDY);
+    } else if !Path::new(text.trim()).is_file() {
+        let text = shown(text.trim());
+        let text =
+            format!("Config option policy_engine.executable doesn't point to a file: {text}.");
+        reader.error("executable", text, REMEDY);
+    } else {
+        reader.note("executable", "the policy engine is built in: no program is run", REMEDY);
+    }
+}
+
+/// Loads the policy. Its errors name the log, as those of the Inmanta server do.
+fn load(reader: &mut SectionReader<'_>, log_file: &Path, endpoints: &Json) -> Option<Policy> {
+    let file = Path::new(reader.text_or_default("policy_file").trim());
+    let text = match read_policy(file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let text = format!("Access policy file {} not found.", shown(&file.to_string_lossy()));
+            reader.error("policy_file", text, NOT_FOUND_REMEDY);
+            return None;
+        }
+        Err(error) => {
+            let file = file.display();
+            reader.error(
+                "policy_file",
+                format!("cannot read the access policy {file}: {error}"),
+                "",
+            );
+            return None;
+        }
+    };
+    match Policy::compile(file, &text, endpoints) {
+        Ok(policy) => Some(policy),
+        Err(PolicyError { place, text, help }) => {
+            let log_file = log_file.display();
+            let text = format!(
+                "the policy engine failed to start: {place}: {text}; its log file is {log_file}"
+            );
+            reader.error("policy_file", text, &help);
+            None
+        }
+    }
+}
+
+const NOT_FOUND_REMEDY: &str = "set policy_file in [policy_engine], or create the file with the default policy: countersign \
+     policy print-default";
+
+/// Reads the text of a policy. A larger file than a policy may have is not read to its end.
+pub(crate) fn read_policy(path: &Path) -> io::Result<String> {
+    use io::Read as _;
+    let file = crate::base::watched_file::open_regular(path)?;
+    let mut text = String::new();
+    file.take(MAX_POLICY_BYTES as u64 + 1).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// Returns the policy file of a configuration that uses the policy engine.
+pub(crate) fn policy_file(sections: &BTreeMap<String, Section>) -> Option<PathBuf> {
+    let mut options = sections.values().flat_map(|section| &section.settings);
+    let is_used = options.any(|(name, setting)| {
+        ["authorization_provider", "authorization"].contains(&name.as_str())
+            && setting.text.eq_ignore_ascii_case("policy-engine")
+    });
+    let mut problems = Problems::default();
+    let reader = SectionReader::new(sections, "policy_engine", &mut problems);
+    is_used.then(|| reader.text_or_default("policy_file").trim().into())
+}

@@ -1,0 +1,149 @@
+//! `countersign policy`: tools for access policies.
+
+mod eval;
+mod explain;
+mod rule_tests;
+
+use std::{
+    fs::OpenOptions,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+use serde::Serialize as _;
+use serde_json::{Map, Value, json, ser::PrettyFormatter};
+
+use super::{
+    CommandError,
+    arguments::{PolicyCommand, PolicyInputArgs},
+    print,
+};
+use crate::authorization::{
+    endpoints::ENDPOINTS,
+    policy::{DEFAULT_POLICY, Policy, settings::read_policy},
+};
+
+pub(super) fn run(command: &PolicyCommand) -> Result<(), CommandError> {
+    match command {
+        PolicyCommand::Check { file } => check(file),
+        PolicyCommand::Test { directory } => rule_tests::run(directory),
+        PolicyCommand::Eval(args) => eval::run(args),
+        PolicyCommand::Explain(args) => explain::run(args),
+        PolicyCommand::PrintEndpointData => Ok(print(endpoint_data_text()?)?),
+        PolicyCommand::ExportDebug { policy, directory } => {
+            export_debug(policy.as_deref(), directory)
+        }
+        PolicyCommand::PrintDefault => Ok(io::stdout().write_all(DEFAULT_POLICY.as_bytes())?),
+    }
+}
+
+fn check(file: &Path) -> Result<(), CommandError> {
+    let policy = PolicyFile::read(Some(file))?.compile(&own_endpoints())?;
+    let list = |names: Vec<&str>| if names.is_empty() { "none".into() } else { names.join(", ") };
+    print(format_args!("{}: valid", policy.path()))?;
+    print(format_args!("  roles: {}", list(policy.roles().iter().map(String::as_str).collect())))?;
+    print(format_args!("  built-in functions: {}", list(policy.built_ins().collect())))?;
+    let cache = if policy.is_deterministic() {
+        "decisions can be cached"
+    } else {
+        "decisions are not cached: the policy prints, or depends on more than its input"
+    };
+    Ok(print(format_args!("  {cache}"))?)
+}
+
+/// A policy that a command works with.
+struct PolicyFile {
+    path: PathBuf,
+    text: String,
+}
+
+impl PolicyFile {
+    /// Reads a policy: the default policy without a path.
+    fn read(path: Option<&Path>) -> Result<Self, CommandError> {
+        let Some(path) = path else {
+            return Ok(Self { path: "default.rego".into(), text: DEFAULT_POLICY.into() });
+        };
+        let text = read_policy(path).map_err(|error| failed_at(path, error))?;
+        Ok(Self { path: path.into(), text })
+    }
+
+    fn compile(&self, endpoints: &Value) -> Result<Policy, CommandError> {
+        Policy::compile(&self.path, &self.text, endpoints).map_err(CommandError::failed)
+    }
+}
+
+fn failed_at(path: &Path, error: impl std::fmt::Display) -> CommandError {
+    CommandError::failed(format_args!("{}: {error}", path.display()))
+}
+
+/// Returns `data.endpoints` of a command.
+fn endpoints(args: &PolicyInputArgs) -> Result<Value, CommandError> {
+    let Some(path) = &args.endpoints else { return Ok(own_endpoints()) };
+    let mut data = read_json(path)?;
+    Ok(match data.get_mut("endpoints") {
+        Some(endpoints) => endpoints.take(),
+        None => data,
+    })
+}
+
+fn read_json(path: &Path) -> Result<Value, CommandError> {
+    #[expect(clippy::disallowed_methods, reason = "the caller named this file")]
+    let text = std::fs::read(path).map_err(|error| failed_at(path, error))?;
+    serde_json::from_slice(&text).map_err(|error| failed_at(path, error))
+}
+
+/// Returns the endpoints of this server, in order of their ids.
+fn own_endpoints() -> Value {
+    let mut endpoints: Vec<_> = ENDPOINTS
+        .iter()
+        .map(|endpoint| {
+            let types = endpoint.client_types.iter().map(|one| one.name()).collect::<Vec<_>>();
+            let about = json!({
+                "auth_label": endpoint.label,
+                "client_types": types,
+                "environment_param": endpoint.environment,
+                "read_only": endpoint.read_only,
+            });
+            (format!("{} {}", endpoint.method, endpoint.path), about)
+        })
+        .collect();
+    endpoints.sort_by(|(one, _), (other, _)| one.cmp(other));
+    endpoints.into_iter().collect::<Map<_, _>>().into()
+}
+
+/// Returns the endpoints in the format of Python's `json.dumps(indent=4, sort_keys=True)`.
+fn endpoint_data_text() -> io::Result<String> {
+    let mut text = Vec::new();
+    let formatter = PrettyFormatter::with_indent(b"    ");
+    let mut serializer = serde_json::Serializer::with_formatter(&mut text, formatter);
+    json!({ "endpoints": own_endpoints() }).serialize(&mut serializer)?;
+    String::from_utf8(text).map_err(io::Error::other)
+}
+
+fn export_debug(policy: Option<&Path>, directory: &Path) -> Result<(), CommandError> {
+    let policy = PolicyFile::read(policy)?;
+    let input = json!({
+        "request": { "endpoint_id": "GET /api/v2/environment", "parameters": {} },
+        "token": { "sub": "alice", "urn:inmanta:ct": ["api"], "urn:inmanta:roles": {} },
+    });
+    let files = [
+        ("policy/policy.rego", policy.text),
+        ("data.json", endpoint_data_text()? + "\n"),
+        ("input.json", format!("{input:#}\n")),
+    ];
+    for (name, text) in files {
+        let path = directory.join(name);
+        create(&path, &text).map_err(|error| failed_at(&path, error))?;
+        print(path.display())?;
+    }
+    Ok(())
+}
+
+/// Creates a file, and its directory.
+fn create(path: &Path, text: &str) -> io::Result<()> {
+    if let Some(directory) = path.parent() {
+        #[expect(clippy::disallowed_methods, reason = "the caller named this directory")]
+        std::fs::create_dir_all(directory)?;
+    }
+    OpenOptions::new().write(true).create_new(true).open(path)?.write_all(text.as_bytes())
+}
