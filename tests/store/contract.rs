@@ -206,6 +206,11 @@ fn roles_are_per_environment_and_cascade(open: &dyn Fn() -> Store) {
             store.add_role(role).await.unwrap();
         }
         assert_eq!(store.add_role("noc").await, Err(StoreError::AlreadyExists));
+        store.add_missing_roles(&[]).await.unwrap();
+        // Behaviour 60 of the Inmanta server: roles of the policy are added and never deleted.
+        store.add_missing_roles(&["noc".into(), "expert".into()]).await.unwrap();
+        assert_eq!(store.roles().await.unwrap(), ["expert", "noc", "operator"]);
+        assert!(store.delete_role("expert").await.unwrap());
         for (username, environment, role) in
             [("eve", ENVIRONMENT, "noc"), ("bob", OTHER, "noc"), ("bob", ENVIRONMENT, "none")]
         {

@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use countersign_front::Protocols;
 
 use super::{
-    CommandError, ConfigSource, arguments::IssuerArgs, known_databases::KnownDatabases, print,
-    signing_section, upgrade, welcome::Welcome,
+    CommandError, ConfigSource, arguments::IssuerArgs, environment_variables,
+    known_databases::KnownDatabases, print, signing_section, upgrade, welcome::Welcome,
 };
 use crate::{
     accounts::{
@@ -14,8 +14,12 @@ use crate::{
         signing::{self, Lifetime, TokenRequest},
     },
     app::App,
+    authorization::policy::{
+        log::record_failed_start,
+        settings::{FAILED_START, log_file},
+    },
     base::{claims::ClientType, clock, route::Serves},
-    config::{Config, RawConfig, options::ISSUER_PREFIX},
+    config::{Config, Problem, RawConfig, Severity, options::ISSUER_PREFIX},
     keys::published::discovery_uri_of,
     observe::logging,
     reload::ConfigWatcher,
@@ -25,7 +29,7 @@ use crate::{
 
 pub(super) fn run(source: &ConfigSource, threads: Option<u16>) -> Result<(), CommandError> {
     let watcher = ConfigWatcher::new(Box::new(source.clone()));
-    let config = source.load()?;
+    let config = source.load().inspect_err(|error| log_policy_error(source, error))?;
     let log = &config.settings.log;
     logging::start_logging(&log.level, log.format);
     config.settings.api.log_restrictions();
@@ -56,6 +60,19 @@ pub(super) fn run(source: &ConfigSource, threads: Option<u16>) -> Result<(), Com
         follower.stop();
     }
     Ok(served?)
+}
+
+/// Writes the error of a policy that keeps the server from starting to the log of the policy
+/// engine, too.
+fn log_policy_error(source: &ConfigSource, error: &CommandError) {
+    let CommandError::Configuration(problems) = error else { return };
+    let is_of_policy = |problem: &&Problem| problem.text.starts_with(FAILED_START);
+    let Some(problem) = problems.of(Severity::Error).find(is_of_policy) else { return };
+    if let Ok(files) = source.files() {
+        let raw = RawConfig::load(&files, environment_variables());
+        // The error is printed in any case.
+        let _ignored = record_failed_start(&log_file(&raw.sections), &problem.to_string());
+    }
 }
 
 impl IssuerArgs {

@@ -65,6 +65,7 @@ fn remedy(text: &str) -> &'static str {
         ),
         ("`with` keyword", "move the expression to a _test.rego file, which may use `with`"),
         ("partial object rules", "write the object in one piece: name := {\"key\": value, ...}"),
+        ("unary -", "write 0 - x instead of -x"),
         ("walk loops", "name the members of the input instead of walking through it"),
         ("Unknown function", "check the name; `countersign policy check` lists the functions used"),
         ("is unsafe", "define the name, or check its spelling"),

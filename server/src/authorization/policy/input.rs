@@ -135,31 +135,23 @@ fn members(members: &Map<String, Json>, masks: bool, budget: &mut usize) -> Opti
 }
 
 fn convert(value: &Json, masks: bool, budget: &mut usize) -> Option<Value> {
-    match value {
-        Json::Null => Some(Value::Null),
-        Json::Bool(value) => Some(Value::Bool(*value)),
-        Json::Number(number) => {
-            spend(budget, 8)?;
-            Some(match (number.as_u64(), number.as_i64(), number.as_f64()) {
-                (Some(number), ..) => number.into(),
-                (_, Some(number), _) => number.into(),
-                (.., number) => number.map_or(Value::Null, Value::from),
-            })
-        }
-        Json::String(text) => {
-            spend(budget, text.len())?;
-            Some(text.as_str().into())
-        }
+    let length = if let Json::String(text) = value { text.len() } else { 0 };
+    spend(budget, length)?;
+    Some(match value {
+        Json::Null => Value::Null,
+        Json::Bool(value) => Value::Bool(*value),
+        Json::Number(number) => match (number.as_u64(), number.as_i64(), number.as_f64()) {
+            (Some(number), ..) => number.into(),
+            (_, Some(number), _) => number.into(),
+            (.., number) => number.map_or(Value::Null, Value::from),
+        },
+        Json::String(text) => text.as_str().into(),
         Json::Array(values) => {
-            spend(budget, 0)?;
-            let converted = values.iter().map(|value| {
-                spend(budget, 0)?;
-                convert(value, masks, budget)
-            });
-            Some(Value::from(converted.collect::<Option<Vec<_>>>()?))
+            let converted = values.iter().map(|value| convert(value, masks, budget));
+            converted.collect::<Option<Vec<_>>>()?.into()
         }
-        Json::Object(of) => members(of, masks, budget),
-    }
+        Json::Object(of) => return members(of, masks, budget),
+    })
 }
 
 /// Masks secrets in parameters.

@@ -2,8 +2,10 @@
 
 use std::{
     cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
     num::NonZeroU32,
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
 };
 
 use regorus::{
@@ -72,25 +74,43 @@ pub(super) fn evaluate_rule(
     policy: &Policy,
     rule: &CompiledRule,
 ) -> Result<Value, EvaluationError> {
-    let mut vm = new_vm(policy, rule)?;
+    let mut vm = new_vm(policy, rule, policy.data.clone())?;
     execute(policy, rule, &mut vm, Value::Undefined)
 }
 
 impl Machine {
     fn new(policy: &Policy) -> Result<Self, EvaluationError> {
-        let vm = new_vm(policy, &policy.allow)?;
+        let CompiledRule { compiled, program } = &policy.allow;
+        let mut program = Program::clone(program);
+        program.literals.iter_mut().for_each(|literal| *literal = own_copy(literal));
+        let rule = CompiledRule { compiled: compiled.clone(), program: Arc::new(program) };
+        let vm = new_vm(policy, &rule, own_copy(&policy.data))?;
         Ok(Self { generation: policy.generation, vm, names: InputNames::default() })
     }
 }
 
-fn new_vm(policy: &Policy, rule: &CompiledRule) -> Result<RegoVM, EvaluationError> {
+/// Copies a value, so that its reference counts are those of one thread. Shared ones would move
+/// between cores with each access.
+fn own_copy(value: &Value) -> Value {
+    match value {
+        Value::String(text) => (**text).into(),
+        Value::Array(values) => values.iter().map(own_copy).collect::<Vec<_>>().into(),
+        Value::Set(values) => values.iter().map(own_copy).collect::<BTreeSet<_>>().into(),
+        Value::Object(members) => {
+            let members = members.iter().map(|(name, value)| (own_copy(name), own_copy(value)));
+            members.collect::<BTreeMap<_, _>>().into()
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Undefined => value.clone(),
+    }
+}
+
+fn new_vm(policy: &Policy, rule: &CompiledRule, data: Value) -> Result<RegoVM, EvaluationError> {
     let mut vm = RegoVM::new_with_policy(rule.compiled.clone());
     vm.load_program(rule.program.clone());
     vm.set_max_instructions(MAX_INSTRUCTIONS);
     let (limit, check_interval) = (policy.max_time, CHECK_INTERVAL);
     vm.set_execution_timer_config(Some(ExecutionTimerConfig { limit, check_interval }));
-    let data = vm.set_data(policy.data.clone());
-    data.map_err(|error| EvaluationError::before(reason_of(&error, limit)))?;
+    vm.set_data(data).map_err(|error| EvaluationError::before(reason_of(&error, limit)))?;
     Ok(vm)
 }
 

@@ -1,6 +1,7 @@
 //! Settings of the policy engine: `[policy_engine]`.
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     io,
     path::{Path, PathBuf},
@@ -12,7 +13,7 @@ use serde_json::Value as Json;
 
 use super::{Policy, PolicyError, log::PolicyLogLevel, source::MAX_POLICY_BYTES};
 use crate::{
-    base::redacted::shown,
+    base::redacted::{is_plausible_path, shown},
     config::{problem::Problems, reader::SectionReader, setting::Section},
 };
 
@@ -35,14 +36,9 @@ impl PolicySettings {
         is_used: bool,
         problems: &mut Problems,
     ) -> Self {
-        let log_dir = sections.get("config").and_then(|config| config.settings.get("log_dir"));
-        let log_dir = log_dir.map_or(DEFAULT_LOG_DIR, |setting| setting.text.trim());
         let mut reader = SectionReader::new(sections, "policy_engine", problems);
         let log_level = read_log_level(&mut reader);
-        let log_file = match reader.given("log_file") {
-            Some(path) => path.into(),
-            None => Path::new(log_dir).join("policy_engine.log"),
-        };
+        let log_file = read_log_file(sections, &reader);
         let max_time = Duration::from_millis(reader.number("max_time"));
         let mut policy = None;
         if is_used {
@@ -54,7 +50,21 @@ impl PolicySettings {
     }
 }
 
-const DEFAULT_LOG_DIR: &str = "/var/log/inmanta";
+/// Returns the file of the log of a configuration.
+pub(crate) fn log_file(sections: &BTreeMap<String, Section>) -> PathBuf {
+    let mut problems = Problems::default();
+    read_log_file(sections, &SectionReader::new(sections, "policy_engine", &mut problems))
+}
+
+fn read_log_file(sections: &BTreeMap<String, Section>, reader: &SectionReader<'_>) -> PathBuf {
+    const DEFAULT_LOG_DIR: &str = "/var/log/inmanta";
+    if let Some(path) = reader.given("log_file") {
+        return path.into();
+    }
+    let log_dir = sections.get("config").and_then(|config| config.settings.get("log_dir"));
+    let log_dir = log_dir.map_or(DEFAULT_LOG_DIR, |setting| setting.text.trim());
+    Path::new(log_dir).join("policy_engine.log")
+}
 
 /// Reads the log level, with the message of the Inmanta server.
 pub(crate) fn read_log_level(reader: &mut SectionReader<'_>) -> PolicyLogLevel {
@@ -79,13 +89,18 @@ fn check_executable(reader: &mut SectionReader<'_>) {
         let text = "Config option policy_engine.executable was not set.";
         reader.error("executable", text, REMEDY);
     } else if !Path::new(text.trim()).is_file() {
-        let text = shown(text.trim());
+        let path = shown_path(text.trim());
         let text =
-            format!("Config option policy_engine.executable doesn't point to a file: {text}.");
+            format!("Config option policy_engine.executable doesn't point to a file: {path}.");
         reader.error("executable", text, REMEDY);
     } else {
         reader.note("executable", "the policy engine is built in: no program is run", REMEDY);
     }
+}
+
+/// Returns a path for a message, unless it may be a key.
+fn shown_path(text: &str) -> Cow<'_, str> {
+    if is_plausible_path(text) { text.into() } else { shown(text) }
 }
 
 /// Loads the policy. Its errors name the log, as those of the Inmanta server do.
@@ -94,7 +109,8 @@ fn load(reader: &mut SectionReader<'_>, log_file: &Path, endpoints: &Json) -> Op
     let text = match read_policy(file) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let text = format!("Access policy file {} not found.", shown(&file.to_string_lossy()));
+            let text =
+                format!("Access policy file {} not found.", shown_path(&file.to_string_lossy()));
             reader.error("policy_file", text, NOT_FOUND_REMEDY);
             return None;
         }
@@ -112,9 +128,7 @@ fn load(reader: &mut SectionReader<'_>, log_file: &Path, endpoints: &Json) -> Op
         Ok(policy) => Some(policy),
         Err(PolicyError { place, text, help }) => {
             let log_file = log_file.display();
-            let text = format!(
-                "the policy engine failed to start: {place}: {text}; its log file is {log_file}"
-            );
+            let text = format!("{FAILED_START}: {place}: {text}; its log file is {log_file}");
             reader.error("policy_file", text, &help);
             None
         }
@@ -123,6 +137,9 @@ fn load(reader: &mut SectionReader<'_>, log_file: &Path, endpoints: &Json) -> Op
 
 const NOT_FOUND_REMEDY: &str = "set policy_file in [policy_engine], or create the file with the default policy: countersign \
      policy print-default";
+
+/// Start of the error about a policy that cannot be used.
+pub(crate) const FAILED_START: &str = "the policy engine failed to start";
 
 /// Reads the text of a policy. A larger file than a policy may have is not read to its end.
 pub(crate) fn read_policy(path: &Path) -> io::Result<String> {
