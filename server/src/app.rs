@@ -72,7 +72,7 @@ impl App {
     /// # Errors
     /// A secret that the engine rejects, or too little memory for the cache.
     pub fn new(
-        config: Config,
+        mut config: Config,
         threads: usize,
         revocations: RevocationService,
         users: Option<Users>,
@@ -82,6 +82,7 @@ impl App {
             keys: Arc::new(KeySources::new(&config.issuers)),
             metrics: Arc::new(Metrics::new(threads)),
         };
+        config.settings.auth.authorization.open_log(None);
         let is_used = config.uses_database();
         let store = users.as_ref().filter(|_| is_used).map(|users| users.store.clone());
         let metrics = Arc::clone(&authenticator.metrics);

@@ -3,6 +3,7 @@
 //! One [`Authorization`] decides for every surface: for requests that a proxy checks, by the
 //! [`AuthorizationProvider`] of the listener, and for calls of our own API, by that of `[server]`.
 
+mod decision_cache;
 mod denial;
 pub mod endpoints;
 mod legacy;
@@ -13,12 +14,15 @@ pub mod request_path;
 pub mod routes;
 pub mod settings;
 
+use countersign_front::clock::Stopwatch;
 use endpoints::{
     FoundEndpoint,
     api::{ApiEndpoint, Operation},
 };
+use policy::PolicyInput;
 use serde_json::{Map, Value};
 
+pub(crate) use self::decision_cache::invalidate_decisions;
 pub use self::{
     denial::Denial,
     principal::{IssuerStanding, Principal, inmanta_claims},
@@ -61,9 +65,6 @@ impl Authorization {
         {
             return Ok(());
         }
-        if provider == AuthorizationProvider::PolicyEngine && session.is_user() {
-            return default_policy(session, &call);
-        }
         let found = self.endpoints.api_call(endpoint.id(), call.parameters, call.arguments);
         let found = found.map_err(|error| Denial::Ambiguous(error.to_string()))?;
         self.authorize_call(provider, session, &found)
@@ -82,19 +83,30 @@ impl Authorization {
         {
             return legacy::authorize(principal, call);
         }
-        Err(Denial::Policy)
+        self.ask_policy(principal, call)
     }
-}
 
-/// The part of Inmanta's default policy that applies to these endpoints. Administrators may
-/// make every call. Every user may change their own password, log in, and make read-only calls
-/// outside environments.
-fn default_policy(session: &Session, call: &ApiCall<'_>) -> Result<(), Denial<'static>> {
-    let is_public = call.endpoint.read_only && call.endpoint.environment.is_none();
-    if session.is_admin() || is_own_password(session, call) || is_public {
-        Ok(())
-    } else {
-        Err(Denial::Policy)
+    /// Evaluates the policy, and writes to its log.
+    fn ask_policy(
+        &self,
+        principal: &dyn Principal,
+        call: &FoundEndpoint<'_>,
+    ) -> Result<(), Denial<'static>> {
+        // A configuration that uses the policy engine without a policy is refused.
+        let policy = self.policy.policy.as_ref().ok_or(Denial::Policy)?;
+        let (claims, issuer) = (principal.policy_claims(), principal.standing());
+        let input = PolicyInput {
+            endpoint_id: &call.id,
+            parameters: &call.parameters,
+            token: &claims,
+            issuer: (!issuer.is_own).then_some(issuer.section),
+        };
+        let started = Stopwatch::start();
+        let result = policy.allows(input);
+        if let Some(log) = &self.policy_log {
+            log.record(self.policy.log_level, input, &result, started.elapsed());
+        }
+        if result == Ok(true) { Ok(()) } else { Err(Denial::Policy) }
     }
 }
 

@@ -34,7 +34,6 @@ mod welcome;
 #[expect(clippy::disallowed_types, reason = "locked at the start and the end of a command")]
 use std::sync::Mutex;
 use std::{
-    cell::RefCell,
     fmt,
     io::{self, BufRead as _, Read as _, Write as _},
     mem,
@@ -49,7 +48,6 @@ use countersign_engine::Revocation;
 use self::arguments::{Cli, Command, ConfigCommand, IssuerArgs, ServeArgs};
 use crate::{
     audit::{AuditOperation, AuditTarget, record_command},
-    authorization::policy::settings::policy_file,
     base::printable::printable,
     config::{Config, Problem, Problems, RawConfig, Severity, raw},
     keys::IssuerSection,
@@ -85,7 +83,6 @@ fn dispatch(cli: Cli) -> Result<(), CommandError> {
         state_dir: cli.state_dir,
         issuer: None,
         stores: OpenStores::default(),
-        policy_file: RefCell::default(),
     };
     let result = run_command(&source, cli.command, &cli.serve);
     source.stores.close();
@@ -132,7 +129,7 @@ fn run_command(
         Some(Command::Audit(args)) => audit::run(source, &args),
         Some(Command::Endpoints(command)) => endpoints::run(command),
         Some(Command::Cert(command)) => certificate::run(command),
-        Some(Command::Policy(command)) => policy::run(&command),
+        Some(Command::Policy(command)) => policy::run(source, &command),
         Some(Command::Revocations(command)) => revocations::run(source, &command),
         Some(Command::Database(command)) => database::run(source, &command),
     }
@@ -191,9 +188,6 @@ struct ConfigSource {
     /// Arguments instead of files.
     issuer: Option<IssuerArgs>,
     stores: OpenStores,
-    /// The access policy of the loaded configuration, to be watched for changes. `None` until it is
-    /// looked up.
-    policy_file: RefCell<Option<Option<PathBuf>>>,
 }
 
 /// The databases that a command uses. They are closed at its end.
@@ -373,8 +367,6 @@ impl ConfigSource {
 
 impl reload::ConfigLoader for ConfigSource {
     fn load(&self) -> Result<Config, String> {
-        // The file may be another one now.
-        self.policy_file.replace(None);
         let files = self.files().map_err(|error| error.to_string())?;
         let expanded = raw::expand(&files).map_err(|problem| problem.to_string())?;
         // A pipe can only be read once, at the start.
@@ -393,14 +385,7 @@ impl reload::ConfigLoader for ConfigSource {
     }
 
     fn files(&self) -> Vec<PathBuf> {
-        let paths = self.files().unwrap_or_default();
-        let mut known = self.policy_file.borrow_mut();
-        let policy_file = known.get_or_insert_with(|| {
-            policy_file(&RawConfig::load(&paths, environment_variables()).sections)
-        });
-        let mut files = raw::expand(&paths).unwrap_or_default();
-        files.extend(policy_file.clone());
-        files
+        raw::expand(&self.files().unwrap_or_default()).unwrap_or_default()
     }
 }
 

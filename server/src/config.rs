@@ -101,7 +101,8 @@ impl Config {
             section.export_claims(settings.auth.identity_headers.exported_claims());
         }
         administration::assign(&mut issuers, web_ui.login());
-        settings.auth.authorization = Authorization::read(&sections, &mut issuers, &mut problems);
+        settings.auth.authorization =
+            Authorization::read(&sections, &mut issuers, settings.uses_policy(), &mut problems);
         settings.api.set_issuers(&issuers);
         let database = Database::read(&sections, &mut problems);
         let audit = AuditSettings::read(&sections, &mut problems);

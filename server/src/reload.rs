@@ -284,7 +284,8 @@ impl App {
         if audit != self.audit_settings {
             needs_restart.push("[audit]".into());
         }
-        let settings = next_settings(&self.settings(), settings, &mut needs_restart);
+        let mut settings = next_settings(&self.settings(), settings, &mut needs_restart);
+        settings.auth.authorization.open_log(Some(&self.settings().auth.authorization));
 
         let new = self.authenticator.keys.replace(&issuers);
         let sources: Vec<_> = self.authenticator.keys.all().into_iter().zip(static_keys).collect();

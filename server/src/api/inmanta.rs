@@ -46,6 +46,7 @@ use crate::{
     authorization::{
         self, ApiCall, Denial,
         endpoints::api::{ApiEndpoint, Operation, PathMatch, find_endpoint},
+        invalidate_decisions,
     },
     base::{
         clock,
@@ -204,6 +205,9 @@ async fn execute(
             issued,
         })
     };
+    if endpoint.operation.changes_rights() {
+        invalidate_decisions();
+    }
     match api_request {
         ApiRequest::Nothing => Ok(ok_empty()),
         ApiRequest::Login { username, password } => {

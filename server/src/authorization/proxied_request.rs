@@ -157,6 +157,28 @@ impl Authorization {
         verified: &Verified<'_>,
         request: &ProxiedRequest<'_>,
     ) -> Result<(), Denial<'static>> {
+        let Some(cache) = self
+            .decisions
+            .as_ref()
+            .filter(|_| provider == AuthorizationProvider::PolicyEngine && verified.is_cached())
+        else {
+            return self.decide(provider, verified, request);
+        };
+        let hash = cache.hash(verified, request, self.endpoints.headers());
+        if let Some(is_allowed) = cache.get(hash).filter(|_| !self.policy.logs_requests()) {
+            return if is_allowed { Ok(()) } else { Err(Denial::Policy) };
+        }
+        let decision = self.decide(provider, verified, request);
+        cache.insert(hash, decision.is_ok());
+        decision
+    }
+
+    fn decide(
+        &self,
+        provider: AuthorizationProvider,
+        verified: &Verified<'_>,
+        request: &ProxiedRequest<'_>,
+    ) -> Result<(), Denial<'static>> {
         let path = canonical(request.target, self.routes.encoded_slash());
         let path = path.map_err(|reason| Denial::Ambiguous(reason.to_string()))?;
         let query = request.target.split_once('?').map_or("", |(_, query)| query);

@@ -1,10 +1,12 @@
 //! The settings of authorization: `[endpoints]`, the providers, and what issuers may state.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use super::{
     ListenerAccess,
+    decision_cache::DecisionCache,
     endpoints::{EndpointTable, settings as endpoint_settings},
+    policy::{log::PolicyLog, settings::PolicySettings},
     routes::{OpenPaths, RouteTable},
 };
 use crate::{
@@ -85,6 +87,12 @@ pub struct Authorization {
     pub(super) own_issuer: Option<Box<str>>,
     /// Issuers whose tokens may administer.
     pub(super) administrators: Box<[Box<str>]>,
+    /// The access policy.
+    pub policy: PolicySettings,
+    /// The log of the policy engine, if that is used.
+    pub(super) policy_log: Option<Arc<PolicyLog>>,
+    /// Decisions of the policy, if they may be reused.
+    pub(super) decisions: Option<DecisionCache>,
     /// The files that it was read from.
     pub files: Vec<PathBuf>,
 }
@@ -94,10 +102,15 @@ impl Authorization {
     pub(crate) fn read(
         sections: &BTreeMap<String, Section>,
         issuers: &mut [IssuerSection],
+        uses_policy: bool,
         problems: &mut Problems,
     ) -> Self {
         let routes = RouteTable::read(sections, issuers, problems);
         let (endpoints, file) = endpoint_settings::read(sections, problems);
+        let data = endpoints.data();
+        let policy = PolicySettings::read(sections, &data["endpoints"], uses_policy, problems);
+        let decisions = policy.cached_decisions();
+        let policy_file = policy.policy.as_ref().map(|policy| policy.path().into());
         let own = issuers.iter().find(|section| section.sign);
         let administrators = issuers.iter().filter(|one| one.administration.is_granted());
         Self {
@@ -105,7 +118,26 @@ impl Authorization {
             endpoints,
             own_issuer: own.map(|section| section.issuer.name.clone()),
             administrators: administrators.map(|one| one.issuer.name.clone()).collect(),
-            files: file.into_iter().collect(),
+            files: file.into_iter().chain(policy_file).collect(),
+            policy,
+            policy_log: None,
+            decisions: DecisionCache::new(decisions),
         }
+    }
+
+    /// Opens the log of the policy engine, if that is used. The log of `before` stays open if it is
+    /// the same file.
+    pub(crate) fn open_log(&mut self, before: Option<&Self>) {
+        let Some(policy) = &self.policy.policy else { return };
+        let path = &self.policy.log_file;
+        let kept = before.filter(|before| before.policy.log_file == *path);
+        let log = kept.and_then(|before| before.policy_log.clone()).or_else(|| {
+            let opened = PolicyLog::open(path).map(Arc::new);
+            opened.inspect_err(|error| tracing::error!("no log of the policy engine: {error}")).ok()
+        });
+        if let Some(log) = &log {
+            log.record_load(self.policy.log_level, policy.path());
+        }
+        self.policy_log = log;
     }
 }

@@ -1,13 +1,10 @@
 //! `countersign endpoints`: endpoint files from OpenAPI documents.
 
-use std::{
-    io::{self, Write as _},
-    path::Path,
-};
+use std::{io, path::Path};
 
 use serde_json::{Value, ser::PrettyFormatter};
 
-use super::{CommandError, arguments::EndpointsCommand};
+use super::{CommandError, arguments::EndpointsCommand, print};
 use crate::{
     authorization::endpoints::openapi,
     base::{redacted::json_error, watched_file::read_text},
@@ -18,7 +15,7 @@ pub(super) fn run(command: EndpointsCommand) -> Result<(), CommandError> {
     let endpoints = import(&document, base_path.as_deref()).map_err(|text| {
         CommandError::failed(format_args!("cannot import {}: {text}", document.display()))
     })?;
-    Ok(print_sorted(&endpoints)?)
+    Ok(print(sorted_json(&endpoints)?)?)
 }
 
 fn import(document: &Path, base: Option<&str>) -> Result<Value, String> {
@@ -31,13 +28,13 @@ fn import(document: &Path, base: Option<&str>) -> Result<Value, String> {
 
 const MAX_DOCUMENT_BYTES: u64 = 64 << 20;
 
-/// Prints JSON with an indent of 4 and sorted names, as the Inmanta server does.
-pub(super) fn print_sorted(value: &Value) -> io::Result<()> {
-    let mut out = io::stdout().lock();
+/// Returns JSON with an indent of 4 and sorted names, as the Inmanta server prints it.
+pub(super) fn sorted_json(value: &Value) -> io::Result<String> {
+    let mut text = Vec::new();
     let formatter = PrettyFormatter::with_indent(b"    ");
-    let mut serializer = serde_json::Serializer::with_formatter(&mut out, formatter);
+    let mut serializer = serde_json::Serializer::with_formatter(&mut text, formatter);
     serde::Serialize::serialize(&sorted(value), &mut serializer)?;
-    out.write_all(b"\n")
+    String::from_utf8(text).map_err(io::Error::other)
 }
 
 fn sorted(value: &Value) -> Value {

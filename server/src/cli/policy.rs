@@ -10,28 +10,28 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::Serialize as _;
-use serde_json::{Map, Value, json, ser::PrettyFormatter};
+use serde_json::{Value, json};
 
 use super::{
-    CommandError,
+    CommandError, ConfigSource,
     arguments::{PolicyCommand, PolicyInputArgs},
+    endpoints::sorted_json,
     print,
 };
 use crate::authorization::{
-    endpoints::ENDPOINTS,
+    endpoints::EndpointTable,
     policy::{DEFAULT_POLICY, Policy, settings::read_policy},
 };
 
-pub(super) fn run(command: &PolicyCommand) -> Result<(), CommandError> {
+pub(super) fn run(source: &ConfigSource, command: &PolicyCommand) -> Result<(), CommandError> {
     match command {
         PolicyCommand::Check { file } => check(file),
         PolicyCommand::Test { directory } => rule_tests::run(directory),
         PolicyCommand::Eval(args) => eval::run(args),
         PolicyCommand::Explain(args) => explain::run(args),
-        PolicyCommand::PrintEndpointData => Ok(print(endpoint_data_text()?)?),
+        PolicyCommand::PrintEndpointData => Ok(print(sorted_json(&endpoint_data(source)?)?)?),
         PolicyCommand::ExportDebug { policy, directory } => {
-            export_debug(policy.as_deref(), directory)
+            export_debug(policy.as_deref(), &endpoint_data(source)?, directory)
         }
         PolicyCommand::PrintDefault => Ok(io::stdout().write_all(DEFAULT_POLICY.as_bytes())?),
     }
@@ -92,35 +92,22 @@ fn read_json(path: &Path) -> Result<Value, CommandError> {
     serde_json::from_slice(&text).map_err(|error| failed_at(path, error))
 }
 
-/// Returns the endpoints of this server, in order of their ids.
+/// Returns `data.endpoints` with the endpoints of this server.
 fn own_endpoints() -> Value {
-    let mut endpoints: Vec<_> = ENDPOINTS
-        .iter()
-        .map(|endpoint| {
-            let types = endpoint.client_types.iter().map(|one| one.name()).collect::<Vec<_>>();
-            let about = json!({
-                "auth_label": endpoint.label,
-                "client_types": types,
-                "environment_param": endpoint.environment,
-                "read_only": endpoint.read_only,
-            });
-            (format!("{} {}", endpoint.method, endpoint.path), about)
-        })
-        .collect();
-    endpoints.sort_by(|(one, _), (other, _)| one.cmp(other));
-    endpoints.into_iter().collect::<Map<_, _>>().into()
+    EndpointTable::of_api().data()["endpoints"].take()
 }
 
-/// Returns the endpoints in the format of Python's `json.dumps(indent=4, sort_keys=True)`.
-fn endpoint_data_text() -> io::Result<String> {
-    let mut text = Vec::new();
-    let formatter = PrettyFormatter::with_indent(b"    ");
-    let mut serializer = serde_json::Serializer::with_formatter(&mut text, formatter);
-    json!({ "endpoints": own_endpoints() }).serialize(&mut serializer)?;
-    String::from_utf8(text).map_err(io::Error::other)
+/// Returns the endpoint table of the configuration, if one is given, as `data` of policies.
+fn endpoint_data(source: &ConfigSource) -> Result<Value, CommandError> {
+    let table = if source.config.is_empty() {
+        EndpointTable::of_api()
+    } else {
+        source.load()?.settings.auth.authorization.endpoints
+    };
+    Ok(table.data())
 }
 
-fn export_debug(policy: Option<&Path>, directory: &Path) -> Result<(), CommandError> {
+fn export_debug(policy: Option<&Path>, data: &Value, directory: &Path) -> Result<(), CommandError> {
     let policy = PolicyFile::read(policy)?;
     let input = json!({
         "request": { "endpoint_id": "GET /api/v2/environment", "parameters": {} },
@@ -128,7 +115,7 @@ fn export_debug(policy: Option<&Path>, directory: &Path) -> Result<(), CommandEr
     });
     let files = [
         ("policy/policy.rego", policy.text),
-        ("data.json", endpoint_data_text()? + "\n"),
+        ("data.json", sorted_json(data)? + "\n"),
         ("input.json", format!("{input:#}\n")),
     ];
     for (name, text) in files {

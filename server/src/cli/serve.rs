@@ -16,7 +16,7 @@ use crate::{
     app::App,
     authorization::policy::{
         log::record_failed_start,
-        settings::{FAILED_START, log_file},
+        settings::{FAILED_START, PolicySettings, log_file},
     },
     base::{claims::ClientType, clock, route::Serves},
     config::{Config, Problem, RawConfig, Severity, options::ISSUER_PREFIX},
@@ -24,7 +24,7 @@ use crate::{
     observe::logging,
     reload::ConfigWatcher,
     serve::{self, BoundListeners},
-    store::StoreError,
+    store::{Store, StoreError},
 };
 
 pub(super) fn run(source: &ConfigSource, threads: Option<u16>) -> Result<(), CommandError> {
@@ -110,10 +110,18 @@ fn users(source: &ConfigSource, config: &Config) -> Result<Option<Users>, Comman
             // It has the path.
             Err(error @ StoreError::File(..)) => tracing::error!("{error}"),
             Err(error) => tracing::error!("{}: {error}", store.location()),
-            Ok(()) => {}
+            Ok(()) => create_roles(&store, &config.settings.auth.authorization.policy),
         }
     }
     Ok(Some(Users::new(store, &config.settings.api.login)?))
+}
+
+/// Creates the roles that the access policy defines. Those of an earlier policy stay.
+fn create_roles(store: &Store, settings: &PolicySettings) {
+    let Some(policy) = &settings.policy else { return };
+    if let Err(error) = store.block_on(store.add_missing_roles(policy.roles())) {
+        tracing::error!("cannot create the roles of the access policy, restart to retry: {error}");
+    }
 }
 
 /// Interval for deleting expired revocations.

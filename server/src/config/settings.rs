@@ -17,6 +17,7 @@ use crate::{
     admission::settings::SignatureLimits,
     api::settings::ApiSettings,
     auth::{DecisionSettings, ListenerRules, settings::AuthSettings},
+    authorization::AuthorizationProvider,
     observe::settings::LogSettings,
 };
 
@@ -66,6 +67,14 @@ impl Settings {
     #[must_use]
     pub fn listener(&self, name: &str) -> Option<&Listener> {
         self.listeners.iter().find(|listener| listener.name == name)
+    }
+
+    /// Whether a listener, or the API, asks the access policy.
+    pub(super) fn uses_policy(&self) -> bool {
+        let access = self.listeners.iter().filter_map(|listener| listener.access.as_ref());
+        let mut providers = access.map(|access| access.provider);
+        self.api.authorization_provider == AuthorizationProvider::PolicyEngine
+            || providers.any(|provider| provider == AuthorizationProvider::PolicyEngine)
     }
 
     pub(super) fn read(sections: &BTreeMap<String, Section>, problems: &mut Problems) -> Self {

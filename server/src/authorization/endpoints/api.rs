@@ -62,6 +62,21 @@ pub enum Operation {
     DeleteEnvironment,
 }
 
+impl Operation {
+    /// Whether it changes what users may do.
+    #[must_use]
+    pub const fn changes_rights(self) -> bool {
+        matches!(
+            self,
+            Self::DeleteUser
+                | Self::SetAdmin
+                | Self::DeleteRole
+                | Self::AssignRole
+                | Self::UnassignRole
+        )
+    }
+}
+
 /// An endpoint of the API.
 #[derive(Debug)]
 pub struct ApiEndpoint {

@@ -2,7 +2,7 @@
 
 use http::HeaderName;
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::parameters::{Parameter, ParameterPlace, ParameterType, WrittenParameter};
 use crate::base::{
@@ -45,10 +45,8 @@ pub enum EnvironmentScope {
 #[serde(deny_unknown_fields)]
 struct WrittenEndpoint {
     client_types: Vec<String>,
-    #[serde(rename = "auth_label")]
-    _auth_label: String,
-    #[serde(rename = "read_only")]
-    _read_only: bool,
+    auth_label: String,
+    read_only: bool,
     #[serde(deserialize_with = "Option::deserialize")]
     environment_param: Option<String>,
     #[serde(default)]
@@ -103,7 +101,7 @@ impl Endpoint {
             takes_scoped_tokens: written.allow_env_scoped_tokens,
             parameters: parameters.into(),
             path_parameters,
-            properties: serde_json::from_str(properties).map_err(unreadable)?,
+            properties: written.shown(),
         })
     }
 
@@ -129,6 +127,16 @@ impl Endpoint {
 }
 
 impl WrittenEndpoint {
+    /// Returns the properties that policies see.
+    fn shown(&self) -> Value {
+        json!({
+            "auth_label": self.auth_label,
+            "client_types": self.client_types,
+            "environment_param": self.environment_param,
+            "read_only": self.read_only,
+        })
+    }
+
     fn scope(&self, id: &str) -> EnvironmentScope {
         let is_file_call = || {
             ANY_ENVIRONMENT

@@ -22,9 +22,10 @@ use serde_json::json;
 use super::{error::EvaluationError, input::PolicyInput};
 
 /// Entries that are written to the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PolicyLogLevel {
     /// Failed evaluations.
+    #[default]
     Error,
     /// All evaluations, with their input.
     Info,

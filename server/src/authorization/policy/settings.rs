@@ -18,12 +18,14 @@ use crate::{
 };
 
 /// Settings of the policy engine.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct PolicySettings {
     /// The policy. `None` if no listener uses the policy engine.
     pub policy: Option<Arc<Policy>>,
     /// Entries that are written to the log.
     pub log_level: PolicyLogLevel,
+    /// Number of decisions that each thread keeps. 0 for none.
+    cached_decisions: usize,
     /// File of the log.
     pub log_file: PathBuf,
 }
@@ -46,7 +48,21 @@ impl PolicySettings {
             policy = load(&mut reader, &log_file, endpoints);
         }
         let policy = policy.map(|policy| Arc::new(policy.with_max_time(max_time)));
-        Self { policy, log_level, log_file }
+        Self { policy, log_level, cached_decisions: reader.number("cached_decisions"), log_file }
+    }
+
+    /// Whether every evaluated request is logged.
+    #[must_use]
+    pub fn logs_requests(&self) -> bool {
+        self.log_level >= PolicyLogLevel::Info
+    }
+
+    /// Returns the number of decisions that each thread keeps: none if the policy may decide
+    /// differently about equal requests.
+    #[must_use]
+    pub fn cached_decisions(&self) -> usize {
+        let is_deterministic = self.policy.as_ref().is_some_and(|policy| policy.is_deterministic());
+        if is_deterministic { self.cached_decisions } else { 0 }
     }
 }
 
@@ -148,16 +164,4 @@ pub(crate) fn read_policy(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     file.take(MAX_POLICY_BYTES as u64 + 1).read_to_string(&mut text)?;
     Ok(text)
-}
-
-/// Returns the policy file of a configuration that uses the policy engine.
-pub(crate) fn policy_file(sections: &BTreeMap<String, Section>) -> Option<PathBuf> {
-    let mut options = sections.values().flat_map(|section| &section.settings);
-    let is_used = options.any(|(name, setting)| {
-        ["authorization_provider", "authorization"].contains(&name.as_str())
-            && setting.text.eq_ignore_ascii_case("policy-engine")
-    });
-    let mut problems = Problems::default();
-    let reader = SectionReader::new(sections, "policy_engine", &mut problems);
-    is_used.then(|| reader.text_or_default("policy_file").trim().into())
 }

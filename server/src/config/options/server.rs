@@ -203,6 +203,11 @@ pub(super) const POLICY_ENGINE: SectionSpec = SectionSpec::new(
                 "Log of the policy engine. It is emptied when the server starts.",
                 "/var/log/countersign/policy_engine.log",
             ),
+        number("cached_decisions", 0, 1 << 24, "16384").about(
+            "Number of decisions that each thread keeps for requests with a cached token, at 16 \
+             bytes each. 0 for none. A policy that depends on the time is always evaluated.",
+            "0",
+        ),
         number("max_time", 1, 10_000, "50").about(
             "Maximum time of an evaluation in milliseconds. The request is refused after it.",
             "20",
