@@ -47,7 +47,10 @@ fn default_policy_passes_its_own_tests() {
 fn failing_tests_are_reported() {
     let directory = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
-    file("policy.rego", "package policy\nallow if input.x == data.x\nunused if input.y == 1\n");
+    file(
+        "policy.rego",
+        "package policy\nallow if input.x == data.x\nunused if {\n  input.y == 1\n  input.z\n}\n",
+    );
     file("data.json", "{\"x\": 7}");
     file(
         "policy_test.rego",
@@ -64,7 +67,7 @@ fn failing_tests_are_reported() {
         "b runs",
         "data.policy_test.todo_test_c: SKIPPED",
         "PASS: 2/4\nFAIL: 1/4\nSKIPPED: 1/4\n",
-        "not covered: 3",
+        "/policy.rego: 66.7 % of 3 lines covered; not covered: 5",
     ] {
         assert!(text.contains(part), "{part:?} in {text}");
     }
@@ -109,7 +112,7 @@ fn explain_names_the_rule_or_what_is_missing() {
         &path,
         "package policy\n\n# Operators deploy.\nallow if {\n\tprint(\"role:\", input.token.role)\n\t\
          input.token.role == \"operator\"\n\tinput.request.endpoint_id == \"POST /deploy\"\n}\n\n\
-         allow if input.token.is_admin\n",
+         allow if f(input.token.is_admin, (1))\n\nf(a, b) if a == b\n",
     )
     .unwrap();
     let file = path.to_str().unwrap();
@@ -127,7 +130,7 @@ fn explain_names_the_rule_or_what_is_missing() {
         "denied: \"GET /x\"",
         "policy.rego:4: does not hold: Operators deploy.",
         "line 7: input.request.endpoint_id == \"POST /deploy\"",
-        "line 10: input.token.is_admin",
+        "line 10: f(input.token.is_admin, (1))",
         "not in data.endpoints",
     ] {
         assert!(text.contains(part), "{part:?} in {text}");

@@ -27,11 +27,11 @@ fn policy_error_has_place_and_remedy() {
         ("allow if true\nother if {\n  rand.intn(\"x\", 2) == 1\n}", ":5:3", "rand.intn is not"),
         ("allow if other with input.x as 1\nother if input.x", ":3:10", "`with` keyword"),
         ("x[\"a\"] := 1\nx[\"b\"] := 2\nallow if x.a == 1", ":3:4", "constant keys"),
-        ("allow if f(1)\nf(x) if f(x + 1)", "", "data.policy.f depends on itself"),
-        ("allow if a\na if b\nb if a", "", "depends on itself"),
-        ("allow if data[input.x].a\na if data[input.x].a", "", "depends on itself"),
-        ("allow if data.policy[input.x]", "", "depends on itself"),
-        ("allow if input.x == -input.y", ":3:21", "unary -"),
+        ("allow if f(1)\nf(x) if f(x + 1)", ":4:15", "data.policy.f depends on itself"),
+        ("allow if a\na if b\nb if a", ":4:6", "data.policy.a depends on itself"),
+        ("allow if data[input.x].a\na if data[input.x].a", ":3:10", "depends on itself"),
+        ("allow if data.policy[input.x]", ":3:10", "data.policy.allow depends on itself"),
+        ("allow if input.x == -input.y", ":3:21", "unary - can"),
     ] {
         let error = compile(&format!("{HEAD}{rules}\n")).unwrap_err();
         assert_eq!(error.place, format!("/etc/policy.rego{place}"), "{error}");

@@ -54,7 +54,7 @@ pub struct Policy {
     is_deterministic: bool,
 }
 
-/// A rule of a policy with all rules that it depends on.
+/// A rule of a [`Policy`] with all rules that it depends on.
 #[derive(Debug)]
 struct CompiledRule {
     compiled: CompiledPolicy,
@@ -119,7 +119,7 @@ impl Policy {
         Ok(policy)
     }
 
-    /// Returns the policy with a maximum time for evaluations.
+    /// Returns the policy with a maximum time for evaluations, instead of [`DEFAULT_MAX_TIME`].
     #[must_use]
     pub fn with_max_time(self, max_time: Duration) -> Self {
         Self { max_time, ..self }
@@ -198,22 +198,29 @@ impl CompiledRule {
             .map_err(|error| failed(error.to_string()))?;
         let program = Compiler::compile_from_policy(&compiled, &[rule])
             .map_err(|error| failed(error.to_string()))?;
-        call_graph::check(&program).map_err(|error| match error {
-            CallError::Recursion(rule) => {
-                PolicyError::new(path, format!("the rule {rule} depends on itself"))
-                    .help(error::RECURSION_REMEDY)
-            }
-            CallError::TooDeep(rule) => {
-                PolicyError::new(path, format!("too many nested calls of rules at {rule}"))
-                    .help("let rules depend on one another through fewer levels")
-            }
-        })?;
+        call_graph::check(&program).map_err(|error| refused_call(&program, &error))?;
         let program = Arc::new(with_metered_calls(&program));
         Ok(Self { compiled, program })
     }
 }
 
-/// Returns a program that calls [metered functions](built_ins) in place of those of the library.
+/// Describes a rule that may not be called, with its place.
+fn refused_call(program: &Program, error: &CallError) -> PolicyError {
+    let rule = program.rule_infos.get(error.rule);
+    let start = rule.and_then(|rule| rule.definitions.first()?.first());
+    // The first instruction of a rule has no place of its own.
+    let place = machine::location(program, start.map_or(0, |start| *start as usize + 1)).place;
+    let name = rule.map_or("", |rule| &rule.name);
+    if error.is_recursion {
+        PolicyError::new(place, format!("the rule {name} depends on itself"))
+            .help(error::RECURSION_REMEDY)
+    } else {
+        PolicyError::new(place, format!("too many nested calls of rules at {name}"))
+            .help("let rules depend on one another through fewer levels")
+    }
+}
+
+/// Returns a [`Program`] that calls [metered functions](built_ins) in place of those of the library.
 fn with_metered_calls(program: &Program) -> Program {
     let mut program = program.clone();
     for (function, info) in program.resolved_builtins.iter_mut().zip(&program.builtin_info_table) {
@@ -243,7 +250,7 @@ fn role_name(value: &Value) -> Option<String> {
     }
 }
 
-/// Returns `data` of a policy.
+/// Returns `data` of a policy as a [`Value`].
 pub(crate) fn data(endpoints: &Json) -> Value {
     Value::from(serde_json::json!({ "endpoints": endpoints }))
 }

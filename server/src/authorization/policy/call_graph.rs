@@ -18,14 +18,15 @@ use regorus::{
 const MAX_CALL_DEPTH: usize = 64;
 
 /// A rule that may not be called.
-pub(super) enum CallError {
-    /// It depends on itself.
-    Recursion(String),
-    /// It is at the end of more than [`MAX_CALL_DEPTH`] calls.
-    TooDeep(String),
+pub(super) struct CallError {
+    /// Its index in [`Program::rule_infos`].
+    pub(super) rule: usize,
+    /// Whether it depends on itself. Otherwise it is at the end of more than [`MAX_CALL_DEPTH`]
+    /// calls.
+    pub(super) is_recursion: bool,
 }
 
-/// Checks the depth of calls in `program`.
+/// Checks the depth of calls in a [`Program`].
 ///
 /// # Errors
 /// A rule depends on itself, or the calls are too deep.
@@ -33,14 +34,9 @@ pub(super) fn check(program: &Program) -> Result<(), CallError> {
     let callees = callees(program);
     let mut depths = vec![None; callees.len()];
     (0..callees.len()).try_for_each(|rule| {
-        let depth = depth(&callees, &mut depths, rule, 0);
-        let name =
-            || program.rule_infos.get(rule).map_or_else(String::new, |info| info.name.clone());
-        match depth {
-            Ok(depth) if depth <= MAX_CALL_DEPTH => Ok(()),
-            Ok(_) | Err(DepthError::TooDeep) => Err(CallError::TooDeep(name())),
-            Err(DepthError::Recursion) => Err(CallError::Recursion(name())),
-        }
+        let depth = depth(&callees, &mut depths, rule, 0)?;
+        let is_recursion = false;
+        if depth > MAX_CALL_DEPTH { Err(CallError { rule, is_recursion }) } else { Ok(()) }
     })
 }
 
@@ -96,11 +92,6 @@ fn rules_below(program: &Program, lookup: &VirtualDataDocumentLookupParams) -> V
     documents.filter(|(_, info)| is_below(info)).map(|(index, _)| index).collect()
 }
 
-enum DepthError {
-    Recursion,
-    TooDeep,
-}
-
 /// State of a rule in the depth-first search.
 #[derive(Clone, Copy)]
 enum Visit {
@@ -108,18 +99,18 @@ enum Visit {
     Done(usize),
 }
 
-/// Returns the number of calls below a rule, the rule included.
+/// Returns the number of calls below a rule, the rule included, at most [`MAX_CALL_DEPTH`] deep.
 fn depth(
     callees: &[BTreeSet<usize>],
     visits: &mut [Option<Visit>],
     rule: usize,
     above: usize,
-) -> Result<usize, DepthError> {
+) -> Result<usize, CallError> {
     match visits[rule] {
         Some(Visit::Done(depth)) => return Ok(depth),
-        Some(Visit::Entered) => return Err(DepthError::Recursion),
+        Some(Visit::Entered) => return Err(CallError { rule, is_recursion: true }),
         // Bounds the recursion of this function, too.
-        None if above > MAX_CALL_DEPTH => return Err(DepthError::TooDeep),
+        None if above > MAX_CALL_DEPTH => return Err(CallError { rule, is_recursion: false }),
         None => visits[rule] = Some(Visit::Entered),
     }
     let mut deepest = 0;

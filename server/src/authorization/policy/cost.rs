@@ -1,6 +1,6 @@
 //! Upper bounds for the cost of calls of built-in functions, from their arguments.
 //!
-//! `None` refuses the arguments: the call is undefined, as after any other error in a built-in
+//! [`None`] refuses the arguments: the call is undefined, as after any other error in a built-in
 //! function. The library panics with some of them.
 
 use regorus::Value;
@@ -15,7 +15,7 @@ const NUMBER: u64 = 1100;
 /// Maximum length of a pattern in bytes.
 const MAX_PATTERN: u64 = 2048;
 
-/// Returns the size of a value in bytes.
+/// Returns the size of a [`Value`] in bytes, with [`ELEMENT`] for each of its parts.
 fn size(value: &Value) -> u64 {
     match value {
         Value::String(text) => ELEMENT + text.len() as u64,
@@ -166,7 +166,7 @@ pub(super) fn occurrences(args: &[Value]) -> Option<u64> {
     (length(args, 1) > 0).then(|| length(args, 0))
 }
 
-/// One search with a pattern. Its compiled size is bounded by the library.
+/// One search with a pattern of at most [`MAX_PATTERN`] bytes. Its compiled size is bounded by the library.
 pub(super) fn pattern(args: &[Value]) -> Option<u64> {
     let bytes = copy(args)?.saturating_mul(16);
     Some(if length(args, 0) > MAX_PATTERN { u64::MAX } else { bytes })

@@ -56,7 +56,7 @@ impl fmt::Display for PolicyError {
 
 impl std::error::Error for PolicyError {}
 
-/// Returns what to do about an error of the compiler.
+/// Returns the remedy of a [`PolicyError`] by its text.
 fn remedy(text: &str) -> &'static str {
     let remedies = [
         (
@@ -68,7 +68,7 @@ fn remedy(text: &str) -> &'static str {
         ("unary -", "write 0 - x instead of -x"),
         ("walk loops", "name the members of the input instead of walking through it"),
         ("Unknown function", "check the name; `countersign policy check` lists the functions used"),
-        ("is unsafe", "define the name, or check its spelling"),
+        ("undefined variable", "define the name, or check its spelling"),
         ("recursion detected", RECURSION_REMEDY),
     ];
     remedies.iter().find(|(part, _)| text.contains(part)).map_or("", |(_, remedy)| remedy)
@@ -115,7 +115,7 @@ impl fmt::Display for EvaluationError {
 
 impl std::error::Error for EvaluationError {}
 
-/// Describes an error of the register machine. Its own texts contain values of registers.
+/// Describes a [`VmError`]. Its own texts contain values of registers.
 pub(super) fn reason_of(error: &VmError, max_time: Duration) -> String {
     match error {
         VmError::InstructionLimitExceeded { limit, .. } => {

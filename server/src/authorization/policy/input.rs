@@ -7,7 +7,7 @@ use serde_json::{Map, Value as Json};
 
 use super::error::EvaluationError;
 
-/// Maximum size of an input in bytes of JSON.
+/// Maximum size of a [`PolicyInput`] in bytes of JSON.
 pub(crate) const MAX_INPUT_BYTES: usize = 64 << 10;
 
 /// Replaces secrets.
@@ -26,7 +26,7 @@ pub struct PolicyInput<'i> {
     pub issuer: Option<&'i str>,
 }
 
-/// The names of the members, as values. Each thread has its own, so that threads do not share
+/// The names of the members of a [`PolicyInput`], as values. Each thread has its own, so that threads do not share
 /// reference counts.
 pub(super) struct InputNames {
     request: Value,
@@ -118,7 +118,7 @@ fn spend(budget: &mut usize, bytes: usize) -> Option<()> {
     Some(())
 }
 
-/// Converts the members of an object, those of parameters without secrets.
+/// Converts the members of an object, those of parameters with passwords [masked](MASK).
 fn members(members: &Map<String, Json>, masks: bool, budget: &mut usize) -> Option<Value> {
     spend(budget, 0)?;
     let converted = members.iter().map(|(name, value)| {
@@ -154,7 +154,7 @@ fn convert(value: &Json, masks: bool, budget: &mut usize) -> Option<Value> {
     })
 }
 
-/// Masks secrets in parameters.
+/// [Masks](MASK) secrets in parameters.
 fn mask(parameters: &mut Map<String, Json>) {
     for (name, value) in parameters {
         match value {

@@ -164,7 +164,7 @@ fn indented(value: &serde_json::Value) -> String {
     text.lines().map(|line| format!("      {line}\n")).collect()
 }
 
-/// The thread that writes the file.
+/// The thread that writes the file of a [`PolicyLog`].
 struct LogWriter {
     file: Option<File>,
     counters: Arc<Counters>,

@@ -30,7 +30,7 @@ const MAX_INSTRUCTIONS: usize = 1_000_000;
 /// Number of instructions between two looks at the clock.
 const CHECK_INTERVAL: NonZeroU32 = NonZeroU32::new(16).unwrap();
 
-/// A register machine with a policy in it.
+/// A [register machine](RegoVM) with a [`Policy`] in it.
 struct Machine {
     /// The [`Policy::generation`] that it is for.
     generation: u64,
@@ -89,7 +89,7 @@ impl Machine {
     }
 }
 
-/// Copies a value, so that its reference counts are those of one thread. Shared ones would move
+/// Copies a [`Value`], so that its reference counts are those of one thread. Shared ones would move
 /// between cores with each access.
 fn own_copy(value: &Value) -> Value {
     match value {
@@ -143,8 +143,8 @@ fn reason(error: &VmError, policy: &Policy) -> String {
     reason_of(error, policy.max_time)
 }
 
-/// Returns the rule and the place of an instruction.
-fn location(program: &Program, pc: usize) -> RuleLocation {
+/// Returns the rule and the place of an instruction of a [`Program`].
+pub(super) fn location(program: &Program, pc: usize) -> RuleLocation {
     let bodies = program.rule_infos.iter().flat_map(|rule| {
         let starts = rule.definitions.iter().flatten();
         starts.map(move |start| (*start as usize, rule.name.as_str()))

@@ -29,7 +29,7 @@ pub(super) fn start(limit: Duration) {
     DEADLINE.set(monotonic_now().map(|start| Deadline { start, limit }));
 }
 
-/// Charges the cost of a call.
+/// Charges the cost of a call: at most [`MAX_CALL_COST`], and [`MAX_COST`] with those before it.
 ///
 /// # Errors
 /// The call or the evaluation is too expensive, or the time is over.

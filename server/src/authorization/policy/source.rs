@@ -21,7 +21,7 @@ pub(super) struct PolicySource {
     pub(super) has_print: bool,
 }
 
-/// Prepares the text of a policy.
+/// Prepares the text of a policy: a [`PolicySource`].
 ///
 /// # Errors
 /// The text is too large, or calls a function that is not available.
@@ -123,7 +123,7 @@ fn closing(tokens: &[Token], opening: usize) -> Option<&Token> {
     })
 }
 
-/// Replaces a call by `true` and white space. Lines stay as they are.
+/// Replaces a [`FunctionCall`] by `true` and white space. Lines stay as they are.
 fn blank(text: &mut String, range: Range<usize>) {
     let line_feeds = text[range.clone()].matches('\n').count();
     let spaces = range.len().saturating_sub("true".len() + line_feeds);

@@ -5,7 +5,7 @@
 
 use regorus::{
     Engine, Value,
-    unstable::{Query, Rule, RuleHead},
+    unstable::{Query, Rule, RuleHead, Span},
 };
 use serde_json::Value as Json;
 
@@ -33,7 +33,7 @@ pub(super) fn run(args: &PolicyInputArgs) -> Result<(), CommandError> {
     failure.map_or(Ok(()), |error| Err(CommandError::failed(error)))
 }
 
-/// Creates an interpreter with the policy.
+/// Creates an [interpreter](Engine) with the policy.
 fn engine(file: &PolicyFile, endpoints: &Json) -> Result<Engine, CommandError> {
     let path = file.path.display().to_string();
     let failed = |report: String| CommandError::failed(PolicyError::from_report(&path, &report));
@@ -45,6 +45,7 @@ fn engine(file: &PolicyFile, endpoints: &Json) -> Result<Engine, CommandError> {
     Ok(engine)
 }
 
+/// Explains decisions of a [`Policy`].
 struct Explainer {
     file: PolicyFile,
     endpoints: Json,
@@ -108,16 +109,17 @@ impl Explainer {
     /// Whether expressions hold together. `None` if they cannot be evaluated without later ones.
     fn holds(&self, expressions: &[(u32, String)], input: &Json) -> Option<bool> {
         const RULE: &str = "countersign_explained";
-        let body: Vec<_> = expressions.iter().map(|(_, text)| text.as_str()).collect();
+        let body = expressions.iter().map(|(_, text)| format!("\t{text}\n"));
+        let body: String = body.collect();
         // A single expression in braces could be a set.
-        let text = format!("{}\n{RULE} if {{\ntrue\n{}\n}}\n", self.file.text, body.join("\n"));
+        let text = format!("{}\n{RULE} if {{\n\ttrue\n{body}}}\n", self.file.text);
         let path = format!("data.policy.{RULE}");
         let policy = Policy::compile_rule(&self.file.path, &text, &self.endpoints, &path).ok()?;
         policy.allows_document(input).ok()
     }
 }
 
-/// Returns the rules for `allow`, in the order of the file.
+/// Returns the [rules](AllowRule) for `allow`, in the order of the file.
 fn allow_rules(engine: &mut Engine) -> Vec<AllowRule> {
     let mut rules = Vec::new();
     for module in engine.get_modules() {
@@ -140,8 +142,14 @@ fn allow_rules(engine: &mut Engine) -> Vec<AllowRule> {
 }
 
 fn expressions(query: &Query) -> Vec<(u32, String)> {
-    let expressions = query.stmts.iter();
-    expressions.map(|one| (one.span.line, one.span.text().to_owned())).collect()
+    query.stmts.iter().map(|one| (one.span.line, text_of(&one.span))).collect()
+}
+
+/// Returns the text of an expression. The [`Span`] of a string ends before its quotation mark.
+fn text_of(span: &Span) -> String {
+    let rest = span.source.contents().get(span.end as usize..).unwrap_or_default();
+    let quotation_mark = rest.chars().next().filter(|next| matches!(next, '"' | '`'));
+    span.text().chars().chain(quotation_mark).collect()
 }
 
 /// Returns the comment in the lines before a line.

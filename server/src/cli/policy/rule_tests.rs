@@ -110,7 +110,7 @@ fn tests(engine: &mut Engine) -> Vec<RuleTest> {
     tests
 }
 
-/// Outcome of a test.
+/// Outcome of a [`RuleTest`].
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum TestOutcome {
     Pass,
@@ -146,6 +146,7 @@ impl RuleTest {
     }
 }
 
+/// Numbers of tests by [`TestOutcome`].
 #[derive(Default)]
 struct TestCounts {
     passed: usize,
@@ -184,7 +185,7 @@ fn milliseconds(elapsed: Duration) -> String {
     format!("{:.3} ms", elapsed.as_secs_f64() * 1000.0)
 }
 
-/// Describes the coverage of a file.
+/// Describes the coverage of a [file](CoveredFile).
 fn coverage(file: &CoveredFile) -> String {
     let (covered, total) = (file.covered.len(), file.covered.len() + file.not_covered.len());
     let percent = 100.0 * covered as f64 / total.max(1) as f64;
