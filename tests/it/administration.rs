@@ -94,8 +94,10 @@ fn roles_of_a_provider_that_may_not_administer_do_not_count(protocol: Protocol) 
     let idp = FileProvider::new(&sandbox);
     let config = |administers| {
         format!(
-            "{SIGNING}{}administers={administers}\n[server]\nauthorization_provider=policy-engine\n",
-            idp.section("oidc", "https://idp/")
+            "{SIGNING}{}administers={administers}\n[server]\n\
+             authorization_provider=policy-engine\n{}",
+            idp.section("oidc", "https://idp/"),
+            fixture::policy_engine(fixture::DEFAULT_POLICY)
         )
     };
     let token = idp.token(json!({ "urn:inmanta:is_admin": true }));

@@ -2,6 +2,8 @@
 mod routes;
 /// Client types and environments: `authorization = legacy`.
 mod legacy;
+/// The access policy: `authorization = policy-engine`.
+mod policy;
 /// Endpoint files, and `countersign endpoints import`.
 mod endpoints;
 

@@ -17,7 +17,7 @@ use session::run_page;
 const MAX_SKIPPED: usize = 6;
 
 /// Languages of blocks. Any other language would be a block that no test checks.
-const LANGUAGES: [&str; 8] = ["sh", "text", "ini", "toml", "nginx", "lua", "yaml", "json"];
+const LANGUAGES: [&str; 9] = ["sh", "text", "ini", "toml", "nginx", "lua", "yaml", "json", "rego"];
 
 fn pages() -> Vec<Page> {
     let mut pages = Page::below("docs");
@@ -56,6 +56,8 @@ pages_with_commands! {
     commands_of_restore_work: "docs/operations/restore.md",
     commands_of_upgrade_work: "docs/operations/upgrade.md",
     commands_of_performance_work: "docs/performance.md",
+    commands_of_authorization_work: "docs/authorization.md",
+    commands_of_access_policies_work: "docs/authorization/policy.md",
     commands_of_rules_by_route_work: "docs/authorization/routes.md",
     commands_of_envoy_work: "docs/proxies/envoy.md",
 }
@@ -90,6 +92,9 @@ fn every_block_of_the_documentation_is_checked() {
                     skipped.push(format!("{place}: {reason}"));
                 }
                 Directive::Skip(_) => violations.push(format!("{place}: only commands are run")),
+                Directive::None if block.language == "rego" => {
+                    violations.push(format!("{place}: make it a file that a command checks"));
+                }
                 Directive::Server if !has_commands(&block) => {
                     violations.push(format!("{place}: a server is started by a sh block"));
                 }

@@ -23,6 +23,15 @@ issuer=https://localhost:8888/
 audience=https://localhost:8888/
 ";
 
+/// The shipped access policy.
+pub(crate) const DEFAULT_POLICY: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../server/policies/inmanta.rego");
+
+/// Returns the section that makes a policy decide.
+pub(crate) fn policy_engine(policy: &str) -> String {
+    format!("[policy_engine]\npolicy-file={policy}\nlog_file=policy_engine.log\n")
+}
+
 /// Returns a token of the guide's section, [`SIGNING`], signed by openssl.
 pub(crate) fn token(claims: &Value) -> String {
     token_with_header(&json!({ "alg": "HS256", "typ": "JWT" }), claims)

@@ -132,6 +132,11 @@ impl Sandbox {
         self
     }
 
+    /// Returns the protocol of its servers, if they have TLS.
+    pub fn protocol(&self) -> Option<Protocol> {
+        self.protocol
+    }
+
     /// Returns its directory.
     pub fn path(&self) -> &Path {
         self.directory.path()

@@ -48,7 +48,7 @@ fn import_errors_name_place_and_remedy() {
         (r#"{"openapi": "2.0"}"#, "not an OpenAPI document of version 3"),
         (
             r##"{"openapi": "3.1.0", "paths": {"/x": {"get": {"parameters": [{"$ref": "#/no"}]}}}}"##,
-            "GET /x: the reference '#/no' leads outside the document",
+            "GET /x: the reference \"#/no\" leads outside the document",
         ),
     ] {
         sandbox.replace("openapi.json", text);

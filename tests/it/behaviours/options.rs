@@ -62,7 +62,9 @@ fn c42_custom_header_and_username_claim_are_used() {
 fn c62_open_calls_need_no_token() {
     for provider in ["legacy", "policy-engine"] {
         let sandbox = Sandbox::new();
-        let server = sandbox.serve(&configuration(&format!("authorization-provider={provider}\n")));
+        let engine = fixture::policy_engine(fixture::DEFAULT_POLICY);
+        let options = format!("authorization-provider={provider}\n{engine}");
+        let server = sandbox.serve(&configuration(&options));
         let anonymous = Api::anonymous(&server);
         assert_eq!(
             (anonymous.ask("GET /health").status, anonymous.log_in("bob", "x").status),

@@ -9,7 +9,7 @@ use std::{
 use countersign_tests::binary::{Output, Sandbox};
 
 use super::check;
-use crate::fixture::{KEY, SIGNING};
+use crate::fixture::{self, KEY, SIGNING};
 
 fn has_all(output: &Output, code: i32, expected: &[&str]) {
     assert_eq!(output.code(), code, "{output:?}");
@@ -169,7 +169,8 @@ fn legacy_provider_beside_another_issuer_is_noted() {
     let note = "authorization_provider is legacy, which ignores roles: tokens of \
                 [auth_jwt_oidc] may make every call of /api/v2";
     assert!(output.stdout.contains(note), "{}", output.stdout);
-    let by_policy = format!("{JWT}authorization_provider=policy-engine\n");
+    let engine = fixture::policy_engine(fixture::DEFAULT_POLICY);
+    let by_policy = format!("{JWT}authorization_provider=policy-engine\n{engine}");
     let without_right = format!("{SIGNING}{OTHER}");
     for text in [SIGNING.to_owned(), format!("{by_policy}{SIGNING}{OTHER}"), without_right] {
         let output = check(&sandbox, "c.cfg", &text);
@@ -187,7 +188,9 @@ fn sections_that_can_give_one_username_are_noted() {
     };
     let sandbox = Sandbox::new();
     let notes_with = |options: &str, sections: &[String]| {
-        let text = format!("[server]\nauthorization_provider=policy-engine\n{options}\n{SIGNING}");
+        let engine = fixture::policy_engine(fixture::DEFAULT_POLICY);
+        let text =
+            format!("[server]\nauthorization_provider=policy-engine\n{options}\n{engine}{SIGNING}");
         let output = check(&sandbox, "c.cfg", &format!("{text}{}", sections.concat()));
         assert_eq!((output.code(), &*output.stderr), (0, ""));
         let lines = output.stdout.lines().filter(|line| line.starts_with("note: "));

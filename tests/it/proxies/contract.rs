@@ -23,7 +23,7 @@ use headers::{
 };
 use routes::{
     e2_public_path_clears_identity_headers, e7_public_path_is_what_the_application_gets,
-    websocket_needs_a_good_token,
+    routes_decide_about_the_client_request, websocket_needs_a_good_token,
 };
 
 /// Runs all [`CHECKS`] against a proxy. They share one [`World`], because starting it takes longer
@@ -81,6 +81,7 @@ const CHECKS: &[(&str, Check)] = checks![
     e8_requests_are_independent,
     auth_connections_are_reused,
     forbidden_token_gets_403,
+    routes_decide_about_the_client_request,
     e1_flood_gets_429,
     client_faults_keep_their_status,
     unreachable_countersign_blocks_all_requests,

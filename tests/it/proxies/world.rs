@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 use super::{Addresses, Dialect, Proxy};
 use crate::{admission::Issuer, fixture};
 
-/// A proxy between clients, an application, and two Countersign servers. One server has the generic
-/// profile. The other has the `inmanta` profile, which refuses with 403, and limits sources of bad
-/// signatures early.
+/// A proxy between clients, an application, and three Countersign servers. One server has the generic
+/// profile. One has the `inmanta` profile, which refuses with 403, and limits sources of bad
+/// signatures early. One authorizes requests by route.
 pub(super) struct World<'w> {
     pub(super) proxy: &'w Proxy,
     pub(super) address: SocketAddr,
@@ -21,6 +21,7 @@ pub(super) struct World<'w> {
     pub(super) relay: TcpRelay,
     generic: &'w Server<'w>,
     strict: &'w Server<'w>,
+    routed: &'w Server<'w>,
     application: Application,
     _running: DaemonProcess,
 }
@@ -37,7 +38,7 @@ pub(super) struct Exchange {
 
 /// Sets up a [`World`] and runs `check` in it.
 pub(super) fn with_world(proxy: &Proxy, check: impl FnOnce(&mut World<'_>)) {
-    let sandboxes = [Sandbox::new(), Sandbox::new(), Sandbox::new()];
+    let sandboxes = [(); 4].map(|()| Sandbox::new());
     let issuer = Issuer::new("ES512");
     let configuration = |sandbox: &Sandbox, source: &str, listen: &str| {
         let Proxy { dialect, address_header, .. } = proxy;
@@ -51,6 +52,8 @@ pub(super) fn with_world(proxy: &Proxy, check: impl FnOnce(&mut World<'_>)) {
     };
     let generic = sandboxes[0].serve(&configuration(&sandboxes[0], "off", ""));
     let strict = sandboxes[1].serve(&configuration(&sandboxes[1], "1", "surface=inmanta"));
+    let routed = configuration(&sandboxes[3], "off", "authorization=routes") + ROUTES;
+    let routed = sandboxes[3].serve(&routed);
     let (relay, application) =
         (TcpRelay::start(RelayTarget::Server(generic.address)), Application::start());
     let addresses = Addresses {
@@ -68,12 +71,25 @@ pub(super) fn with_world(proxy: &Proxy, check: impl FnOnce(&mut World<'_>)) {
         relay,
         generic: &generic,
         strict: &strict,
+        routed: &routed,
         application,
         _running: running,
     };
     world.switch_to_generic();
     check(&mut world);
 }
+
+/// The rules of the server that authorizes by route.
+const ROUTES: &str = "\
+[route_admin]
+match=* /admin/*
+roles=admin
+[route_open]
+match=GET /open/*
+public=true
+[route_page]
+match=GET|POST /page, DELETE /page/{id}
+";
 
 const PEOPLE: &str = "https://people/";
 const DOWN: &str = "https://down/";
@@ -151,6 +167,11 @@ impl World<'_> {
     /// Switches to the Countersign server with the `inmanta` profile.
     pub(super) fn switch_to_strict(&mut self) {
         self.switch_to(self.strict.address);
+    }
+
+    /// Switches to the Countersign server that authorizes requests by route.
+    pub(super) fn switch_to_routed(&mut self) {
+        self.switch_to(self.routed.address);
     }
 
     fn switch_to(&mut self, address: SocketAddr) {

@@ -138,3 +138,41 @@ pub(super) fn e7_public_path_is_what_the_application_gets(world: &mut World<'_>)
     }
     assert!(passed >= 4, "only {passed} targets were forwarded");
 }
+
+/// Denied is 403, whichever proxy asks, and the rules see what the application would get.
+pub(super) fn routes_decide_about_the_client_request(world: &mut World<'_>) {
+    world.switch_to_routed();
+    let admin = bearer(&good_but(json!({ "roles": ["admin"] })));
+    let user = bearer(&good());
+    let send = |world: &World<'_>, line: &str, token: &str| {
+        let forged = "X-Forwarded-Uri: /page\r\nX-Original-URI: /page\r\nX-Auth-User: root\r\n";
+        world.send(&format!("{line} HTTP/1.1\r\nHost: shop.example\r\n{forged}{token}\r\n"))
+    };
+    for (line, token, status) in [
+        ("GET /page?x=/admin/", &user, 200),
+        ("POST /page", &user, 200),
+        ("PUT /page", &user, 403),
+        ("DELETE /page/7", &user, 200),
+        ("DELETE /page/7/8", &user, 403),
+        ("GET /other", &admin, 403),
+        ("GET /admin/users", &user, 403),
+        ("GET /admin/users", &admin, 200),
+        ("GET /%61dmin/users", &user, 403),
+        ("GET /Admin/users", &admin, 403),
+        ("GET /page", &String::new(), 401),
+    ] {
+        let exchange = send(world, line, token);
+        assert_eq!(exchange.answer.status, status, "{line}: {:?}", exchange.answer);
+        assert_eq!(exchange.seen.len(), usize::from(status == 200), "{line}");
+    }
+    let public = send(world, "GET /open/page", "Authorization: Bearer abc\r\n");
+    assert_eq!(public.answer.status, 200, "{:?}", public.answer);
+    assert!(!format!("{:?}", public.given().lines("x-auth-user")).contains("root"));
+    // A proxy may normalize such a path, refuse it, or pass it on: it is never more than /page.
+    for path in
+        ["/page/../admin/users", "/page/%2e%2e/admin/users", "//admin/users", "/admin;x/users"]
+    {
+        let exchange = send(world, &format!("GET {path}"), &user);
+        assert!(exchange.seen.is_empty(), "{path}: {:?}", exchange.seen);
+    }
+}
