@@ -41,10 +41,9 @@ pub fn only_line<'f>(
     fields: &'f (impl Fields + ?Sized),
     name: &HeaderName,
 ) -> Result<Option<&'f [u8]>, DuplicateHeader> {
-    match (fields.line(name, 0), fields.line(name, 1)) {
-        (_, Some(_)) => Err(DuplicateHeader),
-        (line, None) => Ok(line),
-    }
+    let (mut found, mut is_repeated) = (None, false);
+    fields.each_line(name, &mut |line| is_repeated |= found.replace(line).is_some());
+    if is_repeated { Err(DuplicateHeader) } else { Ok(found) }
 }
 
 /// Error of [`only_line`]: a header that must be unique occurs more than once.

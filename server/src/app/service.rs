@@ -138,8 +138,13 @@ impl Service for AppService {
             };
             RequestDescription::of_http(&listener.client, peer.address, check)
         };
+        let original = || {
+            let request = (head.method(), head.target());
+            listener.client.original_request(peer.address, request, head)
+        };
+        let described = (describe, original);
         let index = peer.listener;
-        let decision = decide(authenticator, &***settings, index, &caller, head, describe);
+        let decision = decide(authenticator, &***settings, index, &caller, head, described);
         let (outcome, status) = match decision {
             Step::Wait(decision) => {
                 let work = PendingWork::ForwardAuth(Box::new(decision));

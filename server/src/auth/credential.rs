@@ -263,13 +263,8 @@ mod tests {
         };
         let describe = || {
             let method = method.as_str().as_bytes();
-            let attributes = CheckAttributes {
-                method,
-                path: b"/",
-                host: b"h",
-                scheme: b"https",
-                fields: &headers,
-            };
+            let attributes =
+                CheckAttributes { method, host: b"h", scheme: b"https", fields: &headers };
             RequestDescription::of_grpc(&settings, UNIX_PEER, attributes)
         };
         shown(places.of_check(&headers, describe))

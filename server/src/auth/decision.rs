@@ -89,31 +89,35 @@ pub struct PendingDecision<'a> {
 }
 
 /// Finds the credential of a request, verifies it, and authorizes the request. Counts the outcome.
-/// `describe` is called only if more than a token in a header matters.
+/// `describe` is called only if more than a token in a header matters, and `original` only if
+/// authorization needs the request.
 pub fn decide<'a, 't>(
     authenticator: &Authenticator,
     settings: &impl DecisionSettings,
     listener: usize,
     caller: &Caller<'a, '_>,
     fields: &'t impl Fields,
-    describe: impl Fn() -> RequestDescription<'t>,
+    (describe, original): (
+        impl Fn() -> RequestDescription<'t>,
+        impl Fn() -> Option<OriginalRequest<'t>>,
+    ),
 ) -> Step<AuthDecision<'t>, PendingDecision<'a>> {
     let context = DecisionContext::new(authenticator, settings, listener);
-    let original = context.rules.access.and_then(|_| describe().into_original());
-    let request = original.as_ref().map(|original| proxied(original, fields));
-    let access = context.prepare(request);
-    let token = match context.find_token(fields, &describe, access.as_ref()) {
+    if let Some(access) = context.rules.access {
+        return context.decide_described(access, listener, caller, fields, (&describe, &original));
+    }
+    let token = match context.find_token(fields, (&describe, &original), None) {
         Continue(token) => token,
         Break(decision) => return Step::Done(decision),
     };
     match authenticator.try_verify(caller, token) {
-        Step::Done(result) => Step::Done(context.conclude(result, token, access)),
+        Step::Done(result) => Step::Done(match context.judge(result, token) {
+            Continue(verified) => context.allowed(verified),
+            Break(reply) => AuthDecision::Refused(reply),
+        }),
         Step::Wait(verification) => {
-            let authorization = &context.settings.authorization;
-            let keep = |request| Box::new(KeptRequest::new(authorization, &request));
-            let request = request.map(keep);
             let (caller, token) = (caller.resolved(), token.to_vec());
-            Step::Wait(PendingDecision { caller, listener, verification, token, request })
+            Step::Wait(PendingDecision { caller, listener, verification, token, request: None })
         }
     }
 }
@@ -138,8 +142,17 @@ impl PendingDecision<'_> {
         let result = authenticator.verify_after(&caller, verification, &token).await;
         let settings = settings();
         let context = DecisionContext::new(authenticator, &*settings, listener);
-        let access = context.prepare(request.as_ref().map(|request| request.as_request()));
-        render(context.settings, context.conclude(result, &token, access))
+        let decision = match (context.judge(result, &token), context.rules.access) {
+            (Break(reply), _) => AuthDecision::Refused(reply),
+            (Continue(verified), None) => context.allowed(verified),
+            (Continue(verified), Some(access)) => {
+                let request = request.as_ref().map(|request| request.as_request());
+                let authorization = &context.settings.authorization;
+                let prepared = authorization.prepare(access, request.as_ref());
+                context.authorize(verified, &prepared, request.as_ref())
+            }
+        };
+        render(context.settings, decision)
     }
 }
 
@@ -150,9 +163,6 @@ struct DecisionContext<'s> {
     rules: ListenerRules<'s>,
 }
 
-/// Access to one request, and the request as far as it is described.
-type RequestAccess<'s, 'r> = (PreparedAccess<'s>, Option<ProxiedRequest<'r>>);
-
 impl<'s> DecisionContext<'s> {
     fn new(
         authenticator: &'s Authenticator,
@@ -162,23 +172,53 @@ impl<'s> DecisionContext<'s> {
         Self { authenticator, settings: settings.auth(), rules: settings.rules(listener) }
     }
 
-    /// Decides about access as far as possible without a token. `None` if every verified token
-    /// allows the request.
-    #[inline]
-    fn prepare<'r>(&self, request: Option<ProxiedRequest<'r>>) -> Option<RequestAccess<'s, 'r>> {
-        let access = self.rules.access?;
-        Some((self.settings.authorization.prepare(access, request.as_ref()), request))
+    /// Decides about a request that has to be described.
+    #[inline(never)]
+    fn decide_described<'a, 't>(
+        &self,
+        access: &'s ListenerAccess,
+        listener: usize,
+        caller: &Caller<'a, '_>,
+        fields: &'t impl Fields,
+        (describe, original): (
+            &impl Fn() -> RequestDescription<'t>,
+            &impl Fn() -> Option<OriginalRequest<'t>>,
+        ),
+    ) -> Step<AuthDecision<'t>, PendingDecision<'a>> {
+        let authorization = &self.settings.authorization;
+        let described = original();
+        let request = described.as_ref().map(|request| proxied(request, fields));
+        let prepared = authorization.prepare(access, request.as_ref());
+        let token = match self.find_token(fields, (describe, original), Some(&prepared)) {
+            Continue(token) => token,
+            Break(decision) => return Step::Done(decision),
+        };
+        match self.authenticator.try_verify(caller, token) {
+            Step::Done(result) => Step::Done(match self.judge(result, token) {
+                Continue(verified) => self.authorize(verified, &prepared, request.as_ref()),
+                Break(reply) => AuthDecision::Refused(reply),
+            }),
+            Step::Wait(verification) => {
+                let keep = |request| Box::new(KeptRequest::new(authorization, &request));
+                let request = request.map(keep);
+                let (caller, token) = (caller.resolved(), token.to_vec());
+                Step::Wait(PendingDecision { caller, listener, verification, token, request })
+            }
+        }
     }
 
     /// Returns the token of a request, or else the decision on a request without one.
     fn find_token<'t>(
         &self,
         fields: &'t impl Fields,
-        describe: &impl Fn() -> RequestDescription<'t>,
-        access: Option<&RequestAccess<'_, '_>>,
+        (describe, original): (
+            &impl Fn() -> RequestDescription<'t>,
+            &impl Fn() -> Option<OriginalRequest<'t>>,
+        ),
+        access: Option<&PreparedAccess<'_>>,
     ) -> ControlFlow<AuthDecision<'t>, &'t [u8]> {
         let (challenges, profile) = (&self.settings.challenges, self.rules.profile);
-        if access.is_some_and(|(access, _)| access.is_public()) {
+        if access.is_some_and(PreparedAccess::is_public) {
             return Break(self.without_token(Outcome::Public));
         }
         let (outcome, response) = match self.settings.credentials.of_check(fields, describe) {
@@ -188,11 +228,11 @@ impl<'s> DecisionContext<'s> {
                     return Break(self.without_token(Outcome::Preflight));
                 }
                 if profile == Profile::Inmanta
-                    && let Some(token) = describe().into_original().and_then(documentation_token)
+                    && let Some(token) = original().and_then(documentation_token)
                 {
                     return Continue(token);
                 }
-                if access.is_some_and(|(access, _)| access.allows_anonymous()) {
+                if access.is_some_and(PreparedAccess::allows_anonymous) {
                     return Break(self.without_token(Outcome::Anonymous));
                 }
                 (Outcome::NoToken, profile.challenge(Style::Bare, challenges))
@@ -205,48 +245,58 @@ impl<'s> DecisionContext<'s> {
                 (Outcome::CrossSite, response)
             }
         };
-        Break(self.refused(outcome, response))
+        Break(AuthDecision::Refused(self.refused(outcome, response)))
     }
 
-    fn conclude<'t>(
+    /// Returns the token if it is accepted, or else the refusal of it.
+    #[inline]
+    fn judge<'t>(
         &self,
         result: Result<Verified<'t>, Rejection>,
         token: &[u8],
-        access: Option<RequestAccess<'_, '_>>,
-    ) -> AuthDecision<'t> {
-        let (authenticator, profile) = (self.authenticator, self.rules.profile);
+    ) -> ControlFlow<Reply, Verified<'t>> {
         let rejection = match result {
-            Ok(verified) => match profile.check(&verified, clock::now, &authenticator.keys) {
-                Ok(()) => return self.authorize(verified, access),
-                Err(reject) => reject.into(),
-            },
+            Ok(verified) => {
+                let keys = &self.authenticator.keys;
+                match self.rules.profile.check(&verified, clock::now, keys) {
+                    Ok(()) => return Continue(verified),
+                    Err(reject) => reject.into(),
+                }
+            }
             Err(rejection) => rejection,
         };
+        Break(self.reject(rejection, token))
+    }
+
+    fn reject(&self, rejection: Rejection, token: &[u8]) -> Reply {
         let outcome = rejection.outcome();
-        let refusal = authenticator.refusal(rejection, token);
+        let refusal = self.authenticator.refusal(rejection, token);
         let (challenges, status) = (&self.settings.challenges, self.settings.rejected_token_status);
-        self.refused(outcome, profile.refuse(Style::Bare, challenges, &refusal, status))
+        let response = self.rules.profile.refuse(Style::Bare, challenges, &refusal, status);
+        self.refused(outcome, response)
     }
 
     #[inline]
-    fn authorize<'t>(
-        &self,
-        verified: Verified<'t>,
-        access: Option<RequestAccess<'_, '_>>,
-    ) -> AuthDecision<'t> {
-        if let Some((access, request)) = access
-            && let Err(denial) =
-                self.settings.authorization.authorize(access, &verified, request.as_ref())
-        {
-            return self.denied(&denial);
-        }
+    fn allowed<'t>(&self, verified: Verified<'t>) -> AuthDecision<'t> {
         self.authenticator.metrics.count(Outcome::Verified);
         AuthDecision::Allowed(verified)
     }
 
-    /// Returns the decision on a request that its verified token does not allow.
+    fn authorize<'t>(
+        &self,
+        verified: Verified<'t>,
+        prepared: &PreparedAccess<'_>,
+        request: Option<&ProxiedRequest<'_>>,
+    ) -> AuthDecision<'t> {
+        match self.settings.authorization.authorize(prepared, &verified, request) {
+            Ok(()) => self.allowed(verified),
+            Err(denial) => AuthDecision::Refused(self.denied(&denial)),
+        }
+    }
+
+    /// Returns the response to a request that its verified token does not allow.
     #[cold]
-    fn denied<'t>(&self, denial: &Denial<'_>) -> AuthDecision<'t> {
+    fn denied(&self, denial: &Denial<'_>) -> Reply {
         tracing::debug!("request denied: {denial}");
         let mut response = empty(StatusCode::FORBIDDEN);
         if let Some(scopes) = denial.required_scopes() {
@@ -261,9 +311,9 @@ impl<'s> DecisionContext<'s> {
         AuthDecision::WithoutToken(outcome)
     }
 
-    fn refused<'t>(&self, outcome: Outcome, response: Response<Body>) -> AuthDecision<'t> {
+    fn refused(&self, outcome: Outcome, response: Response<Body>) -> Reply {
         self.authenticator.metrics.count(outcome);
-        AuthDecision::Refused(Reply::with_outcome(outcome, no_store(response)))
+        Reply::with_outcome(outcome, no_store(response))
     }
 }
 

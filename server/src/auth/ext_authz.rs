@@ -36,6 +36,7 @@ use crate::{
     },
     client::{
         ClientAddress, ClientCertificate, ClientSettings, RequestDescription,
+        original_request::OriginalRequest,
         request_description::{CheckAttributes, is_spelling_of},
     },
     observe::access_log::{AccessLogEntry, CheckedRequest},
@@ -97,11 +98,18 @@ pub fn respond<'a>(
     }
     let caller = Caller { admission, client: address, certificate, username_optional: false };
     let describe = || {
-        let CheckRequest { method, path, host, scheme, .. } = check;
-        let attributes = CheckAttributes { method, path, host, scheme, fields: &check };
+        let CheckRequest { method, host, scheme, .. } = check;
+        let attributes = CheckAttributes { method, host, scheme, fields: &check };
         RequestDescription::of_grpc(client, peer.address, attributes)
     };
-    match decide(authenticator, settings, peer.listener, &caller, &check, describe) {
+    let original = || {
+        is_trusted.then(|| OriginalRequest {
+            method: String::from_utf8_lossy(check.method),
+            uri: String::from_utf8_lossy(check.path),
+        })
+    };
+    let described = (describe, original);
+    match decide(authenticator, settings, peer.listener, &caller, &check, described) {
         Step::Done(decision) => Step::Done(render(settings.auth(), &check, decision)),
         Step::Wait(pending) => Step::Wait(pending),
     }

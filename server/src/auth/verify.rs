@@ -80,7 +80,7 @@ fn authorize<'s>(
     let (Some(access), Some(request)) = (access, request) else { return Ok(()) };
     let request = Some(request.as_request());
     let prepared = settings.authorization.prepare(access, request.as_ref());
-    settings.authorization.authorize(prepared, verified, request.as_ref())
+    settings.authorization.authorize(&prepared, verified, request.as_ref())
 }
 
 fn denied(settings: &AuthSettings, denial: &Denial<'_>) -> Response<Body> {

@@ -75,21 +75,23 @@ impl DecisionCache {
         headers: &[HeaderName],
     ) -> RequestHash {
         let mut hasher = SipHasher13::new_with_key(&self.key);
-        hasher.write_u64(GENERATION.load(Ordering::Relaxed));
-        hasher.write_u64(verified.verification_id());
-        let mut write = |text: &[u8]| {
-            hasher.write_usize(text.len());
-            hasher.write(text);
-        };
-        write(request.method.as_bytes());
-        write(request.target.as_bytes());
+        let start = [
+            GENERATION.load(Ordering::Relaxed),
+            verified.verification_id(),
+            request.method.len() as u64,
+            request.target.len() as u64,
+        ];
+        hasher.write(start.map(u64::to_ne_bytes).as_flattened());
+        hasher.write(request.method.as_bytes());
+        hasher.write(request.target.as_bytes());
         for name in headers {
-            let mut lines = 0_usize;
+            let mut lines = 0_u64;
             request.headers.each_line(name, &mut |line| {
                 lines += 1;
-                write(line);
+                hasher.write(&(line.len() as u64).to_ne_bytes());
+                hasher.write(line);
             });
-            write(&lines.to_ne_bytes());
+            hasher.write(&lines.to_ne_bytes());
         }
         RequestHash(hasher.finish128().as_u128() & !ALLOWED | USED)
     }

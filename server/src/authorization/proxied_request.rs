@@ -136,17 +136,17 @@ impl Authorization {
     /// The reason for the denial.
     pub fn authorize<'s>(
         &'s self,
-        prepared: PreparedAccess<'s>,
+        prepared: &PreparedAccess<'s>,
         verified: &Verified<'_>,
         request: Option<&ProxiedRequest<'_>>,
     ) -> Result<(), Denial<'s>> {
         match prepared {
-            PreparedAccess::Denied(denial) => Err(denial),
+            PreparedAccess::Denied(denial) => Err(denial.clone()),
             PreparedAccess::Public | PreparedAccess::Verified => Ok(()),
             PreparedAccess::Route(route) => route.authorize(verified).map_err(Denial::Route),
             PreparedAccess::Endpoint(provider) => {
                 let request = request.ok_or(Denial::Undescribed)?;
-                self.authorize_endpoint(provider, verified, request)
+                self.authorize_endpoint(*provider, verified, request)
             }
         }
     }

@@ -109,7 +109,8 @@ const FORWARDED_METHOD: HeaderName = HeaderName::from_static("x-forwarded-method
 const FORWARDED_URI: HeaderName = HeaderName::from_static("x-forwarded-uri");
 
 fn text<'r>(fields: &'r dyn Fields, name: &HeaderName) -> Option<Cow<'r, str>> {
-    only_line(fields, name).ok().flatten().map(String::from_utf8_lossy)
+    let line = only_line(fields, name).ok().flatten()?;
+    Some(str::from_utf8(line).map_or_else(|_| String::from_utf8_lossy(line), Cow::Borrowed))
 }
 
 #[cfg(test)]

@@ -9,10 +9,7 @@ use std::net::IpAddr;
 use countersign_front::{Fields, only_line};
 use http::{HeaderName, header};
 
-use super::{
-    ClientSettings,
-    original_request::{METHOD_HEADERS, OriginalRequest},
-};
+use super::{ClientSettings, original_request::METHOD_HEADERS};
 
 /// The request behind a check, as far as it is described.
 pub struct RequestDescription<'r> {
@@ -26,8 +23,6 @@ pub struct RequestDescription<'r> {
     host: &'r [u8],
     fields: &'r dyn Fields,
     allows_preflights: bool,
-    /// The request, if a trusted proxy states both its method and its target.
-    original: Option<OriginalRequest<'r>>,
 }
 
 /// A check over HTTP.
@@ -50,8 +45,6 @@ pub struct HttpCheck<'r> {
 pub struct CheckAttributes<'r> {
     /// The method.
     pub method: &'r [u8],
-    /// The request target.
-    pub path: &'r [u8],
     /// The host.
     pub host: &'r [u8],
     /// The scheme.
@@ -74,7 +67,6 @@ impl<'r> RequestDescription<'r> {
             host: host.as_bytes(),
             fields,
             allows_preflights: settings.allows_preflights,
-            original: None,
         };
         if !is_described {
             return own;
@@ -86,7 +78,6 @@ impl<'r> RequestDescription<'r> {
                 Ok(stated) => stated.unwrap_or(host.as_bytes()),
                 Err(_) => b"",
             },
-            original: settings.dialect.original(method, target, fields),
             ..own
         }
     }
@@ -98,7 +89,7 @@ impl<'r> RequestDescription<'r> {
         peer: IpAddr,
         attributes: CheckAttributes<'r>,
     ) -> Self {
-        let CheckAttributes { method, path, host, scheme, fields } = attributes;
+        let CheckAttributes { method, host, scheme, fields } = attributes;
         let is_trusted = settings.proxies.trusts(peer);
         Self {
             method: is_trusted.then_some(method),
@@ -108,17 +99,7 @@ impl<'r> RequestDescription<'r> {
             host: if is_trusted { host } else { b"" },
             fields,
             allows_preflights: settings.allows_preflights,
-            original: is_trusted.then(|| OriginalRequest {
-                method: String::from_utf8_lossy(method),
-                uri: String::from_utf8_lossy(path),
-            }),
         }
-    }
-
-    /// Returns the request, if a trusted proxy states both its method and its target.
-    #[must_use]
-    pub fn into_original(self) -> Option<OriginalRequest<'r>> {
-        self.original
     }
 
     /// Whether a token in a cookie counts: the request cannot have been caused by another site, or
@@ -463,13 +444,8 @@ mod tests {
         let none = HeaderMap::new();
         let cross = headers(&[CROSS]);
         let counts = |is_trusted, method: &'static str, fields| {
-            let attributes = CheckAttributes {
-                method: method.as_bytes(),
-                path: b"/",
-                host: b"h",
-                scheme: b"https",
-                fields,
-            };
+            let attributes =
+                CheckAttributes { method: method.as_bytes(), host: b"h", scheme: b"https", fields };
             let peer = if is_trusted { "10.0.0.1" } else { "192.0.2.1" }.parse().unwrap();
             let settings = settings(Dialect::None);
             RequestDescription::of_grpc(&settings, peer, attributes).may_use_cookie()

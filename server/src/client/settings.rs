@@ -1,9 +1,12 @@
 //! The options of a listener for its trusted proxies and their headers.
 
+use std::net::IpAddr;
+
+use countersign_front::Fields;
 use http::HeaderName;
 
 use super::{
-    original_request::Dialect,
+    original_request::{Dialect, OriginalRequest},
     trusted_proxies::{Network, TrustedProxies},
 };
 use crate::{
@@ -29,6 +32,18 @@ impl ClientSettings {
     #[must_use]
     pub fn describes_requests(&self) -> bool {
         self.dialect != Dialect::None
+    }
+
+    /// Returns the request behind a check over HTTP, if a trusted proxy describes it.
+    #[must_use]
+    pub fn original_request<'r>(
+        &self,
+        peer: IpAddr,
+        (method, target): (&'r str, &'r str),
+        fields: &'r dyn Fields,
+    ) -> Option<OriginalRequest<'r>> {
+        let is_described = self.describes_requests() && self.proxies.trusts(peer);
+        is_described.then(|| self.dialect.original(method, target, fields)).flatten()
     }
 
     /// Whether the header line with this name describes the client of a request.

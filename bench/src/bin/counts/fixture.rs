@@ -69,6 +69,19 @@ impl Fixture {
         App::new(config, 1, desk, None).unwrap_or_else(|problems| panic!("{problems}"))
     }
 
+    /// Returns a file with the endpoint that the requests are made to.
+    pub(crate) fn endpoints(&self) -> PathBuf {
+        let page = json!({
+            "client_types": ["api"],
+            "auth_label": "page.read",
+            "read_only": true,
+            "environment_param": null,
+        });
+        let path = self.directory.join("endpoints.json");
+        std::fs::write(&path, json!({ "GET /page": page }).to_string()).expect("a writable file");
+        path
+    }
+
     pub(crate) fn verifier(&self, algorithm: Algorithm) -> Verifier {
         verifier(algorithm, self.keys(algorithm))
     }

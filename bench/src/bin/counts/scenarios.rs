@@ -20,7 +20,7 @@ use serde_json::json;
 use crate::fixture::{Fixture, POLICY, encode};
 
 /// All scenarios.
-pub(crate) const SCENARIOS: [Scenario<Fixture>; 18] = [
+pub(crate) const SCENARIOS: [Scenario<Fixture>; 20] = [
     ("parse", parse),
     ("parse 150 members", |given| parse_members(given, 150)),
     ("parse 1,500 members", |given| parse_members(given, 1_500)),
@@ -36,6 +36,14 @@ pub(crate) const SCENARIOS: [Scenario<Fixture>; 18] = [
     ("/auth, cached RS256, five claims", |given| {
         answer(given, FIVE_CLAIMS, "200 OK", |token| format!("Bearer {token}"))
     }),
+    ("/auth, cached RS256, policy", |given| {
+        answer(given, &policy_options(given), "200 OK", |token| format!("Bearer {token}"))
+    }),
+    ("/auth, cached RS256, routes", |given| {
+        answer(given, &format!("{DESCRIBED}authorization=routes\n{ROUTES}"), "200 OK", |token| {
+            format!("Bearer {token}")
+        })
+    }),
     ("/auth, a malformed token", |given| {
         answer(given, "", "401 Unauthorized", |_| "Bearer a.b.c".into())
     }),
@@ -50,6 +58,21 @@ pub(crate) const SCENARIOS: [Scenario<Fixture>; 18] = [
 /// Options that pass five claims on to the application.
 const FIVE_CLAIMS: &str = "[identity_headers]\nclaim.email=X-Auth-Email\nclaim.scope=X-Auth-Scope\n\
     claim.preferred_username=X-Auth-Name\nclaim.iat=X-Auth-Issued\nclaim.exp=X-Auth-Expires\n";
+
+/// Options of a listener whose proxy describes the request.
+const DESCRIBED: &str = "[listen]\ntrusted_proxies=127.0.0.1\ndialect=nginx\n";
+const ROUTES: &str = "[route_page]\nmatch=GET /page\nissuers=bench\n";
+
+/// Options that ask the default policy about a request that it allows.
+fn policy_options(given: &Fixture) -> String {
+    let policy = concat!(env!("CARGO_MANIFEST_DIR"), "/../server/policies/inmanta.rego");
+    let endpoints = given.endpoints();
+    format!(
+        "{DESCRIBED}authorization=policy-engine\n[endpoints]\nfile={}\n[policy_engine]\n\
+         policy_file={policy}\nlog_file=/dev/null\n",
+        endpoints.display()
+    )
+}
 
 fn parse(given: &Fixture) -> Work<'_> {
     let (verifier, tokens) = (given.verifier(Algorithm::Rs256), given.tokens(Algorithm::Rs256));
