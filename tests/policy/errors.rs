@@ -29,8 +29,8 @@ fn policy_error_has_place_and_remedy() {
         ("x[\"a\"] := 1\nx[\"b\"] := 2\nallow if x.a == 1", ":3:4", "constant keys"),
         ("allow if f(1)\nf(x) if f(x + 1)", ":4:15", "data.policy.f depends on itself"),
         ("allow if a\na if b\nb if a", ":4:6", "data.policy.a depends on itself"),
-        ("allow if data[input.x].a\na if data[input.x].a", ":3:10", "depends on itself"),
-        ("allow if data.policy[input.x]", ":3:20", "data.policy.allow depends on itself"),
+        ("allow if data[input.x].a\na if data[input.x].a", ":3:20", "depends on itself"),
+        ("allow if data.policy[input.x]", ":3:10", "data.policy.allow depends on itself"),
         ("allow if input.x == -input.y", ":3:21", "unary - can"),
     ] {
         let error = compile(&format!("{HEAD}{rules}\n")).unwrap_err();
@@ -118,7 +118,7 @@ fn deterministic_policy_calls_pure_functions_only() {
         ("allow if startswith(input.x, \"a\")", true),
         ("allow if time.now_ns() > 0", false),
         ("allow if other\nother if time.now_ns() > 0", false),
-        ("allow if true\nunused if time.now_ns() > 0", true),
+        ("allow if true\nunused if time.now_ns() > 0", false),
         ("allow if { print(input.x); input.x == 1 }", false),
         ("allow if trace(\"x\") == \"x\"", false),
         ("allow if time.parse_rfc3339_ns(input.x) > 0", true),
@@ -134,4 +134,35 @@ fn print_does_not_change_the_decision() {
         "allow if {\n  print(\"x is\", input.x)\n  input.x == 1\n  print(input.undefined)\n}";
     assert_eq!(evaluate(rules, &json!({ "x": 1 })), Ok(true));
     assert_eq!(evaluate(rules, &json!({ "x": 2 })), Ok(false));
+}
+
+/// Constructs that an engine may take for something else. All of these deny the user eve.
+#[test]
+fn rego_is_evaluated_as_it_is_defined() {
+    let input = json!({ "request": { "env": "e" }, "sub": "eve", "groups": ["evil"] });
+    for rules in [
+        "allow if { r := input.admin_role }",
+        "allow if count([r | r := input.admin_role]) > 0",
+        "allow if { x := input.nope; not x in [\"banned\"] }",
+        "may[r] if { r := input.reader_of }\nallow if may[input.request.env]",
+        "blocked.eve := true\nallow if not blocked[input.sub]",
+        "d[p] contains who if { p := \"e\"; who := \"eve\" }\nallow if not input.sub in d[\"e\"]",
+        "default out(_) := true\nout(u) := false if u in {\"al\"}\nallow if not out(input.sub)",
+        "c := \"in\" if { some g in input.groups; g == \"staff\" } else := \"out\" if input.sub == \"eve\"\n\
+         allow if not c == \"out\"",
+        "allow if count([1 | input.admin_role]) > 0",
+        "bad := [g | some g in input.groups; count([1 | g == \"ok\"]) == 0]\nallow if count(bad) == 0",
+        "allow if startswith(input.nope, \"x\")",
+        "allow if { every g in input.groups { g == \"staff\" } }",
+    ] {
+        assert_eq!(evaluate(rules, &input), Ok(false), "{rules}");
+    }
+    for (rules, text) in [
+        ("b := [\"eve\"]\nallow if not b[_] == input.sub", "`not` before [_]"),
+        ("allow if { {\"role\": r} := input; r == \"a\" }", "an object pattern"),
+        ("allow if [[[[[[[[[[[[[1]]]]]]]]]]]]] == input.x", "brackets are nested"),
+    ] {
+        let error = compile(&format!("{HEAD}{rules}\n")).unwrap_err();
+        assert!(error.text.contains(text) && !error.help.is_empty(), "{error}");
+    }
 }

@@ -108,7 +108,7 @@ fn arguments_that_the_library_cannot_take_are_undefined() {
         ("net.cidr_expand(input)", json!("x/y")),
     ] {
         let rules = format!("result := {expression}\nallow if result == \"never\"");
-        assert_eq!(assert_bounded(&rules, &input), None, "{rules}");
+        assert_bounded(&rules, &input);
     }
 }
 

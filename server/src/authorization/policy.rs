@@ -1,9 +1,9 @@
 //! The authorization provider `policy-engine`: an access policy in Rego decides.
 //!
-//! A [`Policy`] is compiled for the register machine of the library regorus when it is loaded, and
-//! evaluated in the thread of the request (`docs/decisions/038-policy-engine.md`). An evaluation is
-//! bounded in instructions, time, and size of input. Each call of a [built-in function](built_ins)
-//! is bounded, too.
+//! A [`Policy`] is compiled when it is loaded, and evaluated by the interpreter of the library
+//! regorus in the thread of the request (`docs/decisions/038-policy-engine.md`). An evaluation is
+//! bounded in time and in the size of its input. Each call of a [built-in function](built_ins) is
+//! bounded, too.
 
 mod built_ins;
 mod call_graph;
@@ -27,9 +27,7 @@ use std::{
 
 pub use error::{EvaluationError, PolicyError, RuleLocation};
 pub use input::PolicyInput;
-use regorus::{
-    CompiledPolicy, Engine, Value, languages::rego::compiler::Compiler, rvm::program::Program,
-};
+use regorus::{Engine, Value, languages::rego::compiler::Compiler, rvm::program::Program};
 use serde_json::Value as Json;
 
 use self::call_graph::CallError;
@@ -46,19 +44,19 @@ pub struct Policy {
     path: String,
     /// Identifies this policy among all of the process.
     generation: u64,
-    allow: CompiledRule,
+    /// The rule that decides.
+    rule: String,
+    /// The interpreter, of which each thread has a copy.
+    engine: Engine,
+    /// The names of the built-in functions that the rule depends on.
+    built_ins: Vec<String>,
+    /// The text, for the rules of places.
+    text: String,
     /// `data`.
     data: Value,
     max_time: Duration,
     roles: Vec<String>,
     is_deterministic: bool,
-}
-
-/// A rule of a [`Policy`] with all rules that it depends on.
-#[derive(Debug)]
-struct CompiledRule {
-    compiled: CompiledPolicy,
-    program: Arc<Program>,
 }
 
 impl Policy {
@@ -83,6 +81,12 @@ impl Policy {
         let path = path.display().to_string();
         let prepared = source::prepare(&path, text)?;
         let mut engine = Engine::new();
+        // `print` is removed. What the interpreter prints all the same is not written anywhere.
+        engine.set_gather_prints(true);
+        for (name, arguments, function) in built_ins::metered_functions() {
+            let added = engine.add_extension(name.into(), arguments, function);
+            added.map_err(|error| PolicyError::new(&path, error.to_string()))?;
+        }
         let failed = |report: String| PolicyError::from_report(&path, &report);
         let package = engine
             .add_policy(path.clone(), prepared.text)
@@ -98,23 +102,26 @@ impl Policy {
                 .help("write a rule that is true for permitted calls: allow if { ... }"));
         }
         let has_roles = defines("roles");
-        let allow = CompiledRule::new(&mut engine, &path, rule)?;
-        let roles = has_roles.then(|| CompiledRule::new(&mut engine, &path, ROLES)).transpose()?;
-        let calls_pure = |name: &str| built_ins::is_pure(name);
-        let built_ins = &allow.program.builtin_info_table;
-        let is_deterministic =
-            !prepared.has_print && built_ins.iter().all(|built_in| calls_pure(&built_in.name));
+        let program = analyze(&mut engine, &path, rule)?;
+        if has_roles {
+            analyze(&mut engine, &path, ROLES)?;
+        }
+        let called = program.builtin_info_table.iter();
+        let calls_pure = called.clone().all(|built_in| built_ins::is_pure(&built_in.name));
         let mut policy = Self {
-            path,
             generation: next_generation(),
-            allow,
+            rule: rule.into(),
+            built_ins: called.map(|built_in| built_in.name.clone()).collect(),
             data: data(endpoints),
             max_time: DEFAULT_MAX_TIME,
             roles: Vec::new(),
-            is_deterministic,
+            is_deterministic: prepared.is_pure && calls_pure,
+            text: text.into(),
+            path,
+            engine,
         };
-        if let Some(rule) = roles {
-            policy.roles = policy.evaluate_roles(&rule)?;
+        if has_roles {
+            policy.roles = policy.evaluate_roles()?;
         }
         Ok(policy)
     }
@@ -168,11 +175,11 @@ impl Policy {
 
     /// Returns the names of the built-in functions that `allow` depends on.
     pub fn built_ins(&self) -> impl Iterator<Item = &str> {
-        self.allow.program.builtin_info_table.iter().map(|built_in| built_in.name.as_str())
+        self.built_ins.iter().map(String::as_str)
     }
 
-    fn evaluate_roles(&self, rule: &CompiledRule) -> Result<Vec<String>, PolicyError> {
-        let value = machine::evaluate_rule(self, rule)
+    fn evaluate_roles(&self) -> Result<Vec<String>, PolicyError> {
+        let value = machine::evaluate_rule(self, ROLES)
             .map_err(|error| PolicyError::new(&self.path, format!("roles: {error}")))?;
         let names: Option<Vec<_>> = match &value {
             Value::Undefined => return Ok(Vec::new()),
@@ -190,18 +197,26 @@ impl Policy {
     }
 }
 
-impl CompiledRule {
-    fn new(engine: &mut Engine, path: &str, rule: &str) -> Result<Self, PolicyError> {
-        let failed = |report: String| PolicyError::from_report(path, &report);
-        let compiled = engine
-            .compile_with_entrypoint(&rule.into())
-            .map_err(|error| failed(error.to_string()))?;
-        let program = Compiler::compile_from_policy(&compiled, &[rule])
-            .map_err(|error| failed(error.to_string()))?;
-        call_graph::check(&program).map_err(|error| refused_call(&program, &error))?;
-        let program = Arc::new(with_metered_calls(&program));
-        Ok(Self { compiled, program })
+impl Policy {
+    /// Returns the place that the report of an error names, and the rule there.
+    fn location_of(&self, report: &str) -> RuleLocation {
+        let place = error::place_of(report).filter(|place| place.starts_with(&self.path));
+        let line = place.and_then(|place| place.rsplit(':').nth(1)?.parse::<usize>().ok());
+        let head = line.and_then(|line| source::rule_at(&self.text, line));
+        let rule = head.map_or_else(|| self.rule.clone(), |name| format!("{PACKAGE}.{name}"));
+        RuleLocation { rule, place: place.unwrap_or(&self.path).into() }
     }
+}
+
+/// Compiles a rule with all that it depends on, and checks the depth of its calls.
+fn analyze(engine: &mut Engine, path: &str, rule: &str) -> Result<Arc<Program>, PolicyError> {
+    let failed = |report: String| PolicyError::from_report(path, &report);
+    let compiled =
+        engine.compile_with_entrypoint(&rule.into()).map_err(|error| failed(error.to_string()))?;
+    let program = Compiler::compile_from_policy(&compiled, &[rule])
+        .map_err(|error| failed(error.to_string()))?;
+    call_graph::check(&program).map_err(|error| refused_call(&program, &error))?;
+    Ok(program)
 }
 
 /// Describes a rule that may not be called, with its place.
@@ -218,17 +233,6 @@ fn refused_call(program: &Program, error: &CallError) -> PolicyError {
         PolicyError::new(place, format!("too many nested calls of rules at {name}"))
             .help("let rules depend on one another through fewer levels")
     }
-}
-
-/// Returns a [`Program`] that calls [metered functions](built_ins) in place of those of the library.
-fn with_metered_calls(program: &Program) -> Program {
-    let mut program = program.clone();
-    for (function, info) in program.resolved_builtins.iter_mut().zip(&program.builtin_info_table) {
-        if let Some(metered) = built_ins::metered(&info.name) {
-            *function = metered;
-        }
-    }
-    program
 }
 
 /// The package of a policy.

@@ -1,11 +1,15 @@
 //! The built-in functions that policies may call. Functions that reach the network, read the
 //! environment or return random numbers are not among them.
 //!
-//! The register machine checks its limits between instructions. Input from a client can make a
-//! single call take seconds or gigabytes, so calls whose result or time can exceed that of their
-//! arguments are metered: they charge an upper bound to the [`meter`] before they run.
+//! The interpreter checks its limits between expressions. Input from a client can make a single call
+//! take seconds or gigabytes, so calls whose result or time can exceed that of their arguments are
+//! metered: they charge an upper bound to the [`meter`] before they run. The interpreter calls an
+//! extension before a function of the library with the same name.
 
-use regorus::unstable::{BUILTINS, BuiltinFcn};
+use regorus::{
+    Extension, LimitError, Source, Value,
+    unstable::{BUILTINS, BuiltinFcn, Expr, Ref, Span},
+};
 
 use super::{cost, meter};
 
@@ -215,12 +219,30 @@ pub(super) fn is_pure(name: &str) -> bool {
     find(name).is_some_and(|built_in| built_in.is_pure)
 }
 
-/// Returns the function to call in place of the library's.
-pub(super) fn metered(name: &str) -> Option<BuiltinFcn> {
-    match find(name)?.metered {
-        Metered::No => None,
-        Metered::By((function, _)) => Some((function, BUILTINS.get(name)?.1)),
-    }
+/// Returns the functions to call in place of those of the library, with their names and numbers of
+/// arguments.
+pub(super) fn metered_functions() -> impl Iterator<Item = (&'static str, u8, Box<dyn Extension>)> {
+    BUILT_INS.iter().filter_map(|built_in| {
+        let Metered::By((function, _)) = built_in.metered else { return None };
+        let arguments = BUILTINS.get(built_in.name)?.1;
+        let (span, expressions) = placeholders(arguments.into())?;
+        let call = move |arguments: Vec<Value>| {
+            match function(&span, &expressions, &arguments, false) {
+                // A limit ends the evaluation: `not` would turn an undefined result into true.
+                Err(error) if error.downcast_ref::<LimitError>().is_none() => Ok(Value::Undefined),
+                result => result,
+            }
+        };
+        Some((built_in.name, arguments, Box::new(call) as Box<dyn Extension>))
+    })
+}
+
+/// Returns a place, and expressions for this many arguments, for errors that are not shown.
+fn placeholders(count: usize) -> Option<(Span, Vec<Ref<Expr>>)> {
+    let source = Source::from_contents("built-in".into(), String::new()).ok()?;
+    let span = Span { source, line: 1, col: 1, start: 0, end: 0 };
+    let null = Expr::Null { span: span.clone(), value: Value::Null, eidx: 0 };
+    Some((span, vec![Ref::new(null); count]))
 }
 
 /// Whether a name is that of a function of the Open Policy Agent.

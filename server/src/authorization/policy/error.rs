@@ -2,8 +2,6 @@
 
 use std::{fmt, time::Duration};
 
-use regorus::rvm::vm::VmError;
-
 use crate::config::problem::Problem;
 
 /// An access policy that cannot be used.
@@ -34,7 +32,7 @@ impl PolicyError {
     /// With a place, it is a drawing: a line `--> FILE:LINE:COLUMN`, the line of the policy with a
     /// mark below it, and `error: TEXT`.
     pub(crate) fn from_report(path: &str, report: &str) -> Self {
-        let place = report.lines().find_map(|line| line.strip_prefix("--> "));
+        let place = place_of(report);
         let text = report.lines().rev().find_map(|line| line.strip_prefix("error: "));
         let place = place.filter(|place| place.starts_with(path)).unwrap_or(path);
         let text = text.unwrap_or_else(|| report.trim()).trim_start_matches("Compilation error: ");
@@ -115,29 +113,25 @@ impl fmt::Display for EvaluationError {
 
 impl std::error::Error for EvaluationError {}
 
-/// Describes a [`VmError`]. Its own texts contain values of registers.
-pub(super) fn reason_of(error: &VmError, max_time: Duration) -> String {
-    match error {
-        VmError::InstructionLimitExceeded { limit, .. } => {
-            format!("the evaluation takes more than {limit} instructions")
-        }
-        VmError::TimeLimitExceeded { .. } => {
-            format!("the evaluation takes longer than {} ms", max_time.as_millis())
-        }
-        VmError::MemoryLimitExceeded { .. } => {
-            "a built-in function is called with too large arguments, or too often".into()
-        }
-        VmError::RegexSizeLimitExceeded { .. } => "a regular expression is too large".into(),
-        VmError::RuleDataConflict { .. } => "a rule conflicts with the data".into(),
-        VmError::NumericOverflow { operation, .. } => format!("numeric overflow in {operation}"),
-        VmError::InvalidAddition { .. }
-        | VmError::InvalidSubtraction { .. }
-        | VmError::InvalidMultiplication { .. }
-        | VmError::InvalidDivision { .. }
-        | VmError::InvalidModulo { .. }
-        | VmError::ModuloOnFloat { .. }
-        | VmError::ArithmeticError { .. } => "an arithmetic operation failed".into(),
-        VmError::InvalidIteration { .. } => "a value is not a collection".into(),
-        _ => "the policy engine failed".into(),
+/// Returns the place that a report of the library names.
+pub(super) fn place_of(report: &str) -> Option<&str> {
+    report.lines().find_map(|line| line.strip_prefix("--> "))
+}
+
+/// Describes the error of an evaluation by its report, which may contain values.
+pub(super) fn reason_of(report: &str, max_time: Duration) -> String {
+    let is = |part: &str| report.contains(part);
+    if is("exceeded time limit") {
+        format!("the evaluation takes longer than {} ms", max_time.as_millis())
+    } else if is("exceeded memory limit") {
+        "a built-in function is called with too large arguments, or too often".into()
+    } else if is("regex exceeded size limit") {
+        "a regular expression is too large".into()
+    } else if is("recursion detected") {
+        "a rule depends on itself".into()
+    } else if is("multiple outputs") || is("value for key") {
+        "a rule, a function or a key has more than one value".into()
+    } else {
+        "the policy engine failed".into()
     }
 }

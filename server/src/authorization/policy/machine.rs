@@ -1,40 +1,29 @@
-//! The register machine of each thread.
+//! The interpreter of each thread.
 
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     num::NonZeroU32,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
 };
 
-use regorus::{
-    Value,
-    rvm::{
-        program::Program,
-        vm::{RegoVM, VmError},
-    },
-    utils::limits::ExecutionTimerConfig,
-};
+use regorus::{Engine, Value, rvm::program::Program, utils::limits::ExecutionTimerConfig};
 
 use super::{
-    CompiledRule, Policy,
+    ALLOW, Policy,
     error::{EvaluationError, RuleLocation, reason_of},
     input::InputNames,
     meter,
 };
 
-/// Maximum number of instructions of an evaluation.
-const MAX_INSTRUCTIONS: usize = 1_000_000;
-
-/// Number of instructions between two looks at the clock.
+/// Number of steps between two looks at the clock.
 const CHECK_INTERVAL: NonZeroU32 = NonZeroU32::new(16).unwrap();
 
-/// A [register machine](RegoVM) with a [`Policy`] in it.
+/// An interpreter with a [`Policy`] in it.
 struct Machine {
     /// The [`Policy::generation`] that it is for.
     generation: u64,
-    vm: RegoVM,
+    engine: Engine,
     names: InputNames,
 }
 
@@ -57,8 +46,8 @@ pub(super) fn evaluate(
             None => Machine::new(policy)?,
         };
         let result = input(&machine.names)
-            .and_then(|input| execute(policy, &policy.allow, &mut machine.vm, input));
-        // After a panic, the machine is in an unknown state.
+            .and_then(|input| execute(policy, &policy.rule, &mut machine.engine, input));
+        // After a panic, the interpreter is in an unknown state.
         if !matches!(&result, Err(error) if error.reason == PANICKED) {
             *slot = Some(machine);
         }
@@ -70,23 +59,27 @@ pub(super) fn evaluate(
 ///
 /// # Errors
 /// The evaluation failed.
-pub(super) fn evaluate_rule(
-    policy: &Policy,
-    rule: &CompiledRule,
-) -> Result<Value, EvaluationError> {
-    let mut vm = new_vm(policy, rule, policy.data.clone())?;
-    execute(policy, rule, &mut vm, Value::Undefined)
+pub(super) fn evaluate_rule(policy: &Policy, rule: &str) -> Result<Value, EvaluationError> {
+    let mut engine = new_engine(policy)?;
+    execute(policy, rule, &mut engine, Value::Undefined)
 }
 
 impl Machine {
     fn new(policy: &Policy) -> Result<Self, EvaluationError> {
-        let CompiledRule { compiled, program } = &policy.allow;
-        let mut program = Program::clone(program);
-        program.literals.iter_mut().for_each(|literal| *literal = own_copy(literal));
-        let rule = CompiledRule { compiled: compiled.clone(), program: Arc::new(program) };
-        let vm = new_vm(policy, &rule, own_copy(&policy.data))?;
-        Ok(Self { generation: policy.generation, vm, names: InputNames::default() })
+        let engine = new_engine(policy)?;
+        Ok(Self { generation: policy.generation, engine, names: InputNames::default() })
     }
+}
+
+/// Copies the interpreter of a [`Policy`] for this thread, with data of its own.
+fn new_engine(policy: &Policy) -> Result<Engine, EvaluationError> {
+    let mut engine = policy.engine.clone();
+    let (limit, check_interval) = (policy.max_time, CHECK_INTERVAL);
+    engine.set_execution_timer_config(ExecutionTimerConfig { limit, check_interval });
+    engine.clear_data();
+    let added = engine.add_data(own_copy(&policy.data));
+    added.map_err(|_| EvaluationError::before("a rule conflicts with the data"))?;
+    Ok(engine)
 }
 
 /// Copies a [`Value`], so that its reference counts are those of one thread. Shared ones would move
@@ -104,43 +97,32 @@ fn own_copy(value: &Value) -> Value {
     }
 }
 
-fn new_vm(policy: &Policy, rule: &CompiledRule, data: Value) -> Result<RegoVM, EvaluationError> {
-    let mut vm = RegoVM::new_with_policy(rule.compiled.clone());
-    vm.load_program(rule.program.clone());
-    vm.set_max_instructions(MAX_INSTRUCTIONS);
-    let (limit, check_interval) = (policy.max_time, CHECK_INTERVAL);
-    vm.set_execution_timer_config(Some(ExecutionTimerConfig { limit, check_interval }));
-    vm.set_data(data).map_err(|error| EvaluationError::before(reason_of(&error, limit)))?;
-    Ok(vm)
-}
-
 /// Reason of an [`EvaluationError`] after a panic.
 const PANICKED: &str = "the policy engine failed unexpectedly";
 
 fn execute(
     policy: &Policy,
-    rule: &CompiledRule,
-    vm: &mut RegoVM,
+    rule: &str,
+    engine: &mut Engine,
     input: Value,
 ) -> Result<Value, EvaluationError> {
-    vm.set_input(input);
+    engine.set_input(input);
     meter::start(policy.max_time);
-    let result = catch_unwind(AssertUnwindSafe(|| vm.execute()));
-    let failed = |reason: String| EvaluationError {
-        reason,
-        location: Some(location(&rule.program, vm.get_pc())),
-    };
-    let result = match result {
+    let result = catch_unwind(AssertUnwindSafe(|| engine.eval_rule(rule.to_owned())));
+    engine.set_input(Value::Undefined);
+    match result {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(failed(reason(&error, policy))),
-        Err(_panic) => Err(failed(PANICKED.into())),
-    };
-    vm.set_input(Value::Undefined);
-    result
-}
-
-fn reason(error: &VmError, policy: &Policy) -> String {
-    reason_of(error, policy.max_time)
+        Ok(Err(error)) => {
+            let report = error.to_string();
+            let location = Some(policy.location_of(&report));
+            Err(EvaluationError { reason: reason_of(&report, policy.max_time), location })
+        }
+        Err(_panic) => {
+            let place = policy.path().to_owned();
+            let location = Some(RuleLocation { rule: ALLOW.into(), place });
+            Err(EvaluationError { reason: PANICKED.into(), location })
+        }
+    }
 }
 
 /// Returns the rule and the place of an instruction of a [`Program`].

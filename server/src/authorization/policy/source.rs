@@ -17,8 +17,9 @@ pub(super) const MAX_POLICY_BYTES: usize = 1 << 20;
 pub(super) struct PolicySource {
     /// The text. Lines and columns are those of the file.
     pub(super) text: String,
-    /// Whether calls of `print` were removed from it. The register machine has no `print`.
-    pub(super) has_print: bool,
+    /// Whether equal inputs have equal results: it names no function whose result depends on
+    /// anything else, and none that prints.
+    pub(super) is_pure: bool,
 }
 
 /// Prepares the text of a policy: a [`PolicySource`].
@@ -34,10 +35,12 @@ pub(super) fn prepare(path: &str, text: &str) -> Result<PolicySource, PolicyErro
     let tokens = tokens(path, text).unwrap_or_default();
     let calls = calls(&tokens);
     let is_defined = |name: &str| calls.iter().any(|call| call.is_definition && call.name == name);
-    let mut prepared = PolicySource { text: text.into(), has_print: false };
+    check_tokens(path, &tokens)?;
+    let is_impure = |token: &Token| IMPURE.contains(&token.1.text());
+    let is_pure = !tokens.iter().any(is_impure);
+    let mut prepared = PolicySource { text: text.into(), is_pure };
     for call in calls.iter().filter(|call| !is_defined(&call.name)) {
         if call.name == "print" {
-            prepared.has_print = true;
             blank(&mut prepared.text, call.range.clone());
         } else if is_unavailable(&call.name) {
             let place = format!("{path}:{}:{}", call.line, call.column);
@@ -46,6 +49,59 @@ pub(super) fn prepare(path: &str, text: &str) -> Result<PolicySource, PolicyErro
         }
     }
     Ok(prepared)
+}
+
+/// Last words of the names of functions whose result depends on more than their arguments, or that
+/// print. A policy that contains one is evaluated for every request.
+const IMPURE: [&str; 7] = ["now_ns", "print", "trace", "intn", "rfc4122", "runtime", "send"];
+
+/// Maximum depth of brackets: the parser takes twice as long for each level.
+const MAX_NESTING: usize = 12;
+
+/// Refuses a text that the parser cannot read in reasonable time, and two constructs that the
+/// interpreter reads in another way than the Open Policy Agent: object patterns, and `not` before an
+/// iteration with `_`, which is decided by any one element.
+fn check_tokens(path: &str, tokens: &[Token]) -> Result<(), PolicyError> {
+    let (mut depth, mut negated_line) = (0_usize, None);
+    for (index, token) in tokens.iter().enumerate() {
+        let span = &token.1;
+        let refuse = |text: String, help: &str| {
+            let place = format!("{path}:{}:{}", span.line, span.col);
+            Err(PolicyError::new(place, text).help(help))
+        };
+        let follows = |offset: usize, text: &str| {
+            tokens.get(index + offset).is_some_and(|token| token.1.text() == text)
+        };
+        match span.text() {
+            "[" | "{" => depth += 1,
+            "]" | "}" => depth = depth.saturating_sub(1),
+            "not" => negated_line = Some(span.line),
+            "|" | ";" => negated_line = None,
+            _ => {}
+        }
+        if span.text() == "}" && (follows(1, ":=") || follows(1, "=")) {
+            let text = "an object pattern also matches objects with further members";
+            return refuse(text.into(), "read the member: role := input.token.role");
+        }
+        if depth > MAX_NESTING {
+            let text = format!("more than {MAX_NESTING} brackets are nested");
+            return refuse(text, "give the inner parts names of their own");
+        }
+        let is_iteration = span.text() == "[" && follows(1, "_") && follows(2, "]");
+        if is_iteration && negated_line == Some(span.line) {
+            let text = "`not` before [_] does not mean that no element is so";
+            return refuse(text.into(), "write: not v in xs, or every x in xs { ... }");
+        }
+    }
+    Ok(())
+}
+
+/// Returns the name of the rule whose head is the last one before this line.
+pub(super) fn rule_at(text: &str, line: usize) -> Option<&str> {
+    let is_head = |line: &&str| line.starts_with(|first: char| first.is_alphabetic());
+    let head = text.lines().take(line).filter(is_head).last()?;
+    let head = head.strip_prefix("default ").unwrap_or(head);
+    head.split(|character: char| !character.is_alphanumeric() && character != '_').next()
 }
 
 /// Whether this is a built-in function of Rego that policies cannot have.
@@ -140,7 +196,7 @@ mod tests {
         let text =
             "package policy\nallow if {\n\tprint(\"a)\",\n\tinput.x) # print(1)\n\tf(1)\n}\n";
         let prepared = prepare("p.rego", text).unwrap();
-        assert!(prepared.has_print);
+        assert!(!prepared.is_pure);
         assert_eq!(prepared.text.len(), text.len());
         assert_eq!(prepared.text.lines().count(), text.lines().count());
         assert!(prepared.text.contains("\ttrue"), "{}", prepared.text);

@@ -2,6 +2,7 @@
 
 use std::io::{self, BufRead as _, BufReader, BufWriter, Write as _};
 
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 use super::{PolicyFile, endpoints};
@@ -31,20 +32,49 @@ pub(super) fn run(args: &PolicyInputArgs) -> Result<(), CommandError> {
     }
 }
 
-/// Calls `process` with the input on each line of standard input, and with whether no further line
-/// is waiting.
+/// Calls `process` with each input of standard input, which may have several lines, and with whether
+/// no further line is waiting.
 pub(super) fn for_each_input(
     mut process: impl FnMut(Result<Value, String>, bool) -> io::Result<()>,
 ) -> io::Result<()> {
     let mut stdin = BufReader::with_capacity(1 << 16, io::stdin());
-    let mut line = Vec::new();
+    let (mut text, mut line) = (Vec::new(), Vec::new());
     while stdin.read_until(b'\n', &mut line)? > 0 {
-        if !line.trim_ascii().is_empty() {
-            process(input(&line), stdin.buffer().is_empty())?;
+        let is_last_waiting = stdin.buffer().is_empty();
+        text.extend_from_slice(&line);
+        match parse(&text) {
+            None => {}
+            // A line that is an input by itself is not part of the mistake before it.
+            Some(Err(error)) if text != line => {
+                process(Err(error), false)?;
+                text.clear();
+                match parse(&line) {
+                    None => text.extend_from_slice(&line),
+                    Some(result) => process(result, is_last_waiting)?,
+                }
+            }
+            Some(result) => {
+                process(result, is_last_waiting)?;
+                text.clear();
+            }
         }
         line.clear();
     }
-    Ok(())
+    if text.trim_ascii().is_empty() {
+        return Ok(());
+    }
+    process(input(&text), true)
+}
+
+/// Parses an input. `None` if it is blank, or ends early: the next line may continue it.
+fn parse(text: &[u8]) -> Option<Result<Value, String>> {
+    if text.trim_ascii().is_empty() {
+        return None;
+    }
+    match serde_json::from_slice::<IgnoredAny>(text) {
+        Err(error) if error.is_eof() => None,
+        _ => Some(input(text)),
+    }
 }
 
 /// Parses an input, which may be the member `input` of a request to the Open Policy Agent.

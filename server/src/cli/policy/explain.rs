@@ -81,7 +81,7 @@ impl Explainer {
         let (interpreted, prints) = interpret(&mut engine, input);
         lines.extend(prints.into_iter().map(|line| format!("  print: {line}")));
         if interpreted != is_allowed {
-            lines.push("  warning: the interpreter of the library decides otherwise".into());
+            lines.push("  warning: without its limits, the interpreter decides otherwise".into());
         }
         let decision = if is_allowed { "allowed" } else { "denied" };
         let endpoint_id = input["request"]["endpoint_id"].as_str().unwrap_or_default();
@@ -145,11 +145,15 @@ fn expressions(query: &Query) -> Vec<(u32, String)> {
     query.stmts.iter().map(|one| (one.span.line, text_of(&one.span))).collect()
 }
 
-/// Returns the text of an expression. The [`Span`] of a string ends before its quotation mark.
+/// Returns the text of an expression. The [`Span`] of a string is that between its quotation marks.
 fn text_of(span: &Span) -> String {
-    let rest = span.source.contents().get(span.end as usize..).unwrap_or_default();
-    let quotation_mark = rest.chars().next().filter(|next| matches!(next, '"' | '`'));
-    span.text().chars().chain(quotation_mark).collect()
+    let is_mark = |next: &char| matches!(next, '"' | '`');
+    let contents = span.source.contents();
+    let before = contents.get(..span.start as usize).unwrap_or_default();
+    let after = contents.get(span.end as usize..).unwrap_or_default();
+    let (opening, closing) = (before.chars().next_back(), after.chars().next());
+    let marks = (opening.filter(is_mark), closing.filter(is_mark));
+    marks.0.into_iter().chain(span.text().chars()).chain(marks.1).collect()
 }
 
 /// Returns the comment in the lines before a line.
