@@ -87,6 +87,13 @@ impl CredentialPlaces {
         }
     }
 
+    /// Whether a request has a credential in any of the places, of whatever scheme.
+    pub fn has_any(&self, fields: &impl Fields) -> bool {
+        let has_cookie = |name| in_cookie(fields, name) != Credential::None;
+        let mut headers = [&header::AUTHORIZATION].into_iter().chain(self.headers());
+        headers.any(|name| fields.line(name, 0).is_some()) || self.cookie().is_some_and(has_cookie)
+    }
+
     /// Returns the lines that replace the `Cookie` lines of a request, without the cookie that
     /// carries the token; `None` if the request does not have that cookie.
     #[must_use]

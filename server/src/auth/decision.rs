@@ -1,11 +1,8 @@
 //! The authorization decision on a request that a proxy checks.
 
-use std::{
-    borrow::Cow,
-    ops::{
-        ControlFlow::{self, Break, Continue},
-        Deref,
-    },
+use std::ops::{
+    ControlFlow::{self, Break, Continue},
+    Deref,
 };
 
 use countersign_engine::{Identity, Verified};
@@ -232,7 +229,10 @@ impl<'s> DecisionContext<'s> {
                 {
                     return Continue(token);
                 }
-                if access.is_some_and(PreparedAccess::allows_anonymous) {
+                // A credential that is malformed, or of another scheme, is not the absence of one.
+                if access.is_some_and(PreparedAccess::allows_anonymous)
+                    && !self.settings.credentials.has_any(fields)
+                {
                     return Break(self.without_token(Outcome::Anonymous));
                 }
                 (Outcome::NoToken, profile.challenge(Style::Bare, challenges))
@@ -317,15 +317,14 @@ impl<'s> DecisionContext<'s> {
     }
 }
 
-fn proxied<'r>(original: &'r OriginalRequest<'_>, headers: &'r dyn Fields) -> ProxiedRequest<'r> {
-    ProxiedRequest { method: &original.method, target: &original.uri, headers }
+fn proxied<'r>(original: &OriginalRequest<'r>, headers: &'r dyn Fields) -> ProxiedRequest<'r> {
+    ProxiedRequest { method: original.method, target: original.uri, headers }
 }
 
 /// Returns the token in the query of a request for the documentation of the Inmanta API, which a
 /// browser opens by a link.
 fn documentation_token(original: OriginalRequest<'_>) -> Option<&[u8]> {
-    let Cow::Borrowed(uri) = original.uri else { return None };
-    let query = uri.strip_prefix("/api/v2/docs?").filter(|_| original.method == "GET")?;
+    let query = original.uri.strip_prefix("/api/v2/docs?").filter(|_| original.method == "GET")?;
     let mut tokens = query.split('&').filter_map(|pair| pair.strip_prefix("token="));
     tokens.next().filter(|_| tokens.next().is_none()).map(str::as_bytes)
 }

@@ -102,12 +102,7 @@ pub fn respond<'a>(
         let attributes = CheckAttributes { method, host, scheme, fields: &check };
         RequestDescription::of_grpc(client, peer.address, attributes)
     };
-    let original = || {
-        is_trusted.then(|| OriginalRequest {
-            method: String::from_utf8_lossy(check.method),
-            uri: String::from_utf8_lossy(check.path),
-        })
-    };
+    let original = || is_trusted.then(|| OriginalRequest::new(check.method, check.path)).flatten();
     let described = (describe, original);
     match decide(authenticator, settings, peer.listener, &caller, &check, described) {
         Step::Done(decision) => Step::Done(render(settings.auth(), &check, decision)),

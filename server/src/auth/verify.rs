@@ -11,12 +11,15 @@
 //! to the application. The certificate of the application itself proves nothing about a token in
 //! the body.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use countersign_engine::{CertificateThumbprint, Verified};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use percent_encoding::percent_decode;
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{IgnoredAny, MapAccess, Visitor},
+};
 use serde_json::value::RawValue;
 
 use super::{
@@ -32,7 +35,7 @@ use crate::{
         redacted::json_error,
         reply::{Body, Reply, no_store, problem, typed},
     },
-    client::ClientCertificate,
+    client::{ClientCertificate, original_request::is_method},
 };
 
 /// Returns the claims of the token, or a problem response with the reject code.
@@ -162,8 +165,8 @@ impl TokenRequestError {
         Self { outcome: Outcome::NoToken, code: "certificate_thumbprint", detail: detail.into() }
     }
 
-    fn headers() -> Self {
-        let detail = "headers in request is not an object of header names and values";
+    /// Error for a request to authorize that cannot be used.
+    fn request(detail: &str) -> Self {
         Self { outcome: Outcome::NoToken, code: "body", detail: detail.into() }
     }
 
@@ -203,7 +206,21 @@ fn presented_token(
 struct VerifyRequest {
     token: Option<String>,
     certificate_thumbprint: Option<String>,
+    /// If it is present, it is not null: a call without it authorizes nothing.
+    #[serde(default, deserialize_with = "present")]
     request: Option<DescribedRequest>,
+    #[serde(flatten)]
+    others: BTreeMap<String, IgnoredAny>,
+}
+
+fn present<'d, D: Deserializer<'d>>(deserializer: D) -> Result<Option<DescribedRequest>, D::Error> {
+    DescribedRequest::deserialize(deserializer).map(Some)
+}
+
+/// Whether a member is meant to be `request`. Without it, the call would authorize nothing.
+fn seems_request(name: &str) -> bool {
+    let name = name.trim();
+    name.eq_ignore_ascii_case("request") || name.eq_ignore_ascii_case("requests")
 }
 
 /// The request that an application is about to serve.
@@ -214,16 +231,52 @@ struct DescribedRequest {
     /// The request target: the path, and the query if there is one.
     uri: String,
     #[serde(default)]
-    headers: BTreeMap<String, String>,
+    headers: DescribedHeaders,
+}
+
+/// The members of `headers`, which may repeat names.
+#[derive(Default)]
+struct DescribedHeaders(Vec<(String, String)>);
+
+impl<'d> Deserialize<'d> for DescribedHeaders {
+    fn deserialize<D: Deserializer<'d>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+        impl<'d> Visitor<'d> for Members {
+            type Value = DescribedHeaders;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of header names and values")
+            }
+
+            fn visit_map<M: MapAccess<'d>>(self, mut members: M) -> Result<Self::Value, M::Error> {
+                let mut headers = Vec::new();
+                while let Some(member) = members.next_entry()? {
+                    headers.push(member);
+                }
+                Ok(DescribedHeaders(headers))
+            }
+        }
+        deserializer.deserialize_map(Members)
+    }
 }
 
 impl DescribedRequest {
     fn keep(self) -> Result<KeptRequest, TokenRequestError> {
+        if !is_method(&self.method) {
+            let detail = "method in request is not a method, such as GET";
+            return Err(TokenRequestError::request(detail));
+        }
         let mut headers = HeaderMap::new();
-        for (name, value) in &self.headers {
+        for (name, value) in &self.headers.0 {
             let line = (HeaderName::try_from(name), HeaderValue::try_from(value));
-            let (Ok(name), Ok(value)) = line else { return Err(TokenRequestError::headers()) };
-            headers.append(name, value);
+            let (Ok(name), Ok(value)) = line else {
+                let detail = "headers in request is not an object of header names and values";
+                return Err(TokenRequestError::request(detail));
+            };
+            if headers.insert(name, value).is_some() {
+                let detail = "headers in request has a header twice: their names have no case";
+                return Err(TokenRequestError::request(detail));
+            }
         }
         Ok(KeptRequest::of_parts(self.method, self.uri, headers))
     }
@@ -239,6 +292,10 @@ fn json_token(body: &[u8]) -> Result<PresentedToken, TokenRequestError> {
                 json_error(&error)
             ),
         })?;
+    if request.others.keys().any(|name| seems_request(name)) {
+        let detail = "the member with the request to authorize is named request";
+        return Err(TokenRequestError::request(detail));
+    }
     Ok(PresentedToken {
         token: request.token.ok_or_else(TokenRequestError::missing)?.into_bytes(),
         certificate: Some(thumbprint(request.certificate_thumbprint.as_deref())?),
@@ -255,6 +312,14 @@ fn form_token(body: &[u8]) -> Result<PresentedToken, TokenRequestError> {
             (value, None) => Ok(value.map(|value| percent_decode(value).collect::<Vec<u8>>())),
         }
     };
+    let mut names = body.split(|byte| *byte == b'&').map(|field| {
+        let name = field.split(|byte| *byte == b'=').next().unwrap_or_default();
+        percent_decode(name).map(|byte| if byte == b'+' { b' ' } else { byte }).collect::<Vec<_>>()
+    });
+    if names.any(|name| seems_request(&String::from_utf8_lossy(&name))) {
+        let detail = "a form has no request to authorize: send JSON";
+        return Err(TokenRequestError::request(detail));
+    }
     let certificate = field("certificate_thumbprint")?;
     let certificate = certificate.as_deref().map(String::from_utf8_lossy);
     Ok(PresentedToken {

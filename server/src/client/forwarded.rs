@@ -88,7 +88,7 @@ fn quoted_length(text: &str) -> Option<usize> {
 }
 
 /// Whether a token may contain this byte (RFC 9110 section 5.6.2).
-fn is_token_byte(byte: u8) -> bool {
+pub(super) fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 

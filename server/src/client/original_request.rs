@@ -4,11 +4,10 @@
 //! does not know. So a listener reads exactly one [`Dialect`], only from trusted proxies, and
 //! ignores a header that occurs twice.
 
-use std::borrow::Cow;
-
 use countersign_front::{DuplicateHeader, Fields, only_line};
 use http::HeaderName;
 
+use super::forwarded::is_token_byte;
 use crate::base::header_names::is_header;
 
 /// The headers or path in which a proxy names the original request.
@@ -25,12 +24,28 @@ pub enum Dialect {
 }
 
 /// The request that a client sent to a proxy.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OriginalRequest<'r> {
     /// The method.
-    pub method: Cow<'r, str>,
+    pub method: &'r str,
     /// The request target, as the client wrote it.
-    pub uri: Cow<'r, str>,
+    pub uri: &'r str,
+}
+
+impl<'r> OriginalRequest<'r> {
+    /// Returns the request with this method and this target. `None` if the method is not one, or
+    /// either is not UTF-8: a replacement of bytes would be another request.
+    #[must_use]
+    pub fn new(method: &'r [u8], uri: &'r [u8]) -> Option<Self> {
+        let (method, uri) = (str::from_utf8(method).ok()?, str::from_utf8(uri).ok()?);
+        is_method(method).then_some(Self { method, uri })
+    }
+}
+
+/// Whether a text is a method: a token (RFC 9110 section 9.1).
+#[must_use]
+pub fn is_method(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(is_token_byte)
 }
 
 impl Dialect {
@@ -67,16 +82,27 @@ impl Dialect {
         target: &'r str,
         fields: &'r dyn Fields,
     ) -> Option<OriginalRequest<'r>> {
-        let named = |method, uri| {
-            Some(OriginalRequest { method: text(fields, &method)?, uri: text(fields, &uri)? })
-        };
+        let (method, uri) = self.named(method, target, fields)?;
+        OriginalRequest::new(method, uri)
+    }
+
+    /// Returns the method and the target that a proxy names, which may be any bytes. The caller has
+    /// verified that the proxy is trusted.
+    #[must_use]
+    pub fn named<'r>(
+        self,
+        method: &'r str,
+        target: &'r str,
+        fields: &'r dyn Fields,
+    ) -> Option<(&'r [u8], &'r [u8])> {
+        let named = |method, uri| Some((line(fields, &method)?, line(fields, &uri)?));
         match self {
             Self::None => None,
             Self::Nginx => named(ORIGINAL_METHOD, ORIGINAL_URI),
             Self::XForwarded => named(FORWARDED_METHOD, FORWARDED_URI),
             Self::EnvoyPath => {
                 let uri = target.strip_prefix("/auth").filter(|rest| rest.starts_with('/'))?;
-                Some(OriginalRequest { method: method.into(), uri: uri.into() })
+                Some((method.as_bytes(), uri.as_bytes()))
             }
         }
     }
@@ -108,9 +134,8 @@ const ORIGINAL_URI: HeaderName = HeaderName::from_static("x-original-uri");
 const FORWARDED_METHOD: HeaderName = HeaderName::from_static("x-forwarded-method");
 const FORWARDED_URI: HeaderName = HeaderName::from_static("x-forwarded-uri");
 
-fn text<'r>(fields: &'r dyn Fields, name: &HeaderName) -> Option<Cow<'r, str>> {
-    let line = only_line(fields, name).ok().flatten()?;
-    Some(str::from_utf8(line).map_or_else(|_| String::from_utf8_lossy(line), Cow::Borrowed))
+fn line<'r>(fields: &'r dyn Fields, name: &HeaderName) -> Option<&'r [u8]> {
+    only_line(fields, name).ok().flatten()
 }
 
 #[cfg(test)]
@@ -138,6 +163,22 @@ mod tests {
         assert_eq!(original(Dialect::Nginx).as_deref(), Some("PUT /nginx?x"));
         assert_eq!(original(Dialect::XForwarded).as_deref(), Some("DELETE /forwarded"));
         assert_eq!(original(Dialect::EnvoyPath).as_deref(), Some("POST /envoy//..?y"));
+    }
+
+    #[test]
+    fn e7_original_that_is_not_a_request_is_none() {
+        for (method, uri, is_request) in [
+            (&b"GET"[..], &b"/caf\xc3\xa9"[..], true),
+            (b"M-SEARCH", b"*", true),
+            (b"GET", b"/adm\xffin/x", false),
+            (b"G\xffT", b"/", false),
+            (b"", b"/", false),
+            (b"DELETE ", b"/", false),
+            (b"DELETE,GET", b"/", false),
+            (b"G\xc3\xa9T", b"/", false),
+        ] {
+            assert_eq!(OriginalRequest::new(method, uri).is_some(), is_request, "{method:?}");
+        }
     }
 
     #[test]

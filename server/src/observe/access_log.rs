@@ -97,11 +97,10 @@ impl AccessLogEntry {
         let RequestLine { version, method, target } = asked;
         let is_trusted = settings.proxies.trusts(peer.address);
         let id = is_trusted.then(|| only_line(fields, &REQUEST_ID).ok().flatten()).flatten();
-        let original =
-            is_trusted.then(|| settings.dialect.original(method, target, fields)).flatten();
-        let (method, uri) = match &original {
-            Some(original) => (&*original.method, &*original.uri),
-            None => (method, target),
+        let named = is_trusted.then(|| settings.dialect.named(method, target, fields)).flatten();
+        let (method, uri) = match named {
+            Some((method, uri)) => (String::from_utf8_lossy(method), String::from_utf8_lossy(uri)),
+            None => (method.into(), target.into()),
         };
         Self {
             id: id.map_or_else(generate_id, |id| truncated(&String::from_utf8_lossy(id))),
@@ -109,8 +108,8 @@ impl AccessLogEntry {
             protocol: protocol(version),
             client: settings.proxies.client(peer.address, fields),
             certificate: certificate(settings, peer, fields),
-            method: truncated(method),
-            uri: truncated(path_only(uri)),
+            method: truncated(&method),
+            uri: truncated(path_only(&uri)),
         }
     }
 

@@ -137,6 +137,9 @@ fn anonymous_route_refuses_a_bad_token(protocol: Protocol) {
     }
     let two = format!("{0}{0}", bearer(&fixture::good_token()));
     assert_eq!(feed(&two).status, 401, "two credentials");
+    for value in ["", "Bearer", "Bearer a b", "Bearer:x", "Bearer\tx", "Basic YTpi"] {
+        assert_eq!(feed(&format!("Authorization: {value}\r\n")).status, 401, "{value:?}");
+    }
 }
 
 fn e7_ambiguous_path_is_denied(protocol: Protocol) {
@@ -183,12 +186,13 @@ fn undescribed_request_is_denied(protocol: Protocol) {
         "X-Forwarded-Uri: /\r\n",
         "X-Original-Method: GET\r\nX-Original-URI: /\r\n",
         "X-Forwarded-Method: GET\r\nX-Forwarded-Uri: /\r\nX-Forwarded-Uri: /\r\n",
+        "X-Forwarded-Method: DELETE,GET\r\nX-Forwarded-Uri: /\r\n",
     ] {
         assert_eq!(plain(lines).status, 403, "{lines}");
     }
     assert_eq!(
         server.metric(r#"countersign_verifications_total{outcome="undescribed",code=""}"#),
-        5
+        6
     );
     // A peer that is not a trusted proxy describes nothing.
     let sandbox = Sandbox::over(protocol);
@@ -256,4 +260,33 @@ fn verify_explains_a_denial() {
     }
     let headers = json!({ "method": "GET", "uri": "/", "headers": { "a b": "c" } });
     assert_eq!(verify(&server, &json!({ "token": good, "request": headers })).status, 400);
+}
+
+#[test]
+fn e7_request_that_cannot_be_read_is_not_verified_alone() {
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(&rules());
+    let good = fixture::good_token();
+    let send = |body: &str| server.send("POST /v1/verify HTTP/1.1\r\n", body.as_bytes());
+    let request = r#"{"method": "GET", "uri": "/closed/x"}"#;
+    for member in [
+        r#""request": null"#.to_owned(),
+        format!(r#""Request": {request}"#),
+        format!(r#""requests": [{request}]"#),
+        r#""request": {"method": "", "uri": "/feed"}"#.into(),
+        r#""request": {"method": "GET ", "uri": "/feed"}"#.into(),
+        r#""request": {"method": "DELETE,GET", "uri": "/feed"}"#.into(),
+        r#""request": {"method": "GET", "uri": "/feed", "headers": {"a": "1", "A": "2"}}"#.into(),
+        r#""request": {"method": "GET", "uri": "/feed", "headers": {"a": "1", "a": "2"}}"#.into(),
+    ] {
+        let answer = send(&format!(r#"{{"token": "{good}", {member}}}"#));
+        assert_eq!((answer.status, &answer.json()["code"]), (400, &json!("body")), "{member}");
+    }
+    for field in ["request=x", "%72equest=x", "Request", "requests="] {
+        let answer = send(&format!("token={good}&{field}"));
+        assert_eq!((answer.status, &answer.json()["code"]), (400, &json!("body")), "{field}");
+        assert!(answer.body.contains("send JSON"), "{answer:?}");
+    }
+    assert_eq!(send(&format!(r#"{{"token": "{good}", "other": [1]}}"#)).status, 200);
+    assert_eq!(send(&format!("token={good}&other=1")).status, 200);
 }
