@@ -10,7 +10,10 @@ use std::{
 
 use super::{
     ini,
-    options::{self, API_CLIENTS_SECTION, ISSUER_PREFIX, OptionKind, SECTIONS, SectionSpec},
+    options::{
+        self, API_CLIENTS_SECTION, ISSUER_PREFIX, OptionKind, ROUTE_PREFIX, ROUTES_SECTION,
+        SECTIONS, SectionSpec,
+    },
     problem::{Problem, Problems, Severity},
     setting::{Section, Setting, is_claim_option},
     toml,
@@ -29,7 +32,7 @@ pub struct RawConfig {
 /// Syntax of a configuration file, by its extension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConfigFormat {
-    /// `.cfg`, Inmanta's format. Unknown options are warnings.
+    /// `.cfg`, Inmanta's format. Unknown options are warnings, except in rules by route.
     Ini,
     /// `.toml`. Unknown options are errors.
     Toml,
@@ -97,8 +100,7 @@ impl RawConfig {
             ConfigFormat::Ini => Severity::Warning,
             ConfigFormat::Toml => Severity::Error,
         };
-        let unknown = unknown_names(&sections).into_iter();
-        self.problems.0.extend(unknown.map(|problem| Problem { severity, ..problem }));
+        self.problems.0.extend(unknown_names(&sections, severity));
         sections
     }
 
@@ -237,15 +239,20 @@ fn option_of_variable(name: &str) -> Option<(&'static str, &'static str)> {
     })
 }
 
-fn unknown_names(sections: &BTreeMap<String, Section>) -> Vec<Problem> {
+fn unknown_names(sections: &BTreeMap<String, Section>, severity: Severity) -> Vec<Problem> {
     let mut unknown = Vec::new();
     for (name, section) in sections {
         let Some(spec) = options::section(name) else {
+            // A rule that is not read does not protect its route.
+            let severity = if seems_route(name) { Severity::Error } else { severity };
             if !options::FOREIGN_SECTIONS.contains(&name.as_str()) {
-                unknown.push(unknown_section(&section.place, name));
+                unknown.push(Problem { severity, ..unknown_section(&section.place, name) });
             }
             continue;
         };
+        // A misspelt condition would open the route to any token.
+        let is_route = name.starts_with(ROUTE_PREFIX) || name == ROUTES_SECTION;
+        let severity = if is_route { Severity::Error } else { severity };
         if name == API_CLIENTS_SECTION {
             continue;
         }
@@ -259,10 +266,16 @@ fn unknown_names(sections: &BTreeMap<String, Section>) -> Vec<Problem> {
             } else {
                 format!("unknown option in section {name}: a line that is not an option")
             };
-            unknown.push(Problem::warning(&setting.place, text).help(help));
+            let problem = Problem::warning(&setting.place, text).help(help);
+            unknown.push(Problem { severity, ..problem });
         }
     }
     unknown
+}
+
+/// Whether the name of an unknown section seems to be meant for a rule by route.
+fn seems_route(section: &str) -> bool {
+    section.trim().get(..5).is_some_and(|start| start.eq_ignore_ascii_case("route"))
 }
 
 /// Whether a name consists of words. A line of a key in PEM that ends in `=` looks like an option
@@ -305,6 +318,10 @@ fn unknown_section(place: &str, section: &str) -> Problem {
     if lower.starts_with(ISSUER_PREFIX) {
         return problem
             .help(format!("did you mean [{lower}]? the prefix auth_jwt_ is case-sensitive"));
+    }
+    if seems_route(section) {
+        return problem
+            .help("a rule by route is a section [route_<name>], and their defaults [routes]");
     }
     match options::nearest(section, names()) {
         Some(meant) => problem.help(format!("did you mean [{meant}]?")),
@@ -356,6 +373,25 @@ mod tests {
         let problems = read("[server]\nauht = true\n[sever]\n", ConfigFormat::Toml).problems;
         assert_eq!((problems.0.len(), problems.of(Severity::Error).count()), (2, 2));
         assert!(problems.to_string().contains("did you mean [server]?"));
+    }
+
+    #[test]
+    fn e7_unknown_names_in_rules_by_route_fail_in_cfg() {
+        for text in [
+            "[route_a]\nmatch=GET /a\nrole=admin\n",
+            "[route_a]\nmatch=GET /a\nclaim.groups=admin\n",
+            "[routes]\ndefaults=allow\n",
+            "[route-a]\nmatch=GET /a\n",
+            "[Route_A]\nmatch=GET /a\n",
+            "[routes_x]\nmatch=GET /a\n",
+            "[route]\nmatch=GET /a\n",
+            "[route.a]\nmatch=GET /a\n",
+        ] {
+            let problems = read(text, ConfigFormat::Ini).problems;
+            assert_eq!(problems.of(Severity::Error).count(), 1, "{text}: {problems}");
+        }
+        let good = "[routes]\ndefault=allow\n[route_a]\nmatch=GET /a\nroles=admin\n";
+        assert_eq!(read(good, ConfigFormat::Ini).problems.0, []);
     }
 
     #[test]

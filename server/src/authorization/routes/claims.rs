@@ -5,7 +5,7 @@ use countersign_engine::Constraint;
 /// Alternatives, of which a token must meet one.
 pub(super) type Alternatives = Vec<Constraint>;
 
-/// Parses conditions separated by commas and line ends. Each has alternatives separated by `or`. An
+/// Parses conditions separated by commas or line ends. Each has alternatives separated by `or`. An
 /// alternative that is only a value has the claim and the operator of the one before it.
 ///
 /// # Errors
@@ -13,8 +13,13 @@ pub(super) type Alternatives = Vec<Constraint>;
 pub(super) fn parse(text: &str) -> Result<Vec<Alternatives>, String> {
     let mut conditions = Vec::new();
     let tokens = tokenize(text)?;
-    for condition in tokens.split(|token| *token == Token::Separator) {
-        if !condition.is_empty() {
+    for element in tokens.split(|token| *token == Token::Comma) {
+        let lines = element.split(|token| *token == Token::LineEnd);
+        let written: Vec<_> = lines.filter(|condition| !condition.is_empty()).collect();
+        if written.is_empty() && !tokens.is_empty() {
+            return Err("a condition is empty".into());
+        }
+        for condition in written {
             conditions.push(parse_condition(condition)?);
         }
     }
@@ -23,8 +28,10 @@ pub(super) fn parse(text: &str) -> Result<Vec<Alternatives>, String> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Token<'t> {
-    /// A comma or a line end.
-    Separator,
+    /// A comma.
+    Comma,
+    /// A line end.
+    LineEnd,
     /// A word without quotes.
     Word(&'t str),
     /// A text in quotes.
@@ -34,7 +41,7 @@ enum Token<'t> {
 impl<'t> Token<'t> {
     fn text(self) -> &'t str {
         match self {
-            Self::Separator => "",
+            Self::Comma | Self::LineEnd => "",
             Self::Word(text) | Self::Quoted(text) => text,
         }
     }
@@ -45,8 +52,12 @@ fn tokenize(text: &str) -> Result<Vec<Token<'_>>, String> {
     while let Some(first) = rest.chars().next() {
         let after = &rest[first.len_utf8()..];
         rest = match first {
-            ',' | '\n' => {
-                tokens.push(Token::Separator);
+            ',' => {
+                tokens.push(Token::Comma);
+                after
+            }
+            '\n' => {
+                tokens.push(Token::LineEnd);
                 after
             }
             quote @ ('"' | '\'') => {
@@ -127,7 +138,7 @@ mod tests {
             ("a is \"is\" or 'has'", vec![vec![is("a", "is"), is("a", "has")]]),
             ("a is ''", vec![vec![is("a", "")]]),
             ("", vec![]),
-            (" , \n", vec![]),
+            ("a is b,\n\n  c has d\n", vec![vec![is("a", "b")], vec![has("c", "d")]]),
         ] {
             assert_eq!(parse(text), Ok(expected), "{text:?}");
         }
@@ -150,6 +161,11 @@ mod tests {
             "'' is a",
             "a is b c is d",
             "a is b and c is d",
+            ",",
+            " , \n",
+            "a is b,",
+            ",a is b",
+            "a is b,,c is d",
         ] {
             assert!(parse(text).is_err(), "{text:?} gave {:?}", parse(text));
         }
