@@ -13,6 +13,7 @@ mod proxied_request;
 pub mod request_path;
 pub mod routes;
 pub mod settings;
+mod spelling;
 
 use countersign_front::clock::Stopwatch;
 use endpoints::{

@@ -9,6 +9,7 @@ mod endpoint;
 mod file;
 pub mod openapi;
 mod parameters;
+mod query;
 pub mod settings;
 mod table;
 #[cfg(test)]

@@ -117,6 +117,11 @@ impl Endpoint {
         self.id.split_once(' ').map_or("", |(_, path)| path)
     }
 
+    /// Whether a segment of the path is the parameter of this name.
+    pub(super) fn has_path_parameter(&self, name: &str) -> bool {
+        self.path_parameters.iter().any(|one| **one == *name)
+    }
+
     /// Returns the headers that are parameters.
     pub(super) fn headers(&self) -> impl Iterator<Item = &HeaderName> {
         self.parameters.iter().filter_map(|parameter| match &parameter.place {

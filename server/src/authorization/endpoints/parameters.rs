@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Number, Value};
 use uuid::Uuid;
 
-use super::Endpoint;
+use super::{Endpoint, query::QueryNames};
 use crate::base::printable::printable;
 
 /// A parameter of an [`Endpoint`].
@@ -136,6 +136,10 @@ pub(super) struct ParameterSources<'r> {
 pub enum RequestError {
     /// A parameter has two values.
     Repeated(String),
+    /// A parameter of another place is in the query.
+    OtherPlace(String),
+    /// A name can be taken for another.
+    Spelling(String),
     /// A parameter is not of its type.
     OtherType(String),
     /// The query, or a header, is not UTF-8.
@@ -147,6 +151,12 @@ impl fmt::Display for RequestError {
         match self {
             Self::Repeated(name) => {
                 write!(f, "the parameter {} has more than one value", printable(name))
+            }
+            Self::OtherPlace(name) => {
+                write!(f, "the parameter {} is in the query only", printable(name))
+            }
+            Self::Spelling(name) => {
+                write!(f, "the parameter {} can be taken for another", printable(name))
             }
             Self::OtherType(name) => {
                 write!(f, "the parameter {} is not of the declared type", printable(name))
@@ -177,9 +187,12 @@ pub(super) fn collect(
             found.add_text(&parameter.name, text)?;
         }
     }
+    let mut names = QueryNames::new(endpoint);
     for pair in sources.query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        found.add_text(&form_decoded(name)?, &form_decoded(value)?)?;
+        let (name, value) = (form_decoded(name)?, form_decoded(value)?);
+        names.add(&name, &value)?;
+        found.add_of_query(&name, &value)?;
     }
     Ok(found.values)
 }
@@ -204,6 +217,23 @@ impl FoundParameters<'_> {
             Some(_) => return Err(RequestError::Repeated(name.into())),
         }
         Ok(())
+    }
+
+    /// Adds a parameter of the query, in which one of another place may stand only with the same
+    /// value: applications do not agree which of the two they read.
+    fn add_of_query(&mut self, name: &str, text: &str) -> Result<(), RequestError> {
+        let is_in_path = self.endpoint.is_some_and(|endpoint| endpoint.has_path_parameter(name));
+        let declared = self.declared(name);
+        let place = declared.map_or(&ParameterPlace::Query, |parameter| &parameter.place);
+        if !is_in_path && *place == ParameterPlace::Query {
+            return self.add_text(name, text);
+        }
+        let kind = declared.map(|parameter| parameter.kind).unwrap_or_default();
+        match self.values.get(name) {
+            None => Err(RequestError::OtherPlace(name.into())),
+            Some(before) if kind.parse(text).as_ref() == Some(before) => Ok(()),
+            Some(_) => Err(RequestError::Repeated(name.into())),
+        }
     }
 
     fn declared(&self, name: &str) -> Option<&Parameter> {

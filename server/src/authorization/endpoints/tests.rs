@@ -119,6 +119,64 @@ fn parameters_come_from_path_query_and_headers() {
 }
 
 #[test]
+fn e7_parameters_of_other_places_are_not_taken_from_the_query() {
+    let table = table(&json!({
+        "POST /n/<id>": endpoint("X-Env".into(), json!({
+            "update": {"in": "body", "type": "boolean", "default": true},
+            "X-Mode": {"in": "header"},
+            "tags": {"in": "header", "type": "array"},
+            "full": {"in": "query", "type": "boolean"},
+        })),
+        "GET /report": endpoint("environment".into(), json!({})),
+    }));
+    let lines = [("x-env", "e"), ("tags", "a")];
+    let lines = lines.map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)));
+    let headers = HeaderMap::from_iter(lines);
+    let post = |query: &str| try_find(&table, "POST", &format!("/n/7?{query}"), &headers);
+    for query in
+        ["X-Env=e", "id=7", "tags=a", "full=true&full=True", "f%5Bx%5D=1&f%5By%5D=2", "b=1&B=1"]
+    {
+        assert!(post(query).is_ok(), "{query}");
+    }
+    for (query, error) in [
+        ("update=true", RequestError::OtherPlace("update".into())),
+        ("X-Mode=x", RequestError::OtherPlace("X-Mode".into())),
+        ("X-Env=f", RequestError::Repeated("X-Env".into())),
+        ("tags=b", RequestError::Repeated("tags".into())),
+        ("id=8", RequestError::Repeated("id".into())),
+    ] {
+        assert_eq!(post(query).map(|found| found.parameters), Err(error), "{query}");
+    }
+    for query in [
+        "x-env=e",
+        "X-ENV=f",
+        "ID=7",
+        "id[]=8",
+        "id[0]=8",
+        "+id=8",
+        "id+=8",
+        "id%00=8",
+        "id%00x=8",
+        "%EF%BD%89d=8",
+        "FULL=true",
+        "Update=false",
+        "a=1&A=2",
+        "a=1&a[]=2",
+        "a=1&a[0]=2",
+        "a[0]=2&a=1",
+        "a.b=1&a_b=2",
+    ] {
+        let found = post(query).map(|found| found.parameters);
+        assert!(matches!(found, Err(RequestError::Spelling(_))), "{query}: {found:?}");
+    }
+    let get = |query: &str| try_find(&table, "GET", &format!("/report?{query}"), &headers);
+    assert_eq!(get("environment=e").unwrap().parameters["environment"], "e");
+    for query in ["Environment=e", "environment=e&environment[]=f", "environment%00=e"] {
+        assert!(get(query).is_err(), "{query}");
+    }
+}
+
+#[test]
 fn body_may_repeat_a_parameter_of_the_path() {
     let table = EndpointTable::of_api();
     let call = |body: Value| {
