@@ -12,7 +12,7 @@ use countersign_front::http1::head::split_absolute;
 /// Longest path that is compared with rules, in bytes.
 const MAX_PATH_BYTES: usize = 8 * 1024;
 /// An encoded slash in a canonical path, where it is allowed.
-const ENCODED_SLASH: &str = "%2F";
+pub(super) const ENCODED_SLASH: &str = "%2F";
 
 /// How `%2F` in a path is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -214,12 +214,13 @@ fn decode(path: &str, slash: EncodedSlash) -> Result<String, AmbiguousPath> {
 /// Checks that no segment is empty, except the last, and none consists of dots. An encoded slash
 /// also separates segments here.
 fn check_segments(path: &str) -> Result<(), AmbiguousPath> {
-    if path.contains("//") {
-        return Err(AmbiguousPath::EmptySegment);
-    }
-    let mut parts = path.split('/').flat_map(|segment| segment.split(ENCODED_SLASH));
-    if parts.any(|part| part == "." || part == "..") {
+    let parts = || path.split('/').flat_map(|segment| segment.split(ENCODED_SLASH));
+    if parts().any(|part| part == "." || part == "..") {
         return Err(AmbiguousPath::DotSegment);
+    }
+    let inner = parts().count().saturating_sub(2);
+    if parts().skip(1).take(inner).any(str::is_empty) {
+        return Err(AmbiguousPath::EmptySegment);
     }
     Ok(())
 }
@@ -352,6 +353,10 @@ mod tests {
         for target in ["/r/..%2Fa", "/r/a%2F..", "/r/%2E%2e%2Fa", "/r/a%2f.%2Fb"] {
             assert_eq!(kept(target), Err(AmbiguousPath::DotSegment), "{target}");
         }
+        for target in ["/r/x%2F%2Fadmin", "/%2Fadmin", "/r/%2F", "/r%2F/a", "/r/a%2F/"] {
+            assert_eq!(kept(target), Err(AmbiguousPath::EmptySegment), "{target}");
+        }
+        assert_eq!(kept("/r/a%2F").as_deref(), Ok("/r/a%2F"));
         // No other spelling becomes the same canonical path.
         assert_eq!(kept("/r/a%252Fb"), Err(AmbiguousPath::EncodedTwice));
     }

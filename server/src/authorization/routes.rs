@@ -26,13 +26,18 @@ use self::{
     rule::RuleKind,
     trie::{FoundRules, RouteTrie},
 };
-use super::request_path::{AmbiguousPath, EncodedSlash, canonical};
+use super::{
+    request_path::{AmbiguousPath, ENCODED_SLASH, EncodedSlash, canonical},
+    spelling::folded,
+};
 
 /// All rules, in their order.
 #[derive(Debug)]
 pub struct RouteTable {
     rules: Vec<RouteRule>,
     trie: RouteTrie,
+    /// The patterns with folded literals, if any is not ASCII.
+    folded: Option<RouteTrie>,
     conditions: TokenConditions,
     /// Whether requests that match no rule are allowed with any valid token.
     allows_others: bool,
@@ -72,8 +77,9 @@ pub struct RouteDenial<'t> {
 pub enum DenialReason<'t> {
     /// Applications may read the path in different ways.
     AmbiguousPath(AmbiguousPath),
-    /// The rule would match if the application ignores letters' case, or a slash at the end of the
-    /// path. The rules after it, which match in any case, do not decide.
+    /// The rule would match if the application ignores letters' case or a slash at the end of the
+    /// path, or decodes an encoded slash. The rules after it, which match in any case, do not
+    /// decide.
     SimilarPath,
     /// The rule denies every request.
     DenyRule,
@@ -89,6 +95,7 @@ impl Default for RouteTable {
         Self {
             rules: Vec::new(),
             trie: RouteTrie::new(MethodNames::default(), []),
+            folded: None,
             conditions: TokenConditions::default(),
             allows_others: false,
             encoded_slash: EncodedSlash::Ambiguous,
@@ -106,6 +113,7 @@ impl RouteTable {
             Err(reason) => return denied(None, DenialReason::AmbiguousPath(reason)),
         };
         let FoundRules { exact, similar } = self.trie.find(method, &path);
+        let similar = self.similar(method, &path, similar);
         if similar != exact {
             let rule = similar.map(|index| &self.rules[index]);
             return denied(rule, DenialReason::SimilarPath);
@@ -124,6 +132,28 @@ impl RouteTable {
                 RouteMatch::Token(TokenRoute { table: self, rule: Some(rule) })
             }
         }
+    }
+
+    /// Returns the rule that decides if the application reads the path in another way: `found`, or
+    /// an earlier one that the trie does not find.
+    #[inline]
+    fn similar(&self, method: &str, path: &str, found: Option<usize>) -> Option<usize> {
+        let has_encoded_slash =
+            self.encoded_slash == EncodedSlash::Kept && path.contains(ENCODED_SLASH);
+        if path.is_ascii() && self.folded.is_none() && !has_encoded_slash {
+            return found;
+        }
+        let trie = self.folded.as_ref().unwrap_or(&self.trie);
+        let of_path = |path: &str| trie.find(method, &folded(path)).similar;
+        let first = [found, of_path(path)].into_iter().flatten().min();
+        if !has_encoded_slash {
+            return first;
+        }
+        let decoded = of_path(&path.replace(ENCODED_SLASH, "/"));
+        if decoded.is_some_and(|index| self.rules[index].kind == RuleKind::Deny) {
+            return decoded;
+        }
+        [first, decoded].into_iter().flatten().min()
     }
 
     /// Returns the rules, in their order.
@@ -214,8 +244,8 @@ impl fmt::Display for RouteDenial<'_> {
             DenialReason::AmbiguousPath(reason) => write!(f, "the path is ambiguous: {reason}"),
             DenialReason::SimilarPath => write!(
                 f,
-                "the request is ambiguous: it differs from those of [{name}] only in letters' case \
-                 or a slash at the end"
+                "the request is ambiguous: it differs from those of [{name}] only in letters' \
+                 case, accents, an encoded slash, or a slash at the end"
             ),
             DenialReason::DenyRule => write!(f, "[{name}] denies every request"),
             DenialReason::NoRule => f.write_str("no route matches"),

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use crate::authorization::request_path::{EncodedSlash, canonical};
+use crate::authorization::{
+    request_path::{EncodedSlash, canonical},
+    spelling::folded,
+};
 
 /// A pattern of requests.
 #[derive(Clone, Debug)]
@@ -174,6 +177,23 @@ impl RoutePattern {
         let segments = segments.map(|(written, decoded)| PatternSegment::parse(written, decoded));
         let segments = segments.collect::<Result<_, _>>()?;
         Ok(Self { text: text.into(), methods, segments, ending })
+    }
+
+    /// Whether all literals are ASCII.
+    pub(super) fn is_ascii(&self) -> bool {
+        self.segments.iter().all(|segment| match segment {
+            PatternSegment::Literal(literal) => literal.is_ascii(),
+            PatternSegment::Any => true,
+        })
+    }
+
+    /// Returns the pattern with folded literals.
+    pub(super) fn folded(&self) -> Self {
+        let segments = self.segments.iter().map(|segment| match segment {
+            PatternSegment::Literal(literal) => PatternSegment::Literal(folded(literal).into()),
+            PatternSegment::Any => PatternSegment::Any,
+        });
+        Self { segments: segments.collect(), ..self.clone() }
     }
 
     /// Whether this pattern matches all paths of `other`, whatever the methods.

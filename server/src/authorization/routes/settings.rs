@@ -80,8 +80,14 @@ impl RouteTable {
         let patterns = rules.iter().enumerate().flat_map(|(index, rule): (_, &RouteRule)| {
             rule.patterns.iter().map(move |pattern| (index, pattern))
         });
+        let folded = patterns.clone().any(|(_, pattern)| !pattern.is_ascii()).then(|| {
+            let folded: Vec<_> =
+                patterns.clone().map(|(index, pattern)| (index, pattern.folded())).collect();
+            let folded = folded.iter().map(|(index, pattern)| (*index, pattern));
+            RouteTrie::new(methods.clone(), folded)
+        });
         let trie = RouteTrie::new(methods, patterns);
-        Self { trie, rules, conditions, allows_others, encoded_slash }
+        Self { trie, folded, rules, conditions, allows_others, encoded_slash }
     }
 }
 

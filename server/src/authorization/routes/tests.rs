@@ -27,7 +27,7 @@ fn all(config: &Config, requests: &[(&str, &str, &str)]) {
     }
 }
 
-const SIMILAR: &str = "only in letters' case or a slash at the end";
+const SIMILAR: &str = "only in letters' case, accents, an encoded slash, or a slash at the end";
 
 #[test]
 fn first_matching_route_decides() {
@@ -137,8 +137,47 @@ fn e7_encoded_slash_matches_wildcards_only() {
     let refused = "denied: the path is ambiguous: it has an encoded slash (%2F)";
     assert_eq!(found(&refusing, "GET", "/resource/a%2Fb"), refused);
     assert_eq!(found(&keeping, "GET", "/resource/a%2fb"), "route_resource decides");
-    assert_eq!(found(&keeping, "GET", "/a%2Fb"), "denied: no route matches");
-    assert_eq!(found(&keeping, "GET", "/resource%2Fa"), "denied: no route matches");
+    assert_eq!(found(&keeping, "GET", "/x%2Fb"), "denied: no route matches");
+    for target in ["/a%2Fb", "/A%2fb", "/resource%2Fa"] {
+        assert!(found(&keeping, "GET", target).ends_with(SIMILAR), "{target}");
+    }
+}
+
+#[test]
+fn e7_decoded_slash_does_not_pass_an_earlier_or_denying_route() {
+    let config = table(
+        "[routes]\nallow_encoded_slash=true\ndefault=allow\n\
+         [route_admin]\nmatch=* /files/*/admin\n\
+         [route_file]\nmatch=GET /files/{id}\n\
+         [route_closed]\nmatch=* /files/closed/*\ndeny=true\n\
+         [route_rest]\nmatch=GET /files/*\n",
+    );
+    for target in ["/files/a%2Fadmin", "/files/a%2FAdmin", "/files/closed%2Fx", "/files/Closed%2fx"]
+    {
+        assert!(found(&config, "GET", target).ends_with(SIMILAR), "{target}");
+    }
+    assert!(found(&config, "POST", "/files%2Fclosed%2Fx").ends_with(SIMILAR));
+    assert_eq!(found(&config, "GET", "/files/a%2Fb"), "route_file decides");
+    assert_eq!(found(&config, "GET", "/other%2Fx"), " decides");
+}
+
+#[test]
+fn e7_variants_beyond_ascii_do_not_fall_through() {
+    let rules = "[route_admin]\nmatch=* /admin/*\n[route_all]\nmatch=* /*\n";
+    let with_others = format!("[route_cafe]\nmatch=GET /caf\u{e9}, GET /pro\u{fb01}le\n{rules}");
+    for config in [table(rules), table(&with_others)] {
+        for target in ["/adm\u{131}n/x", "/ADM%C4%B0N/x", "/\u{ff41}dmin/x", "/admi\u{301}n/x"] {
+            assert!(found(&config, "GET", target).ends_with(SIMILAR), "{target}");
+        }
+        assert_eq!(found(&config, "GET", "/b\u{e9}/x"), "route_all decides");
+    }
+    let config = table(&with_others);
+    for target in ["/CAF\u{c9}", "/profile", "/PROFILE", "/pro\u{fb01}le/"] {
+        assert!(found(&config, "GET", target).ends_with(SIMILAR), "{target}");
+    }
+    for target in ["/caf\u{e9}", "/pro%EF%AC%81le"] {
+        assert_eq!(found(&config, "GET", target), "route_cafe decides", "{target}");
+    }
 }
 
 #[test]
