@@ -11,6 +11,7 @@ pub mod openapi;
 mod parameters;
 mod query;
 pub mod settings;
+mod similar;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -131,9 +131,11 @@ pub(super) struct ParameterSources<'r> {
     pub(super) headers: &'r dyn Fields,
 }
 
-/// Error of a request whose parameters could be read in more than one way.
+/// Error of a request whose path or parameters could be read in more than one way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RequestError {
+    /// An application may take the path for that of another endpoint.
+    SimilarPath,
     /// A parameter has two values.
     Repeated(String),
     /// A parameter of another place is in the query.
@@ -149,6 +151,7 @@ pub enum RequestError {
 impl fmt::Display for RequestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::SimilarPath => f.write_str("its path can be taken for that of another endpoint"),
             Self::Repeated(name) => {
                 write!(f, "the parameter {} has more than one value", printable(name))
             }

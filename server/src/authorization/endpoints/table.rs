@@ -13,6 +13,7 @@ use super::{
     endpoint::parameter_name,
     file,
     parameters::{self, ParameterSources},
+    similar::SimilarEndpoints,
 };
 
 /// All known endpoints, by method and path.
@@ -21,6 +22,7 @@ pub struct EndpointTable {
     endpoints: BTreeMap<Box<str>, Endpoint>,
     /// For each method, the ids by their paths.
     routers: BTreeMap<Box<str>, Router<Box<str>>>,
+    similar: SimilarEndpoints,
     /// The headers that are parameters of any endpoint.
     headers: Vec<HeaderName>,
 }
@@ -66,7 +68,10 @@ impl EndpointTable {
         let replaced = self.endpoints.contains_key(&endpoint.id);
         let router = self.routers.entry(endpoint.method().into()).or_default();
         let pattern = pattern(endpoint.path());
-        if !replaced && router.insert(pattern, endpoint.id.clone()).is_err() {
+        let is_new = replaced
+            || router.insert(&*pattern, endpoint.id.clone()).is_ok()
+                && self.similar.insert(&endpoint, &pattern);
+        if !is_new {
             return Err("an earlier endpoint has the same method and path".into());
         }
         for header in endpoint.headers() {
@@ -102,7 +107,7 @@ impl EndpointTable {
     /// parameters. HEAD finds the endpoint of GET where HEAD has none.
     ///
     /// # Errors
-    /// The parameters could be read in more than one way.
+    /// The path or the parameters could be read in more than one way.
     pub fn find(
         &self,
         method: &str,
@@ -115,6 +120,9 @@ impl EndpointTable {
         let values: Vec<_> =
             found.iter().flat_map(|found| found.params.iter()).map(|(_, value)| value).collect();
         let endpoint = found.and_then(|found| self.get(found.value));
+        if self.similar.has_other(method, path, endpoint) {
+            return Err(RequestError::SimilarPath);
+        }
         let sources = ParameterSources { path: &values, query, headers };
         let mut parameters = parameters::collect(endpoint, &sources)?;
         let id = match endpoint {

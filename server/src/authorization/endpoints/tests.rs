@@ -72,10 +72,53 @@ fn parameter_names_may_differ_between_methods() {
     assert_eq!(find(&table, "HEAD", "/a/x/b").id, "GET /a/<one>/b");
     assert_eq!(find(&table, "GET", "/a/static/b").id, "GET /a/static/b");
     assert_eq!(find(&table, "GET", "/a/").id, "GET /a/");
-    for (method, path) in [("GET", "/a"), ("DELETE", "/a/x/b"), ("GET", "/A/x/b"), ("get", "/a/")] {
+    for (method, path) in [("GET", "/b"), ("DELETE", "/a/x/b"), ("GET", "/a/x/c")] {
         let found = find(&table, method, path);
         assert!(found.endpoint.is_none(), "{method} {path}");
         assert_eq!(found.id, format!("{method} {path}"));
+    }
+}
+
+#[test]
+fn e7_path_similar_to_that_of_another_endpoint_is_refused() {
+    let plain = || endpoint(Value::Null, json!({}));
+    let table = table(&json!({
+        "GET /res/<id>": plain(),
+        "GET /res/admin": plain(),
+        "GET /res/<id>/<part>": plain(),
+        "GET /list/": plain(),
+        "GET /list/<id>": plain(),
+        "GET /list": plain(),
+        "GET /Twin": plain(),
+        "GET /twin": plain(),
+    }));
+    for (method, path) in [
+        ("GET", "/res/Admin"),
+        ("HEAD", "/res/ADMIN"),
+        ("GET", "/res/adm\u{131}n"),
+        ("GET", "/res/admin/"),
+        ("GET", "/Res/x"),
+        ("GET", "/res/a%2Fb"),
+        ("GET", "/res%2Fadmin"),
+        ("get", "/res/admin"),
+        ("GET", "/TWIN"),
+    ] {
+        let found = try_find(&table, method, path, &HeaderMap::new());
+        let found = found.map(|found| found.id);
+        assert_eq!(found, Err(RequestError::SimilarPath), "{method} {path}");
+    }
+    for (path, id) in [
+        ("/res/admin", "GET /res/admin"),
+        ("/res/x", "GET /res/<id>"),
+        ("/res/admins", "GET /res/<id>"),
+        ("/list", "GET /list"),
+        ("/list/", "GET /list/"),
+        ("/list/x", "GET /list/<id>"),
+        ("/Twin", "GET /Twin"),
+        ("/twin", "GET /twin"),
+        ("/other", "GET /other"),
+    ] {
+        assert_eq!(find(&table, "GET", path).id, id);
     }
 }
 
