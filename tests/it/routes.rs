@@ -128,6 +128,29 @@ fn routes_that_no_listener_asks_are_a_warning() {
     assert_eq!(check(&Sandbox::new(), "c.cfg", &format!("{rule}{LISTEN}")).stderr, "");
 }
 
+#[test]
+fn listener_that_knows_no_requests_is_a_warning() {
+    let checked = |listen: &str| {
+        let text = format!("{SIGNING}[listen]\nauthorization=legacy\n{listen}\n");
+        check(&Sandbox::new(), "c.cfg", &text).stdout
+    };
+    for (listen, severity, text) in [
+        ("", "warning", "listener main trusts no proxy to describe requests, so it denies all"),
+        ("trusted_proxies=10.0.0.1", "warning", "listener main has no dialect, so it denies all"),
+        (
+            "trusted_proxies=10.0.0.1\nprotocols=h2",
+            "note",
+            "listener main has no dialect, so it denies all requests that are checked over HTTP",
+        ),
+    ] {
+        let output = checked(listen);
+        let line = output.lines().find(|line| line.contains(text)).unwrap_or_default();
+        assert!(line.starts_with(severity), "{listen}: {output}");
+    }
+    let complete = checked("trusted_proxies=10.0.0.1\ndialect=nginx");
+    assert!(!complete.contains("so it denies all"), "{complete}");
+}
+
 const ROUTES: &str = "\
 [listen]
 authorization=routes
@@ -259,7 +282,8 @@ fn explanation_of_a_route_names_what_decides() {
             &["denied, with any token: the request is ambiguous"],
         ),
         (["GET", "/a/../orders"], None, 1, &["the path is ambiguous: it has a segment . or .."]),
-        (["GET", "/static/x"], None, 1, &["open_paths of the listener main", "no route matches"]),
+        (["GET", "/static/x"], None, 0, &["allowed: open_paths of the listener main"]),
+        (["POST", "/static/x"], None, 1, &["no route matches"]),
     ] {
         let (found, stdout) = explain(request, token);
         assert_eq!(found, code, "{request:?}: {stdout}");
@@ -272,4 +296,29 @@ fn explanation_of_a_route_names_what_decides() {
         &admin,
     );
     assert_eq!(output.code(), 0, "{output:?}");
+}
+
+#[test]
+fn explanation_is_about_one_listener() {
+    let sandbox = Sandbox::new();
+    let two = format!(
+        "{ROUTES}{SIGNING}[listener_b]\nbind=127.0.0.1:0\nauthorization=routes\n\
+         [listener_c]\nbind=127.0.0.1:0\nauthorization=legacy\n"
+    );
+    sandbox.file("c.cfg", two);
+    let explain = |path: &str, listener: &[&str]| {
+        let arguments = ["routes", "explain", "GET", path, "--config", "c.cfg"];
+        sandbox.run(arguments.iter().chain(listener))
+    };
+    let differing = explain("/static/x", &[]);
+    assert_eq!(differing.code(), 1);
+    assert!(differing.stderr.contains("choose one with --listener: main, b"), "{differing:?}");
+    assert_eq!(explain("/static/x", &["--listener", "main"]).code(), 0);
+    let other = explain("/static/x", &["--listener", "b"]);
+    assert!(other.code() == 1 && other.stdout.contains("no route matches"), "{other:?}");
+    assert_eq!(explain("/healthz", &[]).code(), 0);
+    for (name, expected) in [("c", "does not ask the routes"), ("d", "no listener is named d")] {
+        let output = explain("/healthz", &["--listener", name]);
+        assert!(output.code() == 1 && output.stderr.contains(expected), "{output:?}");
+    }
 }

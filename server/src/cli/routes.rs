@@ -10,10 +10,11 @@ use super::{
 };
 use crate::{
     authorization::{
+        AuthorizationProvider, ListenerAccess,
         request_path::canonical,
         routes::{RouteMatch, RouteRule, RouteTable, TokenRoute},
     },
-    base::printable::printable,
+    base::{printable::printable, redacted::shown},
     config::{Config, Listener},
 };
 
@@ -22,7 +23,13 @@ pub(super) fn run(source: &ConfigSource, command: RoutesCommand) -> Result<(), C
     let mut config = source.load()?;
     // Only the issuers have to be those of a server, which evaluate the conditions of the routes.
     let routes = mem::take(&mut config.settings.auth.authorization.routes);
-    describe_request(&routes, &config.settings.listeners, &args)?;
+    describe_request(&routes, &args)?;
+    if let Some(listener) = open_at(&config.settings.listeners, &args)? {
+        print(format_args!(
+            "allowed: open_paths of the listener {listener} have it, and no token is looked at"
+        ))?;
+        return Ok(());
+    }
     let is_allowed = match routes.find(&args.method, &args.path) {
         RouteMatch::Denied(denial) => {
             if let Some(rule) = denial.rule {
@@ -47,23 +54,51 @@ pub(super) fn run(source: &ConfigSource, command: RoutesCommand) -> Result<(), C
     if is_allowed { Ok(()) } else { Err(CommandError::failed("the request is denied")) }
 }
 
-/// Prints the request, with its canonical path, and the listeners that let it pass.
-fn describe_request(
-    routes: &RouteTable,
-    listeners: &[Listener],
+/// Returns the name of a listener whose open paths have the path of the request, if they are asked.
+fn open_at<'l>(
+    listeners: &'l [Listener],
     args: &ExplainRouteArgs,
-) -> io::Result<()> {
+) -> Result<Option<&'l str>, CommandError> {
+    let ExplainRouteArgs { method, path, listener, .. } = args;
+    let asks_routes = |access: &ListenerAccess| access.provider == AuthorizationProvider::Routes;
+    let is_open = |access: &ListenerAccess| access.open_paths.contains(method, path);
+    if let Some(name) = listener {
+        let found = listeners.iter().find(|listener| listener.name == *name);
+        let text = || format!("no listener is named {}", shown(name));
+        let found = found.ok_or_else(|| CommandError::failed(text()))?;
+        return match &found.access {
+            Some(access) if is_open(access) => Ok(Some(&found.name)),
+            Some(access) if asks_routes(access) => Ok(None),
+            _ => {
+                let text = format!("the listener {name} does not ask the routes");
+                Err(CommandError::failed(text))
+            }
+        };
+    }
+    let asked = listeners.iter().filter_map(|listener| {
+        let access = listener.access.as_ref().filter(|access| asks_routes(access))?;
+        Some((&*listener.name, is_open(access)))
+    });
+    let open = asked.clone().find(|(_, is_open)| *is_open).map(|(name, _)| name);
+    if open.is_some() && asked.clone().any(|(_, is_open)| !is_open) {
+        let names: Vec<_> = asked.map(|(name, _)| name).collect();
+        let text = format!(
+            "the open_paths of the listeners differ: choose one with --listener: {}",
+            names.join(", ")
+        );
+        return Err(CommandError::failed(text));
+    }
+    Ok(open)
+}
+
+/// Prints the request, with its canonical path.
+fn describe_request(routes: &RouteTable, args: &ExplainRouteArgs) -> io::Result<()> {
     let ExplainRouteArgs { method, path, .. } = args;
     print(format_args!("request   {} {}", printable(method), printable(path)))?;
     if let Ok(canonical) = canonical(path, routes.encoded_slash())
         && *canonical != **path
     {
         print(format_args!("path      {}", printable(&canonical)))?;
-    }
-    for Listener { name, access, .. } in listeners {
-        if access.as_ref().is_some_and(|access| access.open_paths.contains(method, path)) {
-            print(format_args!("note      open_paths of the listener {name} allow it before"))?;
-        }
     }
     Ok(())
 }

@@ -145,7 +145,7 @@ impl Listener {
     }
 
     /// Returns the section with the listener's options other than its addresses.
-    fn section<'s>(&self, sections: &'s BTreeMap<String, Section>) -> &'s str {
+    pub(super) fn section<'s>(&self, sections: &'s BTreeMap<String, Section>) -> &'s str {
         if self.name == MAIN { "listen" } else { self.bind_option(sections).0 }
     }
 

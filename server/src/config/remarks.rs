@@ -28,6 +28,7 @@ pub(super) fn add(
     note_foreign_issuers(sections, settings, issuers, problems);
     note_shared_usernames(sections, issuers, problems);
     warn_of_unused_routes(sections, settings, problems);
+    warn_of_undescribed_requests(sections, settings, problems);
     warn_of_header_of_a_proxy(sections, settings, problems);
     warn_of_cookie_without_method(sections, settings, problems);
 }
@@ -132,6 +133,43 @@ fn warn_of_unused_routes(
         let text = "no listener has authorization = routes, so no route decides about a request";
         let help = "write authorization = routes in [listen] or [listener_<name>]";
         SectionReader::new(sections, &rule.name, problems).warn("", text, help);
+    }
+}
+
+/// Warns about listeners that authorize requests, but do not know those of checks.
+fn warn_of_undescribed_requests(
+    sections: &BTreeMap<String, Section>,
+    settings: &Settings,
+    problems: &mut Problems,
+) {
+    let authorizes = |listener: &&Listener| {
+        let access = listener.access.as_ref();
+        access.is_some_and(|access| access.provider != AuthorizationProvider::None)
+    };
+    for listener in settings.listeners.iter().filter(authorizes) {
+        let (name, client) = (&listener.name, &listener.client);
+        let mut reader = SectionReader::new(sections, listener.section(sections), problems);
+        if !client.proxies.trusts_any() {
+            let text = format!(
+                "listener {name} trusts no proxy to describe requests, so it denies all that are \
+                 checked; only /v1/verify can describe one"
+            );
+            let help = "list the addresses of the proxies in trusted_proxies, and set dialect";
+            reader.risk("authorization", text, help);
+        } else if !client.describes_requests() && listener.protocols.http2 {
+            let text = format!(
+                "listener {name} has no dialect, so it denies all requests that are checked over \
+                 HTTP; only checks over gRPC describe one"
+            );
+            reader.note("authorization", text, "set dialect if proxies also ask over HTTP");
+        } else if !client.describes_requests() {
+            let text = format!(
+                "listener {name} has no dialect, so it denies all requests that are checked; only \
+                 /v1/verify can describe one"
+            );
+            let help = "set dialect to the form in which the proxies name the request";
+            reader.risk("authorization", text, help);
+        }
     }
 }
 

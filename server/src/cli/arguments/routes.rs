@@ -28,6 +28,9 @@ pub struct ExplainRouteArgs {
     /// (default: a request without a token).
     #[arg(long)]
     pub token: Option<String>,
+    /// The listener that is asked, such as main (default: all with authorization = routes).
+    #[arg(long, value_name = "NAME")]
+    pub listener: Option<String>,
     /// How the token is verified.
     #[command(flatten)]
     pub how: VerifyArgs,
