@@ -2,6 +2,8 @@
 
 use countersign_engine::Constraint;
 
+use crate::base::redacted::quoted;
+
 /// Alternatives, of which a token must meet one.
 pub(super) type Alternatives = Vec<Constraint>;
 
@@ -96,7 +98,7 @@ fn parse_condition(tokens: &[Token<'_>]) -> Result<Alternatives, String> {
             }
             _ => {
                 let words: Vec<_> = tokens.iter().map(|token| token.text()).collect();
-                return Err(format!("{:?} is not a condition", words.join(" ")));
+                return Err(format!("{} is not a condition", quoted(&words.join(" "))));
             }
         };
         if constraint.claim().as_str().is_empty() {

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     authorization::request_path::{EncodedSlash, canonical},
+    base::redacted::quoted,
     config::reader::SectionReader,
 };
 
@@ -30,7 +31,8 @@ impl OpenPaths {
             match RoutePattern::parse_path(path) {
                 Ok(pattern) => patterns.push(pattern),
                 Err(mistake) => {
-                    let text = format!("{OPTION} in {}: {path:?}: {mistake}", reader.section);
+                    let text =
+                        format!("{OPTION} in {}: {}: {mistake}", reader.section, quoted(path));
                     reader.error(OPTION, text, "write paths such as /healthz, /static/*");
                 }
             }

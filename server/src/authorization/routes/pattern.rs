@@ -2,9 +2,12 @@
 
 use std::fmt;
 
-use crate::authorization::{
-    request_path::{EncodedSlash, canonical},
-    spelling::folded,
+use crate::{
+    authorization::{
+        request_path::{EncodedSlash, canonical},
+        spelling::folded,
+    },
+    base::redacted::quoted,
 };
 
 /// A pattern of requests.
@@ -112,8 +115,9 @@ impl MethodNames {
         let is_method = |byte: u8| byte.is_ascii_uppercase() || byte == b'-' || byte == b'_';
         if name.is_empty() || !name.bytes().all(is_method) {
             return Err(format!(
-                "{name:?} is not a method: write it in capitals, such as GET, several as GET|POST, \
-                 and all as *"
+                "{} is not a method: write it in capitals, such as GET, several as GET|POST, \
+                 and all as *",
+                quoted(name)
             ));
         }
         let index = self.0.iter().position(|one| **one == *name);
@@ -236,7 +240,8 @@ impl PatternSegment {
             Some(name) if !name.is_empty() && !name.contains(special) => Ok(Self::Any),
             None if !written.contains(special) => Ok(Self::Literal(decoded.into())),
             _ => Err(format!(
-                "{written:?} is not a segment: *, {{name}} and <name> stand for a whole one"
+                "{} is not a segment: *, {{name}} and <name> stand for a whole one",
+                quoted(written)
             )),
         }
     }

@@ -160,7 +160,7 @@ impl Compiler<'_> {
             match RoutePattern::parse(text, &mut self.methods) {
                 Ok(pattern) => patterns.push(pattern),
                 Err(mistake) => {
-                    let text = format!("match in {}: {text:?}: {mistake}", reader.section);
+                    let text = format!("match in {}: {}: {mistake}", reader.section, quoted(text));
                     reader.error("match", text, HELP);
                 }
             }
