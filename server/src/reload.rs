@@ -155,6 +155,7 @@ impl ConfigWatcher {
             tracing::error!(
                 "configuration not reloaded, continuing with the present one: {problems}"
             );
+            app.settings().auth.authorization.log_policy_error(problems);
             results.record_failure();
             app.audit.record_later(reload_event(AuditOutcome::Failed));
         }

@@ -2,7 +2,7 @@
 //!
 //! A [`Policy`] is compiled when it is loaded, and evaluated by the interpreter of the library
 //! regorus in the thread of the request (`docs/decisions/038-policy-engine.md`). An evaluation is
-//! bounded in time and in the size of its input. Each call of a [built-in function](built_ins) is
+//! bounded in time and in the size of its input. Each call of a built-in function is
 //! bounded, too.
 
 mod built_ins;
@@ -126,7 +126,7 @@ impl Policy {
         Ok(policy)
     }
 
-    /// Returns the policy with a maximum time for evaluations, instead of [`DEFAULT_MAX_TIME`].
+    /// Returns the policy with a maximum time for evaluations, instead of 50 ms.
     #[must_use]
     pub fn with_max_time(self, max_time: Duration) -> Self {
         Self { max_time, ..self }
@@ -254,9 +254,19 @@ fn role_name(value: &Value) -> Option<String> {
     }
 }
 
-/// Returns `data` of a policy as a [`Value`].
+/// Returns `data` of a policy as a [`Value`]. Endpoints have both spellings of their parameters,
+/// `<id>` and `{id}`.
 pub(crate) fn data(endpoints: &Json) -> Value {
-    Value::from(serde_json::json!({ "endpoints": endpoints }))
+    let mut spelled = endpoints.clone();
+    if let (Some(spelled), Some(endpoints)) = (spelled.as_object_mut(), endpoints.as_object()) {
+        for (id, properties) in endpoints {
+            for (from, to) in [(['<', '>'], ["{", "}"]), (['{', '}'], ["<", ">"])] {
+                let other = id.replace(from[0], to[0]).replace(from[1], to[1]);
+                spelled.entry(other).or_insert_with(|| properties.clone());
+            }
+        }
+    }
+    Value::from(serde_json::json!({ "endpoints": spelled }))
 }
 
 /// Returns the number of the line with the name of the package.

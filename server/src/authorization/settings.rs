@@ -6,7 +6,10 @@ use super::{
     ListenerAccess,
     decision_cache::DecisionCache,
     endpoints::{EndpointTable, settings as endpoint_settings},
-    policy::{log::PolicyLog, settings::PolicySettings},
+    policy::{
+        log::PolicyLog,
+        settings::{FAILED_START, PolicySettings},
+    },
     routes::{OpenPaths, RouteTable},
 };
 use crate::{
@@ -122,6 +125,13 @@ impl Authorization {
             policy,
             policy_log: None,
             decisions: DecisionCache::new(decisions),
+        }
+    }
+
+    /// Writes the mistake of a policy that was not loaded to the log of the policy engine.
+    pub(crate) fn log_policy_error(&self, problems: &str) {
+        if let Some(log) = self.policy_log.as_ref().filter(|_| problems.contains(FAILED_START)) {
+            log.record_error(problems);
         }
     }
 

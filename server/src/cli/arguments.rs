@@ -125,7 +125,7 @@ Examples:
     /// Sign, inspect, verify, issue and revoke tokens.
     #[command(subcommand)]
     Token(TokenCommand),
-    /// Explain the rules for requests: [route_<name>].
+    /// Explain the rules for requests by route.
     #[command(subcommand)]
     Routes(RoutesCommand),
     /// Verify signatures without checking claims.

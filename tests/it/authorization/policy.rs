@@ -25,6 +25,8 @@ const ENDPOINTS: &str = r#"{"endpoints": {
     "POST /api/v1/notify/<id>": {"client_types": ["api"], "auth_label": "compiler.execute",
         "read_only": false, "environment_param": "id",
         "parameters": {"update": {"in": "query", "type": "boolean", "default": true}}},
+    "GET /api/v1/notify/<id>": {"client_types": ["api"], "auth_label": "compiler.execute",
+        "read_only": false, "environment_param": "id"},
     "POST /api/v1/deploy": {"client_types": ["api"], "auth_label": "deploy",
         "read_only": false, "environment_param": "X-Inmanta-tid"}
 }}"#;
@@ -88,6 +90,9 @@ fn default_policy_decides_alike_on_every_surface() {
         (("POST", &with), with_role("noc"), 403),
         (("POST", &with), with_role("environment-admin"), 200),
         (("POST", &format!("{without}&update=true")), with_role("noc"), 403),
+        // The endpoint data of the Inmanta server shows no default.
+        (("GET", notify.as_str()), with_role("noc"), 403),
+        (("GET", &without), with_role("noc"), 200),
         // Behaviour 75: an unknown endpoint.
         (("GET", "/api/v2/unknown"), with_role("environment-expert-admin"), 403),
         (("GET", "/api/v2/unknown"), admin(), 200),
@@ -178,6 +183,8 @@ fn syntax_error_keeps_the_policy_or_refuses_to_start() {
     let log =
         server.reload_after(|| drop(sandbox.replace("policy.rego", "package policy\nallow if {")));
     assert!(log.contains("policy.rego:2:"), "{log}");
+    let read = || std::fs::read_to_string(sandbox.path().join("policy_engine.log")).unwrap();
+    countersign_tests::eventually(|| read().contains("policy.rego:2:"));
     assert_eq!(project(&server), 200);
     server.reload_after(|| drop(sandbox.replace("policy.rego", allowing_if("false"))));
     assert_eq!(project(&server), 403, "a cached decision ends with its policy");

@@ -85,6 +85,9 @@ impl Endpoint {
         };
         let mut parameters =
             written.parameters.iter().map(parameter).collect::<Result<Vec<_>, _>>()?;
+        if parameters.is_empty() {
+            parameters.extend(update_of_notify(id));
+        }
         let environment = written.scope(id);
         if let EnvironmentScope::Parameter(name) = &environment {
             let is_known = path_parameters.contains(name)
@@ -159,6 +162,24 @@ impl WrittenEndpoint {
 const PROPERTIES: &str =
     "an endpoint has client_types, auth_label, read_only and environment_param";
 const SHAPE: &str = "an endpoint is a method and a path, such as GET /orders/<id>";
+
+/// Returns the parameter `update` of Inmanta's calls that have a model compiled. The default policy
+/// depends on its default, which Inmanta's endpoint data does not show.
+fn update_of_notify(id: &str) -> Option<Parameter> {
+    let (method, path) = id.split_once(' ')?;
+    let place = match method {
+        "GET" => ParameterPlace::Query,
+        "POST" => ParameterPlace::Body,
+        _ => return None,
+    };
+    let is_notify = ["/api/v1/notify/<id>", "/api/v1/notify/{id}"].contains(&path);
+    is_notify.then(|| Parameter {
+        name: "update".into(),
+        place,
+        kind: ParameterType::Boolean,
+        default: Some(true.into()),
+    })
+}
 
 fn header_parameter(name: &str) -> Result<Parameter, String> {
     let header = HeaderName::from_bytes(name.as_bytes())
