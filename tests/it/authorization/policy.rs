@@ -295,3 +295,63 @@ fn api_calls_are_asked_with_their_arguments() {
     refused(&create(json!({ "client_types": ["agent"] })), 403, DENIED);
     refused(&root.ask("GET /user"), 403, DENIED);
 }
+
+#[test]
+fn c44_documentation_takes_its_token_from_the_query() {
+    let sandbox = Sandbox::new();
+    let engine = fixture::policy_engine(fixture::DEFAULT_POLICY);
+    let endpoints = r#"{"GET /api/v2/docs": {"client_types": ["api"], "auth_label": "docs.read",
+        "read_only": true, "environment_param": null}}"#;
+    sandbox.file("endpoints.json", endpoints);
+    let rest = format!("[endpoints]\nfile=endpoints.json\n{engine}");
+    let listen = "surface=inmanta\nauthorization=policy-engine";
+    let server = sandbox.serve(&described(listen, &rest));
+    let docs = |query: &str| ask(&server, ("GET", &format!("/api/v2/docs{query}")), "").status;
+    let good = fixture::good_token();
+    assert_eq!(docs(""), 401);
+    assert_eq!(docs(&format!("?token={good}")), 200);
+    assert_eq!(docs("?token=abc"), 403, "a rejected token of this surface");
+    assert_eq!(docs(&format!("?token={good}&token={good}")), 401, "two tokens");
+    let elsewhere = format!("/api/v2/user?token={good}");
+    assert_eq!(ask(&server, ("GET", &elsewhere), "").status, 401);
+    assert_eq!(ask(&server, ("POST", &format!("/api/v2/docs?token={good}")), "").status, 401);
+}
+
+/// A person of an OpenID provider, a service and an agent, with each provider.
+#[test]
+fn every_kind_of_token_is_decided_by_every_provider() {
+    let key = SigningKey::generate("ES256", "k");
+    let keys = Sandbox::new();
+    let file = keys.file("jwks.json", fixture::key_set(&[&key]));
+    let idp = fixture::issuer_section(
+        "idp",
+        "ES256",
+        "https://idp/",
+        &format!("jwks_uri=file://{}\nadministers=true", file.display()),
+    );
+    let mut person = fixture::claims_of("https://idp/");
+    person["urn:inmanta:roles"] = json!({ E1: ["read-only"] });
+    person["groups"] = json!(["staff"]);
+    let person = key.token(&person);
+    let service = token(json!({ "scope": "resources" }));
+    let agent = token(json!({ "urn:inmanta:ct": "agent", "urn:inmanta:env": E1 }));
+    let rules = "[route_all]\nmatch=GET /api/v2/resource\nclaims=groups has staff or scope is \
+                 resources\n";
+    for (provider, expected) in [
+        ("none", [200, 200, 200]),
+        ("routes", [200, 200, 403]),
+        ("legacy", [200, 200, 200]),
+        ("policy-engine", [200, 403, 200]),
+    ] {
+        let sandbox = Sandbox::new();
+        let configuration = asking(&sandbox, fixture::DEFAULT_POLICY, &format!("{rules}{idp}"));
+        let listen = format!("authorization={provider}");
+        let configuration = configuration.replace("authorization=policy-engine", &listen);
+        let server = sandbox.serve(&configuration);
+        let statuses = [&person, &service, &agent].map(|token| {
+            let lines = format!("X-Inmanta-tid: {E1}\r\n{}", bearer(token));
+            ask(&server, ("GET", "/api/v2/resource"), &lines).status
+        });
+        assert_eq!(statuses, expected, "{provider}");
+    }
+}

@@ -23,7 +23,7 @@ const TRUSTED_WITH_1_MIB: &str = "[listen]\nprotocols=http/1.1, h2\ntrusted_prox
                                   request_memory_per_source=262144\n\
                                   request_memory_per_connection=262144\n";
 /// Growth allowed beside three times the bytes that were sent, in KiB.
-const FLOOR_KIB: u64 = 8 * 1024;
+const FLOOR_KIB: u64 = 12 * 1024;
 
 /// Returns the memory held by requests, in bytes.
 fn held(server: &Server<'_>) -> u64 {
