@@ -24,7 +24,7 @@ struct BuiltIn {
 
 /// Metering of a [`BuiltIn`].
 enum Metered {
-    /// It takes no longer than an instruction with the same values, and its result is no larger.
+    /// Costs about as much as an instruction with the same values.
     No,
     /// It is charged before it is called.
     By(BuiltinFcn),
