@@ -18,7 +18,7 @@ mod spelling;
 use countersign_front::clock::Stopwatch;
 use endpoints::{
     FoundEndpoint,
-    api::{ApiEndpoint, Operation},
+    api::{ApiEndpoint, ApiOperation},
 };
 use policy::PolicyInput;
 use serde_json::{Map, Value};
@@ -56,13 +56,14 @@ impl Authorization {
         call: ApiCall<'_>,
     ) -> Result<(), Denial<'static>> {
         let endpoint = call.endpoint;
-        if endpoint.operation == Operation::Health {
+        if endpoint.operation == ApiOperation::Health {
             return Ok(());
         }
         if endpoint.administers {
             check_administration(session, &call)?;
         }
-        if provider == AuthorizationProvider::PolicyEngine && endpoint.operation == Operation::Login
+        if provider == AuthorizationProvider::PolicyEngine
+            && endpoint.operation == ApiOperation::Login
         {
             return Ok(());
         }
@@ -128,7 +129,7 @@ fn check_administration(session: &Session, call: &ApiCall<'_>) -> Result<(), Den
 /// Whether a session may not make any call of an endpoint, because it administers.
 #[must_use]
 pub fn is_barred(session: &Session, endpoint: &ApiEndpoint) -> bool {
-    let is_password = endpoint.operation == Operation::SetPassword;
+    let is_password = endpoint.operation == ApiOperation::SetPassword;
     endpoint.administers && !session.may_administer && !(is_password && session.is_login())
 }
 
@@ -137,5 +138,5 @@ pub fn is_barred(session: &Session, endpoint: &ApiEndpoint) -> bool {
 fn is_own_password(session: &Session, call: &ApiCall<'_>) -> bool {
     let user = call.parameters.get("username").and_then(Value::as_str);
     let is_own_user = session.is_login() && user.is_some() && user == session.subject();
-    is_own_user && call.endpoint.operation == Operation::SetPassword
+    is_own_user && call.endpoint.operation == ApiOperation::SetPassword
 }

@@ -103,7 +103,7 @@ impl Config {
         administration::assign(&mut issuers, web_ui.login());
         settings.auth.authorization =
             Authorization::read(&sections, &mut issuers, settings.uses_policy(), &mut problems);
-        settings.api.set_issuers(&issuers);
+        settings.api.set_signing(&issuers);
         let database = Database::read(&sections, &mut problems);
         let audit = AuditSettings::read(&sections, &mut problems);
         let revocation = RevocationSettings::read(&sections, &mut problems);

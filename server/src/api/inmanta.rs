@@ -45,7 +45,7 @@ use crate::{
     },
     authorization::{
         self, ApiCall, Denial,
-        endpoints::api::{ApiEndpoint, Operation, PathMatch, find_endpoint},
+        endpoints::api::{ApiEndpoint, ApiOperation, PathMatch, find_endpoint},
         invalidate_decisions,
     },
     base::{
@@ -74,7 +74,7 @@ pub fn may_use_body<H: RequestHead>(
     if !context.settings.requires_token {
         return true;
     }
-    if context.settings.signing.is_none() && endpoint.operation != Operation::Health {
+    if context.settings.signing.is_none() && endpoint.operation != ApiOperation::Health {
         return false;
     }
     match context.auth.credentials.in_headers(head) {
@@ -117,7 +117,7 @@ async fn answer_call(
     };
     if context.settings.requires_token
         && context.settings.signing.is_none()
-        && endpoint.operation != Operation::Health
+        && endpoint.operation != ApiOperation::Health
     {
         return without_accounts().into();
     }

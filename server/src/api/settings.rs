@@ -33,12 +33,11 @@ pub struct ApiSettings {
     pub authorization_provider: AuthorizationProvider,
     /// The section that signs tokens, if any section is configured.
     pub signing: Option<Arc<IssuerSection>>,
-    /// Issuers whose tokens may administer.
-    administrators: Box<[Box<str>]>,
 }
 
 impl ApiSettings {
-    /// Reads the options from their sections. The assembly sets the issuers.
+    /// Reads the options from their sections. The assembly sets the section
+    /// that signs.
     pub(crate) fn read(sections: &BTreeMap<String, Section>, problems: &mut Problems) -> Self {
         let _level = read_log_level(&mut SectionReader::new(sections, "policy_engine", problems));
         let login = LoginSettings::read(sections, problems);
@@ -49,20 +48,11 @@ impl ApiSettings {
             login,
             authorization_provider: AuthorizationProvider::read(&mut server),
             signing: None,
-            administrators: Box::default(),
         }
     }
 
-    pub(crate) fn set_issuers(&mut self, issuers: &[IssuerSection]) {
+    pub(crate) fn set_signing(&mut self, issuers: &[IssuerSection]) {
         self.signing = issuers.iter().find(|section| section.sign).cloned().map(Arc::new);
-        let administrators = issuers.iter().filter(|one| one.administration.is_granted());
-        self.administrators = administrators.map(|one| one.issuer.name.clone()).collect();
-    }
-
-    /// Whether tokens of an issuer may administer.
-    #[must_use]
-    pub fn may_administer(&self, issuer: &str) -> bool {
-        self.administrators.iter().any(|name| **name == *issuer)
     }
 
     /// Logs a warning if `/api/v2` requires no token, and a note if it issues none.

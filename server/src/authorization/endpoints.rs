@@ -19,6 +19,6 @@ mod tests;
 pub use self::{
     endpoint::{Endpoint, EnvironmentScope},
     file::EndpointFileError,
-    parameters::{Parameter, ParameterPlace, ParameterType, RequestError},
+    parameters::{EndpointParameter, ParameterPlace, ParameterType, RequestError},
     table::{EndpointTable, FoundEndpoint},
 };

@@ -10,8 +10,8 @@ mod call_graph;
 mod cost;
 mod error;
 mod input;
+mod interpreter;
 pub mod log;
-mod machine;
 mod meter;
 pub mod settings;
 mod source;
@@ -29,8 +29,7 @@ pub use error::{EvaluationError, PolicyError, RuleLocation};
 pub use input::PolicyInput;
 use regorus::{Engine, Value, languages::rego::compiler::Compiler, rvm::program::Program};
 use serde_json::Value as Json;
-
-use self::call_graph::CallError;
+pub(crate) use source::MAX_POLICY_BYTES;
 
 /// The default policy of the Inmanta server.
 pub const DEFAULT_POLICY: &str = include_str!("../../policies/inmanta.rego");
@@ -137,7 +136,7 @@ impl Policy {
     /// # Errors
     /// The evaluation failed or reached a limit. The request is not allowed.
     pub fn allows(&self, input: PolicyInput<'_>) -> Result<bool, EvaluationError> {
-        Ok(machine::evaluate(self, |names| input.to_value(names))? == Value::Bool(true))
+        Ok(interpreter::evaluate(self, |names| input.to_value(names))? == Value::Bool(true))
     }
 
     /// Whether the policy allows a request whose whole `input` is given.
@@ -145,7 +144,7 @@ impl Policy {
     /// # Errors
     /// As of [`allows`](Self::allows).
     pub fn allows_document(&self, input: &Json) -> Result<bool, EvaluationError> {
-        Ok(machine::evaluate(self, |_| input::document(input))? == Value::Bool(true))
+        Ok(interpreter::evaluate(self, |_| input::document(input))? == Value::Bool(true))
     }
 
     /// Returns the file of the policy.
@@ -179,7 +178,7 @@ impl Policy {
     }
 
     fn evaluate_roles(&self) -> Result<Vec<String>, PolicyError> {
-        let value = machine::evaluate_rule(self, ROLES)
+        let value = interpreter::evaluate_rule(self, ROLES)
             .map_err(|error| PolicyError::new(&self.path, format!("roles: {error}")))?;
         let names: Option<Vec<_>> = match &value {
             Value::Undefined => return Ok(Vec::new()),
@@ -195,9 +194,7 @@ impl Policy {
         names.dedup();
         Ok(names)
     }
-}
 
-impl Policy {
     /// Returns the place that the report of an error names, and the rule there.
     fn location_of(&self, report: &str) -> RuleLocation {
         let place = error::place_of(report).filter(|place| place.starts_with(&self.path));
@@ -215,24 +212,8 @@ fn analyze(engine: &mut Engine, path: &str, rule: &str) -> Result<Arc<Program>, 
         engine.compile_with_entrypoint(&rule.into()).map_err(|error| failed(error.to_string()))?;
     let program = Compiler::compile_from_policy(&compiled, &[rule])
         .map_err(|error| failed(error.to_string()))?;
-    call_graph::check(&program).map_err(|error| refused_call(&program, &error))?;
+    call_graph::check(&program).map_err(|error| error.in_program(&program))?;
     Ok(program)
-}
-
-/// Describes a rule that may not be called, with its place.
-fn refused_call(program: &Program, error: &CallError) -> PolicyError {
-    let rule = program.rule_infos.get(error.rule);
-    let start = rule.and_then(|rule| rule.definitions.first()?.first());
-    // The first instruction of a rule has no place of its own.
-    let place = machine::location(program, start.map_or(0, |start| *start as usize + 1)).place;
-    let name = rule.map_or("", |rule| &rule.name);
-    if error.is_recursion {
-        PolicyError::new(place, format!("the rule {name} depends on itself"))
-            .help(error::RECURSION_REMEDY)
-    } else {
-        PolicyError::new(place, format!("too many nested calls of rules at {name}"))
-            .help("let rules depend on one another through fewer levels")
-    }
 }
 
 /// The package of a policy.

@@ -193,7 +193,7 @@ impl Authorization {
         IssuerStanding {
             section: &issuer.section,
             is_own: self.own_issuer.as_deref() == Some(&*issuer.name),
-            administers: self.administrators.contains(&issuer.name),
+            administers: self.may_administer(&issuer.name),
         }
     }
 }

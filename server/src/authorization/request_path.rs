@@ -103,7 +103,7 @@ pub fn canonical(target: &str, slash: EncodedSlash) -> Result<Cow<'_, str>, Ambi
             b'/' if previous == b'/' => return Err(AmbiguousPath::EmptySegment),
             b'.' => has_dots |= previous == b'/',
             b'%' => is_decoded = true,
-            byte if KINDS[usize::from(byte)] != Kind::Plain => check_raw(byte)?,
+            byte if BYTE_CLASSES[usize::from(byte)] != ByteClass::Plain => check_raw(byte)?,
             _ => {}
         }
         previous = byte;
@@ -141,24 +141,24 @@ fn is_plain_authority(authority: &str) -> bool {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum ByteClass {
     Plain,
     Special,
 }
 
 /// Which bytes need a look.
-const KINDS: [Kind; 256] = {
-    let mut kinds = [Kind::Plain; 256];
+const BYTE_CLASSES: [ByteClass; 256] = {
+    let mut classes = [ByteClass::Plain; 256];
     let mut byte = 0;
     while byte < 0x20 {
-        kinds[byte] = Kind::Special;
+        classes[byte] = ByteClass::Special;
         byte += 1;
     }
-    kinds[0x7f] = Kind::Special;
-    kinds[b'\\' as usize] = Kind::Special;
-    kinds[b';' as usize] = Kind::Special;
-    kinds[b'#' as usize] = Kind::Special;
-    kinds
+    classes[0x7f] = ByteClass::Special;
+    classes[b'\\' as usize] = ByteClass::Special;
+    classes[b';' as usize] = ByteClass::Special;
+    classes[b'#' as usize] = ByteClass::Special;
+    classes
 };
 
 /// Checks a byte that is written as it is.

@@ -19,7 +19,7 @@ use countersign_engine::{TokenConditions, Verified};
 pub use self::{
     open_paths::OpenPaths,
     pattern::RoutePattern,
-    rule::{Requirement, RequirementKind, RouteRule},
+    rule::{RequirementKind, RouteRequirement, RouteRule},
 };
 use self::{
     pattern::MethodNames,
@@ -86,7 +86,7 @@ pub enum DenialReason<'t> {
     /// No rule matches.
     NoRule,
     /// The token does not meet a requirement of the rule.
-    Requirement(&'t Requirement),
+    Requirement(&'t RouteRequirement),
 }
 
 impl Default for RouteTable {
@@ -213,7 +213,7 @@ impl<'t> TokenRoute<'t> {
 
     /// Returns each requirement of the rule, and whether a token meets it.
     #[must_use]
-    pub fn explain(&self, verified: &Verified<'_>) -> Vec<(&'t Requirement, bool)> {
+    pub fn explain(&self, verified: &Verified<'_>) -> Vec<(&'t RouteRequirement, bool)> {
         let met = verified.conditions(&self.table.conditions);
         let requirements = self.rule.map(|rule| &*rule.requirements).unwrap_or_default();
         requirements.iter().map(|requirement| (requirement, requirement.is_met(&met))).collect()

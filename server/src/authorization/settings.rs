@@ -89,7 +89,7 @@ pub struct Authorization {
     /// The issuer whose tokens this server signs.
     pub(super) own_issuer: Option<Box<str>>,
     /// Issuers whose tokens may administer.
-    pub(super) administrators: Box<[Box<str>]>,
+    administrators: Box<[Box<str>]>,
     /// The access policy.
     pub policy: PolicySettings,
     /// The log of the policy engine, if that is used.
@@ -126,6 +126,12 @@ impl Authorization {
             policy_log: None,
             decisions: DecisionCache::new(decisions),
         }
+    }
+
+    /// Whether tokens of an issuer may administer.
+    #[must_use]
+    pub fn may_administer(&self, issuer: &str) -> bool {
+        self.administrators.iter().any(|name| **name == *issuer)
     }
 
     /// Writes the mistake of a policy that was not loaded to the log of the policy engine.

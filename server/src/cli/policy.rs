@@ -18,9 +18,12 @@ use super::{
     endpoints::sorted_json,
     print,
 };
-use crate::authorization::{
-    endpoints::EndpointTable,
-    policy::{DEFAULT_POLICY, Policy, settings::read_policy},
+use crate::{
+    authorization::{
+        endpoints::{EndpointTable, settings::MAX_FILE_BYTES},
+        policy::{DEFAULT_POLICY, MAX_POLICY_BYTES, Policy},
+    },
+    base::watched_file::read_text,
 };
 
 pub(super) fn run(source: &ConfigSource, command: &PolicyCommand) -> Result<(), CommandError> {
@@ -63,7 +66,7 @@ impl PolicyFile {
         let Some(path) = path else {
             return Ok(Self { path: "default.rego".into(), text: DEFAULT_POLICY.into() });
         };
-        let text = read_policy(path).map_err(|error| failed_at(path, error))?;
+        let text = read_text(path, MAX_POLICY_BYTES).map_err(|error| failed_at(path, error))?;
         Ok(Self { path: path.into(), text })
     }
 
@@ -87,9 +90,8 @@ fn endpoints(args: &PolicyInputArgs) -> Result<Value, CommandError> {
 }
 
 fn read_json(path: &Path) -> Result<Value, CommandError> {
-    #[expect(clippy::disallowed_methods, reason = "the caller named this file")]
-    let text = std::fs::read(path).map_err(|error| failed_at(path, error))?;
-    serde_json::from_slice(&text).map_err(|error| failed_at(path, error))
+    let text = read_text(path, MAX_FILE_BYTES).map_err(|error| failed_at(path, error))?;
+    serde_json::from_str(&text).map_err(|error| failed_at(path, error))
 }
 
 /// Returns `data.endpoints` with the endpoints of this server.

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::error::ApiError;
 use crate::{
-    authorization::endpoints::api::{ApiEndpoint, Operation},
+    authorization::endpoints::api::{ApiEndpoint, ApiOperation},
     base::route::ENVIRONMENT_HEADER,
 };
 
@@ -40,7 +40,7 @@ impl Arguments {
             .map(|line| String::from_utf8_lossy(line).into_owned());
         let remaining = match endpoint.method {
             "GET" | "DELETE" => parse_query(request.uri().query().unwrap_or_default())?,
-            _ if endpoint.operation == Operation::Logout && request.body().is_empty() => {
+            _ if endpoint.operation == ApiOperation::Logout && request.body().is_empty() => {
                 parse_query(request.uri().query().unwrap_or_default())?
             }
             _ => parse_body(request.body())?,

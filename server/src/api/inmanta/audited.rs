@@ -3,36 +3,36 @@
 use super::request::{ApiRequest, EnvironmentRequest, RoleRequest, TokenApiRequest, UserRequest};
 use crate::{
     audit::{AuditOperation, AuditTarget},
-    authorization::endpoints::api::Operation,
+    authorization::endpoints::api::ApiOperation,
 };
 
 /// Returns the recorded operation of a call; `None` for one that only reads.
-pub(super) const fn operation(operation: Operation) -> Option<AuditOperation> {
+pub(super) const fn operation(operation: ApiOperation) -> Option<AuditOperation> {
     Some(match operation {
-        Operation::Login => AuditOperation::Login,
-        Operation::Logout => AuditOperation::Logout,
-        Operation::AddUser => AuditOperation::AddUser,
-        Operation::DeleteUser => AuditOperation::DeleteUser,
-        Operation::SetPassword => AuditOperation::SetPassword,
-        Operation::SetAdmin => AuditOperation::SetAdmin,
-        Operation::AddRole => AuditOperation::AddRole,
-        Operation::DeleteRole => AuditOperation::DeleteRole,
-        Operation::AssignRole => AuditOperation::AssignRole,
-        Operation::UnassignRole => AuditOperation::UnassignRole,
-        Operation::CreateToken | Operation::CreateTokenV1 => AuditOperation::CreateToken,
-        Operation::RevokeToken => AuditOperation::RevokeToken,
-        Operation::CreateEnvironment => AuditOperation::CreateEnvironment,
-        Operation::DeleteEnvironment => AuditOperation::DeleteEnvironment,
+        ApiOperation::Login => AuditOperation::Login,
+        ApiOperation::Logout => AuditOperation::Logout,
+        ApiOperation::AddUser => AuditOperation::AddUser,
+        ApiOperation::DeleteUser => AuditOperation::DeleteUser,
+        ApiOperation::SetPassword => AuditOperation::SetPassword,
+        ApiOperation::SetAdmin => AuditOperation::SetAdmin,
+        ApiOperation::AddRole => AuditOperation::AddRole,
+        ApiOperation::DeleteRole => AuditOperation::DeleteRole,
+        ApiOperation::AssignRole => AuditOperation::AssignRole,
+        ApiOperation::UnassignRole => AuditOperation::UnassignRole,
+        ApiOperation::CreateToken | ApiOperation::CreateTokenV1 => AuditOperation::CreateToken,
+        ApiOperation::RevokeToken => AuditOperation::RevokeToken,
+        ApiOperation::CreateEnvironment => AuditOperation::CreateEnvironment,
+        ApiOperation::DeleteEnvironment => AuditOperation::DeleteEnvironment,
         // A renewal continues a login that is recorded.
-        Operation::RenewLogin
-        | Operation::Health
-        | Operation::ListUsers
-        | Operation::CurrentUser
-        | Operation::ListRoles
-        | Operation::ListAssignments
-        | Operation::ListTokens
-        | Operation::ListEnvironments
-        | Operation::GetEnvironment => return None,
+        ApiOperation::RenewLogin
+        | ApiOperation::Health
+        | ApiOperation::ListUsers
+        | ApiOperation::CurrentUser
+        | ApiOperation::ListRoles
+        | ApiOperation::ListAssignments
+        | ApiOperation::ListTokens
+        | ApiOperation::ListEnvironments
+        | ApiOperation::GetEnvironment => return None,
     })
 }
 

@@ -1,7 +1,7 @@
 //! Typed requests: an operation of the API with its parsed arguments.
 
 use super::{arguments::Arguments, error::ApiError};
-use crate::{authorization::endpoints::api::Operation, base::claims::ClientType};
+use crate::{authorization::endpoints::api::ApiOperation, base::claims::ClientType};
 
 /// A parsed request. Not `Debug`: it contains passwords.
 pub(super) enum ApiRequest {
@@ -57,82 +57,82 @@ pub(super) enum EnvironmentRequest {
 impl ApiRequest {
     /// Reads the arguments of `operation`, in `environment` if it has one.
     pub(super) fn read(
-        operation: Operation,
+        operation: ApiOperation,
         environment: Option<String>,
         arguments: &mut Arguments,
     ) -> Result<Self, ApiError> {
         let environment = environment.unwrap_or_default();
         Ok(match operation {
-            Operation::Health => Self::Nothing,
-            Operation::Login => Self::Login {
+            ApiOperation::Health => Self::Nothing,
+            ApiOperation::Login => Self::Login {
                 username: arguments.text("username")?,
                 password: arguments.text("password")?,
             },
-            Operation::RenewLogin => Self::RenewLogin,
-            Operation::Logout => Self::Logout { all: arguments.switch("all")? },
-            Operation::ListUsers => Self::Users(UserRequest::List),
-            Operation::AddUser => {
+            ApiOperation::RenewLogin => Self::RenewLogin,
+            ApiOperation::Logout => Self::Logout { all: arguments.switch("all")? },
+            ApiOperation::ListUsers => Self::Users(UserRequest::List),
+            ApiOperation::AddUser => {
                 let (username, password) =
                     (arguments.name("username")?, arguments.text("password")?);
                 Self::Users(UserRequest::Add { username, password })
             }
-            Operation::DeleteUser => Self::Users(UserRequest::Delete {
+            ApiOperation::DeleteUser => Self::Users(UserRequest::Delete {
                 username: arguments.required_path_argument("username")?,
             }),
-            Operation::SetPassword => Self::Users(UserRequest::SetPassword {
+            ApiOperation::SetPassword => Self::Users(UserRequest::SetPassword {
                 username: arguments.required_path_argument("username")?,
                 password: arguments.text("password")?,
                 current: arguments.optional_text("current_password")?,
             }),
-            Operation::CurrentUser => Self::Users(UserRequest::Current),
-            Operation::SetAdmin => {
+            ApiOperation::CurrentUser => Self::Users(UserRequest::Current),
+            ApiOperation::SetAdmin => {
                 let username = arguments.text("username")?;
                 let is_admin = arguments
                     .flag("is_admin")?
                     .ok_or_else(|| ApiError::request("the argument is_admin is missing"))?;
                 Self::Users(UserRequest::SetAdmin { username, is_admin })
             }
-            Operation::ListRoles => Self::Roles(RoleRequest::List),
-            Operation::AddRole => {
+            ApiOperation::ListRoles => Self::Roles(RoleRequest::List),
+            ApiOperation::AddRole => {
                 Self::Roles(RoleRequest::Add { name: arguments.nonempty_name("name")? })
             }
-            Operation::DeleteRole => {
+            ApiOperation::DeleteRole => {
                 Self::Roles(RoleRequest::Delete { name: arguments.text("name")? })
             }
-            Operation::ListAssignments => Self::Roles(RoleRequest::Assignments {
+            ApiOperation::ListAssignments => Self::Roles(RoleRequest::Assignments {
                 username: arguments.required_path_argument("username")?,
             }),
-            Operation::AssignRole => {
+            ApiOperation::AssignRole => {
                 let (username, environment, role) = assignment(arguments)?;
                 Self::Roles(RoleRequest::Assign { username, environment, role })
             }
-            Operation::UnassignRole => {
+            ApiOperation::UnassignRole => {
                 let (username, environment, role) = assignment(arguments)?;
                 Self::Roles(RoleRequest::Unassign { username, environment, role })
             }
-            Operation::CreateToken | Operation::CreateTokenV1 => {
-                let is_v1 = operation == Operation::CreateTokenV1;
+            ApiOperation::CreateToken | ApiOperation::CreateTokenV1 => {
+                let is_v1 = operation == ApiOperation::CreateTokenV1;
                 Self::Tokens(TokenApiRequest::Create {
                     environment,
                     wanted: wanted_token(arguments, is_v1)?,
                     is_v1,
                 })
             }
-            Operation::ListTokens => Self::Tokens(TokenApiRequest::List { environment }),
-            Operation::RevokeToken => Self::Tokens(TokenApiRequest::Revoke {
+            ApiOperation::ListTokens => Self::Tokens(TokenApiRequest::List { environment }),
+            ApiOperation::RevokeToken => Self::Tokens(TokenApiRequest::Revoke {
                 environment,
                 jti: arguments.required_path_argument("jti")?,
             }),
-            Operation::ListEnvironments => Self::Environments(EnvironmentRequest::List),
-            Operation::GetEnvironment => {
+            ApiOperation::ListEnvironments => Self::Environments(EnvironmentRequest::List),
+            ApiOperation::GetEnvironment => {
                 Self::Environments(EnvironmentRequest::Get { id: environment })
             }
-            Operation::CreateEnvironment => Self::Environments(EnvironmentRequest::Create {
+            ApiOperation::CreateEnvironment => Self::Environments(EnvironmentRequest::Create {
                 name: arguments.nonempty_name("name")?,
                 id: arguments.optional_uuid("environment_id")?,
                 project_id: arguments.optional_uuid("project_id")?,
             }),
-            Operation::DeleteEnvironment => {
+            ApiOperation::DeleteEnvironment => {
                 Self::Environments(EnvironmentRequest::Delete { id: environment })
             }
         })

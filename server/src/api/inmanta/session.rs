@@ -49,7 +49,8 @@ pub(super) async fn authenticate(
         Ok(verified) => {
             let issuer = &verified.issuer().name;
             let is_ours = signer(context.settings).is_some_and(|one| one.issuer.name == *issuer);
-            Session::of(&verified, token, is_ours, context.settings.may_administer(issuer))
+            let may_administer = context.auth.authorization.may_administer(issuer);
+            Session::of(&verified, token, is_ours, may_administer)
         }
         Err(rejection) => {
             let (reject, outcome) = (rejection.reject, rejection.outcome());

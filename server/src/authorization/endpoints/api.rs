@@ -11,7 +11,7 @@ use crate::base::{
 
 /// The operation of an [`ApiEndpoint`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Operation {
+pub enum ApiOperation {
     /// Reports that the server is alive.
     Health,
     /// Logs a user in.
@@ -62,7 +62,7 @@ pub enum Operation {
     DeleteEnvironment,
 }
 
-impl Operation {
+impl ApiOperation {
     /// Whether it changes what users may do.
     #[must_use]
     pub const fn changes_rights(self) -> bool {
@@ -85,7 +85,7 @@ pub struct ApiEndpoint {
     /// Its path, with `<name>` for a segment that is an argument.
     pub path: &'static str,
     /// Its operation.
-    pub operation: Operation,
+    pub operation: ApiOperation,
     /// The label that access policies use.
     pub label: &'static str,
     /// The client types that may call it.
@@ -106,7 +106,7 @@ pub struct ApiEndpoint {
 const fn endpoint(
     method: &'static str,
     path: &'static str,
-    operation: Operation,
+    operation: ApiOperation,
     label: &'static str,
 ) -> ApiEndpoint {
     let read_only = matches!(method.as_bytes(), b"GET");
@@ -165,76 +165,76 @@ impl ApiEndpoint {
 pub const ENDPOINTS: &[ApiEndpoint] = &[
     ApiEndpoint {
         needs_token: false,
-        ..endpoint("GET", "/api/v2/health", Operation::Health, "status.read")
+        ..endpoint("GET", "/api/v2/health", ApiOperation::Health, "status.read")
     },
     ApiEndpoint {
         needs_token: false,
         administers: false,
-        ..endpoint("POST", "/api/v2/login", Operation::Login, "user.read")
+        ..endpoint("POST", "/api/v2/login", ApiOperation::Login, "user.read")
     },
     ApiEndpoint {
         read_only: true,
         administers: false,
-        ..endpoint("POST", "/api/v2/login/renew", Operation::RenewLogin, "user.read")
+        ..endpoint("POST", "/api/v2/login/renew", ApiOperation::RenewLogin, "user.read")
     },
     ApiEndpoint {
         read_only: true,
         administers: false,
         flag: Some(("all", false)),
-        ..endpoint("POST", "/api/v2/logout", Operation::Logout, "user.read")
+        ..endpoint("POST", "/api/v2/logout", ApiOperation::Logout, "user.read")
     },
-    endpoint("GET", "/api/v2/user", Operation::ListUsers, "role-assignment.read"),
-    endpoint("POST", "/api/v2/user", Operation::AddUser, "user.write"),
-    endpoint("DELETE", "/api/v2/user/<username>", Operation::DeleteUser, "user.write"),
+    endpoint("GET", "/api/v2/user", ApiOperation::ListUsers, "role-assignment.read"),
+    endpoint("POST", "/api/v2/user", ApiOperation::AddUser, "user.write"),
+    endpoint("DELETE", "/api/v2/user/<username>", ApiOperation::DeleteUser, "user.write"),
     endpoint(
         "PATCH",
         "/api/v2/user/<username>/password",
-        Operation::SetPassword,
+        ApiOperation::SetPassword,
         "user.change-password",
     ),
-    endpoint("GET", "/api/v2/current_user", Operation::CurrentUser, "user.read"),
-    endpoint("PATCH", "/api/v2/is_admin", Operation::SetAdmin, "role.is-admin"),
-    endpoint("GET", "/api/v2/role", Operation::ListRoles, "role.read"),
-    endpoint("POST", "/api/v2/role", Operation::AddRole, "role.write"),
-    endpoint("DELETE", "/api/v2/role", Operation::DeleteRole, "role.write"),
+    endpoint("GET", "/api/v2/current_user", ApiOperation::CurrentUser, "user.read"),
+    endpoint("PATCH", "/api/v2/is_admin", ApiOperation::SetAdmin, "role.is-admin"),
+    endpoint("GET", "/api/v2/role", ApiOperation::ListRoles, "role.read"),
+    endpoint("POST", "/api/v2/role", ApiOperation::AddRole, "role.write"),
+    endpoint("DELETE", "/api/v2/role", ApiOperation::DeleteRole, "role.write"),
     endpoint(
         "GET",
         "/api/v2/role_assignment/<username>",
-        Operation::ListAssignments,
+        ApiOperation::ListAssignments,
         "role-assignment.read",
     ),
     endpoint(
         "POST",
         "/api/v2/role_assignment/<username>",
-        Operation::AssignRole,
+        ApiOperation::AssignRole,
         "role-assignment.write",
     ),
     endpoint(
         "DELETE",
         "/api/v2/role_assignment/<username>",
-        Operation::UnassignRole,
+        ApiOperation::UnassignRole,
         "role-assignment.write",
     ),
-    endpoint("POST", "/api/v1/environment_auth", Operation::CreateTokenV1, "token")
+    endpoint("POST", "/api/v1/environment_auth", ApiOperation::CreateTokenV1, "token")
         .in_environment(ENVIRONMENT_HEADER)
         .also_for_compilers()
         .with_flag("idempotent", true),
-    endpoint("POST", "/api/v2/environment_auth", Operation::CreateToken, "token")
+    endpoint("POST", "/api/v2/environment_auth", ApiOperation::CreateToken, "token")
         .in_environment(ENVIRONMENT_HEADER)
         .also_for_compilers()
         .with_flag("idempotent", false),
-    endpoint("GET", "/api/v2/environment_auth", Operation::ListTokens, "token")
+    endpoint("GET", "/api/v2/environment_auth", ApiOperation::ListTokens, "token")
         .in_environment(ENVIRONMENT_HEADER),
-    endpoint("DELETE", "/api/v2/environment_auth/<jti>", Operation::RevokeToken, "token")
+    endpoint("DELETE", "/api/v2/environment_auth/<jti>", ApiOperation::RevokeToken, "token")
         .in_environment(ENVIRONMENT_HEADER),
-    endpoint("GET", "/api/v2/environment", Operation::ListEnvironments, "environment.read"),
-    endpoint("GET", "/api/v2/environment/<id>", Operation::GetEnvironment, "environment.read")
+    endpoint("GET", "/api/v2/environment", ApiOperation::ListEnvironments, "environment.read"),
+    endpoint("GET", "/api/v2/environment/<id>", ApiOperation::GetEnvironment, "environment.read")
         .in_environment("id"),
-    endpoint("PUT", "/api/v2/environment", Operation::CreateEnvironment, "environment.create"),
+    endpoint("PUT", "/api/v2/environment", ApiOperation::CreateEnvironment, "environment.create"),
     endpoint(
         "DELETE",
         "/api/v2/environment/<id>",
-        Operation::DeleteEnvironment,
+        ApiOperation::DeleteEnvironment,
         "environment.delete",
     )
     .in_environment("id"),
@@ -307,9 +307,9 @@ mod tests {
         let bob = vec![("username", "b/o%b".to_owned())];
         assert_eq!(
             found("PATCH", "/api/v2/user/b%2Fo%25b/password"),
-            Some((Operation::SetPassword, bob))
+            Some((ApiOperation::SetPassword, bob))
         );
-        assert_eq!(found("GET", "/api/v2/role"), Some((Operation::ListRoles, vec![])));
+        assert_eq!(found("GET", "/api/v2/role"), Some((ApiOperation::ListRoles, vec![])));
         for (method, path) in [
             ("GET", "/api/v2/role/"),
             ("GET", "/api/v2/Role"),

@@ -4,7 +4,7 @@ use http::HeaderName;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::parameters::{Parameter, ParameterPlace, ParameterType, WrittenParameter};
+use super::parameters::{EndpointParameter, ParameterPlace, ParameterType, WrittenParameter};
 use crate::base::{
     claims::ClientType,
     redacted::{json_error, quoted},
@@ -22,7 +22,7 @@ pub struct Endpoint {
     /// Whether a token that is scoped to an environment may call it, whatever its client types are.
     pub takes_scoped_tokens: bool,
     /// Its parameters, as far as their place, type or default matter.
-    pub(super) parameters: Box<[Parameter]>,
+    pub(super) parameters: Box<[EndpointParameter]>,
     /// The names of the parameters in its path, in order.
     pub(super) path_parameters: Box<[Box<str>]>,
     /// Its properties as policies see them.
@@ -80,7 +80,7 @@ impl Endpoint {
         let parameter = |(name, value): (&String, &Value)| {
             WrittenParameter::deserialize(value)
                 .map_err(|error| error.to_string())
-                .and_then(|written| Parameter::new(name, written))
+                .and_then(|written| EndpointParameter::new(name, written))
                 .map_err(|error| format!("parameter {name}: {error}"))
         };
         let mut parameters =
@@ -165,7 +165,7 @@ const SHAPE: &str = "an endpoint is a method and a path, such as GET /orders/<id
 
 /// Returns the parameter `update` of Inmanta's calls that have a model compiled. The default policy
 /// depends on its default, which Inmanta's endpoint data does not show.
-fn update_of_notify(id: &str) -> Option<Parameter> {
+fn update_of_notify(id: &str) -> Option<EndpointParameter> {
     let (method, path) = id.split_once(' ')?;
     let place = match method {
         "GET" => ParameterPlace::Query,
@@ -173,7 +173,7 @@ fn update_of_notify(id: &str) -> Option<Parameter> {
         _ => return None,
     };
     let is_notify = ["/api/v1/notify/<id>", "/api/v1/notify/{id}"].contains(&path);
-    is_notify.then(|| Parameter {
+    is_notify.then(|| EndpointParameter {
         name: "update".into(),
         place,
         kind: ParameterType::Boolean,
@@ -181,10 +181,10 @@ fn update_of_notify(id: &str) -> Option<Parameter> {
     })
 }
 
-fn header_parameter(name: &str) -> Result<Parameter, String> {
+fn header_parameter(name: &str) -> Result<EndpointParameter, String> {
     let header = HeaderName::from_bytes(name.as_bytes())
         .map_err(|_| format!("{} is not a header name", quoted(name)))?;
-    Ok(Parameter {
+    Ok(EndpointParameter {
         name: name.into(),
         place: ParameterPlace::Header(header),
         kind: ParameterType::String,

@@ -28,7 +28,7 @@ pub fn import(document: &Value, base: Option<&str>) -> Result<Value, String> {
     for (path, item) in paths {
         let operations = METHODS.iter().filter_map(|method| Some((*method, item.get(*method)?)));
         for (method, operation) in operations {
-            let context = Operation { document, item, operation, method, path };
+            let context = OpenApiOperation { document, item, operation, method, path };
             let id = format!("{} {base}{}", method.to_uppercase(), bracketed(path));
             let properties = context.properties().map_err(|text| format!("{id}: {text}"))?;
             endpoints.insert(id, properties);
@@ -42,7 +42,7 @@ pub fn import(document: &Value, base: Option<&str>) -> Result<Value, String> {
 const METHODS: [&str; 8] = ["get", "put", "post", "delete", "options", "head", "patch", "trace"];
 
 /// An operation of a document, with all that applies to it.
-struct Operation<'d> {
+struct OpenApiOperation<'d> {
     document: &'d Value,
     item: &'d Value,
     operation: &'d Value,
@@ -50,7 +50,7 @@ struct Operation<'d> {
     path: &'d str,
 }
 
-impl<'d> Operation<'d> {
+impl<'d> OpenApiOperation<'d> {
     fn properties(&self) -> Result<Value, String> {
         let is_read_only = match self.extension("x-read-only") {
             None => matches!(self.method, "get" | "head" | "options" | "trace"),

@@ -18,7 +18,7 @@ use crate::base::printable::printable;
 
 /// A parameter of an [`Endpoint`].
 #[derive(Clone, Debug)]
-pub struct Parameter {
+pub struct EndpointParameter {
     /// Its name.
     pub name: Box<str>,
     /// Where it is.
@@ -29,7 +29,7 @@ pub struct Parameter {
     pub default: Option<Value>,
 }
 
-/// The place of a [`Parameter`].
+/// The place of a [`EndpointParameter`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ParameterPlace {
     /// A segment of the path.
@@ -42,7 +42,7 @@ pub enum ParameterPlace {
     Body,
 }
 
-/// The type of a [`Parameter`].
+/// The type of a [`EndpointParameter`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ParameterType {
@@ -89,7 +89,7 @@ enum WrittenPlace {
     Body,
 }
 
-impl Parameter {
+impl EndpointParameter {
     /// Creates the parameter `name`.
     pub(super) fn new(name: &str, written: WrittenParameter) -> Result<Self, String> {
         let place = match written.place {
@@ -239,7 +239,7 @@ impl FoundParameters<'_> {
         }
     }
 
-    fn declared(&self, name: &str) -> Option<&Parameter> {
+    fn declared(&self, name: &str) -> Option<&EndpointParameter> {
         self.endpoint?.parameters.iter().find(|parameter| *parameter.name == *name)
     }
 }
@@ -271,17 +271,8 @@ pub(super) fn add_defaults(values: &mut Map<String, Value>, endpoint: &Endpoint)
 }
 
 /// Decodes a name or a value of a query: `+` is a space (URL Standard, section 5.1).
-fn form_decoded(text: &str) -> Result<Cow<'_, str>, RequestError> {
-    let spaced: Cow<'_, str> =
-        if text.contains('+') { text.replace('+', " ").into() } else { text.into() };
-    match spaced {
-        Cow::Borrowed(text) => percent_decode_str(text).decode_utf8(),
-        Cow::Owned(text) => {
-            return percent_decode_str(&text)
-                .decode_utf8()
-                .map(|text| text.into_owned().into())
-                .map_err(|_| RequestError::Encoding);
-        }
-    }
-    .map_err(|_| RequestError::Encoding)
+fn form_decoded(text: &str) -> Result<String, RequestError> {
+    let spaced = text.replace('+', " ");
+    let decoded = percent_decode_str(&spaced).decode_utf8();
+    decoded.map(Cow::into_owned).map_err(|_| RequestError::Encoding)
 }

@@ -30,4 +30,4 @@ pub(crate) fn read(
 }
 
 const HELP: &str = "countersign endpoints import openapi.json prints a valid file";
-const MAX_FILE_BYTES: u64 = 16 << 20;
+pub(crate) const MAX_FILE_BYTES: u64 = 16 << 20;

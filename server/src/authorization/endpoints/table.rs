@@ -68,10 +68,10 @@ impl EndpointTable {
         let replaced = self.endpoints.contains_key(&endpoint.id);
         let router = self.routers.entry(endpoint.method().into()).or_default();
         let pattern = pattern(endpoint.path());
-        let is_new = replaced
+        let has_own_path = replaced
             || router.insert(&*pattern, endpoint.id.clone()).is_ok()
                 && self.similar.insert(&endpoint, &pattern);
-        if !is_new {
+        if !has_own_path {
             return Err("an earlier endpoint has the same method and path".into());
         }
         for header in endpoint.headers() {

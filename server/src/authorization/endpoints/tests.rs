@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     EndpointTable, EnvironmentScope, FoundEndpoint, RequestError,
-    api::{ENDPOINTS, Operation},
+    api::{ApiOperation, ENDPOINTS},
     openapi,
 };
 
@@ -52,7 +52,7 @@ fn api_endpoints_are_in_the_table() {
         assert_eq!(by_request.id, endpoint.id());
     }
     assert_eq!(table.data()["endpoints"].as_object().unwrap().len(), ENDPOINTS.len());
-    assert!(ENDPOINTS.iter().any(|endpoint| endpoint.operation == Operation::Health));
+    assert!(ENDPOINTS.iter().any(|endpoint| endpoint.operation == ApiOperation::Health));
 }
 
 #[test]

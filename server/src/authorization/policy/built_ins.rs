@@ -18,24 +18,17 @@ struct BuiltIn {
     name: &'static str,
     /// Whether its result depends on its arguments alone.
     is_pure: bool,
-    /// The function that is called in its place.
-    metered: Metered,
-}
-
-/// Metering of a [`BuiltIn`].
-enum Metered {
-    /// Costs about as much as an instruction with the same values.
-    No,
-    /// It is charged before it is called.
-    By(BuiltinFcn),
+    /// The function that is called in its place and charges its cost first. `None` if it costs about
+    /// as much as an instruction with the same values.
+    metered: Option<BuiltinFcn>,
 }
 
 const fn free(name: &'static str) -> BuiltIn {
-    BuiltIn { name, is_pure: true, metered: Metered::No }
+    BuiltIn { name, is_pure: true, metered: None }
 }
 
 const fn impure(name: &'static str) -> BuiltIn {
-    BuiltIn { name, is_pure: false, metered: Metered::No }
+    BuiltIn { name, is_pure: false, metered: None }
 }
 
 /// A function whose calls are charged by `$cost`, which may also refuse arguments.
@@ -44,7 +37,7 @@ macro_rules! metered {
         BuiltIn {
             name: $name,
             is_pure: true,
-            metered: Metered::By((
+            metered: Some((
                 |span, params, args, strict| {
                     let Some(cost) = $cost(args) else {
                         return Err(span.error("an argument is out of range"));
@@ -223,7 +216,7 @@ pub(super) fn is_pure(name: &str) -> bool {
 /// arguments.
 pub(super) fn metered_functions() -> impl Iterator<Item = (&'static str, u8, Box<dyn Extension>)> {
     BUILT_INS.iter().filter_map(|built_in| {
-        let Metered::By((function, _)) = built_in.metered else { return None };
+        let (function, _) = built_in.metered?;
         let arguments = BUILTINS.get(built_in.name)?.1;
         let (span, expressions) = placeholders(arguments.into())?;
         let call = move |arguments: Vec<Value>| {

@@ -1,8 +1,9 @@
-//! The depth of rule calls in a compiled policy.
+//! The depth of rule calls in a policy.
 //!
-//! The register machine uses the stack of its thread for each rule that it enters, about 3 KiB, and
-//! does not bound the depth. A rule that depends on itself would end the process. Therefore a policy
-//! with recursion, or with very deep calls, is refused when it is loaded.
+//! The interpreter uses the stack of its thread for each rule that it enters, and bounds neither the
+//! depth nor recursion through functions. A rule that depends on itself would end the process.
+//! Therefore a policy with recursion, or with very deep calls, is refused when it is loaded. The
+//! calls are those of its [`Program`], in which every name is resolved.
 
 use std::collections::BTreeSet;
 
@@ -14,16 +15,44 @@ use regorus::{
     },
 };
 
+use super::error::{PolicyError, RECURSION_REMEDY};
+
 /// Maximum depth of calls from `allow` to rules, to their rules, and so on.
 const MAX_CALL_DEPTH: usize = 64;
 
 /// A rule that may not be called.
 pub(super) struct CallError {
     /// Its index in [`Program::rule_infos`].
-    pub(super) rule: usize,
+    rule: usize,
     /// Whether it depends on itself. Otherwise it is at the end of more than [`MAX_CALL_DEPTH`]
     /// calls.
-    pub(super) is_recursion: bool,
+    is_recursion: bool,
+}
+
+impl CallError {
+    /// Returns the error with the name and the place of the rule.
+    pub(super) fn in_program(&self, program: &Program) -> PolicyError {
+        let rule = program.rule_infos.get(self.rule);
+        let name = rule.map_or("", |rule| &rule.name);
+        let place = rule.and_then(|rule| place_of(program, rule));
+        let place = place.unwrap_or_else(|| "the policy".into());
+        if self.is_recursion {
+            PolicyError::new(place, format!("the rule {name} depends on itself"))
+                .help(RECURSION_REMEDY)
+        } else {
+            PolicyError::new(place, format!("too many nested calls of rules at {name}"))
+                .help("let rules depend on one another through fewer levels")
+        }
+    }
+}
+
+/// Returns the place of a rule: `FILE:LINE:COLUMN`.
+fn place_of(program: &Program, rule: &RuleInfo) -> Option<String> {
+    let start = *rule.definitions.first()?.first()?;
+    // The first instruction of a rule has no place of its own.
+    let span = program.instruction_spans.get(start as usize + 1)?.as_ref()?;
+    let file = span.get_source_name(&program.sources)?;
+    Some(format!("{file}:{}:{}", span.line, span.column))
 }
 
 /// Checks the depth of calls in a [`Program`].
@@ -94,7 +123,7 @@ fn rules_below(program: &Program, lookup: &VirtualDataDocumentLookupParams) -> V
 
 /// State of a rule in the depth-first search.
 #[derive(Clone, Copy)]
-enum Visit {
+enum RuleVisit {
     Entered,
     Done(usize),
 }
@@ -102,21 +131,21 @@ enum Visit {
 /// Returns the number of calls below a rule, the rule included, at most [`MAX_CALL_DEPTH`] deep.
 fn depth(
     callees: &[BTreeSet<usize>],
-    visits: &mut [Option<Visit>],
+    visits: &mut [Option<RuleVisit>],
     rule: usize,
     above: usize,
 ) -> Result<usize, CallError> {
     match visits[rule] {
-        Some(Visit::Done(depth)) => return Ok(depth),
-        Some(Visit::Entered) => return Err(CallError { rule, is_recursion: true }),
+        Some(RuleVisit::Done(depth)) => return Ok(depth),
+        Some(RuleVisit::Entered) => return Err(CallError { rule, is_recursion: true }),
         // Bounds the recursion of this function, too.
         None if above > MAX_CALL_DEPTH => return Err(CallError { rule, is_recursion: false }),
-        None => visits[rule] = Some(Visit::Entered),
+        None => visits[rule] = Some(RuleVisit::Entered),
     }
     let mut deepest = 0;
     for callee in &callees[rule] {
         deepest = deepest.max(depth(callees, visits, *callee, above + 1)?);
     }
-    visits[rule] = Some(Visit::Done(deepest + 1));
+    visits[rule] = Some(RuleVisit::Done(deepest + 1));
     Ok(deepest + 1)
 }

@@ -51,7 +51,7 @@ impl Default for InputNames {
 }
 
 impl PolicyInput<'_> {
-    /// Converts the input for the register machine.
+    /// Converts the input for the interpreter.
     ///
     /// # Errors
     /// The input is too large.

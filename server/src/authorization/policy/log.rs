@@ -37,13 +37,13 @@ pub enum PolicyLogLevel {
 #[derive(Debug)]
 pub struct PolicyLog {
     entries: Sender<String>,
-    counters: Arc<Counters>,
+    counters: Arc<PolicyLogCounters>,
 }
 
 /// # Synchronization
 /// The atomics are relaxed. Each is a counter of its own.
 #[derive(Debug, Default)]
-struct Counters {
+struct PolicyLogCounters {
     requests: AtomicU64,
     dropped: AtomicU64,
 }
@@ -67,7 +67,7 @@ impl PolicyLog {
             );
         }
         let (entries, received) = bounded(MAX_WAITING);
-        let counters = Arc::<Counters>::default();
+        let counters = Arc::<PolicyLogCounters>::default();
         let writer = LogWriter { file: file.ok(), counters: Arc::clone(&counters) };
         thread::Builder::new().name("policy-log".into()).spawn(move || writer.run(&received))?;
         Ok(Self { entries, counters })
@@ -167,7 +167,7 @@ fn indented(value: &serde_json::Value) -> String {
 /// The thread that writes the file of a [`PolicyLog`].
 struct LogWriter {
     file: Option<File>,
-    counters: Arc<Counters>,
+    counters: Arc<PolicyLogCounters>,
 }
 
 impl LogWriter {

@@ -14,11 +14,11 @@ const MAX_COST: u64 = 64 << 20;
 
 thread_local! {
     static SPENT: Cell<u64> = const { Cell::new(0) };
-    static DEADLINE: Cell<Option<Deadline>> = const { Cell::new(None) };
+    static DEADLINE: Cell<Option<EvaluationDeadline>> = const { Cell::new(None) };
 }
 
 #[derive(Clone, Copy)]
-struct Deadline {
+struct EvaluationDeadline {
     start: Duration,
     limit: Duration,
 }
@@ -26,7 +26,7 @@ struct Deadline {
 /// Begins an evaluation on this thread, which may take `limit`.
 pub(super) fn start(limit: Duration) {
     SPENT.set(0);
-    DEADLINE.set(monotonic_now().map(|start| Deadline { start, limit }));
+    DEADLINE.set(monotonic_now().map(|start| EvaluationDeadline { start, limit }));
 }
 
 /// Charges the cost of a call: at most [`MAX_CALL_COST`], and [`MAX_COST`] with those before it.
@@ -41,7 +41,8 @@ pub(super) fn charge(cost: u64) -> Result<(), LimitError> {
             return Err(LimitError::MemoryLimitExceeded { usage, limit });
         }
     }
-    let (Some(Deadline { start, limit }), Some(now)) = (DEADLINE.get(), monotonic_now()) else {
+    let (Some(EvaluationDeadline { start, limit }), Some(now)) = (DEADLINE.get(), monotonic_now())
+    else {
         return Ok(());
     };
     let elapsed = now.saturating_sub(start);

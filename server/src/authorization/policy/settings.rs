@@ -11,9 +11,12 @@ use std::{
 
 use serde_json::Value as Json;
 
-use super::{Policy, PolicyError, log::PolicyLogLevel, source::MAX_POLICY_BYTES};
+use super::{MAX_POLICY_BYTES, Policy, PolicyError, log::PolicyLogLevel};
 use crate::{
-    base::redacted::{is_plausible_path, shown},
+    base::{
+        redacted::{is_plausible_path, shown},
+        watched_file::read_text,
+    },
     config::{problem::Problems, reader::SectionReader, setting::Section},
 };
 
@@ -122,7 +125,7 @@ fn shown_path(text: &str) -> Cow<'_, str> {
 /// Loads the policy. Its errors name the log, as those of the Inmanta server do.
 fn load(reader: &mut SectionReader<'_>, log_file: &Path, endpoints: &Json) -> Option<Policy> {
     let file = Path::new(reader.text_or_default("policy_file").trim());
-    let text = match read_policy(file) {
+    let text = match read_text(file, MAX_POLICY_BYTES) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let text =
@@ -156,12 +159,3 @@ const NOT_FOUND_REMEDY: &str = "set policy_file in [policy_engine], or create th
 
 /// Start of the error about a policy that cannot be used.
 pub(crate) const FAILED_START: &str = "the policy engine failed to start";
-
-/// Reads the text of a policy. A larger file than a policy may have is not read to its end.
-pub(crate) fn read_policy(path: &Path) -> io::Result<String> {
-    use io::Read as _;
-    let file = crate::base::watched_file::open_regular(path)?;
-    let mut text = String::new();
-    file.take(MAX_POLICY_BYTES as u64 + 1).read_to_string(&mut text)?;
-    Ok(text)
-}

@@ -11,7 +11,7 @@ use regorus::{
 use super::{built_ins, error::PolicyError};
 
 /// Maximum size of a policy in bytes.
-pub(super) const MAX_POLICY_BYTES: usize = 1 << 20;
+pub(crate) const MAX_POLICY_BYTES: u64 = 1 << 20;
 
 /// The text of a policy, ready to be compiled.
 pub(super) struct PolicySource {
@@ -27,7 +27,7 @@ pub(super) struct PolicySource {
 /// # Errors
 /// The text is too large, or calls a function that is not available.
 pub(super) fn prepare(path: &str, text: &str) -> Result<PolicySource, PolicyError> {
-    if text.len() > MAX_POLICY_BYTES {
+    if text.len() as u64 > MAX_POLICY_BYTES {
         let text = format!("the policy has more than {MAX_POLICY_BYTES} bytes");
         return Err(PolicyError::new(path, text).help("split it, or check that this is a policy"));
     }

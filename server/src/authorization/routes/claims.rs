@@ -15,8 +15,8 @@ pub(super) type Alternatives = Vec<Constraint>;
 pub(super) fn parse(text: &str) -> Result<Vec<Alternatives>, String> {
     let mut conditions = Vec::new();
     let tokens = tokenize(text)?;
-    for element in tokens.split(|token| *token == Token::Comma) {
-        let lines = element.split(|token| *token == Token::LineEnd);
+    for element in tokens.split(|token| *token == ConditionToken::Comma) {
+        let lines = element.split(|token| *token == ConditionToken::LineEnd);
         let written: Vec<_> = lines.filter(|condition| !condition.is_empty()).collect();
         if written.is_empty() && !tokens.is_empty() {
             return Err("a condition is empty".into());
@@ -29,7 +29,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<Alternatives>, String> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Token<'t> {
+enum ConditionToken<'t> {
     /// A comma.
     Comma,
     /// A line end.
@@ -40,7 +40,7 @@ enum Token<'t> {
     Quoted(&'t str),
 }
 
-impl<'t> Token<'t> {
+impl<'t> ConditionToken<'t> {
     fn text(self) -> &'t str {
         match self {
             Self::Comma | Self::LineEnd => "",
@@ -49,30 +49,30 @@ impl<'t> Token<'t> {
     }
 }
 
-fn tokenize(text: &str) -> Result<Vec<Token<'_>>, String> {
+fn tokenize(text: &str) -> Result<Vec<ConditionToken<'_>>, String> {
     let (mut tokens, mut rest) = (Vec::new(), text);
     while let Some(first) = rest.chars().next() {
         let after = &rest[first.len_utf8()..];
         rest = match first {
             ',' => {
-                tokens.push(Token::Comma);
+                tokens.push(ConditionToken::Comma);
                 after
             }
             '\n' => {
-                tokens.push(Token::LineEnd);
+                tokens.push(ConditionToken::LineEnd);
                 after
             }
             quote @ ('"' | '\'') => {
                 let (quoted, after) =
                     after.split_once(quote).ok_or("a quotation mark has no end")?;
-                tokens.push(Token::Quoted(quoted));
+                tokens.push(ConditionToken::Quoted(quoted));
                 after
             }
             space if space.is_whitespace() => after,
             _ => {
                 let is_end = |character: char| character == ',' || character.is_whitespace();
                 let (word, after) = rest.split_at(rest.find(is_end).unwrap_or(rest.len()));
-                tokens.push(Token::Word(word));
+                tokens.push(ConditionToken::Word(word));
                 after
             }
         };
@@ -80,14 +80,14 @@ fn tokenize(text: &str) -> Result<Vec<Token<'_>>, String> {
     Ok(tokens)
 }
 
-fn parse_condition(tokens: &[Token<'_>]) -> Result<Alternatives, String> {
+fn parse_condition(tokens: &[ConditionToken<'_>]) -> Result<Alternatives, String> {
     let mut alternatives: Alternatives = Vec::new();
-    for alternative in tokens.split(|token| *token == Token::Word("or")) {
+    for alternative in tokens.split(|token| *token == ConditionToken::Word("or")) {
         let constraint = match (alternative, alternatives.last()) {
-            ([claim, Token::Word("is"), value], _) => {
+            ([claim, ConditionToken::Word("is"), value], _) => {
                 Constraint::Is { claim: claim.text().into(), value: value.text().into() }
             }
-            ([claim, Token::Word("has"), value], _) => {
+            ([claim, ConditionToken::Word("has"), value], _) => {
                 Constraint::Contains { claim: claim.text().into(), value: value.text().into() }
             }
             ([value], Some(Constraint::Is { claim, .. })) => {

@@ -14,7 +14,7 @@ pub struct RouteRule {
     /// The requests that it is about.
     pub patterns: Box<[RoutePattern]>,
     pub(super) kind: RuleKind,
-    pub(super) requirements: Box<[Requirement]>,
+    pub(super) requirements: Box<[RouteRequirement]>,
     /// Its scopes, separated by spaces.
     pub(super) scopes: Box<str>,
 }
@@ -34,7 +34,7 @@ pub(super) enum RuleKind {
 
 /// A requirement on tokens: conditions of which one must hold.
 #[derive(Debug)]
-pub struct Requirement {
+pub struct RouteRequirement {
     /// The option that it comes from.
     pub kind: RequirementKind,
     /// Indexes in the conditions of the table.
@@ -43,7 +43,7 @@ pub struct Requirement {
     pub(super) text: Box<str>,
 }
 
-/// The option that a [`Requirement`] comes from.
+/// The option that a [`RouteRequirement`] comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequirementKind {
     /// `scopes`.
@@ -61,7 +61,7 @@ pub enum RequirementKind {
 impl RouteRule {
     /// Returns the requirements on a token.
     #[must_use]
-    pub fn requirements(&self) -> &[Requirement] {
+    pub fn requirements(&self) -> &[RouteRequirement] {
         &self.requirements
     }
 
@@ -74,7 +74,8 @@ impl RouteRule {
     /// Describes the requests that it allows.
     #[must_use]
     pub fn access(&self) -> String {
-        let requirements: Vec<_> = self.requirements.iter().map(Requirement::to_string).collect();
+        let requirements: Vec<_> =
+            self.requirements.iter().map(RouteRequirement::to_string).collect();
         let token = match requirements.as_slice() {
             [] => "any valid token".into(),
             requirements => format!("a token with {}", requirements.join(" and ")),
@@ -88,14 +89,14 @@ impl RouteRule {
     }
 }
 
-impl Requirement {
+impl RouteRequirement {
     #[inline]
     pub(super) fn is_met(&self, met: &MetConditions<'_>) -> bool {
         self.alternatives.iter().any(|condition| met.meets(*condition))
     }
 }
 
-impl fmt::Display for Requirement {
+impl fmt::Display for RouteRequirement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }

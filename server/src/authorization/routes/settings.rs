@@ -10,7 +10,7 @@ use countersign_engine::{ClaimPath, Constraint, TokenCondition, TokenConditions}
 use super::{
     RouteTable, claims,
     pattern::{Coverage, MethodNames, RoutePattern},
-    rule::{Requirement, RequirementKind, RouteRule, RuleKind},
+    rule::{RequirementKind, RouteRequirement, RouteRule, RuleKind},
     trie::RouteTrie,
 };
 use crate::{
@@ -55,7 +55,7 @@ impl RouteTable {
         let mut names: Vec<_> =
             sections.iter().filter(|(name, _)| name.starts_with(ROUTE_PREFIX)).collect();
         names.sort_by_key(|(_, section)| section.order);
-        let mut compiler = Compiler {
+        let mut compiler = RouteCompiler {
             sections,
             issuers,
             roles_claim: roles_claim.into(),
@@ -66,7 +66,7 @@ impl RouteTable {
             .into_iter()
             .map(|(name, _)| compiler.rule(&mut SectionReader::new(sections, name, problems)))
             .collect();
-        let Compiler { methods, conditions, .. } = compiler;
+        let RouteCompiler { methods, conditions, .. } = compiler;
         warn_of_hidden_patterns(sections, &rules, problems);
         let conditions = TokenConditions::new(conditions.list).unwrap_or_else(|error| {
             let help = "use fewer different scopes, roles, claims, issuers and client types";
@@ -108,7 +108,7 @@ impl ConditionList {
 }
 
 /// Compiles sections to rules.
-struct Compiler<'c> {
+struct RouteCompiler<'c> {
     sections: &'c BTreeMap<String, Section>,
     issuers: &'c [IssuerSection],
     roles_claim: ClaimPath,
@@ -119,7 +119,7 @@ struct Compiler<'c> {
 /// Options that are conditions on tokens.
 const CONDITIONS: [&str; 5] = ["scopes", "roles", "claims", "issuers", "client_types"];
 
-impl Compiler<'_> {
+impl RouteCompiler<'_> {
     fn rule(&mut self, reader: &mut SectionReader<'_>) -> RouteRule {
         if reader.section == ROUTE_PREFIX {
             let help = "write a name, such as [route_orders]";
@@ -173,17 +173,17 @@ impl Compiler<'_> {
         kind: RequirementKind,
         alternatives: impl IntoIterator<Item = TokenCondition>,
         text: String,
-    ) -> Requirement {
+    ) -> RouteRequirement {
         let alternatives = alternatives.into_iter().map(|one| self.conditions.index(one));
-        Requirement { kind, alternatives: alternatives.collect(), text: text.into() }
+        RouteRequirement { kind, alternatives: alternatives.collect(), text: text.into() }
     }
 
-    fn scope(&mut self, scope: &str) -> Requirement {
+    fn scope(&mut self, scope: &str) -> RouteRequirement {
         let condition = TokenCondition::Scope(scope.into());
         self.requirement(RequirementKind::Scope, [condition], format!("the scope {scope}"))
     }
 
-    fn roles(&mut self, reader: &mut SectionReader<'_>) -> Option<Requirement> {
+    fn roles(&mut self, reader: &mut SectionReader<'_>) -> Option<RouteRequirement> {
         let roles = reader.list("roles")?;
         if roles.len() > 1 && roles.contains(&"") {
             let text = format!("roles in {} contains an empty role", reader.section);
@@ -198,7 +198,7 @@ impl Compiler<'_> {
         Some(self.requirement(RequirementKind::Role, conditions, text))
     }
 
-    fn claims(&mut self, reader: &mut SectionReader<'_>) -> Vec<Requirement> {
+    fn claims(&mut self, reader: &mut SectionReader<'_>) -> Vec<RouteRequirement> {
         let text = reader.text("claims").unwrap_or_default();
         let conditions = claims::parse(text).unwrap_or_else(|mistake| {
             let text = format!("claims in {}: {mistake}", reader.section);
@@ -215,7 +215,7 @@ impl Compiler<'_> {
         conditions.into_iter().map(of_condition).collect()
     }
 
-    fn issuers(&mut self, reader: &mut SectionReader<'_>) -> Option<Requirement> {
+    fn issuers(&mut self, reader: &mut SectionReader<'_>) -> Option<RouteRequirement> {
         let names = reader.list("issuers")?;
         let mut conditions = Vec::new();
         for name in &names {
@@ -245,7 +245,7 @@ impl Compiler<'_> {
         found.map(|issuer| issuer.section().into())
     }
 
-    fn client_types(&mut self, reader: &mut SectionReader<'_>) -> Option<Requirement> {
+    fn client_types(&mut self, reader: &mut SectionReader<'_>) -> Option<RouteRequirement> {
         let names = reader.list("client_types")?;
         for name in &names {
             if name.parse::<ClientType>().is_err() {

@@ -15,16 +15,16 @@ use super::pattern::{MethodNames, MethodSet, PathEnding, PatternSegment, RoutePa
 /// The patterns of numbered rules.
 #[derive(Debug)]
 pub(super) struct RouteTrie {
-    nodes: Vec<Node>,
+    nodes: Vec<TrieNode>,
     /// The literals that lead to another node, in the order of their [`key`].
-    edges: Vec<Edge>,
+    edges: Vec<TrieEdge>,
     by_key: HashMap<u64, Range<usize>, BuildHasherDefault<KeyHasher>>,
     names: MethodNames,
 }
 
 /// The start of some patterns.
 #[derive(Debug, Default)]
-struct Node {
+struct TrieNode {
     /// The smallest rule of a pattern that starts here.
     first: usize,
     /// The node after any one segment.
@@ -44,7 +44,7 @@ struct PatternEnd {
 }
 
 #[derive(Debug)]
-struct Edge {
+struct TrieEdge {
     parent: usize,
     literal: Box<str>,
     child: usize,
@@ -83,15 +83,21 @@ impl RouteTrie {
             Some(path) => (path, true),
             None => (path, path.is_empty()),
         };
-        let mut walk =
-            Walk { trie: self, has_slash, method, similar_method, exact: NONE, similar: NONE };
+        let mut walk = TrieSearch {
+            trie: self,
+            has_slash,
+            method,
+            similar_method,
+            exact: NONE,
+            similar: NONE,
+        };
         walk.visit(0, (!path.is_empty()).then_some(path), true);
         let found = |rule| (rule != NONE).then_some(rule);
         FoundRules { exact: found(walk.exact), similar: found(walk.similar) }
     }
 
     /// Returns the edges from a node for a segment, whose case is ignored.
-    fn edges(&self, parent: usize, segment: &str) -> impl Iterator<Item = &Edge> {
+    fn edges(&self, parent: usize, segment: &str) -> impl Iterator<Item = &TrieEdge> {
         let range = self.by_key.get(&key(parent, segment)).cloned().unwrap_or_default();
         self.edges[range]
             .iter()
@@ -103,7 +109,7 @@ impl RouteTrie {
 const NONE: usize = usize::MAX;
 
 /// A walk through the trie with one request.
-struct Walk<'t> {
+struct TrieSearch<'t> {
     trie: &'t RouteTrie,
     /// Whether the path ends with a slash.
     has_slash: bool,
@@ -113,7 +119,7 @@ struct Walk<'t> {
     similar: usize,
 }
 
-impl Walk<'_> {
+impl TrieSearch<'_> {
     /// Visits a node, with the rest of the path. `is_exact` is whether the literals so far are
     /// written as in the path.
     fn visit(&mut self, node: usize, rest: Option<&str>, is_exact: bool) {
@@ -194,7 +200,7 @@ struct TrieBuilder {
     nodes: Vec<NodeDraft>,
 }
 
-/// A [`Node`] to which patterns are added.
+/// A [`TrieNode`] to which patterns are added.
 struct NodeDraft {
     first: usize,
     any: Option<usize>,
@@ -207,12 +213,12 @@ impl NodeDraft {
         Self { first, any: None, literals: BTreeMap::new(), ends: Vec::new() }
     }
 
-    fn build(&self) -> Node {
+    fn build(&self) -> TrieNode {
         let ends = |wanted| {
             let ends = self.ends.iter().filter(|(ending, _)| *ending == wanted);
             ends.map(|(_, end)| *end).collect()
         };
-        Node {
+        TrieNode {
             first: self.first,
             any: self.any,
             has_literals: !self.literals.is_empty(),
@@ -246,16 +252,16 @@ impl TrieBuilder {
     }
 
     fn build(self, names: MethodNames) -> RouteTrie {
-        let mut edges: Vec<Edge> = Vec::new();
+        let mut edges: Vec<TrieEdge> = Vec::new();
         for (parent, node) in self.nodes.iter().enumerate() {
             let literals = node.literals.iter();
-            edges.extend(literals.map(|(literal, child)| Edge {
+            edges.extend(literals.map(|(literal, child)| TrieEdge {
                 parent,
                 literal: literal.clone(),
                 child: *child,
             }));
         }
-        let key_of = |edge: &Edge| key(edge.parent, &edge.literal);
+        let key_of = |edge: &TrieEdge| key(edge.parent, &edge.literal);
         edges.sort_by_key(key_of);
         let mut by_key: HashMap<_, Range<usize>, _> = HashMap::default();
         for (index, edge) in edges.iter().enumerate() {

@@ -17,8 +17,8 @@ use regorus::{
 
 use super::{failed_at, read_json};
 use crate::{
-    authorization::policy::{PolicyError, settings::read_policy},
-    base::clock,
+    authorization::policy::{MAX_POLICY_BYTES, PolicyError},
+    base::{clock, watched_file::read_text},
     cli::{CommandError, print},
 };
 
@@ -65,7 +65,7 @@ fn load(directory: &Path) -> Result<Engine, CommandError> {
         .collect();
     files.sort_unstable();
     for file in &files {
-        let text = read_policy(file).map_err(|error| failed_at(file, error))?;
+        let text = read_text(file, MAX_POLICY_BYTES).map_err(|error| failed_at(file, error))?;
         let path = file.display().to_string();
         let added = engine.add_policy(path.clone(), text);
         added.map_err(|error| failed(&path, &error.to_string()))?;

@@ -7,7 +7,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-use regorus::{Engine, Value, rvm::program::Program, utils::limits::ExecutionTimerConfig};
+use regorus::{Engine, Value, utils::limits::ExecutionTimerConfig};
 
 use super::{
     ALLOW, Policy,
@@ -20,7 +20,7 @@ use super::{
 const CHECK_INTERVAL: NonZeroU32 = NonZeroU32::new(16).unwrap();
 
 /// An interpreter with a [`Policy`] in it.
-struct Machine {
+struct PolicyInterpreter {
     /// The [`Policy::generation`] that it is for.
     generation: u64,
     engine: Engine,
@@ -28,7 +28,7 @@ struct Machine {
 }
 
 thread_local! {
-    static MACHINE: RefCell<Option<Machine>> = const { RefCell::new(None) };
+    static INTERPRETER: RefCell<Option<PolicyInterpreter>> = const { RefCell::new(None) };
 }
 
 /// Evaluates the rule `allow` with the input that `input` returns.
@@ -39,17 +39,17 @@ pub(super) fn evaluate(
     policy: &Policy,
     input: impl FnOnce(&InputNames) -> Result<Value, EvaluationError>,
 ) -> Result<Value, EvaluationError> {
-    MACHINE.with_borrow_mut(|slot| {
-        let current = slot.take().filter(|machine| machine.generation == policy.generation);
-        let mut machine = match current {
-            Some(machine) => machine,
-            None => Machine::new(policy)?,
+    INTERPRETER.with_borrow_mut(|slot| {
+        let current = slot.take().filter(|interpreter| interpreter.generation == policy.generation);
+        let mut interpreter = match current {
+            Some(interpreter) => interpreter,
+            None => PolicyInterpreter::new(policy)?,
         };
-        let result = input(&machine.names)
-            .and_then(|input| execute(policy, &policy.rule, &mut machine.engine, input));
+        let result = input(&interpreter.names)
+            .and_then(|input| execute(policy, &policy.rule, &mut interpreter.engine, input));
         // After a panic, the interpreter is in an unknown state.
         if !matches!(&result, Err(error) if error.reason == PANICKED) {
-            *slot = Some(machine);
+            *slot = Some(interpreter);
         }
         result
     })
@@ -64,7 +64,7 @@ pub(super) fn evaluate_rule(policy: &Policy, rule: &str) -> Result<Value, Evalua
     execute(policy, rule, &mut engine, Value::Undefined)
 }
 
-impl Machine {
+impl PolicyInterpreter {
     fn new(policy: &Policy) -> Result<Self, EvaluationError> {
         let engine = new_engine(policy)?;
         Ok(Self { generation: policy.generation, engine, names: InputNames::default() })
@@ -123,19 +123,4 @@ fn execute(
             Err(EvaluationError { reason: PANICKED.into(), location })
         }
     }
-}
-
-/// Returns the rule and the place of an instruction of a [`Program`].
-pub(super) fn location(program: &Program, pc: usize) -> RuleLocation {
-    let bodies = program.rule_infos.iter().flat_map(|rule| {
-        let starts = rule.definitions.iter().flatten();
-        starts.map(move |start| (*start as usize, rule.name.as_str()))
-    });
-    let rule = bodies.filter(|(start, _)| *start <= pc).max().map_or("allow", |(_, rule)| rule);
-    let span = program.instruction_spans.get(pc).and_then(Option::as_ref);
-    let place = span.and_then(|span| {
-        let file = span.get_source_name(&program.sources)?;
-        Some(format!("{file}:{}:{}", span.line, span.column))
-    });
-    RuleLocation { rule: rule.into(), place: place.unwrap_or_else(|| "the policy".into()) }
 }
