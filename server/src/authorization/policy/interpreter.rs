@@ -110,6 +110,8 @@ fn execute(
     meter::start(policy.max_time);
     let result = catch_unwind(AssertUnwindSafe(|| engine.eval_rule(rule.to_owned())));
     engine.set_input(Value::Undefined);
+    // They would be kept until the next policy.
+    let _dropped = engine.take_prints();
     match result {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => {
@@ -122,5 +124,26 @@ fn execute(
             let location = Some(RuleLocation { rule: ALLOW.into(), place });
             Err(EvaluationError { reason: PANICKED.into(), location })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn prints_are_dropped_after_each_evaluation() {
+        let rule = "package policy\nallow if true";
+        let mut policy = Policy::compile("p.rego".as_ref(), rule, &json!({})).unwrap();
+        let printing = "package policy\nallow if print(\"x\")";
+        policy.engine.add_policy("q.rego".into(), printing.into()).unwrap();
+        assert!(policy.allows_document(&json!({})).unwrap());
+        let prints = INTERPRETER.with_borrow_mut(|slot| {
+            let interpreter = slot.as_mut().unwrap();
+            interpreter.engine.take_prints().unwrap()
+        });
+        assert_eq!(prints, Vec::<String>::new());
     }
 }
