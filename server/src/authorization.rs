@@ -108,7 +108,11 @@ impl Authorization {
         if let Some(log) = &self.policy_log {
             log.record(self.policy.log_level, input, &result, started.elapsed());
         }
-        if result == Ok(true) { Ok(()) } else { Err(Denial::Policy) }
+        match result {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Denial::Policy),
+            Err(_logged) => Err(Denial::PolicyFailed),
+        }
     }
 }
 

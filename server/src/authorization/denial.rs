@@ -18,8 +18,10 @@ pub enum Denial<'s> {
     ClientType(String),
     /// The endpoint is not in the table.
     UnknownEndpoint,
-    /// The access policy does not allow the request, or could not be evaluated.
+    /// The access policy does not allow the request.
     Policy,
+    /// The access policy could not be evaluated. The same request may be allowed later.
+    PolicyFailed,
     /// The request can be read in more than one way.
     Ambiguous(String),
     /// No trusted proxy describes the request.
@@ -60,7 +62,7 @@ impl fmt::Display for Denial<'_> {
             }
             Self::ClientType(text) => text,
             Self::UnknownEndpoint => "The endpoint is not in the endpoint table.",
-            Self::Policy => "Request is not allowed by the access policy.",
+            Self::Policy | Self::PolicyFailed => "Request is not allowed by the access policy.",
             Self::Route(denial) => return denial.fmt(f),
             Self::Ambiguous(reason) => return write!(f, "The request is ambiguous: {reason}."),
             Self::Undescribed => "No trusted proxy describes the request.",

@@ -169,7 +169,10 @@ impl Authorization {
             return if is_allowed { Ok(()) } else { Err(Denial::Policy) };
         }
         let decision = self.decide(provider, verified, request);
-        cache.insert(hash, decision.is_ok());
+        // Time and memory of an evaluation also depend on the load of the machine.
+        if !matches!(decision, Err(Denial::PolicyFailed)) {
+            cache.insert(hash, decision.is_ok());
+        }
         decision
     }
 

@@ -260,6 +260,24 @@ fn failed_evaluation_denies_and_is_logged() {
 }
 
 #[test]
+fn failed_evaluation_is_not_remembered_as_a_denial() {
+    let sandbox = Sandbox::new();
+    let large =
+        "startswith(input.request.endpoint_id, \"GET\")\ncount(numbers.range(1, 9000000)) > 0";
+    let server = sandbox.serve(&asking(&sandbox, &allowing_if(large), ""));
+    let good = bearer(&fixture::good_token());
+    let read = || std::fs::read_to_string(sandbox.path().join("policy_engine.log")).unwrap();
+    for (method, failures) in [("DELETE", 0), ("GET", 20)] {
+        for _ in 0..20 {
+            assert_eq!(ask(&server, (method, "/api/v2/project"), &good).status, 403);
+        }
+        countersign_tests::eventually(|| read().matches("[ERROR]").count() == failures);
+    }
+    let log = read();
+    assert!(log.contains("too large arguments"), "{log}");
+}
+
+#[test]
 fn policy_that_depends_on_the_time_is_always_evaluated() {
     let sandbox = Sandbox::new();
     let until = (fixture::now() + 4) * 1_000_000_000;
