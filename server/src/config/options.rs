@@ -134,6 +134,11 @@ pub const SECTIONS: &[SectionSpec] = &[
     clients::DASHBOARD,
 ];
 
+/// Sections in which an unknown option is an error in every format: one that is misspelt would let
+/// more requests through, and the Inmanta server has none of these sections.
+pub(super) const STRICT_SECTIONS: &[&str] =
+    &["listen", LISTENER_PREFIX, "endpoints", ROUTES_SECTION, ROUTE_PREFIX];
+
 /// Inmanta's sections without a meaning here. Their options are not checked.
 pub const FOREIGN_SECTIONS: &[&str] = &[
     "agent",

@@ -10,10 +10,7 @@ use std::{
 
 use super::{
     ini,
-    options::{
-        self, API_CLIENTS_SECTION, ISSUER_PREFIX, OptionKind, ROUTE_PREFIX, ROUTES_SECTION,
-        SECTIONS, SectionSpec,
-    },
+    options::{self, API_CLIENTS_SECTION, ISSUER_PREFIX, OptionKind, SECTIONS, SectionSpec},
     problem::{Problem, Problems, Severity},
     setting::{Section, Setting, is_claim_option},
     toml,
@@ -250,9 +247,8 @@ fn unknown_names(sections: &BTreeMap<String, Section>, severity: Severity) -> Ve
             }
             continue;
         };
-        // A misspelt condition would open the route to any token.
-        let is_route = name.starts_with(ROUTE_PREFIX) || name == ROUTES_SECTION;
-        let severity = if is_route { Severity::Error } else { severity };
+        let is_strict = options::STRICT_SECTIONS.contains(&spec.name);
+        let severity = if is_strict { Severity::Error } else { severity };
         if name == API_CLIENTS_SECTION {
             continue;
         }

@@ -15,7 +15,8 @@ configuration and prints every mistake at once.
 Files end in `.cfg` (INI, as the Inmanta server reads it) or `.toml`. Both have the same sections
 and options; `_` and `-` are the same in option names. Of several files, later ones win. The
 environment variable `INMANTA_<SECTION>_<OPTION>`, such as `INMANTA_LISTEN_THREADS`, overrides the
-files. An unknown option is a warning in a `.cfg` file and an error in a `.toml` file.
+files. An unknown option is an error in a `.toml` file. In a `.cfg` file it is a warning, except in
+sections about listeners, endpoints and routes, where it would let more requests through.
 
 The server reloads its files when they change, and on SIGHUP. Options marked *restart* take effect
 at the next start.

@@ -285,7 +285,7 @@ fn public_operations_listener_is_warned_about() {
 #[test]
 fn options_of_another_section_have_no_effect() {
     // Unknown options cause a warning in a .cfg and have no effect.
-    for text in ["[listen]\nbind=127.0.0.1:1\n", "[metrics]\nserves=everything\nsurface=inmanta\n"]
+    for text in ["[web-ui]\nbind=127.0.0.1:1\n", "[metrics]\nserves=everything\nsurface=inmanta\n"]
     {
         let output = check(&Sandbox::new(), "c.cfg", text);
         assert!(output.stderr.contains("unknown option"), "{output:?}");

@@ -65,6 +65,18 @@ fn option_of_another_section_is_located() {
     has_all(&output, 2, &["c.toml:2: unknown option trusted_proxies in section server", help]);
 }
 
+#[test]
+fn misspelt_option_of_a_listener_is_an_error() {
+    for (text, expected) in [
+        ("[listen]\nauthorisation=routes\n", "did you mean authorization?"),
+        ("[listener_a]\nopen_path=/x\n", "did you mean open_paths?"),
+        ("[endpoints]\nfiles=x.json\n", "did you mean file?"),
+        ("[routes]\ndefaults=deny\n", "did you mean default?"),
+    ] {
+        has_all(&check(&Sandbox::new(), "c.cfg", text), 2, &["c.cfg:2: unknown option", expected]);
+    }
+}
+
 fn set_mode(file: &Path, mode: u32) {
     set_permissions(file, Permissions::from_mode(mode)).unwrap();
 }
