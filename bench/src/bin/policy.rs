@@ -77,11 +77,15 @@ fn evaluated() {
     engine.add_data(Value::from(json!({ "endpoints": endpoints }))).expect("data");
     let compiled = engine.compile_with_entrypoint(&"data.policy.allow".into()).expect("a rule");
     let request = json!({ "endpoint_id": "GET /page", "parameters": parameters });
-    let value = Value::from(json!({ "request": request, "token": token }));
+    let document = json!({ "request": request, "token": token });
+    let value = Value::from(document.clone());
     let ours = || policy.allows(black_box(input)) == Ok(true);
-    let bare = || {
-        let result = compiled.eval_with_input(black_box(value.clone()));
+    let evaluate = |value: Value| {
+        let result = compiled.eval_with_input(black_box(value));
         result.is_ok_and(|value| value == Value::Bool(true))
     };
-    compare("an evaluated policy / bare regorus", &ours, &bare);
+    let from_json = || evaluate(Value::from(black_box(&document).clone()));
+    compare("an evaluated policy / bare regorus with JSON", &ours, &from_json);
+    let from_value = || evaluate(value.clone());
+    compare("an evaluated policy / bare regorus with its own values", &ours, &from_value);
 }

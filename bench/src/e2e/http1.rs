@@ -19,6 +19,7 @@ use super::{
 pub struct Http1 {
     addresses: Vec<SocketAddr>,
     tls: Option<Rc<Tls>>,
+    header_lines: Vec<String>,
 }
 
 impl Http1 {
@@ -26,7 +27,13 @@ impl Http1 {
     /// each address in turn.
     #[must_use]
     pub fn new(addresses: Vec<SocketAddr>, tls: Option<Rc<Tls>>) -> Self {
-        Self { addresses, tls }
+        Self { addresses, tls, header_lines: Vec::new() }
+    }
+
+    /// Adds header lines to all requests.
+    #[must_use]
+    pub fn with_header_lines(self, header_lines: Vec<String>) -> Self {
+        Self { header_lines, ..self }
     }
 }
 
@@ -36,6 +43,10 @@ impl Protocol for Http1 {
 
     fn encode(&self, credential: Option<&Credential>) -> RequestBytes {
         let mut text = String::from("GET /auth HTTP/1.1\r\nHost: bench\r\n");
+        for line in &self.header_lines {
+            text.push_str(line);
+            text.push_str("\r\n");
+        }
         let mut fresh = None;
         if let Some(credential) = credential {
             text.push_str("Authorization: Bearer ");

@@ -128,9 +128,10 @@ impl<'a> ScenarioContext<'a> {
             self.scenario.tls.map(|kind| Tls::new(kind, protocol, &self.certificate, connections));
         let tls = tls.transpose()?.map(Rc::new);
         Ok(match protocol {
-            ProtocolKind::Http1 => {
-                self.runner_for(turn, move |addresses| Http1::new(addresses, tls.clone()))
-            }
+            ProtocolKind::Http1 => self.runner_for(turn, move |addresses| {
+                let lines = self.scenario.header_lines.clone();
+                Http1::new(addresses, tls.clone()).with_header_lines(lines)
+            }),
             ProtocolKind::H2 => {
                 self.runner_for(turn, move |addresses| Http2::new(addresses, tls.clone()))
             }

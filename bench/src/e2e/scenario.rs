@@ -27,6 +27,9 @@ pub struct Scenario {
     /// Protocol of the requests; HTTP/1.1 by default.
     #[serde(default)]
     pub protocol: ProtocolKind,
+    /// Header lines of all requests. HTTP/1.1 only.
+    #[serde(default)]
+    pub header_lines: Vec<String>,
     /// Concurrent connections.
     pub connections: usize,
     /// Concurrent requests on each connection.
