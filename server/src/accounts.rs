@@ -33,6 +33,17 @@ use crate::{
 };
 pub use renewals::{RENEWAL_OVERLAP, record_renewal, revoke_token, spawn_revocation_of_renewed};
 
+/// State of a token of this server in the registry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenRegistration {
+    /// It is registered, and not revoked.
+    Valid,
+    /// It was revoked.
+    Revoked,
+    /// It is not registered.
+    Unknown,
+}
+
 /// The local users, and the registry of issued tokens.
 pub struct Users {
     /// The database they are stored in.
@@ -245,18 +256,22 @@ impl Users {
         Ok(self.hashing.run(move |memory| password::hash(&password, &salt, memory)).await??)
     }
 
-    /// Returns whether a token of this server is in the registry and not revoked. A look-up in the
-    /// database also records the token as used.
+    /// Returns the state of a token of this server in the registry. A look-up of a valid one in the
+    /// database also records it as used.
     ///
     /// # Errors
     /// The database cannot be queried.
-    pub async fn is_token_registered(&self, jti: &str) -> Result<bool, StoreError> {
+    pub async fn token_registration(&self, jti: &str) -> Result<TokenRegistration, StoreError> {
         let now = self.now();
         if self.recent_tokens.get(jti).is_some_and(|found| is_recent(*found, now)) {
-            return Ok(true);
+            return Ok(TokenRegistration::Valid);
         }
-        let is_known = self.store.token(jti).await?.is_some_and(|token| token.revoked_at.is_none());
-        if is_known {
+        let registration = match self.store.token(jti).await? {
+            None => TokenRegistration::Unknown,
+            Some(token) if token.revoked_at.is_some() => TokenRegistration::Revoked,
+            Some(_) => TokenRegistration::Valid,
+        };
+        if registration == TokenRegistration::Valid {
             // With a full cache, a token is looked up each time until old entries are evicted.
             if self.recent_tokens.len() < MAX_CACHED_TOKENS {
                 self.recent_tokens.insert(jti.into(), now);
@@ -266,7 +281,7 @@ impl Users {
             // The time of use is informational, so its failure is ignored.
             let _ignored = self.store.mark_used(jti, clock::now()).await;
         }
-        Ok(is_known)
+        Ok(registration)
     }
 
     /// Evicts expired look-ups. At most once a second, as it scans the whole cache.

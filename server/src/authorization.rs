@@ -56,15 +56,12 @@ impl Authorization {
         call: ApiCall<'_>,
     ) -> Result<(), Denial<'static>> {
         let endpoint = call.endpoint;
-        if endpoint.operation == ApiOperation::Health {
-            return Ok(());
-        }
         if endpoint.administers {
             check_administration(session, &call)?;
         }
-        if provider == AuthorizationProvider::PolicyEngine
-            && endpoint.operation == ApiOperation::Login
-        {
+        let is_before_policy =
+            matches!(endpoint.operation, ApiOperation::Health | ApiOperation::Login);
+        if provider == AuthorizationProvider::PolicyEngine && is_before_policy {
             return Ok(());
         }
         let found = self.endpoints.api_call(endpoint.id(), call.parameters, call.arguments);

@@ -158,8 +158,8 @@ fn token_without_api_issues_at_most_its_own_rights(protocol: Protocol) {
     let idempotent = create(&job, json!({ "client_types": ["agent"], "idempotent": true }));
     let text = "An idempotent token never expires, but the authorization token does.";
     refused(&idempotent, 403, text);
-    let v1 = job.send("POST /api/v1/environment_auth", json!({ "client_types": ["agent"] }));
-    refused(&v1, 403, text);
+    let idempotent = json!({ "client_types": ["agent"], "idempotent": true });
+    refused(&job.send("POST /api/v1/environment_auth", idempotent), 403, text);
     let endless = bearing("compiler", Value::Null);
     let idempotent = json!({ "client_types": ["agent"], "idempotent": true });
     assert_eq!(create(&endless, idempotent).status, 200);

@@ -208,7 +208,7 @@ fn token_in_place_of_an_id_is_recorded_nowhere() {
         root.ask(&format!("DELETE /user/{token}")),
         root.send("POST /role", json!({ "name": token })),
     ];
-    assert_eq!(answers[0].status, 404);
+    assert_eq!(answers[0].status, 400);
     assert!(!answers[0].body.contains("eyJ"), "{answers:?}");
     // The environment, and at least one of the calls with the token.
     eventually(|| audit(&sandbox, &[]).len() >= 2);

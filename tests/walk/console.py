@@ -87,9 +87,10 @@ def change_password(bob):
     path = "/user/b%C3%B6b/password"
     bob.call("PATCH", path, 400, password=NEW)
     assert_equal(bob.call("PATCH", path, 401, password=NEW, current_password="wrong"), "The current password is incorrect")
-    changed = bob.call("PATCH", path, password=NEW, current_password=PASSWORD)
+    assert_equal(bob.call("PATCH", path, password=NEW, current_password=PASSWORD), None)
+    token = bob.response.headers["Authorization"].removeprefix("Bearer ")
     bob.call("GET", "/current_user", 401)
-    bob.use_token(changed["token"])
+    bob.use_token(token)
     other = Console()
     assert_equal(other.call("POST", "/login", 401, username="b\u00f6b", password=PASSWORD), "Invalid username or password")
     other.log_in("b\u00f6b", NEW)
@@ -111,7 +112,7 @@ def check_token_life_cycle(bob, environment):
     token = issue(expire=600)
     issued = claims(token)
     uuid.UUID(issued["jti"])
-    assert_equal(issued["created_by"], "b\u00f6b")
+    assert_equal(issued["urn:inmanta:created_by"], "b\u00f6b")
     assert_equal(issued["urn:inmanta:ct"], "api,agent")
     assert_equal(issued["urn:inmanta:env"], environment)
     assert_equal(issued["exp"] - issued["iat"], 600)
@@ -125,6 +126,7 @@ def check_token_life_cycle(bob, environment):
         "iss": settings["issuer"],
         "aud": [settings["issuer"]],
         "urn:inmanta:ct": "api,agent",
+        "urn:inmanta:created_by": "b\u00f6b",
         "urn:inmanta:env": environment,
     }
     assert_equal(claims(idempotent), expected)
@@ -137,8 +139,7 @@ def check_token_life_cycle(bob, environment):
     [(idempotent_id, described)] = by_id.items()
     assert_equal(described, ("b\u00f6b", None))
     program.call("GET", "/user", 403)
-    revoked = bob.call("DELETE", f"/environment_auth/{issued['jti']}", within=environment)
-    assert_equal(revoked["revoked_at"] is None, False)
+    assert_equal(bob.call("DELETE", f"/environment_auth/{issued['jti']}", within=environment), None)
     program.call("GET", "/environment_auth", 403, within=environment)
     Console(idempotent).call("GET", "/environment_auth", within=environment)
     bob.call("DELETE", f"/environment_auth/{idempotent_id}", within=environment)

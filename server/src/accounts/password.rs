@@ -54,9 +54,10 @@ impl PasswordPolicy {
         if kinds.into_iter().filter(|matches| password.chars().any(matches)).count()
             < self.min_classes
         {
-            let classes = self.min_classes;
             return Err(format!(
-                "the password should have characters of at least {classes} of these kinds: lower case, upper case, digits, others"
+                "the password should contain at least {} of the following four character classes: \
+                 a lowercase letter, an uppercase letter, a digit, and a special character",
+                self.min_classes
             ));
         }
         Ok(())

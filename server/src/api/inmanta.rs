@@ -21,9 +21,8 @@ mod users;
 
 use std::sync::OnceLock;
 
-use arguments::Arguments;
+use arguments::CallArguments;
 use bytes::Bytes;
-use countersign_engine::UnixTime;
 use countersign_front::{RequestHead, Step};
 use error::ApiError;
 use http::{HeaderValue, Request, Response, StatusCode, header};
@@ -49,10 +48,9 @@ use crate::{
         invalidate_decisions,
     },
     base::{
-        clock,
         outcome::Outcome,
         reply::{Body, Reply, empty, json, no_store},
-        route::path_of,
+        route::{ENVIRONMENT_HEADER, path_of},
     },
     keys::IssuerSection,
 };
@@ -174,12 +172,7 @@ async fn execute(
     (of_path, request): (Vec<(&'static str, String)>, &Request<Bytes>),
     audited: &mut AuditedCall<'_>,
 ) -> Result<Response<Body>, ApiError> {
-    // Without authentication the caller is unknown, and the changes would stay in force once
-    // authentication is enabled.
-    if !context.settings.requires_token && !endpoint.read_only {
-        return Err(ApiError::Request(AUTH_OFF.into()));
-    }
-    let parsed = parse(context, endpoint, of_path, request).await;
+    let parsed = parse(endpoint, of_path, request);
     // A caller that may not administer is refused, whatever is wrong with the arguments.
     if parsed.is_err() && session.is_some_and(|session| authorization::is_barred(session, endpoint))
     {
@@ -187,12 +180,25 @@ async fn execute(
     }
     let ParsedCall { api_request, environment, parameters, arguments } = parsed?;
     audited.set_target(audited::target(&api_request));
+    // An environment in the path is looked up after the authorization.
+    let is_in_header = endpoint.environment == Some(ENVIRONMENT_HEADER);
+    if is_in_header {
+        require_environment(context, endpoint, environment.as_deref()).await?;
+    }
+    // Without authentication the caller is unknown, and the changes would stay in force once
+    // authentication is enabled.
+    if !context.settings.requires_token && !endpoint.read_only && !api_request.creates_token() {
+        return Err(ApiError::Request(AUTH_OFF.into()));
+    }
     if let Some(session) = session {
         let environment = environment.as_deref();
         let call = ApiCall { endpoint, environment, parameters, arguments };
         let provider = context.settings.authorization_provider;
         let authorized = context.auth.authorization.authorize_api(provider, session, call);
         authorized.map_err(|denial| ApiError::Forbidden(denial.to_string()))?;
+    }
+    if !is_in_header {
+        require_environment(context, endpoint, environment.as_deref()).await?;
     }
     audited.begin().await?;
     let issued = &audited.issued;
@@ -209,7 +215,7 @@ async fn execute(
         invalidate_decisions();
     }
     match api_request {
-        ApiRequest::Nothing => Ok(ok_empty()),
+        ApiRequest::Nothing => Ok(data(&Value::Null)),
         ApiRequest::Login { username, password } => {
             login::login(&context()?, &username, &password).await
         }
@@ -233,14 +239,13 @@ struct ParsedCall {
     arguments: Map<String, Value>,
 }
 
-async fn parse(
-    context: &ApiContext<'_>,
+fn parse(
     endpoint: &ApiEndpoint,
     of_path: Vec<(&'static str, String)>,
     request: &Request<Bytes>,
 ) -> Result<ParsedCall, ApiError> {
-    let mut arguments = Arguments::read(endpoint, of_path, request)?;
-    let environment = environment_of(context, endpoint, &arguments).await?;
+    let mut arguments = CallArguments::read(endpoint, of_path, request)?;
+    let environment = endpoint.environment.map(|named| arguments.environment(named)).transpose()?;
     let parameters = arguments.parameters(endpoint, environment.as_deref());
     let masked = arguments.masked();
     let api_request = ApiRequest::read(endpoint.operation, environment.clone(), &mut arguments)?;
@@ -248,18 +253,21 @@ async fn parse(
     Ok(ParsedCall { api_request, environment, parameters, arguments: masked })
 }
 
-/// Returns the environment of a call, which must exist.
-async fn environment_of(
+/// Checks that the environment of a call exists.
+async fn require_environment(
     context: &ApiContext<'_>,
     endpoint: &ApiEndpoint,
-    arguments: &Arguments,
-) -> Result<Option<String>, ApiError> {
-    let Some(named) = endpoint.environment else { return Ok(None) };
-    let id = arguments.environment(named)?;
-    match require_users(context)?.store.environment(&id).await? {
-        Some(environment) => Ok(Some(environment.id)),
-        None => Err(ApiError::not_found(format!("The environment with id {id} does not exist."))),
+    id: Option<&str>,
+) -> Result<(), ApiError> {
+    let Some(id) = id else { return Ok(()) };
+    if require_users(context)?.store.environment(id).await?.is_some() {
+        return Ok(());
     }
+    Err(ApiError::not_found(match (endpoint.environment, endpoint.method) {
+        (Some(ENVIRONMENT_HEADER), _) => "The given environment id does not exist!",
+        (_, "DELETE") => "The environment with given id does not exist.",
+        _ => "The environment id does not exist.",
+    }))
 }
 
 /// Context in which a call is executed.
@@ -306,11 +314,6 @@ fn ok_empty() -> Response<Body> {
     empty(StatusCode::OK)
 }
 
-/// Formats a time as the API does (RFC 3339).
-fn rfc3339(at: UnixTime) -> Value {
-    clock::rfc3339(at).map_or(Value::Null, Value::String)
-}
-
 /// Answers a CORS preflight request.
 fn preflight(settings: &ApiSettings) -> Response<Body> {
     let allowed = if settings.requires_token {
@@ -318,10 +321,14 @@ fn preflight(settings: &ApiSettings) -> Response<Body> {
     } else {
         "Origin, Accept, Content-Type, X-Requested-With, X-CSRF-Token, X-Inmanta-tid"
     };
+    let methods = "HEAD, GET, POST, PUT, OPTIONS, DELETE, PATCH";
     let mut response = empty(StatusCode::OK);
-    response
-        .headers_mut()
-        .insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(allowed));
+    for (name, value) in [
+        (header::ACCESS_CONTROL_ALLOW_METHODS, methods),
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, allowed),
+    ] {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
     response
 }
 

@@ -10,6 +10,8 @@ pub const TOKEN_TYPE: &str = "JWT";
 pub const AUTH_TIME_CLAIM: &str = "auth_time";
 /// The claim with the id of a session (OpenID Connect Front-Channel Logout section 3).
 pub const SESSION_ID_CLAIM: &str = "sid";
+/// The user on whose behalf a token was created.
+pub const CREATED_BY_CLAIM: &str = "urn:inmanta:created_by";
 /// The claim with the client types of a token.
 pub const CLIENT_TYPES_CLAIM: &str = "urn:inmanta:ct";
 /// The claim that scopes a token to one environment.

@@ -12,6 +12,12 @@ pub fn now() -> UnixTime {
     UnixTime(unix_seconds())
 }
 
+/// Formats a time in UTC as the Inmanta server does: `2026-11-29T10:25:00.000000+00:00`.
+#[must_use]
+pub fn python_time(at: UnixTime) -> Option<String> {
+    rfc3339(at).map(|text| text.replace('Z', ".000000+00:00"))
+}
+
 /// Formats a time in UTC (RFC 3339). `None` for a time that the format cannot express.
 #[must_use]
 pub fn rfc3339(at: UnixTime) -> Option<String> {

@@ -40,7 +40,7 @@ pub const ENVIRONMENT_HEADER: &str = "X-Inmanta-tid";
 pub const RESOURCE_METADATA_PATH: &str = "/.well-known/oauth-protected-resource";
 
 /// Maximum length of a body in bytes: the longest token, escaped and wrapped in JSON or a form.
-const MAX_BODY: usize = 4 * limits::MAX_TOKEN_BYTES;
+pub const MAX_BODY: usize = 4 * limits::MAX_TOKEN_BYTES;
 /// Maximum length of a gRPC message in bytes beyond the head it describes: a certificate, and the
 /// other attributes of a request.
 const MAX_GRPC_ATTRIBUTES: usize = 64 * 1024;
@@ -161,7 +161,8 @@ impl Route {
     #[must_use]
     pub fn reads_body(self, method: &str) -> bool {
         match self {
-            Self::Inmanta => matches!(method, "POST" | "PUT" | "PATCH"),
+            // A DELETE with a body is refused.
+            Self::Inmanta => matches!(method, "POST" | "PUT" | "PATCH" | "DELETE"),
             _ => {
                 let has_parameters =
                     matches!(self, Self::Verify | Self::Revoke | Self::RefreshKeys);
@@ -175,7 +176,7 @@ impl Route {
     pub fn reads_header(self, name: &[u8]) -> bool {
         let reads = |read: &str| name.eq_ignore_ascii_case(read.as_bytes());
         match self {
-            Self::Inmanta => reads(ENVIRONMENT_HEADER),
+            Self::Inmanta => reads(ENVIRONMENT_HEADER) || reads("content-encoding"),
             // gRPC calls of an unknown method are recognized by their media type.
             Self::Check | Self::GrpcHealth | Self::None => reads("content-type"),
             _ => false,

@@ -170,7 +170,19 @@ impl ServerClient {
 
     /// Makes a call and returns the response. Null if it is empty.
     pub(super) fn call_whole(&self, call: ApiCall) -> Result<Value, CallError> {
-        let mut response = self.send(&call)?;
+        self.read(&call, self.send(&call)?)
+    }
+
+    /// Makes a call and returns the token in the header of the response.
+    pub(super) fn call_for_token(&self, call: ApiCall) -> Result<Option<String>, CallError> {
+        let response = self.send(&call)?;
+        let value = response.headers().get(header::AUTHORIZATION);
+        let token = value.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+        let token = token.map(str::to_owned);
+        self.read(&call, response).map(|_| token)
+    }
+
+    fn read(&self, call: &ApiCall, mut response: Response<Body>) -> Result<Value, CallError> {
         let status = response.status();
         let bytes = response
             .body_mut()
@@ -180,7 +192,7 @@ impl ServerClient {
             .map_err(|error| self.transport_error(&error))?;
         let response: Option<Value> = serde_json::from_slice(&bytes).ok();
         if !status.is_success() {
-            return Err(self.error_response(&call, status, response.as_ref()));
+            return Err(self.error_response(call, status, response.as_ref()));
         }
         match response {
             Some(response) => Ok(response),

@@ -72,10 +72,10 @@ fn change(client: &ServerClient, name: &str, passwords: PasswordInput) -> Result
         body["current_password"] = passwords.ask("Your current password: ")?.into();
     }
     body["password"] = passwords.ask_new(&format!("New password of {name}: "))?.into();
-    let changed = client.call(ApiCall::patch(&["user", name, "password"], body))?;
+    let token = client.call_for_token(ApiCall::patch(&["user", name, "password"], body))?;
     // A change of one's own password ends the session that the call was made in.
-    if let Some(token) = changed["token"].as_str() {
-        store_session(client.connection(), token)?;
+    if let Some(token) = token {
+        store_session(client.connection(), &token)?;
     }
     Ok(print(format_args!("The password of {name} is changed."))?)
 }

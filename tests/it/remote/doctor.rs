@@ -112,7 +112,7 @@ fn doctor_reports_problems_with_remedies() {
             ],
         ),
         (&foreign, SIGNING, &["the issuers configured here refuse the token"]),
-        (&unregistered, SIGNING, &["the server refuses the token", "not in the registry"]),
+        (&unregistered, SIGNING, &["the server refuses the token", "not recognized"]),
         ("token=abc", "", &["the configured token is not a JWT"]),
         ("ssl=true\ntoken=a.b.c", "", &["WRONG", "write ssl = false in [agent_rest_transport]"]),
         ("ssl=true\nssl_ca_cert_file=/nowhere", "", &["cannot read /nowhere"]),

@@ -154,7 +154,7 @@ fn cli_manages_environment_tokens() {
     refused(&admin.run("token create -e dev"), "no environment is named \"dev\"");
     refused(
         &admin.run("token create -e 11111111-1111-1111-1111-111111111111"),
-        "The environment with id 11111111-1111-1111-1111-111111111111 does not exist.",
+        "The given environment id does not exist!",
     );
 }
 

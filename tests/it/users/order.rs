@@ -107,7 +107,7 @@ fn checks_run_in_the_order_of_the_real_system(protocol: Protocol) {
     let (anonymous, bearer) = (Api::anonymous(&server), Api::bearing(&server, &token));
     // 401 precedes 400, and 400 precedes 403.
     refused(&anonymous.send("POST /user", json!({})), 401, UNAUTHORIZED);
-    refused(&bearer.send("POST /user", json!({})), 400, "the argument username is missing");
+    refused(&bearer.send("POST /user", json!({})), 400, "Field 'username' is required.");
     refused(
         &bearer.send("POST /user", json!({ "username": "bob", "password": PASSWORD })),
         403,
@@ -117,13 +117,13 @@ fn checks_run_in_the_order_of_the_real_system(protocol: Protocol) {
     let list =
         |api: &Api<'_>, environment: &str| api.within(environment).ask("GET /environment_auth");
     refused(&list(&anonymous, OTHER), 401, UNAUTHORIZED);
-    refused(&bearer.ask("GET /environment_auth"), 400, "the argument X-Inmanta-tid is missing");
-    refused(&list(&bearer, "no-uuid"), 400, "the argument X-Inmanta-tid is not a UUID");
+    refused(&bearer.ask("GET /environment_auth"), 400, "Field 'tid' is required.");
     refused(
-        &list(&bearer, OTHER),
-        404,
-        &format!("The environment with id {OTHER} does not exist."),
+        &list(&bearer, "no-uuid"),
+        400,
+        "Failed to validate argument\n1 validation error for environment_token_list_arguments\ntid\n  Input should be a valid UUID, invalid character: found `n` at 0",
     );
+    refused(&list(&bearer, OTHER), 404, "The given environment id does not exist!");
     refused(&list(&bearer, ENVIRONMENT), 403, ELSEWHERE);
     let twice = bearer.within(ENVIRONMENT).within(OTHER).ask("GET /environment_auth");
     refused(&twice, 400, "X-Inmanta-tid is given twice");
@@ -186,44 +186,76 @@ fn invalid_arguments_are_refused(protocol: Protocol) {
     let server = sandbox.serve(&configuration(""));
     let root = Api::root(&server);
     for (call, body, text) in [
-        ("POST /login", r#"{"username":"bob"}"#, "the argument password is missing"),
+        ("POST /login", r#"{"username":"bob"}"#, "Field 'password' is required."),
         (
             "POST /login",
             r#"{"username":"bob","password":5}"#,
-            "the argument password is not a string",
+            "Failed to validate argument\n1 validation error for login_arguments\npassword\n  Input should be a valid string",
         ),
-        ("POST /login", r#"{"username":null,"password":"x"}"#, "the argument username is missing"),
+        (
+            "POST /login",
+            r#"{"username":null,"password":"x"}"#,
+            "Failed to validate argument\n1 validation error for login_arguments\nusername\n  Input should be a valid string",
+        ),
         (
             "POST /user",
             r#"{"username":"bob","password":"12345678","is_admin":true}"#,
-            "the call has no argument is_admin",
+            "request contains fields {'is_admin'} that are not declared in method and no kwargs argument is provided.",
         ),
         ("POST /user", r#"["bob"]"#, "the body is not a JSON object"),
-        ("POST /user", r#"{"username":"bob","#, "the body is not JSON: line 1, column 18"),
-        ("POST /role", "name=noc", "the body is not JSON: line 1, column 2"),
-        ("POST /role", "", "the argument name is missing"),
+        ("POST /role", "", "Field 'name' is required."),
+        ("POST /role", "null", "Field 'name' is required."),
+        (
+            "DELETE /user/bob",
+            "{}",
+            "the call has a body: a DELETE call has its arguments in the query",
+        ),
+        (
+            "POST /role?name=noc",
+            "{}",
+            "the argument name is in the query: a POST call has its arguments in the body",
+        ),
+        (
+            "PATCH /user/bob/password",
+            r#"{"username":"eve","password":"12345678"}"#,
+            "the argument username is not the same as in the path",
+        ),
         (
             "PATCH /is_admin",
             r#"{"username":"bob","is_admin":"true"}"#,
-            "the argument is_admin is not a boolean",
+            "Failed to validate argument\n1 validation error for set_is_admin_arguments\nis_admin\n  Input should be a valid boolean",
         ),
-        ("PATCH /is_admin", r#"{"username":"bob"}"#, "the argument is_admin is missing"),
+        ("PATCH /is_admin", r#"{"username":"bob"}"#, "Field 'is_admin' is required."),
         (
             "POST /role_assignment/bob",
             r#"{"environment":"prod","role":"noc"}"#,
-            "the argument environment is not a UUID",
+            "Failed to validate argument\n1 validation error for assign_role_arguments\nenvironment\n  Input should be a valid UUID, invalid character: found `p` at 0",
         ),
-        ("DELETE /role", "", "the argument name is missing"),
+        ("DELETE /role", "", "Field 'name' is required."),
         ("DELETE /role?name=a&name=b", "", "the argument name is given twice"),
-        ("GET /role?nam=a", "", "the call has no argument nam"),
+        (
+            "GET /role?nam=a",
+            "",
+            "request contains fields {'nam'} that are not declared in method and no kwargs argument is provided.",
+        ),
         (
             "PUT /environment",
             r#"{"name":"prod","environment_id":"1"}"#,
-            "the argument environment_id is not a UUID",
+            "Failed to validate argument\n1 validation error for environment_create_arguments\nenvironment_id\n  Input should be a valid UUID, invalid length: found 1",
         ),
-        ("GET /environment/prod", "", "the argument id is not a UUID"),
+        (
+            "GET /environment/prod",
+            "",
+            "Failed to validate argument\n1 validation error for environment_get_arguments\nid\n  Input should be a valid UUID, invalid character: found `p` at 0",
+        ),
     ] {
         refused(&root.send_raw(call, body), 400, text);
+    }
+    for body in [r#"{"username":"bob","#, "name=noc", "{} {}"] {
+        let answer = root.send_raw("POST /user", body);
+        let message = answer.json()["message"].as_str().unwrap().to_owned();
+        let text = "The request body couldn't be decoded as a JSON: line 1 column ";
+        assert!(answer.status == 400 && message.starts_with(text), "{answer:?}");
     }
     let twice = root.send_raw("POST /role", r#"{"name":"a","name":"b"}"#);
     refused(&twice, 400, "the argument name is given twice");
@@ -244,7 +276,9 @@ fn invalid_arguments_are_refused(protocol: Protocol) {
 
 fn without_authentication_calls_are_read_only(protocol: Protocol) {
     const OFF: &str = "Server authentication should be enabled. To setup the initial user use the inmanta-initial-user-setup tool.";
+    const NO_TOKEN: &str = "Authentication is disabled, generating a token is not allowed";
     let sandbox = Sandbox::over(protocol);
+    Api::root(&sandbox.serve(&configuration(""))).add_environment(ENVIRONMENT);
     let server = sandbox.serve(&format!("{}[server]\nauth=false\n", fixture::SIGNING));
     let client = Api::bearing(&server, "abc").within(ENVIRONMENT);
     for (call, body) in calls() {
@@ -256,6 +290,9 @@ fn without_authentication_calls_are_read_only(protocol: Protocol) {
                 refused(&answer, 404, "No current user found, probably an API token is used.")
             }
             _ if call.starts_with("GET ") => {}
+            "POST /environment_auth" | "POST /api/v1/environment_auth" => {
+                refused(&answer, 400, NO_TOKEN);
+            }
             _ => refused(&answer, 400, OFF),
         }
     }
@@ -271,6 +308,8 @@ fn cors_and_allowed_methods_are_answered(protocol: Protocol) {
     assert_done(&preflight);
     let allowed = "Origin, Accept, Content-Type, X-Requested-With, X-CSRF-Token, X-Inmanta-tid, Authorization";
     assert_eq!(preflight.header("access-control-allow-headers"), Some(allowed));
+    let methods = "HEAD, GET, POST, PUT, OPTIONS, DELETE, PATCH";
+    assert_eq!(preflight.header("access-control-allow-methods"), Some(methods));
     for (call, allowed) in [
         ("PUT /role", "GET, POST, DELETE"),
         ("GET /login", "POST"),

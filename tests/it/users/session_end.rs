@@ -75,7 +75,11 @@ fn logout_ends_one_session_or_all(protocol: Protocol) {
     let not_a_login = log_out(&program, "POST /logout");
     refused(&not_a_login, 400, "Only login sessions issued by this server can be ended.");
     let wrong = log_out(&of_eve, "POST /logout?all=maybe");
-    refused(&wrong, 400, "the argument all is not a boolean");
+    refused(
+        &wrong,
+        400,
+        "Failed to validate argument\n1 validation error for logout_arguments\nall\n  Input should be a valid boolean",
+    );
     let anonymous = Api::anonymous(&server).ask("POST /logout");
     refused(&anonymous, 401, "Access to this resource is unauthorized");
 }

@@ -1,51 +1,92 @@
 //! Arguments of a call. GET and DELETE have them in the query, other methods in a JSON object; a
 //! logout may have them in either.
-//! Some are in the path, and the environment is in a header.
+//!
+//! Some are in the path; clients of the Inmanta server repeat them in the object. The environment is
+//! in a header, or the argument `tid`. An argument that is given in two ways must be the same.
+
+mod body;
 
 use std::fmt;
 
 use bytes::Bytes;
 use countersign_front::only_line;
 use http::{HeaderName, Request};
-use serde::{
-    Deserialize, Deserializer,
-    de::{MapAccess, Visitor},
-};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::error::ApiError;
 use crate::{
     authorization::endpoints::api::{ApiEndpoint, ApiOperation},
-    base::route::ENVIRONMENT_HEADER,
+    base::{printable::printable, route::ENVIRONMENT_HEADER},
 };
 
-/// Arguments of a call. Reading one removes it, so that [`Arguments::finish`] finds unexpected
+/// Arguments of a call. Reading one removes it, so that [`CallArguments::finish`] finds unexpected
 /// ones.
-pub(super) struct Arguments {
+pub(super) struct CallArguments {
     of_path: Vec<(&'static str, String)>,
+    /// The environment, if the call has one in a header.
     environment: Option<String>,
     remaining: Map<String, Value>,
+    /// The name of the call in errors.
+    function: &'static str,
 }
 
-impl Arguments {
+/// The argument that names an environment in place of its header.
+const ENVIRONMENT_ARGUMENT: &str = "tid";
+
+impl CallArguments {
     pub(super) fn read(
         endpoint: &ApiEndpoint,
         of_path: Vec<(&'static str, String)>,
         request: &Request<Bytes>,
     ) -> Result<Self, ApiError> {
+        let mut arguments = Self {
+            of_path,
+            environment: None,
+            remaining: read_remaining(endpoint, request)?,
+            function: endpoint.operation.function(),
+        };
+        arguments.remove_path_arguments()?;
+        if endpoint.environment == Some(ENVIRONMENT_HEADER) {
+            arguments.environment = arguments.read_environment(request)?;
+        }
+        Ok(arguments)
+    }
+
+    /// Removes the arguments that the path has, too.
+    fn remove_path_arguments(&mut self) -> Result<(), ApiError> {
+        for (name, text) in &self.of_path {
+            let is_same = |value: Value| value.as_str().is_some_and(|value| is_same(value, text));
+            if self.remaining.remove(*name).is_some_and(|value| !is_same(value)) {
+                let text = format!("the argument {name} is not the same as in the path");
+                return Err(ApiError::Request(text));
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the environment in the header or in the argument `tid`.
+    fn read_environment(&mut self, request: &Request<Bytes>) -> Result<Option<String>, ApiError> {
         let name = HeaderName::from_static("x-inmanta-tid");
-        let environment = only_line(request.headers(), &name)
+        let of_header = only_line(request.headers(), &name)
             .map_err(|_| ApiError::request(format!("{ENVIRONMENT_HEADER} is given twice")))?
             .map(|line| String::from_utf8_lossy(line).into_owned());
-        let remaining = match endpoint.method {
-            "GET" | "DELETE" => parse_query(request.uri().query().unwrap_or_default())?,
-            _ if endpoint.operation == ApiOperation::Logout && request.body().is_empty() => {
-                parse_query(request.uri().query().unwrap_or_default())?
-            }
-            _ => parse_body(request.body())?,
+        let argument = match self.remaining.remove(ENVIRONMENT_ARGUMENT) {
+            None => None,
+            Some(Value::String(text)) => Some(text),
+            Some(_) => return Err(self.invalid(ENVIRONMENT_ARGUMENT, "a valid UUID")),
         };
-        Ok(Self { of_path, environment, remaining })
+        match (of_header, argument) {
+            (Some(header), Some(argument)) if !is_same(&header, &argument) => {
+                Err(ApiError::request(format!(
+                    "Value for argument tid was provided via a header and a non-header argument, \
+                     but both values don't match (header={}; non-header={})",
+                    printable(&header),
+                    printable(&argument)
+                )))
+            }
+            (header, argument) => Ok(header.or(argument)),
+        }
     }
 
     /// Returns an argument in the path.
@@ -75,31 +116,43 @@ impl Arguments {
         self.remaining.iter().map(mask).collect()
     }
 
+    /// Checks that required arguments are there, which are reported before any other mistake.
+    pub(super) fn require(&self, names: &[&str]) -> Result<(), ApiError> {
+        match names.iter().find(|name| !self.remaining.contains_key(**name)) {
+            None => Ok(()),
+            Some(name) => Err(missing(name)),
+        }
+    }
+
     /// Returns a required argument in the path.
     pub(super) fn required_path_argument(&self, name: &str) -> Result<String, ApiError> {
         let text = self.path_argument(name).ok_or_else(|| missing(name))?;
-        check_text(name, text).map(|()| text.to_owned())
+        self.check_text(name, text).map(|()| text.to_owned())
+    }
+
+    /// Returns a required argument in the path that is a UUID.
+    pub(super) fn path_uuid(&self, name: &str) -> Result<String, ApiError> {
+        self.parse_uuid(name, self.path_argument(name).ok_or_else(|| missing(name))?)
     }
 
     /// Returns the id of the environment, from the header or from the path argument `named`.
     pub(super) fn environment(&self, named: &str) -> Result<String, ApiError> {
-        let text = if named == ENVIRONMENT_HEADER {
-            self.environment.as_deref()
-        } else {
-            self.path_argument(named)
-        };
-        uuid(named, text.ok_or_else(|| missing(named))?)
+        if named != ENVIRONMENT_HEADER {
+            return self.path_uuid(named);
+        }
+        let text = self.environment.as_deref().ok_or_else(|| missing(ENVIRONMENT_ARGUMENT))?;
+        self.parse_uuid(ENVIRONMENT_ARGUMENT, text)
     }
 
     pub(super) fn text(&mut self, name: &str) -> Result<String, ApiError> {
-        self.optional_text(name)?.ok_or_else(|| missing(name))
+        let value = self.remaining.remove(name).ok_or_else(|| missing(name))?;
+        self.string(name, value)
     }
 
     pub(super) fn optional_text(&mut self, name: &str) -> Result<Option<String>, ApiError> {
         match self.remaining.remove(name) {
             None | Some(Value::Null) => Ok(None),
-            Some(Value::String(text)) => check_text(name, &text).map(|()| Some(text)),
-            Some(_) => Err(invalid(name, "a string")),
+            Some(value) => self.string(name, value).map(Some),
         }
     }
 
@@ -124,57 +177,144 @@ impl Arguments {
         }
     }
 
+    /// Returns a flag. Text is refused: in the body of a call, it is a mistake.
     pub(super) fn flag(&mut self, name: &str) -> Result<Option<bool>, ApiError> {
         match self.remaining.remove(name) {
-            None | Some(Value::Null) => Ok(None),
+            None => Ok(None),
             Some(Value::Bool(flag)) => Ok(Some(flag)),
-            Some(_) => Err(invalid(name, "a boolean")),
+            Some(_) => Err(self.invalid(name, "a valid boolean")),
         }
     }
 
-    /// Returns a flag that may be in the query, where it is text.
+    /// Returns a flag that may be in the query, where it is text: `true`, `True` or `1`.
     pub(super) fn switch(&mut self, name: &str) -> Result<bool, ApiError> {
-        match self.remaining.get(name).and_then(Value::as_str) {
-            Some("true") => self.remaining.insert(name.into(), Value::Bool(true)),
-            Some("false") => self.remaining.insert(name.into(), Value::Bool(false)),
+        let flag = match self.remaining.get(name).and_then(Value::as_str) {
+            Some(text) if text.eq_ignore_ascii_case("true") || text == "1" => Some(true),
+            Some(text) if text.eq_ignore_ascii_case("false") || text == "0" => Some(false),
             _ => None,
         };
+        if let Some(flag) = flag {
+            self.remaining.insert(name.into(), Value::Bool(flag));
+        }
         Ok(self.flag(name)?.unwrap_or(false))
     }
 
+    /// Returns a whole number, which may be text or have a fraction of zero.
     pub(super) fn whole_number(&mut self, name: &str) -> Result<Option<i64>, ApiError> {
-        match self.remaining.remove(name) {
-            None | Some(Value::Null) => Ok(None),
-            Some(value) => value.as_i64().map(Some).ok_or_else(|| invalid(name, "a whole number")),
-        }
+        /// Above it, numbers with a fraction are not exact.
+        const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
+        let number = match self.remaining.remove(name) {
+            None | Some(Value::Null) => return Ok(None),
+            Some(Value::String(text)) => text.parse().ok(),
+            Some(Value::Number(number)) => number.as_i64().or_else(|| {
+                let number = number.as_f64()?;
+                #[expect(clippy::cast_possible_truncation, reason = "whole, and in range")]
+                (number.fract() == 0.0 && number.abs() <= MAX_EXACT).then_some(number as i64)
+            }),
+            Some(_) => None,
+        };
+        number.map(Some).ok_or_else(|| self.invalid(name, "a valid integer"))
     }
 
     pub(super) fn texts(&mut self, name: &str) -> Result<Vec<String>, ApiError> {
         let Value::Array(elements) = self.remaining.remove(name).ok_or_else(|| missing(name))?
         else {
-            return Err(invalid(name, "a list of strings"));
+            return Err(self.invalid(name, "a valid list"));
         };
-        let text = |element: Value| {
-            element.as_str().map(str::to_owned).ok_or_else(|| invalid(name, "a list of strings"))
-        };
-        elements.into_iter().map(text).collect()
+        elements.into_iter().map(|element| self.string(name, element)).collect()
     }
 
     pub(super) fn uuid(&mut self, name: &str) -> Result<String, ApiError> {
-        uuid(name, &self.text(name)?)
+        let text = self.text(name)?;
+        self.parse_uuid(name, &text)
     }
 
     pub(super) fn optional_uuid(&mut self, name: &str) -> Result<Option<String>, ApiError> {
-        self.optional_text(name)?.map(|text| uuid(name, &text)).transpose()
+        self.optional_text(name)?.map(|text| self.parse_uuid(name, &text)).transpose()
     }
 
     /// Refuses unexpected arguments: one may be a misspelled argument that matters.
     pub(super) fn finish(self) -> Result<(), ApiError> {
-        match self.remaining.keys().next() {
-            None => Ok(()),
-            Some(name) => Err(ApiError::request(format!("the call has no argument {name}"))),
+        if self.remaining.is_empty() {
+            return Ok(());
+        }
+        let names = self.remaining.keys().map(|name| format!("'{}'", printable(name)));
+        Err(ApiError::request(format!(
+            "request contains fields {{{}}} that are not declared in method and no kwargs argument \
+             is provided.",
+            names.collect::<Vec<_>>().join(", ")
+        )))
+    }
+
+    fn string(&self, name: &str, value: Value) -> Result<String, ApiError> {
+        match value {
+            Value::String(text) => self.check_text(name, &text).map(|()| text),
+            _ => Err(self.invalid(name, "a valid string")),
         }
     }
+
+    /// Refuses NUL characters, which PostgreSQL does not accept in text.
+    fn check_text(&self, name: &str, text: &str) -> Result<(), ApiError> {
+        if text.contains('\0') { Err(self.invalid(name, "text without NUL")) } else { Ok(()) }
+    }
+
+    /// Parses a UUID and returns its canonical form.
+    fn parse_uuid(&self, name: &str, text: &str) -> Result<String, ApiError> {
+        Uuid::parse_str(text)
+            .map(|uuid| uuid.to_string())
+            .map_err(|error| self.invalid(name, format_args!("a valid UUID, {error}")))
+    }
+
+    /// Returns the error of an argument with another type, which does not repeat its value.
+    fn invalid(&self, name: &str, expected: impl fmt::Display) -> ApiError {
+        ApiError::request(format!(
+            "Failed to validate argument\n1 validation error for {}_arguments\n{name}\n  Input \
+             should be {expected}",
+            self.function
+        ))
+    }
+}
+
+fn read_remaining(
+    endpoint: &ApiEndpoint,
+    request: &Request<Bytes>,
+) -> Result<Map<String, Value>, ApiError> {
+    let query = parse_query(request.uri().query().unwrap_or_default())?;
+    if matches!(endpoint.method, "GET" | "DELETE") {
+        return if request.body().is_empty() { Ok(query) } else { Err(body_refused(endpoint)) };
+    }
+    if endpoint.operation == ApiOperation::Logout && request.body().is_empty() {
+        return Ok(query);
+    }
+    let mut arguments = body::parse(request.headers(), request.body())?;
+    for (name, value) in query {
+        // A URL is written to logs, and one of two values would have to be ignored.
+        if name != ENVIRONMENT_ARGUMENT {
+            return Err(ApiError::request(format!(
+                "the argument {} is in the query: a {} call has its arguments in the body",
+                printable(&name),
+                endpoint.method
+            )));
+        }
+        if arguments.get(&name).is_some_and(|other| *other != value) {
+            return Err(given_twice(&name));
+        }
+        arguments.insert(name, value);
+    }
+    Ok(arguments)
+}
+
+fn body_refused(endpoint: &ApiEndpoint) -> ApiError {
+    ApiError::request(format!(
+        "the call has a body: a {} call has its arguments in the query",
+        endpoint.method
+    ))
+}
+
+/// Whether two texts are the same, or the same UUID.
+fn is_same(one: &str, other: &str) -> bool {
+    let uuid = |text: &str| Uuid::parse_str(text).ok();
+    one == other || uuid(one).is_some_and(|one| Some(one) == uuid(other))
 }
 
 /// Limit of a name, in characters: more than names have, and short enough for the tokens that
@@ -194,70 +334,17 @@ fn unique_members(
     let mut arguments = Map::new();
     for (name, value) in pairs {
         if arguments.contains_key(&name) {
-            return Err(ApiError::request(format!("the argument {name} is given twice")));
+            return Err(given_twice(&name));
         }
         arguments.insert(name, value);
     }
     Ok(arguments)
 }
 
-/// Members of a JSON object in order, with duplicates.
-struct ObjectMembers(Vec<(String, Value)>);
-
-impl<'d> Deserialize<'d> for ObjectMembers {
-    fn deserialize<D: Deserializer<'d>>(deserializer: D) -> Result<Self, D::Error> {
-        struct MembersVisitor;
-
-        impl<'d> Visitor<'d> for MembersVisitor {
-            type Value = ObjectMembers;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'d>>(self, mut map: A) -> Result<ObjectMembers, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
-                }
-                Ok(ObjectMembers(members))
-            }
-        }
-
-        deserializer.deserialize_map(MembersVisitor)
-    }
-}
-
-fn parse_body(body: &Bytes) -> Result<Map<String, Value>, ApiError> {
-    if body.is_empty() {
-        return Ok(Map::new());
-    }
-    match serde_json::from_slice(body) {
-        Ok(ObjectMembers(members)) => unique_members(members.into_iter()),
-        Err(error) if error.is_data() => Err(ApiError::request("the body is not a JSON object")),
-        // The position of the error reveals nothing of the body, which may contain a password.
-        Err(error) => Err(ApiError::request(format!(
-            "the body is not JSON: line {}, column {}",
-            error.line(),
-            error.column()
-        ))),
-    }
-}
-
-/// Refuses NUL characters, which PostgreSQL does not accept in text.
-fn check_text(name: &str, text: &str) -> Result<(), ApiError> {
-    if text.contains('\0') { Err(invalid(name, "text")) } else { Ok(()) }
-}
-
-/// Parses a UUID and returns its canonical form.
-pub(super) fn uuid(name: &str, text: &str) -> Result<String, ApiError> {
-    Uuid::parse_str(text).map(|uuid| uuid.to_string()).map_err(|_| invalid(name, "a UUID"))
+fn given_twice(name: &str) -> ApiError {
+    ApiError::request(format!("the argument {} is given twice", printable(name)))
 }
 
 fn missing(name: &str) -> ApiError {
-    ApiError::request(format!("the argument {name} is missing"))
-}
-
-fn invalid(name: &str, expected: &str) -> ApiError {
-    ApiError::request(format!("the argument {name} is not {expected}"))
+    ApiError::request(format!("Field '{name}' is required."))
 }

@@ -16,6 +16,8 @@ use crate::{
 pub(super) enum ApiError {
     /// The arguments are invalid.
     Request(String),
+    /// The body cannot be read. The text is the whole message.
+    Body(String),
     /// Authentication failed.
     Unauthorized(String),
     /// The caller is not authorized.
@@ -48,6 +50,7 @@ impl ApiError {
         };
         let (status, message) = match self {
             Self::Request(text) => (StatusCode::BAD_REQUEST, format!("Invalid request: {text}")),
+            Self::Body(text) => (StatusCode::BAD_REQUEST, text),
             Self::Unauthorized(text) => (StatusCode::UNAUTHORIZED, text),
             Self::Forbidden(text) => (StatusCode::FORBIDDEN, format!("Access denied: {text}")),
             Self::NotFound(text) => (

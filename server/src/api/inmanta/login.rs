@@ -172,12 +172,17 @@ pub(super) struct IssuedSession {
 }
 
 impl IssuedSession {
+    pub(super) fn token(&self) -> &str {
+        &self.token
+    }
+
     /// Returns the response with the token.
     pub(super) fn into_response(self) -> Response<Body> {
-        let mut session = json!({ "token": self.token, "user": user_json(&self.user, None) });
-        if let Some(seconds) = self.expires_in {
-            session["expires_in"] = seconds.into();
-        }
+        let session = json!({
+            "token": self.token,
+            "user": user_json(&self.user, None),
+            "expires_in": self.expires_in,
+        });
         with_token(data(&session), &self.token)
     }
 }

@@ -1,6 +1,6 @@
 //! Typed requests: an operation of the API with its parsed arguments.
 
-use super::{arguments::Arguments, error::ApiError};
+use super::{arguments::CallArguments, error::ApiError};
 use crate::{authorization::endpoints::api::ApiOperation, base::claims::ClientType};
 
 /// A parsed request. Not `Debug`: it contains passwords.
@@ -43,8 +43,8 @@ pub(super) enum TokenApiRequest {
 pub(super) struct TokenOptions {
     pub(super) client_types: Vec<ClientType>,
     pub(super) is_idempotent: bool,
-    /// Lifetime in seconds, at least one.
-    pub(super) expire: Option<u64>,
+    /// Lifetime in seconds, of any value.
+    pub(super) expire: Option<i64>,
 }
 
 pub(super) enum EnvironmentRequest {
@@ -55,23 +55,32 @@ pub(super) enum EnvironmentRequest {
 }
 
 impl ApiRequest {
+    /// Whether it creates a token. Without authentication, its error has a text of its own.
+    pub(super) const fn creates_token(&self) -> bool {
+        matches!(self, Self::Tokens(TokenApiRequest::Create { .. }))
+    }
+
     /// Reads the arguments of `operation`, in `environment` if it has one.
     pub(super) fn read(
         operation: ApiOperation,
         environment: Option<String>,
-        arguments: &mut Arguments,
+        arguments: &mut CallArguments,
     ) -> Result<Self, ApiError> {
         let environment = environment.unwrap_or_default();
         Ok(match operation {
             ApiOperation::Health => Self::Nothing,
-            ApiOperation::Login => Self::Login {
-                username: arguments.text("username")?,
-                password: arguments.text("password")?,
-            },
+            ApiOperation::Login => {
+                arguments.require(&["username", "password"])?;
+                Self::Login {
+                    username: arguments.text("username")?,
+                    password: arguments.text("password")?,
+                }
+            }
             ApiOperation::RenewLogin => Self::RenewLogin,
             ApiOperation::Logout => Self::Logout { all: arguments.switch("all")? },
             ApiOperation::ListUsers => Self::Users(UserRequest::List),
             ApiOperation::AddUser => {
+                arguments.require(&["username", "password"])?;
                 let (username, password) =
                     (arguments.name("username")?, arguments.text("password")?);
                 Self::Users(UserRequest::Add { username, password })
@@ -86,10 +95,9 @@ impl ApiRequest {
             }),
             ApiOperation::CurrentUser => Self::Users(UserRequest::Current),
             ApiOperation::SetAdmin => {
+                arguments.require(&["username", "is_admin"])?;
                 let username = arguments.text("username")?;
-                let is_admin = arguments
-                    .flag("is_admin")?
-                    .ok_or_else(|| ApiError::request("the argument is_admin is missing"))?;
+                let is_admin = arguments.flag("is_admin")?.unwrap_or_default();
                 Self::Users(UserRequest::SetAdmin { username, is_admin })
             }
             ApiOperation::ListRoles => Self::Roles(RoleRequest::List),
@@ -121,7 +129,7 @@ impl ApiRequest {
             ApiOperation::ListTokens => Self::Tokens(TokenApiRequest::List { environment }),
             ApiOperation::RevokeToken => Self::Tokens(TokenApiRequest::Revoke {
                 environment,
-                jti: arguments.required_path_argument("jti")?,
+                jti: arguments.path_uuid("jti")?,
             }),
             ApiOperation::ListEnvironments => Self::Environments(EnvironmentRequest::List),
             ApiOperation::GetEnvironment => {
@@ -139,7 +147,8 @@ impl ApiRequest {
     }
 }
 
-fn assignment(arguments: &mut Arguments) -> Result<(String, String, String), ApiError> {
+fn assignment(arguments: &mut CallArguments) -> Result<(String, String, String), ApiError> {
+    arguments.require(&["environment", "role"])?;
     Ok((
         arguments.required_path_argument("username")?,
         arguments.uuid("environment")?,
@@ -147,9 +156,8 @@ fn assignment(arguments: &mut Arguments) -> Result<(String, String, String), Api
     ))
 }
 
-/// Reads the options of a new token. In version 1 of the call, tokens are idempotent by default
-/// and have no `expire`.
-fn wanted_token(arguments: &mut Arguments, is_v1: bool) -> Result<TokenOptions, ApiError> {
+/// Reads the options of a new token. Version 1 of the call has no `expire`.
+fn wanted_token(arguments: &mut CallArguments, is_v1: bool) -> Result<TokenOptions, ApiError> {
     let client_type = |name: String| name.parse::<ClientType>().map_err(ApiError::Request);
     let client_types = arguments
         .texts("client_types")?
@@ -161,17 +169,7 @@ fn wanted_token(arguments: &mut Arguments, is_v1: bool) -> Result<TokenOptions, 
             "client_types is empty: a token without one could make no call",
         ));
     }
-    let is_idempotent = arguments.flag("idempotent")?.unwrap_or(is_v1);
+    let is_idempotent = arguments.flag("idempotent")?.unwrap_or(false);
     let expire = if is_v1 { None } else { arguments.whole_number("expire")? };
-    let expire = match expire {
-        None => None,
-        Some(_) if is_idempotent => {
-            return Err(ApiError::request("a token that is idempotent cannot expire"));
-        }
-        Some(seconds) => match u32::try_from(seconds) {
-            Ok(seconds @ 1..) => Some(seconds.into()),
-            _ => return Err(ApiError::request("expire is in seconds, from 1 to 4294967295")),
-        },
-    };
     Ok(TokenOptions { client_types, is_idempotent, expire })
 }

@@ -5,12 +5,15 @@ use http::{HeaderMap, Response, StatusCode};
 
 use super::{error::ApiError, require_users, signer};
 use crate::{
-    accounts::session::{Session, is_login},
+    accounts::{
+        TokenRegistration,
+        session::{Session, is_login},
+    },
     api::ApiContext,
     auth::{
         Caller,
         credential::Credential,
-        profile::{Profile, Style},
+        profile::{Profile, Style, inmanta},
     },
     base::{
         clock, exact_json,
@@ -95,10 +98,15 @@ fn refused(context: &ApiContext<'_>, outcome: Outcome, response: Response<Body>)
 /// could omit the `jti`.
 async fn check_registry(context: &ApiContext<'_>, session: &Session) -> Result<(), ApiError> {
     let Some(jti) = session.registered_id() else { return Ok(()) };
-    let is_uuid = uuid::Uuid::parse_str(jti).is_ok();
-    if is_uuid && require_users(context)?.is_token_registered(jti).await? {
-        Ok(())
-    } else {
-        Err(ApiError::Forbidden("The token is not in the registry, or was revoked.".into()))
+    if uuid::Uuid::parse_str(jti).is_err() {
+        return Err(ApiError::Forbidden("The provided token has an invalid jti claim.".into()));
     }
+    let text = match require_users(context)?.token_registration(jti).await? {
+        TokenRegistration::Valid => return Ok(()),
+        TokenRegistration::Revoked => inmanta::REVOKED,
+        TokenRegistration::Unknown => {
+            "The provided token is not recognized; it may have been revoked."
+        }
+    };
+    Err(ApiError::Forbidden(text.into()))
 }

@@ -8,8 +8,8 @@ use uuid::Uuid;
 use super::{
     CallContext, data,
     error::ApiError,
+    ok_empty,
     request::{TokenApiRequest, TokenOptions},
-    rfc3339,
 };
 use crate::{
     accounts::{
@@ -17,8 +17,8 @@ use crate::{
         signing::{self, Lifetime, TokenRequest},
     },
     base::{
-        claims::ClientType,
-        clock, redacted,
+        claims::{CREATED_BY_CLAIM, ClientType},
+        clock,
         reply::{Body, json},
     },
     keys::IssuerSection,
@@ -53,14 +53,19 @@ async fn create(
     environment: String,
     wanted: &TokenOptions,
 ) -> Result<String, ApiError> {
+    if !context.api.settings.requires_token {
+        let text = "Authentication is disabled, generating a token is not allowed";
+        return Err(ApiError::request(text));
+    }
     let section = context.signer()?;
     let now = clock::now();
     let lifetime = permitted_lifetime(context.session, wanted, section, now)?;
-    let created_by = context.session.and_then(|session| session.username()).map(str::to_owned);
+    let created_by = context.session.and_then(creator).map(str::to_owned);
+    let claim = |name: &String| (CREATED_BY_CLAIM.to_owned(), Value::String(name.clone()));
     let mut request = TokenRequest {
         client_types: wanted.client_types.clone(),
         environment: Some(environment.clone()),
-        custom_claims: Vec::new(),
+        custom_claims: created_by.iter().map(claim).collect(),
         lifetime,
     };
     let mut issued = IssuedToken {
@@ -84,14 +89,17 @@ async fn create(
         return register_idempotent(context, issued).await.map(|()| token);
     }
     request.custom_claims.push(("jti".into(), Value::String(issued.jti.clone())));
-    request.custom_claims.extend(
-        issued.created_by.iter().map(|name| ("created_by".into(), Value::String(name.clone()))),
-    );
     let _first = context.issued.set(issued.jti.clone());
     // Signed before the registration, so that a signing error leaves no entry.
     let token = signing::sign(section, &request, now)?;
     context.users.store.register_token(issued).await?;
     Ok(token)
+}
+
+/// Returns the user on whose behalf a caller creates tokens: the user of the session, or the creator
+/// of the caller's own token.
+fn creator(session: &Session) -> Option<&str> {
+    session.username().or_else(|| session.claim(CREATED_BY_CLAIM)?.as_str())
 }
 
 /// Registers an idempotent token. The same request gives the same token, so it may be registered
@@ -121,11 +129,7 @@ fn permitted_lifetime(
     section: &IssuerSection,
     now: UnixTime,
 ) -> Result<Lifetime, ApiError> {
-    let lifetime = match (wanted.is_idempotent, wanted.expire) {
-        (true, _) => Lifetime::Idempotent,
-        (false, Some(seconds)) => Lifetime::Seconds(seconds),
-        (false, None) => Lifetime::Default,
-    };
+    let lifetime = wanted_lifetime(wanted)?;
     let Some(caller) = caller.filter(|caller| !caller.has_client_type(ClientType::Api)) else {
         return Ok(lifetime);
     };
@@ -145,23 +149,34 @@ fn permitted_lifetime(
     Ok(Lifetime::Seconds(seconds))
 }
 
+fn wanted_lifetime(wanted: &TokenOptions) -> Result<Lifetime, ApiError> {
+    let Some(seconds) = wanted.expire else {
+        return Ok(if wanted.is_idempotent { Lifetime::Idempotent } else { Lifetime::Default });
+    };
+    let Ok(seconds @ 1..) = u64::try_from(seconds) else {
+        return Err(ApiError::request("expire must be a positive number of seconds"));
+    };
+    if wanted.is_idempotent {
+        return Err(ApiError::request(
+            "An idempotent token cannot have an expiry: such tokens carry no time-based claims",
+        ));
+    }
+    Ok(Lifetime::Seconds(seconds))
+}
+
 async fn revoke(
     context: &CallContext<'_>,
     environment: &str,
     jti: &str,
 ) -> Result<Response<Body>, ApiError> {
-    // A caller may give the token in place of its id.
-    let shown = if Uuid::parse_str(jti).is_ok() { jti.into() } else { redacted::shown(jti) };
-    let unknown = || ApiError::not_found(format!("Token with id {shown} does not exist."));
-    // In canonical form, as in the registry.
-    let id = Uuid::parse_str(jti).map_err(|_| unknown())?.to_string();
-    let known = context.users.store.token(&id).await?;
-    let token = known
-        .filter(|token| token.environment.as_deref() == Some(environment))
-        .ok_or_else(unknown)?;
+    let known = context.users.store.token(jti).await?;
+    let token = known.filter(|token| token.environment.as_deref() == Some(environment));
+    let token = token.ok_or_else(|| {
+        let text = format!("No token with jti {jti} exists in environment {environment}.");
+        ApiError::not_found(text)
+    })?;
     revoke_registered(context, &token).await?;
-    let token = context.users.store.token(&id).await?.ok_or_else(unknown)?;
-    Ok(data(&token_json(&token)))
+    Ok(ok_empty())
 }
 
 /// Revokes a registered token: first for verification, then in the registry.
@@ -192,13 +207,14 @@ async fn revoke_registered(context: &CallContext<'_>, token: &IssuedToken) -> Re
 }
 
 fn token_json(token: &IssuedToken) -> Value {
-    let moment = |at: Option<UnixTime>| at.map_or(Value::Null, rfc3339);
+    let time = |at: UnixTime| clock::python_time(at).map_or(Value::Null, Value::String);
+    let moment = |at: Option<UnixTime>| at.map_or(Value::Null, time);
     json!({
         "jti": token.jti,
         "created_by": token.created_by,
         "client_types": token.client_types,
         "environment": token.environment,
-        "issued_at": rfc3339(token.issued_at),
+        "issued_at": time(token.issued_at),
         "expires_at": moment(token.expires_at),
         "revoked_at": moment(token.revoked_at),
         "last_used": moment(token.last_used),

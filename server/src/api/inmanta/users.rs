@@ -6,8 +6,11 @@ use countersign_engine::{Rules, UnixTime};
 use http::Response;
 use serde_json::{Value, json};
 
-use super::{CallContext, data, error::ApiError, login, ok_empty, request::UserRequest, signer};
+use super::{
+    CallContext, data, error::ApiError, login, ok_empty, request::UserRequest, signer, with_token,
+};
 use crate::{
+    accounts::session::Session,
     base::{clock, reply::Body},
     revocation::{RevocationEntry, record::RevocationRecord},
     store::{
@@ -92,16 +95,13 @@ async fn set_password(
     password: &str,
     current: Option<String>,
 ) -> Result<Response<Body>, ApiError> {
-    let is_own = context
-        .session
-        .is_some_and(|session| session.is_login() && session.subject() == Some(username));
+    context.api.settings.login.passwords.check(password).map_err(ApiError::Request)?;
     if context.users.store.user(username).await?.is_none() {
         return Err(no_such_user(username));
     }
-    context.api.settings.login.passwords.check(password).map_err(ApiError::Request)?;
-    if is_own {
+    if context.session.is_some_and(|session| session.username() == Some(username)) {
         let current = current.ok_or_else(|| {
-            ApiError::request("current_password is needed to change one's own password")
+            ApiError::request("changing your own password requires the current password")
         })?;
         return set_own_password(context, username, password, &current).await;
     }
@@ -115,7 +115,7 @@ async fn set_password(
 }
 
 /// Changes the caller's own password. It ends their other sessions, and this one is replaced by a
-/// new one.
+/// new one, whose token is in the header of the response.
 async fn set_own_password(
     context: &CallContext<'_>,
     username: &str,
@@ -139,8 +139,11 @@ async fn set_own_password(
         return Err(ApiError::Conflict(text));
     }
     end_sessions(context, username, end).await?;
+    if !context.session.is_some_and(Session::is_login) {
+        return Ok(ok_empty());
+    }
     match login::begin_session(context, section, username, &hash).await {
-        Ok(session) => Ok(session.into_response()),
+        Ok(session) => Ok(with_token(ok_empty(), session.token())),
         // The password is changed. The client has to log in.
         Err(_) => Ok(ok_empty()),
     }

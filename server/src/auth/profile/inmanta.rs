@@ -76,6 +76,7 @@ fn detail(reject: Reject, token: &[u8]) -> String {
             "Expiration Time claim (exp) must be an integer."
         }
         Reject::Expired => "Signature has expired",
+        Reject::Revoked => REVOKED,
         Reject::AudienceMissing => "aud",
         Reject::AudienceFormat => "Invalid claim format in token",
         Reject::Audience => "Audience doesn't match",
@@ -104,6 +105,8 @@ pub fn refusal_message(refusal: &Refusal<'_>) -> String {
     }
 }
 
+/// Detail of a revoked token.
+pub const REVOKED: &str = "The provided token has been revoked.";
 const KID_MISSING: &str = "kid is missing in jwt header or is not a valid string";
 const KID_UNKNOWN: &str = "The kid provided in the token does not match a known key. Check the jwks_uri or try restarting the \
                            server to load any new keys.";

@@ -63,6 +63,39 @@ pub enum ApiOperation {
 }
 
 impl ApiOperation {
+    /// Returns the name of the function of the Inmanta server, which its errors of arguments
+    /// contain.
+    #[must_use]
+    pub const fn function(self) -> &'static str {
+        match self {
+            Self::Health => "health",
+            Self::Login => "login",
+            Self::RenewLogin => "login_renew",
+            // Not a call of the Inmanta server.
+            Self::Logout => "logout",
+            Self::ListUsers => "list_users",
+            Self::AddUser => "add_user",
+            Self::DeleteUser => "delete_user",
+            Self::SetPassword => "set_password",
+            Self::CurrentUser => "get_current_user",
+            Self::SetAdmin => "set_is_admin",
+            Self::ListRoles => "list_roles",
+            Self::AddRole => "create_role",
+            Self::DeleteRole => "delete_role",
+            Self::ListAssignments => "list_roles_for_user",
+            Self::AssignRole => "assign_role",
+            Self::UnassignRole => "unassign_role",
+            Self::CreateToken => "environment_create_token",
+            Self::CreateTokenV1 => "create_token",
+            Self::ListTokens => "environment_token_list",
+            Self::RevokeToken => "environment_token_revoke",
+            Self::ListEnvironments => "environment_list",
+            Self::GetEnvironment => "environment_get",
+            Self::CreateEnvironment => "environment_create",
+            Self::DeleteEnvironment => "environment_delete",
+        }
+    }
+
     /// Whether it changes what users may do.
     #[must_use]
     pub const fn changes_rights(self) -> bool {
@@ -218,7 +251,7 @@ pub const ENDPOINTS: &[ApiEndpoint] = &[
     endpoint("POST", "/api/v1/environment_auth", ApiOperation::CreateTokenV1, "token")
         .in_environment(ENVIRONMENT_HEADER)
         .also_for_compilers()
-        .with_flag("idempotent", true),
+        .with_flag("idempotent", false),
     endpoint("POST", "/api/v2/environment_auth", ApiOperation::CreateToken, "token")
         .in_environment(ENVIRONMENT_HEADER)
         .also_for_compilers()
