@@ -1,5 +1,5 @@
-//! Database storage shared by all nodes: users, roles, environments, the registry of tokens
-//! and revocations.
+//! Database storage shared by all nodes: users, roles, projects, environments, the registry of
+//! tokens and revocations.
 //!
 //! SQLite and PostgreSQL use the same statements, with text and integer columns only, which
 //! both treat alike. [`DatabaseKind`] has the differences. Queries run on a thread of their own,
@@ -18,6 +18,7 @@ pub mod key_sets;
 mod login_sources;
 pub mod migrations;
 mod notices;
+pub mod projects;
 pub mod renewals;
 pub mod roles;
 pub mod servers;
@@ -201,6 +202,18 @@ impl Store {
     #[must_use]
     pub fn health(&self) -> DatabaseHealth {
         self.0.results.health()
+    }
+
+    /// Returns the version of the database software.
+    ///
+    /// # Errors
+    /// The database cannot be queried.
+    pub async fn database_version(&self) -> Result<String, StoreError> {
+        let version = match self.kind() {
+            DatabaseKind::Sqlite => "SELECT sqlite_version()",
+            DatabaseKind::Postgres => "SELECT current_setting('server_version')",
+        };
+        self.run(async move |pool| Ok(sqlx::query_scalar(version).fetch_one(&pool).await?)).await
     }
 
     /// Returns the number of times that the database was opened. It changes when another file

@@ -51,7 +51,7 @@ impl FileProvider {
     }
 }
 
-fn administrative_calls() -> [(&'static str, Value); 10] {
+fn administrative_calls() -> [(&'static str, Value); 17] {
     [
         ("POST /user", json!({ "username": "mallory", "password": "mallory-password" })),
         ("DELETE /user/bob", Value::Null),
@@ -59,7 +59,20 @@ fn administrative_calls() -> [(&'static str, Value); 10] {
         ("PATCH /is_admin", json!({ "username": "bob", "is_admin": true })),
         ("POST /role", json!({ "name": "noc" })),
         ("DELETE /role?name=noc", Value::Null),
+        ("PUT /project", json!({ "name": "new" })),
+        ("PUT /api/v1/project", json!({ "name": "new" })),
+        ("POST /project/11111111-1111-1111-1111-111111111111", json!({ "name": "new" })),
+        ("DELETE /api/v1/project/11111111-1111-1111-1111-111111111111", Value::Null),
         ("PUT /environment", json!({ "name": "new" })),
+        (
+            "PUT /api/v1/environment",
+            json!({ "name": "new", "project_id": "11111111-1111-1111-1111-111111111111" }),
+        ),
+        (
+            "POST /environment/11111111-1111-1111-1111-111111111111",
+            json!({ "name": "new", "project_id": "11111111-1111-1111-1111-111111111111" }),
+        ),
+        ("DELETE /api/v1/environment/11111111-1111-1111-1111-111111111111", Value::Null),
         ("DELETE /environment/11111111-1111-1111-1111-111111111111", Value::Null),
         ("POST /environment_auth", json!({ "client_types": ["agent"] })),
         ("POST /api/v1/environment_auth", json!({ "client_types": ["api"] })),

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Returns the events that `countersign audit` prints with these arguments.
-fn audit(sandbox: &Sandbox, arguments: &[&str]) -> Vec<Value> {
+pub(crate) fn audit(sandbox: &Sandbox, arguments: &[&str]) -> Vec<Value> {
     let config = sandbox.path().join("server.cfg");
     let output =
         sandbox.run([&["audit", "--json", "-c", config.to_str().unwrap()], arguments].concat());

@@ -518,6 +518,15 @@ fn refused_restore_creates_nothing() {
     assert!(!state(&fresh.sandbox).join("countersign.db").exists());
 }
 
+/// SQL that reverts the migrations after version 9.
+const TO_VERSION_9: &str = "DROP TABLE countersign_project;
+    ALTER TABLE countersign_environment DROP COLUMN repo_url;
+    ALTER TABLE countersign_environment DROP COLUMN repo_branch;
+    ALTER TABLE countersign_environment DROP COLUMN description;
+    ALTER TABLE countersign_environment DROP COLUMN icon;
+    ALTER TABLE countersign_audit DROP COLUMN project;
+    DELETE FROM countersign_migration WHERE version > 9";
+
 #[test]
 fn backup_of_an_earlier_schema_is_migrated() {
     let (from, to) = (DatabaseSandbox::sqlite(), DatabaseSandbox::sqlite());
@@ -525,20 +534,16 @@ fn backup_of_an_earlier_schema_is_migrated() {
     fill(&server, "bob");
     let file = from.back_up();
     server.stop("TERM");
-    sqlite(
-        &file,
-        "DROP TABLE countersign_predecessor; DROP TABLE countersign_damaged_revocation; \
-         DELETE FROM countersign_migration WHERE version = 9",
-    );
+    sqlite(&file, TO_VERSION_9);
     assert!(to.run(&["database", "restore", file.to_str().unwrap()]).status.success());
-    assert_eq!(usernames(&to.serve()), ["bob"]);
+    let restored = to.serve();
+    assert_eq!(usernames(&restored), ["bob"]);
+    let projects = data(&Api::root(&restored).ask("GET /project"));
+    assert_eq!(projects[0]["environments"][0]["id"], ENVIRONMENT, "it is in a project");
+    drop(restored);
     // A server of the earlier version may run: the schema is left as it is.
     let database = state(&from.sandbox).join("countersign.db");
-    sqlite(
-        &database,
-        "DROP TABLE countersign_predecessor; DROP TABLE countersign_damaged_revocation; \
-         DELETE FROM countersign_migration WHERE version = 9",
-    );
+    sqlite(&database, TO_VERSION_9);
     assert_refused(&from.run(&["database", "backup", "b.db"]), "migrate the database first");
 }
 

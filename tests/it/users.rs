@@ -11,7 +11,11 @@ mod lockout;
 mod people;
 /// Roles and role assignments.
 mod roles;
-/// Environments and their tokens.
+/// Projects and environments.
+mod projects;
+/// The status, and the documentation of the API.
+mod docs;
+/// Tokens of environments.
 mod tokens;
 /// The order of checks, and refusals.
 mod order;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use countersign_server::authorization::endpoints::EndpointTable;
 use countersign_tests::shared;
 use serde_json::{Value, json};
 
@@ -114,4 +115,19 @@ fn every_role_is_as_described_at_every_endpoint() {
     assert_eq!(allowed[..5], [25, 69, 78, 78, 91]);
     assert_eq!(allowed[6], 123);
     assert!(allowed[5] > 99, "{allowed:?}");
+}
+
+#[test]
+fn endpoints_of_this_server_have_the_real_properties() {
+    let Some(real) = shared::json("compat/inmanta_endpoints.json") else { return };
+    let ours = EndpointTable::of_api().data()["endpoints"].take();
+    let mut others = Vec::new();
+    for (id, properties) in ours.as_object().unwrap() {
+        match real["endpoints"].get(id) {
+            Some(expected) => assert_eq!(properties, expected, "{id}"),
+            None => others.push(id.as_str()),
+        }
+    }
+    // The real server does not authorize the first two, and does not have the third.
+    assert_eq!(others, ["GET /api/v2/health", "POST /api/v2/login", "POST /api/v2/logout"]);
 }

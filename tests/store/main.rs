@@ -2,6 +2,8 @@
 
 /// Behaviour of every store.
 mod contract;
+/// Projects and environments.
+mod projects;
 /// Key sets of providers.
 mod key_sets;
 /// Files of revocations.

@@ -1,5 +1,5 @@
-//! The part of the Inmanta API that an auth tier implements: users and sessions, roles,
-//! environments, and the registry of tokens.
+//! The part of the Inmanta API that an auth tier implements: users and sessions, roles, projects
+//! and environments, and the registry of tokens.
 //!
 //! The order of the checks is that of the Inmanta server:
 //! 1. A token in the request is verified, even if the endpoint requires none.
@@ -9,13 +9,17 @@
 
 mod arguments;
 mod audited;
+mod docs;
+mod environment_settings;
 mod environments;
 mod error;
 mod login;
 mod logout;
+mod projects;
 mod request;
 mod roles;
 mod session;
+mod status;
 mod tokens;
 mod users;
 
@@ -39,7 +43,7 @@ use crate::{
     },
     auth::{
         Caller,
-        credential::Credential,
+        credential::{self, Credential},
         profile::{Profile, Style, inmanta},
     },
     authorization::{
@@ -121,7 +125,8 @@ async fn answer_call(
     }
     let mut audited =
         AuditedCall::new(context.audit, audited::operation(endpoint.operation), caller);
-    let session = match session::authenticate(context, caller, request.headers()).await {
+    let credential = credential_of(context, endpoint, request);
+    let session = match session::authenticate(context, caller, credential).await {
         Ok(session) => session,
         Err(reply) => {
             let Reply { outcome, response, .. } = *reply;
@@ -149,6 +154,21 @@ async fn answer_call(
         audited.finish(executed.unwrap_or_else(ApiError::into_response), None).await
     };
     Reply { outcome, ..response.into() }
+}
+
+/// Returns the credential of a call. A browser opens the documentation by a link, which may have a
+/// token in its query, in place of one in a header. No other call has one there.
+fn credential_of<'r>(
+    context: &ApiContext<'_>,
+    endpoint: &ApiEndpoint,
+    request: &'r Request<Bytes>,
+) -> Credential<'r> {
+    if endpoint.operation == ApiOperation::Docs
+        && let Some(credential) = credential::in_query(request.uri().query().unwrap_or_default())
+    {
+        return credential;
+    }
+    context.auth.credentials.in_headers(request.headers())
 }
 
 /// Answers a call where no section signs tokens, so that accounts cannot exist.
@@ -197,17 +217,18 @@ async fn execute(
         let authorized = context.auth.authorization.authorize_api(provider, session, call);
         authorized.map_err(|denial| ApiError::Forbidden(denial.to_string()))?;
     }
-    if !is_in_header {
+    if !is_in_header && endpoint.operation != ApiOperation::CreateEnvironment {
         require_environment(context, endpoint, environment.as_deref()).await?;
     }
     audited.begin().await?;
-    let issued = &audited.issued;
+    let (api, issued) = (context, &audited.issued);
     let context = || {
         Ok::<_, ApiError>(CallContext {
             api: *context,
             users: require_users(context)?,
             origin,
             session,
+            is_v1: endpoint.is_v1(),
             issued,
         })
     };
@@ -224,7 +245,10 @@ async fn execute(
         ApiRequest::Users(request) => users::respond(&context()?, request).await,
         ApiRequest::Roles(request) => roles::respond(&context()?, request).await,
         ApiRequest::Tokens(request) => tokens::respond(&context()?, request).await,
+        ApiRequest::Projects(request) => projects::respond(&context()?, request).await,
         ApiRequest::Environments(request) => environments::respond(&context()?, request).await,
+        ApiRequest::ServerStatus => Ok(status::respond(api).await),
+        ApiRequest::Docs { format, description } => Ok(docs::respond(api, format, description)),
     }
 }
 
@@ -245,10 +269,13 @@ fn parse(
     request: &Request<Bytes>,
 ) -> Result<ParsedCall, ApiError> {
     let mut arguments = CallArguments::read(endpoint, of_path, request)?;
-    let environment = endpoint.environment.map(|named| arguments.environment(named)).transpose()?;
+    let environment = match endpoint.environment {
+        Some(named) => arguments.environment(named)?,
+        None => None,
+    };
     let parameters = arguments.parameters(endpoint, environment.as_deref());
     let masked = arguments.masked();
-    let api_request = ApiRequest::read(endpoint.operation, environment.clone(), &mut arguments)?;
+    let api_request = ApiRequest::read(endpoint, environment.clone(), &mut arguments)?;
     arguments.finish()?;
     Ok(ParsedCall { api_request, environment, parameters, arguments: masked })
 }
@@ -278,6 +305,8 @@ struct CallContext<'c> {
     origin: LoginOrigin,
     /// Session of the caller; `None` if authentication is off.
     session: Option<&'c Session>,
+    /// Whether the call is of version 1 of the API.
+    is_v1: bool,
     /// Set to the id of an issued token, for the audit log.
     issued: &'c OnceLock<String>,
 }
@@ -302,6 +331,12 @@ fn signer(settings: &ApiSettings) -> Option<&IssuerSection> {
 
 fn require_users<'c>(context: &ApiContext<'c>) -> Result<&'c Users, ApiError> {
     context.users.ok_or_else(|| ApiError::Unavailable("this server has no database".into()))
+}
+
+/// Returns a response with a value in the envelope of the version of the call: `data`, or the name
+/// of the value in version 1.
+fn enveloped(context: &CallContext<'_>, v1_name: &str, value: &Value) -> Response<Body> {
+    if context.is_v1 { json(StatusCode::OK, &json!({ v1_name: value })) } else { data(value) }
 }
 
 /// Returns a response with a value in `data`.

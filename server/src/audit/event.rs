@@ -78,6 +78,9 @@ pub struct AuditTarget {
     /// A role.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub role: Option<String>,
+    /// Id of a project, or the name of a new one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub project: Option<String>,
     /// Id of an environment, or the name of a new one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub environment: Option<String>,
@@ -165,8 +168,16 @@ operations! {
     RevokeToken = "token.revoke",
     /// Keys are fetched on request.
     RefreshKeys = "keys.refresh",
+    /// A project is added.
+    CreateProject = "project.add",
+    /// A project is renamed.
+    ModifyProject = "project.modify",
+    /// A project is deleted.
+    DeleteProject = "project.delete",
     /// An environment is added.
     CreateEnvironment = "environment.add",
+    /// An environment is changed.
+    ModifyEnvironment = "environment.modify",
     /// An environment is deleted.
     DeleteEnvironment = "environment.delete",
     /// Damaged revocations are repaired.
@@ -215,8 +226,9 @@ impl AuditEvent {
     /// the claims.
     #[must_use]
     pub fn sealed(mut self) -> Self {
-        let AuditTarget { user, role, environment, token } = &mut self.target;
-        for name in [&mut *user, &mut *role, &mut *environment].into_iter().flatten() {
+        let AuditTarget { user, role, project, environment, token } = &mut self.target;
+        let names = [&mut *user, &mut *role, &mut *project, &mut *environment];
+        for name in names.into_iter().flatten() {
             if is_token_text(name) || is_key_text(name) {
                 *name = not_shown(name);
             }
@@ -226,7 +238,7 @@ impl AuditEvent {
         }
         let AuditCaller { user: caller, issuer, jti, client_types } = &mut self.caller;
         let (caller, target) =
-            ([caller, issuer, jti, client_types], [user, role, environment, token]);
+            ([caller, issuer, jti, client_types], [user, role, project, environment, token]);
         let facts = [&mut self.reason, &mut self.detail];
         for text in caller.into_iter().chain(target).chain(facts).flatten() {
             text.retain(|character| character != '\0');
@@ -301,9 +313,9 @@ impl From<&RevocationRecord> for AuditTarget {
     fn from(record: &RevocationRecord) -> Self {
         Self {
             user: record.subject.clone(),
-            role: None,
             environment: record.environment.clone(),
             token: record.jti.clone(),
+            ..Self::default()
         }
     }
 }

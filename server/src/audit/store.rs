@@ -13,14 +13,14 @@ use crate::store::{Store, StoreError, expiry::ExpiringTable, moment, unix_time};
 macro_rules! columns {
     () => {
         "at, operation, outcome, reason, detail, username, issuer, jti, client_types, client, peer, target_user, role, \
-         environment, token, occurrences"
+         project, environment, token, occurrences"
     };
 }
 
 const INSERT: &str = concat!(
     "INSERT INTO countersign_audit (",
     columns!(),
-    ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) RETURNING id"
+    ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) RETURNING id"
 );
 
 /// Selection of events.
@@ -160,6 +160,7 @@ async fn insert(pool: &AnyPool, event: AuditEvent) -> Result<i64, StoreError> {
         origin.peer,
         target.user,
         target.role,
+        target.project,
         target.environment,
         target.token,
     ];
@@ -201,6 +202,7 @@ fn read(row: &AnyRow) -> sqlx::Result<(i64, AuditEvent)> {
         target: AuditTarget {
             user: text("target_user")?,
             role: text("role")?,
+            project: text("project")?,
             environment: text("environment")?,
             token: text("token")?,
         },

@@ -36,6 +36,14 @@ pub enum Credential<'h> {
     CrossSite,
 }
 
+/// Returns the credential in a query, if it has the parameter `token`.
+#[must_use]
+pub fn in_query(query: &str) -> Option<Credential<'_>> {
+    let mut tokens = query.split('&').filter_map(|pair| pair.strip_prefix("token="));
+    let token = tokens.next()?;
+    Some(tokens.next().map_or(Credential::Token(token.as_bytes()), |_| Credential::Conflict))
+}
+
 impl CredentialPlaces {
     /// Looks into these headers and this cookie, too.
     #[must_use]

@@ -11,7 +11,7 @@ use http::{Response, StatusCode};
 
 use super::{
     Authenticator, Caller, PendingVerification, Rejection,
-    credential::Credential,
+    credential::{self, Credential},
     profile::{Profile, Style, with_challenge},
     settings::AuthSettings,
 };
@@ -325,6 +325,8 @@ fn proxied<'r>(original: &OriginalRequest<'r>, headers: &'r dyn Fields) -> Proxi
 /// browser opens by a link.
 fn documentation_token(original: OriginalRequest<'_>) -> Option<&[u8]> {
     let query = original.uri.strip_prefix("/api/v2/docs?").filter(|_| original.method == "GET")?;
-    let mut tokens = query.split('&').filter_map(|pair| pair.strip_prefix("token="));
-    tokens.next().filter(|_| tokens.next().is_none()).map(str::as_bytes)
+    match credential::in_query(query)? {
+        Credential::Token(token) => Some(token),
+        _ => None,
+    }
 }

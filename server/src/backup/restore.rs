@@ -24,9 +24,10 @@ use crate::{
 };
 
 /// Tables by which a database counts as not empty.
-const CONTENTS: [&str; 5] = [
+const CONTENTS: [&str; 6] = [
     "countersign_user",
     "countersign_role",
+    "countersign_project",
     "countersign_environment",
     "countersign_token",
     "countersign_revocation",

@@ -81,7 +81,13 @@ fn row(event: &AuditEvent) -> Value {
         // A token of a program has no user.
         "by": joined(&[caller.user.as_ref().map_or(&caller.jti, |_| &caller.user), &caller.issuer]),
         "from": origin.client,
-        "target": joined(&[&target.user, &target.role, &target.token, &target.environment]),
+        "target": joined(&[
+            &target.user,
+            &target.role,
+            &target.token,
+            &target.project,
+            &target.environment,
+        ]),
         "detail": event.detail,
         "count": event.count,
     })

@@ -70,6 +70,12 @@ const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
         include_str!("../../migrations/sqlite/0009_backup.sql"),
         include_str!("../../migrations/postgres/0009_backup.sql"),
     ),
+    (
+        10,
+        "projects",
+        include_str!("../../migrations/sqlite/0010_projects.sql"),
+        include_str!("../../migrations/postgres/0010_projects.sql"),
+    ),
 ];
 
 /// Whether this process has migrated a database of an earlier version.

@@ -296,7 +296,8 @@ fn api_calls_are_asked_with_their_arguments() {
         input.request.parameters.idempotent == false
         input.request.parameters.client_types == ["api"]
         input.request.parameters["X-Inmanta-tid"] == "11111111-1111-1111-1111-111111111111""#;
-    let environment = r#"input.request.endpoint_id == "PUT /api/v2/environment""#;
+    let environment = r#"input.request.endpoint_id in
+        {"PUT /api/v2/project", "PUT /api/v2/environment"}"#;
     let policy = format!("{}allow if {{ {environment} }}\n", allowing_if(rule));
     sandbox.replace("policy.rego", policy);
     let engine = fixture::policy_engine("policy.rego");
@@ -304,6 +305,8 @@ fn api_calls_are_asked_with_their_arguments() {
     let server = sandbox.serve(&configuration(&options));
     let root = Api::root(&server);
     let project = "33333333-3333-3333-3333-333333333333";
+    let new = json!({ "name": "lab", "project_id": project });
+    assert_eq!(root.send("PUT /project", new).status, 200);
     let new = json!({ "name": "prod", "environment_id": E1, "project_id": project });
     assert_eq!(root.send("PUT /environment", new).status, 200);
     let scoped = root.within(E1);

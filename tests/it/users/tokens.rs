@@ -9,7 +9,6 @@ use super::{
 use crate::fixture;
 
 over_every_protocol!(
-    environments_are_added_read_and_deleted,
     deleting_an_environment_revokes_its_tokens,
     idempotent_token_is_listed_and_revoked,
     environment_tokens_are_issued,
@@ -19,38 +18,6 @@ over_every_protocol!(
     c54_revoked_or_unregistered_token_is_refused,
     c55_c56_revocation_is_idempotent_and_scoped,
 );
-
-const NO_PROJECT: &str = "00000000-0000-0000-0000-000000000000";
-
-fn environments_are_added_read_and_deleted(protocol: Protocol) {
-    let sandbox = Sandbox::over(protocol);
-    let server = sandbox.serve(&configuration(""));
-    let root = Api::root(&server);
-    let prod = json!({ "id": ENVIRONMENT, "name": "prod", "project_id": NO_PROJECT });
-    assert_eq!(
-        data(
-            &root
-                .send("PUT /environment", json!({ "name": "prod", "environment_id": ENVIRONMENT }))
-        ),
-        prod
-    );
-    let made = data(&root.send("PUT /environment", json!({ "name": "dev", "project_id": OTHER })));
-    assert_eq!((&made["name"], &made["project_id"]), (&json!("dev"), &json!(OTHER)));
-    assert_eq!(data(&root.ask("GET /environment")), json!([made, prod]));
-    assert_eq!(data(&root.ask(&format!("GET /environment/{ENVIRONMENT}"))), prod);
-    let again = root.send("PUT /environment", json!({ "name": "prod", "environment_id": OTHER }));
-    let text = format!(
-        "An environment with id {OTHER}, or with name prod in project {NO_PROJECT}, already exists, \
-         or the id was that of a deleted environment."
-    );
-    refused(&again, 409, &text);
-    assert_done(&root.ask(&format!("DELETE /environment/{ENVIRONMENT}")));
-    let ask = |method: &str| root.ask(&format!("{method} /environment/{ENVIRONMENT}"));
-    refused(&ask("DELETE"), 404, "The environment with given id does not exist.");
-    refused(&ask("GET"), 404, "The environment id does not exist.");
-    let reused = json!({ "name": "new", "environment_id": ENVIRONMENT });
-    assert_eq!(root.send("PUT /environment", reused).status, 409, "its old tokens are about it");
-}
 
 fn deleting_an_environment_revokes_its_tokens(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);

@@ -16,7 +16,10 @@ use uuid::Uuid;
 
 use super::error::ApiError;
 use crate::{
-    authorization::endpoints::api::{ApiEndpoint, ApiOperation},
+    authorization::endpoints::{
+        ParameterType,
+        api::{ApiArgument, ApiEndpoint, ApiOperation, ArgumentDefault},
+    },
     base::{printable::printable, route::ENVIRONMENT_HEADER},
 };
 
@@ -44,13 +47,27 @@ impl CallArguments {
             of_path,
             environment: None,
             remaining: read_remaining(endpoint, request)?,
-            function: endpoint.operation.function(),
+            function: endpoint.function(),
         };
         arguments.remove_path_arguments()?;
         if endpoint.environment == Some(ENVIRONMENT_HEADER) {
             arguments.environment = arguments.read_environment(request)?;
         }
+        arguments.require_all(endpoint)?;
         Ok(arguments)
+    }
+
+    /// Checks that required arguments are there, which are reported before any other mistake.
+    fn require_all(&self, endpoint: &ApiEndpoint) -> Result<(), ApiError> {
+        if endpoint.environment == Some(ENVIRONMENT_HEADER) && self.environment.is_none() {
+            return Err(missing(ENVIRONMENT_ARGUMENT));
+        }
+        let required = |one: &&ApiArgument| one.default == ArgumentDefault::Required;
+        let mut required = endpoint.arguments.iter().filter(required);
+        match required.find(|argument| !self.remaining.contains_key(argument.name)) {
+            None => Ok(()),
+            Some(argument) => Err(missing(argument.name)),
+        }
     }
 
     /// Removes the arguments that the path has, too.
@@ -101,27 +118,21 @@ impl CallArguments {
         environment: Option<&str>,
     ) -> Map<String, Value> {
         let of_path = self.of_path.iter().map(|(name, text)| ((*name).to_owned(), text.clone()));
-        let named = endpoint.environment.map(str::to_owned).zip(environment.map(str::to_owned));
+        // One in the body is among the other arguments.
+        let named = endpoint.environment.filter(|name| !self.remaining.contains_key(*name));
+        let named = named.map(str::to_owned).zip(environment.map(str::to_owned));
         of_path.chain(named).map(|(name, text)| (name, Value::String(text))).collect()
     }
 
     /// Returns the arguments in the query or the body. Passwords are masked, as in the Inmanta
-    /// server.
+    /// server, and so is a token.
     pub(super) fn masked(&self) -> Map<String, Value> {
-        let is_password = |name: &str| matches!(name, "password" | "current_password");
+        let is_secret = |name: &str| matches!(name, "password" | "current_password" | "token");
         let mask = |(name, value): (&String, &Value)| {
-            let value = if is_password(name) { "**********".into() } else { value.clone() };
+            let value = if is_secret(name) { "**********".into() } else { value.clone() };
             (name.clone(), value)
         };
         self.remaining.iter().map(mask).collect()
-    }
-
-    /// Checks that required arguments are there, which are reported before any other mistake.
-    pub(super) fn require(&self, names: &[&str]) -> Result<(), ApiError> {
-        match names.iter().find(|name| !self.remaining.contains_key(**name)) {
-            None => Ok(()),
-            Some(name) => Err(missing(name)),
-        }
     }
 
     /// Returns a required argument in the path.
@@ -135,13 +146,21 @@ impl CallArguments {
         self.parse_uuid(name, self.path_argument(name).ok_or_else(|| missing(name))?)
     }
 
-    /// Returns the id of the environment, from the header or from the path argument `named`.
-    pub(super) fn environment(&self, named: &str) -> Result<String, ApiError> {
-        if named != ENVIRONMENT_HEADER {
-            return self.path_uuid(named);
+    /// Returns the id of the environment, from the header or the argument `named`. One in the body
+    /// may be absent.
+    pub(super) fn environment(&mut self, named: &str) -> Result<Option<String>, ApiError> {
+        if named == ENVIRONMENT_HEADER {
+            let text = self.environment.as_deref().ok_or_else(|| missing(ENVIRONMENT_ARGUMENT))?;
+            return self.parse_uuid(ENVIRONMENT_ARGUMENT, text).map(Some);
         }
-        let text = self.environment.as_deref().ok_or_else(|| missing(ENVIRONMENT_ARGUMENT))?;
-        self.parse_uuid(ENVIRONMENT_ARGUMENT, text)
+        if self.path_argument(named).is_some() {
+            return self.path_uuid(named).map(Some);
+        }
+        let Some(Value::String(text)) = self.remaining.get(named) else { return Ok(None) };
+        let id = self.parse_uuid(named, text)?;
+        // Authorization compares the canonical form.
+        self.remaining.insert(named.into(), Value::String(id.clone()));
+        Ok(Some(id))
     }
 
     pub(super) fn text(&mut self, name: &str) -> Result<String, ApiError> {
@@ -177,26 +196,13 @@ impl CallArguments {
         }
     }
 
-    /// Returns a flag. Text is refused: in the body of a call, it is a mistake.
+    /// Returns a flag. Text in a body is refused: it is a mistake.
     pub(super) fn flag(&mut self, name: &str) -> Result<Option<bool>, ApiError> {
         match self.remaining.remove(name) {
             None => Ok(None),
             Some(Value::Bool(flag)) => Ok(Some(flag)),
             Some(_) => Err(self.invalid(name, "a valid boolean")),
         }
-    }
-
-    /// Returns a flag that may be in the query, where it is text: `true`, `True` or `1`.
-    pub(super) fn switch(&mut self, name: &str) -> Result<bool, ApiError> {
-        let flag = match self.remaining.get(name).and_then(Value::as_str) {
-            Some(text) if text.eq_ignore_ascii_case("true") || text == "1" => Some(true),
-            Some(text) if text.eq_ignore_ascii_case("false") || text == "0" => Some(false),
-            _ => None,
-        };
-        if let Some(flag) = flag {
-            self.remaining.insert(name.into(), Value::Bool(flag));
-        }
-        Ok(self.flag(name)?.unwrap_or(false))
     }
 
     /// Returns a whole number, which may be text or have a fraction of zero.
@@ -266,7 +272,7 @@ impl CallArguments {
     }
 
     /// Returns the error of an argument with another type, which does not repeat its value.
-    fn invalid(&self, name: &str, expected: impl fmt::Display) -> ApiError {
+    pub(super) fn invalid(&self, name: &str, expected: impl fmt::Display) -> ApiError {
         ApiError::request(format!(
             "Failed to validate argument\n1 validation error for {}_arguments\n{name}\n  Input \
              should be {expected}",
@@ -279,8 +285,9 @@ fn read_remaining(
     endpoint: &ApiEndpoint,
     request: &Request<Bytes>,
 ) -> Result<Map<String, Value>, ApiError> {
-    let query = parse_query(request.uri().query().unwrap_or_default())?;
-    if matches!(endpoint.method, "GET" | "DELETE") {
+    let mut query = parse_query(request.uri().query().unwrap_or_default())?;
+    parse_flags(endpoint, &mut query);
+    if endpoint.takes_query() {
         return if request.body().is_empty() { Ok(query) } else { Err(body_refused(endpoint)) };
     }
     if endpoint.operation == ApiOperation::Logout && request.body().is_empty() {
@@ -325,6 +332,19 @@ fn parse_query(query: &str) -> Result<Map<String, Value>, ApiError> {
     let pairs: Vec<(String, String)> = serde_urlencoded::from_str(query)
         .map_err(|_| ApiError::request("cannot parse the query"))?;
     unique_members(pairs.into_iter().map(|(name, text)| (name, Value::String(text))))
+}
+
+/// Replaces the text of each boolean in a query, in the spellings of the Inmanta server.
+fn parse_flags(endpoint: &ApiEndpoint, arguments: &mut Map<String, Value>) {
+    for argument in endpoint.arguments.iter().filter(|one| one.kind == ParameterType::Boolean) {
+        let text = arguments.get(argument.name).and_then(Value::as_str);
+        let flag = match text.map(str::to_ascii_lowercase).as_deref() {
+            Some("true" | "t" | "yes" | "y" | "on" | "1") => true,
+            Some("false" | "f" | "no" | "n" | "off" | "0") => false,
+            _ => continue,
+        };
+        arguments.insert(argument.name.into(), flag.into());
+    }
 }
 
 /// Refuses duplicates, because either of two values could be the intended one.

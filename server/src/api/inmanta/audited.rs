@@ -1,6 +1,8 @@
 //! Which API calls are recorded in the audit log, and what they are applied to.
 
-use super::request::{ApiRequest, EnvironmentRequest, RoleRequest, TokenApiRequest, UserRequest};
+use super::request::{
+    ApiRequest, EnvironmentRequest, ProjectRequest, RoleRequest, TokenApiRequest, UserRequest,
+};
 use crate::{
     audit::{AuditOperation, AuditTarget},
     authorization::endpoints::api::ApiOperation,
@@ -19,8 +21,12 @@ pub(super) const fn operation(operation: ApiOperation) -> Option<AuditOperation>
         ApiOperation::DeleteRole => AuditOperation::DeleteRole,
         ApiOperation::AssignRole => AuditOperation::AssignRole,
         ApiOperation::UnassignRole => AuditOperation::UnassignRole,
-        ApiOperation::CreateToken | ApiOperation::CreateTokenV1 => AuditOperation::CreateToken,
+        ApiOperation::CreateToken => AuditOperation::CreateToken,
         ApiOperation::RevokeToken => AuditOperation::RevokeToken,
+        ApiOperation::CreateProject => AuditOperation::CreateProject,
+        ApiOperation::ModifyProject => AuditOperation::ModifyProject,
+        ApiOperation::DeleteProject => AuditOperation::DeleteProject,
+        ApiOperation::ModifyEnvironment => AuditOperation::ModifyEnvironment,
         ApiOperation::CreateEnvironment => AuditOperation::CreateEnvironment,
         ApiOperation::DeleteEnvironment => AuditOperation::DeleteEnvironment,
         // A renewal continues a login that is recorded.
@@ -31,8 +37,13 @@ pub(super) const fn operation(operation: ApiOperation) -> Option<AuditOperation>
         | ApiOperation::ListRoles
         | ApiOperation::ListAssignments
         | ApiOperation::ListTokens
+        | ApiOperation::ListProjects
+        | ApiOperation::GetProject
         | ApiOperation::ListEnvironments
-        | ApiOperation::GetEnvironment => return None,
+        | ApiOperation::GetEnvironment
+        | ApiOperation::ListSettings
+        | ApiOperation::ServerStatus
+        | ApiOperation::Docs => return None,
     })
 }
 
@@ -71,9 +82,24 @@ pub(super) fn target(request: &ApiRequest) -> (AuditTarget, Option<String>) {
             target.environment = Some(environment.clone());
             target.token = Some(jti.clone());
         }
-        ApiRequest::Environments(EnvironmentRequest::Create { name, id, .. }) => {
-            target.environment = Some(id.as_ref().unwrap_or(name).clone());
+        ApiRequest::Projects(ProjectRequest::Create { name, id }) => {
+            target.project = Some(id.as_ref().unwrap_or(name).clone());
             detail = id.as_ref().map(|_| name.clone());
+        }
+        ApiRequest::Projects(ProjectRequest::Rename { id, name }) => {
+            target.project = Some(id.clone());
+            detail = Some(name.clone());
+        }
+        ApiRequest::Projects(ProjectRequest::Delete { id }) => target.project = Some(id.clone()),
+        ApiRequest::Environments(EnvironmentRequest::Create { id, wanted }) => {
+            target.environment = Some(id.as_ref().unwrap_or(&wanted.name).clone());
+            target.project.clone_from(&wanted.project_id);
+            detail = id.as_ref().map(|_| wanted.name.clone());
+        }
+        ApiRequest::Environments(EnvironmentRequest::Modify { id, changes }) => {
+            target.environment = Some(id.clone());
+            target.project.clone_from(&changes.project_id);
+            detail = Some(changes.name.clone());
         }
         ApiRequest::Environments(EnvironmentRequest::Delete { id }) => {
             target.environment = Some(id.clone());
@@ -84,7 +110,14 @@ pub(super) fn target(request: &ApiRequest) -> (AuditTarget, Option<String>) {
         | ApiRequest::Users(UserRequest::List | UserRequest::Current)
         | ApiRequest::Roles(RoleRequest::List | RoleRequest::Assignments { .. })
         | ApiRequest::Tokens(TokenApiRequest::List { .. })
-        | ApiRequest::Environments(EnvironmentRequest::List | EnvironmentRequest::Get { .. }) => {}
+        | ApiRequest::Projects(ProjectRequest::List { .. } | ProjectRequest::Get { .. })
+        | ApiRequest::Environments(
+            EnvironmentRequest::List { .. }
+            | EnvironmentRequest::Get { .. }
+            | EnvironmentRequest::Settings,
+        )
+        | ApiRequest::ServerStatus
+        | ApiRequest::Docs { .. } => {}
     }
     (target, detail)
 }

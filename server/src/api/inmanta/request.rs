@@ -1,7 +1,11 @@
 //! Typed requests: an operation of the API with its parsed arguments.
 
-use super::{arguments::CallArguments, error::ApiError};
-use crate::{authorization::endpoints::api::ApiOperation, base::claims::ClientType};
+use super::{arguments::CallArguments, docs::DocsFormat, error::ApiError};
+use crate::{
+    authorization::endpoints::api::{ApiEndpoint, ApiOperation, ArgumentDefault},
+    base::claims::ClientType,
+    store::environments::EnvironmentChanges,
+};
 
 /// A parsed request. Not `Debug`: it contains passwords.
 pub(super) enum ApiRequest {
@@ -12,7 +16,10 @@ pub(super) enum ApiRequest {
     Users(UserRequest),
     Roles(RoleRequest),
     Tokens(TokenApiRequest),
+    Projects(ProjectRequest),
     Environments(EnvironmentRequest),
+    ServerStatus,
+    Docs { format: DocsFormat, description: Option<String> },
 }
 
 pub(super) enum UserRequest {
@@ -47,11 +54,50 @@ pub(super) struct TokenOptions {
     pub(super) expire: Option<i64>,
 }
 
+pub(super) enum ProjectRequest {
+    /// With the icons and descriptions of environments, if `details` is set.
+    List {
+        details: bool,
+    },
+    Get {
+        id: String,
+        details: bool,
+    },
+    Create {
+        name: String,
+        id: Option<String>,
+    },
+    Rename {
+        id: String,
+        name: String,
+    },
+    Delete {
+        id: String,
+    },
+}
+
 pub(super) enum EnvironmentRequest {
-    List,
-    Get { id: String },
-    Create { name: String, id: Option<String>, project_id: Option<String> },
-    Delete { id: String },
+    /// With icons and descriptions, if `details` is set.
+    List {
+        details: bool,
+    },
+    Get {
+        id: String,
+        details: bool,
+    },
+    /// With a new id, if it has none.
+    Create {
+        id: Option<String>,
+        wanted: EnvironmentChanges,
+    },
+    Modify {
+        id: String,
+        changes: EnvironmentChanges,
+    },
+    Delete {
+        id: String,
+    },
+    Settings,
 }
 
 impl ApiRequest {
@@ -60,27 +106,23 @@ impl ApiRequest {
         matches!(self, Self::Tokens(TokenApiRequest::Create { .. }))
     }
 
-    /// Reads the arguments of `operation`, in `environment` if it has one.
+    /// Reads the arguments of a call of `endpoint`, in `environment` if it has one.
     pub(super) fn read(
-        operation: ApiOperation,
+        endpoint: &ApiEndpoint,
         environment: Option<String>,
         arguments: &mut CallArguments,
     ) -> Result<Self, ApiError> {
         let environment = environment.unwrap_or_default();
-        Ok(match operation {
+        Ok(match endpoint.operation {
             ApiOperation::Health => Self::Nothing,
-            ApiOperation::Login => {
-                arguments.require(&["username", "password"])?;
-                Self::Login {
-                    username: arguments.text("username")?,
-                    password: arguments.text("password")?,
-                }
-            }
+            ApiOperation::Login => Self::Login {
+                username: arguments.text("username")?,
+                password: arguments.text("password")?,
+            },
             ApiOperation::RenewLogin => Self::RenewLogin,
-            ApiOperation::Logout => Self::Logout { all: arguments.switch("all")? },
+            ApiOperation::Logout => Self::Logout { all: arguments.flag("all")?.unwrap_or(false) },
             ApiOperation::ListUsers => Self::Users(UserRequest::List),
             ApiOperation::AddUser => {
-                arguments.require(&["username", "password"])?;
                 let (username, password) =
                     (arguments.name("username")?, arguments.text("password")?);
                 Self::Users(UserRequest::Add { username, password })
@@ -95,7 +137,6 @@ impl ApiRequest {
             }),
             ApiOperation::CurrentUser => Self::Users(UserRequest::Current),
             ApiOperation::SetAdmin => {
-                arguments.require(&["username", "is_admin"])?;
                 let username = arguments.text("username")?;
                 let is_admin = arguments.flag("is_admin")?.unwrap_or_default();
                 Self::Users(UserRequest::SetAdmin { username, is_admin })
@@ -118,8 +159,8 @@ impl ApiRequest {
                 let (username, environment, role) = assignment(arguments)?;
                 Self::Roles(RoleRequest::Unassign { username, environment, role })
             }
-            ApiOperation::CreateToken | ApiOperation::CreateTokenV1 => {
-                let is_v1 = operation == ApiOperation::CreateTokenV1;
+            ApiOperation::CreateToken => {
+                let is_v1 = endpoint.is_v1();
                 Self::Tokens(TokenApiRequest::Create {
                     environment,
                     wanted: wanted_token(arguments, is_v1)?,
@@ -131,24 +172,87 @@ impl ApiRequest {
                 environment,
                 jti: arguments.path_uuid("jti")?,
             }),
-            ApiOperation::ListEnvironments => Self::Environments(EnvironmentRequest::List),
-            ApiOperation::GetEnvironment => {
-                Self::Environments(EnvironmentRequest::Get { id: environment })
+            ApiOperation::ListProjects => {
+                Self::Projects(ProjectRequest::List { details: details(endpoint, arguments)? })
             }
-            ApiOperation::CreateEnvironment => Self::Environments(EnvironmentRequest::Create {
+            ApiOperation::GetProject => Self::Projects(ProjectRequest::Get {
+                id: arguments.path_uuid("id")?,
+                details: details(endpoint, arguments)?,
+            }),
+            ApiOperation::CreateProject => Self::Projects(ProjectRequest::Create {
                 name: arguments.nonempty_name("name")?,
+                id: arguments.optional_uuid("project_id")?,
+            }),
+            ApiOperation::ModifyProject => Self::Projects(ProjectRequest::Rename {
+                id: arguments.path_uuid("id")?,
+                name: arguments.nonempty_name("name")?,
+            }),
+            ApiOperation::DeleteProject => {
+                Self::Projects(ProjectRequest::Delete { id: arguments.path_uuid("id")? })
+            }
+            ApiOperation::ListEnvironments => Self::Environments(EnvironmentRequest::List {
+                details: details(endpoint, arguments)?,
+            }),
+            ApiOperation::GetEnvironment => Self::Environments(EnvironmentRequest::Get {
+                id: environment,
+                details: details(endpoint, arguments)?,
+            }),
+            ApiOperation::CreateEnvironment => Self::Environments(EnvironmentRequest::Create {
+                wanted: environment_changes(endpoint, arguments)?,
                 id: arguments.optional_uuid("environment_id")?,
-                project_id: arguments.optional_uuid("project_id")?,
+            }),
+            ApiOperation::ModifyEnvironment => Self::Environments(EnvironmentRequest::Modify {
+                id: environment,
+                changes: environment_changes(endpoint, arguments)?,
             }),
             ApiOperation::DeleteEnvironment => {
                 Self::Environments(EnvironmentRequest::Delete { id: environment })
+            }
+            ApiOperation::ListSettings => Self::Environments(EnvironmentRequest::Settings),
+            ApiOperation::ServerStatus => Self::ServerStatus,
+            ApiOperation::Docs => {
+                // The token has authenticated the caller.
+                arguments.optional_text("token")?;
+                Self::Docs {
+                    format: DocsFormat::read(arguments)?,
+                    description: arguments.optional_text("swagger_description")?,
+                }
             }
         })
     }
 }
 
+/// Reads the flag for details. Without one, environments have none.
+fn details(endpoint: &ApiEndpoint, arguments: &mut CallArguments) -> Result<bool, ApiError> {
+    let flag = endpoint.arguments.iter().find(|argument| argument.name.ends_with("details"));
+    Ok(flag.map(|flag| arguments.flag(flag.name)).transpose()?.flatten().unwrap_or(false))
+}
+
+/// Reads the members of an environment, as far as the call has them.
+fn environment_changes(
+    endpoint: &ApiEndpoint,
+    arguments: &mut CallArguments,
+) -> Result<EnvironmentChanges, ApiError> {
+    let trimmed = |text: String| text.trim().to_owned();
+    let mut changes = EnvironmentChanges {
+        name: arguments.nonempty_name("name")?,
+        repo_url: arguments.optional_text("repository")?.map(trimmed),
+        repo_branch: arguments.optional_text("branch")?.map(trimmed),
+        ..EnvironmentChanges::default()
+    };
+    changes.project_id = match endpoint.argument("project_id").map(|argument| argument.default) {
+        Some(ArgumentDefault::Required) => Some(arguments.uuid("project_id")?),
+        Some(_) => arguments.optional_uuid("project_id")?,
+        None => None,
+    };
+    if endpoint.argument("description").is_some() {
+        changes.description = arguments.optional_text("description")?;
+        changes.icon = arguments.optional_text("icon")?;
+    }
+    Ok(changes)
+}
+
 fn assignment(arguments: &mut CallArguments) -> Result<(String, String, String), ApiError> {
-    arguments.require(&["environment", "role"])?;
     Ok((
         arguments.required_path_argument("username")?,
         arguments.uuid("environment")?,
@@ -172,4 +276,83 @@ fn wanted_token(arguments: &mut CallArguments, is_v1: bool) -> Result<TokenOptio
     let is_idempotent = arguments.flag("idempotent")?.unwrap_or(false);
     let expire = if is_v1 { None } else { arguments.whole_number("expire")? };
     Ok(TokenOptions { client_types, is_idempotent, expire })
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use serde_json::{Map, Value, json};
+
+    use super::*;
+    use crate::authorization::endpoints::{
+        ParameterType,
+        api::{ApiArgument, ENDPOINTS, PathMatch, find_endpoint},
+    };
+
+    const ID: &str = "11111111-1111-1111-1111-111111111111";
+
+    fn value(argument: &ApiArgument) -> Value {
+        match argument.kind {
+            ParameterType::String => argument.default.value().unwrap_or(Value::Null),
+            ParameterType::Uuid => ID.into(),
+            ParameterType::Boolean => false.into(),
+            ParameterType::Integer => 5.into(),
+            ParameterType::Array => json!(["api"]),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Reads a call with these arguments.
+    fn read(endpoint: &ApiEndpoint, arguments: &Map<String, Value>) -> Result<(), ApiError> {
+        let path = endpoint.path.split('/');
+        let path = path.map(|segment| if segment.starts_with('<') { ID } else { segment });
+        let path = path.collect::<Vec<_>>().join("/");
+        let PathMatch::Endpoint(_, of_path) = find_endpoint(endpoint.method, &path) else {
+            panic!("{path}");
+        };
+        let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let (target, body) = if endpoint.takes_query() {
+            let pairs = arguments.iter().map(|(name, value)| format!("{name}={}", text(value)));
+            (format!("{path}?{}", pairs.collect::<Vec<_>>().join("&")), Bytes::new())
+        } else {
+            (path, Bytes::from(Value::Object(arguments.clone()).to_string()))
+        };
+        let request = http::Request::builder()
+            .method(endpoint.method)
+            .uri(target)
+            .header("x-inmanta-tid", ID)
+            .body(body)
+            .unwrap();
+        let mut arguments = CallArguments::read(endpoint, of_path, &request)?;
+        let environment = endpoint.environment.map(|_| ID.to_owned());
+        let _request = ApiRequest::read(endpoint, environment, &mut arguments)?;
+        arguments.finish()
+    }
+
+    #[test]
+    fn calls_take_exactly_the_arguments_of_the_table() {
+        for endpoint in ENDPOINTS {
+            let all = endpoint.arguments.iter().map(|argument| {
+                let value = match value(argument) {
+                    Value::Null if endpoint.takes_query() => "x".into(),
+                    Value::Null if argument.default == ArgumentDefault::Required => "x".into(),
+                    value => value,
+                };
+                (argument.name.to_owned(), value)
+            });
+            let all: Map<_, _> = all.collect();
+            let is_ok = |arguments: &Map<_, _>| read(endpoint, arguments).is_ok();
+            assert!(is_ok(&all), "{} with all", endpoint.id());
+            for argument in endpoint.arguments {
+                let mut others = all.clone();
+                others.remove(argument.name);
+                let is_optional = argument.default != ArgumentDefault::Required;
+                let call = format!("{} without {}", endpoint.id(), argument.name);
+                assert_eq!(is_ok(&others), is_optional, "{call}");
+            }
+            let mut more = all;
+            more.insert("undeclared".into(), "x".into());
+            assert!(!is_ok(&more), "{} with another", endpoint.id());
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Authentication of a call by its token.
 
 use countersign_engine::{Reject, jws::UnverifiedToken};
-use http::{HeaderMap, Response, StatusCode};
+use http::{Response, StatusCode};
 
 use super::{error::ApiError, require_users, signer};
 use crate::{
@@ -22,20 +22,20 @@ use crate::{
     },
 };
 
-/// Returns the session of the caller, if authentication is on and the request has a token.
+/// Returns the session of the caller, if authentication is on and the call has a token.
 ///
 /// # Errors
 /// The response to a rejected token.
 pub(super) async fn authenticate(
     context: &ApiContext<'_>,
     caller: &Caller<'_, '_>,
-    headers: &HeaderMap,
+    credential: Credential<'_>,
 ) -> Result<Option<Session>, Box<Reply>> {
     if !context.settings.requires_token {
         return Ok(None);
     }
     let challenges = &context.auth.challenges;
-    let token = match context.auth.credentials.in_headers(headers) {
+    let token = match credential {
         Credential::None => return Ok(None),
         Credential::Conflict | Credential::CrossSite => {
             let response = Profile::Inmanta.conflict(Style::Body, challenges);

@@ -1,114 +1,19 @@
 //! The endpoints of the Inmanta API that this server implements. Its router is this table, so no
 //! call of the API lacks an entry.
 
+mod argument;
+mod calls;
+mod operation;
+
 use percent_encoding::percent_decode_str;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use crate::base::{
-    claims::ClientType::{self, Api, Compiler},
-    route::ENVIRONMENT_HEADER,
+pub use self::{
+    argument::{ApiArgument, ArgumentDefault},
+    calls::ENDPOINTS,
+    operation::ApiOperation,
 };
-
-/// The operation of an [`ApiEndpoint`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ApiOperation {
-    /// Reports that the server is alive.
-    Health,
-    /// Logs a user in.
-    Login,
-    /// Extends a login session.
-    RenewLogin,
-    /// Ends a login session, or all of the user.
-    Logout,
-    /// Lists the users.
-    ListUsers,
-    /// Adds a user.
-    AddUser,
-    /// Removes a user.
-    DeleteUser,
-    /// Changes a password.
-    SetPassword,
-    /// Returns the user of the session.
-    CurrentUser,
-    /// Grants or revokes administrator rights.
-    SetAdmin,
-    /// Lists the roles.
-    ListRoles,
-    /// Adds a role.
-    AddRole,
-    /// Removes a role.
-    DeleteRole,
-    /// Lists the roles of a user.
-    ListAssignments,
-    /// Assigns a role to a user.
-    AssignRole,
-    /// Removes a role assignment.
-    UnassignRole,
-    /// Issues a token.
-    CreateToken,
-    /// Issues a token, version 1 of the call.
-    CreateTokenV1,
-    /// Lists the tokens of an environment.
-    ListTokens,
-    /// Revokes a token.
-    RevokeToken,
-    /// Lists the environments.
-    ListEnvironments,
-    /// Returns one environment.
-    GetEnvironment,
-    /// Adds an environment.
-    CreateEnvironment,
-    /// Removes an environment.
-    DeleteEnvironment,
-}
-
-impl ApiOperation {
-    /// Returns the name of the function of the Inmanta server, which its errors of arguments
-    /// contain.
-    #[must_use]
-    pub const fn function(self) -> &'static str {
-        match self {
-            Self::Health => "health",
-            Self::Login => "login",
-            Self::RenewLogin => "login_renew",
-            // Not a call of the Inmanta server.
-            Self::Logout => "logout",
-            Self::ListUsers => "list_users",
-            Self::AddUser => "add_user",
-            Self::DeleteUser => "delete_user",
-            Self::SetPassword => "set_password",
-            Self::CurrentUser => "get_current_user",
-            Self::SetAdmin => "set_is_admin",
-            Self::ListRoles => "list_roles",
-            Self::AddRole => "create_role",
-            Self::DeleteRole => "delete_role",
-            Self::ListAssignments => "list_roles_for_user",
-            Self::AssignRole => "assign_role",
-            Self::UnassignRole => "unassign_role",
-            Self::CreateToken => "environment_create_token",
-            Self::CreateTokenV1 => "create_token",
-            Self::ListTokens => "environment_token_list",
-            Self::RevokeToken => "environment_token_revoke",
-            Self::ListEnvironments => "environment_list",
-            Self::GetEnvironment => "environment_get",
-            Self::CreateEnvironment => "environment_create",
-            Self::DeleteEnvironment => "environment_delete",
-        }
-    }
-
-    /// Whether it changes what users may do.
-    #[must_use]
-    pub const fn changes_rights(self) -> bool {
-        matches!(
-            self,
-            Self::DeleteUser
-                | Self::SetAdmin
-                | Self::DeleteRole
-                | Self::AssignRole
-                | Self::UnassignRole
-        )
-    }
-}
+use crate::base::claims::ClientType;
 
 /// An endpoint of the API.
 #[derive(Debug)]
@@ -127,12 +32,12 @@ pub struct ApiEndpoint {
     pub environment: Option<&'static str>,
     /// Whether it only reads.
     pub read_only: bool,
-    /// A flag among its arguments, and its default.
-    pub flag: Option<(&'static str, bool)>,
+    /// The arguments in its query, or in its body.
+    pub arguments: &'static [ApiArgument],
     /// Whether it requires a token.
     pub needs_token: bool,
-    /// Whether it administers: changes users, roles, environments or tokens for others than its
-    /// caller. Only tokens of sections that may administer are accepted then.
+    /// Whether it administers: changes users, roles, projects, environments or tokens for others
+    /// than its caller. Only tokens of sections that may administer are accepted then.
     pub administers: bool,
 }
 
@@ -148,10 +53,10 @@ const fn endpoint(
         path,
         operation,
         label,
-        client_types: &[Api],
+        client_types: &[ClientType::Api],
         environment: None,
         read_only,
-        flag: None,
+        arguments: &[],
         needs_token: true,
         administers: !read_only,
     }
@@ -162,14 +67,43 @@ impl ApiEndpoint {
         Self { environment: Some(environment), ..self }
     }
 
-    const fn with_flag(self, name: &'static str, default: bool) -> Self {
-        Self { flag: Some((name, default)), ..self }
+    const fn with(self, arguments: &'static [ApiArgument]) -> Self {
+        Self { arguments, ..self }
+    }
+
+    const fn for_clients(self, client_types: &'static [ClientType]) -> Self {
+        Self { client_types, ..self }
     }
 
     /// Returns the id in the endpoint table.
     #[must_use]
     pub fn id(&self) -> String {
         format!("{} {}", self.method, self.path)
+    }
+
+    /// Whether it is of version 1 of the API, whose answers have no envelope.
+    #[must_use]
+    pub fn is_v1(&self) -> bool {
+        self.path.starts_with("/api/v1/")
+    }
+
+    /// Returns the name of the function of the Inmanta server, which its errors of arguments
+    /// contain.
+    #[must_use]
+    pub fn function(&self) -> &'static str {
+        self.operation.function(self.is_v1())
+    }
+
+    /// Whether its arguments are in the query.
+    #[must_use]
+    pub fn takes_query(&self) -> bool {
+        matches!(self.method, "GET" | "DELETE")
+    }
+
+    /// Returns the argument of this name in its query or body.
+    #[must_use]
+    pub fn argument(&self, name: &str) -> Option<&ApiArgument> {
+        self.arguments.iter().find(|argument| argument.name == name)
     }
 
     /// Returns the properties as an endpoint file has them.
@@ -182,96 +116,21 @@ impl ApiEndpoint {
             "environment_param": self.environment,
             "read_only": self.read_only,
         });
-        if let Some((name, default)) = self.flag {
-            let flag = json!({"in": "body", "type": "boolean", "default": default});
-            properties["parameters"] = json!({name: flag});
+        let place = if self.takes_query() { "query" } else { "body" };
+        let flags = self.arguments.iter().filter_map(|argument| match argument.default {
+            ArgumentDefault::Flag(default) => {
+                let flag = json!({"in": place, "type": "boolean", "default": default});
+                Some((argument.name.to_owned(), flag))
+            }
+            _ => None,
+        });
+        let flags: Map<_, _> = flags.collect();
+        if !flags.is_empty() {
+            properties["parameters"] = Value::Object(flags);
         }
         properties
     }
-
-    const fn also_for_compilers(self) -> Self {
-        Self { client_types: &[Api, Compiler], ..self }
-    }
 }
-
-/// All endpoints.
-pub const ENDPOINTS: &[ApiEndpoint] = &[
-    ApiEndpoint {
-        needs_token: false,
-        ..endpoint("GET", "/api/v2/health", ApiOperation::Health, "status.read")
-    },
-    ApiEndpoint {
-        needs_token: false,
-        administers: false,
-        ..endpoint("POST", "/api/v2/login", ApiOperation::Login, "user.read")
-    },
-    ApiEndpoint {
-        read_only: true,
-        administers: false,
-        ..endpoint("POST", "/api/v2/login/renew", ApiOperation::RenewLogin, "user.read")
-    },
-    ApiEndpoint {
-        read_only: true,
-        administers: false,
-        flag: Some(("all", false)),
-        ..endpoint("POST", "/api/v2/logout", ApiOperation::Logout, "user.read")
-    },
-    endpoint("GET", "/api/v2/user", ApiOperation::ListUsers, "role-assignment.read"),
-    endpoint("POST", "/api/v2/user", ApiOperation::AddUser, "user.write"),
-    endpoint("DELETE", "/api/v2/user/<username>", ApiOperation::DeleteUser, "user.write"),
-    endpoint(
-        "PATCH",
-        "/api/v2/user/<username>/password",
-        ApiOperation::SetPassword,
-        "user.change-password",
-    ),
-    endpoint("GET", "/api/v2/current_user", ApiOperation::CurrentUser, "user.read"),
-    endpoint("PATCH", "/api/v2/is_admin", ApiOperation::SetAdmin, "role.is-admin"),
-    endpoint("GET", "/api/v2/role", ApiOperation::ListRoles, "role.read"),
-    endpoint("POST", "/api/v2/role", ApiOperation::AddRole, "role.write"),
-    endpoint("DELETE", "/api/v2/role", ApiOperation::DeleteRole, "role.write"),
-    endpoint(
-        "GET",
-        "/api/v2/role_assignment/<username>",
-        ApiOperation::ListAssignments,
-        "role-assignment.read",
-    ),
-    endpoint(
-        "POST",
-        "/api/v2/role_assignment/<username>",
-        ApiOperation::AssignRole,
-        "role-assignment.write",
-    ),
-    endpoint(
-        "DELETE",
-        "/api/v2/role_assignment/<username>",
-        ApiOperation::UnassignRole,
-        "role-assignment.write",
-    ),
-    endpoint("POST", "/api/v1/environment_auth", ApiOperation::CreateTokenV1, "token")
-        .in_environment(ENVIRONMENT_HEADER)
-        .also_for_compilers()
-        .with_flag("idempotent", false),
-    endpoint("POST", "/api/v2/environment_auth", ApiOperation::CreateToken, "token")
-        .in_environment(ENVIRONMENT_HEADER)
-        .also_for_compilers()
-        .with_flag("idempotent", false),
-    endpoint("GET", "/api/v2/environment_auth", ApiOperation::ListTokens, "token")
-        .in_environment(ENVIRONMENT_HEADER),
-    endpoint("DELETE", "/api/v2/environment_auth/<jti>", ApiOperation::RevokeToken, "token")
-        .in_environment(ENVIRONMENT_HEADER),
-    endpoint("GET", "/api/v2/environment", ApiOperation::ListEnvironments, "environment.read"),
-    endpoint("GET", "/api/v2/environment/<id>", ApiOperation::GetEnvironment, "environment.read")
-        .in_environment("id"),
-    endpoint("PUT", "/api/v2/environment", ApiOperation::CreateEnvironment, "environment.create"),
-    endpoint(
-        "DELETE",
-        "/api/v2/environment/<id>",
-        ApiOperation::DeleteEnvironment,
-        "environment.delete",
-    )
-    .in_environment("id"),
-];
 
 /// Result of [`find_endpoint`].
 pub enum PathMatch {
