@@ -18,6 +18,7 @@ mod known_databases;
 mod login;
 mod password;
 mod policy;
+mod project;
 mod revocations;
 mod role;
 mod routes;
@@ -121,6 +122,7 @@ fn run_command(
         Some(Command::Setup(args)) => setup::run(source, args),
         Some(Command::User(args)) => user::run(source, args),
         Some(Command::Role(args)) => role::run(source, args),
+        Some(Command::Project(args)) => project::run(source, args),
         Some(Command::Environment(args)) => environment::run(source, args),
         Some(Command::ClientConfig(args)) => client_config::run(source, &args),
         Some(Command::Doctor) => doctor::run(source),

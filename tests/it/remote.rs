@@ -79,6 +79,15 @@ fn commands_make_the_real_api_calls() {
                 Value::Null,
             )],
         ),
+        ("project list", vec![("GET /api/v2/project", Value::Null)]),
+        (
+            "project add lab --id x",
+            vec![("PUT /api/v2/project", json!({ "name": "lab", "project_id": "x" }))],
+        ),
+        (
+            "project delete 11111111-1111-1111-1111-111111111111",
+            vec![("DELETE /api/v2/project/11111111-1111-1111-1111-111111111111", Value::Null)],
+        ),
         ("environment list", vec![("GET /api/v2/environment", Value::Null)]),
         ("environment add prod", vec![("PUT /api/v2/environment", json!({ "name": "prod" }))]),
         (

@@ -20,8 +20,8 @@ use clap::{
 pub use policy::{PolicyCommand, PolicyInputArgs};
 pub use remote::{
     AssignmentArgs, ClientConfigArgs, EnvironmentArgs, EnvironmentCommand, KeysRefreshArgs,
-    LoginArgs, LogoutArgs, RoleArgs, RoleCommand, ServerArgs, TokenCreateArgs, TokenDeleteArgs,
-    TokenListArgs, UserArgs, UserCommand,
+    LoginArgs, LogoutArgs, ProjectArgs, ProjectCommand, RoleArgs, RoleCommand, ServerArgs,
+    TokenCreateArgs, TokenDeleteArgs, TokenListArgs, UserArgs, UserCommand,
 };
 pub use routes::{ExplainRouteArgs, RoutesCommand};
 pub use serve::{IssuerArgs, ServeCommandArgs};
@@ -147,6 +147,8 @@ Examples:
     User(UserArgs),
     /// Manage the roles of a running server and their assignment to users.
     Role(RoleArgs),
+    /// Manage the projects of a running server, to which environments belong.
+    Project(ProjectArgs),
     /// Manage the environments of a running server.
     Environment(EnvironmentArgs),
     /// Print the configuration section of a client, with a new token.

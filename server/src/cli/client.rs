@@ -234,20 +234,29 @@ impl ServerClient {
 
     /// Returns the id of an environment given by id or name.
     pub(super) fn environment_id(&self, reference: &str) -> Result<String, CommandError> {
+        self.id_of("environment", reference)
+    }
+
+    /// Returns the id of a project given by id or name.
+    pub(super) fn project_id(&self, reference: &str) -> Result<String, CommandError> {
+        self.id_of("project", reference)
+    }
+
+    fn id_of(&self, kind: &str, reference: &str) -> Result<String, CommandError> {
         if is_uuid(reference) {
             return Ok(reference.to_lowercase());
         }
-        let all = self.call(ApiCall::get(&["environment"]))?;
+        let all = self.call(ApiCall::get(&[kind]))?;
         let named = all.as_array().into_iter().flatten().filter(|one| one["name"] == reference);
         let ids: Vec<_> = named.filter_map(|one| one["id"].as_str()).collect();
         match ids[..] {
             [id] => Ok(id.into()),
             [] => Err(CommandError::failed(format_args!(
-                "no environment is named {}: see countersign environment list",
+                "no {kind} is named {}: see countersign {kind} list",
                 quoted(reference)
             ))),
             _ => Err(CommandError::failed(format_args!(
-                "several environments are named {}: use an id instead",
+                "several {kind}s are named {}: use an id instead",
                 quoted(reference)
             ))),
         }

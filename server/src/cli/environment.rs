@@ -13,8 +13,11 @@ use super::{
 pub(super) fn run(source: &ConfigSource, args: EnvironmentArgs) -> Result<(), CommandError> {
     let client = ServerClient::of(source, &args.server)?;
     match args.command {
-        EnvironmentCommand::Add { name, id } => {
+        EnvironmentCommand::Add { name, project, id } => {
             let mut body = json!({ "name": name });
+            if let Some(project) = project {
+                body["project_id"] = client.project_id(&project)?.into();
+            }
             if let Some(id) = id {
                 body["environment_id"] = id.into();
             }

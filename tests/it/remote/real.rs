@@ -2,7 +2,7 @@ use countersign_tests::{
     binary::{Output, Sandbox, Server},
     certificates,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::fixture::SIGNING;
 
@@ -83,6 +83,14 @@ fn cli_manages_users_roles_and_environments() {
         "A user with name bob already exists.",
     );
     refused(&admin.run_with_input("user add eve", "short"), "at least 8 characters");
+    let project = admin.run("project add lab").text().to_owned();
+    let tested = admin.run("environment add test --project lab").text().to_owned();
+    let held = admin.json("project list")[1].take();
+    assert_eq!((&held["id"], &held["environments"][0]["id"]), (&json!(project), &json!(tested)));
+    refused(&admin.run("project delete lab"), "still contains some environments");
+    assert_eq!(admin.run("environment delete test").code(), 0);
+    assert_eq!(admin.run("project delete lab").code(), 0);
+    refused(&admin.run("project delete lab"), "no project is named \"lab\"");
     assert_eq!(admin.run("role add keeper").code(), 0);
     assert!(admin.run("role list").text().lines().any(|role| role == "keeper"));
     admin.run("role assign bob keeper -e prod").text();
@@ -98,7 +106,7 @@ fn cli_manages_users_roles_and_environments() {
     admin.run("user admin bob --revoke").text();
     assert_eq!(admin.json("user list")[1]["is_admin"], false);
     assert_eq!(admin.run("environment delete prod").code(), 0);
-    assert_eq!(admin.json("environment list"), serde_json::json!([]));
+    assert_eq!(admin.json("environment list"), json!([]));
 }
 
 #[test]
@@ -140,7 +148,7 @@ fn cli_manages_environment_tokens() {
     let all = admin.json("token list -e prod");
     assert_eq!(
         (&all[0]["client_types"], &all[0]["created_by"]),
-        (&serde_json::json!(["agent"]), &serde_json::json!("admin"))
+        (&json!(["agent"]), &json!("admin"))
     );
     let id = all[0]["jti"].as_str().unwrap();
     assert!(admin.run("token list -e prod").text().lines().nth(1).unwrap().starts_with(id));

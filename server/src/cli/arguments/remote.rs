@@ -202,11 +202,52 @@ pub struct AssignmentArgs {
     pub environment: String,
 }
 
+/// Arguments of `project`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  countersign project add lab
+  countersign environment add prod --project lab
+  countersign project list")]
+pub struct ProjectArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would become the help text")]
+    pub server: ServerArgs,
+    #[command(subcommand)]
+    #[expect(missing_docs, reason = "a doc comment here would become the help text")]
+    pub command: ProjectCommand,
+}
+
+/// Commands for projects.
+#[derive(Debug, Subcommand)]
+pub enum ProjectCommand {
+    /// Add a project, and print its id.
+    Add {
+        /// Name of the project.
+        name: String,
+        /// Id of the project, if other systems already use one (default: generated).
+        #[arg(long, value_name = "UUID")]
+        id: Option<String>,
+    },
+    /// List the projects.
+    List {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Delete a project without environments.
+    Delete {
+        /// Name or id of the project.
+        project: String,
+    },
+}
+
 /// Arguments of `environment`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   countersign environment add prod
+  countersign environment add prod --project lab
   countersign environment add test --id 11111111-1111-1111-1111-111111111111
   countersign environment list")]
 pub struct EnvironmentArgs {
@@ -225,6 +266,9 @@ pub enum EnvironmentCommand {
     Add {
         /// Name of the environment.
         name: String,
+        /// Name or id of its project (default: the project named default, which the server adds).
+        #[arg(long, value_name = "PROJECT")]
+        project: Option<String>,
         /// Id of the environment, if other systems already use one (default: generated).
         #[arg(long, value_name = "UUID")]
         id: Option<String>,
