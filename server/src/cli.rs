@@ -12,6 +12,7 @@ mod database;
 mod doctor;
 mod endpoints;
 mod environment;
+mod import;
 mod jws;
 mod keys;
 mod known_databases;
@@ -134,6 +135,7 @@ fn run_command(
         Some(Command::Policy(command)) => policy::run(source, &command),
         Some(Command::Revocations(command)) => revocations::run(source, &command),
         Some(Command::Database(command)) => database::run(source, &command),
+        Some(Command::Import(command)) => import::run(source, command),
     }
 }
 

@@ -25,6 +25,7 @@ pub mod accounts;
 pub mod audit;
 pub mod cluster;
 pub mod backup;
+pub mod import;
 pub mod authorization;
 
 // HTTP and gRPC handlers: authentication checks, and the API.

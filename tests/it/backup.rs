@@ -519,7 +519,9 @@ fn refused_restore_creates_nothing() {
 }
 
 /// SQL that reverts the migrations after version 9.
-const TO_VERSION_9: &str = "DROP TABLE countersign_project;
+const TO_VERSION_9: &str = "DROP TABLE countersign_import;
+    ALTER TABLE countersign_user DROP COLUMN source_id;
+    DROP TABLE countersign_project;
     ALTER TABLE countersign_environment DROP COLUMN repo_url;
     ALTER TABLE countersign_environment DROP COLUMN repo_branch;
     ALTER TABLE countersign_environment DROP COLUMN description;

@@ -41,6 +41,8 @@ mod key_status;
 mod revocation;
 /// Databases at rest and in copies: stop, backup, restore.
 mod backup;
+/// Import of the database of an Inmanta server.
+mod import;
 /// Databases that lack what the state directory knew.
 mod known_databases;
 /// Check and repair of stored revocations.

@@ -8,7 +8,7 @@ use super::{
 /// The modules of the server, from the bottom up: each imports only from those before it.
 /// `syntax` is the part of `config` that reads files; the rest of `config` assembles the
 /// settings that the features own.
-const SERVER_MODULES: [&str; 21] = [
+const SERVER_MODULES: [&str; 22] = [
     "base",
     "syntax",
     "client",
@@ -22,6 +22,7 @@ const SERVER_MODULES: [&str; 21] = [
     "audit",
     "cluster",
     "backup",
+    "import",
     "authorization",
     "auth",
     "api",

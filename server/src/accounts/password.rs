@@ -160,6 +160,12 @@ pub fn verify(
     Ok(PasswordMatch::Unnormalized)
 }
 
+/// Whether [`verify`] supports a stored hash.
+#[must_use]
+pub fn is_supported(stored: &str) -> bool {
+    StoredHash::read(stored).is_some()
+}
+
 /// A hash that no known password matches.
 const DUMMY_HASH: &str = "$argon2id$v=19$m=65536,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 

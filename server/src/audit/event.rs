@@ -186,6 +186,8 @@ operations! {
     BackUpDatabase = "database.backup",
     /// A backup is restored.
     RestoreDatabase = "database.restore",
+    /// The contents of another server are imported.
+    Import = "database.import",
     /// A changed configuration is applied.
     Reload = "configuration.reload",
     /// Further refusals, which are only counted.

@@ -2,6 +2,7 @@
 
 mod audit;
 mod authorization;
+mod import;
 mod policy;
 mod remote;
 mod routes;
@@ -17,6 +18,7 @@ use clap::{
     Args, Parser, Subcommand, ValueEnum,
     error::{ContextKind, ContextValue},
 };
+pub use import::{ImportArgs, ImportCommand};
 pub use policy::{PolicyCommand, PolicyInputArgs};
 pub use remote::{
     AssignmentArgs, ClientConfigArgs, EnvironmentArgs, EnvironmentCommand, KeysRefreshArgs,
@@ -56,6 +58,7 @@ Environment:
   COUNTERSIGN_SERVER          the URL of the server for commands such as user and token create;
                               the default is from the configuration
   COUNTERSIGN_TOKEN           the token for these commands; the default is that of login
+  COUNTERSIGN_IMPORT_FROM     the database that import inmanta reads
   COUNTERSIGN_LOG             the log level: error, warn, info (default), debug, trace
 
 Exit codes: 0 success, 1 failure, 2 invalid command line or configuration.
@@ -89,11 +92,17 @@ impl Cli {
         arguments: impl IntoIterator<Item = A>,
     ) -> Result<Self, clap::Error> {
         Self::try_parse_from(arguments).map_err(|mut error| {
+            // The address of `import` may have its password in any part.
+            let names_source = matches!(
+                error.get(ContextKind::InvalidArg),
+                Some(ContextValue::String(argument)) if argument.starts_with("--from ")
+            );
             for kind in
                 [ContextKind::InvalidValue, ContextKind::InvalidArg, ContextKind::InvalidSubcommand]
             {
                 if let Some(ContextValue::String(text)) = error.get(kind) {
-                    let has_password = text.contains('@');
+                    let is_value = kind == ContextKind::InvalidValue;
+                    let has_password = text.contains('@') || (names_source && is_value);
                     let hidden = if has_password { "...".into() } else { shown(text).into_owned() };
                     if hidden != *text {
                         error.insert(kind, ContextValue::String(hidden));
@@ -207,6 +216,9 @@ Examples:
     /// Maintain the database of users, roles and tokens.
     #[command(subcommand)]
     Database(DatabaseCommand),
+    /// Copy the contents of another server into the database.
+    #[command(subcommand)]
+    Import(ImportCommand),
 }
 
 /// Options of the server.

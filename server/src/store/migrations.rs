@@ -76,6 +76,12 @@ const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
         include_str!("../../migrations/sqlite/0010_projects.sql"),
         include_str!("../../migrations/postgres/0010_projects.sql"),
     ),
+    (
+        11,
+        "import",
+        include_str!("../../migrations/sqlite/0011_import.sql"),
+        include_str!("../../migrations/postgres/0011_import.sql"),
+    ),
 ];
 
 /// Whether this process has migrated a database of an earlier version.

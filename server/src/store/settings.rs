@@ -52,6 +52,13 @@ pub enum DatabaseLocation {
 pub struct DatabaseUrl(String);
 
 impl DatabaseUrl {
+    /// Parses the URL of a PostgreSQL database. Returns it with the database, host and port for
+    /// messages.
+    pub(crate) fn postgres(url: &str) -> Option<(Self, String)> {
+        let is_plain = is_postgres(url) && has_plain_authority(url);
+        is_plain.then(|| (Self(url.into()), redacted(url)))
+    }
+
     /// Returns the URL with its password.
     #[must_use]
     pub fn expose(&self) -> &str {
@@ -148,11 +155,8 @@ fn read_url(reader: &mut SectionReader<'_>, url: &str) -> DatabaseLocation {
             return DatabaseLocation::Sqlite(PathBuf::from(&*decoded));
         }
     }
-    if is_postgres(url) && has_plain_authority(url) {
-        return DatabaseLocation::Postgres {
-            redacted: redacted(url),
-            url: DatabaseUrl(url.into()),
-        };
+    if let Some((url, redacted)) = DatabaseUrl::postgres(url) {
+        return DatabaseLocation::Postgres { url, redacted };
     }
     // The message does not contain the URL, which may contain a password.
     reader.error(

@@ -144,6 +144,7 @@ fn read(row: &AnyRow) -> sqlx::Result<IssuedToken> {
         client_types: row
             .try_get::<String, _>("client_types")?
             .split(',')
+            .filter(|one| !one.is_empty())
             .map(str::to_owned)
             .collect(),
         environment: row.try_get("environment")?,
