@@ -64,7 +64,8 @@ use crate::{
 pub fn run(cli: Cli) -> ExitCode {
     // A server starts logging after it has read the log format from its configuration.
     if !matches!(cli.command, None | Some(Command::Serve(_))) {
-        logging::start_logging("info", LogFormat::Auto);
+        // Slow queries do not belong into the output of a command.
+        logging::start_logging("info,sqlx=error", LogFormat::Auto);
     }
     match dispatch(cli) {
         Ok(()) => ExitCode::SUCCESS,

@@ -18,13 +18,16 @@ use super::{
 use crate::{
     accounts::{LoginError, Users},
     audit::{AuditOperation, AuditTarget},
+    base::redacted::shown,
     config::{AuthMethod, Config},
     store::{Store, StoreError, users::User},
 };
 
 pub(super) fn run(source: &ConfigSource, args: SetupArgs) -> Result<(), CommandError> {
     if !args.yes && !is_local()? {
-        return Err(CommandError::failed("run this command on the machine of the server"));
+        return Err(CommandError::failed(
+            "The user setup was aborted as it was not executed locally on the orchestrator",
+        ));
     }
     let config = source.load_for_client()?;
     check_method(&config)?;
@@ -52,29 +55,39 @@ pub(super) fn run(source: &ConfigSource, args: SetupArgs) -> Result<(), CommandE
 
 fn is_local() -> io::Result<bool> {
     prompt(
-        "This command should be execute locally on the orchestrator you want to configure. Are you \
+        "This command should be executed locally on the orchestrator you want to configure. Are you \
          running this command locally? [y/N]: ",
     )?;
     Ok(["y", "yes"].contains(&read_answer()?.trim().to_lowercase().as_str()))
 }
 
-/// Checks that users of the database can log in.
+/// Checks that authentication is on, and that its method is known. The user is an emergency
+/// (break-glass) account if the method is not `database`.
 fn check_method(config: &Config) -> Result<(), CommandError> {
     if !config.settings.api.requires_token {
-        print_status("Server authentication:", "disabled")?;
         return Err(CommandError::failed(
-            "Server authentication should be enabled.\n  help: write auth=true and \
-             auth-method=database in [server]",
+            "Server authentication should be enabled before running the initial user setup. The \
+             option auth in the server section should be enabled.\n  help: write auth=true in \
+             [server]",
         ));
     }
     print_status("Server authentication:", "enabled")?;
+    if let Some(unknown) = &config.web_ui.unknown_auth_method {
+        return Err(CommandError::failed(format_args!(
+            "The server authentication method (auth_method in the server section) is '{}', \
+             expected one of database, oidc, jwt.",
+            printable(&shown(unknown))
+        )));
+    }
     let method = config.web_ui.auth_method;
     print_status("Server authentication method:", method.name())?;
     if method != AuthMethod::Database {
-        let text = "Users of the database only log in where the authentication method is database.";
-        return Err(CommandError::failed(format_args!(
-            "{text}\n  help: write auth-method=database in [server]"
-        )));
+        print(format_args!(
+            "Note: auth_method is '{}'. Creating a break-glass database user for the web-console \
+             local login fallback. Make sure web-ui.oidc_local_fallback is enabled so it can be \
+             used.",
+            method.name()
+        ))?;
     }
     Ok(())
 }

@@ -16,6 +16,8 @@ use crate::{base::redacted::quoted, keys::administration::ConsoleLogin};
 pub struct WebUi {
     /// `server.auth_method`.
     pub auth_method: AuthMethod,
+    /// The text of `server.auth_method`, if it is not the name of a method.
+    pub unknown_auth_method: Option<String>,
     /// The OpenID provider, if one is configured.
     pub provider: Option<OpenIdProvider>,
     /// `oidc_local_fallback`: whether local users may log in too.
@@ -67,6 +69,9 @@ impl WebUi {
     pub(super) fn read(sections: &BTreeMap<String, Section>, problems: &mut Problems) -> Self {
         let mut server = SectionReader::new(sections, "server", problems);
         let auth_method = read_auth_method(&mut server);
+        let unknown_auth_method =
+            auth_method.is_none().then(|| server.text_or_default("auth_method").to_owned());
+        let auth_method = auth_method.unwrap_or(AuthMethod::Oidc);
         let is_method_written = server.given("auth_method").is_some();
         let dashboard = read_dashboard(&mut SectionReader::new(sections, "dashboard", problems));
         let mut reader = SectionReader::new(sections, "web-ui", problems);
@@ -77,7 +82,14 @@ impl WebUi {
             None => read_keycloak(&mut reader),
         };
         let provider = provider.or(dashboard);
-        Self { auth_method, provider, local_fallback, is_enabled, is_method_written }
+        Self {
+            auth_method,
+            unknown_auth_method,
+            provider,
+            local_fallback,
+            is_enabled,
+            is_method_written,
+        }
     }
 
     /// Returns how the console logs in, which decides whose tokens may administer.
@@ -94,14 +106,15 @@ impl WebUi {
 }
 
 /// Reads `auth_method`. An unknown value is a warning, because Inmanta's server accepts it.
-fn read_auth_method(server: &mut SectionReader<'_>) -> AuthMethod {
+fn read_auth_method(server: &mut SectionReader<'_>) -> Option<AuthMethod> {
     let name = server.text_or_default("auth_method");
-    AuthMethod::ALL.into_iter().find(|method| method.name() == name).unwrap_or_else(|| {
+    let method = AuthMethod::ALL.into_iter().find(|method| method.name() == name);
+    if method.is_none() {
         let text = format!("auth_method {} is unknown, using oidc", quoted(name));
         let help = format!("choose one of {}", server.choices("auth_method").join(", "));
         server.warn("auth_method", text, &help);
-        AuthMethod::Oidc
-    })
+    }
+    method
 }
 
 fn read_provider(reader: &mut SectionReader<'_>, authority: &str) -> Option<OpenIdProvider> {

@@ -3,14 +3,18 @@ use std::{
     process::{Command, Stdio},
 };
 
-use countersign_tests::binary::{self, Output, Sandbox};
+use countersign_tests::{
+    binary::{self, Output, Sandbox},
+    postgres::Postgres,
+};
+use serde_json::json;
 
 use crate::fixture::SIGNING;
 
 const DATABASE: &str = "[server]\nauth=true\nauth-method=database\n";
 const PASSWORD: &str = "correct horse";
 /// The first prompt of the real command.
-const LOCAL: &str = "This command should be execute locally on the orchestrator you want to configure. \
+const LOCAL: &str = "This command should be executed locally on the orchestrator you want to configure. \
                      Are you running this command locally? [y/N]: ";
 
 /// Runs `countersign setup` with these answers.
@@ -89,15 +93,21 @@ fn setup_refusals_give_a_remedy_and_add_no_user() {
     let usual = format!("{DATABASE}{SIGNING}");
     let nowhere = format!("{usual}[database]\nhost=127.0.0.1\nport=1\npassword=hunter2\n");
     for (configuration, options, answers, text) in [
-        (&*usual, "", "n\n", "run this command on the machine of the server"),
-        (&usual, "", "", "run this command on the machine of the server"),
+        (&*usual, "", "n\n", "The user setup was aborted as it was not executed locally"),
+        (&usual, "", "", "The user setup was aborted as it was not executed locally"),
         (
             &format!("{SIGNING}[server]\nauth=false\n"),
             "--yes",
             "",
-            "Server authentication should be enabled.",
+            "Server authentication should be enabled before running the initial user setup.",
         ),
-        (&usual.replace("=database", "=oidc"), "--yes", "", "auth-method=database in [server]"),
+        (
+            &usual.replace("=database", "=databse"),
+            "--yes",
+            "",
+            "(auth_method in the server section) is 'databse', expected one of database, oidc, jwt.",
+        ),
+        (&usual.replace("=database", "=Database"), "--yes", "", "is 'Database', expected one of"),
         (
             &usual,
             "--yes --username admin",
@@ -146,4 +156,42 @@ fn setup_does_not_echo_the_password() {
     screen.read_to_string(&mut shown).unwrap();
     assert!(terminal.wait().unwrap().success(), "{shown}");
     assert!(shown.contains("User admin:") && !shown.contains("correct"), "{shown}");
+}
+
+#[test]
+fn setup_creates_an_emergency_user_for_providers() {
+    for (lines, method) in
+        [("auth_method=oidc\n", "oidc"), ("auth_method=jwt\n", "jwt"), ("", "oidc")]
+    {
+        let sandbox = Sandbox::new();
+        let configuration = format!("[server]\nauth=true\n{lines}{SIGNING}");
+        let made = setup(&sandbox, &configuration, "--yes --username breakglass", PASSWORD);
+        let expected = format!(
+            "Server authentication method:                     {method}\n\
+             Note: auth_method is '{method}'. Creating a break-glass database user for the \
+             web-console local login fallback. Make sure web-ui.oidc_local_fallback is enabled so \
+             it can be used.\n\
+             Authentication signing config:                    found\n"
+        );
+        assert!(made.code() == 0 && made.stdout.contains(&expected), "{made:?}");
+        let server = sandbox.serve(&configuration);
+        let body = json!({ "username": "breakglass", "password": PASSWORD }).to_string();
+        let login = server.send("POST /api/v2/login HTTP/1.1\r\n", body.as_bytes());
+        assert_eq!(login.status, 200, "{login:?}");
+        assert_eq!(login.json()["data"]["user"]["is_admin"], true);
+    }
+}
+
+#[test]
+fn setup_prints_no_notices_of_the_database() {
+    let postgres = Postgres::start();
+    let configuration = format!("{DATABASE}{SIGNING}[database]\nurl={}\n", postgres.url());
+    for level in ["", "info", "debug"] {
+        let sandbox = Sandbox::new().variable("COUNTERSIGN_LOG", level);
+        // The second and third run find the tables of the first.
+        let made = setup(&sandbox, &configuration, "--yes --username admin", PASSWORD);
+        assert_eq!((made.code(), &*made.stderr), (0, ""), "{level}");
+        assert!(!made.stdout.contains("skipping"), "{made:?}");
+        postgres.query("DELETE FROM countersign_user; DELETE FROM countersign_audit");
+    }
 }
