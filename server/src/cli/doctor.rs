@@ -220,12 +220,13 @@ fn check_server(connection: &ServerConnection, report: &mut DoctorReport) -> io:
         return Ok(true);
     }
     // Servers refuse an invalid token even on calls that need none.
-    match client.call(health()).map(|_| client.call(guarded())) {
-        Err(error) => report.error("the server refuses the token: ", &error)?,
-        Ok(Err(error)) if !is_about_this_call(&error) => {
-            report.error("the server does not accept the token: ", &error)?
-        }
-        Ok(_) => report.ok("the server accepts the token")?,
+    let refusal = |call| client.call(call).err().filter(|error| !is_about_this_call(error));
+    if let Some(error) = refusal(health()) {
+        report.error("the server refuses the token: ", &error)?;
+    } else if let Some(error) = refusal(guarded()) {
+        report.error("the server does not accept the token: ", &error)?;
+    } else {
+        report.ok("the server accepts the token")?;
     }
     Ok(true)
 }
@@ -257,9 +258,10 @@ fn check_signing_key(
     };
     let mut connection = connection.clone();
     connection.transport.token = Some(token);
-    match ServerClient::new(connection).and_then(|client| client.call(health())) {
-        Ok(_) => report.ok(&format!("the server has the signing key of [{}]", signer.section())),
-        Err(error) => {
+    let called = ServerClient::new(connection).and_then(|client| client.call(health()));
+    match called.err().filter(|error| !is_about_this_call(error)) {
+        None => report.ok(&format!("the server has the signing key of [{}]", signer.section())),
+        Some(error) => {
             let text = format!(
                 "the server does not accept the signing key of [{}]: {}",
                 signer.section(),
@@ -270,10 +272,12 @@ fn check_signing_key(
     }
 }
 
-/// Whether the server accepted the token but not this call. Agents may make other calls.
+/// Whether the server accepted the token but not this call. Agents may make other calls. Inmanta's
+/// server refuses tokens of agents and environments even on calls that need none.
 fn is_about_this_call(error: &CallError) -> bool {
-    const TEXTS: [&str; 3] = [
+    const TEXTS: [&str; 4] = [
         "The authorization token is scoped to a specific environment.",
+        "The authorization token is not valid for the requested environment.",
         "The authorization token does not have a valid client type for this call.",
         "Request is not allowed by the access policy.",
     ];

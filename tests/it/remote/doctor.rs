@@ -1,6 +1,13 @@
+use std::{
+    io::{BufReader, Write as _},
+    net::TcpListener,
+    thread,
+};
+
 use countersign_tests::{
     binary::{Output, Sandbox, Server},
     certificates,
+    http::Request,
 };
 use serde_json::json;
 
@@ -207,5 +214,61 @@ fn doctor_checks_the_server_certificate() {
         plain.code() == 1
             && plain.stdout.contains("help: if the server uses TLS, write ssl = true"),
         "{plain:?}"
+    );
+}
+
+/// Starts a server that refuses every token like Inmanta's, with this text. Returns its port.
+fn refusing_server(text: &'static str) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let request = Request::read(&mut BufReader::new(&stream)).unwrap().unwrap();
+            let (status, body) = match request.header("authorization") {
+                Some(_) => (403, json!({ "message": text })),
+                None if request.target.ends_with("/health") => (200, json!({ "data": null })),
+                None => (401, json!({ "message": "Access to this resource is unauthorized" })),
+            };
+            let body = body.to_string();
+            let length = body.len();
+            let head = format!("HTTP/1.1 {status} x\r\nContent-Length: {length}\r\n\r\n{body}");
+            stream.write_all(head.as_bytes()).unwrap();
+        }
+    });
+    port
+}
+
+#[test]
+fn doctor_reads_the_reason_of_a_refusal_on_health() {
+    let sandbox = Sandbox::new();
+    let token = fixture::token(&fixture::claims(json!({ "urn:inmanta:ct": "agent" })));
+    let check = |text| {
+        let port = refusing_server(text);
+        let transport =
+            format!("[agent_rest_transport]\nhost=127.0.0.1\nport={port}\ntoken={token}\n");
+        sandbox.file("d.cfg", format!("{}{transport}", configuration()));
+        sandbox.run(["doctor", "-c", "d.cfg"])
+    };
+    for text in [
+        "Access denied: The authorization token does not have a valid client type for this call. \
+         (['agent'] provided, ['api'] expected)",
+        "Access denied: The authorization token is scoped to a specific environment.",
+        "Access denied: The authorization token is not valid for the requested environment.",
+    ] {
+        let accepted = check(text);
+        assert!(
+            accepted.code() == 0
+                && accepted.stdout.contains("OK     the server accepts the token")
+                && accepted.stdout.contains("OK     the server has the signing key"),
+            "{accepted:?}"
+        );
+    }
+    let refused = check("Access denied: Signature verification failed");
+    assert!(
+        refused.code() == 1
+            && refused.stdout.contains("WRONG  the server refuses the token: Access denied")
+            && refused.stdout.contains("WRONG  the server does not accept the signing key"),
+        "{refused:?}"
     );
 }
