@@ -3,8 +3,9 @@ use std::{os::unix::fs::PermissionsExt as _, process::Command};
 use countersign_tests::{
     binary::Sandbox,
     client::{Client, Protocol},
-    openssl::openssl,
+    openssl::{openssl, self_signed},
 };
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, date_time_ymd};
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 
 use crate::fixture::{self, SIGNING};
@@ -107,4 +108,76 @@ fn existing_certificate_is_replaced_only_by_force() {
     }
     let failed = generate(&sandbox, &["a.example", "--out", "/proc/nowhere"]);
     assert!(failed.code() == 1 && failed.stderr.contains("/proc/nowhere"), "{failed:?}");
+}
+
+/// The usual `openssl req -x509` makes a certificate that is its own authority (CA:TRUE).
+#[test]
+fn certificate_that_is_its_own_authority_is_pinned() {
+    let sandbox = Sandbox::new();
+    let make = |file: &str| {
+        let (certificate, _) = self_signed(sandbox.path(), file, "DNS:localhost");
+        certificate.to_str().unwrap().to_owned()
+    };
+    let certificate = make("tls");
+    let text = openssl(&["x509", "-in", &certificate, "-noout", "-text"], b"");
+    assert!(String::from_utf8(text).unwrap().contains("CA:TRUE"));
+    let server =
+        sandbox.serve(&format!("[server]\nssl_cert_file=tls.crt\nssl_key_file=tls.key\n{SIGNING}"));
+    let doctor = |host: &str, trusted: &str| {
+        let port = server.address.port();
+        sandbox.file(
+            "client.cfg",
+            format!(
+                "[agent_rest_transport]\nhost={host}\nport={port}\nssl=true\n{trusted}\n\
+                 token={}\n",
+                fixture::good_token()
+            ),
+        );
+        sandbox.run(["doctor", "-c", "client.cfg"]).stdout
+    };
+    let trusting = |file: &str| format!("ssl_ca_cert_file={file}");
+    let works = "OK     the server answers, and its certificate is trusted";
+    let trusted = doctor("localhost", &trusting(&certificate));
+    assert!(trusted.contains(works), "{trusted}");
+    // One of several in the file.
+    let both = [make("first"), certificate.clone()]
+        .map(|file| std::fs::read_to_string(file).unwrap())
+        .concat();
+    let both = sandbox.file("both.pem", both);
+    assert!(doctor("localhost", &trusting(both.to_str().unwrap())).contains(works));
+    let other_name = doctor("127.0.0.1", &trusting(&certificate));
+    assert!(other_name.contains("must be a name in the certificate"), "{other_name}");
+    // Another certificate of the same names, with another key.
+    let other = doctor("localhost", &trusting(&make("other")));
+    assert!(!other.contains(works) && other.contains("WRONG"), "{other}");
+    let untrusted = doctor("localhost", "");
+    assert!(untrusted.contains("its own authority (CA:TRUE): set ssl_ca_cert_file"), "{untrusted}");
+}
+
+#[test]
+fn pinned_certificate_that_has_expired_is_refused() {
+    let sandbox = Sandbox::new();
+    let mut parameters = CertificateParams::new(["localhost".to_owned()]).unwrap();
+    parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    (parameters.not_before, parameters.not_after) =
+        (date_time_ymd(2000, 1, 1), date_time_ymd(2010, 1, 1));
+    let key = KeyPair::generate().unwrap();
+    let certificate = parameters.self_signed(&key).unwrap();
+    let file = sandbox.file("tls.crt", certificate.pem());
+    sandbox.file("tls.key", key.serialize_pem());
+    let server =
+        sandbox.serve(&format!("[server]\nssl_cert_file=tls.crt\nssl_key_file=tls.key\n{SIGNING}"));
+    sandbox.file(
+        "client.cfg",
+        format!(
+            "[agent_rest_transport]\nhost=localhost\nport={}\nssl=true\nssl_ca_cert_file={}\n",
+            server.address.port(),
+            file.display()
+        ),
+    );
+    let refused = sandbox.run(["doctor", "-c", "client.cfg"]).stdout;
+    assert!(
+        refused.contains("WRONG") && refused.contains("renew the server's certificate"),
+        "{refused}"
+    );
 }

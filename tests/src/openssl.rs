@@ -156,12 +156,25 @@ pub fn hs256(secret: &[u8], header: &Value, claims: &Value) -> String {
 
 /// Creates a self-signed certificate for localhost. Returns its file and that of its key.
 pub fn certificate(directory: &Path) -> (PathBuf, PathBuf) {
-    let (certificate, key) = (directory.join("tls.crt"), directory.join("tls.key"));
-    openssl(
-        &[&CERTIFICATE[..], &LOCALHOST, &["-keyout", text(&key), "-out", text(&certificate)]]
-            .concat(),
-        b"",
-    );
+    self_signed(directory, "tls", "DNS:localhost,IP:127.0.0.1")
+}
+
+/// Creates a self-signed certificate with these subject alternative names. Returns its file and
+/// that of its key.
+pub fn self_signed(directory: &Path, file: &str, names: &str) -> (PathBuf, PathBuf) {
+    let [certificate, key] = ["crt", "key"].map(|end| directory.join(format!("{file}.{end}")));
+    let names = format!("subjectAltName={names}");
+    let options = [
+        "-subj",
+        "/CN=localhost",
+        "-addext",
+        &names,
+        "-keyout",
+        text(&key),
+        "-out",
+        text(&certificate),
+    ];
+    openssl(&[&CERTIFICATE[..], &options].concat(), b"");
     (certificate, key)
 }
 

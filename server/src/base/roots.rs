@@ -3,7 +3,7 @@
 
 use std::{io::Read as _, path::Path};
 
-use rustls::pki_types::CertificateDer;
+use rustls::{RootCertStore, pki_types::CertificateDer};
 use ureq::tls::{Certificate, RootCerts};
 
 use super::{redacted::pem_sections, watched_file::open_regular};
@@ -20,6 +20,16 @@ pub fn roots(further: &[CertificateDer<'static>]) -> Option<RootCerts> {
     let all: Vec<_> =
         all.map(|certificate| Certificate::from_der(certificate.as_ref()).to_owned()).collect();
     (!all.is_empty()).then(|| all.into())
+}
+
+/// Returns the system's root certificates and `further` ones for a verifier. Those that cannot be
+/// an authority are left out.
+#[must_use]
+pub fn root_store(further: &[CertificateDer<'static>]) -> RootCertStore {
+    let mut store = RootCertStore::empty();
+    let found = rustls_native_certs::load_native_certs().certs;
+    store.add_parsable_certificates(found.into_iter().chain(further.iter().cloned()));
+    store
 }
 
 /// Reads the certificates of a PEM file.

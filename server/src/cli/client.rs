@@ -123,13 +123,18 @@ impl ServerClient {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let mut tls =
             TlsConfig::builder().unversioned_rustls_crypto_provider(Arc::clone(&provider));
-        if transport.ssl && connection.certificate.is_none() {
-            let authorities = match &transport.authorities {
-                Some(file) => roots::read_certificates(file)
-                    .map_err(|text| CallError::certificates(&connection, &text))?,
-                None => Vec::new(),
-            };
-            let roots = roots::roots(&authorities)
+        let (host, pinned) = (&transport.host, Arc::clone(&provider));
+        let connector = match (&connection.certificate, &transport.authorities) {
+            (Some(file), _) => Some(PinnedTlsConnector::own(file, host, pinned)),
+            (None, Some(file)) if transport.ssl => {
+                Some(PinnedTlsConnector::trusting(file, host, pinned))
+            }
+            _ => None,
+        };
+        let connector =
+            connector.transpose().map_err(|text| CallError::certificates(&connection, &text))?;
+        if transport.ssl && connector.is_none() {
+            let roots = roots::roots(&[])
                 .ok_or_else(|| CallError::certificates(&connection, roots::NO_SYSTEM_ROOTS))?;
             tls = tls.root_certs(roots);
         }
@@ -145,11 +150,9 @@ impl ServerClient {
             // Proxies of the environment are for requests to key providers.
             .proxy(None)
             .user_agent("countersign");
-        let agent = match &connection.certificate {
+        let agent = match connector {
             None => config.build().new_agent(),
-            Some(file) => {
-                let connector = PinnedTlsConnector::new(file, &transport.host, provider)
-                    .map_err(|text| CallError::certificates(&connection, &text))?;
+            Some(connector) => {
                 let chain = ().chain(TcpConnector::default()).chain(connector);
                 Agent::with_parts(config.build(), chain, DefaultResolver::default())
             }
@@ -331,14 +334,14 @@ impl ServerClient {
             rustls::Error::InvalidCertificate(
                 CertificateError::Expired | CertificateError::ExpiredContext { .. },
             ) => failure.help("renew the server's certificate: ssl_cert_file in its [server]"),
-            // The result of `openssl req -x509`, which is not a server certificate.
+            // The result of `openssl req -x509`: no authority vouches for it.
             rustls::Error::InvalidCertificate(CertificateError::Other(other))
                 if other.to_string().contains("CaUsedAsEndEntity") =>
             {
-                failure.help(
-                    "configure a certificate that the authority signed, not its own (CA:TRUE); \
-                     countersign cert self-signed makes one",
-                )
+                failure.help(format!(
+                    "the server's certificate is its own authority (CA:TRUE): {}",
+                    connection.trust_help()
+                ))
             }
             rustls::Error::InvalidCertificate(_) => failure.help(connection.trust_help()),
             rustls::Error::InvalidMessage(_) => failure.help(connection.tls_help()),

@@ -1,8 +1,16 @@
-//! TLS to a server whose certificate is in the configuration.
+//! TLS to a server whose certificate may be in a file.
 //!
-//! Exactly this certificate is accepted, under any address: it is the server's own, so neither its
-//! names nor its authority add anything. It may be self-signed, or be for a public name while the
-//! connection goes to a loopback address. The handshake proves that the server has its key.
+//! The certificate of a server in its own configuration is the only one that is accepted
+//! ([`PinnedTlsConnector::own`]), under any address: it is the server's own, so neither its names
+//! nor its authority add anything. It may be self-signed, or be for a public name while the
+//! connection goes to a loopback address.
+//!
+//! A certificate in `ssl_ca_cert_file` is accepted as an authority, and as that of the server
+//! ([`PinnedTlsConnector::trusting`]), also if it is its own authority (CA:TRUE, as
+//! `openssl req -x509` makes it), which no verification of a chain accepts. The name and the dates
+//! must hold.
+//!
+//! The handshake proves that the server has the key of its certificate.
 
 use std::{
     fmt,
@@ -14,9 +22,14 @@ use std::{
 use rustls::{
     CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, Error,
     SignatureScheme, StreamOwned,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        verify_server_name,
+    },
     crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, ServerName, UnixTime},
+    server::ParsedCertificate,
 };
 use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport, TransportAdapter,
@@ -25,7 +38,7 @@ use x509_parser::{certificate::X509Certificate, prelude::FromDer as _, time::ASN
 
 use crate::base::roots;
 
-/// Wraps connections in TLS, and accepts only one certificate.
+/// Wraps connections in TLS, and accepts the certificates of a file.
 #[derive(Debug)]
 pub(super) struct PinnedTlsConnector {
     config: Arc<ClientConfig>,
@@ -33,18 +46,40 @@ pub(super) struct PinnedTlsConnector {
 }
 
 impl PinnedTlsConnector {
-    /// Creates a connector that accepts the first certificate in a file.
+    /// Creates a connector that accepts the first certificate in a file, and no other.
     ///
     /// # Errors
     /// The file cannot be read, or the host cannot be the name of a server.
-    pub(super) fn new(
+    pub(super) fn own(
         file: &Path,
         host: &str,
         provider: Arc<CryptoProvider>,
     ) -> Result<Self, String> {
-        let certificate = roots::read_certificates(file)?.swap_remove(0);
-        let verifier = PinnedCertificate { certificate, provider: Arc::clone(&provider) };
-        let config = ClientConfig::builder_with_provider(provider)
+        let mut certificates = roots::read_certificates(file)?;
+        certificates.truncate(1);
+        Self::new(PinnedCertificates { certificates, authorities: None, provider }, host)
+    }
+
+    /// Creates a connector that accepts the certificates in a file, and those that they or the
+    /// authorities of the system signed.
+    ///
+    /// # Errors
+    /// The file cannot be read, or the host cannot be the name of a server.
+    pub(super) fn trusting(
+        file: &Path,
+        host: &str,
+        provider: Arc<CryptoProvider>,
+    ) -> Result<Self, String> {
+        let certificates = roots::read_certificates(file)?;
+        let store = Arc::new(roots::root_store(&certificates));
+        let authorities =
+            WebPkiServerVerifier::builder_with_provider(store, Arc::clone(&provider)).build();
+        let authorities = Some(authorities.map_err(|error| error.to_string())?);
+        Self::new(PinnedCertificates { certificates, authorities, provider }, host)
+    }
+
+    fn new(verifier: PinnedCertificates, host: &str) -> Result<Self, String> {
+        let config = ClientConfig::builder_with_provider(Arc::clone(&verifier.provider))
             .with_safe_default_protocol_versions()
             .map_err(|error| error.to_string())?
             .dangerous()
@@ -118,35 +153,35 @@ impl fmt::Debug for PinnedTlsTransport {
     }
 }
 
-/// Accepts one certificate while it is valid, with a signature by its key.
+/// Accepts listed certificates while they are valid, with a signature by their key.
 #[derive(Debug)]
-struct PinnedCertificate {
-    certificate: CertificateDer<'static>,
+struct PinnedCertificates {
+    certificates: Vec<CertificateDer<'static>>,
+    /// Decides about other certificates. Listed ones must have the name of the server then.
+    authorities: Option<Arc<WebPkiServerVerifier>>,
     provider: Arc<CryptoProvider>,
 }
 
-impl ServerCertVerifier for PinnedCertificate {
+impl ServerCertVerifier for PinnedCertificates {
     fn verify_server_cert(
         &self,
         presented: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
-        _ocsp_response: &[u8],
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        if *presented != self.certificate {
-            return Err(CertificateError::ApplicationVerificationFailure.into());
-        }
-        let (_, certificate) =
-            X509Certificate::from_der(presented).map_err(|_| CertificateError::BadEncoding)?;
-        let time = i64::try_from(now.as_secs()).ok().map(ASN1Time::from_timestamp);
-        let Some(Ok(time)) = time else { return Err(Error::FailedToGetCurrentTime) };
-        let validity = certificate.validity();
-        if time < validity.not_before {
-            return Err(CertificateError::NotValidYet.into());
-        }
-        if time > validity.not_after {
-            return Err(CertificateError::Expired.into());
+        match (self.certificates.contains(presented), &self.authorities) {
+            (true, None) => check_dates(presented, now)?,
+            (true, Some(_)) => {
+                verify_server_name(&ParsedCertificate::try_from(presented)?, name)?;
+                check_dates(presented, now)?;
+            }
+            (false, Some(authorities)) => {
+                let verify = <WebPkiServerVerifier as ServerCertVerifier>::verify_server_cert;
+                return verify(authorities, presented, intermediates, name, ocsp_response, now);
+            }
+            (false, None) => return Err(CertificateError::ApplicationVerificationFailure.into()),
         }
         Ok(ServerCertVerified::assertion())
     }
@@ -174,4 +209,20 @@ impl ServerCertVerifier for PinnedCertificate {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
     }
+}
+
+/// Checks that a certificate is valid now.
+fn check_dates(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
+    let (_, certificate) =
+        X509Certificate::from_der(certificate).map_err(|_| CertificateError::BadEncoding)?;
+    let time = i64::try_from(now.as_secs()).ok().map(ASN1Time::from_timestamp);
+    let Some(Ok(time)) = time else { return Err(Error::FailedToGetCurrentTime) };
+    let validity = certificate.validity();
+    if time < validity.not_before {
+        return Err(CertificateError::NotValidYet.into());
+    }
+    if time > validity.not_after {
+        return Err(CertificateError::Expired.into());
+    }
+    Ok(())
 }

@@ -29,7 +29,8 @@ const TRANSPORT: &[OptionSpec] = &[
     number("port", 1, u16::MAX as u64, "8888").about("Port of the server.", "443"),
     flag("ssl", "false").about("Whether to use TLS.", "true"),
     text("ssl_ca_cert_file", "path", "").unset("the roots of the system").about(
-        "Trusted root certificates in PEM, in addition to those of the system.",
+        "Trusted root certificates in PEM, in addition to those of the system. The certificate of \
+         the server itself is accepted, too, if its name and dates hold.",
         "/etc/countersign/ca.pem",
     ),
     text("token", "token", "")
