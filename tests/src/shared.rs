@@ -12,7 +12,7 @@ pub fn json(name: &str) -> Option<Value> {
     match std::fs::read(&path) {
         Ok(text) => Some(serde_json::from_slice(&text).unwrap()),
         Err(_) => {
-            skipped(name);
+            skipped(&format!("../shared/{name} is not beside this checkout"));
             None
         }
     }
@@ -20,10 +20,7 @@ pub fn json(name: &str) -> Option<Value> {
 
 /// Reports a skipped test on standard error directly, because the test runner captures
 /// the output of passing tests.
-fn skipped(name: &str) {
+pub fn skipped(reason: &str) {
     let test = std::thread::current().name().unwrap_or_default().to_owned();
-    drop(writeln!(
-        std::io::stderr(),
-        "SKIPPED: {test}: ../shared/{name} is not beside this checkout"
-    ));
+    drop(writeln!(std::io::stderr(), "SKIPPED: {test}: {reason}"));
 }
