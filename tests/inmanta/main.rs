@@ -1,0 +1,5 @@
+//! Compatibility with the real Inmanta server: its recorded answers, and its client library and
+//! command line against this server.
+
+mod recorded;
+mod shape;
