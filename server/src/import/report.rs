@@ -85,7 +85,10 @@ impl fmt::Display for ImportReport {
         }
         for kind in &self.kinds {
             for (reason, names) in &kind.notes {
-                let shown = names.iter().take(MAX_NAMES).map(|name| printable(name));
+                let shown = names.iter().take(MAX_NAMES).map(|name| match &**name {
+                    "" => "(no name)".to_owned(),
+                    name => printable(name),
+                });
                 write!(f, "\n{}: {}", kind.name, shown.collect::<Vec<_>>().join(", "))?;
                 if let further @ 1.. = names.len().saturating_sub(MAX_NAMES) {
                     write!(f, " and {further} more")?;

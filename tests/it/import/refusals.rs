@@ -21,8 +21,9 @@ fn objects_that_cannot_move_are_reported() {
              (gen_random_uuid(), 'scrypt', '$7$C6..../....secret', 'database', false),
              (gen_random_uuid(), '{}', '{HASH}', 'database', false);
          INSERT INTO role VALUES (gen_random_uuid(), '{long}');
+         INSERT INTO project VALUES (gen_random_uuid(), '');
          INSERT INTO environment (id, name, project, is_marked_for_deletion)
-             SELECT '{}', 'ending', id, true FROM project;
+             SELECT '{}', 'ending', id, true FROM project WHERE name <> '';
          INSERT INTO token (jti, environment, issued_at, expires_at) VALUES
              (gen_random_uuid(), '{PROD}', now(), now() - interval '31 days'),
              (gen_random_uuid(), '{}', now(), NULL)",
@@ -39,6 +40,7 @@ fn objects_that_cannot_move_are_reported() {
         "users: alice: skipped, because another user has this name here",
         "users: scrypt: skipped, because the password hash has an unknown form",
         "roles: rrr",
+        "projects: (no name): skipped, because its name is empty",
         "255 characters",
         "environments: ending: skipped, because the source is deleting it",
         "skipped, because they expired before token_retention",
