@@ -63,7 +63,10 @@ fn administrative_calls() -> [(&'static str, Value); 17] {
         ("PUT /api/v1/project", json!({ "name": "new" })),
         ("POST /project/11111111-1111-1111-1111-111111111111", json!({ "name": "new" })),
         ("DELETE /api/v1/project/11111111-1111-1111-1111-111111111111", Value::Null),
-        ("PUT /environment", json!({ "name": "new" })),
+        (
+            "PUT /environment",
+            json!({ "name": "new", "project_id": "11111111-1111-1111-1111-111111111111" }),
+        ),
         (
             "PUT /api/v1/environment",
             json!({ "name": "new", "project_id": "11111111-1111-1111-1111-111111111111" }),

@@ -89,10 +89,20 @@ fn commands_make_the_real_api_calls() {
             vec![("DELETE /api/v2/project/11111111-1111-1111-1111-111111111111", Value::Null)],
         ),
         ("environment list", vec![("GET /api/v2/environment", Value::Null)]),
-        ("environment add prod", vec![("PUT /api/v2/environment", json!({ "name": "prod" }))]),
         (
-            "environment add prod --id x",
-            vec![("PUT /api/v2/environment", json!({ "name": "prod", "environment_id": "x" }))],
+            "environment add prod --project 11111111-1111-1111-1111-111111111111 --id x",
+            vec![(
+                "PUT /api/v2/environment",
+                json!({ "name": "prod", "project_id": ENVIRONMENT, "environment_id": "x" }),
+            )],
+        ),
+        (
+            "environment add prod",
+            vec![
+                ("GET /api/v2/project", Value::Null),
+                ("PUT /api/v2/project", json!({ "name": "default" })),
+                ("PUT /api/v2/environment", json!({ "name": "prod", "project_id": "" })),
+            ],
         ),
         (
             "environment delete 11111111-1111-1111-1111-111111111111",

@@ -44,6 +44,8 @@ use crate::fixture::{self, SIGNING};
 pub(crate) const PASSWORD: &str = "correct horse";
 pub(crate) const ENVIRONMENT: &str = "11111111-1111-1111-1111-111111111111";
 pub(crate) const OTHER: &str = "22222222-2222-2222-2222-222222222222";
+/// Project of the environments that [`Api::add_environment`] adds.
+const TEST_PROJECT: &str = "00000000-0000-0000-0000-000000000001";
 
 /// Returns the guide's section, [`SIGNING`], with authentication and these options of `[server]`,
 /// which may open further sections.
@@ -123,8 +125,11 @@ impl<'s> Api<'s> {
 
     #[track_caller]
     pub(crate) fn add_environment(&self, id: &str) {
-        let added = self
-            .send("PUT /environment", json!({ "name": format!("env-{id}"), "environment_id": id }));
+        // It may exist already.
+        self.send("PUT /project", json!({ "name": "tests", "project_id": TEST_PROJECT }));
+        let name = format!("env-{id}");
+        let new = json!({ "name": name, "project_id": TEST_PROJECT, "environment_id": id });
+        let added = self.send("PUT /environment", new);
         assert_eq!(added.status, 200, "{added:?}");
     }
 

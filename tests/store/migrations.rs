@@ -76,7 +76,6 @@ fn assert_environments_are_in_projects(store: &Store) {
             store.projects().await.unwrap(),
             [project(other, other), project(nil, "default")]
         );
-        assert_eq!(store.default_project().await.unwrap(), nil);
     });
 }
 

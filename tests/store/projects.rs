@@ -15,7 +15,6 @@ over_every_store!(
     environments_are_changed_within_projects,
     project_with_environments_is_not_deleted,
     project_is_not_deleted_under_a_new_environment,
-    default_project_is_created_once,
 );
 
 const PROJECT: &str = "33333333-3333-3333-3333-333333333333";
@@ -160,18 +159,4 @@ fn project_is_not_deleted_under_a_new_environment(open: &dyn Fn() -> Store) {
             assert_eq!(wait(&first, first.delete_project(PROJECT)), Ok(true));
         }
     }
-}
-
-fn default_project_is_created_once(open: &dyn Fn() -> Store) {
-    let store = open();
-    wait(&store, async {
-        let id = store.default_project().await.unwrap();
-        assert_eq!(store.default_project().await, Ok(id.clone()));
-        assert_eq!(store.projects().await, Ok(vec![project(&id, "default")]));
-        store.rename_project(&id, "first").await.unwrap();
-        assert_eq!(store.default_project().await, Ok(id.clone()), "also under another name");
-        store.delete_project(&id).await.unwrap();
-        store.add_project(project(OTHER, "default")).await.unwrap();
-        assert_eq!(store.default_project().await, Ok(OTHER.into()), "or with another id");
-    });
 }

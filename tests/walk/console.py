@@ -61,7 +61,8 @@ def claims(token):
 def create_user(admin, environment):
     user = admin.call("POST", "/user", username="b\u00f6b", password=PASSWORD)
     assert_equal(user, {"username": "b\u00f6b", "auth_method": "database", "is_admin": False})
-    admin.call("PUT", "/environment", name="prod", environment_id=environment)
+    project = admin.call("PUT", "/project", name="lab")["id"]
+    admin.call("PUT", "/environment", name="prod", project_id=project, environment_id=environment)
     admin.call("POST", "/role", name="operator")
     admin.call("POST", "/role_assignment/b%C3%B6b", environment=environment, role="operator")
     assert_equal([user["roles"] for user in admin.call("GET", "/user")], [{environment: ["operator"]}])

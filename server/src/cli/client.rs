@@ -8,7 +8,7 @@ use http::{Method, Request, Response, StatusCode, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use pinned_tls::PinnedTlsConnector;
 use rustls::{CertificateError, crypto::aws_lc_rs};
-use serde_json::Value;
+use serde_json::{Value, json};
 use ureq::{
     Agent, Body,
     tls::TlsConfig,
@@ -243,6 +243,18 @@ impl ServerClient {
     /// Returns the id of a project given by id or name.
     pub(super) fn project_id(&self, reference: &str) -> Result<String, CommandError> {
         self.id_of("project", reference)
+    }
+
+    /// Returns the id of the project named `default`, which is added if it does not exist.
+    pub(super) fn default_project_id(&self) -> Result<String, CommandError> {
+        const NAME: &str = "default";
+        let all = self.call(ApiCall::get(&["project"]))?;
+        let known = all.as_array().into_iter().flatten().find(|one| one["name"] == NAME).cloned();
+        let project = match known {
+            Some(project) => project,
+            None => self.call(ApiCall::put(&["project"], json!({ "name": NAME })))?,
+        };
+        Ok(project["id"].as_str().unwrap_or_default().to_owned())
     }
 
     fn id_of(&self, kind: &str, reference: &str) -> Result<String, CommandError> {

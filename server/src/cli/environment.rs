@@ -14,10 +14,11 @@ pub(super) fn run(source: &ConfigSource, args: EnvironmentArgs) -> Result<(), Co
     let client = ServerClient::of(source, &args.server)?;
     match args.command {
         EnvironmentCommand::Add { name, project, id } => {
-            let mut body = json!({ "name": name });
-            if let Some(project) = project {
-                body["project_id"] = client.project_id(&project)?.into();
-            }
+            let project = match project {
+                Some(project) => client.project_id(&project)?,
+                None => client.default_project_id()?,
+            };
+            let mut body = json!({ "name": name, "project_id": project });
             if let Some(id) = id {
                 body["environment_id"] = id.into();
             }

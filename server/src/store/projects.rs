@@ -41,34 +41,6 @@ impl Store {
         .await
     }
 
-    /// Returns the id of the project for environments that are created without one. It is created
-    /// if it does not exist.
-    ///
-    /// # Errors
-    /// The database cannot be queried.
-    pub async fn default_project(&self) -> Result<String, StoreError> {
-        /// The nil UUID sorts before any other.
-        const ID: &str = "00000000-0000-0000-0000-000000000000";
-        const NAME: &str = "default";
-        self.run(async |pool| {
-            sqlx::query(
-                "INSERT INTO countersign_project (id, name)
-                 SELECT CAST($1 AS TEXT), CAST($2 AS TEXT) WHERE NOT EXISTS
-                     (SELECT 1 FROM countersign_project WHERE id = $1 OR name = $2)
-                 ON CONFLICT DO NOTHING",
-            )
-            .bind(ID)
-            .bind(NAME)
-            .execute(&pool)
-            .await?;
-            let id = sqlx::query_scalar(
-                "SELECT id FROM countersign_project WHERE id = $1 OR name = $2 ORDER BY id LIMIT 1",
-            );
-            Ok(id.bind(ID).bind(NAME).fetch_one(&pool).await?)
-        })
-        .await
-    }
-
     /// Adds a project.
     ///
     /// # Errors

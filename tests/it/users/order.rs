@@ -57,7 +57,7 @@ fn calls() -> Vec<(&'static str, Value)> {
         ("GET /api/v1/environment", Value::Null),
         ("GET /environment", Value::Null),
         ("GET /environment/11111111-1111-1111-1111-111111111111", Value::Null),
-        ("PUT /environment", json!({ "name": "prod" })),
+        ("PUT /environment", json!({ "name": "prod", "project_id": OTHER })),
         ("DELETE /environment/11111111-1111-1111-1111-111111111111", Value::Null),
     ]
 }
@@ -248,7 +248,7 @@ fn invalid_arguments_are_refused(protocol: Protocol) {
         ),
         (
             "PUT /environment",
-            r#"{"name":"prod","environment_id":"1"}"#,
+            r#"{"name":"prod","project_id":"22222222-2222-2222-2222-222222222222","environment_id":"1"}"#,
             "Failed to validate argument\n1 validation error for environment_create_arguments\nenvironment_id\n  Input should be a valid UUID, invalid length: found 1",
         ),
         (

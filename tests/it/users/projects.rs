@@ -210,22 +210,19 @@ fn environments_are_added_changed_and_deleted(protocol: Protocol) {
     }
     let gone = root.ask(&format!("GET /environment/{ENVIRONMENT}"));
     refused(&gone, 404, "The environment id does not exist.");
-    let reused = json!({ "name": "new", "environment_id": ENVIRONMENT });
+    let reused = json!({ "name": "new", "project_id": OTHER, "environment_id": ENVIRONMENT });
     assert_eq!(root.send("PUT /environment", reused).status, 409, "its old tokens are about it");
 }
 
 #[test]
-fn environment_without_a_project_is_in_the_default_one() {
+fn environment_needs_a_project() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(&configuration(""));
-    let root = Api::root(&server);
-    let new = json!({ "name": "prod", "environment_id": ENVIRONMENT });
-    let prod = environment(ENVIRONMENT, "prod", NO_PROJECT);
-    assert_eq!(data(&root.send("PUT /environment", new)), prod);
-    let default = json!({ "id": NO_PROJECT, "name": "default", "environments": [prod] });
-    assert_eq!(data(&root.ask("GET /project")), json!([default]));
-    let by_v1 = root.send("PUT /api/v1/environment", json!({ "name": "dev" }));
-    assert_eq!(by_v1.status, 400, "version 1 needs a project");
+    for version in ["/api/v1", ""] {
+        let new = json!({ "name": "prod", "environment_id": ENVIRONMENT });
+        let answer = Api::root(&server).send(&format!("PUT {version}/environment"), new);
+        refused(&answer, 400, "Field 'project_id' is required.");
+    }
 }
 
 #[test]

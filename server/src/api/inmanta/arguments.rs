@@ -209,17 +209,22 @@ impl CallArguments {
     pub(super) fn whole_number(&mut self, name: &str) -> Result<Option<i64>, ApiError> {
         /// Above it, numbers with a fraction are not exact.
         const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
-        let number = match self.remaining.remove(name) {
+        let whole = |number: f64| number.fract() == 0.0 && number.abs() <= MAX_EXACT;
+        let expected = match self.remaining.remove(name) {
             None | Some(Value::Null) => return Ok(None),
-            Some(Value::String(text)) => text.parse().ok(),
-            Some(Value::Number(number)) => number.as_i64().or_else(|| {
-                let number = number.as_f64()?;
+            Some(Value::String(text)) => match text.parse() {
+                Ok(number) => return Ok(Some(number)),
+                Err(_) => "a valid integer, unable to parse string as an integer",
+            },
+            Some(Value::Number(number)) => match (number.as_i64(), number.as_f64()) {
+                (Some(number), _) => return Ok(Some(number)),
                 #[expect(clippy::cast_possible_truncation, reason = "whole, and in range")]
-                (number.fract() == 0.0 && number.abs() <= MAX_EXACT).then_some(number as i64)
-            }),
-            Some(_) => None,
+                (None, Some(number)) if whole(number) => return Ok(Some(number as i64)),
+                _ => "a valid integer, got a number with a fractional part",
+            },
+            Some(_) => "a valid integer",
         };
-        number.map(Some).ok_or_else(|| self.invalid(name, "a valid integer"))
+        Err(self.invalid(name, expected))
     }
 
     pub(super) fn texts(&mut self, name: &str) -> Result<Vec<String>, ApiError> {

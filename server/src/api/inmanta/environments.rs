@@ -47,14 +47,11 @@ async fn create(
     wanted: EnvironmentChanges,
 ) -> Result<Response<Body>, ApiError> {
     let store = &context.users.store;
-    let project_id = match wanted.project_id {
-        Some(id) => id,
-        None => store.default_project().await?,
-    };
     let environment = Environment {
         id: id.map_or_else(|| random_uuid().map(|id| id.to_string()), Ok)?,
         name: wanted.name,
-        project_id,
+        // A required argument.
+        project_id: wanted.project_id.unwrap_or_default(),
         repo_url: wanted.repo_url.clone().unwrap_or_default(),
         repo_branch: wanted.repo_branch.clone().unwrap_or_default(),
         description: wanted.description.unwrap_or_default(),

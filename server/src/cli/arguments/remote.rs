@@ -266,7 +266,7 @@ pub enum EnvironmentCommand {
     Add {
         /// Name of the environment.
         name: String,
-        /// Name or id of its project (default: the project named default, which the server adds).
+        /// Name or id of its project (default: the project named default, which is added).
         #[arg(long, value_name = "PROJECT")]
         project: Option<String>,
         /// Id of the environment, if other systems already use one (default: generated).

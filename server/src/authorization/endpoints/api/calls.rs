@@ -150,7 +150,7 @@ pub const ENDPOINTS: &[ApiEndpoint] = &[
         .with(DETAILS),
     endpoint("PUT", "/api/v2/environment", ApiOperation::CreateEnvironment, "environment.create")
         .with(&[
-            optional("project_id", Uuid),
+            required("project_id", Uuid),
             text("name"),
             optional("repository", Text),
             optional("branch", Text),
