@@ -5,6 +5,7 @@ use std::{io::Read as _, path::Path};
 
 use rustls::{RootCertStore, pki_types::CertificateDer};
 use ureq::tls::{Certificate, RootCerts};
+use x509_parser::{certificate::X509Certificate, prelude::FromDer as _, x509::X509Version};
 
 use super::{redacted::pem_sections, watched_file::open_regular};
 
@@ -22,14 +23,26 @@ pub fn roots(further: &[CertificateDer<'static>]) -> Option<RootCerts> {
     (!all.is_empty()).then(|| all.into())
 }
 
-/// Returns the system's root certificates and `further` ones for a verifier. Those that cannot be
-/// an authority are left out.
+/// Returns the system's root certificates and `further` ones for a verifier. Those that are not those
+/// of an authority, or have expired, are left out: a verifier takes every root for an authority.
 #[must_use]
 pub fn root_store(further: &[CertificateDer<'static>]) -> RootCertStore {
     let mut store = RootCertStore::empty();
     let found = rustls_native_certs::load_native_certs().certs;
-    store.add_parsable_certificates(found.into_iter().chain(further.iter().cloned()));
+    let further = further.iter().filter(|one| is_authority(one)).cloned();
+    store.add_parsable_certificates(found.into_iter().chain(further));
     store
+}
+
+/// Whether a certificate may be that of an authority now. One of version 1 does not say.
+fn is_authority(certificate: &CertificateDer<'_>) -> bool {
+    let Ok((_, certificate)) = X509Certificate::from_der(certificate) else { return false };
+    let may_sign = match certificate.basic_constraints() {
+        Ok(Some(constraints)) => constraints.value.ca,
+        Ok(None) => certificate.version() != X509Version::V3,
+        Err(_) => false,
+    };
+    may_sign && certificate.validity().is_valid()
 }
 
 /// Reads the certificates of a PEM file.
@@ -55,5 +68,29 @@ pub fn certificates(name: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static
         Ok(found) if !found.is_empty() => Ok(found),
         Ok(_) => Err(format!("{name} contains no certificate")),
         Err(damage) => Err(format!("{name}: {damage}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
+    use time::{Duration, OffsetDateTime};
+
+    use super::*;
+
+    #[test]
+    fn only_valid_authorities_vouch_for_others() {
+        let roots = |is_ca: IsCa, days: i64| {
+            let mut parameters = CertificateParams::new(["localhost".to_owned()]).unwrap();
+            parameters.is_ca = is_ca;
+            parameters.not_after = OffsetDateTime::now_utc() + Duration::days(days);
+            let certificate = parameters.self_signed(&KeyPair::generate().unwrap()).unwrap();
+            root_store(&[certificate.der().clone()]).len() - root_store(&[]).len()
+        };
+        let authority = IsCa::Ca(BasicConstraints::Unconstrained);
+        assert_eq!(roots(authority, 1), 1);
+        assert_eq!(roots(authority, -1), 0, "expired");
+        assert_eq!(roots(IsCa::ExplicitNoCa, 1), 0);
+        assert_eq!(roots(IsCa::NoCa, 1), 0, "without the extension");
     }
 }
