@@ -74,7 +74,9 @@ const PASSES: u32 = 2;
 const LANES: u32 = 1;
 /// Limit of the memory cost of a stored hash: four times our own.
 const MAX_STORED_MEMORY: u32 = 4 * MEMORY;
-const MAX_STORED_PASSES: u32 = 16;
+/// Limit of the memory cost of a stored hash times its passes: eight times our own, about half a
+/// second.
+const MAX_STORED_WORK: u64 = 8 * 2 * (MEMORY as u64);
 const SALT_BYTES: usize = 16;
 const TAG_BYTES: usize = 32;
 
@@ -195,7 +197,8 @@ impl StoredHash {
         };
         let version = Version::try_from(hash.version?).ok()?;
         let params = Params::try_from(&hash).ok()?;
-        if params.m_cost() > MAX_STORED_MEMORY || params.t_cost() > MAX_STORED_PASSES {
+        let work = u64::from(params.m_cost()) * u64::from(params.t_cost());
+        if params.m_cost() > MAX_STORED_MEMORY || work > MAX_STORED_WORK {
             return None;
         }
         let (salt, tag) = (hash.salt?.to_vec(), hash.hash?.as_bytes().to_vec());
