@@ -45,7 +45,7 @@ pub(crate) const PASSWORD: &str = "correct horse";
 pub(crate) const ENVIRONMENT: &str = "11111111-1111-1111-1111-111111111111";
 pub(crate) const OTHER: &str = "22222222-2222-2222-2222-222222222222";
 /// Project of the environments that [`Api::add_environment`] adds.
-const TEST_PROJECT: &str = "00000000-0000-0000-0000-000000000001";
+pub(crate) const TEST_PROJECT: &str = "00000000-0000-0000-0000-000000000001";
 
 /// Returns the guide's section, [`SIGNING`], with authentication and these options of `[server]`,
 /// which may open further sections.
@@ -147,7 +147,7 @@ impl<'s> Api<'s> {
 pub(crate) fn session_of(subject: &str, is_admin: bool) -> String {
     let claims = json!({
         "sub": subject, "urn:inmanta:roles": {}, "urn:inmanta:is_admin": is_admin,
-        "iat": fixture::now(),
+        "iat": fixture::now(), "sid": "a-session-of-the-tests",
     });
     fixture::token(&fixture::claims(claims))
 }

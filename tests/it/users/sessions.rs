@@ -163,6 +163,16 @@ fn c52_c53_renewal_reflects_the_current_user(protocol: Protocol) {
         "The authorization token is scoped to a specific environment.",
     );
     refused(&renew(&session_of("ghost", false)), 401, "User account no longer exists.");
+    // A session of another server with the same key, whose user may be another person.
+    let mut foreign = super::claims(&session_of("bob", false));
+    foreign.as_object_mut().unwrap().remove("sid");
+    let foreign = fixture::token(&foreign);
+    let text = "Only login sessions issued by this server can be renewed.";
+    refused(&renew(&foreign), 400, text);
+    let all = Api::bearing(&server, &foreign).send("POST /logout", json!({ "all": true }));
+    let text = "Only a login session that began here can end all sessions of the user.";
+    refused(&all, 400, text);
+    assert_eq!(Api::bearing(&server, &foreign).ask("GET /current_user").status, 200);
     refused(
         &Api::anonymous(&server).ask("POST /login/renew"),
         401,

@@ -88,7 +88,10 @@ pub(super) async fn begin_session(
 /// on any node, returns the same successor.
 pub(super) async fn renew(context: &CallContext<'_>) -> Result<Response<Body>, ApiError> {
     let section = context.signer()?;
-    let (session, username) = login_session(context).ok_or_else(|| {
+    // The session has an id if it began here. One of another server with the same signing key may be
+    // that of another user of the same name.
+    let login = login_session(context).filter(|(session, _)| session.session_id().is_some());
+    let (session, username) = login.ok_or_else(|| {
         ApiError::request("Only login sessions issued by this server can be renewed.")
     })?;
     let store = &context.users.store;
@@ -200,11 +203,7 @@ impl SessionIdentity {
     /// Returns the identity of a session to renew. The new token is dated later than the old one,
     /// since it is revoked apart from it: the two must differ.
     fn of(session: &Session) -> Result<Self, ApiError> {
-        let id = match session.session_id() {
-            Some(id) => id.to_owned(),
-            // A token of an earlier version.
-            None => random_uuid()?.to_string(),
-        };
+        let id = session.session_id().ok_or_else(ended)?.to_owned();
         let dated_from = session.issued_at().map_or(UnixTime(0), |at| at.plus(1));
         // An unreadable claim is not an absent one.
         let logged_in_at = Some(session.logged_in_at().ok_or_else(ended)?);

@@ -23,6 +23,11 @@ pub(super) async fn log_out(
     let (session, username) = login_session(context).ok_or_else(|| {
         ApiError::request("Only login sessions issued by this server can be ended.")
     })?;
+    if all && session.session_id().is_none() {
+        // It may be that of another user of the same name, of a server with the same signing key.
+        let text = "Only a login session that began here can end all sessions of the user.";
+        return Err(ApiError::request(text));
+    }
     let store = &context.users.store;
     if all {
         let end = sessions_end(context);
