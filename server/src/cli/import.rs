@@ -21,6 +21,12 @@ use crate::{
 pub(super) fn run(source: &ConfigSource, command: ImportCommand) -> Result<(), CommandError> {
     let ImportCommand::Inmanta(args) = command;
     let address = address(&args)?;
+    if source.config.is_empty() {
+        return Err(CommandError::failed(
+            "no configuration is given, so the key of the source cannot be in it\n  help: name the \
+             configuration of this server with --config",
+        ));
+    }
     let config = source.load()?;
     let databases = databases(source, &config)?;
     let store = &databases.main;

@@ -8,7 +8,10 @@ mod environments;
 mod tokens;
 mod users;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    hash::Hash,
+};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use countersign_engine::Revocation;
@@ -50,9 +53,11 @@ pub(super) struct ExistingUser {
     pub source_id: Option<String>,
 }
 
-/// What an import writes.
+/// What an import writes, in this order.
 #[derive(Default)]
 pub(super) struct ImportPlan {
+    /// Give names free that other rows get.
+    pub releases: Vec<ImportUpdate>,
     pub inserts: Vec<ImportInsert>,
     pub updates: Vec<ImportUpdate>,
     pub revocations: Vec<Revocation>,
@@ -155,7 +160,7 @@ pub(super) fn plan(
     planner.plan_roles(&source.roles);
     planner.plan_projects(&source.projects);
     planner.plan_environments(&source.environments);
-    planner.plan_assignments(&source.assignments, &source.roles);
+    planner.plan_assignments(source);
     planner.plan_tokens(source.tokens.as_deref().unwrap_or_default())?;
     Ok(planner.finish())
 }
@@ -251,6 +256,12 @@ impl Planner<'_> {
         self.plan.updates.push(ImportUpdate { statement, parameters });
     }
 
+    /// Plans to give the name of a row free, which gets another one.
+    fn release(&mut self, statement: &'static str, id: &str) {
+        let parameters = vec![ImportValue::text(id)];
+        self.plan.releases.push(ImportUpdate { statement, parameters });
+    }
+
     fn finish(mut self) -> ImportPlan {
         for (order, rows) in self.rows {
             let (table, columns) = order.table();
@@ -266,6 +277,29 @@ impl Planner<'_> {
             rows: self.recorded.into_iter().map(row).collect(),
         });
         self.plan
+    }
+}
+
+/// Returns the objects that cannot get their new names, because an object that keeps its name has
+/// it. Names may be passed on, and swapped. `held` has the names here and `wanted` those that objects
+/// would get, by their ids.
+fn without_a_free_name<N: Clone + Eq + Hash>(
+    held: &HashMap<String, N>,
+    wanted: &HashMap<String, N>,
+) -> HashSet<String> {
+    let mut refused = HashSet::new();
+    loop {
+        let stays = |id: &String| !wanted.contains_key(id) || refused.contains(id);
+        let kept: HashSet<_> =
+            held.iter().filter(|(id, _)| stays(id)).map(|(_, name)| name.clone()).collect();
+        let before = refused.len();
+        let is_taken = |id: &String, name: &N| held.get(id) != Some(name) && kept.contains(name);
+        refused.extend(
+            wanted.iter().filter(|(id, name)| is_taken(id, name)).map(|(id, _)| id.clone()),
+        );
+        if refused.len() == before {
+            return refused;
+        }
     }
 }
 

@@ -78,7 +78,7 @@ impl fmt::Display for ImportReport {
     /// Writes a table of the numbers, then one line for each reason.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         /// Names in a line. The number of the others follows.
-        const MAX_NAMES: usize = 20;
+        const MAX_NAMES: usize = 100;
         write!(f, "{:18}{:>9}{:>11}{:>9}{:>9}", "", "new", "unchanged", "changed", "skipped")?;
         for KindReport { name, new, unchanged, changed, skipped, .. } in &self.kinds {
             write!(f, "\n{name:18}{new:>9}{unchanged:>11}{changed:>9}{skipped:>9}")?;

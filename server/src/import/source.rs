@@ -16,7 +16,10 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::ImportError;
-use crate::store::{settings::DatabaseUrl, unix_time};
+use crate::{
+    base::printable::printable,
+    store::{settings::DatabaseUrl, unix_time},
+};
 
 /// Address of a source.
 #[derive(Clone, Debug)]
@@ -177,12 +180,15 @@ impl SourceAddress {
         let failed = |reason: String| {
             ImportError::Source(format!("cannot connect to {}: {reason}", self.location))
         };
-        let options: PgConnectOptions =
-            self.url.expose().parse().map_err(|error: sqlx::Error| failed(error.to_string()))?;
+        let options: PgConnectOptions = self
+            .url
+            .expose()
+            .parse()
+            .map_err(|error: sqlx::Error| failed(printable(&error.to_string())))?;
         // Statements that read a whole table are slow, and none is remarkable for that.
         let options = options.application_name("countersign import").disable_statement_logging();
         match timeout(CONNECT_TIMEOUT, options.connect()).await {
-            Ok(connected) => connected.map_err(|error| failed(error.to_string())),
+            Ok(connected) => connected.map_err(|error| failed(printable(&error.to_string()))),
             Err(_) => Err(failed(format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()))),
         }
     }
@@ -206,6 +212,7 @@ pub async fn read(address: &SourceAddress) -> Result<SourceContents, ImportError
         Ok(SourceReader { columns: columns(&mut connection).await?, connection: &mut connection })
     };
     let contents = contents.await.map_err(|error: sqlx::Error| {
+        let error = printable(&error.to_string());
         ImportError::Source(format!("cannot read {}: {error}", address.location))
     })?;
     let contents = contents.read(&address.location).await?;
@@ -312,14 +319,16 @@ impl SourceReader<'_> {
         order: &str,
         read: impl Fn(&SourceRow<'_>) -> Result<T, ImportError>,
     ) -> Result<Vec<T>, ImportError> {
+        self.check_size(table, columns).await?;
         let statement =
             format!("SELECT {columns} FROM public.{table} ORDER BY {order} LIMIT {}", MAX_ROWS + 1);
         // Safe: the text consists of constants.
         let rows = sqlx::query(AssertSqlSafe(statement)).fetch_all(&mut *self.connection).await;
         let rows = rows.map_err(|error| {
             ImportError::Source(format!(
-                "cannot read the table {table} of the source: {error}\n  help: the server must be \
-                 18.1 or later, and the user of the address must be allowed to read the table"
+                "cannot read the table {table} of the source: {}\n  help: the server must be 18.1 \
+                 or later, and the user of the address must be allowed to read the table",
+                printable(&error.to_string())
             ))
         })?;
         if rows.len() > MAX_ROWS {
@@ -330,7 +339,29 @@ impl SourceReader<'_> {
         let rows = rows.iter().zip(1..).map(|(row, number)| SourceRow { table, number, row });
         rows.map(|row| read(&row)).collect()
     }
+
+    /// Checks that what is read of a table fits into memory.
+    async fn check_size(&mut self, table: &str, columns: &str) -> Result<(), ImportError> {
+        let statement = format!(
+            "SELECT coalesce(sum(octet_length(read::text)), 0)::bigint \
+             FROM (SELECT {columns} FROM public.{table} LIMIT {}) AS read",
+            MAX_ROWS + 1
+        );
+        // Safe: the text consists of constants. Errors are those of the statement that follows.
+        let size = sqlx::query_scalar::<_, i64>(AssertSqlSafe(statement));
+        let size = size.fetch_one(&mut *self.connection).await.unwrap_or(0);
+        if size > MAX_TABLE_BYTES {
+            return Err(ImportError::Source(format!(
+                "the table {table} of the source has {size} bytes, and at most {MAX_TABLE_BYTES} \
+                 are imported\n  help: remove large icons and descriptions in the source"
+            )));
+        }
+        Ok(())
+    }
 }
+
+/// Maximum size of what is read of a table, in bytes.
+const MAX_TABLE_BYTES: i64 = 256 << 20;
 
 /// A row of a source.
 struct SourceRow<'r> {

@@ -103,10 +103,15 @@ impl ImportTransaction {
     }
 
     pub(super) async fn write(&mut self, plan: &ImportPlan) -> Result<(), ImportError> {
+        self.update(&plan.releases).await?;
         for insert in &plan.inserts {
             insert_rows(&mut self.connection, insert).await?;
         }
-        for ImportUpdate { statement, parameters } in &plan.updates {
+        self.update(&plan.updates).await
+    }
+
+    async fn update(&mut self, updates: &[ImportUpdate]) -> Result<(), ImportError> {
+        for ImportUpdate { statement, parameters } in updates {
             bind(sqlx::query(*statement), parameters).execute(&mut self.connection).await?;
         }
         Ok(())

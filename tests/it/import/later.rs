@@ -41,9 +41,70 @@ fn repeated_import_keeps_changes_made_here() {
     assert_eq!(counts(&import(&sandbox, &source, &[]), "users"), [0, 2, 0, 1]);
     assert_eq!(user(&server, "alice").unwrap()["is_admin"], false);
     assert_done(&root.ask("DELETE /user/alice"));
-    source.query("UPDATE inmanta_user SET id = gen_random_uuid() WHERE username = 'alice'");
-    assert_eq!(counts(&import(&sandbox, &source, &[]), "users"), [0, 2, 0, 1]);
-    assert!(user(&server, "alice").is_none());
+    // Another user of the source, after the first one was deleted there too.
+    source.query("DELETE FROM inmanta_user WHERE username = 'bob'");
+    source.query(&format!(
+        "UPDATE inmanta_user SET id = gen_random_uuid() WHERE username = 'alice';
+         INSERT INTO inmanta_user VALUES (gen_random_uuid(), 'bob', '{HASH}', 'database', false)"
+    ));
+    let again = import(&sandbox, &source, &[]);
+    assert_eq!(counts(&again, "users"), [1, 1, 0, 1], "{again:?}");
+    assert!(
+        again.text().contains("bob: skipped, because an earlier user of this name"),
+        "{again:?}"
+    );
+    data(&Api::anonymous(&server).log_in("alice", PASSWORD));
+    assert_done(&root.ask("DELETE /user/bob"));
+    assert_eq!(counts(&import(&sandbox, &source, &[]), "users"), [1, 2, 0, 0]);
+    data(&Api::anonymous(&server).log_in("bob", PASSWORD));
+}
+
+#[test]
+fn names_may_be_passed_on_and_swapped() {
+    let (sandbox, source) = (Sandbox::new(), source());
+    sandbox.file("c.cfg", configuration(""));
+    let environment = |name: &str, id: u8| {
+        source.query(&format!(
+            "INSERT INTO environment (id, name, project) SELECT \
+             'dddddddd-0000-4000-8000-00000000001{id}', '{name}', id FROM project LIMIT 1"
+        ));
+    };
+    environment("blue", 1);
+    environment("green", 2);
+    source.query("INSERT INTO project VALUES (gen_random_uuid(), 'lab')");
+    import(&sandbox, &source, &[]).text();
+    let rename = |table: &str, from: &str, to: &str| {
+        source.query(&format!("UPDATE {table} SET name = '{to}' WHERE name = '{from}'"));
+    };
+    rename("environment", "blue", "old");
+    rename("environment", "green", "blue");
+    environment("green", 3);
+    for table in ["environment", "project"] {
+        let (one, other) = if table == "project" { ("lab", "network") } else { ("old", "blue") };
+        rename(table, one, "other");
+        rename(table, other, one);
+        rename(table, "other", other);
+    }
+    let again = import(&sandbox, &source, &[]);
+    assert_eq!(counts(&again, "environments"), [1, 2, 1, 0], "{again:?}");
+    assert_eq!(counts(&again, "projects"), [0, 0, 2, 0], "{again:?}");
+    assert_eq!(counts(&import(&sandbox, &source, &[]), "environments"), [0, 4, 0, 0]);
+}
+
+#[test]
+fn user_who_is_locked_in_the_source_is_locked() {
+    let (sandbox, source) = (Sandbox::new(), source());
+    let text = configuration("");
+    sandbox.file("c.cfg", &text);
+    import(&sandbox, &source, &[]).text();
+    let server = sandbox.serve(&text);
+    let login = || Api::anonymous(&server).log_in("alice", PASSWORD);
+    let session = data(&login())["token"].as_str().unwrap().to_owned();
+    source.query("UPDATE inmanta_user SET password_hash = '!locked' WHERE username = 'alice'");
+    assert_eq!(counts(&import(&sandbox, &source, &[]), "users"), [0, 2, 1, 0]);
+    assert_eq!(login().status, 401);
+    eventually(|| server.auth(&session).status == 401);
+    assert_eq!(counts(&import(&sandbox, &source, &[]), "users"), [0, 3, 0, 0], "once");
 }
 
 #[test]

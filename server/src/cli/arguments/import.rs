@@ -22,7 +22,8 @@ PGPASSWORD or ~/.pgpass is used.
 
 Examples:
   countersign import inmanta --from-file source.txt --dry-run --config /etc/countersign/
-  countersign import inmanta --from postgres://inmanta@db.example/inmanta")]
+  countersign import inmanta --config /etc/countersign/ \\
+      --from postgres://inmanta@db.example/inmanta?sslmode=verify-full")]
     Inmanta(ImportArgs),
 }
 

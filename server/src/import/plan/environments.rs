@@ -1,10 +1,10 @@
 //! Roles, projects and environments.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::{
     DELETED_HERE, ENVIRONMENT, INVALID_NAME, ImportAction, ImportValue, InsertOrder, PROJECT,
-    Planner, ROLE, compare, digest_of, is_valid_name,
+    Planner, ROLE, compare, digest_of, is_valid_name, without_a_free_name,
 };
 use crate::import::{
     KindReport,
@@ -42,22 +42,26 @@ impl Planner<'_> {
     pub(super) fn plan_projects(&mut self, projects: &[SourceName]) {
         const TAKEN: &str = "skipped, because another project has this name here";
         let mut report = KindReport::of("projects");
-        for SourceName { id, name } in projects {
-            let base = self.imported(PROJECT, id);
-            let here = self.existing.projects.get(id).map(|name| digest_of(&[name]));
-            let digest = digest_of(&[name]);
-            let refusal = if !is_valid_name(name) {
-                Some(INVALID_NAME)
-            } else {
-                let mut taken = self.existing.projects.iter();
-                taken.any(|(other, taken)| taken == name && other != id).then_some(TAKEN)
-            };
-            let action = compare(base.as_deref(), here.as_deref(), &digest).unless(refusal);
+        let held: HashMap<_, _> = self.existing.projects.clone().into_iter().collect();
+        let action_of = |this: &Self, SourceName { id, name }: &SourceName| {
+            let here = this.existing.projects.get(id).map(|name| digest_of(&[name]));
+            let refusal = (!is_valid_name(name)).then_some(INVALID_NAME);
+            let base = this.imported(PROJECT, id);
+            compare(base.as_deref(), here.as_deref(), &digest_of(&[name])).unless(refusal)
+        };
+        let wanted = projects.iter().filter(|one| action_of(self, one).writes());
+        let wanted = wanted.map(|one| (one.id.clone(), one.name.clone())).collect();
+        let refused = without_a_free_name(&held, &wanted);
+        for project in projects {
+            let SourceName { id, name } = project;
+            let taken = refused.contains(id).then_some(TAKEN);
+            let action = action_of(self, project).unless(taken);
             let values = || vec![ImportValue::text(id), ImportValue::text(name)];
             match action {
                 ImportAction::Add => self.insert(InsertOrder::Projects, values()),
                 ImportAction::Change => {
-                    self.update("UPDATE countersign_project SET name = $2 WHERE id = $1", values())
+                    self.release("UPDATE countersign_project SET name = id WHERE id = $1", id);
+                    self.update("UPDATE countersign_project SET name = $2 WHERE id = $1", values());
                 }
                 ImportAction::Keep | ImportAction::Skip(_) => {}
             }
@@ -65,8 +69,8 @@ impl Planner<'_> {
                 self.existing.projects.insert(id.clone(), name.clone());
             }
             report.count(name, action);
-            if action.writes() || here == Some(digest.clone()) {
-                self.record(PROJECT, id, &digest);
+            if self.existing.projects.get(id) == Some(name) {
+                self.record(PROJECT, id, &digest_of(&[name]));
             }
         }
         let ids: HashSet<_> = projects.iter().map(|project| &project.id).collect();
@@ -77,26 +81,24 @@ impl Planner<'_> {
     }
 
     pub(super) fn plan_environments(&mut self, environments: &[SourceEnvironment]) {
+        const TAKEN: &str = "skipped, because its project has another one of this name here";
         let mut report = KindReport::of("environments");
         let place = |values: &EnvironmentValues| (values.project.clone(), values.name.clone());
-        let mut names: HashSet<_> = self.existing.environments.values().map(place).collect();
+        let held = self.existing.environments.iter();
+        let held = held.map(|(id, values)| (id.clone(), place(values))).collect();
+        let wanted = environments.iter().filter(|one| self.environment_action(one).writes());
+        let wanted = wanted.map(|one| (one.id.clone(), place(&one.values))).collect();
+        let refused = without_a_free_name(&held, &wanted);
         for environment in environments {
             let SourceEnvironment { id, values, .. } = environment;
-            let here = self.existing.environments.get(id);
-            // An id that was used here before belongs to a deleted environment.
-            let was_used = here.is_none() && self.existing.environment_ids.contains(id);
-            let base = self.imported(ENVIRONMENT, id).or_else(|| was_used.then(String::new));
-            let is_taken = here.map(place) != Some(place(values)) && names.contains(&place(values));
-            let refusal = self.environment_refusal(environment, is_taken);
-            let (here, digest) = (here.map(digest_of_environment), digest_of_environment(values));
-            let action = compare(base.as_deref(), here.as_deref(), &digest).unless(refusal);
+            let taken = refused.contains(id).then_some(TAKEN);
+            let action = self.environment_action(environment).unless(taken);
             if action.writes() {
                 self.write_environment(id, values, action);
-                names.insert(place(values));
             }
             report.count(&values.name, action);
-            if action.writes() || here == Some(digest.clone()) {
-                self.record(ENVIRONMENT, id, &digest);
+            if self.existing.environments.get(id) == Some(values) {
+                self.record(ENVIRONMENT, id, &digest_of_environment(values));
             }
         }
         let ids: HashSet<_> = environments.iter().map(|one| &one.id).collect();
@@ -106,12 +108,19 @@ impl Planner<'_> {
         self.plan.report.kinds.push(report);
     }
 
+    /// Returns what happens to an environment, if its name is free.
+    fn environment_action(&self, environment: &SourceEnvironment) -> ImportAction {
+        let SourceEnvironment { id, values, .. } = environment;
+        let here = self.existing.environments.get(id).map(digest_of_environment);
+        // An id that was used here before belongs to a deleted environment.
+        let was_used = here.is_none() && self.existing.environment_ids.contains(id);
+        let base = self.imported(ENVIRONMENT, id).or_else(|| was_used.then(String::new));
+        compare(base.as_deref(), here.as_deref(), &digest_of_environment(values))
+            .unless(self.environment_refusal(environment))
+    }
+
     /// Returns the reason not to write an environment.
-    fn environment_refusal(
-        &self,
-        environment: &SourceEnvironment,
-        is_taken: bool,
-    ) -> Option<&'static str> {
+    fn environment_refusal(&self, environment: &SourceEnvironment) -> Option<&'static str> {
         if environment.is_being_deleted {
             Some("skipped, because the source is deleting it")
         } else if !is_valid_name(&environment.values.name) {
@@ -119,7 +128,7 @@ impl Planner<'_> {
         } else if !self.existing.projects.contains_key(&environment.values.project) {
             Some("skipped, because its project is not here")
         } else {
-            is_taken.then_some("skipped, because its project has another one of this name here")
+            None
         }
     }
 
@@ -130,6 +139,8 @@ impl Planner<'_> {
             self.insert(InsertOrder::EnvironmentIds, vec![ImportValue::text(id)]);
             self.insert(InsertOrder::Environments, row);
         } else {
+            let release = "UPDATE countersign_environment SET name = id WHERE id = $1";
+            self.release(release, id);
             let statement = "UPDATE countersign_environment SET name = $2, project_id = $3, \
                              repo_url = $4, repo_branch = $5, description = $6, icon = $7 \
                              WHERE id = $1";

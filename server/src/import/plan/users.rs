@@ -12,7 +12,7 @@ use crate::{
     accounts::password,
     import::{
         KindReport,
-        source::{SourceAssignment, SourceName, SourceUser},
+        source::{SourceAssignment, SourceContents, SourceUser},
     },
     store::moment,
 };
@@ -30,7 +30,7 @@ impl ImportedUser {
     fn of(user: &SourceUser) -> Self {
         Self {
             name: digest_of(&[&user.username]),
-            password: digest_of(&[&user.password_hash]),
+            password: digest_of(&[usable_hash(user)]),
             is_admin: user.is_admin,
         }
     }
@@ -57,12 +57,14 @@ impl Planner<'_> {
             .iter()
             .filter_map(|(name, user)| Some((user.source_id.clone()?, name.clone())))
             .collect();
-        // Names of users that were imported, and perhaps deleted here.
+        let ids: HashSet<_> = users.iter().map(|user| &user.id).collect();
+        // Names at the last import of users that the source still has. Another user who now has such
+        // a name may be the same person.
         let known_names: HashSet<_> = self
             .existing
             .imported
             .iter()
-            .filter(|((kind, _), _)| kind == USER)
+            .filter(|((kind, id), _)| kind == USER && ids.contains(id))
             .filter_map(|(_, values)| Some(ImportedUser::parse(values)?.name))
             .collect();
         for user in users {
@@ -75,15 +77,24 @@ impl Planner<'_> {
                 {
                     ImportAction::Skip(DELETED_HERE)
                 }
+                _ if self.is_earlier_user_here(user, &ids) => ImportAction::Skip(EARLIER_USER),
                 _ => self.add_user(user),
             };
             report.count(&user.username, action);
         }
-        let ids: HashSet<_> = users.iter().map(|user| &user.id).collect();
+        let mut imported: Vec<_> = imported.into_iter().collect();
+        imported.sort_unstable_by(|(_, one), (_, other)| one.cmp(other));
         for (id, name) in imported.iter().filter(|(id, _)| !ids.contains(id)) {
             report.note_missing(name, self.imported(USER, id).is_some());
         }
         self.plan.report.kinds.push(report);
+    }
+
+    /// Whether the name of a user is that of an imported user here, whom the source has deleted.
+    fn is_earlier_user_here(&self, user: &SourceUser, ids: &HashSet<&String>) -> bool {
+        let here = self.existing.users.get(&user.username);
+        let source_id = here.and_then(|here| here.source_id.as_ref());
+        source_id.is_some_and(|id| !ids.contains(id))
     }
 
     fn add_user(&mut self, user: &SourceUser) -> ImportAction {
@@ -104,12 +115,12 @@ impl Planner<'_> {
         if let Some(reason) = reason {
             return ImportAction::Skip(reason);
         }
-        let texts = [username, password_hash, auth_method].map(|text| ImportValue::text(text));
+        let texts = [&**username, usable_hash(user), auth_method].map(ImportValue::text);
         let mut row = Vec::from(texts);
         row.extend([ImportValue::flag(*is_admin), ImportValue::text(id)]);
         self.insert(InsertOrder::Users, row);
         let added = ExistingUser {
-            password_hash: password_hash.clone(),
+            password_hash: usable_hash(user).to_owned(),
             is_admin: *is_admin,
             source_id: Some(id.clone()),
         };
@@ -130,10 +141,10 @@ impl Planner<'_> {
         let (mut next, mut action) = (ImportedUser::of(user), ImportAction::Keep);
         let mut ends_sessions = false;
         if next.password != base.password && next.password != password_here {
-            if base.password == password_here && password::is_supported(&user.password_hash) {
+            if base.password == password_here {
                 let statement =
                     "UPDATE countersign_user SET password_hash = $1 WHERE username = $2";
-                let texts = [&*user.password_hash, name].map(ImportValue::text);
+                let texts = [usable_hash(user), name].map(ImportValue::text);
                 self.update(statement, texts.into());
                 (action, ends_sessions) = (ImportAction::Change, true);
             } else {
@@ -165,21 +176,20 @@ impl Planner<'_> {
         }
     }
 
-    pub(super) fn plan_assignments(
-        &mut self,
-        assignments: &[SourceAssignment],
-        roles: &[SourceName],
-    ) {
+    pub(super) fn plan_assignments(&mut self, source: &SourceContents) {
         let mut report = KindReport::of("role assignments");
-        let roles: HashMap<_, _> = roles.iter().map(|role| (&role.id, &role.name)).collect();
+        let roles: HashMap<_, _> = source.roles.iter().map(|one| (&*one.id, &*one.name)).collect();
+        let users: HashMap<_, _> =
+            source.users.iter().map(|one| (&*one.id, &*one.username)).collect();
         let mut ids = HashSet::new();
-        for SourceAssignment { user, environment, role } in assignments {
-            let (username, role) = (self.usernames.get(user).cloned(), roles.get(role));
-            let id = format!("{user}/{environment}/{}", role.map_or("", |role| role));
-            let shown = username.as_deref().unwrap_or(user).to_owned();
+        for SourceAssignment { user, environment, role } in &source.assignments {
+            let (username, role) = (self.usernames.get(user).cloned(), roles.get(&**role).copied());
+            let id = format!("{user}/{environment}/{}", role.unwrap_or_default());
+            let shown = username.as_deref().or_else(|| users.get(&**user).copied());
+            let shown = self.described(shown.unwrap_or(user), role.unwrap_or("?"), environment);
             let action = match (username, role) {
                 (Some(username), Some(role)) => {
-                    self.assign(&id, (username, environment.clone(), (*role).clone()))
+                    self.assign(&id, (username, environment.clone(), role.to_owned()))
                 }
                 _ => ImportAction::Skip(INCOMPLETE),
             };
@@ -193,9 +203,16 @@ impl Planner<'_> {
             let Some(user) = users.get(username) else { continue };
             let id = format!("{user}/{environment}/{role}");
             let was_imported = self.imported(ASSIGNMENT, &id).is_some();
-            report.note_missing(username, was_imported && !ids.contains(&id));
+            let shown = self.described(username, role, environment);
+            report.note_missing(&shown, was_imported && !ids.contains(&id));
         }
         self.plan.report.kinds.push(report);
+    }
+
+    /// Describes an assignment, with the name of its environment if that is here.
+    fn described(&self, username: &str, role: &str, environment: &str) -> String {
+        let name = self.existing.environments.get(environment).map(|values| &*values.name);
+        format!("{username} ({role} in {})", name.unwrap_or(environment))
     }
 
     /// Assigns a role, unless it was removed from the user here.
@@ -219,8 +236,18 @@ impl Planner<'_> {
     }
 }
 
+/// Returns the password hash of a user, or none if no password matches it. Such a hash locks the user
+/// in the source, or is that of a user of an OpenID provider.
+fn usable_hash(user: &SourceUser) -> &str {
+    if password::is_supported(&user.password_hash) { &user.password_hash } else { "" }
+}
+
 /// Reason to skip an assignment.
-const INCOMPLETE: &str = "skipped, because the user, the role or the environment is not here";
+const INCOMPLETE: &str =
+    "skipped, because the user, the role or the environment was not imported or is not here";
+/// Reason to skip a user.
+const EARLIER_USER: &str = "skipped, because an earlier user of this name, whom the source has deleted, is still here: \
+     delete that user here, then repeat the import";
 
 fn sessions_before(issued_before: UnixTime, issuer: &str, username: &str) -> Revocation {
     let target = RevocationTarget::Subject {
