@@ -34,6 +34,8 @@ fn migration_of_old_schema_can_be_required() {
 /// project of environments without one, and in another.
 const VERSION_9: &str = "
     DELETE FROM countersign_migration WHERE version >= 10;
+    DROP TABLE countersign_import;
+    ALTER TABLE countersign_user DROP COLUMN source_id;
     DROP TABLE countersign_project;
     ALTER TABLE countersign_environment DROP COLUMN repo_url;
     ALTER TABLE countersign_environment DROP COLUMN repo_branch;
@@ -65,7 +67,7 @@ fn assert_environments_are_in_projects(store: &Store) {
         ["00000000-0000-0000-0000-000000000000", "22222222-2222-2222-2222-222222222222"];
     store.block_on(async {
         assert_eq!(
-            store.environments().await.unwrap(),
+            store.environments(true).await.unwrap(),
             [
                 environment("e2", "dev", nil),
                 environment("e1", "prod", nil),

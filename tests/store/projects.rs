@@ -57,7 +57,7 @@ fn environment_deletion_cascades(open: &dyn Fn() -> Store) {
         assert_eq!(store.delete_environment(ENVIRONMENT).await, Ok(false));
         assert_eq!(store.token("a").await, Ok(None));
         assert_eq!(store.delete_role("noc").await, Ok(true));
-        assert_eq!(store.environments().await, Ok(vec![]));
+        assert_eq!(store.environments(true).await, Ok(vec![]));
         assert_eq!(
             store.add_environment(environment(ENVIRONMENT, "new")).await,
             Err(StoreError::AlreadyExists),
@@ -81,7 +81,7 @@ fn environments_are_changed_within_projects(open: &dyn Fn() -> Store) {
         add_environment(&store, prod.clone()).await;
         assert_eq!(store.environment(ENVIRONMENT).await, Ok(Some(prod.clone())));
         store.add_environment(environment(OTHER, "dev")).await.unwrap();
-        let all = store.environments().await.unwrap();
+        let all = store.environments(true).await.unwrap();
         assert_eq!(all.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["dev", "prod"]);
 
         let named = |name: &str| EnvironmentChanges { name: name.into(), ..Default::default() };

@@ -50,18 +50,20 @@ macro_rules! columns {
 }
 
 impl Store {
-    /// Returns all environments, by project, name and id.
+    /// Returns all environments, by project, name and id. Descriptions and icons, which may be large,
+    /// are empty unless `details` is set.
     ///
     /// # Errors
     /// The database cannot be queried.
-    pub async fn environments(&self) -> Result<Vec<Environment>, StoreError> {
-        self.run(async |pool| {
-            let rows = sqlx::query(concat!(
-                "SELECT ",
-                columns!(),
-                " FROM countersign_environment ORDER BY project_id, name, id"
-            ));
-            let rows = rows.fetch_all(&pool).await?;
+    pub async fn environments(&self, details: bool) -> Result<Vec<Environment>, StoreError> {
+        self.run(async move |pool| {
+            let rows = sqlx::query(
+                "SELECT id, name, project_id, repo_url, repo_branch,
+                     CASE WHEN $1 = 1 THEN description ELSE '' END AS description,
+                     CASE WHEN $1 = 1 THEN icon ELSE '' END AS icon
+                 FROM countersign_environment ORDER BY project_id, name, id",
+            );
+            let rows = rows.bind(i64::from(details)).fetch_all(&pool).await?;
             Ok(rows.iter().map(read).collect::<sqlx::Result<_>>()?)
         })
         .await

@@ -25,8 +25,8 @@ pub(super) async fn respond(
     let store = &context.users.store;
     match request {
         EnvironmentRequest::List { details } => {
-            let all = store.environments().await?;
-            let all = all.into_iter().map(|one| environment_json(&shown(one, details)));
+            let all = store.environments(details).await?;
+            let all = all.iter().map(environment_json);
             let named = |one| if context.is_v1 { v1_json(one) } else { one };
             Ok(enveloped(context, "environments", &all.map(named).collect()))
         }
@@ -163,7 +163,7 @@ fn check_details(icon: Option<&str>, description: Option<&str>) -> Result<(), Ap
 }
 
 /// Returns an environment without icon and description, unless `details` is set.
-pub(super) fn shown(environment: Environment, details: bool) -> Environment {
+fn shown(environment: Environment, details: bool) -> Environment {
     if details {
         return environment;
     }

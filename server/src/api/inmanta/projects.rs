@@ -4,12 +4,8 @@ use http::Response;
 use serde_json::{Value, json};
 
 use super::{
-    CallContext, enveloped,
-    environments::{environment_json, shown},
-    error::ApiError,
-    ok_empty,
-    request::ProjectRequest,
-    tokens::random_uuid,
+    CallContext, enveloped, environments::environment_json, error::ApiError, ok_empty,
+    request::ProjectRequest, tokens::random_uuid,
 };
 use crate::{
     base::reply::Body,
@@ -23,8 +19,9 @@ pub(super) async fn respond(
     let store = &context.users.store;
     match request {
         ProjectRequest::List { details } => {
-            let (projects, environments) = (store.projects().await?, store.environments().await?);
-            let all = projects.iter().map(|one| project_json(context, one, &environments, details));
+            let (projects, environments) =
+                (store.projects().await?, store.environments(details).await?);
+            let all = projects.iter().map(|one| project_json(context, one, &environments));
             Ok(enveloped(context, "projects", &all.collect()))
         }
         ProjectRequest::Get { id, details } => match store.project(&id).await? {
@@ -75,7 +72,7 @@ async fn delete(context: &CallContext<'_>, id: &str) -> Result<Response<Body>, A
         Ok(true) => Ok(ok_empty()),
         Ok(false) => Err(unknown_id()),
         Err(StoreError::ForeignKeyViolation) => {
-            let all = store.environments().await?;
+            let all = store.environments(false).await?;
             let pairs = of_project(&all, id).map(|one| format!("('{}', '{}')", one.name, one.id));
             Err(ApiError::Conflict(format!(
                 "Cannot remove the project `{id}` because it still contains some environments: {}",
@@ -91,24 +88,15 @@ async fn single(
     project: &Project,
     details: bool,
 ) -> Result<Response<Body>, ApiError> {
-    let environments = context.users.store.environments().await?;
-    let project = project_json(context, project, &environments, details);
+    let environments = context.users.store.environments(details).await?;
+    let project = project_json(context, project, &environments);
     Ok(enveloped(context, "project", &project))
 }
 
 /// Returns a project in JSON, with its environments among `all`; in version 1 with their ids.
-fn project_json(
-    context: &CallContext<'_>,
-    project: &Project,
-    all: &[Environment],
-    details: bool,
-) -> Value {
+fn project_json(context: &CallContext<'_>, project: &Project, all: &[Environment]) -> Value {
     let environments = of_project(all, &project.id).map(|one| {
-        if context.is_v1 {
-            Value::String(one.id.clone())
-        } else {
-            environment_json(&shown(one.clone(), details))
-        }
+        if context.is_v1 { Value::String(one.id.clone()) } else { environment_json(one) }
     });
     let environments: Value = environments.collect();
     json!({ "id": project.id, "name": project.name, "environments": environments })
