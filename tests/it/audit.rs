@@ -10,7 +10,10 @@ use serde_json::{Value, json};
 
 use crate::{
     fixture,
-    users::{Api, ENVIRONMENT, PASSWORD, assert_done, claims, configuration, data, session_of},
+    users::{
+        Api, ENVIRONMENT, PASSWORD, TEST_PROJECT, assert_done, claims, configuration, data,
+        session_of,
+    },
 };
 
 /// Returns the events that `countersign audit` prints with these arguments.
@@ -57,9 +60,11 @@ fn administrative_changes_are_recorded_with_their_caller() {
     assert_done(&root.ask("DELETE /user/bob"));
     assert_eq!(root.ask("DELETE /user/bob").status, 404);
 
-    let events = audit(&sandbox, &[]);
+    let mut events = audit(&sandbox, &[]);
+    assert_eq!(events.remove(0)["operation"], "project.add");
+    let environment = json!({ "environment": ENVIRONMENT, "project": TEST_PROJECT });
     let expected = [
-        ("environment.add", "done", json!({ "environment": ENVIRONMENT })),
+        ("environment.add", "done", environment),
         ("user.add", "done", json!({ "user": "bob" })),
         ("user.admin", "done", json!({ "user": "bob" })),
         ("role.add", "done", json!({ "role": "operator" })),

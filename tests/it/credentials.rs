@@ -179,7 +179,7 @@ fn token_cookie_conflicts_with_another_token(protocol: Protocol) {
 
 fn token_cookie_is_no_credential_of_the_api(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
-    let server = sandbox.serve(&format!("{SIGNING}{COOKIE}auth=true\n"));
+    let server = sandbox.serve(&format!("{SIGNING}{COOKIE}[server]\nauth=true\n"));
     let lines = format!("Cookie: t={}\r\n", fixture::good_token());
     assert_eq!(server.request(&format!("POST /v1/verify HTTP/1.1\r\n{lines}")).status, 400);
     let list = server.request(&format!("GET /api/v2/environment HTTP/1.1\r\n{lines}"));

@@ -116,11 +116,14 @@ fn check_signing(source: &ConfigSource, config: &Config) -> Result<(), CommandEr
 /// Port for a server that listens on Unix sockets only.
 const DEFAULT_PORT: u16 = 8888;
 
-/// Returns a path for the new section: in the last directory given, or Inmanta's default.
+/// Returns a path for the new section: in the last directory given, the last file, or Inmanta's
+/// default.
 fn configuration_file(named: &[PathBuf]) -> PathBuf {
     const FILE: &str = "auth.cfg";
-    let directory = named.iter().rev().find(|path| path.is_dir());
-    directory.map_or_else(|| Path::new("/etc/inmanta/inmanta.d"), PathBuf::as_path).join(FILE)
+    if let Some(directory) = named.iter().rev().find(|path| path.is_dir()) {
+        return directory.join(FILE);
+    }
+    named.last().cloned().unwrap_or_else(|| Path::new("/etc/inmanta/inmanta.d").join(FILE))
 }
 
 /// Opens the database, and fails if it has users.

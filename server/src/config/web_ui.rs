@@ -110,7 +110,10 @@ fn read_auth_method(server: &mut SectionReader<'_>) -> Option<AuthMethod> {
     let name = server.text_or_default("auth_method");
     let method = AuthMethod::ALL.into_iter().find(|method| method.name() == name);
     if method.is_none() {
-        let text = format!("auth_method {} is unknown, using oidc", quoted(name));
+        let text = format!(
+            "auth_method {} is unknown: the web console uses oidc, and setup refuses it",
+            quoted(name)
+        );
         let help = format!("choose one of {}", server.choices("auth_method").join(", "));
         server.warn("auth_method", text, &help);
     }

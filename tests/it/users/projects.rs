@@ -1,7 +1,7 @@
 use countersign_tests::{binary::Sandbox, client::Protocol, http::Response, over_every_protocol};
 use serde_json::{Value, json};
 
-use super::{Api, ENVIRONMENT, OTHER, assert_done, configuration, data, refused};
+use super::{Api, ENVIRONMENT, OTHER, TEST_PROJECT, assert_done, configuration, data, refused};
 use crate::fixture;
 
 over_every_protocol!(
@@ -234,7 +234,7 @@ fn environment_token_cannot_add_another_environment() {
     let claims = fixture::claims(json!({ "urn:inmanta:env": ENVIRONMENT }));
     let scoped = Api::bearing(&server, &fixture::token(&claims));
     let elsewhere = "The authorization token is not valid for the requested environment.";
-    let new = json!({ "name": "new", "project_id": NO_PROJECT });
+    let new = json!({ "name": "new", "project_id": TEST_PROJECT });
     for id in [json!({}), json!({ "environment_id": OTHER })] {
         let call = scoped.send("PUT /api/v1/environment", with(&new, id));
         refused(&call, 403, elsewhere);
