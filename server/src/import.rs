@@ -1,8 +1,8 @@
 //! Import of the users, roles, environments and tokens of an Inmanta server from its PostgreSQL
 //! database.
 //!
-//! [`source`] reads the database in one read-only transaction, [`plan`] compares it with the
-//! database here, and [`target`] reads and writes the latter in one transaction. Both servers may
+//! [`source`] reads the database in one read-only transaction, `plan` compares it with the
+//! database here, and `target` reads and writes the latter in one transaction. Both servers may
 //! run meanwhile.
 //!
 //! An import can be repeated. It adds rows and updates values, and never deletes: changes and
