@@ -309,6 +309,7 @@ fn command_line_refuses_bound_tokens() {
     };
     let by_key = token(json!({ "jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I" }));
     let [right, other] = [&clients.right, &clients.other].map(thumbprint);
+    const WITH_HYPHEN: &str = "-ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I";
     let by_certificate = token(json!({ "x5t#S256": right }));
     let verifying = config("");
     for (arguments, token, ok) in [
@@ -317,6 +318,8 @@ fn command_line_refuses_bound_tokens() {
         (&[], &by_certificate, false),
         (&["--certificate-thumbprint", &other], &by_certificate, false),
         (&["--certificate-thumbprint", &right], &by_certificate, true),
+        // One in 64 begins like an option.
+        (&["--certificate-thumbprint", WITH_HYPHEN], &by_certificate, false),
     ] {
         let line = verify(&verifying, arguments, token).json_lines().remove(0);
         assert_eq!(line["ok"], ok, "{line}");

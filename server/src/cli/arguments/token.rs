@@ -88,7 +88,7 @@ pub struct VerifyArgs {
     pub now: Option<u64>,
     /// SHA-256 of the certificate (DER) of the client that presents the token, in base64url: the
     /// value of x5t#S256 in tokens bound to it.
-    #[arg(long, value_name = "THUMBPRINT", value_parser = thumbprint)]
+    #[arg(long, value_name = "THUMBPRINT", value_parser = thumbprint, allow_hyphen_values = true)]
     pub certificate_thumbprint: Option<CertificateThumbprint>,
     /// Surface whose answers are given: generic, or inmanta, which demands more of a token.
     #[arg(long, value_name = "NAME", default_value = "generic", value_parser = surface)]
