@@ -13,7 +13,18 @@ pub struct ClaimPath {
     text: Box<str>,
     /// The names to follow; empty if the path can only be a name.
     steps: Box<[Box<str>]>,
-    is_pointer: bool,
+    form: PathForm,
+}
+
+/// The form in which a path is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum PathForm {
+    /// Names separated by dots, or one name.
+    Dotted,
+    /// A JSON Pointer.
+    Pointer,
+    /// Exact names: the text is not the name of a claim.
+    Names,
 }
 
 impl From<&str> for ClaimPath {
@@ -24,11 +35,22 @@ impl From<&str> for ClaimPath {
             None if text.contains('.') => text.split('.').map(Box::from).collect(),
             None => Vec::new(),
         };
-        Self { text: text.into(), steps: steps.into(), is_pointer: pointer.is_some() }
+        let form = if pointer.is_some() { PathForm::Pointer } else { PathForm::Dotted };
+        Self { text: text.into(), steps: steps.into(), form }
     }
 }
 
 impl ClaimPath {
+    /// The path of the member `member` of the claim `name`, or of the claim itself. Both names are
+    /// taken literally: no character in them separates names.
+    #[must_use]
+    pub fn of_names(name: &str, member: Option<&str>) -> Self {
+        let steps: Box<[Box<str>]> = [name].into_iter().chain(member).map(Box::from).collect();
+        let escaped = steps.iter().map(|step| step.replace('~', "~0").replace('/', "~1"));
+        let text = escaped.fold(String::new(), |text, step| text + "/" + &step);
+        Self { text: text.into(), steps, form: PathForm::Names }
+    }
+
     /// The path as it was written.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -38,14 +60,15 @@ impl ClaimPath {
     /// Whether the path is the claim `name`, or leads into it.
     #[must_use]
     pub fn starts_at(&self, name: &str) -> bool {
-        *self.text == *name || self.steps.first().is_some_and(|step| **step == *name)
+        (*self.text == *name && self.form != PathForm::Names)
+            || self.steps.first().is_some_and(|step| **step == *name)
     }
 
     /// Returns the claim at this path, of any type.
     pub(crate) fn find<'d, 'b>(&self, claims: &ClaimNodes<'d, 'b>) -> Option<Value<'d, 'b>> {
         let mut first_step = None;
         for (name, value) in claims.all() {
-            if *name == *self.text {
+            if *name == *self.text && self.form != PathForm::Names {
                 return Some(value);
             }
             if self.steps.first().is_some_and(|step| **step == *name) {
@@ -60,7 +83,8 @@ impl ClaimPath {
             return Members::get(members, step);
         }
         // A JSON Pointer has no leading zeros in an index (RFC 6901 section 4).
-        let is_index = self.is_pointer && (step == "0" || !step.starts_with(['0', '+']));
+        let is_index =
+            self.form == PathForm::Pointer && (step == "0" || !step.starts_with(['0', '+']));
         value.elements()?.nth(step.parse().ok().filter(|_| is_index)?)
     }
 }
@@ -97,6 +121,30 @@ mod tests {
         assert_eq!(find("user.email").as_deref(), Some("exact"));
         assert_eq!(find("/user/id").as_deref(), Some("exact too"));
         assert_eq!(find("https://idp.example/roles").as_deref(), Some("of another type"));
+    }
+
+    #[test]
+    fn literal_names_of_a_path_are_not_split() {
+        let find = |name: &str, member| {
+            let mut buffers = JsonBuffers::with_capacity(512);
+            let document = buffers.parse(CLAIMS.as_bytes()).unwrap();
+            let value = ClaimPath::of_names(name, member).find(&ClaimNodes::find(&document))?;
+            Some(value.as_str().unwrap_or("of another type").to_owned())
+        };
+        assert_eq!(find("user", Some("name")).as_deref(), Some("alice"));
+        assert_eq!(find("user", Some("a.b")).as_deref(), Some("dotted"));
+        assert_eq!(find("user.email", None).as_deref(), Some("exact"));
+        assert_eq!(find("https://idp.example/roles", None).as_deref(), Some("of another type"));
+        for (name, member) in [
+            ("user.name", None),
+            ("/user/name", None),
+            ("user", Some("id")),
+            ("emails", Some("0")),
+            ("User", Some("name")),
+            ("sub", Some("")),
+        ] {
+            assert_eq!(find(name, member), None, "{name} {member:?}");
+        }
     }
 
     #[test]

@@ -31,6 +31,10 @@ pub enum ExportFormat {
     Text,
     /// A value of any type in JSON. Commas are not encoded.
     Json,
+    /// The type of the value in one letter: `s` for a string, followed by the string, `o` for an
+    /// object, `n` for `null`, and `x` for any other. An absent claim has no type, so its value is
+    /// empty.
+    Typed,
 }
 
 /// Buffer for the exported claims of one token.
@@ -83,6 +87,7 @@ impl ExportFormat {
     ) -> fmt::Result {
         let mut out = EscapedWriter { out, numbers, list: self == Self::Json };
         match (self, value.elements()) {
+            (Self::Typed, _) => write_typed(value, &mut out),
             _ if value.is_null() => Ok(()),
             (Self::Json, _) => write_json(value, &mut out),
             (Self::Text, None) => write_scalar(value, &mut out),
@@ -110,6 +115,21 @@ fn write_list<'d, 'b: 'd>(
         }
     }
     Ok(())
+}
+
+/// Writes the type of a value, and the text of a string.
+fn write_typed(value: Value<'_, '_>, out: &mut EscapedWriter<'_, '_>) -> fmt::Result {
+    if let Some(text) = value.as_str() {
+        out.write_char('s')?;
+        return out.write_str(text);
+    }
+    out.write_char(if value.is_null() {
+        'n'
+    } else if value.members().is_some() {
+        'o'
+    } else {
+        'x'
+    })
 }
 
 /// Writes a string, a number or a boolean. An object has no text.
@@ -257,6 +277,24 @@ mod tests {
             ),
         ] {
             assert_eq!(export(ExportFormat::Json, value), json, "{value}");
+        }
+    }
+
+    #[test]
+    fn typed_claim_starts_with_its_type() {
+        for (value, typed) in [
+            (r#""foo""#, "sfoo"),
+            (r#""a, b""#, "sa%2C%20b"),
+            (r#""""#, "s"),
+            (r#""7""#, "s7"),
+            ("7", "x"),
+            ("true", "x"),
+            (r#"["a"]"#, "x"),
+            (r#"{"a":1}"#, "o"),
+            ("{}", "o"),
+            ("null", "n"),
+        ] {
+            assert_eq!(export(ExportFormat::Typed, value), typed, "{value}");
         }
     }
 

@@ -5,8 +5,8 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 use countersign_engine::{
-    AudienceRule, ClaimPath, ClientTypes, Constraint, ExportFormat, IssuerConfig, IssuerTenants,
-    KeyType, Rules, UsernameRule, VerificationKey,
+    AudienceRule, ClaimPath, ClientTypes, Constraint, ExportFormat, ExportedClaim, IssuerConfig,
+    IssuerTenants, KeyType, Rules, UsernameRule, VerificationKey,
 };
 use serde_json::{Value, json};
 
@@ -90,11 +90,20 @@ fn acceptance_rules(section: &IssuerSection) -> Value {
         "verify_confirmation": verify_confirmation,
         "exported_claims": exported_claims
             .iter()
-            .map(|claim| json!([claim.path.as_str(), claim.format == ExportFormat::Json]))
+            .map(|claim| json!([claim.path.as_str(), format_of(claim)]))
             .collect::<Vec<_>>(),
         "keys": keys(section),
         "administers": section.administration.is_granted(),
     })
+}
+
+/// Returns the form of an exported claim. Earlier versions had two of them.
+fn format_of(claim: &ExportedClaim) -> Value {
+    match claim.format {
+        ExportFormat::Text => false.into(),
+        ExportFormat::Json => true.into(),
+        ExportFormat::Typed => "typed".into(),
+    }
 }
 
 /// Sorts a list whose order has no meaning.
