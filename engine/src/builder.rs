@@ -87,7 +87,8 @@ fn check(issuer: &Issuer) -> Result<(), BuildError> {
     if name.is_empty() {
         return Err(BuildError::EmptyIssuer);
     }
-    if !rules.audience.accepted.iter().any(|audience| !audience.is_empty()) {
+    let has_audience = rules.audience.accepted.iter().any(|audience| !audience.is_empty());
+    if !has_audience && !rules.audience.is_unchecked() {
         return Err(BuildError::EmptyAudience(name.clone()));
     }
     if algorithms.iter().next().is_none() {

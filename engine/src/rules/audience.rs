@@ -26,6 +26,19 @@ impl AudienceRule {
         Self { claim: None, accepted: [audience.into()].into(), all: false, required: true }
     }
 
+    /// Creates the rule that accepts tokens for every application, and without `aud`. A claim that is
+    /// present must be well-formed.
+    #[must_use]
+    pub fn unchecked() -> Self {
+        Self { claim: None, accepted: Box::default(), all: true, required: false }
+    }
+
+    /// Whether this is the rule [`unchecked`](Self::unchecked), and not one whose audience is
+    /// missing by accident.
+    pub(crate) fn is_unchecked(&self) -> bool {
+        *self == Self::unchecked()
+    }
+
     pub(super) fn check(&self, claims: &ClaimNodes<'_, '_>) -> Result<(), Reject> {
         let claim = match &self.claim {
             None => claims.audience,

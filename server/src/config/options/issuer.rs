@@ -47,11 +47,14 @@ const ISSUED: &[OptionSpec] = &[
         "11111111-2222-3333-4444-555555555555",
     ),
     list("audience", "text", "").unset("the issuer").about(
-        "Audiences of the tokens. By `audience_match`, a token must name one of them or all.",
+        "Audiences of the tokens. By `audience_match`, a token must name one of them, or all.",
         "api://orders, api://stock",
     ),
-    choice("audience_match", &["any", "all"], "any")
-        .about("Whether a token must name one of the audiences or all of them.", "all"),
+    choice("audience_match", &["any", "all", "none"], "any").about(
+        "Whether a token must name one of the audiences or all of them. With `none`, tokens for \
+         every application are accepted.",
+        "all",
+    ),
     flag("require_audience", "true").about(
         "Whether a token without the claim of the audience is refused. If it has the claim, it is \
          always checked.",

@@ -73,7 +73,11 @@ fn read_username(reader: &mut SectionReader<'_>) -> UsernameRule {
 
 /// Reads the options of the audience.
 fn read_audience(reader: &mut SectionReader<'_>, issuer: &str) -> AudienceRule {
-    const MATCHES: [(&str, bool); 2] = [("any", false), ("all", true)];
+    const MATCHES: [&str; 3] = ["any", "all", "none"];
+    let matches = reader.choice("audience_match", &MATCHES, |name| name);
+    if matches == "none" {
+        return read_unchecked_audience(reader);
+    }
     let accepted: Box<[Box<str>]> = match reader.list("audience") {
         Some(audiences) => audiences.into_iter().map(Box::from).collect(),
         None => {
@@ -89,7 +93,6 @@ fn read_audience(reader: &mut SectionReader<'_>, issuer: &str) -> AudienceRule {
         let text = format!("audience in {} contains an empty text", reader.section);
         reader.error("audience", text, "separate audiences by one comma");
     }
-    let (_, all) = reader.choice("audience_match", &MATCHES, |(name, _)| name);
     let claim = reader.text_or_default("audience_claim");
     let required = reader.flag("require_audience");
     if !required {
@@ -107,9 +110,20 @@ fn read_audience(reader: &mut SectionReader<'_>, issuer: &str) -> AudienceRule {
     AudienceRule {
         claim: Some(claim).filter(|claim| *claim != "aud").map(ClaimPath::from),
         accepted,
-        all,
+        all: matches == "all",
         required,
     }
+}
+
+/// Returns the rule that accepts every audience.
+fn read_unchecked_audience(reader: &mut SectionReader<'_>) -> AudienceRule {
+    if reader.text("audience").is_some() {
+        let text = format!("audience in {} is ignored: audience_match is none", reader.section);
+        reader.error("audience", text, "remove one of the two lines");
+    }
+    let text = format!("{} accepts tokens that are meant for other applications", reader.section);
+    reader.risk("audience_match", text, "write the audience of this application");
+    AudienceRule::unchecked()
 }
 
 /// Reads `scopes` of any section (RFC 6749 section 3.3).
