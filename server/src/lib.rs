@@ -27,6 +27,7 @@ pub mod cluster;
 pub mod backup;
 pub mod import;
 pub mod authorization;
+pub mod tenancy;
 
 // HTTP and gRPC handlers: authentication checks, and the API.
 pub mod auth;

@@ -24,6 +24,7 @@ const SERVER_MODULES: [&str; 22] = [
     "backup",
     "import",
     "authorization",
+    "tenancy",
     "auth",
     "api",
     "config",

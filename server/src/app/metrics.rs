@@ -181,6 +181,9 @@ impl Scrape {
             ("anonymous", Outcome::Anonymous),
             ("denied", Outcome::Denied),
             ("undescribed", Outcome::Undescribed),
+            ("api_key", Outcome::ApiKey),
+            ("wrong_api_key", Outcome::WrongKey),
+            ("tenant", Outcome::Tenant),
         ];
         let outcomes = plain.into_iter().map(|(name, outcome)| (name, "", outcome));
         let rejects = Reject::ALL

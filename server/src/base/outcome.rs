@@ -23,6 +23,12 @@ pub enum Outcome {
     Denied,
     /// A token was verified, and no trusted proxy described the request.
     Undescribed,
+    /// The request had an API key.
+    ApiKey,
+    /// The request had an API key that is not accepted.
+    WrongKey,
+    /// The claim of the tenant, or a header that names a tenant or a user, is not acceptable.
+    Tenant,
     /// The token was in a cookie, and another site may have caused the request.
     CrossSite,
 }
@@ -31,7 +37,10 @@ impl Outcome {
     /// Whether the request was allowed.
     #[must_use]
     pub const fn is_allowed(self) -> bool {
-        matches!(self, Self::Verified | Self::Preflight | Self::Public | Self::Anonymous)
+        matches!(
+            self,
+            Self::Verified | Self::Preflight | Self::Public | Self::Anonymous | Self::ApiKey
+        )
     }
 
     /// Returns its name; for a rejected token, the reject code.
@@ -48,6 +57,9 @@ impl Outcome {
             Self::Anonymous => "anonymous",
             Self::Denied => "denied",
             Self::Undescribed => "undescribed",
+            Self::ApiKey => "api_key",
+            Self::WrongKey => "wrong_api_key",
+            Self::Tenant => "tenant",
         }
     }
 }

@@ -11,6 +11,7 @@ mod limits;
 mod listeners;
 mod server;
 mod storage;
+mod tenancy;
 
 pub use authorization::{ROUTE_PREFIX, ROUTES_SECTION};
 
@@ -24,6 +25,10 @@ pub const API_CLIENTS_SECTION: &str = "api_clients";
 pub const IDENTITY_HEADERS_SECTION: &str = "identity_headers";
 /// Prefix of its options that name a claim.
 pub const CLAIM_PREFIX: &str = "claim.";
+/// The section of multi-tenancy.
+pub const MULTI_TENANCY_SECTION: &str = "multi_tenancy";
+/// The value of `surface` for it.
+pub const ORCHESTRATE_SURFACE: &str = "orchestrate";
 
 /// One section of the configuration.
 #[derive(Debug)]
@@ -114,6 +119,7 @@ pub const SECTIONS: &[SectionSpec] = &[
     listeners::QUIC,
     server::IDENTITY_HEADERS,
     server::EXT_AUTHZ,
+    tenancy::MULTI_TENANCY,
     authorization::ENDPOINTS,
     server::POLICY_ENGINE,
     authorization::ROUTES,
@@ -137,7 +143,7 @@ pub const SECTIONS: &[SectionSpec] = &[
 /// Sections in which an unknown option is an error in every format: one that is misspelt would let
 /// more requests through, and the Inmanta server has none of these sections.
 pub(super) const STRICT_SECTIONS: &[&str] =
-    &["listen", LISTENER_PREFIX, "endpoints", ROUTES_SECTION, ROUTE_PREFIX];
+    &["listen", LISTENER_PREFIX, "endpoints", ROUTES_SECTION, ROUTE_PREFIX, MULTI_TENANCY_SECTION];
 
 /// Inmanta's sections without a meaning here. Their options are not checked.
 pub const FOREIGN_SECTIONS: &[&str] = &[

@@ -102,7 +102,7 @@ impl LoginOutcome {
 }
 
 const REJECTS: usize = Reject::ALL.len();
-const OUTCOMES: usize = REJECTS + 9;
+const OUTCOMES: usize = REJECTS + 12;
 const LOGINS: usize = OUTCOMES + 11;
 const SLOTS: usize = LOGINS + LoginOutcome::ALL.len();
 
@@ -119,6 +119,9 @@ fn outcome_slot(outcome: Outcome) -> usize {
         Outcome::Anonymous => REJECTS + 6,
         Outcome::Denied => REJECTS + 7,
         Outcome::Undescribed => REJECTS + 8,
+        Outcome::ApiKey => REJECTS + 9,
+        Outcome::WrongKey => REJECTS + 10,
+        Outcome::Tenant => REJECTS + 11,
     }
 }
 

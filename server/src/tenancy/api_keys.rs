@@ -1,0 +1,328 @@
+//! API keys of machines: `api_key` and `api_key_file` of `[multi_tenancy]`.
+//!
+//! Only hashes of the keys are kept. A presented key is hashed once, under a key of this process,
+//! and compared with every stored hash, so neither the time nor a read of memory reveals a key or
+//! which one matched.
+
+use std::{fmt, hint::black_box, net::IpAddr};
+
+use aws_lc_rs::{
+    digest::{SHA256, digest},
+    error::Unspecified,
+    hmac,
+    rand::fill,
+};
+
+use crate::{base::hex::from_hex, client::trusted_proxies::Network};
+
+/// Prefix of a hashed key, as `countersign key client` prints it.
+const HASH_PREFIX: &str = "sha256:";
+const HASH_BYTES: usize = 32;
+const HASH_WORDS: usize = HASH_BYTES / 8;
+
+/// The keys that are valid at the same time. Its [`Debug`](fmt::Debug) output has their names only.
+#[derive(Default)]
+pub struct ApiKeys {
+    keys: Vec<StoredKey>,
+    hashes: Vec<[u64; HASH_WORDS]>,
+    /// Key of the hashes, which no other process has; absent without any key.
+    hasher: Option<hmac::Key>,
+}
+
+/// A stored key, whose hash is kept apart.
+#[derive(Debug)]
+struct StoredKey {
+    name: String,
+    /// Networks of the clients that may use it; empty for any.
+    sources: Vec<Network>,
+}
+
+/// A key as it is configured.
+pub struct ConfiguredKey {
+    /// Its name, for logs.
+    pub name: String,
+    /// SHA-256 of the key.
+    pub hash: [u8; HASH_BYTES],
+    /// Networks of the clients that may use it; empty for any.
+    pub sources: Vec<Network>,
+}
+
+impl ApiKeys {
+    /// Stores keys.
+    ///
+    /// # Errors
+    /// The operating system provides no random bytes.
+    pub fn new(configured: Vec<ConfiguredKey>) -> Result<Self, Unspecified> {
+        let mut secret = [0; HASH_BYTES];
+        fill(&mut secret)?;
+        let hasher = hmac::Key::new(hmac::HMAC_SHA256, &secret);
+        let hashes = configured.iter().map(|key| keyed_hash(&hasher, &key.hash)).collect();
+        let keys = configured
+            .into_iter()
+            .map(|ConfiguredKey { name, sources, .. }| StoredKey { name, sources })
+            .collect();
+        Ok(Self { keys, hashes, hasher: Some(hasher) })
+    }
+
+    /// Whether no key is configured, so that none is ever accepted.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// Returns the name of a key that this client may use. Takes the same time for every key and
+    /// for none.
+    #[must_use]
+    pub fn find(&self, presented: &[u8], client: impl FnOnce() -> IpAddr) -> Option<&str> {
+        let hash = keyed_hash(self.hasher.as_ref()?, digest(&SHA256, presented).as_ref());
+        let key = self.keys.get(self.position(&hash)?)?;
+        let is_allowed = key.sources.is_empty() || {
+            let client = client().to_canonical();
+            key.sources.iter().any(|network| network.contains(client))
+        };
+        if !is_allowed {
+            tracing::debug!(key = key.name, "API key used from an address that it is not for");
+        }
+        is_allowed.then_some(&*key.name)
+    }
+
+    /// Returns the position of a hash, after a comparison with all of them.
+    fn position(&self, hash: &[u64; HASH_WORDS]) -> Option<usize> {
+        let (mut found, mut position) = (0, 0);
+        for (index, stored) in self.hashes.iter().enumerate() {
+            let difference =
+                stored.iter().zip(hash).fold(0, |all, (one, other)| all | (one ^ other));
+            // All ones if there is no difference, and otherwise zero.
+            let mask = black_box(usize::from(difference == 0).wrapping_neg());
+            found |= mask;
+            position |= mask & index;
+        }
+        (found != 0).then_some(position)
+    }
+}
+
+impl fmt::Debug for ApiKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.keys.iter().map(|key| &key.name)).finish()
+    }
+}
+
+fn keyed_hash(hasher: &hmac::Key, hash: &[u8]) -> [u64; HASH_WORDS] {
+    let tag = hmac::sign(hasher, hash);
+    let (words, _) = tag.as_ref().as_chunks::<8>();
+    let mut hash = [0; HASH_WORDS];
+    hash.iter_mut().zip(words).for_each(|(to, word)| *to = u64::from_ne_bytes(*word));
+    hash
+}
+
+/// The reasons why a text is not a list of keys. The texts contain no key.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ApiKeyError {
+    /// The number of the line in a file, from 1; 0 for a key alone.
+    pub line: usize,
+    /// The reason.
+    pub text: String,
+}
+
+/// A weakness of a key, which is named in a warning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyWeakness {
+    /// A word that stands for no key in other systems.
+    Word,
+    /// Too short to resist guessing.
+    Short,
+}
+
+impl KeyWeakness {
+    /// Returns the weakness of a key, if it has one.
+    #[must_use]
+    pub fn of(key: &str) -> Option<Self> {
+        const MIN_BYTES: usize = 32;
+        const WORDS: &[&str] = &[
+            "changeme",
+            "default",
+            "disabled",
+            "enabled",
+            "false",
+            "key",
+            "no",
+            "none",
+            "null",
+            "off",
+            "on",
+            "password",
+            "secret",
+            "test",
+            "true",
+            "undefined",
+            "yes",
+        ];
+        if WORDS.iter().any(|word| key.eq_ignore_ascii_case(word)) {
+            Some(Self::Word)
+        } else {
+            (key.len() < MIN_BYTES).then_some(Self::Short)
+        }
+    }
+}
+
+impl fmt::Display for KeyWeakness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Word => "is a common word, which may have been meant to switch API keys off",
+            Self::Short => "has fewer than 32 bytes, so it can be guessed",
+        })
+    }
+}
+
+/// Reads a key, or its hash. Returns its weakness, too.
+///
+/// # Errors
+/// The hash is malformed.
+pub fn read_key(text: &str) -> Result<([u8; HASH_BYTES], Option<KeyWeakness>), String> {
+    match text.strip_prefix(HASH_PREFIX).map(from_hex) {
+        Some(Ok(hash)) => Ok((hash, None)),
+        Some(Err(_)) => Err("a hashed key is sha256: and 64 hexadecimal digits".into()),
+        None => {
+            let mut hash = [0; HASH_BYTES];
+            let computed = digest(&SHA256, text.as_bytes());
+            hash.iter_mut().zip(computed.as_ref()).for_each(|(to, byte)| *to = *byte);
+            Ok((hash, KeyWeakness::of(text)))
+        }
+    }
+}
+
+/// Reads a file of keys: lines of `name = key`, optionally followed by ` from ` and a list of
+/// networks. A key may be hashed. Empty lines and those that start with `#` or `[` are ignored.
+///
+/// # Errors
+/// The first line that is malformed.
+pub fn read_file(text: &str) -> Result<Vec<(ConfiguredKey, Option<KeyWeakness>)>, ApiKeyError> {
+    let mut keys: Vec<(ConfiguredKey, _)> = Vec::new();
+    for (index, line) in text.lines().map(str::trim).enumerate() {
+        if line.is_empty() || line.starts_with(['#', '[']) {
+            continue;
+        }
+        let error = |text: String| ApiKeyError { line: index + 1, text };
+        let key = read_line(line).map_err(error)?;
+        if keys.iter().any(|(other, _)| other.name == key.0.name) {
+            return Err(error(format!("the name {} is given twice", key.0.name)));
+        }
+        keys.push(key);
+    }
+    Ok(keys)
+}
+
+fn read_line(line: &str) -> Result<(ConfiguredKey, Option<KeyWeakness>), String> {
+    const FORM: &str = "write name = key, or name = key from 10.0.0.0/8, 192.0.2.1";
+    let (name, rest) = line.split_once('=').ok_or(FORM)?;
+    let (name, rest) = (name.trim(), rest.trim());
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if name.is_empty() || name.len() > 64 || !name.bytes().all(is_name) {
+        return Err("a name has 1 to 64 letters, digits, '-', '_' and '.'".into());
+    }
+    let (key, networks) = match rest.split_once(" from ") {
+        Some((key, networks)) => (key.trim(), networks.split(',').map(str::trim).collect()),
+        None => (rest, Vec::new()),
+    };
+    if key.is_empty() || key.contains(char::is_whitespace) {
+        return Err(FORM.into());
+    }
+    let (hash, weakness) = read_key(key)?;
+    let sources = networks.into_iter().map(Network::parse).collect::<Result<_, _>>()?;
+    Ok((ConfiguredKey { name: name.into(), hash, sources }, weakness))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::base::hex::to_hex;
+
+    fn hash_secret(secret: &str) -> String {
+        format!("sha256:{}", to_hex(digest(&SHA256, secret.as_bytes()).as_ref()))
+    }
+
+    const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+
+    fn keys(text: &str) -> ApiKeys {
+        let read = read_file(text).unwrap();
+        ApiKeys::new(read.into_iter().map(|(key, _)| key).collect()).unwrap()
+    }
+
+    #[test]
+    fn every_configured_key_is_found() {
+        let text: String =
+            (0..100).map(|number| format!("k{number} = secret-{number}\n")).collect();
+        let keys = keys(&text);
+        for number in 0..100 {
+            let found = keys.find(format!("secret-{number}").as_bytes(), || CLIENT);
+            assert_eq!(found, Some(&*format!("k{number}")));
+        }
+        for wrong in ["", "secret-100", "secret-", "Bearer secret-1", "secret-1 ", "SECRET-1", "k1"]
+        {
+            assert_eq!(keys.find(wrong.as_bytes(), || CLIENT), None, "{wrong}");
+        }
+        let hash = hash_secret("secret-1");
+        assert_eq!(keys.find(hash.as_bytes(), || CLIENT), None, "a hash is not a key");
+        assert!(!format!("{keys:?}").contains("secret"));
+    }
+
+    #[test]
+    fn no_key_matches_without_configured_keys() {
+        for keys in [ApiKeys::default(), ApiKeys::new(Vec::new()).unwrap()] {
+            assert!(keys.is_empty());
+            assert_eq!(keys.find(b"", || CLIENT), None);
+            assert_eq!(keys.find(b"x", || CLIENT), None);
+        }
+    }
+
+    #[test]
+    fn key_is_bound_to_the_networks_of_its_clients() {
+        let text = format!(
+            "# of the gateway\n[api_keys]\n\na = one from 10.0.0.0/8, 192.0.2.1\n\
+             b={}from 10.0.0.0/8\n",
+            hash_secret("two") + " "
+        );
+        let keys = keys(&text);
+        let from = |key: &[u8], client: [u8; 4]| keys.find(key, || IpAddr::from(client));
+        assert_eq!(from(b"one", [10, 1, 2, 3]), Some("a"));
+        assert_eq!(from(b"one", [192, 0, 2, 1]), Some("a"));
+        assert_eq!(from(b"one", [192, 0, 2, 2]), None);
+        assert_eq!(from(b"two", [10, 1, 2, 3]), Some("b"));
+        assert_eq!(from(b"two", [192, 0, 2, 1]), None);
+    }
+
+    #[test]
+    fn malformed_lines_are_reported_without_the_key() {
+        for (line, reason) in [
+            ("s3cret", "write name = key"),
+            ("a = ", "write name = key"),
+            ("a = s3cret s3cret", "write name = key"),
+            ("s3 cret = x", "a name has"),
+            (" = s3cret", "a name has"),
+            ("a = sha256:s3cret", "sha256: and 64"),
+            ("a = s3cret from nowhere", "write one such as"),
+            ("a = x\na = s3cret", "given twice"),
+        ] {
+            let error = read_file(&format!("\n{line}")).err().unwrap();
+            assert!(error.text.contains(reason) && !error.text.contains("s3cret"), "{error:?}");
+            assert_eq!(error.line, 2 + line.matches('\n').count());
+        }
+    }
+
+    #[test]
+    fn weak_keys_are_recognized() {
+        for (key, weakness) in [
+            ("false", Some(KeyWeakness::Word)),
+            ("FALSE", Some(KeyWeakness::Word)),
+            ("changeme", Some(KeyWeakness::Word)),
+            ("x", Some(KeyWeakness::Short)),
+            ("NYR2LtAsKSs7TuY0D8ZIqmMaLcICC3l", Some(KeyWeakness::Short)),
+            ("NYR2LtAsKSs7TuY0D8ZIqmMaLcICC3lf_ur4FGlLUcQ", None),
+        ] {
+            assert_eq!(read_key(key).unwrap().1, weakness, "{key}");
+        }
+        assert_eq!(read_key(&hash_secret("x")).unwrap().1, None, "its length is unknown");
+    }
+}

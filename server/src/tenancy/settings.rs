@@ -1,0 +1,172 @@
+//! `[multi_tenancy]`.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use countersign_engine::{ExportedClaim, Verified};
+
+use super::{
+    api_keys::{self, ApiKeys, ConfiguredKey, KeyWeakness},
+    refusal::TenancyRefusal,
+    tenant::{Impersonation, TenantAccess},
+    token_claim::{StaleClaimsError, TenantClaim},
+};
+use crate::{
+    base::watched_file::read_text,
+    config::{
+        options::{ISSUER_PREFIX, MULTI_TENANCY_SECTION, ORCHESTRATE_SURFACE},
+        problem::Problems,
+        reader::SectionReader,
+        setting::Section,
+    },
+};
+
+/// Settings of multi-tenancy.
+#[derive(Debug)]
+pub struct TenancySettings {
+    /// Whether requests need a credential. Otherwise all of them act for the public tenant.
+    pub verifies: bool,
+    /// The API keys.
+    pub keys: ApiKeys,
+    /// The claim with the tenant.
+    pub claim: TenantClaim,
+    /// Whether refusals have a body.
+    pub error_body: bool,
+    /// The file with API keys, which is read again when it changes.
+    pub key_file: Option<PathBuf>,
+}
+
+impl TenancySettings {
+    /// Reads the options, if a listener has the `orchestrate` surface. The issuers export the claim
+    /// with the tenant after `others`.
+    pub(crate) fn read(
+        sections: &BTreeMap<String, Section>,
+        others: &[ExportedClaim],
+        problems: &mut Problems,
+    ) -> Option<Self> {
+        let mut reader = SectionReader::new(sections, MULTI_TENANCY_SECTION, problems);
+        if !has_surface(sections) {
+            if reader.is_present() {
+                let text = "[multi_tenancy] has no effect: no listener has the orchestrate surface";
+                reader.warn("", text, "write surface = orchestrate in [listen]");
+            }
+            return None;
+        }
+        let verifies = reader.flag("enabled");
+        let key_file = reader.given("api_key_file").map(PathBuf::from);
+        let keys = read_keys(&mut reader, key_file.as_deref());
+        let has_issuers = sections.keys().any(|name| name.starts_with(ISSUER_PREFIX));
+        check_verifiers(&mut reader, verifies, !keys.is_empty(), has_issuers);
+        Some(Self {
+            verifies,
+            keys,
+            claim: TenantClaim::new(reader.text_or_default("claims_namespace"), others),
+            error_body: reader.flag("error_body"),
+            key_file,
+        })
+    }
+
+    /// Returns the tenants and the user that a request with this token acts for.
+    ///
+    /// # Errors
+    /// The token was verified by the rules of another load of the configuration. The inner error
+    /// is a refusal.
+    #[inline]
+    pub fn access<'c>(
+        &self,
+        verified: &'c Verified<'_>,
+        asked: Impersonation<'c>,
+    ) -> Result<Result<TenantAccess<'c>, TenancyRefusal>, StaleClaimsError> {
+        let credential = self.claim.read(verified.identity())?;
+        Ok(credential.and_then(|credential| TenantAccess::of(credential, asked)))
+    }
+}
+
+/// Whether a listener has the `orchestrate` surface.
+fn has_surface(sections: &BTreeMap<String, Section>) -> bool {
+    let surface = |section: &Section| section.settings.get("surface").map(|one| one.text.clone());
+    sections.values().filter_map(surface).any(|text| text == ORCHESTRATE_SURFACE)
+}
+
+/// Rejects settings by which no request could be allowed, and warns about those by which every
+/// request is.
+fn check_verifiers(
+    reader: &mut SectionReader<'_>,
+    verifies: bool,
+    has_keys: bool,
+    has_issuers: bool,
+) {
+    if !verifies {
+        let text = "multi-tenancy is off: every request is allowed, as one of the tenant _";
+        reader.risk("enabled", text, "set MULTI_TENANCY_ENABLED, or enabled in [multi_tenancy]");
+    } else if !has_keys && !has_issuers {
+        let text = "multi-tenancy is on, but nothing can verify a request";
+        let help = "set AUTH_JWT_ISSUER_URL, or an auth_jwt_* section, for tokens, and AUTH_API_KEY, \
+                    or api_key in [multi_tenancy], for machines";
+        reader.error("enabled", text, help);
+    } else if !has_issuers {
+        let text = "only API keys are accepted: no issuer of tokens is configured";
+        reader.warn("enabled", text, "set AUTH_JWT_ISSUER_URL to accept tokens");
+    }
+}
+
+/// Reads the API keys of both sources, which are valid at the same time.
+fn read_keys(reader: &mut SectionReader<'_>, file: Option<&Path>) -> ApiKeys {
+    /// The name of the key that is an option itself.
+    const NAME: &str = "api_key";
+    let mut keys = Vec::new();
+    if let Some(text) = reader.given(NAME) {
+        match api_keys::read_key(text) {
+            Ok((hash, weakness)) => {
+                warn_of_weakness(reader, NAME, NAME, weakness);
+                keys.push(ConfiguredKey { name: NAME.into(), hash, sources: Vec::new() });
+            }
+            Err(error) => reader.error(NAME, format!("{NAME} cannot be used: {error}"), ""),
+        }
+    }
+    for (key, weakness) in file.map(|file| read_key_file(reader, file)).unwrap_or_default() {
+        warn_of_weakness(reader, KEY_FILE, &key.name, weakness);
+        keys.push(key);
+    }
+    ApiKeys::new(keys).unwrap_or_else(|_| {
+        reader.error(NAME, "the operating system provides no random bytes", "");
+        ApiKeys::default()
+    })
+}
+
+const KEY_FILE: &str = "api_key_file";
+
+fn read_key_file(
+    reader: &mut SectionReader<'_>,
+    file: &Path,
+) -> Vec<(ConfiguredKey, Option<KeyWeakness>)> {
+    const MAX_FILE_BYTES: u64 = 1 << 20;
+    reader.warn_if_readable_by_all(KEY_FILE, file);
+    let text = match read_text(file, MAX_FILE_BYTES) {
+        Ok(text) => text,
+        Err(error) => {
+            let text = format!("cannot read {KEY_FILE}: {}: {error}", file.display());
+            reader.error(KEY_FILE, text, "check the path and its permissions");
+            return Vec::new();
+        }
+    };
+    api_keys::read_file(&text).unwrap_or_else(|error| {
+        let text = format!("{}:{}: {}", file.display(), error.line, error.text);
+        reader.error(KEY_FILE, text, "create a key with countersign key client");
+        Vec::new()
+    })
+}
+
+fn warn_of_weakness(
+    reader: &mut SectionReader<'_>,
+    option: &str,
+    name: &str,
+    weakness: Option<KeyWeakness>,
+) {
+    if let Some(weakness) = weakness {
+        let text = format!("the API key {name} {weakness}");
+        reader.warn(option, text, "create one with countersign key client");
+    }
+}
