@@ -94,10 +94,12 @@ pub fn spawn(app: &Arc<App>, mut watcher: ConfigWatcher, requests: Receiver<()>)
 
 impl ConfigWatcher {
     /// Returns the files of the configuration, and those that it refers to and that are read with
-    /// it: the endpoints and the policy.
+    /// it: the endpoints, the policy and the API keys.
     fn files(&self, app: &App) -> Vec<PathBuf> {
         let mut files = self.origin.files();
-        files.extend(app.settings().auth.authorization.files.iter().cloned());
+        let settings = app.settings();
+        files.extend(settings.auth.authorization.files.iter().cloned());
+        files.extend(settings.auth.tenancy.iter().filter_map(|tenancy| tenancy.key_file.clone()));
         files
     }
 

@@ -68,19 +68,31 @@ fn check_sets_identity_and_removes_the_token() {
         // Identity headers without a value are removed, not set to an empty value.
         assert_eq!(
             (outcome.set.len(), outcome.removed),
-            (4, ["x-auth-environment", "x-auth-tenant", "authorization"].map(String::from).into())
+            (
+                4,
+                ["x-auth-environment", "x-auth-tenant", "x-auth-allowed-tenants", "authorization"]
+                    .map(String::from)
+                    .into()
+            )
         );
         assert_eq!(outcome.metadata, None);
     }
     let anonymous = check_token(&envoy, &fixture::token(&fixture::claims(json!({ "sub": null }))));
     assert_eq!(
         anonymous.removed,
-        ["x-auth-subject", "x-auth-user", "x-auth-environment", "x-auth-tenant", "authorization"]
+        [
+            "x-auth-subject",
+            "x-auth-user",
+            "x-auth-environment",
+            "x-auth-tenant",
+            "x-auth-allowed-tenants",
+            "authorization"
+        ]
     );
     let claims = fixture::claims(json!({ "urn:inmanta:env": "e1" }));
     let scoped = check_token(&envoy, &fixture::token(&claims));
     assert_eq!(scoped.header("x-auth-environment"), Some("e1"));
-    assert_eq!(scoped.removed, ["x-auth-tenant", "authorization"]);
+    assert_eq!(scoped.removed, ["x-auth-tenant", "x-auth-allowed-tenants", "authorization"]);
     assert_eq!(server.metric("countersign_verifications_total{outcome=\"verified\",code=\"\"}"), 4);
 }
 
@@ -208,14 +220,15 @@ fn forward_credentials_keeps_the_token() {
     let options = "[ext_authz]\nforward_credentials=true\n[server]\nauth_additional_header=X-Jwt\n";
     let server = sandbox.serve(&format!("{}{options}{H2}", fixture::SIGNING));
     let outcome = check_token(&Envoy::plain(server.address), &fixture::good_token());
-    assert_eq!(outcome.removed, ["x-auth-environment", "x-auth-tenant"]);
+    let absent = ["x-auth-environment", "x-auth-tenant", "x-auth-allowed-tenants"];
+    assert_eq!(outcome.removed, absent);
 }
 
 #[test]
 fn identity_header_can_replace_authorization() {
     let sandbox = Sandbox::new();
-    let identity =
-        "[identity_headers]\nsubject=Authorization\nuser=\nenvironment=\ntenant=Authorization-\n";
+    let identity = "[identity_headers]\nsubject=Authorization\nuser=\nenvironment=\ntenant=Authorization-\n\
+         allowed_tenants=\n";
     let server = sandbox.serve(&format!("{}{identity}{H2}", fixture::SIGNING));
     let outcome = check_token(&Envoy::plain(server.address), &fixture::good_token());
     assert_eq!(

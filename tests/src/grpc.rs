@@ -227,6 +227,8 @@ pub struct CheckOutcome {
     pub removed: Vec<String>,
     /// Dynamic metadata for later filters of Envoy.
     pub metadata: Option<Struct>,
+    /// Body of a denying response.
+    pub body: String,
 }
 
 impl CheckOutcome {
@@ -245,13 +247,13 @@ impl CheckOutcome {
                 );
                 assert_eq!(ok, Default::default());
                 assert_eq!(code, 0);
-                Self { code, status: 200, set, removed, metadata }
+                Self { code, status: 200, set, removed, metadata, body: String::new() }
             }
             HttpResponse::DeniedResponse(denied) => {
                 assert_ne!(code, 0);
-                assert_eq!(denied.body, "");
                 let status = denied.status.expect("there is a status").code;
-                Self { code, status, set: set(denied.headers), removed: Vec::new(), metadata }
+                let (set, removed, body) = (set(denied.headers), Vec::new(), denied.body);
+                Self { code, status, set, removed, metadata, body }
             }
             HttpResponse::ErrorResponse(error) => panic!("{error:?}"),
         }

@@ -156,7 +156,7 @@ impl Service for AppService {
                 recorded
             }
             Step::Done(allowed) => {
-                let headers = forward_auth::headers(&settings.auth, allowed.caller());
+                let headers = forward_auth::headers(&settings.auth, &allowed);
                 writer.headers_only(StatusCode::OK, headers);
                 (Some(allowed.outcome()), StatusCode::OK)
             }

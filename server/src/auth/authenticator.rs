@@ -7,7 +7,7 @@ use countersign_engine::{
 };
 use countersign_front::Step;
 
-use super::profile::Refusal;
+use super::profile::{Refusal, orchestrate};
 use crate::{
     admission::{Admission, Attempt, BudgetExceeded, CheckTurn, DelayedCheck},
     base::{clock, outcome::Outcome},
@@ -289,7 +289,25 @@ impl Authenticator {
             });
         let is_skipped = reject == Reject::KeySkipped;
         let skipped = is_skipped.then(|| self.verifier.skipped_key(token)).flatten();
-        Refusal { reject, token, issuer, exceeded, retry_after, is_emptied, skipped }
+        Refusal {
+            reject,
+            token,
+            issuer,
+            exceeded,
+            retry_after,
+            is_emptied,
+            skipped,
+            differs_by_slash: false,
+        }
+    }
+
+    /// Whether the `iss` of a token differs from a configured issuer by a trailing slash alone.
+    #[cold]
+    pub(super) fn differs_by_slash(&self, token: &[u8]) -> bool {
+        let sources = self.keys.all();
+        let issuers = sources.iter().map(|source| &source.section().issuer);
+        let names = issuers.flat_map(|issuer| [&issuer.name].into_iter().chain(&issuer.aliases));
+        orchestrate::differs_by_slash(token, names.map(|name| &**name))
     }
 
     /// Returns the keys in use of each issuer, in the order of the sections.

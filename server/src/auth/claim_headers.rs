@@ -17,7 +17,7 @@ use crate::{
 pub struct ClaimHeaders {
     /// The names of the headers.
     pub names: Vec<HeaderName>,
-    /// The claim of each header.
+    /// The claim of each header. Further ones, which have no header, may follow.
     pub exported: Arc<[ExportedClaim]>,
 }
 

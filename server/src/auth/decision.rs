@@ -1,14 +1,17 @@
 //! The authorization decision on a request that a proxy checks.
 
+mod tenant;
+
 use std::ops::{
     ControlFlow::{self, Break, Continue},
     Deref,
 };
 
-use countersign_engine::{Identity, Verified};
+use countersign_engine::{Identity, Reject, Verified};
 use countersign_front::{Fields, Step};
 use http::{Response, StatusCode};
 
+use self::tenant::KeptImpersonation;
 use super::{
     Authenticator, Caller, PendingVerification, Rejection,
     credential::{self, Credential},
@@ -23,6 +26,7 @@ use crate::{
         reply::{Body, Reply, empty, no_store},
     },
     client::{RequestDescription, original_request::OriginalRequest},
+    tenancy::identity::TenantIdentity,
 };
 
 /// The decision on a request, independent of the protocol of the check.
@@ -31,6 +35,15 @@ pub enum AuthDecision<'t> {
     Allowed(Verified<'t>),
     /// The request is allowed without a token, for the reason that the outcome names.
     WithoutToken(Outcome),
+    /// The request is allowed, and acts for a tenant.
+    OfTenant {
+        /// Its token, if that is its credential.
+        verified: Option<Verified<'t>>,
+        /// The reason.
+        outcome: Outcome,
+        /// The tenant.
+        identity: TenantIdentity,
+    },
     /// The request is refused, with this response for the client. It has no body.
     Refused(Reply),
 }
@@ -39,9 +52,25 @@ impl<'t> AuthDecision<'t> {
     /// The identity of the caller, if the request is allowed because of a token.
     #[must_use]
     pub fn caller(&self) -> Option<Identity<'_>> {
+        self.verified().map(Verified::identity)
+    }
+
+    /// The token because of which the request is allowed.
+    #[must_use]
+    pub fn verified(&self) -> Option<&Verified<'t>> {
         match self {
-            Self::Allowed(verified) => Some(verified.identity()),
+            Self::Allowed(verified) => Some(verified),
+            Self::OfTenant { verified, .. } => verified.as_ref(),
             Self::WithoutToken(_) | Self::Refused(_) => None,
+        }
+    }
+
+    /// The tenant that the request acts for, on the `orchestrate` surface.
+    #[must_use]
+    pub fn tenant(&self) -> Option<&TenantIdentity> {
+        match self {
+            Self::OfTenant { identity, .. } => Some(identity),
+            Self::Allowed(_) | Self::WithoutToken(_) | Self::Refused(_) => None,
         }
     }
 
@@ -49,7 +78,7 @@ impl<'t> AuthDecision<'t> {
     #[must_use]
     pub fn outcome(&self) -> Outcome {
         match self {
-            Self::WithoutToken(outcome) => *outcome,
+            Self::WithoutToken(outcome) | Self::OfTenant { outcome, .. } => *outcome,
             Self::Allowed(_) | Self::Refused(_) => Outcome::Verified,
         }
     }
@@ -83,6 +112,8 @@ pub struct PendingDecision<'a> {
     token: Vec<u8>,
     /// The checked request, if authorization needs it and a trusted proxy describes it.
     request: Option<Box<KeptRequest>>,
+    /// The names that the request asks for, on the `orchestrate` surface.
+    asked: Option<Box<KeptImpersonation>>,
 }
 
 /// Finds the credential of a request, verifies it, and authorizes the request. Counts the outcome.
@@ -100,6 +131,9 @@ pub fn decide<'a, 't>(
     ),
 ) -> Step<AuthDecision<'t>, PendingDecision<'a>> {
     let context = DecisionContext::new(authenticator, settings, listener);
+    if context.rules.profile == Profile::Orchestrate {
+        return context.decide_tenant(listener, caller, fields, (&describe, &original));
+    }
     if let Some(access) = context.rules.access {
         return context.decide_described(access, listener, caller, fields, (&describe, &original));
     }
@@ -114,7 +148,8 @@ pub fn decide<'a, 't>(
         }),
         Step::Wait(verification) => {
             let (caller, token) = (caller.resolved(), token.to_vec());
-            Step::Wait(PendingDecision { caller, listener, verification, token, request: None })
+            let (request, asked) = (None, None);
+            Step::Wait(PendingDecision { caller, listener, verification, token, request, asked })
         }
     }
 }
@@ -124,7 +159,8 @@ impl PendingDecision<'_> {
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         let request = self.request.as_ref().map_or(0, |request| request.held_bytes());
-        size_of::<Self>() + self.token.len() + request
+        let asked = self.asked.as_ref().map_or(0, |asked| asked.held_bytes());
+        size_of::<Self>() + self.token.len() + request + asked
     }
 
     /// Waits, decides, and returns the decision as rendered by `render`. `settings` is
@@ -135,12 +171,15 @@ impl PendingDecision<'_> {
         settings: impl FnOnce() -> S,
         render: impl FnOnce(&AuthSettings, AuthDecision<'_>) -> Reply,
     ) -> Reply {
-        let Self { caller, listener, verification, token, request } = self;
+        let Self { caller, listener, verification, token, request, asked } = self;
         let result = authenticator.verify_after(&caller, verification, &token).await;
         let settings = settings();
         let context = DecisionContext::new(authenticator, &*settings, listener);
         let decision = match (context.judge(result, &token), context.rules.access) {
             (Break(reply), _) => AuthDecision::Refused(reply),
+            (Continue(verified), _) if context.rules.profile == Profile::Orchestrate => {
+                context.authorize_pending(verified, request.as_deref(), asked.as_deref())
+            }
             (Continue(verified), None) => context.allowed(verified),
             (Continue(verified), Some(access)) => {
                 let request = request.as_ref().map(|request| request.as_request());
@@ -198,8 +237,15 @@ impl<'s> DecisionContext<'s> {
             Step::Wait(verification) => {
                 let keep = |request| Box::new(KeptRequest::new(authorization, &request));
                 let request = request.map(keep);
-                let (caller, token) = (caller.resolved(), token.to_vec());
-                Step::Wait(PendingDecision { caller, listener, verification, token, request })
+                let (caller, token, asked) = (caller.resolved(), token.to_vec(), None);
+                Step::Wait(PendingDecision {
+                    caller,
+                    listener,
+                    verification,
+                    token,
+                    request,
+                    asked,
+                })
             }
         }
     }
@@ -235,9 +281,9 @@ impl<'s> DecisionContext<'s> {
                 {
                     return Break(self.without_token(Outcome::Anonymous));
                 }
-                (Outcome::NoToken, profile.challenge(Style::Bare, challenges))
+                (Outcome::NoToken, profile.challenge(self.style(), challenges))
             }
-            Credential::Conflict => (Outcome::Conflict, profile.conflict(Style::Bare, challenges)),
+            Credential::Conflict => (Outcome::Conflict, profile.conflict(self.style(), challenges)),
             // Another token would not help, so this is not 401.
             Credential::CrossSite => {
                 let response =
@@ -270,10 +316,21 @@ impl<'s> DecisionContext<'s> {
 
     fn reject(&self, rejection: Rejection, token: &[u8]) -> Reply {
         let outcome = rejection.outcome();
-        let refusal = self.authenticator.refusal(rejection, token);
+        let is_unknown = rejection.reject == Reject::IssuerUnknown;
+        let mut refusal = self.authenticator.refusal(rejection, token);
+        if is_unknown && self.rules.profile == Profile::Orchestrate {
+            refusal.differs_by_slash = self.authenticator.differs_by_slash(token);
+        }
         let (challenges, status) = (&self.settings.challenges, self.settings.rejected_token_status);
-        let response = self.rules.profile.refuse(Style::Bare, challenges, &refusal, status);
+        let response = self.rules.profile.refuse(self.style(), challenges, &refusal, status);
         self.refused(outcome, response)
+    }
+
+    /// Whether refusals have a body. Most proxies discard it.
+    fn style(&self) -> Style {
+        let is_orchestrate = self.rules.profile == Profile::Orchestrate;
+        let tenancy = self.settings.tenancy.as_ref().filter(|_| is_orchestrate);
+        if tenancy.is_some_and(|tenancy| tenancy.error_body) { Style::Body } else { Style::Bare }
     }
 
     #[inline]

@@ -14,7 +14,6 @@
 //! The description of the request is trusted only if the peer of the connection is a trusted proxy.
 //! For other peers, only the token is used.
 
-use countersign_engine::Verified;
 use countersign_front::{Peer, Step};
 use http::{HeaderName, StatusCode, header};
 
@@ -30,16 +29,14 @@ use super::{
 };
 use crate::{
     admission::Admission,
-    base::{
-        outcome::Outcome,
-        reply::{Reply, empty},
-    },
+    base::reply::{Reply, empty},
     client::{
         ClientAddress, ClientCertificate, ClientSettings, RequestDescription,
         original_request::OriginalRequest,
         request_description::{CheckAttributes, is_spelling_of},
     },
     observe::access_log::{AccessLogEntry, CheckedRequest},
+    tenancy::request_headers::API_KEY,
 };
 
 /// Context of a check: its connection, and the current settings.
@@ -126,27 +123,27 @@ fn read(body: &[u8]) -> Result<CheckRequest<'_>, GrpcError> {
 
 fn render(settings: &AuthSettings, check: &CheckRequest<'_>, decision: AuthDecision<'_>) -> Reply {
     match decision {
-        AuthDecision::Allowed(verified) => allow(settings, check, Ok(&verified)),
-        AuthDecision::WithoutToken(outcome) => allow(settings, check, Err(outcome)),
         AuthDecision::Refused(reply) => deny(&reply),
+        allowed => allow(settings, check, &allowed),
     }
 }
 
-/// Allows a request with this token, or without one for the reason that the outcome names.
-fn allow(
-    settings: &AuthSettings,
-    check: &CheckRequest<'_>,
-    verified: Result<&Verified<'_>, Outcome>,
-) -> Reply {
+/// Allows a request.
+fn allow(settings: &AuthSettings, check: &CheckRequest<'_>, decision: &AuthDecision<'_>) -> Reply {
     let is_removed = !settings.ext_authz.forward_credentials;
     let cookies = is_removed.then(|| settings.credentials.other_cookies(check)).flatten();
-    let lines = identity_headers(settings, verified.ok().map(Verified::identity));
+    let tenant = decision.tenant();
+    let lines = identity_headers(settings, decision.caller(), tenant);
     let present = lines.clone().filter(|(_, value)| !value.is_empty());
     let absent = lines.filter(|(_, value)| value.is_empty()).map(|(name, _)| name);
+    let allowed_tenants = settings.identity_headers.allowed_tenants.iter();
+    let absent = absent.chain(allowed_tenants.filter(|_| tenant.is_none()));
     let identities = settings.identity_headers.names();
     // Also the credentials that were not used, which are unverified. A header that is also an
     // identity header has just been set, so it is kept.
-    let credentials = [&AUTHORIZATION].into_iter().chain(settings.credentials.headers());
+    let api_key = tenant.map(|_| &API_KEY);
+    let credentials =
+        [&AUTHORIZATION].into_iter().chain(api_key).chain(settings.credentials.headers());
     let credentials = credentials
         .filter(|name| is_removed && identities.clone().all(|identity| identity != *name));
     let imitations = check
@@ -160,14 +157,13 @@ fn allow(
     let removed = removed.map(|name| name.as_str().as_bytes()).chain(imitations);
     let message = grpc::framed(|out| {
         put_allowed(out, present.chain(rest), removed);
-        if let Ok(verified) = verified
+        if let Some(verified) = decision.verified()
             && !settings.ext_authz.metadata_claims.is_empty()
         {
             put_metadata(out, &settings.ext_authz.metadata_claims, verified.claims());
         }
     });
-    let outcome = verified.err().unwrap_or(Outcome::Verified);
-    Reply { outcome: Some(outcome), ..grpc::message_reply(message) }
+    Reply { outcome: Some(decision.outcome()), ..grpc::message_reply(message) }
 }
 
 static AUTHORIZATION: HeaderName = header::AUTHORIZATION;
@@ -189,7 +185,8 @@ fn imitates_identity_header<'l>(
 /// Returns the response of `/auth` in Envoy's form.
 fn deny(reply: &Reply) -> Reply {
     let status = reply.response.status();
-    let message = grpc::framed(|out| put_denied(out, status, reply.response.headers()));
+    let (headers, body) = (reply.response.headers(), reply.response.body());
+    let message = grpc::framed(|out| put_denied(out, status, headers, body));
     Reply { outcome: reply.outcome, counted: status, ..grpc::message_reply(message) }
 }
 

@@ -9,7 +9,10 @@ use countersign_engine::Identity;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
 use super::{AuthDecision, settings::AuthSettings};
-use crate::base::reply::{Reply, empty};
+use crate::{
+    base::reply::{Reply, empty},
+    tenancy::identity::TenantIdentity,
+};
 
 /// Returns the response to a check whose decision was pending.
 #[must_use]
@@ -19,7 +22,7 @@ pub fn reply(settings: &AuthSettings, decision: AuthDecision<'_>) -> Reply {
         allowed => allowed,
     };
     let mut response = empty(StatusCode::OK);
-    for (name, value) in headers(settings, allowed.caller()) {
+    for (name, value) in headers(settings, &allowed) {
         // The engine writes visible ASCII only.
         let value = HeaderValue::from_bytes(value).unwrap_or(HeaderValue::from_static(""));
         response.headers_mut().insert(name, value);
@@ -27,21 +30,25 @@ pub fn reply(settings: &AuthSettings, decision: AuthDecision<'_>) -> Reply {
     Reply::with_outcome(allowed.outcome(), response)
 }
 
-/// Returns the header lines of a response that allows a request: that of a caller, or a preflight.
+/// Returns the header lines of a response that allows a request.
 pub fn headers<'l>(
     settings: &'l AuthSettings,
-    caller: Option<Identity<'l>>,
+    decision: &'l AuthDecision<'_>,
 ) -> impl Iterator<Item = (&'l HeaderName, &'l [u8])> {
-    [(&header::CACHE_CONTROL, &b"no-store"[..])]
-        .into_iter()
-        .chain(identity_headers(settings, caller))
+    [(&header::CACHE_CONTROL, &b"no-store"[..])].into_iter().chain(identity_headers(
+        settings,
+        decision.caller(),
+        decision.tenant(),
+    ))
 }
 
 /// Returns every configured identity header, with its value for this caller. Without a caller, all
-/// of them are empty.
+/// of them are empty. The allowed tenants are left out unless there is a tenant: an application may
+/// read an empty list as all of them.
 pub(super) fn identity_headers<'l>(
     settings: &'l AuthSettings,
     caller: Option<Identity<'l>>,
+    tenant: Option<&'l TenantIdentity>,
 ) -> impl Iterator<Item = (&'l HeaderName, &'l [u8])> + Clone {
     let names = &settings.identity_headers;
     let [subject, user, issuer, client_types, environment] = caller.map_or([""; 5], |caller| {
@@ -54,14 +61,15 @@ pub(super) fn identity_headers<'l>(
         ]
     });
     let identity = [
-        (&names.subject, subject),
-        (&names.user, user),
-        (&names.issuer, issuer),
-        (&names.client_types, client_types),
-        (&names.environment, environment),
-        (&names.tenant, ""),
+        (&names.subject, subject.as_bytes()),
+        (&names.user, tenant.map_or(user.as_bytes(), TenantIdentity::user)),
+        (&names.issuer, issuer.as_bytes()),
+        (&names.client_types, client_types.as_bytes()),
+        (&names.environment, environment.as_bytes()),
+        (&names.tenant, tenant.map_or(b"", TenantIdentity::tenant)),
     ];
-    let identity =
-        identity.into_iter().filter_map(|(name, value)| Some((name.as_ref()?, value.as_bytes())));
-    identity.chain(names.claims.lines(caller))
+    let identity = identity.into_iter().filter_map(|(name, value)| Some((name.as_ref()?, value)));
+    let allowed = tenant.map(TenantIdentity::allowed_tenants);
+    let allowed = names.allowed_tenants.as_ref().zip(allowed);
+    identity.chain(allowed).chain(names.claims.lines(caller))
 }

@@ -3,6 +3,7 @@
 
 pub mod generic;
 pub mod inmanta;
+pub mod orchestrate;
 
 use std::{fmt, sync::Arc};
 
@@ -24,11 +25,13 @@ pub enum Profile {
     Generic,
     /// The Inmanta server: a refused token is 403, with a JSON message.
     Inmanta,
+    /// Orchestrate: API keys, tenants, and 401 for every refusal.
+    Orchestrate,
 }
 
 impl Profile {
     /// Every profile.
-    pub const ALL: [Self; 2] = [Self::Generic, Self::Inmanta];
+    pub const ALL: [Self; 3] = [Self::Generic, Self::Inmanta, Self::Orchestrate];
 
     /// Returns its name in the configuration.
     #[must_use]
@@ -36,6 +39,7 @@ impl Profile {
         match self {
             Self::Generic => "generic",
             Self::Inmanta => "inmanta",
+            Self::Orchestrate => "orchestrate",
         }
     }
 
@@ -54,13 +58,18 @@ impl Profile {
         match self {
             Self::Generic => Ok(()),
             Self::Inmanta => inmanta::check(verified, now(), keys),
+            Self::Orchestrate => check_key_and_issue_time(verified, now(), keys),
         }
     }
 
     /// Returns the response to a request without a usable credential.
     #[must_use]
     pub fn challenge(self, style: Style, challenges: &Challenges) -> Response<Body> {
-        let response = self.body(style, StatusCode::UNAUTHORIZED, inmanta::UNAUTHORIZED);
+        let message = match self {
+            Self::Generic | Self::Inmanta => inmanta::UNAUTHORIZED,
+            Self::Orchestrate => orchestrate::NO_CREDENTIAL,
+        };
+        let response = self.body(style, StatusCode::UNAUTHORIZED, message);
         with_challenge(response, challenges.missing())
     }
 
@@ -87,6 +96,9 @@ impl Profile {
             (Self::Inmanta, Style::Body) => {
                 self.body(style, status, &inmanta::refusal_message(refusal))
             }
+            (Self::Orchestrate, Style::Body) => {
+                self.body(style, status, &orchestrate::refusal_message(refusal))
+            }
             _ => self.body(style, status, ""),
         };
         generic::add_headers(refusal, challenges, response.headers_mut());
@@ -99,6 +111,7 @@ impl Profile {
     pub fn status(self, reject: Reject, rejected_status: StatusCode) -> StatusCode {
         match (reject.blame(), self) {
             (Blame::Unavailable, _) => StatusCode::SERVICE_UNAVAILABLE,
+            (_, Self::Orchestrate) => StatusCode::UNAUTHORIZED,
             (_, Self::Generic) if !is_insufficient(reject) => StatusCode::UNAUTHORIZED,
             (_, Self::Generic | Self::Inmanta) => rejected_status,
         }
@@ -118,8 +131,27 @@ impl Profile {
         match (self, style) {
             (Self::Generic, _) | (_, Style::Bare) => empty(status),
             (Self::Inmanta, Style::Body) => inmanta::message_response(status, message),
+            (Self::Orchestrate, Style::Body) => orchestrate::message_response(status, message),
         }
     }
+}
+
+/// Checks what the systems that we imitate demand of every token, beyond the rules of its issuer: a
+/// `kid` for a published key, and an `iat` that is not in the future.
+fn check_key_and_issue_time(
+    verified: &Verified<'_>,
+    now: UnixTime,
+    keys: &KeySources,
+) -> Result<(), Reject> {
+    let (claims, issuer) = (verified.claims(), verified.issuer());
+    let latest = now.plus(issuer.rules.leeway.into());
+    if !verified.names_key() && keys.are_published(&issuer.name) {
+        return Err(Reject::KidMissing);
+    }
+    if claims.issued_at().is_some_and(|issued_at| issued_at > latest) {
+        return Err(Reject::IssuedInFuture);
+    }
+    Ok(())
 }
 
 /// Returns a response with a challenge.
@@ -162,6 +194,8 @@ pub struct Refusal<'t> {
     pub is_emptied: bool,
     /// The key that the token names, if it cannot be used.
     pub skipped: Option<SkippedKey>,
+    /// Whether the `iss` differs from a configured issuer by a trailing slash alone.
+    pub differs_by_slash: bool,
 }
 
 impl Refusal<'_> {
@@ -187,6 +221,11 @@ impl fmt::Display for Refusal<'_> {
         if let Some(skipped) = &self.skipped {
             let kid = skipped.shown_kid().unwrap_or_default();
             return write!(f, "the key {kid} of the issuer was skipped: {}", skipped.error);
+        }
+        if self.differs_by_slash {
+            return f.write_str(
+                "the issuer (iss) differs from a configured one only by a trailing slash",
+            );
         }
         match (&self.issuer, self.exceeded) {
             (Some(issuer), _) if self.reject == Reject::KidUndecided => {

@@ -16,6 +16,7 @@ use crate::{
         options::IDENTITY_HEADERS_SECTION, problem::Problems, reader::SectionReader,
         setting::Section,
     },
+    tenancy::settings::TenancySettings,
 };
 
 /// Settings for finding credentials, and for the responses about them.
@@ -38,6 +39,8 @@ pub struct AuthSettings {
     pub api_clients: ApiClients,
     /// Decides what verified tokens allow. The assembly sets it.
     pub authorization: Authorization,
+    /// Multi-tenancy, if a listener has the `orchestrate` surface.
+    pub tenancy: Option<TenancySettings>,
 }
 
 impl AuthSettings {
@@ -52,7 +55,11 @@ impl AuthSettings {
         let rejected_token_status = read_rejected_status(&mut server);
         let challenges = Challenges::new(realm, metadata.as_deref());
         let mut names = SectionReader::new(sections, IDENTITY_HEADERS_SECTION, problems);
-        let identity_headers = IdentityHeaders::read(&mut names, credentials.headers());
+        let mut identity_headers = IdentityHeaders::read(&mut names, credentials.headers());
+        let tenancy = TenancySettings::read(sections, identity_headers.exported_claims(), problems);
+        if let Some(tenancy) = &tenancy {
+            identity_headers.claims.exported = Arc::clone(tenancy.claim.exported());
+        }
         Self {
             credentials,
             challenges,
@@ -62,6 +69,7 @@ impl AuthSettings {
             ext_authz,
             api_clients,
             authorization: Authorization::default(),
+            tenancy,
         }
     }
 }
@@ -79,8 +87,10 @@ pub struct IdentityHeaders {
     pub client_types: Option<HeaderName>,
     /// The environment that the token is scoped to.
     pub environment: Option<HeaderName>,
-    /// The tenant. Empty until multi-tenancy is configured.
+    /// The tenant. Empty except on the `orchestrate` surface.
     pub tenant: Option<HeaderName>,
+    /// The tenants whose resources the caller may read. Absent except on the `orchestrate` surface.
+    pub allowed_tenants: Option<HeaderName>,
     /// Further claims.
     pub claims: ClaimHeaders,
 }
@@ -96,6 +106,7 @@ impl IdentityHeaders {
             client_types: name("client_types"),
             environment: name("environment"),
             tenant: name("tenant"),
+            allowed_tenants: name("allowed_tenants"),
             claims: ClaimHeaders::default(),
         };
         names.check(reader);
@@ -115,9 +126,19 @@ impl IdentityHeaders {
         self.all().into_iter().flatten().chain(&self.claims.names)
     }
 
-    fn all(&self) -> [Option<&HeaderName>; 6] {
-        let Self { subject, user, issuer, client_types, environment, tenant, claims: _ } = self;
-        [subject, user, issuer, client_types, environment, tenant].map(Option::as_ref)
+    fn all(&self) -> [Option<&HeaderName>; 7] {
+        let Self {
+            subject,
+            user,
+            issuer,
+            client_types,
+            environment,
+            tenant,
+            allowed_tenants,
+            claims: _,
+        } = self;
+        [subject, user, issuer, client_types, environment, tenant, allowed_tenants]
+            .map(Option::as_ref)
     }
 
     /// Rejects names with another meaning in a response, and names given twice, because
@@ -135,7 +156,15 @@ impl IdentityHeaders {
             generic::ERROR_HEADER,
         ];
         let mut seen: Vec<&HeaderName> = taken.iter().collect();
-        let options = ["subject", "user", "issuer", "client_types", "environment", "tenant"];
+        let options = [
+            "subject",
+            "user",
+            "issuer",
+            "client_types",
+            "environment",
+            "tenant",
+            "allowed_tenants",
+        ];
         for (option, name) in options.into_iter().zip(self.all()) {
             let Some(name) = name else { continue };
             if seen.contains(&name) {

@@ -133,7 +133,7 @@ impl<'h> CommandVerifier<'h> {
     fn refused(&self, reject: Reject, token: &[u8]) -> Value {
         let message = match self.how.surface {
             Profile::Inmanta => inmanta::message(reject, token),
-            Profile::Generic => reject.to_string(),
+            Profile::Generic | Profile::Orchestrate => reject.to_string(),
         };
         let rejected_status = self.app.settings().auth.rejected_token_status;
         json!({
@@ -157,7 +157,7 @@ pub(super) fn load_keys(app: &App) -> io::Result<()> {
 fn accepted(surface: Profile, verified: &Verified<'_>) -> Value {
     let claims = match surface {
         Profile::Inmanta => inmanta::claims(verified.claims()),
-        Profile::Generic => {
+        Profile::Generic | Profile::Orchestrate => {
             let json = verified.claims().json();
             serde_json::from_slice(&json).map_or(Value::Null, exact_json::exact)
         }

@@ -30,8 +30,8 @@ pub fn put_allowed<'l>(
     });
 }
 
-/// Denies the request, with this status and these headers for the client.
-pub fn put_denied(out: &mut Vec<u8>, status: StatusCode, headers: &HeaderMap) {
+/// Denies the request, with this status, these headers and this body for the client.
+pub fn put_denied(out: &mut Vec<u8>, status: StatusCode, headers: &HeaderMap, body: &[u8]) {
     let code = if status == StatusCode::UNAUTHORIZED {
         GrpcStatus::Unauthenticated
     } else {
@@ -41,6 +41,9 @@ pub fn put_denied(out: &mut Vec<u8>, status: StatusCode, headers: &HeaderMap) {
     put_message(out, 2, |out| {
         put_message(out, 1, |out| put_number(out, 1, status.as_u16().into()));
         headers.iter().for_each(|(name, value)| put_header(out, name, value.as_bytes()));
+        if !body.is_empty() {
+            put_bytes(out, 3, body);
+        }
     });
 }
 

@@ -4,7 +4,7 @@ use countersign_engine::{Blame, Reject, UnixTime, Verified, jws::UnverifiedToken
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::Refusal;
+use super::{Refusal, check_key_and_issue_time};
 use crate::{
     base::{
         claims::CLIENT_TYPES_CLAIM,
@@ -23,15 +23,8 @@ pub const UNAUTHORIZED: &str = "Access to this resource is unauthorized";
 /// # Errors
 /// The first [`Reject`] found.
 pub fn check(verified: &Verified<'_>, now: UnixTime, keys: &KeySources) -> Result<(), Reject> {
-    let (claims, issuer) = (verified.claims(), verified.issuer());
-    let latest = now.plus(issuer.rules.leeway.into());
-    if !verified.names_key() && keys.are_published(&issuer.name) {
-        return Err(Reject::KidMissing);
-    }
-    if claims.issued_at().is_some_and(|issued_at| issued_at > latest) {
-        return Err(Reject::IssuedInFuture);
-    }
-    if claims.has_mixed_list() {
+    check_key_and_issue_time(verified, now, keys)?;
+    if verified.claims().has_mixed_list() {
         return Err(Reject::ListFormat);
     }
     Ok(())

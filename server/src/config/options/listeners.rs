@@ -69,8 +69,11 @@ const REQUESTS: &[OptionSpec] = &[
              uses the UDP port of the same number and requires TLS.",
         "http/1.1, h2, h3",
     ),
-    choice("surface", &["generic", "inmanta"], "generic")
-        .about("Form of the responses of `/auth` to refused tokens.", "inmanta"),
+    choice("surface", &["generic", "inmanta", "orchestrate"], "generic").about(
+        "System whose credentials and refusals `/auth` has. `orchestrate` also takes API keys, and \
+         each request acts for a tenant (`[multi_tenancy]`).",
+        "inmanta",
+    ),
     choice("authorization", &["none", "routes", "legacy", "policy-engine"], "none").about(
         "Whether a verified token allows a request: always, by the rules of `[route_<name>]`, by \
          client type and environment, or by the policy. All but `none` need trusted proxies that \

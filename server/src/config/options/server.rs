@@ -160,7 +160,12 @@ pub(super) const IDENTITY_HEADERS: SectionSpec = SectionSpec::new(
         text("environment", "header name", "X-Auth-Environment")
             .about("The environment that the token is scoped to.", "X-Environment"),
         text("tenant", "header name", "X-Auth-Tenant")
-            .about("The tenant. Empty until multi-tenancy is configured.", "X-Tenant"),
+            .about("The tenant. Empty except on the `orchestrate` surface.", "X-Tenant"),
+        text("allowed_tenants", "header name", "X-Auth-Allowed-Tenants").about(
+            "The tenants whose resources the caller may read, comma-separated, or `*`. Absent \
+             except on the `orchestrate` surface.",
+            "X-Allowed-Tenants",
+        ),
         text("claim.<path>", "header name", "").unset("no header").about(
             "A claim, by its name or its path (`user.name`, `/user/name`): a string, a number, a \
              boolean, or a list with commas between its elements. With `.json` after the path, any \
