@@ -51,7 +51,9 @@ use self::arguments::{Cli, Command, ConfigCommand, IssuerArgs, ServeArgs};
 use crate::{
     audit::{AuditOperation, AuditTarget, record_command},
     base::printable::printable,
-    config::{Config, Problem, Problems, RawConfig, Severity, raw},
+    config::{
+        Config, Problem, Problems, RawConfig, Severity, orchestrate::is_orchestrate_variable, raw,
+    },
     keys::IssuerSection,
     observe::{logging, settings::LogFormat},
     reload,
@@ -232,7 +234,9 @@ impl ConfigSource {
     fn is_embedded(&self) -> bool {
         self.config.is_empty()
             && self.issuer.is_none()
-            && !environment_variables().any(|(name, _)| name.starts_with("INMANTA_AUTH_JWT_"))
+            && !environment_variables().any(|(name, text)| {
+                name.starts_with("INMANTA_AUTH_JWT_") || is_orchestrate_variable(&name, &text)
+            })
     }
 
     fn state_dir(&self) -> io::Result<PathBuf> {

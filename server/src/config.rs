@@ -15,6 +15,7 @@ mod request_memory;
 pub mod reference;
 pub mod changed_defaults;
 mod misplaced_keys;
+pub(crate) mod orchestrate;
 mod listener;
 pub(crate) mod protocols;
 mod quic;
@@ -77,7 +78,11 @@ impl Config {
         paths: &[PathBuf],
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, Problems> {
-        Self::from_raw(RawConfig::load(paths, environment))
+        let environment: Vec<_> = environment.into_iter().collect();
+        let mut raw = RawConfig::load_files(paths);
+        orchestrate::add(&mut raw, !paths.is_empty(), environment.iter().cloned());
+        raw.add_environment(environment);
+        Self::from_raw(raw)
     }
 
     /// Whether a server of this configuration uses a database of users, roles and tokens.

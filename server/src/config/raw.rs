@@ -52,6 +52,12 @@ impl RawConfig {
         paths: &[PathBuf],
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Self {
+        let mut raw = Self::load_files(paths);
+        raw.add_environment(environment);
+        raw
+    }
+
+    pub(super) fn load_files(paths: &[PathBuf]) -> Self {
         let mut raw = Self::default();
         for path in paths {
             match expand(slice::from_ref(path)) {
@@ -59,7 +65,6 @@ impl RawConfig {
                 Err(problem) => raw.problems.push(problem),
             }
         }
-        raw.add_environment(environment);
         raw
     }
 
@@ -113,7 +118,10 @@ impl RawConfig {
 
     /// Merges environment variables: `INMANTA_<SECTION>_<OPTION>` for every known option, and
     /// `INMANTA_AUTH_JWT_<ID>_<OPTION>`, which may also add a section.
-    fn add_environment(&mut self, environment: impl IntoIterator<Item = (String, String)>) {
+    pub(super) fn add_environment(
+        &mut self,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) {
         for (variable, text) in environment {
             let Some(name) = variable.strip_prefix("INMANTA_") else { continue };
             if let Some(of_issuer) = name.strip_prefix("AUTH_JWT_") {
