@@ -1,7 +1,11 @@
 //! Verifying a token does not allocate, and neither does refusing one, for every [`Reject`], or
 //! deciding by route about its request. A counting allocator checks this.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -14,6 +18,7 @@ use countersign_engine::{
 use countersign_server::{
     authorization::routes::RouteMatch,
     config::{Config, ConfigFormat, RawConfig},
+    tenancy::{identity::TenantIdentity, tenant::Impersonation},
 };
 use countersign_tests::{
     allocations::{CountingAllocator, allocation_count},
@@ -330,6 +335,39 @@ fn decision_by_route_allocates_nothing() {
         assert_eq!(decide("/API/v299/x/items/7"), Err(None));
         assert_eq!(decide("/api/v299/../x"), Err(None));
         assert!(open_paths.contains("GET", "/static/a") && !open_paths.contains("GET", "/a"));
+    }
+    assert_eq!(allocation_count() - before, 0);
+}
+
+#[test]
+fn tenancy_step_on_a_cached_token_allocates_nothing() {
+    let mut raw = RawConfig::default();
+    let text = "[listen]\nsurface=orchestrate\n[multi_tenancy]\napi_key=key\n\
+                [identity_headers]\nclaim.email=X-Email\n";
+    raw.add("c.cfg", text, ConfigFormat::Ini);
+    let settings = Config::from_raw(raw).unwrap().settings;
+    let tenancy = settings.auth.tenancy.as_ref().unwrap();
+    let exported_claims = Arc::clone(settings.auth.identity_headers.exported_claims());
+    let rules = Rules { exported_claims, ..Rules::new("us") };
+    let key = VerificationKey::new(None, Algorithm::Hs256, KeyMaterial::Secret(SECRET)).unwrap();
+    let issuer = issuer("i", rules, false, Some(KeySet::new(vec![key])));
+    let verifier = Verifier::builder().issuers([issuer]).cache_bytes(1 << 20).build().unwrap();
+    let claims = r#"{"iss":"i","aud":"us","email":"e",
+        "orchestrate.info":{"tenant_id":"a:b","username":"alice"}}"#;
+    let token = signed(r#"{"alg":"HS256"}"#, claims);
+    let act = |asked: Impersonation<'_>, expected: [&[u8]; 3]| {
+        let verified = verifier.verify(token.as_bytes(), NOW).unwrap();
+        let identity = TenantIdentity::new(&tenancy.access(&verified, asked).unwrap().unwrap());
+        assert_eq!([identity.tenant(), identity.allowed_tenants(), identity.user()], expected);
+    };
+    let (own, outer) = (Impersonation::default(), Impersonation { tenant: b"a", user: b"" });
+    act(own, [b"a:b", b"_,a,a:b", b"alice"]);
+    let before = allocation_count();
+    for _ in 0..100 {
+        act(own, [b"a:b", b"_,a,a:b", b"alice"]);
+        act(outer, [b"a", b"_,a", b""]);
+        assert!(tenancy.keys.find(b"key", || IpAddr::V4(Ipv4Addr::LOCALHOST)).is_some());
+        assert!(tenancy.keys.find(b"other", || IpAddr::V4(Ipv4Addr::LOCALHOST)).is_none());
     }
     assert_eq!(allocation_count() - before, 0);
 }
