@@ -28,6 +28,8 @@ mod admission;
 mod caching;
 /// Rules by route: `[route_<name>]`, `countersign routes explain`.
 mod routes;
+/// Tenants and API keys, as Orchestrate has them: `[multi_tenancy]`, `AUTH_API_KEY`.
+mod orchestrate;
 /// Real reverse proxies in front of Countersign.
 mod provider_rules;
 mod proxies;

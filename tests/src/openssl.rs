@@ -8,7 +8,7 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 
 /// Runs `openssl` and returns its standard output.
 pub fn openssl(arguments: &[&str], input: &[u8]) -> Vec<u8> {
@@ -76,8 +76,10 @@ impl SigningKey {
     }
 
     fn sign(&self, message: &[u8]) -> Vec<u8> {
-        let (key, input) = (self.path(), self.file("message"));
-        std::fs::write(&input, message).unwrap();
+        // A file of its own, because threads may share a key.
+        let mut input = NamedTempFile::new_in(&self.directory).unwrap();
+        input.write_all(message).unwrap();
+        let (key, input) = (self.path(), input.into_temp_path());
         let (key, input) = (key.to_str().unwrap(), input.to_str().unwrap());
         let hash = format!("-sha{}", &self.algorithm[self.algorithm.len() - 3..]);
         match self.algorithm {
