@@ -42,6 +42,9 @@ pub(super) fn run(source: &ConfigSource) -> Result<(), CommandError> {
     for (claim, name) in server.auth.identity_headers.claims.exported() {
         print(format_args!("  passes on the claim {claim} as {name}"))?;
     }
+    if let Some(tenancy) = &server.auth.tenancy {
+        print(format_args!("  {tenancy}"))?;
+    }
     if let Some(resource) = &server.auth.resource {
         print(format_args!("  publishes the metadata of the resource {}", resource.identifier))?;
     }

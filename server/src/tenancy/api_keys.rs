@@ -13,7 +13,9 @@ use aws_lc_rs::{
     rand::fill,
 };
 
-use crate::{base::hex::from_hex, client::trusted_proxies::Network};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+
+use crate::{base::hex::from_hex, client::trusted_proxies::Network, keys::secret_id::secret_id};
 
 /// Prefix of a hashed key, as `countersign key client` prints it.
 const HASH_PREFIX: &str = "sha256:";
@@ -33,6 +35,8 @@ pub struct ApiKeys {
 #[derive(Debug)]
 struct StoredKey {
     name: String,
+    /// Its [`secret_id`], by which nodes are compared.
+    id: Option<String>,
     /// Networks of the clients that may use it; empty for any.
     sources: Vec<Network>,
 }
@@ -41,8 +45,8 @@ struct StoredKey {
 pub struct ConfiguredKey {
     /// Its name, for logs.
     pub name: String,
-    /// SHA-256 of the key.
-    pub hash: [u8; HASH_BYTES],
+    /// The key itself.
+    pub key: ReadKey,
     /// Networks of the clients that may use it; empty for any.
     pub sources: Vec<Network>,
 }
@@ -56,10 +60,10 @@ impl ApiKeys {
         let mut secret = [0; HASH_BYTES];
         fill(&mut secret)?;
         let hasher = hmac::Key::new(hmac::HMAC_SHA256, &secret);
-        let hashes = configured.iter().map(|key| keyed_hash(&hasher, &key.hash)).collect();
+        let hashes = configured.iter().map(|one| keyed_hash(&hasher, &one.key.hash)).collect();
         let keys = configured
             .into_iter()
-            .map(|ConfiguredKey { name, sources, .. }| StoredKey { name, sources })
+            .map(|ConfiguredKey { name, key, sources }| StoredKey { name, id: key.id, sources })
             .collect();
         Ok(Self { keys, hashes, hasher: Some(hasher) })
     }
@@ -68,6 +72,11 @@ impl ApiKeys {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
+    }
+
+    /// Returns the names of the keys, with the id of each that was generated.
+    pub fn names(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+        self.keys.iter().map(|key| (&*key.name, key.id.as_deref()))
     }
 
     /// Returns the name of a key that this client may use. Takes the same time for every key and
@@ -90,8 +99,9 @@ impl ApiKeys {
     fn position(&self, hash: &[u64; HASH_WORDS]) -> Option<usize> {
         let (mut found, mut position) = (0, 0);
         for (index, stored) in self.hashes.iter().enumerate() {
+            let [first, second, third, fourth] = *stored;
             let difference =
-                stored.iter().zip(hash).fold(0, |all, (one, other)| all | (one ^ other));
+                (first ^ hash[0]) | (second ^ hash[1]) | (third ^ hash[2]) | (fourth ^ hash[3]);
             // All ones if there is no difference, and otherwise zero.
             let mask = black_box(usize::from(difference == 0).wrapping_neg());
             found |= mask;
@@ -103,7 +113,7 @@ impl ApiKeys {
 
 impl fmt::Debug for ApiKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.keys.iter().map(|key| &key.name)).finish()
+        f.debug_set().entries(self.names().map(|(name, _)| name)).finish()
     }
 }
 
@@ -174,19 +184,31 @@ impl fmt::Display for KeyWeakness {
     }
 }
 
-/// Reads a key, or its hash. Returns its weakness, too.
+/// A key as it was read: nothing that would allow to present it.
+pub struct ReadKey {
+    /// SHA-256 of the key.
+    hash: [u8; HASH_BYTES],
+    /// The [`secret_id`] of a key that was generated.
+    id: Option<String>,
+    /// The weakness of the key.
+    pub weakness: Option<KeyWeakness>,
+}
+
+/// Reads a key, or its hash.
 ///
 /// # Errors
 /// The hash is malformed.
-pub fn read_key(text: &str) -> Result<([u8; HASH_BYTES], Option<KeyWeakness>), String> {
+pub fn read_key(text: &str) -> Result<ReadKey, String> {
     match text.strip_prefix(HASH_PREFIX).map(from_hex) {
-        Some(Ok(hash)) => Ok((hash, None)),
+        Some(Ok(hash)) => Ok(ReadKey { hash, id: None, weakness: None }),
         Some(Err(_)) => Err("a hashed key is sha256: and 64 hexadecimal digits".into()),
         None => {
             let mut hash = [0; HASH_BYTES];
             let computed = digest(&SHA256, text.as_bytes());
             hash.iter_mut().zip(computed.as_ref()).for_each(|(to, byte)| *to = *byte);
-            Ok((hash, KeyWeakness::of(text)))
+            let random = URL_SAFE_NO_PAD.decode(text).ok();
+            let id = random.and_then(|secret| secret_id(&secret));
+            Ok(ReadKey { hash, id, weakness: KeyWeakness::of(text) })
         }
     }
 }
@@ -196,23 +218,23 @@ pub fn read_key(text: &str) -> Result<([u8; HASH_BYTES], Option<KeyWeakness>), S
 ///
 /// # Errors
 /// The first line that is malformed.
-pub fn read_file(text: &str) -> Result<Vec<(ConfiguredKey, Option<KeyWeakness>)>, ApiKeyError> {
-    let mut keys: Vec<(ConfiguredKey, _)> = Vec::new();
+pub fn read_file(text: &str) -> Result<Vec<ConfiguredKey>, ApiKeyError> {
+    let mut keys: Vec<ConfiguredKey> = Vec::new();
     for (index, line) in text.lines().map(str::trim).enumerate() {
         if line.is_empty() || line.starts_with(['#', '[']) {
             continue;
         }
         let error = |text: String| ApiKeyError { line: index + 1, text };
         let key = read_line(line).map_err(error)?;
-        if keys.iter().any(|(other, _)| other.name == key.0.name) {
-            return Err(error(format!("the name {} is given twice", key.0.name)));
+        if keys.iter().any(|other| other.name == key.name) {
+            return Err(error(format!("the name {} is given twice", key.name)));
         }
         keys.push(key);
     }
     Ok(keys)
 }
 
-fn read_line(line: &str) -> Result<(ConfiguredKey, Option<KeyWeakness>), String> {
+fn read_line(line: &str) -> Result<ConfiguredKey, String> {
     const FORM: &str = "write name = key, or name = key from 10.0.0.0/8, 192.0.2.1";
     let (name, rest) = line.split_once('=').ok_or(FORM)?;
     let (name, rest) = (name.trim(), rest.trim());
@@ -227,9 +249,9 @@ fn read_line(line: &str) -> Result<(ConfiguredKey, Option<KeyWeakness>), String>
     if key.is_empty() || key.contains(char::is_whitespace) {
         return Err(FORM.into());
     }
-    let (hash, weakness) = read_key(key)?;
+    let key = read_key(key)?;
     let sources = networks.into_iter().map(Network::parse).collect::<Result<_, _>>()?;
-    Ok((ConfiguredKey { name: name.into(), hash, sources }, weakness))
+    Ok(ConfiguredKey { name: name.into(), key, sources })
 }
 
 #[cfg(test)]
@@ -246,8 +268,7 @@ mod tests {
     const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
     fn keys(text: &str) -> ApiKeys {
-        let read = read_file(text).unwrap();
-        ApiKeys::new(read.into_iter().map(|(key, _)| key).collect()).unwrap()
+        ApiKeys::new(read_file(text).unwrap()).unwrap()
     }
 
     #[test]
@@ -321,8 +342,23 @@ mod tests {
             ("NYR2LtAsKSs7TuY0D8ZIqmMaLcICC3l", Some(KeyWeakness::Short)),
             ("NYR2LtAsKSs7TuY0D8ZIqmMaLcICC3lf_ur4FGlLUcQ", None),
         ] {
-            assert_eq!(read_key(key).unwrap().1, weakness, "{key}");
+            assert_eq!(read_key(key).unwrap().weakness, weakness, "{key}");
         }
-        assert_eq!(read_key(&hash_secret("x")).unwrap().1, None, "its length is unknown");
+        let hashed = read_key(&hash_secret("x")).unwrap();
+        assert_eq!(hashed.weakness, None, "its length is unknown");
+    }
+
+    #[test]
+    fn only_generated_keys_have_an_id() {
+        let ids = |text: &str| {
+            let keys = keys(text);
+            keys.names().map(|(_, id)| id.map(str::to_owned)).collect::<Vec<_>>()
+        };
+        let generated = "NYR2LtAsKSs7TuY0D8ZIqmMaLcICC3lf_ur4FGlLUcQ";
+        let id = ids(&format!("a = {generated}\nb = {generated}"));
+        assert!(id[0].as_ref().is_some_and(|id| id.len() == 16) && id[0] == id[1]);
+        for weak in ["false", "correct-horse-battery-staple-correct-horse-battery", "x"] {
+            assert_eq!(ids(&format!("a = {weak}")), [None], "{weak}");
+        }
     }
 }

@@ -2,13 +2,14 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     path::{Path, PathBuf},
 };
 
 use countersign_engine::{ExportedClaim, Verified};
 
 use super::{
-    api_keys::{self, ApiKeys, ConfiguredKey, KeyWeakness},
+    api_keys::{self, ApiKeys, ConfiguredKey},
     refusal::TenancyRefusal,
     tenant::{Impersonation, TenantAccess},
     token_claim::{StaleClaimsError, TenantClaim},
@@ -84,6 +85,21 @@ impl TenancySettings {
     }
 }
 
+impl fmt::Display for TenancySettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.verifies {
+            return f.write_str("allows every request as one of the tenant _");
+        }
+        let names = self.keys.names().map(|(name, id)| match id {
+            Some(id) => format!("{name} (id {id})"),
+            None => name.to_owned(),
+        });
+        let names: Vec<_> = names.collect();
+        let keys = if names.is_empty() { "none".into() } else { names.join(", ") };
+        write!(f, "takes the tenant from the claim {}; API keys: {keys}", self.claim.name())
+    }
+}
+
 /// Whether a listener has the `orchestrate` surface.
 fn has_surface(sections: &BTreeMap<String, Section>) -> bool {
     let surface = |section: &Section| section.settings.get("surface").map(|one| one.text.clone());
@@ -119,17 +135,14 @@ fn read_keys(reader: &mut SectionReader<'_>, file: Option<&Path>) -> ApiKeys {
     let mut keys = Vec::new();
     if let Some(text) = reader.given(NAME) {
         match api_keys::read_key(text) {
-            Ok((hash, weakness)) => {
-                warn_of_weakness(reader, NAME, NAME, weakness);
-                keys.push(ConfiguredKey { name: NAME.into(), hash, sources: Vec::new() });
-            }
+            Ok(key) => keys.push(ConfiguredKey { name: NAME.into(), key, sources: Vec::new() }),
             Err(error) => reader.error(NAME, format!("{NAME} cannot be used: {error}"), ""),
         }
     }
-    for (key, weakness) in file.map(|file| read_key_file(reader, file)).unwrap_or_default() {
-        warn_of_weakness(reader, KEY_FILE, &key.name, weakness);
-        keys.push(key);
-    }
+    warn_of_weak_keys(reader, NAME, &keys);
+    let others = file.map(|file| read_key_file(reader, file)).unwrap_or_default();
+    warn_of_weak_keys(reader, KEY_FILE, &others);
+    keys.extend(others);
     ApiKeys::new(keys).unwrap_or_else(|_| {
         reader.error(NAME, "the operating system provides no random bytes", "");
         ApiKeys::default()
@@ -138,10 +151,7 @@ fn read_keys(reader: &mut SectionReader<'_>, file: Option<&Path>) -> ApiKeys {
 
 const KEY_FILE: &str = "api_key_file";
 
-fn read_key_file(
-    reader: &mut SectionReader<'_>,
-    file: &Path,
-) -> Vec<(ConfiguredKey, Option<KeyWeakness>)> {
+fn read_key_file(reader: &mut SectionReader<'_>, file: &Path) -> Vec<ConfiguredKey> {
     const MAX_FILE_BYTES: u64 = 1 << 20;
     reader.warn_if_readable_by_all(KEY_FILE, file);
     let text = match read_text(file, MAX_FILE_BYTES) {
@@ -159,14 +169,11 @@ fn read_key_file(
     })
 }
 
-fn warn_of_weakness(
-    reader: &mut SectionReader<'_>,
-    option: &str,
-    name: &str,
-    weakness: Option<KeyWeakness>,
-) {
-    if let Some(weakness) = weakness {
-        let text = format!("the API key {name} {weakness}");
-        reader.warn(option, text, "create one with countersign key client");
+fn warn_of_weak_keys(reader: &mut SectionReader<'_>, option: &str, keys: &[ConfiguredKey]) {
+    for ConfiguredKey { name, key, .. } in keys {
+        if let Some(weakness) = key.weakness {
+            let text = format!("the API key {name} {weakness}");
+            reader.warn(option, text, "create one with countersign key client");
+        }
     }
 }

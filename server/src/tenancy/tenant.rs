@@ -14,6 +14,7 @@
 use std::{borrow::Cow, iter};
 
 use countersign_engine::header_safe;
+use memchr::{memchr, memchr_iter};
 
 use super::refusal::TenancyRefusal;
 
@@ -140,20 +141,26 @@ impl<'c> TenantAccess<'c> {
 const MAX_NAME_BYTES: usize = 512;
 /// Maximum number of levels of a nested tenant. The list of allowed tenants grows with its square.
 const MAX_LEVELS: usize = 16;
-const SEPARATOR: char = ':';
+/// Separator of levels.
+const SEPARATOR: u8 = b':';
 
 /// Whether a text names one tenant: `_`, or levels that are neither empty nor reserved.
 fn is_tenant_name(name: &str) -> bool {
     let is_level = |level: &str| !["", PUBLIC_TENANT, EVERY_TENANT].contains(&level);
-    let has_levels = || name.split(SEPARATOR).all(is_level);
-    name.len() <= MAX_NAME_BYTES
-        && name.split(SEPARATOR).count() <= MAX_LEVELS
-        && (name == PUBLIC_TENANT || has_levels())
+    if name.len() > MAX_NAME_BYTES {
+        return false;
+    }
+    // Most tenants are not nested.
+    if memchr(SEPARATOR, name.as_bytes()).is_none() {
+        return name == PUBLIC_TENANT || is_level(name);
+    }
+    let levels = || name.split(char::from(SEPARATOR));
+    levels().count() <= MAX_LEVELS && levels().all(is_level)
 }
 
 /// Returns the levels of a nested tenant from the outermost: `a`, `a:b` and `a:b:c` of `a:b:c`.
 fn levels(name: &str) -> impl Iterator<Item = &str> {
-    name.match_indices(SEPARATOR).map(|(end, _)| &name[..end]).chain(iter::once(name))
+    memchr_iter(SEPARATOR, name.as_bytes()).map(|end| &name[..end]).chain(iter::once(name))
 }
 
 /// Encodes a name as it was sent. `None` if it is not UTF-8.

@@ -12,6 +12,7 @@ use super::{refusal::TenancyRefusal, tenant::TenantCredential};
 /// The claim with the tenant, as the issuers export it.
 #[derive(Clone, Debug)]
 pub struct TenantClaim {
+    name: Box<str>,
     /// The claims that the issuers export: those for headers, and then ours.
     exported: Arc<[ExportedClaim]>,
 }
@@ -33,7 +34,14 @@ impl TenantClaim {
             path: ClaimPath::of_names(namespace, member),
             format: ExportFormat::Typed,
         });
-        Self { exported: others.iter().cloned().chain(own).collect() }
+        let exported = others.iter().cloned().chain(own).collect();
+        Self { name: namespace.into(), exported }
+    }
+
+    /// Returns the name of the claim.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Returns all claims that the issuers have to export.
