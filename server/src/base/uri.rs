@@ -22,6 +22,12 @@ fn is_loopback(host: &str) -> bool {
     host == "localhost" || address.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
+/// Whether two URIs differ by a trailing slash alone.
+#[must_use]
+pub fn differ_by_slash(one: &str, other: &str) -> bool {
+    one.strip_suffix('/') == Some(other) || other.strip_suffix('/') == Some(one)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

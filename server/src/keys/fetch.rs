@@ -38,6 +38,7 @@ use crate::base::{
     clock::Stopwatch,
     redacted::json_error,
     roots,
+    uri::differ_by_slash,
     watched_file::{FileVersion, open_regular},
 };
 
@@ -275,10 +276,12 @@ impl Fetcher {
         let theirs = &*metadata.issuer;
         let is_ours = |name: &str| name == theirs || is_template_of(theirs, name);
         if !self.issuer.is_named(theirs) && !self.issuer.names().any(is_ours) {
+            let is_near = self.issuer.names().any(|name| differ_by_slash(name, theirs));
+            let hint = if is_near { ": they differ only by a trailing slash" } else { "" };
             let theirs: String = theirs.chars().take(200).collect();
             let ours = self.issuer.names().collect::<Vec<_>>().join(" or ");
             return Err(invalid(format!(
-                "the discovery document names the issuer {theirs:?}, not {ours:?}"
+                "the discovery document names the issuer {theirs:?}, not {ours:?}{hint}"
             )));
         }
         // Not part of the error text, because the URI may contain a password.

@@ -146,6 +146,19 @@ fn malformed_variables_refuse_the_start() {
 }
 
 #[test]
+fn issuer_without_its_slash_is_reported_at_start() {
+    let provider = Provider::start();
+    let issuer = provider.server.origin();
+    let sandbox = sandbox(None, [("AUTH_JWT_ISSUER_URL", &*issuer)].iter());
+    let server = sandbox.start::<&str>([]);
+    eventually(|| server.log().contains("they differ only by a trailing slash"));
+    assert_eq!(server.auth(&provider.token("foo")).status, 401);
+    let output = sandbox.run(["config", "check"]);
+    let expected = "takes the tenant from the claim orchestrate.info; API keys: none";
+    assert!(output.text().contains(expected), "{output:?}");
+}
+
+#[test]
 fn api_key_alone_starts_with_a_warning() {
     let sandbox =
         sandbox(None, [("MULTI_TENANCY_ENABLED", "true"), ("AUTH_API_KEY", "false")].iter());

@@ -6,7 +6,10 @@ use http::{Response, StatusCode};
 use serde_json::Value;
 
 use super::Refusal;
-use crate::{base::reply::Body, tenancy::refusal::token_response};
+use crate::{
+    base::{reply::Body, uri::differ_by_slash},
+    tenancy::refusal::token_response,
+};
 
 /// The message of the response to a request without a credential.
 pub const NO_CREDENTIAL: &str = "missing required credentials";
@@ -61,9 +64,7 @@ pub fn differs_by_slash<'n>(token: &[u8], mut issuers: impl Iterator<Item = &'n 
     let claims = UnverifiedToken::decode(token).map(|token| token.payload).unwrap_or_default();
     let claims: Value = serde_json::from_slice(&claims).unwrap_or_default();
     let Some(name) = claims["iss"].as_str() else { return false };
-    issuers.any(|issuer| {
-        issuer.strip_suffix('/') == Some(name) || name.strip_suffix('/') == Some(issuer)
-    })
+    issuers.any(|issuer| differ_by_slash(issuer, name))
 }
 
 #[cfg(test)]
