@@ -1,5 +1,7 @@
 use countersign_tests::{binary::Sandbox, client::Protocol, eventually, over_every_protocol};
 
+use serde_json::json;
+
 use super::tier::{API_KEY, NAMESPACE, Provider, outcome, sandbox, with_tier};
 
 over_every_protocol!(
@@ -156,6 +158,33 @@ fn issuer_without_its_slash_is_reported_at_start() {
     let output = sandbox.run(["config", "check"]);
     let expected = "takes the tenant from the claim orchestrate.info; API keys: none";
     assert!(output.text().contains(expected), "{output:?}");
+}
+
+#[test]
+fn rules_by_route_apply_to_tokens_of_tenants() {
+    let (sandbox, provider) = (Sandbox::new(), Provider::start());
+    let server = sandbox.serve(&format!(
+        "[auth_jwt_idp]\nissuer={0}\naudience_match=none\n\
+         discovery_uri={0}.well-known/openid-configuration\n\
+         [multi_tenancy]\nclaims_namespace={NAMESPACE}\napi_key={API_KEY}\n\
+         [listen]\nsurface=orchestrate\nauthorization=routes\ntrusted_proxies=127.0.0.1\n\
+         dialect=envoy-path\n[route_orders]\nmatch=GET /orders\nscopes=read\n\
+         [route_health]\nmatch=GET /healthz\npublic=true\n",
+        provider.issuer(),
+    ));
+    let ask =
+        |path: &str, line: &str| server.request(&format!("GET /auth{path} HTTP/1.1\r\n{line}\r\n"));
+    let bearer = |scope: &str| {
+        let tenancy = json!({ "tenant_id": "foo", "username": "alice" });
+        let token = provider.token_with(tenancy, &[("scope", json!(scope))]);
+        format!("Authorization: Bearer {token}")
+    };
+    let (read, write, key) = (bearer("read"), bearer("write"), format!("X-API-Key: {API_KEY}"));
+    assert_eq!(outcome(&ask("/orders", &read)), "foo; _,foo; alice");
+    assert_eq!(ask("/orders", &write).status, 403);
+    assert_eq!(ask("/other", &read).status, 403);
+    assert_eq!(outcome(&ask("/other", &key)), "_; *; ");
+    assert_eq!(outcome(&ask("/healthz", "Accept: */*")), "_; _; ");
 }
 
 #[test]

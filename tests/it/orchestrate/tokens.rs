@@ -10,7 +10,7 @@ use countersign_tests::{
 };
 use serde_json::{Value, json};
 
-use super::tier::{AUDIENCE, NAMESPACE, with_tier};
+use super::tier::{AUDIENCE, NAMESPACE, outcome, with_tier};
 use crate::fixture::{self, now};
 
 over_every_protocol!(
@@ -205,10 +205,14 @@ fn c36_key_id_is_required_and_known(protocol: Protocol) {
             let step = "error getting the keys from the key func: ";
             assert!(refusal.starts_with(step), "{header}: {refusal}");
         }
-        // A rotated key is fetched when a token names it.
+        // A rotated key is fetched when a token names it. The request waits for it, and still acts
+        // for the tenant that it names.
         let next = SigningKey::generate("RS256", "k3");
         tier.provider.server.publish(&fixture::key_set(&[tier.provider.key, &next]));
-        assert_eq!(tier.ask_with(&next.token(&claims)), ALICE);
+        let bearer = format!("Bearer {}", next.token(&claims));
+        let lines = [("Authorization", &*bearer), ("X-Tenant-ID", "_")];
+        assert_eq!(outcome(&tier.ask(&lines)), "_; _; ");
+        assert_eq!(outcome(&tier.ask(&lines[..1])), ALICE);
     });
 }
 
@@ -266,8 +270,8 @@ fn certificate_verifies_tokens_of_the_issuer(protocol: Protocol) {
                 let token = key.token_with_header(&json!({ "alg": algorithm }), &claims);
                 // The fixture signs with SHA-256 only.
                 let expected = if algorithm == "RS256" { ALICE } else { "refused" };
-                let outcome = tier.ask_with(&token);
-                assert_eq!(outcome == ALICE, expected == ALICE, "{algorithm}: {outcome}");
+                let answer = tier.ask_with(&token);
+                assert_eq!(answer == ALICE, expected == ALICE, "{algorithm}: {answer}");
             }
             let other = SigningKey::generate("RS256", "k").token(&claims);
             assert_ne!(tier.ask_with(&other), ALICE);
