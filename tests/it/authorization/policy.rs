@@ -255,7 +255,9 @@ fn failed_evaluation_denies_and_is_logged() {
     let read = || std::fs::read_to_string(sandbox.path().join("policy_engine.log")).unwrap();
     countersign_tests::eventually(|| read().contains("[ERROR]"));
     let log = read();
-    assert!(log.contains("policy.rego: rule data.policy.allow: the evaluation takes"), "{log}");
+    // A limit that is reached within a built-in has a line and column, elsewhere it has none.
+    assert!(log.contains("err = \"policy.rego:"), "{log}");
+    assert!(log.contains(": rule data.policy.allow: the evaluation takes"), "{log}");
     assert!(!log.contains("bob"), "{log}");
 }
 
