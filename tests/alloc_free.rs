@@ -18,7 +18,7 @@ use countersign_engine::{
 use countersign_server::{
     authorization::routes::RouteMatch,
     config::{Config, ConfigFormat, RawConfig},
-    tenancy::{identity::TenantIdentity, tenant::Impersonation},
+    tenancy::{identity::TenantIdentity, tenant::TenantImpersonation},
 };
 use countersign_tests::{
     allocations::{CountingAllocator, allocation_count},
@@ -355,12 +355,13 @@ fn tenancy_step_on_a_cached_token_allocates_nothing() {
     let claims = r#"{"iss":"i","aud":"us","email":"e",
         "orchestrate.info":{"tenant_id":"a:b","username":"alice"}}"#;
     let token = signed(r#"{"alg":"HS256"}"#, claims);
-    let act = |asked: Impersonation<'_>, expected: [&[u8]; 3]| {
+    let act = |asked: TenantImpersonation<'_>, expected: [&[u8]; 3]| {
         let verified = verifier.verify(token.as_bytes(), NOW).unwrap();
         let identity = TenantIdentity::new(&tenancy.access(&verified, asked).unwrap().unwrap());
         assert_eq!([identity.tenant(), identity.allowed_tenants(), identity.user()], expected);
     };
-    let (own, outer) = (Impersonation::default(), Impersonation { tenant: b"a", user: b"" });
+    let (own, outer) =
+        (TenantImpersonation::default(), TenantImpersonation { tenant: b"a", user: b"" });
     act(own, [b"a:b", b"_,a,a:b", b"alice"]);
     let before = allocation_count();
     for _ in 0..100 {

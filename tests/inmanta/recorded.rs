@@ -35,40 +35,40 @@ const POLICY: &str = concat!(
 
 #[test]
 fn answers_are_the_recorded_ones() {
-    Recording::new("auth").replay(&["auth=true\n"]);
+    RecordedCases::new("auth").replay(&["auth=true\n"]);
 }
 
 #[test]
 fn answers_on_postgresql_are_the_recorded_ones() {
     let postgres = Postgres::start();
     let options = format!("auth=true\n[database]\nurl={}\n", postgres.url());
-    Recording::new("auth").replay(&[&options]);
+    RecordedCases::new("auth").replay(&[&options]);
 }
 
 #[test]
 fn answers_without_authentication_are_recorded() {
-    Recording::new("auth-off").replay(&["auth=true\n", "auth=false\n"]);
+    RecordedCases::new("auth-off").replay(&["auth=true\n", "auth=false\n"]);
 }
 
 #[test]
 fn answers_with_endless_sessions_are_recorded() {
-    Recording::new("endless-sessions").replay(&["auth=true\nlogin_session_expire=0\n"]);
+    RecordedCases::new("endless-sessions").replay(&["auth=true\nlogin_session_expire=0\n"]);
 }
 
 #[test]
 fn answers_with_a_policy_are_the_recorded_ones() {
-    Recording::new("policy-engine").replay(&[&format!("auth=true\n{POLICY}")]);
+    RecordedCases::new("policy-engine").replay(&[&format!("auth=true\n{POLICY}")]);
 }
 
 /// The cases of one configuration.
-struct Recording {
+struct RecordedCases {
     key: String,
     administrator: Value,
     /// Cases in order. There is a restart between two phases.
     phases: Vec<Vec<Value>>,
 }
 
-impl Recording {
+impl RecordedCases {
     fn new(name: &str) -> Self {
         let table: Value = serde_json::from_str(include_str!("recorded.json")).unwrap();
         let configurations = table["configurations"].as_array().unwrap();
@@ -92,7 +92,7 @@ impl Recording {
         let (mut kept, mut failed) = (BTreeMap::new(), Vec::new());
         for (options, cases) in options.iter().zip(&self.phases) {
             let server = sandbox.serve(&configuration(options));
-            let mut replay = Replay { server: &server, key: self.key.as_bytes(), kept };
+            let mut replay = CaseReplay { server: &server, key: self.key.as_bytes(), kept };
             failed.extend(cases.iter().filter_map(|case| replay.failure(case)));
             kept = replay.kept;
         }
@@ -133,13 +133,13 @@ pub(crate) fn set_up(sandbox: &Sandbox, configuration: &str, administrator: &Val
 }
 
 /// A replay, with the values that earlier answers gave.
-struct Replay<'s> {
+struct CaseReplay<'s> {
     server: &'s Server<'s>,
     key: &'s [u8],
     kept: BTreeMap<String, String>,
 }
 
-impl Replay<'_> {
+impl CaseReplay<'_> {
     /// Sends the request of a case, and returns how its answer differs.
     fn failure(&mut self, case: &Value) -> Option<String> {
         let failed = |difference: String| {

@@ -148,7 +148,7 @@ pub(super) fn plan(
     existing: ExistingContents,
     settings: &ImportSettings,
 ) -> Result<ImportPlan, ImportError> {
-    let mut planner = Planner {
+    let mut planner = ImportPlanner {
         settings,
         existing,
         usernames: HashMap::new(),
@@ -167,7 +167,7 @@ pub(super) fn plan(
 
 /// State of a comparison. Rows of the plan are added to `existing`, so that an inconsistent source
 /// cannot add two of the same name.
-struct Planner<'s> {
+struct ImportPlanner<'s> {
     settings: &'s ImportSettings,
     existing: ExistingContents,
     /// Names of the imported users that exist here, by their ids at the source.
@@ -235,7 +235,7 @@ impl ImportValue {
     }
 }
 
-impl Planner<'_> {
+impl ImportPlanner<'_> {
     /// Returns the values that an earlier import recorded.
     fn imported(&self, kind: &str, id: &str) -> Option<String> {
         self.existing.imported.get(&(kind.to_owned(), id.to_owned())).cloned()

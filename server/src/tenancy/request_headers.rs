@@ -3,7 +3,7 @@
 use countersign_front::{Fields, only_line};
 use http::{HeaderName, header};
 
-use super::{refusal::TenancyRefusal, tenant::Impersonation};
+use super::{refusal::TenancyRefusal, tenant::TenantImpersonation};
 
 /// Header with an API key.
 pub static API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -16,7 +16,7 @@ pub struct TenancyHeaders<'h> {
     /// `X-API-Key`, if it is not empty.
     pub api_key: Option<&'h [u8]>,
     /// The names.
-    pub asked: Impersonation<'h>,
+    pub asked: TenantImpersonation<'h>,
 }
 
 impl<'h> TenancyHeaders<'h> {
@@ -32,7 +32,7 @@ impl<'h> TenancyHeaders<'h> {
         };
         let api_key = only(&API_KEY)?;
         only(&AUTHORIZATION)?;
-        let asked = Impersonation {
+        let asked = TenantImpersonation {
             tenant: only(&TENANT)?.unwrap_or_default(),
             user: only(&USER)?.unwrap_or_default(),
         };
@@ -62,6 +62,6 @@ mod tests {
         let headers = headers(&[("x-api-key", ""), ("x-tenant-id", "t"), ("x-username", "u")]);
         let read = TenancyHeaders::read(&headers).unwrap();
         assert!(read.api_key.is_none());
-        assert_eq!(read.asked, Impersonation { tenant: b"t", user: b"u" });
+        assert_eq!(read.asked, TenantImpersonation { tenant: b"t", user: b"u" });
     }
 }

@@ -11,7 +11,7 @@ use countersign_engine::{ExportedClaim, Verified};
 use super::{
     api_keys::{self, ApiKeys, ConfiguredKey},
     refusal::TenancyRefusal,
-    tenant::{Impersonation, TenantAccess},
+    tenant::{TenantAccess, TenantImpersonation},
     token_claim::{StaleClaimsError, TenantClaim},
 };
 use crate::{
@@ -78,7 +78,7 @@ impl TenancySettings {
     pub fn access<'c>(
         &self,
         verified: &'c Verified<'_>,
-        asked: Impersonation<'c>,
+        asked: TenantImpersonation<'c>,
     ) -> Result<Result<TenantAccess<'c>, TenancyRefusal>, StaleClaimsError> {
         let credential = self.claim.read(verified.identity())?;
         Ok(credential.and_then(|credential| TenantAccess::of(credential, asked)))

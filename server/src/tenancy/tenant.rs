@@ -40,7 +40,7 @@ pub enum TenantCredential<'c> {
 /// The names that a request asks for by its headers, as they were sent. An empty name counts as
 /// absent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Impersonation<'h> {
+pub struct TenantImpersonation<'h> {
     /// `X-Tenant-ID`.
     pub tenant: &'h [u8],
     /// `X-Username`.
@@ -71,7 +71,7 @@ impl<'c> TenantAccess<'c> {
     /// The tenant or the user is not one that the credential may act for.
     pub fn of(
         credential: TenantCredential<'c>,
-        asked: Impersonation<'c>,
+        asked: TenantImpersonation<'c>,
     ) -> Result<Self, TenancyRefusal> {
         let access = match encoded(asked.tenant) {
             Some(Cow::Borrowed("")) => Self::without_impersonation(credential)?,
@@ -181,7 +181,7 @@ mod tests {
             "key" => TenantCredential::ApiKey,
             tenant => TenantCredential::Token { tenant, user: "alice" },
         };
-        let asked = Impersonation { tenant: tenant.as_bytes(), user: user.as_bytes() };
+        let asked = TenantImpersonation { tenant: tenant.as_bytes(), user: user.as_bytes() };
         match TenantAccess::of(credential, asked) {
             Ok(access) => {
                 let allowed: Vec<_> = access.allowed_tenants().collect();
@@ -275,7 +275,7 @@ mod tests {
     #[test]
     fn names_that_are_not_text_are_refused() {
         let ask = |tenant, user| {
-            TenantAccess::of(TenantCredential::ApiKey, Impersonation { tenant, user })
+            TenantAccess::of(TenantCredential::ApiKey, TenantImpersonation { tenant, user })
         };
         assert!(ask(b"\xff", b"").is_err());
         assert!(ask(b"foo", b"\xff").is_err());

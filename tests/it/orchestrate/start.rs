@@ -2,7 +2,7 @@ use countersign_tests::{binary::Sandbox, client::Protocol, eventually, over_ever
 
 use serde_json::json;
 
-use super::tier::{API_KEY, NAMESPACE, Provider, outcome, sandbox, with_tier};
+use super::tier::{API_KEY, NAMESPACE, TenantProvider, outcome, sandbox, with_tier};
 
 over_every_protocol!(
     c1_everything_passes_without_multi_tenancy,
@@ -149,7 +149,7 @@ fn malformed_variables_refuse_the_start() {
 
 #[test]
 fn issuer_without_its_slash_is_reported_at_start() {
-    let provider = Provider::start();
+    let provider = TenantProvider::start();
     let issuer = provider.server.origin();
     let sandbox = sandbox(None, [("AUTH_JWT_ISSUER_URL", &*issuer)].iter());
     let server = sandbox.start::<&str>([]);
@@ -162,7 +162,7 @@ fn issuer_without_its_slash_is_reported_at_start() {
 
 #[test]
 fn rules_by_route_apply_to_tokens_of_tenants() {
-    let (sandbox, provider) = (Sandbox::new(), Provider::start());
+    let (sandbox, provider) = (Sandbox::new(), TenantProvider::start());
     let server = sandbox.serve(&format!(
         "[auth_jwt_idp]\nissuer={0}\naudience_match=none\n\
          discovery_uri={0}.well-known/openid-configuration\n\
@@ -202,7 +202,7 @@ fn api_key_alone_starts_with_a_warning() {
 
 #[test]
 fn other_surfaces_have_no_tenant() {
-    let (sandbox, provider) = (Sandbox::new(), Provider::start());
+    let (sandbox, provider) = (Sandbox::new(), TenantProvider::start());
     let server = sandbox.serve(&format!(
         "[auth_jwt_idp]\nissuer={}\naudience_match=none\ndiscovery_uri={}.well-known/openid-configuration\n\
          [multi_tenancy]\nclaims_namespace={NAMESPACE}\napi_key={API_KEY}\n\

@@ -16,13 +16,13 @@ pub(super) const NAMESPACE: &str = "http://tenant.info/";
 pub(super) const AUDIENCE: &str = "https://orchestrate.example";
 
 /// A provider as Auth0 is: an issuer with a slash, RS256, and a list of audiences.
-pub(super) struct Provider {
+pub(super) struct TenantProvider {
     pub(super) server: JwksServer,
     /// The same for all providers, because generating it takes long.
     pub(super) key: &'static SigningKey,
 }
 
-impl Provider {
+impl TenantProvider {
     pub(super) fn start() -> Self {
         static KEY: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::generate("RS256", "k1"));
         let key = &*KEY;
@@ -71,9 +71,9 @@ impl Provider {
 }
 
 /// A running tier, and its provider.
-pub(super) struct Tier<'s> {
+pub(super) struct OrchestrateTier<'s> {
     pub(super) server: Server<'s>,
-    pub(super) provider: &'s Provider,
+    pub(super) provider: &'s TenantProvider,
 }
 
 /// Runs a test against a tier with an API key and an issuer, and refusals with a body. `changes`
@@ -81,9 +81,9 @@ pub(super) struct Tier<'s> {
 pub(super) fn with_tier(
     protocol: impl Into<Option<Protocol>>,
     changes: &[(&str, &str)],
-    test: impl FnOnce(&Tier<'_>),
+    test: impl FnOnce(&OrchestrateTier<'_>),
 ) {
-    let provider = Provider::start();
+    let provider = TenantProvider::start();
     let issuer = provider.issuer();
     let usual = [
         ("MULTI_TENANCY_ENABLED", "true"),
@@ -97,7 +97,7 @@ pub(super) fn with_tier(
     let sandbox = sandbox(protocol.into(), unchanged.chain(changes));
     let server = sandbox.start::<&str>([]);
     server.wait_until_ready();
-    test(&Tier { server, provider: &provider });
+    test(&OrchestrateTier { server, provider: &provider });
 }
 
 /// Returns a sandbox whose servers have these variables, and free ports. Without a protocol they
@@ -121,7 +121,7 @@ pub(super) fn sandbox<'v>(
     variables.fold(free_ports.iter().fold(sandbox, set), set)
 }
 
-impl Tier<'_> {
+impl OrchestrateTier<'_> {
     /// Sends a check with these header lines, twice: the second answer about a token is from the
     /// cache.
     #[track_caller]

@@ -177,7 +177,7 @@ fn c34_issuer_is_compared_with_its_slash(protocol: Protocol) {
 }
 
 fn c35_every_audience_is_required(protocol: Protocol) {
-    let token = |tier: &super::tier::Tier<'_>, audience: Value| {
+    let token = |tier: &super::tier::OrchestrateTier<'_>, audience: Value| {
         tier.ask_with(&tier.provider.token_with(tenancy(), &[("aud", audience)]))
     };
     let refused = "expected claims not validated: the token is meant for another audience (aud)";

@@ -17,24 +17,24 @@ use crate::{
         refusal::TenancyRefusal,
         request_headers::TenancyHeaders,
         settings::TenancySettings,
-        tenant::{Impersonation, TenantAccess, TenantCredential},
+        tenant::{TenantAccess, TenantCredential, TenantImpersonation},
         token_claim::StaleClaimsError,
     },
 };
 
-/// An [`Impersonation`] that outlives the request.
+/// An [`TenantImpersonation`] that outlives the request.
 pub(super) struct KeptImpersonation {
     tenant: Box<[u8]>,
     user: Box<[u8]>,
 }
 
 impl KeptImpersonation {
-    fn new(asked: Impersonation<'_>) -> Self {
+    fn new(asked: TenantImpersonation<'_>) -> Self {
         Self { tenant: asked.tenant.into(), user: asked.user.into() }
     }
 
-    fn get(&self) -> Impersonation<'_> {
-        Impersonation { tenant: &self.tenant, user: &self.user }
+    fn get(&self) -> TenantImpersonation<'_> {
+        TenantImpersonation { tenant: &self.tenant, user: &self.user }
     }
 
     pub(super) fn held_bytes(&self) -> usize {
@@ -111,7 +111,7 @@ impl DecisionContext<'_> {
         tenancy: &TenancySettings,
         key: &[u8],
         caller: &Caller<'_, '_>,
-        asked: Impersonation<'_>,
+        asked: TenantImpersonation<'_>,
     ) -> AuthDecision<'t> {
         if tenancy.keys.find(key, || caller.client.get()).is_none() {
             return self.refuse(tenancy, &TenancyRefusal::WrongKey);
@@ -147,7 +147,7 @@ impl DecisionContext<'_> {
         tenancy: &TenancySettings,
         verified: Verified<'t>,
         (prepared, request): (Option<&PreparedAccess<'_>>, Option<&ProxiedRequest<'_>>),
-        asked: Impersonation<'_>,
+        asked: TenantImpersonation<'_>,
     ) -> AuthDecision<'t> {
         let access = match tenancy.access(&verified, asked) {
             Ok(access) => access.map(|access| TenantIdentity::new(&access)),

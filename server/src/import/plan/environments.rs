@@ -3,15 +3,15 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{
-    DELETED_HERE, ENVIRONMENT, INVALID_NAME, ImportAction, ImportValue, InsertOrder, PROJECT,
-    Planner, ROLE, compare, digest_of, is_valid_name, without_a_free_name,
+    DELETED_HERE, ENVIRONMENT, INVALID_NAME, ImportAction, ImportPlanner, ImportValue, InsertOrder,
+    PROJECT, ROLE, compare, digest_of, is_valid_name, without_a_free_name,
 };
 use crate::import::{
     KindReport,
     source::{EnvironmentValues, SourceEnvironment, SourceName},
 };
 
-impl Planner<'_> {
+impl ImportPlanner<'_> {
     pub(super) fn plan_roles(&mut self, roles: &[SourceName]) {
         let mut report = KindReport::of("roles");
         for SourceName { name, .. } in roles {

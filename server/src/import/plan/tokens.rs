@@ -2,7 +2,7 @@
 
 use countersign_engine::{Revocation, RevocationTarget, UnixTime};
 
-use super::{ImportAction, ImportValue, InsertOrder, Planner, TOKEN};
+use super::{ImportAction, ImportPlanner, ImportValue, InsertOrder, TOKEN};
 use crate::{
     import::{ImportError, KindReport, source::SourceToken},
     store::moment,
@@ -12,7 +12,7 @@ use crate::{
 /// section allows.
 const EXPIRY_LEEWAY: u64 = 86_400;
 
-impl Planner<'_> {
+impl ImportPlanner<'_> {
     /// # Errors
     /// There are tokens, and no section that signed them.
     pub(super) fn plan_tokens(&mut self, tokens: &[SourceToken]) -> Result<(), ImportError> {

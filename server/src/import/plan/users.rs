@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet};
 use countersign_engine::{Revocation, RevocationTarget, UnixTime};
 
 use super::{
-    ASSIGNMENT, DELETED_HERE, DIFFERS, ExistingUser, INVALID_NAME, ImportAction, ImportValue,
-    InsertOrder, Planner, USER, digest_of, is_valid_name,
+    ASSIGNMENT, DELETED_HERE, DIFFERS, ExistingUser, INVALID_NAME, ImportAction, ImportPlanner,
+    ImportValue, InsertOrder, USER, digest_of, is_valid_name,
 };
 use crate::{
     accounts::password,
@@ -48,7 +48,7 @@ impl ImportedUser {
     }
 }
 
-impl Planner<'_> {
+impl ImportPlanner<'_> {
     pub(super) fn plan_users(&mut self, users: &[SourceUser]) {
         let mut report = KindReport::of("users");
         let imported: HashMap<_, _> = self
