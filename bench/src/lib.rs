@@ -32,4 +32,4 @@ pub use ours::{
     padded_key, tenant, verifier, verifier_caching, with_key_replacement,
 };
 pub use parameters::{AUDIENCE, ISSUER, NOW, SECRET, TOKEN_BYTES};
-pub use tokens::{Keys, Tokens, forged, hs256_token};
+pub use tokens::{Keys, Tokens, forged, hs256_token, hs256_token_with};

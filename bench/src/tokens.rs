@@ -106,7 +106,22 @@ impl Keys {
 /// Returns an HS256 token of this issuer, signed with [`SECRET`].
 #[must_use]
 pub fn hs256_token(issuer: &str, index: usize) -> String {
-    let signing_input = signing_input(Algorithm::Hs256, &claims(issuer, index));
+    signed_hs256(&claims(issuer, index))
+}
+
+/// Returns the first token of [`ISSUER`] with one more claim.
+///
+/// # Panics
+/// Never: the claims are an object.
+#[must_use]
+pub fn hs256_token_with(name: &str, value: Value) -> String {
+    let mut claims = claims(ISSUER, 0);
+    claims[name] = value;
+    signed_hs256(&claims)
+}
+
+fn signed_hs256(claims: &Value) -> String {
+    let signing_input = signing_input(Algorithm::Hs256, claims);
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &SECRET), signing_input.as_bytes());
     format!("{signing_input}.{}", URL_SAFE_NO_PAD.encode(tag))
 }

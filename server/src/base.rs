@@ -12,6 +12,7 @@ pub mod redacted;
 pub mod reply;
 pub mod roots;
 pub mod route;
+pub mod secret_hash;
 pub mod uri;
 pub mod watched_file;
 #[cfg(test)]

@@ -266,7 +266,8 @@ impl ConfigSource {
             let help = "add an auth_jwt_* section with this issuer to the configuration instead";
             return Err(Problems::from(problem.help(help)).into());
         }
-        let mut raw = RawConfig::load(&[], environment_variables());
+        let mut raw = RawConfig::default();
+        raw.add_environment(environment_variables());
         issuer.add_to(&mut raw);
         Ok(Config::from_raw(raw)?)
     }

@@ -69,6 +69,18 @@ pub struct Config {
     pub remarks: Problems,
 }
 
+/// Reads configuration files, in order, and merges the environment, which overrides them.
+pub fn load_raw(
+    paths: &[PathBuf],
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> RawConfig {
+    let environment: Vec<_> = environment.into_iter().collect();
+    let mut raw = RawConfig::load_files(paths);
+    orchestrate::add(&mut raw, !paths.is_empty(), environment.iter().cloned());
+    raw.add_environment(environment);
+    raw
+}
+
 impl Config {
     /// Loads configuration files, in order; the environment overrides them.
     ///
@@ -78,11 +90,7 @@ impl Config {
         paths: &[PathBuf],
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, Problems> {
-        let environment: Vec<_> = environment.into_iter().collect();
-        let mut raw = RawConfig::load_files(paths);
-        orchestrate::add(&mut raw, !paths.is_empty(), environment.iter().cloned());
-        raw.add_environment(environment);
-        Self::from_raw(raw)
+        Self::from_raw(load_raw(paths, environment))
     }
 
     /// Whether a server of this configuration uses a database of users, roles and tokens.

@@ -232,7 +232,7 @@ fn unread_log_does_not_block_requests() {
 #[test]
 fn log_contains_no_token_and_no_key() {
     let client = "s3cret-of-a-client-0123456789";
-    let hash = countersign_server::auth::api_clients::hash_secret(client);
+    let hash = countersign_server::base::secret_hash::hash_text(client);
     let configuration = format!(
         "{SIGNING}[log]\nrequests=all\n[server]\nauth=true\nauth_additional_header=X-Token\n[api_clients]\nci={hash}\n\
          [listen]\ntrusted_proxies=127.0.0.0/8\ndialect=nginx\n"

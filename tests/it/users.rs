@@ -30,7 +30,7 @@ mod durability;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign_server::{
-    config::{Config, RawConfig},
+    config::{Config, load_raw},
     store::{Store, users::User},
 };
 use countersign_tests::{
@@ -203,7 +203,7 @@ pub(crate) fn names(token: &str) -> Vec<String> {
 
 /// Opens the database of a server that is configured with [`in_file`].
 fn store(sandbox: &Sandbox) -> Store {
-    let raw = RawConfig::load(&[sandbox.file("store.cfg", in_file(sandbox))], []);
+    let raw = load_raw(&[sandbox.file("store.cfg", in_file(sandbox))], []);
     Store::new(&Config::from_raw(raw).unwrap().database, || unreachable!("it says where it is"))
         .unwrap()
 }

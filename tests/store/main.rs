@@ -16,7 +16,7 @@ mod journal;
 mod migrations;
 
 use countersign_server::{
-    config::{Config, RawConfig},
+    config::{Config, load_raw},
     store::Store,
 };
 use tempfile::TempDir;
@@ -25,6 +25,6 @@ use tempfile::TempDir;
 fn store(directory: &TempDir, options: &str) -> Store {
     let file = directory.path().join("c.cfg");
     std::fs::write(&file, format!("[database]\n{options}\n")).unwrap();
-    let config = Config::from_raw(RawConfig::load(&[file], [])).unwrap();
+    let config = Config::from_raw(load_raw(&[file], [])).unwrap();
     Store::new(&config.database, || Ok(directory.path().to_owned())).unwrap()
 }

@@ -2,16 +2,10 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use aws_lc_rs::{
-    constant_time::verify_slices_are_equal,
-    digest::{SHA256, digest},
-};
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 
 use crate::{
-    base::{
-        hex::{from_hex, to_hex},
-        redacted::may_be_secret,
-    },
+    base::{redacted::may_be_secret, secret_hash},
     config::{
         options::API_CLIENTS_SECTION,
         problem::{Problem, Problems},
@@ -35,7 +29,7 @@ impl ApiClients {
         for (name, setting) in
             sections.get(API_CLIENTS_SECTION).into_iter().flat_map(|section| &section.settings)
         {
-            match setting.text.strip_prefix("sha256:").map(from_hex) {
+            match secret_hash::parse(&setting.text) {
                 Some(Ok(hash)) => drop(clients.0.insert(name.clone(), hash)),
                 // The message does not contain the value, which may be the secret itself.
                 // Nor a name that may be one, because the two were exchanged.
@@ -63,32 +57,23 @@ impl ApiClients {
     /// Constant time: wrong secrets and unknown names take as long as the right secret.
     #[must_use]
     pub fn accept(&self, name: &str, secret: &[u8]) -> bool {
-        let presented = digest(&SHA256, secret);
+        let presented = secret_hash::hash(secret);
         let expected = self.0.get(name);
-        let equal =
-            verify_slices_are_equal(presented.as_ref(), expected.unwrap_or(&[0; 32])).is_ok();
+        let equal = verify_slices_are_equal(&presented, expected.unwrap_or(&[0; 32])).is_ok();
         equal && expected.is_some()
     }
-}
-
-/// Returns the hash of a secret as written in the configuration.
-///
-/// A plain hash is enough. The secrets are random, so dictionary attacks do not apply.
-#[must_use]
-pub fn hash_secret(secret: &str) -> String {
-    format!("sha256:{}", to_hex(digest(&SHA256, secret.as_bytes()).as_ref()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::setting::Setting;
+    use crate::{base::secret_hash::hash_text, config::setting::Setting};
 
     #[test]
     fn api_client_accepts_only_its_own_secret() {
         let mut problems = Problems::default();
         let setting = |text: &str| Setting { text: text.into(), place: "f:1".into() };
-        let settings = [("ci", setting(&hash_secret("s3cret"))), ("odd", setting("s3cret"))];
+        let settings = [("ci", setting(&hash_text("s3cret"))), ("odd", setting("s3cret"))];
         let section = Section {
             settings: settings.map(|(name, setting)| (name.into(), setting)).into(),
             ..Section::default()

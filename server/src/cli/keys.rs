@@ -14,8 +14,7 @@ use super::{
     print, printable, state_directory, variable,
 };
 use crate::{
-    auth::api_clients::hash_secret,
-    base::{redacted::json_error, route::Serves},
+    base::{redacted::json_error, route::Serves, secret_hash::hash_text},
     config::Config,
 };
 
@@ -62,7 +61,7 @@ fn client(name: &str) -> Result<(), CommandError> {
     print(format_args!(
         "The secret of {name}, shown only once:\n\n{secret}\n\nFor the configuration (.cfg):\n"
     ))?;
-    let hash = hash_secret(&secret);
+    let hash = hash_text(&secret);
     Ok(print(format_args!(
         "[api_clients]\n{name} = {hash}\n\nThe same in TOML:\n\n[api_clients]\n{name:?} = \
          \"{hash}\""

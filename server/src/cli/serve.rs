@@ -19,7 +19,7 @@ use crate::{
         settings::{FAILED_START, PolicySettings, log_file},
     },
     base::{claims::ClientType, clock, route::Serves},
-    config::{Config, Problem, RawConfig, Severity, options::ISSUER_PREFIX},
+    config::{Config, Problem, RawConfig, Severity, load_raw, options::ISSUER_PREFIX},
     keys::published::discovery_uri_of,
     observe::logging,
     reload::ConfigWatcher,
@@ -69,7 +69,7 @@ fn log_policy_error(source: &ConfigSource, error: &CommandError) {
     let is_of_policy = |problem: &&Problem| problem.text.starts_with(FAILED_START);
     let Some(problem) = problems.of(Severity::Error).find(is_of_policy) else { return };
     if let Ok(files) = source.files() {
-        let raw = RawConfig::load(&files, environment_variables());
+        let raw = load_raw(&files, environment_variables());
         // The error is printed in any case.
         let _ignored = record_failed_start(&log_file(&raw.sections), &problem.to_string());
     }

@@ -10,7 +10,9 @@ use super::{
     problem::Problem,
     raw::RawConfig,
 };
-use crate::{base::route::Serves, keys::published::discovery_uri_of};
+use crate::{
+    base::route::Serves, keys::published::discovery_uri_of, tenancy::settings::has_surface,
+};
 
 /// Variables that make a configuration if no file is named.
 const VARIABLES: [&str; 7] = [
@@ -60,9 +62,7 @@ pub(super) fn add(
 
 /// Whether files have the section of multi-tenancy, or a listener with its surface.
 fn mentions_tenancy(raw: &RawConfig) -> bool {
-    let surfaces = raw.sections.values().filter_map(|section| section.settings.get("surface"));
-    raw.sections.contains_key(MULTI_TENANCY_SECTION)
-        || surfaces.into_iter().any(|surface| surface.text == ORCHESTRATE_SURFACE)
+    raw.sections.contains_key(MULTI_TENANCY_SECTION) || has_surface(&raw.sections)
 }
 
 /// The variables that are set, and the configuration that they are merged into.

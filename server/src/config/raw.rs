@@ -47,16 +47,6 @@ impl ConfigFormat {
 
 impl RawConfig {
     /// Reads files, and the `.cfg` and `.toml` files of directories in order of name.
-    /// Then `environment` overrides them.
-    pub fn load(
-        paths: &[PathBuf],
-        environment: impl IntoIterator<Item = (String, String)>,
-    ) -> Self {
-        let mut raw = Self::load_files(paths);
-        raw.add_environment(environment);
-        raw
-    }
-
     pub(super) fn load_files(paths: &[PathBuf]) -> Self {
         let mut raw = Self::default();
         for path in paths {
@@ -118,7 +108,7 @@ impl RawConfig {
 
     /// Merges environment variables: `INMANTA_<SECTION>_<OPTION>` for every known option, and
     /// `INMANTA_AUTH_JWT_<ID>_<OPTION>`, which may also add a section.
-    pub(super) fn add_environment(
+    pub(crate) fn add_environment(
         &mut self,
         environment: impl IntoIterator<Item = (String, String)>,
     ) {

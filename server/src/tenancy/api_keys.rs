@@ -1,24 +1,14 @@
 //! API keys of machines: `api_key` and `api_key_file` of `[multi_tenancy]`.
 //!
-//! Only hashes of the keys are kept. A presented key is hashed once, under a key of this process,
-//! and compared with every stored hash, so neither the time nor a read of memory reveals a key or
-//! which one matched.
+//! Only hashes of the keys are kept. A presented key is hashed once and compared with every stored
+//! hash, so the time does not reveal which key matched, or how much of it.
 
 use std::{fmt, hint::black_box, net::IpAddr};
 
-use aws_lc_rs::{
-    digest::{SHA256, digest},
-    error::Unspecified,
-    hmac,
-    rand::fill,
-};
-
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
-use crate::{base::hex::from_hex, client::trusted_proxies::Network, keys::secret_id::secret_id};
+use crate::{base::secret_hash, client::trusted_proxies::Network, keys::secret_id::secret_id};
 
-/// Prefix of a hashed key, as `countersign key client` prints it.
-const HASH_PREFIX: &str = "sha256:";
 const HASH_BYTES: usize = 32;
 const HASH_WORDS: usize = HASH_BYTES / 8;
 
@@ -27,8 +17,6 @@ const HASH_WORDS: usize = HASH_BYTES / 8;
 pub struct ApiKeys {
     keys: Vec<StoredKey>,
     hashes: Vec<[u64; HASH_WORDS]>,
-    /// Key of the hashes, which no other process has; absent without any key.
-    hasher: Option<hmac::Key>,
 }
 
 /// A stored key, whose hash is kept apart.
@@ -53,19 +41,14 @@ pub struct ConfiguredKey {
 
 impl ApiKeys {
     /// Stores keys.
-    ///
-    /// # Errors
-    /// The operating system provides no random bytes.
-    pub fn new(configured: Vec<ConfiguredKey>) -> Result<Self, Unspecified> {
-        let mut secret = [0; HASH_BYTES];
-        fill(&mut secret)?;
-        let hasher = hmac::Key::new(hmac::HMAC_SHA256, &secret);
-        let hashes = configured.iter().map(|one| keyed_hash(&hasher, &one.key.hash)).collect();
+    #[must_use]
+    pub fn new(configured: Vec<ConfiguredKey>) -> Self {
+        let hashes = configured.iter().map(|one| words(&one.key.hash)).collect();
         let keys = configured
             .into_iter()
             .map(|ConfiguredKey { name, key, sources }| StoredKey { name, id: key.id, sources })
             .collect();
-        Ok(Self { keys, hashes, hasher: Some(hasher) })
+        Self { keys, hashes }
     }
 
     /// Whether no key is configured, so that none is ever accepted.
@@ -83,7 +66,7 @@ impl ApiKeys {
     /// for none.
     #[must_use]
     pub fn find(&self, presented: &[u8], client: impl FnOnce() -> IpAddr) -> Option<&str> {
-        let hash = keyed_hash(self.hasher.as_ref()?, digest(&SHA256, presented).as_ref());
+        let hash = words(&secret_hash::hash(presented));
         let key = self.keys.get(self.position(&hash)?)?;
         let is_allowed = key.sources.is_empty() || {
             let client = client().to_canonical();
@@ -117,12 +100,11 @@ impl fmt::Debug for ApiKeys {
     }
 }
 
-fn keyed_hash(hasher: &hmac::Key, hash: &[u8]) -> [u64; HASH_WORDS] {
-    let tag = hmac::sign(hasher, hash);
-    let (words, _) = tag.as_ref().as_chunks::<8>();
-    let mut hash = [0; HASH_WORDS];
-    hash.iter_mut().zip(words).for_each(|(to, word)| *to = u64::from_ne_bytes(*word));
-    hash
+fn words(hash: &[u8; HASH_BYTES]) -> [u64; HASH_WORDS] {
+    let mut words = [0; HASH_WORDS];
+    let (chunks, _) = hash.as_chunks::<8>();
+    words.iter_mut().zip(chunks).for_each(|(word, bytes)| *word = u64::from_ne_bytes(*bytes));
+    words
 }
 
 /// The reasons why a text is not a list of keys. The texts contain no key.
@@ -199,15 +181,13 @@ pub struct ReadKey {
 /// # Errors
 /// The hash is malformed.
 pub fn read_key(text: &str) -> Result<ReadKey, String> {
-    match text.strip_prefix(HASH_PREFIX).map(from_hex) {
+    match secret_hash::parse(text) {
         Some(Ok(hash)) => Ok(ReadKey { hash, id: None, weakness: None }),
         Some(Err(_)) => Err("a hashed key is sha256: and 64 hexadecimal digits".into()),
         None => {
-            let mut hash = [0; HASH_BYTES];
-            let computed = digest(&SHA256, text.as_bytes());
-            hash.iter_mut().zip(computed.as_ref()).for_each(|(to, byte)| *to = *byte);
             let random = URL_SAFE_NO_PAD.decode(text).ok();
             let id = random.and_then(|secret| secret_id(&secret));
+            let hash = secret_hash::hash(text.as_bytes());
             Ok(ReadKey { hash, id, weakness: KeyWeakness::of(text) })
         }
     }
@@ -259,16 +239,12 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::base::hex::to_hex;
-
-    fn hash_secret(secret: &str) -> String {
-        format!("sha256:{}", to_hex(digest(&SHA256, secret.as_bytes()).as_ref()))
-    }
+    use crate::base::secret_hash::hash_text;
 
     const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
     fn keys(text: &str) -> ApiKeys {
-        ApiKeys::new(read_file(text).unwrap()).unwrap()
+        ApiKeys::new(read_file(text).unwrap())
     }
 
     #[test]
@@ -284,14 +260,14 @@ mod tests {
         {
             assert_eq!(keys.find(wrong.as_bytes(), || CLIENT), None, "{wrong}");
         }
-        let hash = hash_secret("secret-1");
+        let hash = hash_text("secret-1");
         assert_eq!(keys.find(hash.as_bytes(), || CLIENT), None, "a hash is not a key");
         assert!(!format!("{keys:?}").contains("secret"));
     }
 
     #[test]
     fn no_key_matches_without_configured_keys() {
-        for keys in [ApiKeys::default(), ApiKeys::new(Vec::new()).unwrap()] {
+        for keys in [ApiKeys::default(), ApiKeys::new(Vec::new())] {
             assert!(keys.is_empty());
             assert_eq!(keys.find(b"", || CLIENT), None);
             assert_eq!(keys.find(b"x", || CLIENT), None);
@@ -303,7 +279,7 @@ mod tests {
         let text = format!(
             "# of the gateway\n[api_keys]\n\na = one from 10.0.0.0/8, 192.0.2.1\n\
              b={}from 10.0.0.0/8\n",
-            hash_secret("two") + " "
+            hash_text("two") + " "
         );
         let keys = keys(&text);
         let from = |key: &[u8], client: [u8; 4]| keys.find(key, || IpAddr::from(client));
@@ -344,7 +320,7 @@ mod tests {
         ] {
             assert_eq!(read_key(key).unwrap().weakness, weakness, "{key}");
         }
-        let hashed = read_key(&hash_secret("x")).unwrap();
+        let hashed = read_key(&hash_text("x")).unwrap();
         assert_eq!(hashed.weakness, None, "its length is unknown");
     }
 

@@ -101,9 +101,9 @@ impl fmt::Display for TenancySettings {
 }
 
 /// Whether a listener has the `orchestrate` surface.
-fn has_surface(sections: &BTreeMap<String, Section>) -> bool {
-    let surface = |section: &Section| section.settings.get("surface").map(|one| one.text.clone());
-    sections.values().filter_map(surface).any(|text| text == ORCHESTRATE_SURFACE)
+pub(crate) fn has_surface(sections: &BTreeMap<String, Section>) -> bool {
+    let mut surfaces = sections.values().filter_map(|section| section.settings.get("surface"));
+    surfaces.any(|surface| surface.text == ORCHESTRATE_SURFACE)
 }
 
 /// Rejects settings by which no request could be allowed, and warns about those by which every
@@ -119,8 +119,8 @@ fn check_verifiers(
         reader.risk("enabled", text, "set MULTI_TENANCY_ENABLED, or enabled in [multi_tenancy]");
     } else if !has_keys && !has_issuers {
         let text = "multi-tenancy is on, but nothing can verify a request";
-        let help = "set AUTH_JWT_ISSUER_URL, or an auth_jwt_* section, for tokens, and AUTH_API_KEY, \
-                    or api_key in [multi_tenancy], for machines";
+        let help = "set AUTH_JWT_ISSUER_URL, or an auth_jwt_* section, for tokens, and \
+                    AUTH_API_KEY, or api_key in [multi_tenancy], for machines";
         reader.error("enabled", text, help);
     } else if !has_issuers {
         let text = "only API keys are accepted: no issuer of tokens is configured";
@@ -143,10 +143,7 @@ fn read_keys(reader: &mut SectionReader<'_>, file: Option<&Path>) -> ApiKeys {
     let others = file.map(|file| read_key_file(reader, file)).unwrap_or_default();
     warn_of_weak_keys(reader, KEY_FILE, &others);
     keys.extend(others);
-    ApiKeys::new(keys).unwrap_or_else(|_| {
-        reader.error(NAME, "the operating system provides no random bytes", "");
-        ApiKeys::default()
-    })
+    ApiKeys::new(keys)
 }
 
 const KEY_FILE: &str = "api_key_file";

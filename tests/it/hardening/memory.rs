@@ -296,7 +296,7 @@ fn body_of_a_refused_call_is_not_awaited() {
     let sandbox = Sandbox::new();
     let clients = format!(
         "[api_clients]\nci={}\n",
-        countersign_server::auth::api_clients::hash_secret("secret")
+        countersign_server::base::secret_hash::hash_text("secret")
     );
     let configuration =
         format!("{SIGNING}[server]\nauth=true\n[listen]\nprotocols=http/1.1, h2\n{clients}");

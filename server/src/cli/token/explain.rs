@@ -15,7 +15,7 @@ use crate::{
     base::printable::printable,
     cli::{arguments::VerifyArgs, environment_variables},
     config::{
-        RawConfig,
+        load_raw,
         options::{self, DefaultValue},
         setting::Section,
     },
@@ -27,7 +27,7 @@ pub(super) fn run(
     how: &VerifyArgs,
 ) -> Result<(), CommandError> {
     let token = token.map_or_else(inspect::read_input, Ok)?;
-    let sections = RawConfig::load(&source.files()?, environment_variables()).sections;
+    let sections = load_raw(&source.files()?, environment_variables()).sections;
     let config = source.load()?;
     let verifier = CommandVerifier::new(source, config, how)?;
     let decision = verifier.verify(token.as_bytes()).map(|verified| summary(&verified));
