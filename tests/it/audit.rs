@@ -2,6 +2,7 @@ use std::{os::unix::fs::PermissionsExt as _, path::PathBuf};
 
 use countersign_tests::{
     binary::{Sandbox, Server},
+    database::query_sqlite,
     eventually,
     http::request,
     openssl::SigningKey,
@@ -232,20 +233,9 @@ fn change_that_cannot_be_recorded_is_not_made() {
     let root = Api::root(&server);
     root.add_user("bob");
     let database = sandbox.path().join(".local/state/countersign/countersign.db");
-    let drop_table = |sql: &str| {
-        let output = std::process::Command::new("python3")
-            .args([
-                "-c",
-                "import sqlite3,sys; sqlite3.connect(sys.argv[1]).executescript(sys.argv[2])",
-            ])
-            .args([database.as_os_str(), sql.as_ref()])
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{output:?}");
-    };
-    drop_table("ALTER TABLE countersign_audit RENAME TO hidden");
+    query_sqlite(&database, "ALTER TABLE countersign_audit RENAME TO hidden");
     assert_eq!(root.ask("DELETE /user/bob").status, 503);
-    drop_table("ALTER TABLE hidden RENAME TO countersign_audit");
+    query_sqlite(&database, "ALTER TABLE hidden RENAME TO countersign_audit");
     let users = data(&root.ask("GET /user"));
     assert_eq!(users[0]["username"], "bob");
     assert_done(&root.ask("DELETE /user/bob"));

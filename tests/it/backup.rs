@@ -4,12 +4,12 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
     path::PathBuf,
-    process::Command,
     sync::atomic::{AtomicBool, Ordering},
 };
 
 use countersign_tests::{
     binary::{Output, Sandbox, Server},
+    database::{TO_VERSION_9, query_sqlite},
     eventually, http,
     postgres::Postgres,
 };
@@ -247,7 +247,9 @@ fn check_one_moment(place: &DatabaseSandbox) {
             let made = place.run(&["database", "backup", file.to_str().unwrap()]);
             assert!(made.status.success(), "{made:?}");
             let count = |table: &str| {
-                sqlite(&file, &format!("SELECT count(*) FROM {table}")).parse::<u64>().unwrap()
+                query_sqlite(&file, &format!("SELECT count(*) FROM {table}"))
+                    .parse::<u64>()
+                    .unwrap()
             };
             let (roles, revoked) = (count("countersign_role"), count("countersign_revocation"));
             assert!(roles == revoked || roles == revoked + 1, "{roles} {revoked}");
@@ -265,18 +267,6 @@ fn backup_under_load_is_of_one_moment_on_sqlite() {
 #[test]
 fn backup_under_load_is_of_one_moment_on_postgresql() {
     check_one_moment(&DatabaseSandbox::postgresql());
-}
-
-/// Executes a statement in an SQLite file by an independent program. Returns the first value.
-pub(crate) fn sqlite(file: &std::path::Path, statement: &str) -> String {
-    const SCRIPT: &str = "import sqlite3, sys\n\
-        connection = sqlite3.connect(sys.argv[1], isolation_level=None)\n\
-        rows = [connection.execute(one).fetchone() for one in sys.argv[2].split(';')]\n\
-        print(rows[-1][0] if rows[-1] else '')";
-    let output = Command::new("python3").args(["-c", SCRIPT]).arg(file).arg(statement).output();
-    let output = output.unwrap();
-    assert!(output.status.success(), "{statement}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
 #[track_caller]
@@ -319,7 +309,7 @@ fn restored_numbers_end_with_the_newest_row() {
     let file = place.back_up();
     server.stop("TERM");
     let assigned = "UPDATE sqlite_sequence SET seq = 50 WHERE name = 'countersign_revocation'";
-    sqlite(&state(&place.sandbox).join("revocations"), assigned);
+    query_sqlite(&state(&place.sandbox).join("revocations"), assigned);
     let checked = place.run(&["revocations", "check"]);
     assert!(checked.stdout.contains("number 50 was assigned"), "{checked:?}");
     let restored = place.run(&["database", "restore", file.to_str().unwrap(), "--force"]);
@@ -346,7 +336,7 @@ fn restore_refuses_files_that_are_no_backups() {
         path
     };
     let newer = copy("newer.db");
-    sqlite(
+    query_sqlite(
         &newer,
         "INSERT INTO countersign_migration (version, description, success, checksum, \
          execution_time) VALUES (9999, 'x', true, '', 0)",
@@ -419,7 +409,7 @@ fn unreadable_revocation_is_backed_up_as_it_is() {
     let revoked = fill(&server, "bob");
     server.stop("TERM");
     let odd = "INSERT INTO countersign_revocation (record) VALUES ('{\"new\": 1}')";
-    sqlite(&state(&place.sandbox).join("revocations"), odd);
+    query_sqlite(&state(&place.sandbox).join("revocations"), odd);
     let file = place.sandbox.path().join("odd.db");
     let file = file.to_str().unwrap();
     for (place, command, done) in
@@ -518,17 +508,6 @@ fn refused_restore_creates_nothing() {
     assert!(!state(&fresh.sandbox).join("countersign.db").exists());
 }
 
-/// SQL that reverts the migrations after version 9.
-const TO_VERSION_9: &str = "DROP TABLE countersign_import;
-    ALTER TABLE countersign_user DROP COLUMN source_id;
-    DROP TABLE countersign_project;
-    ALTER TABLE countersign_environment DROP COLUMN repo_url;
-    ALTER TABLE countersign_environment DROP COLUMN repo_branch;
-    ALTER TABLE countersign_environment DROP COLUMN description;
-    ALTER TABLE countersign_environment DROP COLUMN icon;
-    ALTER TABLE countersign_audit DROP COLUMN project;
-    DELETE FROM countersign_migration WHERE version > 9";
-
 #[test]
 fn backup_of_an_earlier_schema_is_migrated() {
     let (from, to) = (DatabaseSandbox::sqlite(), DatabaseSandbox::sqlite());
@@ -536,7 +515,7 @@ fn backup_of_an_earlier_schema_is_migrated() {
     fill(&server, "bob");
     let file = from.back_up();
     server.stop("TERM");
-    sqlite(&file, TO_VERSION_9);
+    query_sqlite(&file, TO_VERSION_9);
     assert!(to.run(&["database", "restore", file.to_str().unwrap()]).status.success());
     let restored = to.serve();
     assert_eq!(usernames(&restored), ["bob"]);
@@ -545,7 +524,7 @@ fn backup_of_an_earlier_schema_is_migrated() {
     drop(restored);
     // A server of the earlier version may run: the schema is left as it is.
     let database = state(&from.sandbox).join("countersign.db");
-    sqlite(&database, TO_VERSION_9);
+    query_sqlite(&database, TO_VERSION_9);
     assert_refused(&from.run(&["database", "backup", "b.db"]), "migrate the database first");
 }
 

@@ -5,10 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use countersign_tests::{binary::Server, eventually};
+use countersign_tests::{binary::Server, database::query_sqlite, eventually};
 use serde_json::Value;
 
-use crate::backup::{DatabaseSandbox, fill, revoked_token, sqlite, state};
+use crate::backup::{DatabaseSandbox, fill, revoked_token, state};
 
 const KNEW: &str = "this server knew";
 
@@ -159,7 +159,7 @@ fn emptied_table_is_a_loud_start() {
         if let Some(postgres) = &place.postgres {
             postgres.query(empty);
         } else {
-            sqlite(&state(&place.sandbox).join("revocations"), empty);
+            query_sqlite(&state(&place.sandbox).join("revocations"), empty);
         }
         let text = "lacks revocation 1, which this server knew: its newest is number 0";
         let checked = place.run(&["revocations", "check"]);
@@ -177,7 +177,7 @@ fn lost_row_is_noticed_among_newer_ones() {
     server.stop("TERM");
     let file = state(&place.sandbox).join("revocations");
     // The last one that was known, and a newer one by another server.
-    sqlite(
+    query_sqlite(
         &file,
         "DELETE FROM countersign_revocation; \
          INSERT INTO countersign_revocation (record) VALUES ('{\"issued_before\":1}')",

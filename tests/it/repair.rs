@@ -4,11 +4,11 @@ use std::{fs, path::Path};
 
 use countersign_engine::{Revocation, RevocationTarget};
 use countersign_server::revocation::store::RevocationStore;
-use countersign_tests::eventually;
+use countersign_tests::{database::query_sqlite, eventually};
 use serde_json::json;
 
 use crate::{
-    backup::{DatabaseSandbox, fill, sqlite, state},
+    backup::{DatabaseSandbox, fill, state},
     fixture::{self, ISSUER},
     revocation::token,
 };
@@ -66,8 +66,11 @@ fn check_unreadable_record(place: &DatabaseSandbox, damage: impl Fn(&str)) {
 fn unreadable_record_is_repaired_on_sqlite() {
     let place = DatabaseSandbox::sqlite();
     let file = state(&place.sandbox).join("revocations");
-    check_unreadable_record(&place, |statement| drop(sqlite(&file, statement)));
-    assert_eq!(sqlite(&file, "SELECT record FROM countersign_damaged_revocation"), "{\"new\": 1}");
+    check_unreadable_record(&place, |statement| drop(query_sqlite(&file, statement)));
+    assert_eq!(
+        query_sqlite(&file, "SELECT record FROM countersign_damaged_revocation"),
+        "{\"new\": 1}"
+    );
 }
 
 #[test]
@@ -85,9 +88,9 @@ fn wrong_end_is_corrected_without_a_loss() {
     let server = place.serve();
     fill(&server, "bob");
     let file = state(&place.sandbox).join("revocations");
-    let end = || sqlite(&file, "SELECT until FROM countersign_revocation");
+    let end = || query_sqlite(&file, "SELECT until FROM countersign_revocation");
     let before = end();
-    sqlite(&file, "UPDATE countersign_revocation SET until = 5");
+    query_sqlite(&file, "UPDATE countersign_revocation SET until = 5");
     let checked = place.run(&["revocations", "check"]);
     assert_eq!(checked.code(), 1);
     assert!(checked.stdout.contains("would be deleted at a wrong time"), "{checked:?}");
@@ -103,7 +106,7 @@ fn missing_newest_revocations_are_noticed() {
     fill(&server, "bob");
     server.stop("TERM");
     let file = state(&place.sandbox).join("revocations");
-    sqlite(&file, "DELETE FROM countersign_revocation");
+    query_sqlite(&file, "DELETE FROM countersign_revocation");
     let checked = place.run(&["revocations", "check"]);
     assert_eq!(checked.code(), 1);
     assert!(checked.stdout.contains("number 1 was assigned, and the last one is 0"), "{checked:?}");

@@ -1,7 +1,6 @@
-use std::process::Command;
-
 use countersign_tests::{
     binary::{Sandbox, Server},
+    database::query_sqlite,
     eventually,
     openssl::SigningKey,
     providers::{CannedResponse, JwksServer},
@@ -29,8 +28,8 @@ impl StoppedServer {
         let configuration = fixture::with_idp("ES256", &source);
         let server = sandbox.serve(&configuration);
         assert_eq!(server.auth(&token).status, 200, "{}", server.log());
-        let count = "SELECT 'sets:', count(*) FROM countersign_key_set";
-        eventually(|| sql(&sandbox, count).contains("sets: 1"));
+        let count = "SELECT count(*) FROM countersign_key_set";
+        eventually(|| query(&sandbox, count) == "1");
         server.stop("TERM");
         Self { sandbox, provider, configuration, token }
     }
@@ -46,18 +45,9 @@ impl StoppedServer {
     }
 }
 
-/// Runs a statement on the database of the sandbox, and returns the rows.
-fn sql(sandbox: &Sandbox, statement: &str) -> String {
-    let script = "import sqlite3, sys\n\
-                  database = sqlite3.connect(sys.argv[1])\n\
-                  for row in database.execute(sys.argv[2]): print(*row)\n\
-                  database.commit()";
-    let database = sandbox.path().join(DATABASE);
-    let output = Command::new("python3")
-        .args(["-c", script, database.to_str().unwrap(), statement])
-        .output()
-        .unwrap();
-    String::from_utf8(output.stdout).unwrap()
+/// Executes a statement in the database of the sandbox, and returns the first value.
+fn query(sandbox: &Sandbox, statement: &str) -> String {
+    query_sqlite(&sandbox.path().join(DATABASE), statement)
 }
 
 #[test]
@@ -101,7 +91,7 @@ fn stored_keys_are_used_until_jwks_stale_by_any_clock() {
     let stopped = StoppedServer::new("jwks_stale=3");
     let set_time = |at: &str| {
         let statement = format!("UPDATE countersign_key_set SET fetched_at = fetched_at + {at}");
-        sql(&stopped.sandbox, &statement);
+        query(&stopped.sandbox, &statement);
     };
     let server = stopped.restart();
     server.wait_until_ready();
@@ -126,7 +116,7 @@ fn stored_keys_are_used_until_jwks_stale_by_any_clock() {
 fn damaged_stored_keys_are_not_used() {
     let stopped = StoppedServer::new("");
     let damage = "UPDATE countersign_key_set SET keys = replace(keys, 'ES256', 'HS256')";
-    sql(&stopped.sandbox, damage);
+    query(&stopped.sandbox, damage);
     let server = stopped.restart();
     eventually(|| server.log().contains("the stored keys cannot be used"));
     assert_eq!(server.auth(&stopped.token).status, 503);

@@ -7,6 +7,7 @@ pub mod answers;
 pub mod binary;
 pub mod certificates;
 pub mod client;
+pub mod database;
 pub mod default_ports;
 pub mod engine;
 pub mod frames;

@@ -1,7 +1,10 @@
-use std::{fs, path::Path, process::Command};
+use std::fs;
 
 use countersign_server::store::{Store, StoreError, environments::Environment, projects::Project};
-use countersign_tests::postgres::Postgres;
+use countersign_tests::{
+    database::{TO_VERSION_9, query_sqlite},
+    postgres::Postgres,
+};
 
 use super::store;
 
@@ -30,30 +33,14 @@ fn migration_of_old_schema_can_be_required() {
     }
 }
 
-/// SQL that turns an empty database into one of schema version 9 with these environments: in the
-/// project of environments without one, and in another.
-const VERSION_9: &str = "
-    DELETE FROM countersign_migration WHERE version >= 10;
-    DROP TABLE countersign_import;
-    ALTER TABLE countersign_user DROP COLUMN source_id;
-    DROP TABLE countersign_project;
-    ALTER TABLE countersign_environment DROP COLUMN repo_url;
-    ALTER TABLE countersign_environment DROP COLUMN repo_branch;
-    ALTER TABLE countersign_environment DROP COLUMN description;
-    ALTER TABLE countersign_environment DROP COLUMN icon;
-    ALTER TABLE countersign_audit DROP COLUMN project;
+/// SQL that adds environments of schema version 9: in the project of environments without one, and
+/// in another.
+const ENVIRONMENTS: &str = "
     INSERT INTO countersign_environment_id (id) VALUES ('e1'), ('e2'), ('e3');
     INSERT INTO countersign_environment (id, name, project_id) VALUES
         ('e1', 'prod', '00000000-0000-0000-0000-000000000000'),
         ('e2', 'dev', '00000000-0000-0000-0000-000000000000'),
-        ('e3', 'prod', '22222222-2222-2222-2222-222222222222');";
-
-/// Executes SQL on an SQLite file.
-fn execute_sqlite(file: &Path, sql: &str) {
-    let script = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).executescript(sys.argv[2])";
-    let run = Command::new("python3").args(["-c", script]).arg(file).arg(sql).output().unwrap();
-    assert!(run.status.success(), "{run:?}");
-}
+        ('e3', 'prod', '22222222-2222-2222-2222-222222222222')";
 
 fn assert_environments_are_in_projects(store: &Store) {
     let environment = |id: &str, name: &str, project_id: &str| Environment {
@@ -88,14 +75,15 @@ fn environments_of_version_9_get_projects() {
     let old = sqlite();
     old.block_on(old.open()).unwrap();
     old.block_on(old.close());
-    execute_sqlite(&directory.path().join("countersign.db"), VERSION_9);
+    let to_version_9 = format!("{TO_VERSION_9};{ENVIRONMENTS}");
+    query_sqlite(&directory.path().join("countersign.db"), &to_version_9);
     assert_environments_are_in_projects(&sqlite());
 
     let on_postgres = || store(&directory, &format!("url={}", postgres.url()));
     let old = on_postgres();
     old.block_on(old.open()).unwrap();
     old.block_on(old.close());
-    postgres.query(VERSION_9);
+    postgres.query(&to_version_9);
     assert_environments_are_in_projects(&on_postgres());
 }
 

@@ -1,0 +1,27 @@
+//! Statements on databases of the server, by programs other than the server.
+
+use std::{path::Path, process::Command};
+
+/// SQL that reverts the migrations after version 9.
+pub const TO_VERSION_9: &str = "DROP TABLE countersign_import;
+    ALTER TABLE countersign_user DROP COLUMN source_id;
+    DROP TABLE countersign_project;
+    ALTER TABLE countersign_environment DROP COLUMN repo_url;
+    ALTER TABLE countersign_environment DROP COLUMN repo_branch;
+    ALTER TABLE countersign_environment DROP COLUMN description;
+    ALTER TABLE countersign_environment DROP COLUMN icon;
+    ALTER TABLE countersign_audit DROP COLUMN project;
+    DELETE FROM countersign_migration WHERE version > 9";
+
+/// Executes statements in an SQLite file. Returns the first value that the last one selects, or
+/// nothing.
+pub fn query_sqlite(file: &Path, statements: &str) -> String {
+    const SCRIPT: &str = "import sqlite3, sys\n\
+        connection = sqlite3.connect(sys.argv[1], isolation_level=None)\n\
+        rows = [connection.execute(one).fetchone() for one in sys.argv[2].split(';')]\n\
+        print(rows[-1][0] if rows[-1] else '')";
+    let output = Command::new("python3").args(["-c", SCRIPT]).arg(file).arg(statements).output();
+    let output = output.unwrap();
+    assert!(output.status.success(), "{statements}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
