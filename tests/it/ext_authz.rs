@@ -119,6 +119,7 @@ fn check_denies_with_the_same_answer_as_auth() {
                 if token == "a b" { (401, 16) } else { (refused, code) },
                 "{token}"
             );
+            assert_eq!(outcome.body, "", "{token}");
         }
         let unavailable = fixture::token_with_header(
             &json!({ "alg": "RS256", "kid": "k" }),
@@ -134,6 +135,7 @@ fn check_denies_with_the_same_answer_as_auth() {
         let missing = check(&envoy, check_request(&[("host", "shop.example")]));
         assert_eq!((missing.status, missing.code), (401, 16));
         assert_eq!(missing.header("www-authenticate"), Some("Bearer"));
+        assert_eq!([&*missing.body, &*unavailable_outcome.body], ["", ""]);
     }
 }
 
@@ -227,8 +229,8 @@ fn forward_credentials_keeps_the_token() {
 #[test]
 fn identity_header_can_replace_authorization() {
     let sandbox = Sandbox::new();
-    let identity = "[identity_headers]\nsubject=Authorization\nuser=\nenvironment=\ntenant=Authorization-\n\
-         allowed_tenants=\n";
+    let identity = "[identity_headers]\nsubject=Authorization\nuser=\nenvironment=\n\
+         tenant=Authorization-\nallowed_tenants=\n";
     let server = sandbox.serve(&format!("{}{identity}{H2}", fixture::SIGNING));
     let outcome = check_token(&Envoy::plain(server.address), &fixture::good_token());
     assert_eq!(
