@@ -238,7 +238,7 @@ impl CaseReplay<'_> {
             let place = place.as_str().unwrap();
             let (pointer, claim) = place.split_once('#').unwrap_or((place, ""));
             let value = body.pointer(pointer).and_then(Value::as_str);
-            let value = value.ok_or_else(|| format!("there is no {pointer} in {body}"))?;
+            let value = value.ok_or_else(|| format!("{pointer} is missing in {body}"))?;
             let value = if claim.is_empty() {
                 value.to_owned()
             } else {

@@ -26,8 +26,8 @@ impl AudienceRule {
         Self { claim: None, accepted: [audience.into()].into(), all: false, required: true }
     }
 
-    /// Creates the rule that accepts tokens for every application, and without `aud`. A claim that is
-    /// present must be well-formed.
+    /// Creates the rule that accepts tokens for every application, and without `aud`. A claim that
+    /// is present must be well-formed.
     #[must_use]
     pub fn unchecked() -> Self {
         Self { claim: None, accepted: Box::default(), all: true, required: false }

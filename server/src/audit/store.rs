@@ -20,7 +20,8 @@ macro_rules! columns {
 const INSERT: &str = concat!(
     "INSERT INTO countersign_audit (",
     columns!(),
-    ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) RETURNING id"
+    ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) \
+     RETURNING id"
 );
 
 /// Selection of events.

@@ -23,8 +23,9 @@ pub fn roots(further: &[CertificateDer<'static>]) -> Option<RootCerts> {
     (!all.is_empty()).then(|| all.into())
 }
 
-/// Returns the system's root certificates and `further` ones for a verifier. Those that are not those
-/// of an authority, or have expired, are left out: a verifier takes every root for an authority.
+/// Returns the system's root certificates and `further` ones for a verifier. Certificates that are
+/// not of an authority, or have expired, are left out: a verifier takes every root for an
+/// authority.
 #[must_use]
 pub fn root_store(further: &[CertificateDer<'static>]) -> RootCertStore {
     let mut store = RootCertStore::empty();

@@ -40,7 +40,8 @@ pub(super) fn run(source: &ConfigSource, command: ImportCommand) -> Result<(), C
         let previewed = store.block_on(import::preview(&databases, &contents, &settings));
         let report = previewed.map_err(CommandError::failed)?;
         return Ok(print(format_args!(
-            "Import from {from} into {to} would do this:\n{report}\nNothing was changed (--dry-run)."
+            "Import from {from} into {to} would do this:\n{report}\n\
+             Nothing was changed (--dry-run)."
         ))?);
     }
     let imported = store.block_on(import::run(&databases, &contents, &settings));

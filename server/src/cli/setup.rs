@@ -55,8 +55,8 @@ pub(super) fn run(source: &ConfigSource, args: SetupArgs) -> Result<(), CommandE
 
 fn is_local() -> io::Result<bool> {
     prompt(
-        "This command should be executed locally on the orchestrator you want to configure. Are you \
-         running this command locally? [y/N]: ",
+        "This command should be executed locally on the orchestrator you want to configure. \
+         Are you running this command locally? [y/N]: ",
     )?;
     Ok(["y", "yes"].contains(&read_answer()?.trim().to_lowercase().as_str()))
 }

@@ -1,8 +1,8 @@
-//! The plan of an import: what has to be written so that the database here has what the source has.
+//! The plan of an import: the rows to write, so that the database here has those of the source.
 //!
-//! The comparison has three sides: the source, the database here, and the values of the last import.
-//! A value that changed in the source is taken over if it did not change here. A row that was
-//! imported and is missing here was deleted here, and stays deleted.
+//! The comparison has three sides: the source, the database here, and the values of the last
+//! import. A value that changed in the source is taken over if it did not change here. A row that
+//! was imported and is missing here was deleted here, and stays deleted.
 
 mod environments;
 mod tokens;
@@ -281,8 +281,8 @@ impl ImportPlanner<'_> {
 }
 
 /// Returns the objects that cannot get their new names, because an object that keeps its name has
-/// it. Names may be passed on, and swapped. `held` has the names here and `wanted` those that objects
-/// would get, by their ids.
+/// it. Names may be passed on, and swapped. `held` has the names here and `wanted` those that
+/// objects would get, by their ids.
 fn without_a_free_name<N: Clone + Eq + Hash>(
     held: &HashMap<String, N>,
     wanted: &HashMap<String, N>,

@@ -225,9 +225,10 @@ pub async fn read(address: &SourceAddress) -> Result<SourceContents, ImportError
 async fn columns(connection: &mut PgConnection) -> sqlx::Result<BTreeSet<String>> {
     let columns = "SELECT c.relname || '.' || a.attname FROM pg_catalog.pg_attribute a \
                    JOIN pg_catalog.pg_class c ON c.oid = a.attrelid \
-                   WHERE c.relnamespace = to_regnamespace('public') AND c.relkind IN ('r', 'p', 'v') \
-                   AND a.attnum > 0 AND NOT a.attisdropped AND c.relname IN ('inmanta_user', 'role', \
-                   'role_assignment', 'project', 'environment', 'token')";
+                   WHERE c.relnamespace = to_regnamespace('public') \
+                   AND c.relkind IN ('r', 'p', 'v') AND a.attnum > 0 AND NOT a.attisdropped \
+                   AND c.relname IN ('inmanta_user', 'role', 'role_assignment', 'project', \
+                   'environment', 'token')";
     Ok(sqlx::query_scalar(columns).fetch_all(connection).await?.into_iter().collect())
 }
 
@@ -340,7 +341,7 @@ impl SourceReader<'_> {
         rows.map(|row| read(&row)).collect()
     }
 
-    /// Checks that what is read of a table fits into memory.
+    /// Checks that the columns that are read of a table fit into memory.
     async fn check_size(&mut self, table: &str, columns: &str) -> Result<(), ImportError> {
         let statement = format!(
             "SELECT coalesce(sum(octet_length(read::text)), 0)::bigint \
@@ -360,7 +361,7 @@ impl SourceReader<'_> {
     }
 }
 
-/// Maximum size of what is read of a table, in bytes.
+/// Maximum size of the columns that are read of a table, in bytes.
 const MAX_TABLE_BYTES: i64 = 256 << 20;
 
 /// A row of a source.
@@ -401,8 +402,8 @@ impl<'r> SourceRow<'r> {
         let id = self.row.try_get::<&str, _>(0).ok().and_then(|id| Uuid::parse_str(id).ok());
         let row = id.map_or_else(|| format!("row {}", self.number), |id| format!("row {id}"));
         ImportError::Source(format!(
-            "the column {column} of the table {} of the source is missing, invalid or too long in {row}\n  \
-             help: correct or delete the row in the source, then repeat the import",
+            "the column {column} of the table {} of the source is missing, invalid or too long in \
+             {row}\n  help: correct or delete the row in the source, then repeat the import",
             self.table
         ))
     }

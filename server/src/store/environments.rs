@@ -50,8 +50,8 @@ macro_rules! columns {
 }
 
 impl Store {
-    /// Returns all environments, by project, name and id. Descriptions and icons, which may be large,
-    /// are empty unless `details` is set.
+    /// Returns all environments, by project, name and id. Descriptions and icons, which may be
+    /// large, are empty unless `details` is set.
     ///
     /// # Errors
     /// The database cannot be queried.

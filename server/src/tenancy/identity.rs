@@ -49,7 +49,7 @@ impl TenantIdentity {
         self.part(self.ends[0], self.ends[1])
     }
 
-    /// The user; empty if there is none.
+    /// The user; empty without one.
     #[must_use]
     pub fn user(&self) -> &[u8] {
         self.part(self.ends[1], self.text.len())

@@ -54,7 +54,7 @@ pub struct TenantAccess<'c> {
     pub tenant: Cow<'c, str>,
     /// Whether the request may read the resources of every tenant.
     pub allows_all: bool,
-    /// The user; empty if there is none.
+    /// The user; empty without one.
     pub user: Cow<'c, str>,
 }
 

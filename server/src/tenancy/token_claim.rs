@@ -20,7 +20,7 @@ pub struct TenantClaim {
 /// Number of the exported values: the claim itself, the tenant and the user.
 const VALUES: usize = 3;
 
-/// The values cannot be told for a token that was verified by the rules of another load of the
+/// The values are unknown for a token that was verified by the rules of another load of the
 /// configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StaleClaimsError;

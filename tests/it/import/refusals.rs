@@ -61,8 +61,8 @@ fn invalid_row_of_the_source_is_named() {
     );
     let failed = import(&sandbox, &source, &[]);
     assert_eq!(failed.code(), 1);
-    let expected = "the column is_admin of the table inmanta_user of the source is missing, invalid \
-                    or too long in row aaaaaaaa-0000-4000-8000-000000000002";
+    let expected = "the column is_admin of the table inmanta_user of the source is missing, \
+                    invalid or too long in row aaaaaaaa-0000-4000-8000-000000000002";
     assert!(failed.stderr.contains(expected), "{failed:?}");
     assert!(!format!("{failed:?}").contains("argon2"), "{failed:?}");
     assert!(

@@ -26,7 +26,7 @@ fn c1_everything_passes_without_multi_tenancy(protocol: Protocol) {
             ] {
                 assert_eq!(outcome(&tier.ask(lines)), "_; _; ", "{lines:?}");
             }
-            // There is no other route that would verify.
+            // No other route verifies.
             assert_eq!(tier.server.verify("garbage").status, 404);
         });
     }
@@ -204,7 +204,8 @@ fn api_key_alone_starts_with_a_warning() {
 fn other_surfaces_have_no_tenant() {
     let (sandbox, provider) = (Sandbox::new(), TenantProvider::start());
     let server = sandbox.serve(&format!(
-        "[auth_jwt_idp]\nissuer={}\naudience_match=none\ndiscovery_uri={}.well-known/openid-configuration\n\
+        "[auth_jwt_idp]\nissuer={}\naudience_match=none\n\
+         discovery_uri={}.well-known/openid-configuration\n\
          [multi_tenancy]\nclaims_namespace={NAMESPACE}\napi_key={API_KEY}\n\
          [listener_tier]\nbind=127.0.0.1:0\nsurface=orchestrate\n",
         provider.issuer(),

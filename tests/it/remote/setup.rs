@@ -14,8 +14,8 @@ use crate::fixture::SIGNING;
 const DATABASE: &str = "[server]\nauth=true\nauth-method=database\n";
 const PASSWORD: &str = "correct horse";
 /// The first prompt of the real command.
-const LOCAL: &str = "This command should be executed locally on the orchestrator you want to configure. \
-                     Are you running this command locally? [y/N]: ";
+const LOCAL: &str = "This command should be executed locally on the orchestrator you want to \
+                     configure. Are you running this command locally? [y/N]: ";
 
 /// Runs `countersign setup` with these answers.
 fn setup(sandbox: &Sandbox, configuration: &str, options: &str, answers: &str) -> Output {
@@ -105,7 +105,8 @@ fn setup_refusals_give_a_remedy_and_add_no_user() {
             &usual.replace("=database", "=databse"),
             "--yes",
             "",
-            "(auth_method in the server section) is 'databse', expected one of database, oidc, jwt.",
+            "(auth_method in the server section) is 'databse', expected one of database, oidc, \
+             jwt.",
         ),
         (&usual.replace("=database", "=Database"), "--yes", "", "is 'Database', expected one of"),
         (

@@ -129,7 +129,9 @@ fn checks_run_in_the_order_of_the_real_system(protocol: Protocol) {
     refused(
         &list(&bearer, "no-uuid"),
         400,
-        "Failed to validate argument\n1 validation error for environment_token_list_arguments\ntid\n  Input should be a valid UUID, invalid character: found `n` at 0",
+        "Failed to validate argument\n1 validation error for \
+         environment_token_list_arguments\ntid\n  Input should be a valid UUID, invalid character: \
+         found `n` at 0",
     );
     refused(&list(&bearer, OTHER), 404, "The given environment id does not exist!");
     refused(&list(&bearer, ENVIRONMENT), 403, ELSEWHERE);
@@ -169,7 +171,8 @@ fn calls_require_their_client_types(protocol: Protocol) {
     };
     let text = |provided: &str, expected: &str| {
         format!(
-            "The authorization token does not have a valid client type for this call. ([{provided}] provided, [{expected}] expected)"
+            "The authorization token does not have a valid client type for this call. \
+             ([{provided}] provided, [{expected}] expected)"
         )
     };
     let (api, compiler) = ("<ClientType.api: 'api'>", "<ClientType.compiler: 'compiler'>");
@@ -198,17 +201,20 @@ fn invalid_arguments_are_refused(protocol: Protocol) {
         (
             "POST /login",
             r#"{"username":"bob","password":5}"#,
-            "Failed to validate argument\n1 validation error for login_arguments\npassword\n  Input should be a valid string",
+            "Failed to validate argument\n1 validation error for login_arguments\npassword\n  \
+             Input should be a valid string",
         ),
         (
             "POST /login",
             r#"{"username":null,"password":"x"}"#,
-            "Failed to validate argument\n1 validation error for login_arguments\nusername\n  Input should be a valid string",
+            "Failed to validate argument\n1 validation error for login_arguments\nusername\n  \
+             Input should be a valid string",
         ),
         (
             "POST /user",
             r#"{"username":"bob","password":"12345678","is_admin":true}"#,
-            "request contains fields {'is_admin'} that are not declared in method and no kwargs argument is provided.",
+            "request contains fields {'is_admin'} that are not declared in method and no kwargs \
+             argument is provided.",
         ),
         ("POST /user", r#"["bob"]"#, "the body is not a JSON object"),
         ("POST /role", "", "Field 'name' is required."),
@@ -231,30 +237,37 @@ fn invalid_arguments_are_refused(protocol: Protocol) {
         (
             "PATCH /is_admin",
             r#"{"username":"bob","is_admin":"true"}"#,
-            "Failed to validate argument\n1 validation error for set_is_admin_arguments\nis_admin\n  Input should be a valid boolean",
+            "Failed to validate argument\n1 validation error for \
+             set_is_admin_arguments\nis_admin\n  Input should be a valid boolean",
         ),
         ("PATCH /is_admin", r#"{"username":"bob"}"#, "Field 'is_admin' is required."),
         (
             "POST /role_assignment/bob",
             r#"{"environment":"prod","role":"noc"}"#,
-            "Failed to validate argument\n1 validation error for assign_role_arguments\nenvironment\n  Input should be a valid UUID, invalid character: found `p` at 0",
+            "Failed to validate argument\n1 validation error for \
+             assign_role_arguments\nenvironment\n  Input should be a valid UUID, invalid \
+             character: found `p` at 0",
         ),
         ("DELETE /role", "", "Field 'name' is required."),
         ("DELETE /role?name=a&name=b", "", "the argument name is given twice"),
         (
             "GET /role?nam=a",
             "",
-            "request contains fields {'nam'} that are not declared in method and no kwargs argument is provided.",
+            "request contains fields {'nam'} that are not declared in method and no kwargs \
+             argument is provided.",
         ),
         (
             "PUT /environment",
             r#"{"name":"prod","project_id":"22222222-2222-2222-2222-222222222222","environment_id":"1"}"#,
-            "Failed to validate argument\n1 validation error for environment_create_arguments\nenvironment_id\n  Input should be a valid UUID, invalid length: found 1",
+            "Failed to validate argument\n1 validation error for \
+             environment_create_arguments\nenvironment_id\n  Input should be a valid UUID, invalid \
+             length: found 1",
         ),
         (
             "GET /environment/prod",
             "",
-            "Failed to validate argument\n1 validation error for environment_get_arguments\nid\n  Input should be a valid UUID, invalid character: found `p` at 0",
+            "Failed to validate argument\n1 validation error for environment_get_arguments\nid\n  \
+             Input should be a valid UUID, invalid character: found `p` at 0",
         ),
     ] {
         refused(&root.send_raw(call, body), 400, text);
@@ -283,7 +296,8 @@ fn invalid_arguments_are_refused(protocol: Protocol) {
 }
 
 fn without_authentication_calls_are_read_only(protocol: Protocol) {
-    const OFF: &str = "Server authentication should be enabled. To setup the initial user use the inmanta-initial-user-setup tool.";
+    const OFF: &str = "Server authentication should be enabled. To setup the initial user use the \
+         inmanta-initial-user-setup tool.";
     const NO_TOKEN: &str = "Authentication is disabled, generating a token is not allowed";
     let sandbox = Sandbox::over(protocol);
     Api::root(&sandbox.serve(&configuration(""))).add_environment(ENVIRONMENT);
@@ -314,7 +328,8 @@ fn cors_and_allowed_methods_are_answered(protocol: Protocol) {
     let anonymous = Api::anonymous(&server);
     let preflight = anonymous.ask("OPTIONS /login");
     assert_done(&preflight);
-    let allowed = "Origin, Accept, Content-Type, X-Requested-With, X-CSRF-Token, X-Inmanta-tid, Authorization";
+    let allowed = "Origin, Accept, Content-Type, X-Requested-With, X-CSRF-Token, X-Inmanta-tid, \
+         Authorization";
     assert_eq!(preflight.header("access-control-allow-headers"), Some(allowed));
     let methods = "HEAD, GET, POST, PUT, OPTIONS, DELETE, PATCH";
     assert_eq!(preflight.header("access-control-allow-methods"), Some(methods));

@@ -81,7 +81,8 @@ fn password_policy_applies_to_add_and_change() {
         root.send("POST /user", json!({ "username": "bob", "password": password }))
     };
     refused(&add("Short-1"), 400, "the password should be at least 12 characters long");
-    let kinds = "the password should contain at least 3 of the following four character classes: a lowercase letter, an uppercase letter, a digit, and a special character";
+    let kinds = "the password should contain at least 3 of the following four character classes: a \
+         lowercase letter, an uppercase letter, a digit, and a special character";
     refused(&add("lowercaseonly"), 400, kinds);
     assert_eq!(add("Lowercase-only").status, 200);
     refused(

@@ -78,7 +78,8 @@ fn logout_ends_one_session_or_all(protocol: Protocol) {
     refused(
         &wrong,
         400,
-        "Failed to validate argument\n1 validation error for logout_arguments\nall\n  Input should be a valid boolean",
+        "Failed to validate argument\n1 validation error for logout_arguments\nall\n  Input should \
+         be a valid boolean",
     );
     let anonymous = Api::anonymous(&server).ask("POST /logout");
     refused(&anonymous, 401, "Access to this resource is unauthorized");

@@ -103,11 +103,13 @@ fn environment_tokens_are_issued(protocol: Protocol) {
         (json!({}), "Field 'client_types' is required."),
         (
             json!({ "client_types": "api" }),
-            "Failed to validate argument\n1 validation error for environment_create_token_arguments\nclient_types\n  Input should be a valid list",
+            "Failed to validate argument\n1 validation error for \
+             environment_create_token_arguments\nclient_types\n  Input should be a valid list",
         ),
         (
             json!({ "client_types": [1] }),
-            "Failed to validate argument\n1 validation error for environment_create_token_arguments\nclient_types\n  Input should be a valid string",
+            "Failed to validate argument\n1 validation error for \
+             environment_create_token_arguments\nclient_types\n  Input should be a valid string",
         ),
         (
             json!({ "client_types": [] }),
@@ -131,7 +133,8 @@ fn token_client_types_are_limited_by_the_section() {
     let server = sandbox.serve(&format!("{section}[server]\nauth=true\n"));
     let root = Api::root(&server);
     root.add_environment(ENVIRONMENT);
-    let text = "The signing config does not support the requested client type agent. Only ['compiler', 'api'] are allowed.";
+    let text = "The signing config does not support the requested client type agent. Only \
+         ['compiler', 'api'] are allowed.";
     refused(
         &root
             .within(ENVIRONMENT)
@@ -205,7 +208,8 @@ fn api_v1_registers_tokens_unless_idempotent(protocol: Protocol) {
     );
     let expiring = json!({ "client_types": ["agent"], "idempotent": false, "expire": 60 });
     let answer = root.within(ENVIRONMENT).send("POST /api/v1/environment_auth", expiring);
-    let text = "request contains fields {'expire'} that are not declared in method and no kwargs argument is provided.";
+    let text = "request contains fields {'expire'} that are not declared in method and no kwargs \
+         argument is provided.";
     refused(&answer, 400, text);
 }
 

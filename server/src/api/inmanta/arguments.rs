@@ -1,8 +1,8 @@
 //! Arguments of a call. GET and DELETE have them in the query, other methods in a JSON object; a
 //! logout may have them in either.
 //!
-//! Some are in the path; clients of the Inmanta server repeat them in the object. The environment is
-//! in a header, or the argument `tid`. An argument that is given in two ways must be the same.
+//! Some are in the path; clients of the Inmanta server repeat them in the object. The environment
+//! is in a header, or the argument `tid`. An argument that is given in two ways must be the same.
 
 mod body;
 

@@ -88,8 +88,8 @@ pub(super) async fn begin_session(
 /// on any node, returns the same successor.
 pub(super) async fn renew(context: &CallContext<'_>) -> Result<Response<Body>, ApiError> {
     let section = context.signer()?;
-    // The session has an id if it began here. One of another server with the same signing key may be
-    // that of another user of the same name.
+    // The session has an id if it began here. One of another server with the same signing key may
+    // be that of another user of the same name.
     let login = login_session(context).filter(|(session, _)| session.session_id().is_some());
     let (session, username) = login.ok_or_else(|| {
         ApiError::request("Only login sessions issued by this server can be renewed.")

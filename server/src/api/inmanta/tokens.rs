@@ -96,8 +96,8 @@ async fn create(
     Ok(token)
 }
 
-/// Returns the user on whose behalf a caller creates tokens: the user of the session, or the creator
-/// of the caller's own token.
+/// Returns the user on whose behalf a caller creates tokens: the user of the session, or the
+/// creator of the caller's own token.
 fn creator(session: &Session) -> Option<&str> {
     session.username().or_else(|| session.claim(CREATED_BY_CLAIM)?.as_str())
 }

@@ -18,8 +18,8 @@ struct BuiltIn {
     name: &'static str,
     /// Whether its result depends on its arguments alone.
     is_pure: bool,
-    /// The function that is called in its place and charges its cost first. `None` if it costs about
-    /// as much as an instruction with the same values.
+    /// The function that is called in its place and charges its cost first. `None` if it costs
+    /// about as much as an instruction with the same values.
     metered: Option<BuiltinFcn>,
 }
 

@@ -1,7 +1,7 @@
 //! The depth of rule calls in a policy.
 //!
-//! The interpreter uses the stack of its thread for each rule that it enters, and bounds neither the
-//! depth nor recursion through functions. A rule that depends on itself would end the process.
+//! The interpreter uses the stack of its thread for each rule that it enters, and bounds neither
+//! the depth nor recursion through functions. A rule that depends on itself would end the process.
 //! Therefore a policy with recursion, or with very deep calls, is refused when it is loaded. The
 //! calls are those of its [`Program`], in which every name is resolved.
 

@@ -5,15 +5,15 @@ use super::{MULTI_TENANCY_SECTION, OptionSpec, SectionSpec, flag, text};
 pub(super) const MULTI_TENANCY: SectionSpec = SectionSpec::new(
     MULTI_TENANCY_SECTION,
     "Tenants and API keys on listeners with `surface = orchestrate`. The environment variables of \
-     Orchestrate, such as `AUTH_API_KEY`, set these options if no configuration file is named, or if \
-     one has this section or that surface.",
+     Orchestrate, such as `AUTH_API_KEY`, set these options if no configuration file is named, or \
+     if one has this section or that surface.",
     &[OPTIONS],
 );
 
 const OPTIONS: &[OptionSpec] = &[
     flag("enabled", "true").about(
-        "Whether requests need an API key or a token. Otherwise every request is allowed, as one of \
-         the tenant `_`. Variable: `MULTI_TENANCY_ENABLED`.",
+        "Whether requests need an API key or a token. Otherwise every request is allowed, as one \
+         of the tenant `_`. Variable: `MULTI_TENANCY_ENABLED`.",
         "false",
     ),
     text("api_key", "key", "").unset("none").secret().about(

@@ -58,8 +58,8 @@ impl ImportPlanner<'_> {
             .filter_map(|(name, user)| Some((user.source_id.clone()?, name.clone())))
             .collect();
         let ids: HashSet<_> = users.iter().map(|user| &user.id).collect();
-        // Names at the last import of users that the source still has. Another user who now has such
-        // a name may be the same person.
+        // Names at the last import of users that the source still has. Another user who now has
+        // such a name may be the same person.
         let known_names: HashSet<_> = self
             .existing
             .imported
@@ -90,7 +90,7 @@ impl ImportPlanner<'_> {
         self.plan.report.kinds.push(report);
     }
 
-    /// Whether the name of a user is that of an imported user here, whom the source has deleted.
+    /// Whether the name of a user is that of an imported user here that the source has deleted.
     fn is_earlier_user_here(&self, user: &SourceUser, ids: &HashSet<&String>) -> bool {
         let here = self.existing.users.get(&user.username);
         let source_id = here.and_then(|here| here.source_id.as_ref());
@@ -236,8 +236,8 @@ impl ImportPlanner<'_> {
     }
 }
 
-/// Returns the password hash of a user, or none if no password matches it. Such a hash locks the user
-/// in the source, or is that of a user of an OpenID provider.
+/// Returns the password hash of a user, or an empty one if no password matches it. Such a hash
+/// locks the user in the source, or is that of a user of an OpenID provider.
 fn usable_hash(user: &SourceUser) -> &str {
     if password::is_supported(&user.password_hash) { &user.password_hash } else { "" }
 }
@@ -246,8 +246,8 @@ fn usable_hash(user: &SourceUser) -> &str {
 const INCOMPLETE: &str =
     "skipped, because the user, the role or the environment was not imported or is not here";
 /// Reason to skip a user.
-const EARLIER_USER: &str = "skipped, because an earlier user of this name, whom the source has deleted, is still here: \
-     delete that user here, then repeat the import";
+const EARLIER_USER: &str = "skipped, because an earlier user of this name, which the source has \
+     deleted, is still here: delete that user here, then repeat the import";
 
 fn sessions_before(issued_before: UnixTime, issuer: &str, username: &str) -> Revocation {
     let target = RevocationTarget::Subject {

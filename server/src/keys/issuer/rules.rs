@@ -118,7 +118,8 @@ fn read_audience(reader: &mut SectionReader<'_>, issuer: &str) -> AudienceRule {
 /// Returns the rule that accepts every audience.
 fn read_unchecked_audience(reader: &mut SectionReader<'_>) -> AudienceRule {
     if reader.text("audience").is_some() {
-        let text = format!("audience in {} is ignored: audience_match is none", reader.section);
+        let text =
+            format!("audience in {} is ignored, because of audience_match=none", reader.section);
         reader.error("audience", text, "remove one of the two lines");
     }
     let text = format!("{} accepts tokens that are meant for other applications", reader.section);

@@ -14,8 +14,8 @@ use serde_json::{Map, Value};
 use super::unique_members;
 use crate::{api::inmanta::error::ApiError, base::route::MAX_BODY};
 
-/// Reads the arguments in a body. An empty one, and `null`, has none. The type of the content is not
-/// looked at: clients of the Inmanta server send JSON as a form.
+/// Reads the arguments in a body. An empty one, and `null`, has none. The type of the content is
+/// not looked at: clients of the Inmanta server send JSON as a form.
 pub(super) fn parse(headers: &HeaderMap, body: &Bytes) -> Result<Map<String, Value>, ApiError> {
     let is_compressed = headers
         .get(header::CONTENT_ENCODING)
