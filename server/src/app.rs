@@ -187,6 +187,7 @@ impl App {
         Some(MaintainedServer {
             store: store.clone(),
             keys: Arc::clone(&self.authenticator.keys),
+            api_keys: settings.auth.api_key_ids(),
             revocations: Arc::clone(&self.revocations),
             token_retention: settings.api.login.token_retention,
             audit: self.audit_settings.clone(),

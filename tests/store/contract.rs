@@ -404,7 +404,11 @@ fn server(id: &str, name: &str, seen_at: u64) -> ServerRun {
         version: "0.1.0".into(),
         started_at: UnixTime(100),
         seen_at: UnixTime(seen_at),
-        digests: ConfigDigests { sections: sections.into(), signing_key: Some(digest("3")) },
+        digests: ConfigDigests {
+            sections: sections.into(),
+            api_keys: [("gateway".into(), "5f".into())].into(),
+            signing_key: Some(digest("3")),
+        },
     }
 }
 

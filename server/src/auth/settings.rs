@@ -74,6 +74,15 @@ impl AuthSettings {
     }
 }
 
+impl AuthSettings {
+    /// Returns the ids of the API keys by name, by which servers are compared; empty for a key
+    /// without an id.
+    pub(crate) fn api_key_ids(&self) -> BTreeMap<String, String> {
+        let keys = self.tenancy.iter().flat_map(|tenancy| tenancy.keys.names());
+        keys.map(|(name, id)| (name.to_owned(), id.unwrap_or_default().to_owned())).collect()
+    }
+}
+
 /// Names of the identity headers. `None` for a header that is switched off.
 #[derive(Clone, Debug)]
 pub struct IdentityHeaders {

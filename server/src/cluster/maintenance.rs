@@ -8,6 +8,7 @@
 //! work is retried.
 
 use std::{
+    collections::BTreeMap,
     io,
     sync::{
         Arc, OnceLock,
@@ -26,7 +27,10 @@ use crate::{
     base::clock,
     keys::KeySources,
     revocation::RevocationService,
-    store::{Store, servers::ServerRun},
+    store::{
+        Store,
+        servers::{ConfigDigests, ServerRun},
+    },
 };
 
 /// Background work for the database. It starts once the configuration needs a database.
@@ -44,6 +48,8 @@ pub struct MaintainedServer {
     pub store: Store,
     /// The issuers whose digests are recorded.
     pub keys: Arc<KeySources>,
+    /// Ids of the API keys by name, which are recorded, too; empty for a key without an id.
+    pub api_keys: BTreeMap<String, String>,
     /// The revocations that other nodes add to.
     pub revocations: Arc<RevocationService>,
     /// Time that expired tokens stay in the registry, in seconds.
@@ -54,8 +60,8 @@ pub struct MaintainedServer {
 
 /// Command to the heartbeat thread.
 enum HeartbeatCommand {
-    /// Record the digests of the current configuration.
-    Refresh,
+    /// Record the digests of the current configuration, with these API keys.
+    Refresh(BTreeMap<String, String>),
     /// Delete the record of this server, then acknowledge.
     Withdraw(Sender<()>),
 }
@@ -70,11 +76,13 @@ impl Maintenance {
     /// Applies a reloaded configuration. It may be the first one that needs the database.
     pub fn apply_config(&self, server: Option<MaintainedServer>) {
         if let Some(commands) = self.commands.get() {
-            let _ignored = commands.send(HeartbeatCommand::Refresh);
+            let api_keys = server.map(|server| server.api_keys).unwrap_or_default();
+            let _ignored = commands.send(HeartbeatCommand::Refresh(api_keys));
             return;
         }
         let (Some(name), Some(server)) = (self.name.get(), server) else { return };
-        let MaintainedServer { store, keys, revocations, token_retention, audit } = server;
+        let MaintainedServer { store, keys, api_keys, revocations, token_retention, audit } =
+            server;
         let (commands, queue) = channel();
         // Only the reload thread calls this more than once.
         if self.commands.set(commands).is_ok() {
@@ -82,7 +90,7 @@ impl Maintenance {
             store.spawn_token_deletion(token_retention.into());
             spawn_revocation_of_renewed(&store, &revocations);
             store.spawn_audit_deletion(audit);
-            let heartbeat = Heartbeat::new(keys, store, name.clone());
+            let heartbeat = Heartbeat::new((keys, api_keys), store, name.clone());
             if let Err(error) = heartbeat.and_then(|heartbeat| heartbeat.spawn(queue)) {
                 tracing::warn!("cannot start the heartbeat for countersign doctor: {error}");
             }
@@ -106,6 +114,7 @@ const RECORD_RETENTION_SECONDS: u64 = 24 * 3600;
 /// Heartbeat of this server in the database.
 struct Heartbeat {
     keys: Arc<KeySources>,
+    api_keys: BTreeMap<String, String>,
     store: Store,
     id: String,
     name: String,
@@ -115,9 +124,14 @@ struct Heartbeat {
 }
 
 impl Heartbeat {
-    fn new(keys: Arc<KeySources>, store: Store, name: String) -> io::Result<Self> {
+    fn new(
+        (keys, api_keys): (Arc<KeySources>, BTreeMap<String, String>),
+        store: Store,
+        name: String,
+    ) -> io::Result<Self> {
         let id = random_uuid().map_err(io::Error::other)?.to_string();
-        Ok(Self { keys, store, id, name, started_at: clock::now(), is_healthy: true })
+        let started_at = clock::now();
+        Ok(Self { keys, api_keys, store, id, name, started_at, is_healthy: true })
     }
 
     fn spawn(mut self, queue: Receiver<HeartbeatCommand>) -> io::Result<()> {
@@ -134,7 +148,8 @@ impl Heartbeat {
                     let _ignored = done.send(());
                     return;
                 }
-                Ok(HeartbeatCommand::Refresh) | Err(RecvTimeoutError::Timeout) => {}
+                Ok(HeartbeatCommand::Refresh(api_keys)) => self.api_keys = api_keys,
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
@@ -161,7 +176,10 @@ impl Heartbeat {
             version: env!("CARGO_PKG_VERSION").into(),
             started_at: self.started_at,
             seen_at: now,
-            digests: config_digests(sources.iter().map(|source| source.section())),
+            digests: ConfigDigests {
+                api_keys: self.api_keys.clone(),
+                ..config_digests(sources.iter().map(|source| source.section()))
+            },
         };
         let written = self.store.block_on(async {
             self.store.record_heartbeat(run).await?;

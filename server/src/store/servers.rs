@@ -20,7 +20,7 @@ pub struct ServerRun {
     pub started_at: UnixTime,
     /// Time of its last heartbeat.
     pub seen_at: UnixTime,
-    /// Digests of its issuers, and the id of its signing key.
+    /// Digests of its issuers, and the ids of its API keys and of its signing key.
     pub digests: ConfigDigests,
 }
 
@@ -30,8 +30,34 @@ pub struct ConfigDigests {
     /// SHA-256 of each [`IssuerSection`](crate::keys::IssuerSection) by name, in hexadecimal. For
     /// the section that signs, it does not cover the key.
     pub sections: BTreeMap<String, String>,
+    /// Ids of the API keys by name; empty for a key without an id.
+    pub api_keys: BTreeMap<String, String>,
     /// Id of the signing key, if it has one.
     pub signing_key: Option<String>,
+}
+
+/// Prefix of the names of API keys in the column `sections`. No section starts with it.
+const API_KEY_PREFIX: &str = "api_key:";
+
+impl ConfigDigests {
+    /// Returns sections and API keys in the form of their column.
+    fn to_json(&self) -> serde_json::Result<String> {
+        let keys = self.api_keys.iter().map(|(name, id)| (format!("{API_KEY_PREFIX}{name}"), id));
+        let sections = self.sections.iter().map(|(name, digest)| (name.clone(), digest));
+        serde_json::to_string(&sections.chain(keys).collect::<BTreeMap<_, _>>())
+    }
+
+    fn read(sections: &str, signing_key: Option<String>) -> serde_json::Result<Self> {
+        let all: BTreeMap<String, String> = serde_json::from_str(sections)?;
+        let mut digests = Self { signing_key, ..Self::default() };
+        for (name, digest) in all {
+            match name.strip_prefix(API_KEY_PREFIX) {
+                Some(key) => digests.api_keys.insert(key.to_owned(), digest),
+                None => digests.sections.insert(name, digest),
+            };
+        }
+        Ok(digests)
+    }
 }
 
 impl Store {
@@ -40,8 +66,8 @@ impl Store {
     /// # Errors
     /// The database cannot be queried.
     pub async fn record_heartbeat(&self, server: ServerRun) -> Result<(), StoreError> {
-        let sections = serde_json::to_string(&server.digests.sections)
-            .map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        let sections = server.digests.to_json();
+        let sections = sections.map_err(|error| StoreError::Unavailable(error.to_string()))?;
         self.run(async move |pool| {
             sqlx::query(
                 "INSERT INTO countersign_server (id, name, version, started_at, seen_at, sections, signing_key)
@@ -109,7 +135,7 @@ impl Store {
 }
 
 fn read(row: &AnyRow) -> sqlx::Result<ServerRun> {
-    let sections = serde_json::from_str(row.try_get("sections")?)
+    let digests = ConfigDigests::read(row.try_get("sections")?, row.try_get("signing_key")?)
         .map_err(|error| sqlx::Error::Decode(error.into()))?;
     Ok(ServerRun {
         id: row.try_get("id")?,
@@ -117,6 +143,6 @@ fn read(row: &AnyRow) -> sqlx::Result<ServerRun> {
         version: row.try_get("version")?,
         started_at: unix_time(row.try_get("started_at")?),
         seen_at: unix_time(row.try_get("seen_at")?),
-        digests: ConfigDigests { sections, signing_key: row.try_get("signing_key")? },
+        digests,
     })
 }

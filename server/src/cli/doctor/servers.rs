@@ -1,7 +1,10 @@
 //! Comparison of the servers on one database with each other and with the local
 //! configuration.
 
-use std::{io, mem};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io, mem,
+};
 
 use countersign_engine::UnixTime;
 
@@ -46,7 +49,8 @@ impl ServerComparison {
             // A user on a client machine may have no state directory.
             Err(_) => return Ok(None),
         };
-        let own = config_digests(&config.issuers);
+        let api_keys = config.settings.auth.api_key_ids();
+        let own = ConfigDigests { api_keys, ..config_digests(&config.issuers) };
         let has_key_files = config.issuers.iter().any(|section| section.keys.is_file());
         Ok(Some(Self { store, own, has_key_files, is_named }))
     }
@@ -74,12 +78,15 @@ impl ServerComparison {
                 return report.wrong(&error.to_string(), "use the same [database] as the servers");
             }
         };
-        for ServerRun { name, version, started_at, .. } in &servers {
+        for ServerRun { name, version, started_at, digests, .. } in &servers {
             let (name, version) = (printable(name), printable(version));
             print(format_args!(
                 "  {name}, version {version}, started {}",
                 distance(started_at.0, now)
             ))?;
+            if !digests.api_keys.is_empty() {
+                print(format_args!("    API keys: {}", describe_keys(&digests.api_keys)))?;
+            }
         }
         if servers.is_empty() {
             return self.report_none(is_one_reached, report);
@@ -131,6 +138,14 @@ impl ServerComparison {
     }
 }
 
+fn describe_keys(keys: &BTreeMap<String, String>) -> String {
+    let keys = keys.iter().map(|(name, id)| match &**id {
+        "" => printable(name),
+        id => format!("{} (id {})", printable(name), printable(id)),
+    });
+    keys.collect::<Vec<_>>().join(", ")
+}
+
 /// Difference between servers, or between the servers and the local configuration.
 #[derive(Debug)]
 struct Difference {
@@ -140,30 +155,49 @@ struct Difference {
 
 /// Returns the differences between servers, and between them and the local configuration.
 fn differences(servers: &[ServerRun], own: &ConfigDigests) -> Vec<Difference> {
-    let key = compare("the signing key", "the section with sign = true", servers, own, |one| {
-        one.signing_key.as_ref()
-    });
+    let signer = ComparedPlace { place: "the section with sign = true", variables: OF_ISSUERS };
+    let key = compare("the signing key", &signer, servers, own, |one| one.signing_key.as_ref());
     let all = servers.iter().map(|server| &server.digests).chain([own]);
-    let mut sections: Vec<_> = all.flat_map(|one| one.sections.keys()).collect();
+    let mut sections: Vec<_> = all.clone().flat_map(|one| one.sections.keys()).collect();
     sections.sort_unstable();
     sections.dedup();
     let of_section = |section: &String| {
         let name = format!("[{}]", printable(section));
-        compare(&name, &name, servers, own, |one| one.sections.get(section))
+        let place = ComparedPlace { place: &name, variables: OF_ISSUERS };
+        compare(&name, &place, servers, own, |one| one.sections.get(section))
     };
-    key.into_iter().chain(sections.into_iter().filter_map(of_section)).collect()
+    let of_api_key = |key: &String| {
+        let name = format!("the API key {}", printable(key));
+        compare(&name, &OF_API_KEYS, servers, own, |one| one.api_keys.get(key))
+    };
+    let sections = sections.into_iter().filter_map(of_section);
+    let api_keys: BTreeSet<_> = all.flat_map(|one| one.api_keys.keys()).collect();
+    let api_keys = api_keys.into_iter().filter_map(of_api_key);
+    key.into_iter().chain(sections).chain(api_keys).collect()
 }
 
-/// Compares one digest. `what` names it and `place` names its section.
+/// Where an option is written that is compared.
+struct ComparedPlace<'p> {
+    place: &'p str,
+    /// Its variables.
+    variables: &'static str,
+}
+
+const OF_ISSUERS: &str = "INMANTA_AUTH_JWT_*";
+const OF_API_KEYS: ComparedPlace<'_> =
+    ComparedPlace { place: "[multi_tenancy]", variables: "AUTH_API_KEY" };
+
+/// Compares one digest. `what` names it.
 fn compare<'s>(
     what: &str,
-    place: &str,
+    ComparedPlace { place, variables }: &ComparedPlace<'_>,
     servers: &'s [ServerRun],
     own: &'s ConfigDigests,
     of: impl Fn(&'s ConfigDigests) -> Option<&'s String>,
 ) -> Option<Difference> {
-    // A configuration without issuers is that of a client.
-    let here = (!own.sections.is_empty()).then(|| of(own));
+    // A configuration without issuers and API keys is that of a client.
+    let is_server = !own.sections.is_empty() || !own.api_keys.is_empty();
+    let here = is_server.then(|| of(own));
     let groups = group(servers, &of);
     match &groups[..] {
         [] => None,
@@ -193,7 +227,7 @@ fn compare<'s>(
             let text =
                 format!("{what} differs between servers: {}", sides.collect::<Vec<_>>().join("; "));
             let help = format!(
-                "compare {place} in their configuration files, and INMANTA_AUTH_JWT_* in their \
+                "compare {place} in their configuration files, and {variables} in their \
                  environments, then reload (SIGHUP) or restart those that are wrong"
             );
             Some(Difference { text, help })
@@ -224,7 +258,7 @@ mod tests {
     fn digests(key: &str, sections: &[(&str, &str)]) -> ConfigDigests {
         let owned = |(name, digest): &(&str, &str)| ((*name).to_owned(), (*digest).to_owned());
         let sections = sections.iter().map(owned).collect();
-        ConfigDigests { sections, signing_key: Some(key.into()) }
+        ConfigDigests { sections, signing_key: Some(key.into()), ..ConfigDigests::default() }
     }
 
     fn server(name: &str, digests: ConfigDigests) -> ServerRun {
@@ -279,6 +313,21 @@ mod tests {
             [""; 0],
             "a client has nothing to compare"
         );
+    }
+
+    #[test]
+    fn doctor_compares_the_ids_of_api_keys() {
+        let with = |keys: &[(&str, &str)]| {
+            let owned = |(name, id): &(&str, &str)| ((*name).to_owned(), (*id).to_owned());
+            ConfigDigests { api_keys: keys.iter().map(owned).collect(), ..digests("k", &[]) }
+        };
+        let servers = [server("n1", with(&[("a", "1"), ("b", "")])), server("n2", with(&[]))];
+        let same = ["the API key a", "the API key b"]
+            .map(|key| format!("{key} differs between servers: one on n1; none on n2"));
+        assert_eq!(texts(&servers, &ConfigDigests::default()), same);
+        let own = with(&[("a", "2"), ("b", "")]);
+        let expected = "the API key a differs between this configuration and the servers";
+        assert_eq!(texts(&servers[..1], &own), [expected]);
     }
 
     #[test]
