@@ -80,7 +80,7 @@ impl App {
         let authenticator = Authenticator {
             verifier: Arc::new(verifier(&config, &revocations)?),
             keys: Arc::new(KeySources::new(&config.issuers)),
-            metrics: Arc::new(Metrics::new(threads)),
+            metrics: Arc::new(Metrics::new(threads, &config.settings.metrics)),
         };
         config.settings.auth.authorization.open_log(None);
         let is_used = config.uses_database();

@@ -13,6 +13,7 @@ pub mod reply;
 pub mod roots;
 pub mod route;
 pub mod secret_hash;
+pub mod tenant_label;
 pub mod uri;
 pub mod watched_file;
 #[cfg(test)]

@@ -4,5 +4,6 @@ pub mod access_log;
 pub mod logging;
 pub mod metrics;
 pub mod process;
+pub mod request_series;
 pub mod reloads;
 pub mod settings;

@@ -331,6 +331,7 @@ fn next_settings(before: &Settings, next: Settings, needs_restart: &mut Vec<Stri
     check("[limits]", limits(&next) != limits(before));
     check("[login]", next.api.login.differs_in_startup_settings(&before.api.login));
     check("[quic]", next.quic != before.quic);
+    check("[metrics]", next.metrics != before.metrics);
     check("format in [log]", next.log.format != before.log.format);
     for listener in
         next.listeners.iter().filter(|listener| before.listener(&listener.name).is_none())
@@ -348,10 +349,12 @@ fn next_settings(before: &Settings, next: Settings, needs_restart: &mut Vec<Stri
     });
     let listeners = listeners.collect();
     let (log, quic) = (LogSettings { format: before.log.format, ..next.log }, before.quic.clone());
+    let metrics = before.metrics.clone();
     let Settings { limits, timeouts, request_limits, memory, cache_bytes, threads, .. } = *before;
     Settings {
         listeners,
         log,
+        metrics,
         quic,
         limits,
         timeouts,

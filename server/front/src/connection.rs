@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use http::HeaderValue;
-use rustls::pki_types::CertificateDer;
+use rustls::{CipherSuite, ProtocolVersion, pki_types::CertificateDer};
 
 use crate::{service::Service, worker_context::WorkerContext};
 
@@ -20,6 +20,17 @@ pub struct Peer<'c> {
     pub listener: usize,
     /// The client certificate, verified in the TLS handshake, if the client presented one.
     pub certificate: Option<&'c CertificateDer<'static>>,
+    /// TLS of the connection, if it has any.
+    pub tls: Option<TlsParameters>,
+}
+
+/// The version of TLS and the cipher suite that were negotiated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TlsParameters {
+    /// The version.
+    pub version: ProtocolVersion,
+    /// The cipher suite; `None` over QUIC, which does not report it.
+    pub cipher_suite: Option<CipherSuite>,
 }
 
 /// The context of a connection, passed with each of its requests.

@@ -19,12 +19,12 @@ use std::{
 };
 
 use quinn_proto::{Event, VarInt};
-use rustls::pki_types::CertificateDer;
+use rustls::{ProtocolVersion, pki_types::CertificateDer};
 
 use self::connection::Http3Connection;
 use crate::{
     clock,
-    connection::{ConnectionContext, Peer},
+    connection::{ConnectionContext, Peer, TlsParameters},
     deadline::Deadline,
     quic::{ConnectionDriver, UnvalidatedHandshake},
     service::Service,
@@ -48,7 +48,9 @@ pub(crate) async fn serve<S: Service>(
     // The handshake has validated the client's address.
     drop(unvalidated);
     let certificate = certificate(&driver);
-    let peer = Peer { address, listener, certificate: certificate.as_ref() };
+    // QUIC has no other version of TLS (RFC 9001 section 4.2).
+    let tls = TlsParameters { version: ProtocolVersion::TLSv1_3, cipher_suite: None };
+    let peer = Peer { address, listener, certificate: certificate.as_ref(), tls: Some(tls) };
     Http3Connection::new(ConnectionContext { worker, peer }, deadline, driver).serve().await;
 }
 

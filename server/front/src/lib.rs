@@ -52,7 +52,7 @@ mod upload_drain;
 
 pub use self::{
     address::ListenAddress,
-    connection::{ConnectionContext, Peer},
+    connection::{ConnectionContext, Peer, TlsParameters},
     connection_counts::ConnectionCounts,
     kept_head::KeptHead,
     message::{BadRequest, DuplicateHeader, Fields, Reply, RequestHead, only_line},

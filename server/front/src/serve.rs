@@ -8,6 +8,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::{
     accept::AcceptedConnection,
     address::UNIX_PEER,
+    clock::Stopwatch,
     connection::{ConnectionContext, Peer},
     deadline::Deadline,
     http1,
@@ -27,7 +28,10 @@ pub fn serve<S: Service>(
     guard: impl Sized + 'static,
 ) {
     spawn_local(async move {
+        let opened = Stopwatch::start();
+        worker.service.connection_opened(listener);
         serve_connection(&worker, listener, accepted).await;
+        worker.service.connection_closed(listener, opened.elapsed());
         drop(guard);
     });
 }
@@ -43,7 +47,8 @@ async fn serve_connection<S: Service>(
     let opened = Box::pin(open(worker, &deadline, listener, accepted)).await;
     if let Some((stream, address)) = opened {
         let certificate = stream.client_certificate().cloned();
-        let peer = Peer { address, listener, certificate: certificate.as_ref() };
+        let tls = stream.tls_parameters();
+        let peer = Peer { address, listener, certificate: certificate.as_ref(), tls };
         serve_requests(ConnectionContext { worker, peer }, deadline, stream).await;
     }
 }

@@ -105,6 +105,12 @@ pub trait Service: Sized + 'static {
         Some(peer.address)
     }
 
+    /// Records that a connection over TCP or a Unix socket was accepted.
+    fn connection_opened(&self, _listener: usize) {}
+
+    /// Records that such a connection was closed, after this time.
+    fn connection_closed(&self, _listener: usize, _open_for: Duration) {}
+
     /// Records that a connection was closed for abuse: rapid resets, a flood of control frames, or
     /// unfinished requests without end.
     fn record_abuse(&self, _peer: Peer<'_>) {}

@@ -14,6 +14,8 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
+use crate::connection::TlsParameters;
+
 /// An accepted socket, registered with the runtime of the thread that serves it.
 pub enum Socket {
     /// A TCP connection.
@@ -63,6 +65,15 @@ impl MaybeTlsStream {
     #[must_use]
     pub fn is_encrypted(&self) -> bool {
         matches!(self, Self::Tls(_))
+    }
+
+    /// Returns the negotiated parameters of TLS, if the handshake is complete.
+    #[must_use]
+    pub fn tls_parameters(&self) -> Option<TlsParameters> {
+        let Self::Tls(stream) = self else { return None };
+        let connection = &stream.get_ref().1;
+        let cipher_suite = connection.negotiated_cipher_suite().map(|suite| suite.suite());
+        Some(TlsParameters { version: connection.protocol_version()?, cipher_suite })
     }
 
     /// Returns the verified certificate that the client presented, if any.

@@ -1,5 +1,7 @@
 //! `/metrics`, in the Prometheus text format.
 
+/// Requests with the names and labels of Orchestrate.
+mod orchestrate;
 /// The process, its files and its database.
 mod process;
 
@@ -45,6 +47,7 @@ fn encode(app: &Arc<App>) -> Result<String, fmt::Error> {
     registry.register_collector(Box::new(process::ProcessCollector));
     let own = registry.sub_registry_with_prefix("countersign");
     own.register_collector(Box::new(Scrape(Arc::clone(app))));
+    orchestrate::register(&mut registry, app);
     let mut out = String::new();
     text::encode(&mut out, &registry)?;
     Ok(out)

@@ -19,6 +19,7 @@ use crate::{
     observe::{
         access_log::{self, AccessLogEntry, CompletedRequest, RequestLine},
         metrics::HttpVersion,
+        request_series::{OpenRequest, RequestLabels},
     },
 };
 
@@ -32,6 +33,7 @@ pub struct PendingAppRequest<'c> {
     version: HttpVersion,
     route: Route,
     started: Stopwatch,
+    open: Option<OpenRequest<'c>>,
 }
 
 /// The work left for a request whose head has been read.
@@ -81,12 +83,15 @@ impl<'c> PendingAppRequest<'c> {
             head.check_target()?;
         }
         let (service, peer) = (request.service(), connection.peer);
-        Ok(Self { work, head, service, peer, version, route, started })
+        let labels = || RequestLabels::new(&peer, route, request.head.method());
+        let series = service.app.authenticator.metrics.series.as_ref();
+        let open = series.map(|series| series.open(labels(), peer.tls));
+        Ok(Self { work, head, service, peer, version, route, started, open })
     }
 
     /// Returns the head as a request without a body, and the recorder of the response.
     fn into_parts(self) -> (PendingWork<'c>, Request<()>, ResponseRecorder<'c>) {
-        let Self { work, head, service, peer, version, route, started } = self;
+        let Self { work, head, service, peer, version, route, started, open } = self;
         let settings = service.app.settings();
         let is_logged = head.is_some() && settings.log.logs_requests();
         let entry = head.as_ref().filter(|_| is_logged).map(|head| {
@@ -98,7 +103,7 @@ impl<'c> PendingAppRequest<'c> {
         // The head was checked when it was kept, if a handler needs it.
         let head = head.filter(|_| matches!(work, PendingWork::Handler));
         let request = head.and_then(|head| head.into_request(()).ok()).unwrap_or_default();
-        (work, request, ResponseRecorder { service, version, route, started, entry })
+        (work, request, ResponseRecorder { service, version, route, started, open, entry })
     }
 }
 
@@ -182,16 +187,18 @@ struct ResponseRecorder<'c> {
     version: HttpVersion,
     route: Route,
     started: Stopwatch,
+    open: Option<OpenRequest<'c>>,
     entry: Option<AccessLogEntry>,
 }
 
 impl ResponseRecorder<'_> {
     /// Records a response, and converts it to the front's [`Reply`](countersign_front::Reply).
     fn record(self, reply: Reply) -> countersign_front::Reply {
-        let Self { service, version, route, started, entry } = self;
-        let (status, outcome) = (reply.counted, reply.outcome);
+        let Self { service, version, route, started, open, entry } = self;
+        let Reply { counted: status, outcome, tenant, .. } = reply;
         let completed = CompletedRequest { version, route, status, outcome, started };
-        service.record(&service.app.settings(), completed, || entry);
+        let labels = || open.as_ref().map(|open| (open.labels, open.tls, tenant));
+        service.record(&service.app.settings(), completed, labels, || entry);
         reply.into()
     }
 }

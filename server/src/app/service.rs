@@ -6,7 +6,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use arc_swap::Guard;
 use countersign_front::{
     BadRequest, IncomingRequest, Peer, Protocols, RequestHead, ResponseWriter, Service, Step,
-    WorkerContext,
+    TlsParameters, WorkerContext,
 };
 use http::{HeaderValue, StatusCode, Version};
 use rustls::ServerConfig;
@@ -21,6 +21,7 @@ use crate::{
     base::{
         reply::Reply,
         route::{Route, Serves},
+        tenant_label::TenantLabel,
     },
     client::{
         ClientAddress, ClientCertificate, RequestDescription, request_description::HttpCheck,
@@ -29,6 +30,7 @@ use crate::{
     observe::{
         access_log::{AccessLogEntry, CompletedRequest, RequestLine},
         metrics::{MetricEvent, Metrics},
+        request_series::RequestLabels,
     },
 };
 
@@ -78,16 +80,24 @@ impl AppService {
         }
     }
 
-    /// Counts a response, and writes the access log entry if the settings ask for one.
+    /// Counts a response, and writes the access log entry if the settings ask for one. `labels` is
+    /// called only if requests are also counted by listener, method and tenant.
     pub(super) fn record(
         &self,
         settings: &Settings,
         completed: CompletedRequest,
+        labels: impl FnOnce() -> Option<(RequestLabels, Option<TlsParameters>, TenantLabel)>,
         entry: impl FnOnce() -> Option<AccessLogEntry>,
     ) {
         let CompletedRequest { version, route, status, outcome, started } = completed;
-        let took = Some(started.elapsed());
-        self.app.authenticator.metrics.count_response(version, route, status, took);
+        let took = started.elapsed();
+        let metrics = &self.app.authenticator.metrics;
+        metrics.count_response(version, route, status, Some(took));
+        if let Some(series) = &metrics.series
+            && let Some((labels, tls, tenant)) = labels()
+        {
+            series.count((labels, tls), tenant, status, took);
+        }
         if settings.log.should_log(outcome, status)
             && let Some(entry) = entry()
         {
@@ -145,25 +155,27 @@ impl Service for AppService {
         let described = (describe, original);
         let index = peer.listener;
         let decision = decide(authenticator, &***settings, index, &caller, head, described);
-        let (outcome, status) = match decision {
+        let metrics = &authenticator.metrics;
+        let (outcome, status, tenant) = match decision {
             Step::Wait(decision) => {
                 let work = PendingWork::ForwardAuth(Box::new(decision));
                 return Ok(Step::Wait(PendingAppRequest::new(request, work)?));
             }
             Step::Done(AuthDecision::Refused(reply)) => {
-                let recorded = (reply.outcome, reply.counted);
+                let recorded = (reply.outcome, reply.counted, TenantLabel::default());
                 writer.reply(&reply.into());
                 recorded
             }
             Step::Done(allowed) => {
                 let headers = forward_auth::headers(&settings.auth, &allowed);
                 writer.headers_only(StatusCode::OK, headers);
-                (Some(allowed.outcome()), StatusCode::OK)
+                (Some(allowed.outcome()), StatusCode::OK, allowed.tenant_label(metrics))
             }
         };
         let (version, started) = (writer.version().into(), request.started);
         let completed = CompletedRequest { version, route, status, outcome, started };
-        service.record(settings, completed, || Some(access_log_entry(request)));
+        let labels = || Some((RequestLabels::new(&peer, route, head.method()), peer.tls, tenant));
+        service.record(settings, completed, labels, || Some(access_log_entry(request)));
         Ok(Step::Done(()))
     }
 
@@ -222,6 +234,18 @@ impl Service for AppService {
             || peer.address == UNIX_PEER
             || listener.client.proxies.trusts(peer.address);
         (!is_exempt).then(|| Source::of(peer.address).address())
+    }
+
+    fn connection_opened(&self, listener: usize) {
+        if let Some(series) = &self.app.authenticator.metrics.series {
+            series.connection_opened(listener);
+        }
+    }
+
+    fn connection_closed(&self, listener: usize, open_for: Duration) {
+        if let Some(series) = &self.app.authenticator.metrics.series {
+            series.connection_closed(listener, open_for);
+        }
     }
 
     /// A trusted proxy is not charged, because any client behind it may have caused the abuse.

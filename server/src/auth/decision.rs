@@ -24,8 +24,10 @@ use crate::{
         clock,
         outcome::Outcome,
         reply::{Body, Reply, empty, no_store},
+        tenant_label::TenantLabel,
     },
     client::{RequestDescription, original_request::OriginalRequest},
+    observe::metrics::Metrics,
     tenancy::identity::TenantIdentity,
 };
 
@@ -72,6 +74,13 @@ impl<'t> AuthDecision<'t> {
             Self::OfTenant { identity, .. } => Some(identity),
             Self::Allowed(_) | Self::WithoutToken(_) | Self::Refused(_) => None,
         }
+    }
+
+    /// Returns the tenant as a label of metrics.
+    #[must_use]
+    pub fn tenant_label(&self, metrics: &Metrics) -> TenantLabel {
+        let series = metrics.series.as_ref().zip(self.tenant());
+        series.map_or(TenantLabel::default(), |(series, of)| series.tenant_label(of.tenant()))
     }
 
     /// The outcome of an allowed request.
@@ -188,7 +197,8 @@ impl PendingDecision<'_> {
                 context.authorize(verified, &prepared, request.as_ref())
             }
         };
-        render(context.settings, decision)
+        let tenant = decision.tenant_label(&authenticator.metrics);
+        Reply { tenant, ..render(context.settings, decision) }
     }
 }
 

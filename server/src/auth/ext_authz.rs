@@ -102,7 +102,10 @@ pub fn respond<'a>(
     let original = || is_trusted.then(|| OriginalRequest::new(check.method, check.path)).flatten();
     let described = (describe, original);
     match decide(authenticator, settings, peer.listener, &caller, &check, described) {
-        Step::Done(decision) => Step::Done(render(settings.auth(), &check, decision)),
+        Step::Done(decision) => {
+            let tenant = decision.tenant_label(&authenticator.metrics);
+            Step::Done(Reply { tenant, ..render(settings.auth(), &check, decision) })
+        }
         Step::Wait(pending) => Step::Wait(pending),
     }
 }

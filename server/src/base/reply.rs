@@ -5,7 +5,7 @@ use countersign_front::{BadRequest, MemoryExceeded, message::SelfFraming};
 use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::Value;
 
-use super::outcome::Outcome;
+use super::{outcome::Outcome, tenant_label::TenantLabel};
 
 /// A response, with the facts that metrics and the access log record about it.
 pub struct Reply {
@@ -15,6 +15,8 @@ pub struct Reply {
     pub outcome: Option<Outcome>,
     /// The status to count: that of the response, except for gRPC, where every response is 200.
     pub counted: StatusCode,
+    /// The tenant to count, if the metrics have a label for it.
+    pub tenant: TenantLabel,
     /// Content type and trailer of a body that states its own length, such as a gRPC message.
     pub framing: Option<&'static SelfFraming>,
 }
@@ -29,7 +31,8 @@ impl Reply {
 
 impl From<Response<Body>> for Reply {
     fn from(response: Response<Body>) -> Self {
-        Self { counted: response.status(), response, outcome: None, framing: None }
+        let (counted, tenant) = (response.status(), TenantLabel::default());
+        Self { counted, response, outcome: None, tenant, framing: None }
     }
 }
 

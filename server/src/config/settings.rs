@@ -18,7 +18,7 @@ use crate::{
     api::settings::ApiSettings,
     auth::{DecisionSettings, ListenerRules, settings::AuthSettings},
     authorization::AuthorizationProvider,
-    observe::settings::LogSettings,
+    observe::settings::{LogSettings, MetricsSettings},
 };
 
 /// Listeners, and settings that apply to every request.
@@ -40,6 +40,8 @@ pub struct Settings {
     pub quic: QuicSettings,
     /// Settings of the access log.
     pub log: LogSettings,
+    /// Names and labels of metrics.
+    pub metrics: MetricsSettings,
     /// Memory of the token cache in bytes, allocated as it is used. 0 switches the cache off.
     pub cache_bytes: usize,
     /// Maximum length of a request body in bytes.
@@ -86,6 +88,7 @@ impl Settings {
         let request_limits = request_limits::read(sections, problems);
         let memory = request_memory::read(sections, request_limits.head_bytes, problems);
         let log = LogSettings::read(&mut SectionReader::new(sections, "log", problems));
+        let metrics = MetricsSettings::read(&mut SectionReader::new(sections, "metrics", problems));
         let cache_bytes =
             SectionReader::new(sections, "cache", problems).number::<usize>("megabytes") << 20;
         let quic = QuicSettings::read(sections, problems);
@@ -101,6 +104,7 @@ impl Settings {
             memory,
             quic,
             log,
+            metrics,
             cache_bytes,
             max_body,
             auth,

@@ -9,6 +9,7 @@ use std::{
 use countersign_engine::Reject;
 use http::{StatusCode, Version};
 
+use super::{request_series::RequestSeries, settings::MetricsSettings};
 use crate::base::{outcome::Outcome, route::Route};
 
 /// A counted event other than an [`Outcome`].
@@ -258,7 +259,16 @@ fn bucket_of(nanos: u64) -> usize {
 /// # Synchronization
 /// Every thread adds to its own shard with relaxed ordering: a counter orders no other access.
 /// A scrape may see the latest request of one thread and not yet that of another.
-pub struct Metrics(Vec<Shard>);
+pub struct Metrics {
+    shards: Vec<Shard>,
+    /// Requests with the labels of Orchestrate's metrics, if the settings ask for them.
+    pub series: Option<RequestSeries>,
+}
+
+/// Returns the index of the shard in which the calling thread counts.
+pub(super) fn current_shard() -> usize {
+    SHARD.get()
+}
 
 thread_local! {
     static SHARD: Cell<usize> = const { Cell::new(0) };
@@ -267,8 +277,9 @@ thread_local! {
 impl Metrics {
     /// Creates the counters of this many threads, one at least.
     #[must_use]
-    pub fn new(threads: usize) -> Self {
-        Self((0..threads.max(1)).map(|_| Shard::new()).collect())
+    pub fn new(threads: usize, settings: &MetricsSettings) -> Self {
+        let shards = (0..threads.max(1)).map(|_| Shard::new()).collect();
+        Self { shards, series: RequestSeries::new(threads, settings) }
     }
 
     /// Makes the calling thread count in shard `index`.
@@ -339,11 +350,11 @@ impl Metrics {
     }
 
     fn shard(&self) -> &Shard {
-        &self.0[SHARD.get() % self.0.len()]
+        &self.shards[current_shard() % self.shards.len()]
     }
 
     fn sum(&self, counter: impl Fn(&Shard) -> &AtomicU64) -> u64 {
-        self.0.iter().map(|shard| counter(shard).load(Ordering::Relaxed)).sum()
+        self.shards.iter().map(|shard| counter(shard).load(Ordering::Relaxed)).sum()
     }
 }
 
@@ -374,7 +385,7 @@ mod tests {
 
     #[test]
     fn counters_are_summed_over_threads() {
-        let metrics = Metrics::new(2);
+        let metrics = Metrics::new(2, &MetricsSettings::default());
         for shard in [0, 1, 1] {
             Metrics::use_shard(shard);
             let took = Some(Duration::from_nanos(1500));

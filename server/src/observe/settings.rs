@@ -1,4 +1,4 @@
-//! `[log]`: the level and format of log lines, and the access log.
+//! `[log]`: the level and format of log lines, and the access log. `[metrics]`: their names.
 
 use tracing_subscriber::filter::Targets;
 
@@ -68,6 +68,27 @@ impl LogSettings {
             requests: reader.choice("requests", &LoggedRequests::ALL, LoggedRequests::name),
             format: reader.choice("format", &LogFormat::ALL, LogFormat::name),
         }
+    }
+}
+
+/// Names and labels of metrics.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MetricsSettings {
+    /// Whether requests are also counted with the names and labels of Orchestrate.
+    pub orchestrate_names: bool,
+    /// Number of tenants that have a label of their own there.
+    pub orchestrate_tenants: usize,
+}
+
+impl MetricsSettings {
+    pub(crate) fn read(reader: &mut SectionReader<'_>) -> Self {
+        let orchestrate_names = reader.flag("orchestrate_names");
+        let orchestrate_tenants = reader.number("orchestrate_tenants");
+        if orchestrate_tenants > 0 && !orchestrate_names {
+            let text = "orchestrate_tenants in metrics has no effect without orchestrate_names";
+            reader.warn("orchestrate_tenants", text, "write orchestrate_names = true");
+        }
+        Self { orchestrate_names, orchestrate_tenants }
     }
 }
 

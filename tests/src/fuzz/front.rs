@@ -103,7 +103,8 @@ impl<'c> PendingRequest<'c> for EchoRequest {
     }
 
     fn refuse(self, reason: &BadRequest) -> Reply {
-        let peer = Peer { address: crate::front::CLIENT, listener: 0, certificate: None };
+        let peer =
+            Peer { address: crate::front::CLIENT, listener: 0, certificate: None, tls: None };
         EchoService.reject(peer, Version::HTTP_11, reason)
     }
 

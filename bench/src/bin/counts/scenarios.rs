@@ -145,7 +145,8 @@ fn answer<'g>(
     let requests: Vec<_> = given.tokens(Algorithm::Rs256).iter().map(request).collect();
     let worker = AppService::worker(given.app(options), 0);
     Box::new(move |call| {
-        let peer = Peer { address: Ipv4Addr::LOCALHOST.into(), listener: 0, certificate: None };
+        let peer =
+            Peer { address: Ipv4Addr::LOCALHOST.into(), listener: 0, certificate: None, tls: None };
         let mut answers = ResponseBuffer(Vec::with_capacity(1024));
         let taken = answer_requests(
             ConnectionContext { worker: &worker, peer },

@@ -138,6 +138,16 @@ pub(super) const METRICS: SectionSpec = SectionSpec::new(
         number("bind_port", 0, u16::MAX as u64, "8082")
             .restart()
             .about("Port of the listener. 0 for a free port.", "8082"),
+        flag("orchestrate_names", "false").restart().about(
+            "Whether requests are also counted with the names and labels of Orchestrate's metrics, \
+             such as `orchestrate_http_requests`.",
+            "true",
+        ),
+        number("orchestrate_tenants", 0, 1000, "0").restart().about(
+            "Number of tenants that have a label of their own in these metrics: the first ones of \
+             allowed requests. The label of all others is `_`.",
+            "50",
+        ),
     ]],
 );
 
