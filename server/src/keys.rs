@@ -195,12 +195,20 @@ impl KeySources {
     /// same holds for an issuer that a reload adds: once `true`, this stays `true`.
     #[must_use]
     pub fn all_fetched_once(&self) -> bool {
-        let all_fetched = |source: &Arc<IssuerKeys>| {
-            let progress = source.progress.borrow();
-            source.renewed().is_none() || progress.state.rounds > 0 || progress.confirmed.is_some()
-        };
         self.all_fetched.load(Ordering::Relaxed)
-            || self.table.load().in_order.iter().all(all_fetched)
+            || self.table.load().in_order.iter().all(|source| source.is_fetched_once())
+    }
+
+    /// Returns the sections because of which [`all_fetched_once`](Self::all_fetched_once) does not
+    /// hold.
+    #[must_use]
+    pub fn unfetched_sections(&self) -> Vec<String> {
+        if self.all_fetched.load(Ordering::Relaxed) {
+            return Vec::new();
+        }
+        let table = self.table.load();
+        let unfetched = table.in_order.iter().filter(|source| !source.is_fetched_once());
+        unfetched.map(|source| source.section().section().to_owned()).collect()
     }
 }
 
@@ -277,6 +285,12 @@ struct SuccessfulFetch {
 }
 
 impl IssuerKeys {
+    /// Whether it has keys, or a first fetch has ended without.
+    fn is_fetched_once(&self) -> bool {
+        let progress = self.progress.borrow();
+        self.renewed().is_none() || progress.state.rounds > 0 || progress.confirmed.is_some()
+    }
+
     fn new(section: IssuerSection) -> Self {
         Self {
             section,

@@ -6,7 +6,10 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 
 use super::{AppService, metrics};
 use crate::{
-    api::{health, inmanta, refresh_keys, revoke, well_known},
+    api::{
+        health::{self, ProbeForm},
+        inmanta, refresh_keys, revoke, well_known,
+    },
     auth::{
         Caller, PendingDecision,
         ext_authz::{self, CheckContext},
@@ -81,6 +84,7 @@ pub(super) async fn respond(
     let listener = &settings.listeners[peer.listener];
     let caller = service.caller(&peer, listener, headers);
     let api = app.api(&settings);
+    let probe = ProbeForm::of(listener.serves, settings.auth.tenancy.is_some());
     match route {
         Route::Verify | Route::Revoke | Route::RefreshKeys if method != Method::POST => {
             method_not_allowed("POST").into()
@@ -112,8 +116,15 @@ pub(super) async fn respond(
                 None => not_found(listener.serves).into(),
             }
         }
-        Route::Live => get_only(method, health::live),
-        Route::Ready => get_only(method, || health::ready(&api, app.is_ready(), listener.serves)),
+        Route::Live => get_only(method, || health::live(probe)),
+        Route::Ready if probe == ProbeForm::Orchestrate => match *method {
+            Method::GET => {
+                let query = request.uri().query().unwrap_or_default();
+                health::ready_checks(&api, app.is_stopping(), query).into()
+            }
+            _ => method_not_allowed("GET").into(),
+        },
+        Route::Ready => get_only(method, || health::ready(&api, app.is_ready(), probe)),
         Route::Metrics => get_only(method, || metrics::respond(app)),
         Route::Keys => get_only(method, || keys::status::respond(&app.authenticator.keys_in_use())),
         // gRPC calls are dispatched in `call_grpc`.

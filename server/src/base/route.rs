@@ -186,7 +186,7 @@ impl Route {
     /// Whether the handler reads the query.
     #[must_use]
     pub const fn reads_query(self) -> bool {
-        matches!(self, Self::Inmanta)
+        matches!(self, Self::Inmanta | Self::Ready)
     }
 
     /// Whether the handler serves gRPC calls.
