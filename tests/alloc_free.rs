@@ -18,7 +18,10 @@ use countersign_engine::{
 use countersign_server::{
     authorization::routes::RouteMatch,
     config::{Config, ConfigFormat, RawConfig},
-    tenancy::{identity::TenantIdentity, tenant::TenantImpersonation},
+    tenancy::{
+        identity::TenantIdentity,
+        tenant::{TenantAccess, TenantImpersonation},
+    },
 };
 use countersign_tests::{
     allocations::{CountingAllocator, allocation_count},
@@ -322,7 +325,7 @@ fn decision_by_route_allocates_nothing() {
     let decide = |target: &str| match settings.auth.authorization.routes.find("GET", target) {
         RouteMatch::Token(route) => {
             let verified = verifier.verify(token.as_bytes(), NOW).unwrap();
-            route.authorize(&verified).map_err(|denial| denial.required_scopes())
+            route.authorize(&verified, None).map_err(|denial| denial.required_scopes())
         }
         _ => Err(None),
     };
@@ -343,12 +346,15 @@ fn decision_by_route_allocates_nothing() {
 fn tenancy_step_on_a_cached_token_allocates_nothing() {
     let mut raw = RawConfig::default();
     let text = "[listen]\nsurface=orchestrate\n[multi_tenancy]\napi_key=key\n\
-                [identity_headers]\nclaim.email=X-Email\n";
+                [identity_headers]\nclaim.email=X-Email\n\
+                [route_a]\nmatch=GET /a\ntenants=a, b, c:*, *\n\
+                [route_below]\nmatch=GET /below\ntenants=a:*\n";
     raw.add("c.cfg", text, ConfigFormat::Ini);
     let settings = Config::from_raw(raw).unwrap().settings;
     let tenancy = settings.auth.tenancy.as_ref().unwrap();
     let exported_claims = Arc::clone(settings.auth.identity_headers.exported_claims());
-    let rules = Rules { exported_claims, ..Rules::new("us") };
+    let conditions = settings.auth.authorization.routes.conditions().clone();
+    let rules = Rules { exported_claims, conditions, ..Rules::new("us") };
     let key = VerificationKey::new(None, Algorithm::Hs256, KeyMaterial::Secret(SECRET)).unwrap();
     let issuer = issuer("i", rules, false, Some(KeySet::new(vec![key])));
     let verifier = Verifier::builder().issuers([issuer]).cache_bytes(1 << 20).build().unwrap();
@@ -357,16 +363,21 @@ fn tenancy_step_on_a_cached_token_allocates_nothing() {
     let token = signed(r#"{"alg":"HS256"}"#, claims);
     let act = |asked: TenantImpersonation<'_>, expected: [&[u8]; 3]| {
         let verified = verifier.verify(token.as_bytes(), NOW).unwrap();
-        let identity = TenantIdentity::new(&tenancy.access(&verified, asked).unwrap().unwrap());
+        let credential = tenancy.credential(&verified).unwrap().unwrap();
+        let identity = TenantIdentity::new(&TenantAccess::of(credential, asked).unwrap());
         assert_eq!([identity.tenant(), identity.allowed_tenants(), identity.user()], expected);
+        ["/a", "/below"].map(|path| match settings.auth.authorization.routes.find("GET", path) {
+            RouteMatch::Token(route) => route.authorize(&verified, Some(&identity)).is_ok(),
+            _ => false,
+        })
     };
     let (own, outer) =
         (TenantImpersonation::default(), TenantImpersonation { tenant: b"a", user: b"" });
     act(own, [b"a:b", b"_,a,a:b", b"alice"]);
     let before = allocation_count();
     for _ in 0..100 {
-        act(own, [b"a:b", b"_,a,a:b", b"alice"]);
-        act(outer, [b"a", b"_,a", b""]);
+        assert_eq!(act(own, [b"a:b", b"_,a,a:b", b"alice"]), [false, true]);
+        assert_eq!(act(outer, [b"a", b"_,a", b""]), [true, false]);
         assert!(tenancy.keys.find(b"key", || IpAddr::V4(Ipv4Addr::LOCALHOST)).is_some());
         assert!(tenancy.keys.find(b"other", || IpAddr::V4(Ipv4Addr::LOCALHOST)).is_none());
     }

@@ -63,6 +63,7 @@ fn policy(criterion: &mut Criterion) {
             parameters: parameters.as_object().unwrap(),
             token: token.as_object().unwrap(),
             issuer: None,
+            tenant: None,
         };
         assert_eq!(policy.allows(input), Ok(expected));
         criterion.bench_function(&format!("policy/{name}/countersign"), |bencher| {

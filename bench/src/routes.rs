@@ -68,7 +68,7 @@ impl RoutedRequest {
     #[must_use]
     pub fn allows(&self, target: &str, verified: &Verified<'_>) -> bool {
         match self.table().find("GET", target) {
-            RouteMatch::Token(route) => route.authorize(verified).is_ok(),
+            RouteMatch::Token(route) => route.authorize(verified, None).is_ok(),
             RouteMatch::Denied(_) | RouteMatch::Public(_) => false,
         }
     }

@@ -30,7 +30,7 @@ pub use self::{
     proxied_request::{KeptRequest, ListenerAccess, PreparedAccess, ProxiedRequest},
     settings::{Authorization, AuthorizationProvider},
 };
-use crate::accounts::session::Session;
+use crate::{accounts::session::Session, tenancy::request_tenant::RequestTenant};
 
 /// A call of our own API.
 pub struct ApiCall<'c> {
@@ -66,7 +66,7 @@ impl Authorization {
         }
         let found = self.endpoints.api_call(endpoint.id(), call.parameters, call.arguments);
         let found = found.map_err(|error| Denial::Ambiguous(error.to_string()))?;
-        self.authorize_call(provider, session, &found)
+        self.authorize_call(provider, session, &found, None)
     }
 
     /// Authorizes a call of an endpoint with its parameters.
@@ -75,6 +75,7 @@ impl Authorization {
         provider: AuthorizationProvider,
         principal: &dyn Principal,
         call: &FoundEndpoint<'_>,
+        tenant: Option<RequestTenant<'_>>,
     ) -> Result<(), Denial<'static>> {
         let is_machine = |name: &&str| matches!(*name, "agent" | "compiler");
         if provider != AuthorizationProvider::PolicyEngine
@@ -82,7 +83,7 @@ impl Authorization {
         {
             return legacy::authorize(principal, call);
         }
-        self.ask_policy(principal, call)
+        self.ask_policy(principal, call, tenant)
     }
 
     /// Evaluates the policy, and writes to its log.
@@ -90,6 +91,7 @@ impl Authorization {
         &self,
         principal: &dyn Principal,
         call: &FoundEndpoint<'_>,
+        tenant: Option<RequestTenant<'_>>,
     ) -> Result<(), Denial<'static>> {
         // A configuration that uses the policy engine without a policy is refused.
         let policy = self.policy.policy.as_ref().ok_or(Denial::Policy)?;
@@ -99,6 +101,7 @@ impl Authorization {
             parameters: &call.parameters,
             token: &claims,
             issuer: (!issuer.is_own).then_some(issuer.section),
+            tenant,
         };
         let started = Stopwatch::start();
         let result = policy.allows(input);

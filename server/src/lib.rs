@@ -26,8 +26,8 @@ pub mod audit;
 pub mod cluster;
 pub mod backup;
 pub mod import;
-pub mod authorization;
 pub mod tenancy;
+pub mod authorization;
 
 // HTTP and gRPC handlers: authentication checks, and the API.
 pub mod auth;

@@ -10,4 +10,6 @@ pub mod token_claim;
 pub mod api_keys;
 pub mod request_headers;
 pub mod identity;
+pub mod request_tenant;
+pub mod tenant_set;
 pub mod settings;

@@ -18,7 +18,8 @@ pub(crate) fn allows(policy: &Policy, input: &Value) -> bool {
         (object(&input["request"]["parameters"]), object(&input["token"]));
     let endpoint_id = input["request"]["endpoint_id"].as_str().unwrap();
     let issuer = input["issuer"]["name"].as_str();
-    let input = PolicyInput { endpoint_id, parameters: &parameters, token: &token, issuer };
+    let input =
+        PolicyInput { endpoint_id, parameters: &parameters, token: &token, issuer, tenant: None };
     policy.allows(input).unwrap()
 }
 

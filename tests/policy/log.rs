@@ -21,6 +21,7 @@ fn log_has_the_evaluations_of_its_level() {
         parameters: &parameters,
         token: &token,
         issuer: None,
+        tenant: None,
     };
     let error = Err(EvaluationError { reason: "it failed".into(), location: None });
     log.record(PolicyLogLevel::Error, input, &Ok(true), Duration::ZERO);

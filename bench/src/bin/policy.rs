@@ -54,7 +54,7 @@ fn cached() {
     let verified = verifier.verify(token.as_bytes(), NOW).expect("a good token");
     let decide = || {
         let prepared = authorization.prepare(access, Some(black_box(&request)));
-        authorization.authorize(&prepared, &verified, Some(&request)).is_ok()
+        authorization.authorize(&prepared, &verified, Some(&request), None).is_ok()
     };
     assert!(verified.is_cached() && decide());
     compare("a cached decision of the policy / a cached verification", &decide, &verify);
@@ -71,6 +71,7 @@ fn evaluated() {
         parameters: parameters.as_object().expect("an object"),
         token: token.as_object().expect("an object"),
         issuer: None,
+        tenant: None,
     };
     let mut engine = Engine::new();
     engine.add_policy("p.rego".into(), DEFAULT_POLICY.into()).expect("a policy");

@@ -11,7 +11,7 @@ use crate::{
         inmanta, refresh_keys, revoke, well_known,
     },
     auth::{
-        Caller, PendingDecision,
+        Caller, DecisionSettings as _, PendingDecision,
         ext_authz::{self, CheckContext},
         grpc, verify,
     },
@@ -91,7 +91,7 @@ pub(super) async fn respond(
         }
         Route::Verify => {
             let body = request.body();
-            let caller = (&caller, listener.access.as_ref());
+            let caller = (&caller, settings.rules(peer.listener));
             verify::respond(&app.authenticator, &settings.auth, caller, headers, body).await
         }
         Route::Revoke => {

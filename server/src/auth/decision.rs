@@ -355,7 +355,7 @@ impl<'s> DecisionContext<'s> {
         prepared: &PreparedAccess<'_>,
         request: Option<&ProxiedRequest<'_>>,
     ) -> AuthDecision<'t> {
-        match self.settings.authorization.authorize(prepared, &verified, request) {
+        match self.settings.authorization.authorize(prepared, &verified, request, None) {
             Ok(()) => self.allowed(verified),
             Err(denial) => AuthDecision::Refused(self.denied(&denial)),
         }

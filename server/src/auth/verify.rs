@@ -5,15 +5,19 @@
 //! from `Content-Type`, because many clients send JSON with the media type of a form.
 //!
 //! JSON may have a `request`: that which the application is about to serve. It is then authorized
-//! as a request that a proxy checks at the same listener.
+//! as a request that a proxy checks at the same listener. On the `orchestrate` surface, its
+//! `X-Tenant-ID` and `X-Username` count, and not those of the call itself.
 //!
 //! JSON and forms may have a `certificate_thumbprint`: that of the client which presented the token
 //! to the application. The certificate of the application itself proves nothing about a token in
 //! the body.
 
+/// Profile, tenant and authorization.
+mod decision;
+
 use std::{collections::BTreeMap, fmt};
 
-use countersign_engine::{CertificateThumbprint, Verified};
+use countersign_engine::{CertificateThumbprint, Reject, Verified};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use percent_encoding::percent_decode;
 use serde::{
@@ -22,75 +26,77 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
+use self::decision::VerifyContext;
 use super::{
-    Authenticator, Caller,
+    Authenticator, Caller, ListenerRules, Rejection,
     credential::Credential,
-    profile::{Profile, Refusal, generic, with_challenge},
+    profile::{Profile, Refusal, generic},
     settings::AuthSettings,
 };
 use crate::{
-    authorization::{Denial, KeptRequest, ListenerAccess},
+    authorization::KeptRequest,
     base::{
         outcome::Outcome,
         redacted::json_error,
         reply::{Body, Reply, no_store, problem, typed},
+        tenant_label::TenantLabel,
     },
     client::{ClientCertificate, original_request::is_method},
+    tenancy::identity::TenantIdentity,
 };
 
 /// Returns the claims of the token, or a problem response with the reject code.
 pub async fn respond(
     authenticator: &Authenticator,
     settings: &AuthSettings,
-    (caller, access): (&Caller<'_, '_>, Option<&ListenerAccess>),
+    (caller, rules): (&Caller<'_, '_>, ListenerRules<'_>),
     headers: &HeaderMap,
     body: &[u8],
 ) -> Reply {
-    let (outcome, response) = match presented_token(settings, headers, body) {
-        Err(request) => {
-            (request.outcome, problem(StatusCode::BAD_REQUEST, request.code, &request.detail))
+    let context = VerifyContext { authenticator, settings, rules };
+    let reply = match presented_token(settings, headers, body) {
+        Err(TokenRequestError { outcome, code, detail }) => {
+            Reply::with_outcome(outcome, problem(StatusCode::BAD_REQUEST, code, &detail))
         }
-        Ok(PresentedToken { token, certificate, request }) => {
-            let certificate = certificate.map_or(caller.certificate, ClientCertificate::Known);
-            let caller = Caller { certificate, ..*caller };
-            match authenticator.verify(&caller, &token).await {
-                Ok(verified) => match authorize(settings, access, &verified, request.as_ref()) {
-                    Ok(()) => {
-                        let body = verified_json(&verified, request.map(|_| true));
-                        (Outcome::Verified, typed(StatusCode::OK, "application/json", body))
-                    }
-                    Err(denial) => (denial.outcome(), denied(settings, &denial)),
-                },
-                Err(rejection) => {
-                    let outcome = rejection.outcome();
-                    let refusal = authenticator.refusal(rejection, &token);
-                    (outcome, refused(settings, &refusal))
-                }
-            }
-        }
+        Ok(presented) => context.answer(caller, presented).await,
     };
-    authenticator.metrics.count(outcome);
-    Reply::with_outcome(outcome, no_store(response))
+    reply.outcome.inspect(|outcome| authenticator.metrics.count(*outcome));
+    Reply { response: no_store(reply.response), ..reply }
 }
 
-/// Authorizes the request in the body of a call, if it has one.
-fn authorize<'s>(
-    settings: &'s AuthSettings,
-    access: Option<&'s ListenerAccess>,
-    verified: &Verified<'_>,
-    request: Option<&KeptRequest>,
-) -> Result<(), Denial<'s>> {
-    let (Some(access), Some(request)) = (access, request) else { return Ok(()) };
-    let request = Some(request.as_request());
-    let prepared = settings.authorization.prepare(access, request.as_ref());
-    settings.authorization.authorize(&prepared, verified, request.as_ref())
-}
+impl VerifyContext<'_> {
+    async fn answer(&self, caller: &Caller<'_, '_>, presented: PresentedToken) -> Reply {
+        let PresentedToken { token, certificate, request } = presented;
+        let certificate = certificate.map_or(caller.certificate, ClientCertificate::Known);
+        let caller = Caller { certificate, ..*caller };
+        let verified = match self.authenticator.verify(&caller, &token).await {
+            Ok(verified) => verified,
+            Err(rejection) => return self.refused(rejection, &token),
+        };
+        match self.decide(&verified, request.as_ref()) {
+            Ok(tenant) => {
+                let body = verified_json(&verified, request.map(|_| true), tenant.as_ref());
+                let response = typed(StatusCode::OK, "application/json", body);
+                let tenant = self.tenant_label(tenant.as_ref());
+                Reply { tenant, ..Reply::with_outcome(Outcome::Verified, response) }
+            }
+            Err(refusal) => self.problem(refusal, &token),
+        }
+    }
 
-fn denied(settings: &AuthSettings, denial: &Denial<'_>) -> Response<Body> {
-    let response = problem(StatusCode::FORBIDDEN, "denied", &denial.to_string());
-    match denial.required_scopes() {
-        Some(scopes) => with_challenge(response, settings.challenges.insufficient_scope(scopes)),
-        None => response,
+    fn tenant_label(&self, tenant: Option<&TenantIdentity>) -> TenantLabel {
+        let series = self.authenticator.metrics.series.as_ref().zip(tenant);
+        series.map_or(TenantLabel::default(), |(series, of)| series.tenant_label(of.tenant()))
+    }
+
+    fn refused(&self, rejection: Rejection, token: &[u8]) -> Reply {
+        let outcome = rejection.outcome();
+        let is_unknown = rejection.reject == Reject::IssuerUnknown;
+        let mut refusal = self.authenticator.refusal(rejection, token);
+        if is_unknown && self.rules.profile == Profile::Orchestrate {
+            refusal.differs_by_slash = self.authenticator.differs_by_slash(token);
+        }
+        Reply::with_outcome(outcome, refused(self.settings, &refusal))
     }
 }
 
@@ -108,22 +114,38 @@ struct VerifiedToken<'v> {
     client_types: Vec<&'v str>,
     environment: Option<&'v str>,
     expires_at: Option<u64>,
+    /// The tenant that the request acts for, on the `orchestrate` surface.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tenant: Option<&'v str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    allowed_tenants: Option<Vec<&'v str>>,
     claims: Option<&'v RawValue>,
 }
 
-fn verified_json(verified: &Verified<'_>, allowed: Option<bool>) -> String {
+fn verified_json(
+    verified: &Verified<'_>,
+    allowed: Option<bool>,
+    tenant: Option<&TenantIdentity>,
+) -> String {
     let claims = verified.claims();
     let json = claims.json();
+    // As in the identity headers, the user is then that of the tenant.
+    let (tenant, allowed_tenants, username) = match tenant.map(TenantIdentity::names) {
+        Some(names) => (Some(names.tenant), Some(names.allowed_tenants), names.username),
+        None => (None, None, claims.username()),
+    };
     let answer = VerifiedToken {
         ok: true,
         allowed,
         section: &verified.issuer().section,
         issuer: verified.issuer_name(),
         subject: claims.subject(),
-        username: claims.username(),
+        username,
         client_types: claims.client_types().collect(),
         environment: claims.environment(),
         expires_at: claims.expires_at().map(|at| at.0),
+        tenant,
+        allowed_tenants,
         claims: serde_json::from_slice(&json).ok(),
     };
     serde_json::to_string(&answer).unwrap_or_default()

@@ -2,8 +2,9 @@
 //!
 //! A decision is stored under a hash of everything that it depends on: the
 //! [verification](Verified::verification_id) behind the token, the method and the target of the
-//! request, and the header lines that are parameters. The policy and the endpoints are fixed: a
-//! reload makes another cache, with another key.
+//! request, the header lines that are parameters, and the tenant that it acts for. The tenant of
+//! the token follows from its verification. The policy, the endpoints and the claim with the tenant
+//! are fixed: a reload makes another cache, with another key.
 //!
 //! # Security
 //! The hash is SipHash-1-3 with a random key and a result of 128 bits, of which one bit is replaced
@@ -27,6 +28,7 @@ use http::HeaderName;
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
 
 use super::ProxiedRequest;
+use crate::tenancy::identity::TenantIdentity;
 
 /// The decisions of one policy.
 #[derive(Debug)]
@@ -73,6 +75,7 @@ impl DecisionCache {
         verified: &Verified<'_>,
         request: &ProxiedRequest<'_>,
         headers: &[HeaderName],
+        acting: Option<&TenantIdentity>,
     ) -> RequestHash {
         let mut hasher = SipHasher13::new_with_key(&self.key);
         let start = [
@@ -92,6 +95,12 @@ impl DecisionCache {
                 hasher.write(line);
             });
             hasher.write(&lines.to_ne_bytes());
+        }
+        let names = acting.map(|acting| [acting.tenant(), acting.allowed_tenants(), acting.user()]);
+        hasher.write(&[u8::from(names.is_some())]);
+        for name in names.into_iter().flatten() {
+            hasher.write(&(name.len() as u64).to_ne_bytes());
+            hasher.write(name);
         }
         RequestHash(hasher.finish128().as_u128() & !ALLOWED | USED)
     }

@@ -6,7 +6,9 @@ use serde_json::{Map, Value};
 use crate::{
     accounts::session::Session,
     base::{
-        claims::{CLIENT_TYPES_CLAIM, IS_ADMIN_CLAIM, ROLES_CLAIM},
+        claims::{
+            CLIENT_TYPES_CLAIM, IS_ADMIN_CLAIM, ROLES_CLAIM, TENANT_MEMBER, TENANT_USER_MEMBER,
+        },
         exact_json,
     },
 };
@@ -26,9 +28,10 @@ pub trait Principal {
     fn standing(&self) -> IssuerStanding<'_>;
 
     /// Returns the claims in the Inmanta server's form. Only an issuer that may administer states
-    /// roles and administrators.
+    /// roles and administrators, and no claim takes the name of a member that we add.
     fn policy_claims(&self) -> Map<String, Value> {
         let mut claims = inmanta_claims(self.all_claims(), self.client_types().into_iter());
+        claims.retain(|name, _| name != TENANT_MEMBER && name != TENANT_USER_MEMBER);
         if !self.standing().administers {
             claims.retain(|name, _| name != ROLES_CLAIM && name != IS_ADMIN_CLAIM);
         }

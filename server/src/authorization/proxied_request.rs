@@ -10,6 +10,7 @@ use super::{
     request_path::canonical,
     routes::{OpenPaths, RouteMatch, TokenRoute},
 };
+use crate::tenancy::request_tenant::RequestTenant;
 
 /// The request that a client sent to a proxy, as a trusted proxy describes it.
 #[derive(Clone, Copy)]
@@ -130,7 +131,8 @@ impl Authorization {
         }
     }
 
-    /// Decides whether the bearer of a verified token may make a request.
+    /// Decides whether the bearer of a verified token may make a request, which acts for a tenant
+    /// on the `orchestrate` surface.
     ///
     /// # Errors
     /// The reason for the denial.
@@ -139,14 +141,18 @@ impl Authorization {
         prepared: &PreparedAccess<'s>,
         verified: &Verified<'_>,
         request: Option<&ProxiedRequest<'_>>,
+        tenant: Option<RequestTenant<'_>>,
     ) -> Result<(), Denial<'s>> {
         match prepared {
             PreparedAccess::Denied(denial) => Err(denial.clone()),
             PreparedAccess::Public | PreparedAccess::Verified => Ok(()),
-            PreparedAccess::Route(route) => route.authorize(verified).map_err(Denial::Route),
+            PreparedAccess::Route(route) => {
+                let acting = tenant.map(|tenant| tenant.acting);
+                route.authorize(verified, acting).map_err(Denial::Route)
+            }
             PreparedAccess::Endpoint(provider) => {
                 let request = request.ok_or(Denial::Undescribed)?;
-                self.authorize_endpoint(*provider, verified, request)
+                self.authorize_endpoint(*provider, verified, request, tenant)
             }
         }
     }
@@ -156,19 +162,21 @@ impl Authorization {
         provider: AuthorizationProvider,
         verified: &Verified<'_>,
         request: &ProxiedRequest<'_>,
+        tenant: Option<RequestTenant<'_>>,
     ) -> Result<(), Denial<'static>> {
         let Some(cache) = self
             .decisions
             .as_ref()
             .filter(|_| provider == AuthorizationProvider::PolicyEngine && verified.is_cached())
         else {
-            return self.decide(provider, verified, request);
+            return self.decide(provider, verified, request, tenant);
         };
-        let hash = cache.hash(verified, request, self.endpoints.headers());
+        let acting = tenant.map(|tenant| tenant.acting);
+        let hash = cache.hash(verified, request, self.endpoints.headers(), acting);
         if let Some(is_allowed) = cache.get(hash).filter(|_| !self.policy.logs_requests()) {
             return if is_allowed { Ok(()) } else { Err(Denial::Policy) };
         }
-        let decision = self.decide(provider, verified, request);
+        let decision = self.decide(provider, verified, request, tenant);
         // Time and memory of an evaluation also depend on the load of the machine.
         if !matches!(decision, Err(Denial::PolicyFailed)) {
             cache.insert(hash, decision.is_ok());
@@ -181,6 +189,7 @@ impl Authorization {
         provider: AuthorizationProvider,
         verified: &Verified<'_>,
         request: &ProxiedRequest<'_>,
+        tenant: Option<RequestTenant<'_>>,
     ) -> Result<(), Denial<'static>> {
         let path = canonical(request.target, self.routes.encoded_slash());
         let path = path.map_err(|reason| Denial::Ambiguous(reason.to_string()))?;
@@ -188,7 +197,7 @@ impl Authorization {
         let found = self.endpoints.find(request.method, &path, query, request.headers);
         let found = found.map_err(|error| Denial::Ambiguous(error.to_string()))?;
         let principal = VerifiedPrincipal { verified, standing: self.standing(verified) };
-        self.authorize_call(provider, &principal, &found)
+        self.authorize_call(provider, &principal, &found, tenant)
     }
 
     fn standing<'v>(&self, verified: &'v Verified<'_>) -> IssuerStanding<'v> {

@@ -30,6 +30,7 @@ use super::{
     request_path::{AmbiguousPath, ENCODED_SLASH, EncodedSlash, canonical},
     spelling::folded,
 };
+use crate::tenancy::identity::TenantIdentity;
 
 /// All rules, in their order.
 #[derive(Debug)]
@@ -85,7 +86,7 @@ pub enum DenialReason<'t> {
     DenyRule,
     /// No rule matches.
     NoRule,
-    /// The token does not meet a requirement of the rule.
+    /// The token, or the tenant of the request, does not meet a requirement of the rule.
     Requirement(&'t RouteRequirement),
 }
 
@@ -194,15 +195,20 @@ impl<'t> TokenRoute<'t> {
         self.rule.is_some_and(|rule| rule.kind == RuleKind::Anonymous)
     }
 
-    /// Decides about a request with this token.
+    /// Decides about a request with this token, which acts for a tenant if the surface knows
+    /// tenants.
     ///
     /// # Errors
-    /// The first requirement that the token does not meet.
+    /// The first requirement that the request does not meet.
     #[inline]
-    pub fn authorize(&self, verified: &Verified<'_>) -> Result<(), RouteDenial<'t>> {
+    pub fn authorize(
+        &self,
+        verified: &Verified<'_>,
+        acting: Option<&TenantIdentity>,
+    ) -> Result<(), RouteDenial<'t>> {
         let Some(rule) = self.rule else { return Ok(()) };
         let met = verified.conditions(&self.table.conditions);
-        match rule.requirements.iter().find(|requirement| !requirement.is_met(&met)) {
+        match rule.requirements.iter().find(|requirement| !requirement.is_met(&met, acting)) {
             None => Ok(()),
             Some(requirement) => {
                 let reason = DenialReason::Requirement(requirement);
@@ -211,12 +217,17 @@ impl<'t> TokenRoute<'t> {
         }
     }
 
-    /// Returns each requirement of the rule, and whether a token meets it.
+    /// Returns each requirement of the rule, and whether a request with a token meets it.
     #[must_use]
-    pub fn explain(&self, verified: &Verified<'_>) -> Vec<(&'t RouteRequirement, bool)> {
+    pub fn explain(
+        &self,
+        verified: &Verified<'_>,
+        acting: Option<&TenantIdentity>,
+    ) -> Vec<(&'t RouteRequirement, bool)> {
         let met = verified.conditions(&self.table.conditions);
         let requirements = self.rule.map(|rule| &*rule.requirements).unwrap_or_default();
-        requirements.iter().map(|requirement| (requirement, requirement.is_met(&met))).collect()
+        let is_met = |requirement: &RouteRequirement| requirement.is_met(&met, acting);
+        requirements.iter().map(|requirement| (requirement, is_met(requirement))).collect()
     }
 }
 

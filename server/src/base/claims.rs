@@ -1,4 +1,4 @@
-//! Names of Inmanta's private claims (RFC 7519 section 4.3).
+//! Names of private claims (RFC 7519 section 4.3): Inmanta's, and ours.
 
 use std::{fmt, str::FromStr};
 
@@ -20,6 +20,12 @@ pub const ENVIRONMENT_CLAIM: &str = "urn:inmanta:env";
 pub const IS_ADMIN_CLAIM: &str = "urn:inmanta:is_admin";
 /// The claim with the roles of its subject, by environment.
 pub const ROLES_CLAIM: &str = "urn:inmanta:roles";
+
+/// Member of `input.token` of a policy, which no claim can take the place of: the tenant of the
+/// token.
+pub const TENANT_MEMBER: &str = "urn:countersign:tenant";
+/// As [`TENANT_MEMBER`], the user of the token within its tenant.
+pub const TENANT_USER_MEMBER: &str = "urn:countersign:username";
 
 /// Kind of client, which determines the API calls it may make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

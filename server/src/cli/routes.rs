@@ -2,6 +2,8 @@
 
 use std::{io, mem};
 
+use countersign_engine::Verified;
+
 use super::{
     CommandError, ConfigSource,
     arguments::{ExplainRouteArgs, RoutesCommand},
@@ -9,6 +11,7 @@ use super::{
     token::{CommandVerifier, inspect},
 };
 use crate::{
+    auth::profile::Profile,
     authorization::{
         AuthorizationProvider, ListenerAccess,
         request_path::canonical,
@@ -16,6 +19,12 @@ use crate::{
     },
     base::{printable::printable, redacted::shown},
     config::{Config, Listener},
+    tenancy::{
+        identity::TenantIdentity,
+        refusal::TenancyRefusal,
+        settings::TenancySettings,
+        tenant::{TenantAccess, TenantImpersonation},
+    },
 };
 
 pub(super) fn run(source: &ConfigSource, command: RoutesCommand) -> Result<(), CommandError> {
@@ -24,6 +33,7 @@ pub(super) fn run(source: &ConfigSource, command: RoutesCommand) -> Result<(), C
     // Only the issuers have to be those of a server, which evaluate the conditions of the routes.
     let routes = mem::take(&mut config.settings.auth.authorization.routes);
     describe_request(&routes, &args)?;
+    let surface = surface_at(&config.settings.listeners, &args);
     if let Some(listener) = open_at(&config.settings.listeners, &args)? {
         print(format_args!(
             "allowed: open_paths of the listener {listener} have it, and no token is looked at"
@@ -48,7 +58,7 @@ pub(super) fn run(source: &ConfigSource, command: RoutesCommand) -> Result<(), C
                 Some(rule) => describe_rule(&routes, rule)?,
                 None => print("route     none: default = allow in [routes] takes any valid token")?,
             }
-            explain_token(source, config, route, args)?
+            explain_token(source, config, (route, surface), args)?
         }
     };
     if is_allowed { Ok(()) } else { Err(CommandError::failed("the request is denied")) }
@@ -60,7 +70,6 @@ fn open_at<'l>(
     args: &ExplainRouteArgs,
 ) -> Result<Option<&'l str>, CommandError> {
     let ExplainRouteArgs { method, path, listener, .. } = args;
-    let asks_routes = |access: &ListenerAccess| access.provider == AuthorizationProvider::Routes;
     let is_open = |access: &ListenerAccess| access.open_paths.contains(method, path);
     if let Some(name) = listener {
         let found = listeners.iter().find(|listener| listener.name == *name);
@@ -91,6 +100,21 @@ fn open_at<'l>(
     Ok(open)
 }
 
+/// Returns the surface of the listeners that are asked; `None` if they differ.
+fn surface_at(listeners: &[Listener], args: &ExplainRouteArgs) -> Option<Profile> {
+    let is_asked = |listener: &&Listener| match &args.listener {
+        Some(name) => listener.name == *name,
+        None => listener.access.as_ref().is_some_and(asks_routes),
+    };
+    let mut surfaces = listeners.iter().filter(is_asked).map(|listener| listener.profile);
+    let first = surfaces.next().unwrap_or(args.how.surface);
+    surfaces.all(|surface| surface == first).then_some(first)
+}
+
+fn asks_routes(access: &ListenerAccess) -> bool {
+    access.provider == AuthorizationProvider::Routes
+}
+
 /// Prints the request, with its canonical path.
 fn describe_request(routes: &RouteTable, args: &ExplainRouteArgs) -> io::Result<()> {
     let ExplainRouteArgs { method, path, .. } = args;
@@ -115,8 +139,8 @@ fn describe_rule(routes: &RouteTable, rule: &RouteRule) -> io::Result<()> {
 fn explain_token(
     source: &ConfigSource,
     config: Config,
-    route: TokenRoute<'_>,
-    args: ExplainRouteArgs,
+    (route, surface): (TokenRoute<'_>, Option<Profile>),
+    mut args: ExplainRouteArgs,
 ) -> Result<bool, CommandError> {
     let token = match args.token.as_deref() {
         Some("-") => inspect::read_input()?,
@@ -130,6 +154,11 @@ fn explain_token(
             return Ok(false);
         }
     };
+    let text = "the surfaces of the listeners differ: choose one with --listener";
+    let surface = surface.ok_or_else(|| CommandError::failed(text))?;
+    if surface == Profile::Orchestrate {
+        args.how.surface = surface;
+    }
     let verifier = CommandVerifier::new(source, config, &args.how)?;
     let verified = match verifier.verify(token.as_bytes()) {
         Ok(verified) => verified,
@@ -139,13 +168,38 @@ fn explain_token(
         }
     };
     print(format_args!("token     of [{}]", verified.issuer().section))?;
-    for (requirement, is_met) in route.explain(&verified) {
+    let settings = verifier.settings();
+    let tenancy = settings.auth.tenancy.as_ref().filter(|_| surface == Profile::Orchestrate);
+    let acting = tenancy.map(|tenancy| acting_tenant(tenancy, &verified, &args.tenant));
+    let acting = match acting.transpose() {
+        Ok(acting) => acting,
+        Err(refusal) => {
+            print(format_args!("denied: {refusal} (401)"))?;
+            return Ok(false);
+        }
+    };
+    if let Some(acting) = &acting {
+        print(format_args!("tenant    {}", printable(acting.names().tenant)))?;
+    }
+    for (requirement, is_met) in route.explain(&verified, acting.as_ref()) {
         print(format_args!("{}   {requirement}", if is_met { "met    " } else { "not met" }))?;
     }
-    let authorized = route.authorize(&verified);
+    let authorized = route.authorize(&verified, acting.as_ref());
     match &authorized {
         Ok(()) => print("allowed: the token meets every requirement")?,
         Err(denial) => print(format_args!("denied: {denial} (403)"))?,
     }
     Ok(authorized.is_ok())
+}
+
+/// Returns the tenant that a request acts for with this token, and `asked` as `X-Tenant-ID`.
+fn acting_tenant(
+    tenancy: &TenancySettings,
+    verified: &Verified<'_>,
+    asked: &str,
+) -> Result<TenantIdentity, TenancyRefusal> {
+    let asked = TenantImpersonation { tenant: asked.as_bytes(), user: b"" };
+    // The settings are never reloaded here.
+    let credential = tenancy.credential(verified).unwrap_or(Err(TenancyRefusal::NoClaim))?;
+    Ok(TenantIdentity::new(&TenantAccess::of(credential, asked)?))
 }

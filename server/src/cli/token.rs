@@ -27,7 +27,7 @@ use crate::{
         profile::{Profile, inmanta},
     },
     base::{clock, exact_json},
-    config::Config,
+    config::{Config, Settings},
     keys::refresh,
 };
 
@@ -102,6 +102,11 @@ impl<'h> CommandVerifier<'h> {
         let runtime = Builder::new_current_thread().enable_time().build()?;
         load_keys(&app)?;
         Ok(Self { app, runtime, how })
+    }
+
+    /// Returns the settings of the server.
+    pub(super) fn settings(&self) -> Arc<Settings> {
+        self.app.settings_arc()
     }
 
     fn now(&self) -> UnixTime {

@@ -12,7 +12,11 @@ use super::{
 };
 use crate::{
     api::settings::{ISSUES_NOTHING, OPEN_API},
-    authorization::AuthorizationProvider,
+    auth::profile::Profile,
+    authorization::{
+        AuthorizationProvider,
+        routes::{RequirementKind, RouteRule},
+    },
     base::{redacted::shown, route::Serves},
     keys::IssuerSection,
 };
@@ -28,6 +32,7 @@ pub(super) fn add(
     note_foreign_issuers(sections, settings, issuers, problems);
     note_shared_usernames(sections, issuers, problems);
     warn_of_unused_routes(sections, settings, problems);
+    warn_of_tenants_elsewhere(sections, settings, problems);
     warn_of_undescribed_requests(sections, settings, problems);
     warn_of_header_of_a_proxy(sections, settings, problems);
     warn_of_cookie_without_method(sections, settings, problems);
@@ -124,16 +129,41 @@ fn warn_of_unused_routes(
     settings: &Settings,
     problems: &mut Problems,
 ) {
-    let asks = |listener: &Listener| {
-        listener.access.as_ref().map(|access| access.provider)
-            == Some(AuthorizationProvider::Routes)
-    };
     let Some(rule) = settings.auth.authorization.routes.rules().first() else { return };
-    if !settings.listeners.iter().any(asks) {
+    if !settings.listeners.iter().any(asks_routes) {
         let text = "no listener has authorization = routes, so no route decides about a request";
         let help = "write authorization = routes in [listen] or [listener_<name>]";
         SectionReader::new(sections, &rule.name, problems).warn("", text, help);
     }
+}
+
+/// Warns about listeners that ask a rule with tenants, but know none.
+fn warn_of_tenants_elsewhere(
+    sections: &BTreeMap<String, Section>,
+    settings: &Settings,
+    problems: &mut Problems,
+) {
+    let has_tenants = |rule: &&RouteRule| {
+        rule.requirements().iter().any(|one| one.kind == RequirementKind::Tenant)
+    };
+    let mut rules = settings.auth.authorization.routes.rules().iter();
+    let Some(rule) = rules.find(has_tenants) else { return };
+    for listener in settings.listeners.iter().filter(|listener| asks_routes(listener)) {
+        if listener.profile != Profile::Orchestrate {
+            let text = format!(
+                "listener {} has no tenants, so it denies all requests of [{}]",
+                listener.name, rule.name
+            );
+            let help = format!("write surface = orchestrate, or remove tenants in [{}]", rule.name);
+            let mut reader = SectionReader::new(sections, listener.section(sections), problems);
+            reader.warn("authorization", text, &help);
+        }
+    }
+}
+
+fn asks_routes(listener: &Listener) -> bool {
+    let access = listener.access.as_ref();
+    access.is_some_and(|access| access.provider == AuthorizationProvider::Routes)
 }
 
 /// Warns about listeners that authorize requests, but do not know those of checks.

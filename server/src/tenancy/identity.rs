@@ -1,15 +1,29 @@
 //! The identity headers of a tenant, formatted in a buffer that each thread uses again.
 
-use std::{cell::RefCell, mem};
+use std::{cell::RefCell, mem, str};
 
-use super::tenant::TenantAccess;
+use serde::Serialize;
+
+use super::tenant::{EVERY_TENANT, TenantAccess};
 
 /// The values of the identity headers of a request: tenant, allowed tenants and user.
+#[derive(Debug)]
 pub struct TenantIdentity {
     /// All values, one after the other.
     text: Vec<u8>,
     /// The ends of the first two.
     ends: [usize; 2],
+}
+
+/// The names of a [`TenantIdentity`]. They contain no comma, as they are encoded.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct TenantNames<'i> {
+    /// The tenant that owns what the request creates.
+    pub tenant: &'i str,
+    /// The tenants whose resources the request may read, one at least.
+    pub allowed_tenants: Vec<&'i str>,
+    /// The user, if there is one.
+    pub username: Option<&'i str>,
 }
 
 thread_local! {
@@ -49,10 +63,27 @@ impl TenantIdentity {
         self.part(self.ends[0], self.ends[1])
     }
 
+    /// Whether the request may read the resources of every tenant.
+    #[must_use]
+    pub fn allows_all(&self) -> bool {
+        self.allowed_tenants() == EVERY_TENANT.as_bytes()
+    }
+
     /// The user; empty without one.
     #[must_use]
     pub fn user(&self) -> &[u8] {
         self.part(self.ends[1], self.text.len())
+    }
+
+    /// Returns the names, for JSON.
+    #[must_use]
+    pub fn names(&self) -> TenantNames<'_> {
+        let text = |name| str::from_utf8(name).unwrap_or_default();
+        TenantNames {
+            tenant: text(self.tenant()),
+            allowed_tenants: text(self.allowed_tenants()).split(',').collect(),
+            username: Some(text(self.user())).filter(|user| !user.is_empty()),
+        }
     }
 
     fn part(&self, start: usize, end: usize) -> &[u8] {
@@ -89,6 +120,10 @@ mod tests {
             };
             assert_eq!(shown(&identity), ["a:b", "_,a,a:b", "bob"]);
             assert_eq!(shown(&other), ["_", "_", ""]);
+            let (tenant, allowed_tenants) = ("a:b", vec!["_", "a", "a:b"]);
+            let names = TenantNames { tenant, allowed_tenants, username: Some("bob") };
+            assert_eq!(identity.names(), names);
+            assert_eq!(other.names().username, None);
         }
     }
 }

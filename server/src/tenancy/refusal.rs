@@ -54,6 +54,21 @@ impl TenancyRefusal {
         }
     }
 
+    /// Returns the code in a problem document, which never changes.
+    #[must_use]
+    pub const fn problem_code(&self) -> &'static str {
+        match self {
+            Self::WrongKey => "api_key",
+            Self::RepeatedHeader(_) => "header_repeated",
+            Self::NoClaim => "tenant_claim_missing",
+            Self::NullClaim => "tenant_claim_null",
+            Self::ClaimFormat => "tenant_claim_format",
+            Self::EmptyTenant => "tenant_empty",
+            Self::Tenant(_) => "tenant_forbidden",
+            Self::User(_) => "username_forbidden",
+        }
+    }
+
     /// Returns the error code of Orchestrate.
     fn code(&self) -> &'static str {
         match self {

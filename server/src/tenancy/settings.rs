@@ -11,7 +11,7 @@ use countersign_engine::{ExportedClaim, Verified};
 use super::{
     api_keys::{self, ApiKeys, ConfiguredKey},
     refusal::TenancyRefusal,
-    tenant::{TenantAccess, TenantImpersonation},
+    tenant::TenantCredential,
     token_claim::{StaleClaimsError, TenantClaim},
 };
 use crate::{
@@ -69,19 +69,17 @@ impl TenancySettings {
         })
     }
 
-    /// Returns the tenants and the user that a request with this token acts for.
+    /// Returns the tenant and the user of a token.
     ///
     /// # Errors
     /// The token was verified by the rules of another load of the configuration. The inner error
     /// is a refusal.
     #[inline]
-    pub fn access<'c>(
+    pub fn credential<'c>(
         &self,
         verified: &'c Verified<'_>,
-        asked: TenantImpersonation<'c>,
-    ) -> Result<Result<TenantAccess<'c>, TenancyRefusal>, StaleClaimsError> {
-        let credential = self.claim.read(verified.identity())?;
-        Ok(credential.and_then(|credential| TenantAccess::of(credential, asked)))
+    ) -> Result<Result<TenantCredential<'c>, TenancyRefusal>, StaleClaimsError> {
+        self.claim.read(verified.identity())
     }
 }
 

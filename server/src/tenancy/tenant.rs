@@ -37,6 +37,17 @@ pub enum TenantCredential<'c> {
     ApiKey,
 }
 
+impl<'c> TenantCredential<'c> {
+    /// Returns the names of the tenant and of the user; that is empty if there is none.
+    #[must_use]
+    pub const fn names(self) -> (&'c str, &'c str) {
+        match self {
+            Self::ApiKey => (EVERY_TENANT, ""),
+            Self::Token { tenant, user } => (tenant, user),
+        }
+    }
+}
+
 /// The names that a request asks for by its headers, as they were sent. An empty name counts as
 /// absent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -92,10 +103,7 @@ impl<'c> TenantAccess<'c> {
     }
 
     fn without_impersonation(credential: TenantCredential<'c>) -> Result<Self, TenancyRefusal> {
-        let (tenant, user) = match credential {
-            TenantCredential::ApiKey => (EVERY_TENANT, ""),
-            TenantCredential::Token { tenant, user } => (tenant, user),
-        };
+        let (tenant, user) = credential.names();
         if tenant == EVERY_TENANT {
             let tenant = PUBLIC_TENANT.into();
             return Ok(Self { tenant, allows_all: true, user: user.into() });
@@ -145,7 +153,7 @@ const MAX_LEVELS: usize = 16;
 const SEPARATOR: u8 = b':';
 
 /// Whether a text names one tenant: `_`, or levels that are neither empty nor reserved.
-fn is_tenant_name(name: &str) -> bool {
+pub(super) fn is_tenant_name(name: &str) -> bool {
     let is_level = |level: &str| !["", PUBLIC_TENANT, EVERY_TENANT].contains(&level);
     if name.len() > MAX_NAME_BYTES {
         return false;

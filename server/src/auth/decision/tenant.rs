@@ -16,9 +16,9 @@ use crate::{
         identity::TenantIdentity,
         refusal::TenancyRefusal,
         request_headers::TenancyHeaders,
+        request_tenant::RequestTenant,
         settings::TenancySettings,
         tenant::{TenantAccess, TenantCredential, TenantImpersonation},
-        token_claim::StaleClaimsError,
     },
 };
 
@@ -149,16 +149,16 @@ impl DecisionContext<'_> {
         (prepared, request): (Option<&PreparedAccess<'_>>, Option<&ProxiedRequest<'_>>),
         asked: TenantImpersonation<'_>,
     ) -> AuthDecision<'t> {
-        let access = match tenancy.access(&verified, asked) {
-            Ok(access) => access.map(|access| TenantIdentity::new(&access)),
-            Err(StaleClaimsError) => return self.undecided(),
-        };
-        let identity = match access {
-            Ok(identity) => identity,
+        let Ok(credential) = tenancy.credential(&verified) else { return self.undecided() };
+        let acting = |credential| Ok((credential, TenantAccess::of(credential, asked)?));
+        let (credential, identity) = match credential.and_then(acting) {
+            Ok((credential, access)) => (credential, TenantIdentity::new(&access)),
             Err(refusal) => return self.refuse(tenancy, &refusal),
         };
+        let tenant = Some(RequestTenant { credential, acting: &identity });
+        let authorization = &self.settings.authorization;
         if let Some(prepared) = prepared
-            && let Err(denial) = self.settings.authorization.authorize(prepared, &verified, request)
+            && let Err(denial) = authorization.authorize(prepared, &verified, request, tenant)
         {
             return AuthDecision::Refused(self.denied(&denial));
         }

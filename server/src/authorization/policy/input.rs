@@ -6,6 +6,10 @@ use regorus::{Value, value::Object};
 use serde_json::{Map, Value as Json};
 
 use super::error::EvaluationError;
+use crate::{
+    base::claims::{TENANT_MEMBER, TENANT_USER_MEMBER},
+    tenancy::{identity::TenantNames, request_tenant::RequestTenant},
+};
 
 /// Maximum size of a [`PolicyInput`] in bytes of JSON.
 pub(crate) const MAX_INPUT_BYTES: usize = 64 << 10;
@@ -24,6 +28,8 @@ pub struct PolicyInput<'i> {
     pub token: &'i Map<String, Json>,
     /// `input.issuer`: the section of the token, if it is not the one that signs.
     pub issuer: Option<&'i str>,
+    /// The tenant in `input.token` and `input.request`, on the `orchestrate` surface.
+    pub tenant: Option<RequestTenant<'i>>,
 }
 
 /// The names of the members of a [`PolicyInput`], as values. Each thread has its own, so that threads do not share
@@ -62,13 +68,17 @@ impl PolicyInput<'_> {
 
     fn convert(self, names: &InputNames, budget: &mut usize) -> Option<Value> {
         spend(budget, self.endpoint_id.len())?;
-        let request = [
+        let mut request = BTreeMap::from([
             (names.endpoint_id.clone(), self.endpoint_id.into()),
             (names.parameters.clone(), members(self.parameters, true, budget)?),
-        ];
-        let token = members(self.token, false, budget)?;
+        ]);
+        let mut token = entries(self.token, false, budget)?;
+        if let Some([of_request, of_token]) = self.tenant_members() {
+            request.extend(entries(&of_request, false, budget)?);
+            token.extend(entries(&of_token, false, budget)?);
+        }
         let mut input =
-            vec![(names.request.clone(), object(request)), (names.token.clone(), token)];
+            vec![(names.request.clone(), object(request)), (names.token.clone(), object(token))];
         if let Some(section) = self.issuer {
             spend(budget, section.len())?;
             let issuer = object([(names.name.clone(), section.into())]);
@@ -77,17 +87,39 @@ impl PolicyInput<'_> {
         Some(object(input))
     }
 
+    /// Returns the further members of `input.request` and of `input.token`. Those of the token
+    /// replace its claims of the same names.
+    fn tenant_members(self) -> Option<[Map<String, Json>; 2]> {
+        let RequestTenant { credential, acting } = self.tenant?;
+        let TenantNames { tenant, allowed_tenants, username } = acting.names();
+        let (own_tenant, own_user) = credential.names();
+        let mut request = Map::new();
+        request.insert("tenant".into(), tenant.into());
+        request.insert("allowed_tenants".into(), allowed_tenants.into());
+        request.extend(username.map(|name| ("username".into(), name.into())));
+        let mut token = Map::new();
+        token.insert(TENANT_MEMBER.into(), own_tenant.into());
+        let own_user = Some(own_user).filter(|user| !user.is_empty());
+        token.extend(own_user.map(|name| (TENANT_USER_MEMBER.into(), name.into())));
+        Some([request, token])
+    }
+
     /// Returns the input as JSON, as it is logged.
     #[must_use]
     pub fn to_json(self) -> Json {
         let mut parameters = self.parameters.clone();
         mask(&mut parameters);
         let mut input = Map::new();
-        input.insert(
-            "request".into(),
-            serde_json::json!({ "endpoint_id": self.endpoint_id, "parameters": parameters }),
-        );
-        input.insert("token".into(), self.token.clone().into());
+        let mut request = Map::new();
+        request.insert("endpoint_id".into(), self.endpoint_id.into());
+        request.insert("parameters".into(), parameters.into());
+        let mut token = self.token.clone();
+        if let Some([of_request, of_token]) = self.tenant_members() {
+            request.extend(of_request);
+            token.extend(of_token);
+        }
+        input.insert("request".into(), request.into());
+        input.insert("token".into(), token.into());
         if let Some(section) = self.issuer {
             input.insert("issuer".into(), serde_json::json!({ "name": section }));
         }
@@ -118,8 +150,16 @@ fn spend(budget: &mut usize, bytes: usize) -> Option<()> {
     Some(())
 }
 
-/// Converts the members of an object, those of parameters with passwords [masked](MASK).
+/// Converts an object, that of parameters with passwords [masked](MASK).
 fn members(members: &Map<String, Json>, masks: bool, budget: &mut usize) -> Option<Value> {
+    entries(members, masks, budget).map(object)
+}
+
+fn entries(
+    members: &Map<String, Json>,
+    masks: bool,
+    budget: &mut usize,
+) -> Option<BTreeMap<Value, Value>> {
     spend(budget, 0)?;
     let converted = members.iter().map(|(name, value)| {
         spend(budget, name.len())?;
@@ -130,8 +170,7 @@ fn members(members: &Map<String, Json>, masks: bool, budget: &mut usize) -> Opti
         };
         Some((Value::from(name.as_str()), value))
     });
-    let converted: Option<BTreeMap<_, _>> = converted.collect();
-    Some(Object::from(converted?).into())
+    converted.collect()
 }
 
 fn convert(value: &Json, masks: bool, budget: &mut usize) -> Option<Value> {

@@ -205,7 +205,13 @@ mod tests {
         parameters: &'i Map<String, serde_json::Value>,
         token: &'i Map<String, serde_json::Value>,
     ) -> PolicyInput<'i> {
-        PolicyInput { endpoint_id: "GET /api/v2/project", parameters, token, issuer: None }
+        PolicyInput {
+            endpoint_id: "GET /api/v2/project",
+            parameters,
+            token,
+            issuer: None,
+            tenant: None,
+        }
     }
 
     fn object(value: serde_json::Value) -> Map<String, serde_json::Value> {

@@ -5,6 +5,7 @@ use std::fmt;
 use countersign_engine::MetConditions;
 
 use super::pattern::RoutePattern;
+use crate::tenancy::{identity::TenantIdentity, tenant_set::TenantSet};
 
 /// A rule for requests, from a section `[route_<name>]`.
 #[derive(Debug)]
@@ -32,15 +33,23 @@ pub(super) enum RuleKind {
     Deny,
 }
 
-/// A requirement on tokens: conditions of which one must hold.
+/// A requirement on tokens, or on the tenant of a request.
 #[derive(Debug)]
 pub struct RouteRequirement {
     /// The option that it comes from.
     pub kind: RequirementKind,
-    /// Indexes in the conditions of the table.
-    pub(super) alternatives: Box<[usize]>,
+    pub(super) condition: RouteCondition,
     /// The requirement in words.
     pub(super) text: Box<str>,
+}
+
+/// The condition of a [`RouteRequirement`].
+#[derive(Debug)]
+pub(super) enum RouteCondition {
+    /// Indexes in the conditions of the table, of which one must hold.
+    Token(Box<[usize]>),
+    /// The tenants, for one of which the request must act.
+    Tenant(TenantSet),
 }
 
 /// The option that a [`RouteRequirement`] comes from.
@@ -56,6 +65,8 @@ pub enum RequirementKind {
     Issuer,
     /// `client_types`.
     ClientType,
+    /// `tenants`.
+    Tenant,
 }
 
 impl RouteRule {
@@ -90,9 +101,17 @@ impl RouteRule {
 }
 
 impl RouteRequirement {
+    /// Whether a request meets it. `acting` is its tenant, if the surface knows tenants.
     #[inline]
-    pub(super) fn is_met(&self, met: &MetConditions<'_>) -> bool {
-        self.alternatives.iter().any(|condition| met.meets(*condition))
+    pub(super) fn is_met(&self, met: &MetConditions<'_>, acting: Option<&TenantIdentity>) -> bool {
+        match &self.condition {
+            RouteCondition::Token(alternatives) => {
+                alternatives.iter().any(|condition| met.meets(*condition))
+            }
+            RouteCondition::Tenant(tenants) => {
+                acting.is_some_and(|acting| tenants.contains(acting))
+            }
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use countersign_engine::{ClaimPath, Constraint, TokenCondition, TokenConditions}
 use super::{
     RouteTable, claims,
     pattern::{Coverage, MethodNames, RoutePattern},
-    rule::{RequirementKind, RouteRequirement, RouteRule, RuleKind},
+    rule::{RequirementKind, RouteCondition, RouteRequirement, RouteRule, RuleKind},
     trie::RouteTrie,
 };
 use crate::{
@@ -26,6 +26,7 @@ use crate::{
         setting::Section,
     },
     keys::{IssuerSection, issuer::read_scopes},
+    tenancy::tenant_set::TenantSet,
 };
 
 /// Claims about rights in this server, to which only issuers that may administer are entitled.
@@ -116,8 +117,9 @@ struct RouteCompiler<'c> {
     conditions: ConditionList,
 }
 
-/// Options that are conditions on tokens.
-const CONDITIONS: [&str; 5] = ["scopes", "roles", "claims", "issuers", "client_types"];
+/// Options that are conditions on tokens, or on the tenants of their requests.
+const CONDITIONS: [&str; 6] = ["scopes", "roles", "claims", "issuers", "client_types", TENANTS];
+const TENANTS: &str = "tenants";
 
 impl RouteCompiler<'_> {
     fn rule(&mut self, reader: &mut SectionReader<'_>) -> RouteRule {
@@ -139,6 +141,7 @@ impl RouteCompiler<'_> {
         requirements.extend(self.claims(reader));
         requirements.extend(self.issuers(reader));
         requirements.extend(self.client_types(reader));
+        requirements.extend(tenants(reader));
         RouteRule {
             name: reader.section.into(),
             patterns,
@@ -175,7 +178,8 @@ impl RouteCompiler<'_> {
         text: String,
     ) -> RouteRequirement {
         let alternatives = alternatives.into_iter().map(|one| self.conditions.index(one));
-        RouteRequirement { kind, alternatives: alternatives.collect(), text: text.into() }
+        let condition = RouteCondition::Token(alternatives.collect());
+        RouteRequirement { kind, condition, text: text.into() }
     }
 
     fn scope(&mut self, scope: &str) -> RouteRequirement {
@@ -258,6 +262,20 @@ impl RouteCompiler<'_> {
         let conditions = names.iter().map(|name| TokenCondition::ClientType((*name).into()));
         Some(self.requirement(RequirementKind::ClientType, conditions, text))
     }
+}
+
+fn tenants(reader: &mut SectionReader<'_>) -> Option<RouteRequirement> {
+    let names = reader.list(TENANTS)?;
+    let tenants = TenantSet::parse(names.iter().copied()).unwrap_or_else(|mistake| {
+        let text = format!("{TENANTS} in {}: {mistake}", reader.section);
+        let help = "write names such as acme, acme:* for every level below it, _ for the public \
+                    tenant, or * for access to every tenant";
+        reader.error(TENANTS, text, help);
+        TenantSet::default()
+    });
+    let condition = RouteCondition::Tenant(tenants);
+    let text = one_of("tenant", &names).into();
+    Some(RouteRequirement { kind: RequirementKind::Tenant, condition, text })
 }
 
 fn short_name(section: &str) -> &str {

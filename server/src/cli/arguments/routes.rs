@@ -31,6 +31,9 @@ pub struct ExplainRouteArgs {
     /// The listener that is asked, such as main (default: all with authorization = routes).
     #[arg(long, value_name = "NAME")]
     pub listener: Option<String>,
+    /// `X-Tenant-ID` of the request, on a listener with the orchestrate surface.
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    pub tenant: String,
     /// How the token is verified.
     #[command(flatten)]
     pub how: VerifyArgs,

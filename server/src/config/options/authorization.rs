@@ -59,6 +59,12 @@ pub(super) const ROUTE: SectionSpec = SectionSpec {
         list("client_types", "agent, compiler or api", "")
             .unset("any")
             .about("Client types of which a token must have one.", "api"),
+        list("tenants", "tenant", "").unset("any").about(
+            "Tenants of which a request acts for one, on listeners with `surface = orchestrate`: \
+             `acme`, `acme:*` for every level below it, `_` for the public tenant, `*` for access \
+             to every tenant. Names are encoded as in the identity headers.",
+            "acme, acme:*",
+        ),
         flag("deny", "false").about("Whether every request is denied, with any token.", "true"),
         flag("public", "false").about(
             "Whether the request is allowed without looking at its token. All identity headers are \
