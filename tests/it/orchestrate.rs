@@ -9,5 +9,11 @@ mod credentials;
 mod tokens;
 /// The tenant and the user that a request acts for.
 mod tenants;
-/// Start, configuration and metrics.
+/// Rules by route and policies: the tenant in authorization.
+mod authorization;
+/// `/v1/verify`: the tenant in its answers.
+mod verify;
+/// Metrics with the names of Orchestrate, and probes.
+mod metrics;
+/// Start and configuration.
 mod start;

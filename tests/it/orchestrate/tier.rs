@@ -121,6 +121,19 @@ pub(super) fn sandbox<'v>(
     variables.fold(free_ports.iter().fold(sandbox, set), set)
 }
 
+/// Returns a configuration file of a tier with an API key and an issuer, whose listener has these
+/// further options, and trusts the proxies of this machine to describe requests.
+pub(super) fn configuration(provider: &TenantProvider, listen: &str, rest: &str) -> String {
+    let issuer = provider.issuer();
+    format!(
+        "[auth_jwt_idp]\nissuer={issuer}\naudience_match=none\n\
+         discovery_uri={issuer}.well-known/openid-configuration\n\
+         [multi_tenancy]\nclaims_namespace={NAMESPACE}\napi_key={API_KEY}\nerror_body=true\n\
+         [listen]\nsurface=orchestrate\ntrusted_proxies=127.0.0.1\ndialect=x-forwarded\n\
+         {listen}\n{rest}\n"
+    )
+}
+
 impl OrchestrateTier<'_> {
     /// Sends a check with these header lines, twice: the second answer about a token is from the
     /// cache.
