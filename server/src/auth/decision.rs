@@ -80,7 +80,7 @@ impl<'t> AuthDecision<'t> {
     #[must_use]
     pub fn tenant_label(&self, metrics: &Metrics) -> TenantLabel {
         let series = metrics.series.as_ref().zip(self.tenant());
-        series.map_or(TenantLabel::default(), |(series, of)| series.tenant_label(of.tenant()))
+        series.map(|(series, of)| series.tenant_label(of.tenant())).unwrap_or_default()
     }
 
     /// The outcome of an allowed request.

@@ -60,7 +60,9 @@ pub async fn respond(
         }
         Ok(presented) => context.answer(caller, presented).await,
     };
-    reply.outcome.inspect(|outcome| authenticator.metrics.count(*outcome));
+    if let Some(outcome) = reply.outcome {
+        authenticator.metrics.count(outcome);
+    }
     Reply { response: no_store(reply.response), ..reply }
 }
 
@@ -86,7 +88,7 @@ impl VerifyContext<'_> {
 
     fn tenant_label(&self, tenant: Option<&TenantIdentity>) -> TenantLabel {
         let series = self.authenticator.metrics.series.as_ref().zip(tenant);
-        series.map_or(TenantLabel::default(), |(series, of)| series.tenant_label(of.tenant()))
+        series.map(|(series, of)| series.tenant_label(of.tenant())).unwrap_or_default()
     }
 
     fn refused(&self, rejection: Rejection, token: &[u8]) -> Reply {

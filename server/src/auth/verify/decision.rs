@@ -17,12 +17,8 @@ use crate::{
         reply::{Reply, problem},
     },
     tenancy::{
-        identity::TenantIdentity,
-        refusal::TenancyRefusal,
-        request_headers::TenancyHeaders,
-        request_tenant::RequestTenant,
-        settings::TenancySettings,
-        tenant::{TenantAccess, TenantImpersonation},
+        identity::TenantIdentity, refusal::TenancyRefusal, request_headers::TenancyHeaders,
+        request_tenant::RequestTenant, settings::TenancySettings, tenant::TenantAccess,
         token_claim::StaleClaimsError,
     },
 };
@@ -96,7 +92,7 @@ impl<'s> VerifyContext<'s> {
         if headers.as_ref().is_some_and(|of| of.api_key.is_some()) && !tenancy.keys.is_empty() {
             return Err(VerifyRefusal::KeyDecides);
         }
-        let asked = headers.map_or(TenantImpersonation::default(), |headers| headers.asked);
+        let asked = headers.map(|headers| headers.asked).unwrap_or_default();
         let credential = tenancy.credential(verified)??;
         let identity = TenantIdentity::new(&TenantAccess::of(credential, asked)?);
         self.authorize(verified, prepared, Some(RequestTenant { credential, acting: &identity }))?;
