@@ -20,7 +20,7 @@ use countersign_server::{
     tenancy::{
         api_keys::{self, ApiKeys},
         identity::TenantIdentity,
-        tenant::TenantImpersonation,
+        tenant::{TenantAccess, TenantImpersonation},
     },
 };
 use serde_json::json;
@@ -51,7 +51,8 @@ fn tenant_of_cached_token() {
         assert!(verify());
         let verified = verifier.verify(token.as_bytes(), NOW).expect("a good token");
         let act = |asked: TenantImpersonation<'_>| {
-            let access = tenancy.access(black_box(&verified), asked).ok().and_then(Result::ok);
+            let credential = tenancy.credential(black_box(&verified)).ok().and_then(Result::ok);
+            let access = credential.and_then(|of| TenantAccess::of(of, asked).ok());
             access.is_some_and(|access| !TenantIdentity::new(&access).tenant().is_empty())
         };
         let own = || act(black_box(TenantImpersonation::default()));
