@@ -48,7 +48,9 @@ pub(super) fn run(source: &ConfigSource, command: TokenCommand) -> Result<(), Co
 fn sign(source: &ConfigSource, args: SignArgs) -> Result<(), CommandError> {
     let config = source.load()?;
     let section = signing_section(&config)?;
-    let mut names: Vec<_> = args.claims.iter().map(|(name, _)| name).collect();
+    let texts = args.claims.into_iter().map(|(name, text)| (name, Value::String(text)));
+    let claims: Vec<_> = texts.chain(args.json_claims).collect();
+    let mut names: Vec<_> = claims.iter().map(|(name, _)| name).collect();
     names.sort_unstable();
     if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
         return Err(CommandError::failed(format_args!("the claim {} is given twice", twice[0])));
@@ -57,11 +59,7 @@ fn sign(source: &ConfigSource, args: SignArgs) -> Result<(), CommandError> {
         client_types: args.client_types,
         // In the form of `/api/v2`, which ends the tokens of a deleted environment by it.
         environment: args.environment.map(|id| canonical_uuid(&id)),
-        custom_claims: args
-            .claims
-            .into_iter()
-            .map(|(name, text)| (name, Value::String(text)))
-            .collect(),
+        custom_claims: claims,
         lifetime: Lifetime::of(args.expire, args.idempotent),
     };
     Ok(print(signing::sign(section, &request, clock::now()).map_err(CommandError::failed)?)?)

@@ -2,6 +2,7 @@
 
 use clap::{Args, Subcommand};
 use countersign_engine::CertificateThumbprint;
+use serde_json::Value;
 
 use super::{TokenCreateArgs, TokenDeleteArgs, TokenListArgs};
 use crate::{
@@ -160,9 +161,12 @@ pub struct SignArgs {
     /// Additional claim with a text value; repeatable.
     #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = named_value)]
     pub claims: Vec<(String, String)>,
+    /// Additional claim with a value in JSON, such as an object; repeatable.
+    #[arg(long = "claim-json", value_name = "NAME=JSON", value_parser = named_json)]
+    pub json_claims: Vec<(String, Value)>,
 }
 
-/// Claims that `--claim` must not set.
+/// Claims that `--claim` and `--claim-json` must not set.
 const RESERVED_CLAIMS: [&str; 7] =
     ["aud", CLIENT_TYPES_CLAIM, ENVIRONMENT_CLAIM, "exp", "iat", "iss", "nbf"];
 
@@ -174,4 +178,11 @@ fn named_value(text: &str) -> Result<(String, String), String> {
         ));
     }
     Ok((name.into(), value.into()))
+}
+
+fn named_json(text: &str) -> Result<(String, Value), String> {
+    let (name, json) = named_value(text)?;
+    // The error of the parser has a position, but none of the text.
+    let value = serde_json::from_str(&json).map_err(|error| format!("not JSON: {error}"))?;
+    Ok((name, value))
 }
