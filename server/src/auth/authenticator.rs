@@ -1,6 +1,6 @@
 //! Token verification with admission control and key refetches.
 
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use countersign_engine::{
     KeySet, Presentation, Reject, UnknownKid, Verified, Verifier, rotation::WithdrawalReason,
@@ -302,12 +302,23 @@ impl Authenticator {
     }
 
     /// Whether the `iss` of a token differs from a configured issuer by a trailing slash alone.
+    /// Logs it once, because the token is unverified: clients could otherwise fill the log.
     #[cold]
     pub(super) fn differs_by_slash(&self, token: &[u8]) -> bool {
         let sources = self.keys.all();
         let issuers = sources.iter().map(|source| &source.section().issuer);
         let names = issuers.flat_map(|issuer| [&issuer.name].into_iter().chain(&issuer.aliases));
-        orchestrate::differs_by_slash(token, names.map(|name| &**name))
+        let differs = orchestrate::differs_by_slash(token, names.map(|name| &**name));
+        if differs {
+            static REPORTED: Once = Once::new();
+            REPORTED.call_once(|| {
+                tracing::warn!(
+                    "a token was refused because its issuer (iss) differs from a configured one \
+                     only by a trailing slash: write the issuer as the provider does"
+                );
+            });
+        }
+        differs
     }
 
     /// Returns the keys in use of each issuer, in the order of the sections.

@@ -17,7 +17,7 @@ use crate::{
         AuthorizationProvider,
         routes::{RequirementKind, RouteRule},
     },
-    base::{redacted::shown, route::Serves},
+    base::{redacted::shown, route::Serves, uri::differ_by_slash},
     keys::IssuerSection,
 };
 
@@ -36,6 +36,7 @@ pub(super) fn add(
     warn_of_undescribed_requests(sections, settings, problems);
     warn_of_header_of_a_proxy(sections, settings, problems);
     warn_of_cookie_without_method(sections, settings, problems);
+    warn_of_missing_slash(sections, issuers, problems);
 }
 
 /// Warns about an API that requires no token.
@@ -247,4 +248,28 @@ fn warn_of_cookie_without_method(
     let help = "set trusted_proxies, and dialect unless the proxies ask by gRPC only; let them pass \
                 on Origin and Sec-Fetch-Site";
     SectionReader::new(sections, "server", problems).risk("token_cookie", text, help);
+}
+
+/// Warns about an issuer of Auth0 without its slash. Its tokens have one, and `iss` is compared
+/// byte by byte. Other providers are not known by their names: the log reports them once their
+/// discovery document is fetched.
+fn warn_of_missing_slash(
+    sections: &BTreeMap<String, Section>,
+    issuers: &[IssuerSection],
+    problems: &mut Problems,
+) {
+    for section in issuers {
+        let name = &section.issuer.name;
+        let Some(host) = name.strip_prefix("https://") else { continue };
+        let accepts_slash = section.issuer.aliases.iter().any(|alias| differ_by_slash(name, alias));
+        if !host.ends_with(".auth0.com") || accepts_slash {
+            continue;
+        }
+        let text = format!(
+            "the issuer (iss) of tokens of Auth0 ends with a slash: {name} differs only by the \
+             trailing slash, so every token is refused"
+        );
+        let help = format!("write {name}/");
+        SectionReader::new(sections, section.section(), problems).warn("issuer", text, &help);
+    }
 }
