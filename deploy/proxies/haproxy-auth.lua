@@ -12,12 +12,16 @@ local TIMEOUT = 10000
 
 -- Headers with tokens. Add auth_additional_header of [server], if it is set. All lines are
 -- forwarded, because Countersign refuses duplicate credentials.
-local CREDENTIALS = { "authorization" }
+local CREDENTIALS = {
+    "authorization",
+    -- With surface = orchestrate, these as well.
+    -- orchestrate: "x-api-key", "x-tenant-id", "x-username",
+}
 
 -- [identity_headers] in Countersign's configuration.
 local IDENTITY = {
     "x-auth-subject", "x-auth-user", "x-auth-issuer", "x-auth-client-types", "x-auth-environment",
-    "x-auth-tenant",
+    "x-auth-tenant", "x-auth-allowed-tenants",
 }
 
 -- Statuses and headers of refusals that are forwarded to the client.

@@ -2,7 +2,7 @@
 //! alone, in front of a provider shaped as Auth0 is.
 
 /// The tier and its provider.
-mod tier;
+pub(crate) mod tier;
 /// API keys and tokens: which credential counts.
 mod credentials;
 /// Tokens that are refused.

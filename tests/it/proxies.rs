@@ -9,6 +9,8 @@ mod contract;
 mod world;
 /// The alternative of a Unix socket.
 mod unix_socket;
+/// The form for the orchestrate surface.
+mod tenants;
 mod nginx;
 mod haproxy;
 mod caddy;
@@ -72,6 +74,17 @@ fn configuration(name: &str, replaced: &[(&str, String)]) -> String {
         assert!(text.contains(word), "{name} does not mention {word}");
         text.replace(word, replacement)
     })
+}
+
+/// Reads a configuration with some of its words replaced: as shipped, or for a surface.
+type ConfigurationForm = fn(&str, &[(&str, String)]) -> String;
+
+/// Returns a shipped configuration in its form for the `orchestrate` surface.
+fn tenant_configuration(name: &str, replaced: &[(&str, String)]) -> String {
+    let comment = if name.ends_with(".lua") { "--" } else { "#" };
+    let mark = format!("{comment} orchestrate: ");
+    let uncommented = [(&*mark, String::new())];
+    configuration(name, &[&uncommented[..], replaced].concat())
 }
 
 /// A value of `dialect` in `[listen]`.

@@ -1,4 +1,8 @@
-use countersign_tests::{client::Protocol, over_every_protocol};
+use countersign_tests::{
+    client::Protocol,
+    grpc::{CheckOutcome, Envoy, check_request},
+    over_every_protocol,
+};
 
 use super::tier::{API_KEY, outcome, with_tier};
 
@@ -128,4 +132,26 @@ fn repeated_headers_are_refused(protocol: Protocol) {
             assert_eq!(outcome(&tier.ask(&lines)), expected);
         }
     });
+}
+
+#[test]
+fn check_removes_token_and_api_key() {
+    for variables in [&[][..], &[("MULTI_TENANCY_ENABLED", "false")]] {
+        with_tier(None, variables, |tier| {
+            let envoy = Envoy::plain(tier.server.address);
+            let bearer = format!("Bearer {}", tier.provider.token("foo"));
+            let (token, key) = (("authorization", &*bearer), ("x-api-key", API_KEY));
+            for lines in [&[token][..], &[key], &[key, token], &[key, ("X_Auth_Tenant", "root")]] {
+                let outcome = CheckOutcome::of(envoy.check(check_request(lines)).unwrap());
+                assert_eq!(outcome.status, 200, "{lines:?}");
+                for name in ["authorization", "x-api-key"] {
+                    assert!(outcome.removed.iter().any(|one| one == name), "{outcome:?}");
+                }
+                // `X-Auth-Tenant` is set, and so its other spellings are removed.
+                let imitates = lines.iter().any(|(name, _)| *name == "X_Auth_Tenant");
+                assert_eq!(outcome.removed.iter().any(|name| name == "X_Auth_Tenant"), imitates);
+                assert!(outcome.header("x-auth-allowed-tenants").is_some(), "{outcome:?}");
+            }
+        });
+    }
 }

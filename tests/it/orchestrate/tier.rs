@@ -11,19 +11,19 @@ use serde_json::{Value, json};
 
 use crate::fixture;
 
-pub(super) const API_KEY: &str = "NYR2LtAsKSs7TuY0D8ZIqmMaLcICC3lf_ur4FGlLUcQ";
+pub(crate) const API_KEY: &str = "NYR2LtAsKSs7TuY0D8ZIqmMaLcICC3lf_ur4FGlLUcQ";
 pub(super) const NAMESPACE: &str = "http://tenant.info/";
 pub(super) const AUDIENCE: &str = "https://orchestrate.example";
 
 /// A provider as Auth0 is: an issuer with a slash, RS256, and a list of audiences.
-pub(super) struct TenantProvider {
-    pub(super) server: JwksServer,
+pub(crate) struct TenantProvider {
+    pub(crate) server: JwksServer,
     /// The same for all providers, because generating it takes long.
     pub(super) key: &'static SigningKey,
 }
 
 impl TenantProvider {
-    pub(super) fn start() -> Self {
+    pub(crate) fn start() -> Self {
         static KEY: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::generate("RS256", "k1"));
         let key = &*KEY;
         let server = JwksServer::start(&fixture::key_set(&[key]));
@@ -36,7 +36,7 @@ impl TenantProvider {
         Self { server, key }
     }
 
-    pub(super) fn issuer(&self) -> String {
+    pub(crate) fn issuer(&self) -> String {
         format!("{}/", self.server.origin())
     }
 
@@ -44,8 +44,10 @@ impl TenantProvider {
     pub(super) fn claims(&self, tenancy: Value) -> Value {
         json!({
             "iss": self.issuer(),
-            "aud": [AUDIENCE, "https://idp.example/userinfo"],
+            "aud": [AUDIENCE, format!("{}userinfo", self.issuer())],
             "sub": "auth0|5f7c8ec7c33c6c004bbafe82",
+            "azp": "my1tc3bV8tZxWjwT1wk5Q2dJ7aPq0cRu",
+            "scope": "openid profile email",
             "iat": fixture::now() - 60,
             "exp": fixture::now() + 3600,
             NAMESPACE: tenancy,
@@ -53,7 +55,7 @@ impl TenantProvider {
     }
 
     /// Returns a token of this tenant, with the user `alice`.
-    pub(super) fn token(&self, tenant: &str) -> String {
+    pub(crate) fn token(&self, tenant: &str) -> String {
         self.token_with(json!({ "tenant_id": tenant, "username": "alice" }), &[])
     }
 
@@ -84,25 +86,34 @@ pub(super) fn with_tier(
     test: impl FnOnce(&OrchestrateTier<'_>),
 ) {
     let provider = TenantProvider::start();
-    let issuer = provider.issuer();
-    let usual = [
-        ("MULTI_TENANCY_ENABLED", "true"),
-        ("AUTH_API_KEY", API_KEY),
-        ("AUTH_JWT_ISSUER_URL", &issuer),
-        ("AUTH_JWT_AUDIENCE", AUDIENCE),
-        ("AUTH_JWT_CLAIMS_NAMESPACE", NAMESPACE),
-        ("INMANTA_MULTI_TENANCY_ERROR_BODY", "true"),
-    ];
-    let unchanged = usual.iter().filter(|(name, _)| changes.iter().all(|(other, _)| name != other));
-    let sandbox = sandbox(protocol.into(), unchanged.chain(changes));
+    let sandbox = variables(protocol.into(), &provider.issuer(), changes);
     let server = sandbox.start::<&str>([]);
     server.wait_until_ready();
     test(&OrchestrateTier { server, provider: &provider });
 }
 
+/// Returns a sandbox with the variables of a tier with an API key and this issuer. `changes` are
+/// further variables, or empty ones.
+pub(crate) fn variables(
+    protocol: Option<Protocol>,
+    issuer: &str,
+    changes: &[(&str, &str)],
+) -> Sandbox {
+    let usual = [
+        ("MULTI_TENANCY_ENABLED", "true"),
+        ("AUTH_API_KEY", API_KEY),
+        ("AUTH_JWT_ISSUER_URL", issuer),
+        ("AUTH_JWT_AUDIENCE", AUDIENCE),
+        ("AUTH_JWT_CLAIMS_NAMESPACE", NAMESPACE),
+        ("INMANTA_MULTI_TENANCY_ERROR_BODY", "true"),
+    ];
+    let unchanged = usual.iter().filter(|(name, _)| changes.iter().all(|(other, _)| name != other));
+    sandbox(protocol, unchanged.chain(changes))
+}
+
 /// Returns a sandbox whose servers have these variables, and free ports. Without a protocol they
 /// serve HTTP/1 and HTTP/2 in cleartext.
-pub(super) fn sandbox<'v>(
+pub(crate) fn sandbox<'v>(
     protocol: Option<Protocol>,
     variables: impl Iterator<Item = &'v (&'v str, &'v str)>,
 ) -> Sandbox {

@@ -2,7 +2,10 @@ use std::{path::Path, process::Command};
 
 use countersign_tests::proxies::installed_program;
 
-use super::{Addresses, Dialect, Proxy, configuration, contract, unix_socket};
+use super::{
+    Addresses, ConfigurationForm, Dialect, Proxy, configuration, contract, tenant_configuration,
+    tenants, unix_socket,
+};
 
 #[test]
 fn caddy_keeps_the_contract() {
@@ -18,6 +21,13 @@ fn caddy_keeps_the_contract() {
 }
 
 #[test]
+fn caddy_passes_on_the_tenant_alone() {
+    tenants::check(Dialect::XForwarded, "X-Forwarded-For", |directory, addresses| {
+        run(tenant_configuration, directory, addresses, &addresses.others())
+    });
+}
+
+#[test]
 fn caddy_reaches_a_unix_socket() {
     unix_socket::check(Dialect::XForwarded, "X-Forwarded-For", |directory, addresses, socket| {
         let replaced = [
@@ -26,21 +36,26 @@ fn caddy_reaches_a_unix_socket() {
             (unix_socket::SHIPPED_PATH, socket.into()),
             addresses.others()[1].clone(),
         ];
-        run(directory, addresses, &replaced)
+        run(configuration, directory, addresses, &replaced)
     });
 }
 
 fn command(directory: &Path, addresses: &Addresses) -> Command {
-    run(directory, addresses, &addresses.others())
+    run(configuration, directory, addresses, &addresses.others())
 }
 
-fn run(directory: &Path, addresses: &Addresses, replaced: &[(&str, String)]) -> Command {
+fn run(
+    form: ConfigurationForm,
+    directory: &Path,
+    addresses: &Addresses,
+    replaced: &[(&str, String)],
+) -> Command {
     let proxy = [
         (":8000 {", format!(":{} {{", addresses.proxy.port())),
         ("bind 127.0.0.1", format!("bind {}", addresses.proxy.ip())),
     ];
     let file = directory.join("Caddyfile");
-    std::fs::write(&file, configuration("Caddyfile", &[replaced, &proxy].concat())).unwrap();
+    std::fs::write(&file, form("Caddyfile", &[replaced, &proxy].concat())).unwrap();
     let mut command = Command::new(installed_program("caddy"));
     command.args(["run", "--adapter", "caddyfile", "--config"]).arg(file);
     command

@@ -88,13 +88,14 @@ const CHECKS: &[(&str, Check)] = checks![
 ];
 
 /// The identity headers of the good token.
-const IDENTITY: [(&str, &str); 6] = [
+const IDENTITY: [(&str, &str); 7] = [
     ("X-Auth-Subject", "bob"),
     ("X-Auth-User", "bob@example.com"),
     ("X-Auth-Issuer", "https://people/"),
     ("X-Auth-Client-Types", "api"),
     ("X-Auth-Environment", "e1"),
     ("X-Auth-Tenant", ""),
+    ("X-Auth-Allowed-Tenants", ""),
 ];
 
 /// Asserts that the application gets the identity of the token, and Countersign the request of

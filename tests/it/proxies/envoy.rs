@@ -2,7 +2,9 @@ use std::{net::SocketAddr, path::Path, process::Command};
 
 use countersign_tests::proxies::installed_program;
 
-use super::{Addresses, Dialect, Proxy, configuration, contract, unix_socket};
+use super::{
+    Addresses, Dialect, Proxy, configuration, contract, tenant_configuration, tenants, unix_socket,
+};
 
 #[test]
 fn envoy_keeps_the_contract() {
@@ -15,6 +17,16 @@ fn envoy_keeps_the_contract() {
         times_out: true,
         passes_trailers: false,
     });
+}
+
+#[test]
+fn envoy_passes_on_the_tenant_alone() {
+    for (file, dialect) in [("envoy.yaml", Dialect::EnvoyPath), ("envoy-grpc.yaml", Dialect::Grpc)]
+    {
+        tenants::check(dialect, "X-Real-IP", |directory, addresses| {
+            run(directory, tenant_configuration(file, &replacements(addresses)))
+        });
+    }
 }
 
 #[test]

@@ -5,7 +5,10 @@ use countersign_tests::{
     proxies::{Application, DaemonProcess, free_address},
 };
 
-use super::{Addresses, Dialect, Proxy, configuration, contract, unix_socket};
+use super::{
+    Addresses, ConfigurationForm, Dialect, Proxy, configuration, contract, tenant_configuration,
+    tenants, unix_socket,
+};
 
 #[test]
 fn haproxy_keeps_the_contract() {
@@ -17,6 +20,13 @@ fn haproxy_keeps_the_contract() {
         status_when_down: 503,
         times_out: true,
         passes_trailers: true,
+    });
+}
+
+#[test]
+fn haproxy_passes_on_the_tenant_alone() {
+    tenants::check(Dialect::Nginx, "X-Forwarded-For", |directory, addresses| {
+        run(tenant_configuration, directory, addresses)
     });
 }
 
@@ -75,14 +85,17 @@ fn haproxy_reaches_a_unix_socket() {
 }
 
 fn command(directory: &Path, addresses: &Addresses) -> Command {
+    run(configuration, directory, addresses)
+}
+
+fn run(form: ConfigurationForm, directory: &Path, addresses: &Addresses) -> Command {
     let (file, script) = (directory.join("haproxy.cfg"), directory.join("haproxy-auth.lua"));
     // Abstract socket names are shared by the whole machine.
     let socket = ("abns@countersign", format!("abns@countersign-{}", addresses.proxy));
-    std::fs::write(&script, configuration("haproxy-auth.lua", std::slice::from_ref(&socket)))
-        .unwrap();
+    std::fs::write(&script, form("haproxy-auth.lua", std::slice::from_ref(&socket))).unwrap();
     let path = ("/etc/haproxy/haproxy-auth.lua", script.to_str().unwrap().to_owned());
     let replaced = [addresses.all().as_slice(), &[socket, path]].concat();
-    std::fs::write(&file, configuration("haproxy.cfg", &replaced)).unwrap();
+    std::fs::write(&file, form("haproxy.cfg", &replaced)).unwrap();
     let mut command = Command::new("haproxy");
     command.arg("-db").arg("-f").arg(file);
     command

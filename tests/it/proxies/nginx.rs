@@ -1,6 +1,8 @@
 use std::{path::Path, process::Command};
 
-use super::{Addresses, Dialect, Proxy, configuration, contract, unix_socket};
+use super::{
+    Addresses, Dialect, Proxy, configuration, contract, tenant_configuration, tenants, unix_socket,
+};
 
 #[test]
 fn nginx_keeps_the_contract() {
@@ -36,6 +38,13 @@ fn with_http_1_0(directory: &Path, addresses: &Addresses) -> Command {
 }
 
 #[test]
+fn nginx_passes_on_the_tenant_alone() {
+    tenants::check(NGINX.dialect, NGINX.address_header, |directory, addresses| {
+        command(directory, &tenant_configuration("nginx.conf", &addresses.all()))
+    });
+}
+
+#[test]
 fn nginx_reaches_a_unix_socket() {
     unix_socket::check(Dialect::Nginx, NGINX.address_header, |directory, addresses, socket| {
         let replaced = [
@@ -50,7 +59,7 @@ fn nginx_reaches_a_unix_socket() {
 
 /// Returns the command that runs nginx with these upstreams and servers, and all of its files in
 /// one directory.
-fn command(directory: &Path, servers: &str) -> Command {
+pub(super) fn command(directory: &Path, servers: &str) -> Command {
     let root = directory.display();
     let paths: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|kind| format!("{kind}_temp_path {root}/{kind};\n"))
