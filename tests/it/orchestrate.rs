@@ -9,6 +9,8 @@ mod credentials;
 mod tokens;
 /// The tenant and the user that a request acts for.
 mod tenants;
+/// Tokens and keys as Auth0 issues and rotates them.
+mod auth0;
 /// Rules by route and policies: the tenant in authorization.
 mod authorization;
 /// `/v1/verify`: the tenant in its answers.
