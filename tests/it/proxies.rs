@@ -11,6 +11,8 @@ mod world;
 mod unix_socket;
 /// The form for the orchestrate surface.
 mod tenants;
+/// The example with an API for several tenants.
+mod example;
 mod nginx;
 mod haproxy;
 mod caddy;
