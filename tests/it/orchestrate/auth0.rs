@@ -30,8 +30,11 @@ fn auth0_token_is_accepted_as_issued(protocol: Protocol) {
 
 /// The next key is published beside the old one, signs, and then the old one is withdrawn.
 fn auth0_keys_rotate_without_a_restart(protocol: Protocol) {
-    let often = ("INMANTA_AUTH_JWT_ORCHESTRATE_JWKS_REFRESH_INTERVAL", "2");
-    with_tier(protocol, &[often], |tier| {
+    let often = [
+        ("INMANTA_AUTH_JWT_ORCHESTRATE_JWKS_REFRESH_INTERVAL", "2"),
+        ("INMANTA_AUTH_JWT_ORCHESTRATE_JWKS_COOL_DOWN", "1"),
+    ];
+    with_tier(protocol, &often, |tier| {
         let (old, next) = (tier.provider.key, SigningKey::generate("RS256", "k2"));
         let claims = tier.provider.claims(json!({ "tenant_id": "foo", "username": "alice" }));
         let [old_token, next_token] = [old, &next].map(|key| key.token(&claims));

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::Path, process::Command};
 
 use countersign_tests::{
     binary::Server,
+    eventually,
     http::{Connection, Request, Response},
     proxies::{Application, DaemonProcess, WEBSOCKET, free_address},
 };
@@ -57,6 +58,8 @@ pub(super) fn check(
         _server: server,
         _running: DaemonProcess::start(running, directory.path(), addresses.proxy),
     };
+    // Traefik loads its routes after it listens.
+    eventually(|| world.send("/page", &world.token()).0.status == 200);
     credentials_act_for_their_tenant(&world);
     credentials_do_not_reach_the_application(&world);
     other_tenants_are_refused(&world);
