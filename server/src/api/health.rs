@@ -73,8 +73,8 @@ pub fn ready(context: &ApiContext<'_>, is_ready: bool, form: ProbeForm) -> Respo
     ))
 }
 
-/// `GET /ready` in the form of Orchestrate: an empty object, or, with the query `full=1`, the result
-/// of each check: `OK`, or the reason of its failure.
+/// `GET /ready` in the form of Orchestrate: an empty object, or, with the query `full=1`, the
+/// result of each check: `OK`, or the reason of its failure.
 #[must_use]
 pub fn ready_checks(context: &ApiContext<'_>, is_stopping: bool, query: &str) -> Response<Body> {
     let server = is_stopping.then(|| "the server is stopping".to_owned());

@@ -32,8 +32,8 @@ use crate::base::tenant_label::TenantLabel;
 /// The counters of all threads.
 ///
 /// # Synchronization
-/// All operations are relaxed: a counter orders no other access. A slot is claimed by exchanging its
-/// key once, and its counters are zero before that. Usually only one thread writes to a table.
+/// All operations are relaxed: a counter orders no other access. A slot is claimed by exchanging
+/// its key once, and its counters are zero before that. Usually only one thread writes to a table.
 pub struct RequestSeries {
     tables: Vec<SeriesTable>,
     tenants: TenantLabels,

@@ -38,7 +38,7 @@ pub enum TenantCredential<'c> {
 }
 
 impl<'c> TenantCredential<'c> {
-    /// Returns the names of the tenant and of the user; that is empty if there is none.
+    /// Returns the names of the tenant and of the user; that is empty without one.
     #[must_use]
     pub const fn names(self) -> (&'c str, &'c str) {
         match self {

@@ -144,6 +144,6 @@ mod tests {
             let expected = Err(TenantSetError::Unencoded(encoded.into()));
             assert_eq!(TenantSet::parse([text]).map(drop), expected, "{text}");
         }
-        assert!(TenantSet::parse(["a*", "x:y*"]).is_ok(), "a part of a name is no wildcard");
+        assert!(TenantSet::parse(["a*", "x:y*"]).is_ok(), "a star within a name is literal");
     }
 }

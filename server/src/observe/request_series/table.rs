@@ -41,7 +41,8 @@ impl SeriesTable {
         })
     }
 
-    /// Returns the slot of a combination of labels; `None` if there is no room for it.
+    /// Returns the slot of a combination of labels; `None` if every slot that it may have is
+    /// taken by another.
     pub(super) fn slot(&self, key: u64) -> Option<&Series> {
         /// Slots in which a key is looked for, from that of its hash on.
         const MAX_PROBES: usize = 64;
