@@ -48,10 +48,15 @@ pub trait ConfigLoader: Send {
     fn files(&self) -> Vec<PathBuf>;
 }
 
+/// Number of checks after which a missing file is not one that is being replaced.
+const MISSING_CHECKS: u32 = 5;
+
 /// Watches the files of a configuration for changes.
 pub struct ConfigWatcher {
     origin: Box<dyn ConfigLoader>,
     versions_seen: FileVersions,
+    /// Number of checks in a row at which a file was missing.
+    missing_checks: u32,
     /// The problems of the current files, if they could not be applied.
     last_error: Option<String>,
 }
@@ -62,7 +67,7 @@ impl ConfigWatcher {
     #[must_use]
     pub fn new(origin: Box<dyn ConfigLoader>) -> Self {
         let versions_seen = FileVersions::of(&origin.files());
-        Self { origin, versions_seen, last_error: None }
+        Self { origin, versions_seen, missing_checks: 0, last_error: None }
     }
 }
 
@@ -115,13 +120,17 @@ impl ConfigWatcher {
 
     fn poll(&mut self, app: &Arc<App>, is_requested: bool) {
         let now = self.versions_seen.refresh(&self.files(app));
-        // Files that are being written, or missing for a moment, are left for a later check.
+        // Files that are being written, or missing for a moment, are left for a later check. One
+        // that stays missing may be a file that the configuration does not refer to any more.
         let is_settled = now.is_settled();
         let has_changed = is_settled && now.fingerprint() != self.versions_seen.fingerprint();
-        if is_requested || is_settled {
+        self.missing_checks = if now.fingerprint().is_none() { self.missing_checks + 1 } else { 0 };
+        let is_removed =
+            self.missing_checks > 0 && self.missing_checks.is_multiple_of(MISSING_CHECKS);
+        if is_requested || is_settled || is_removed {
             self.versions_seen = now;
         }
-        if is_requested || has_changed {
+        if is_requested || has_changed || is_removed {
             self.last_error = None;
             notify(&[
                 NotifyState::Reloading,

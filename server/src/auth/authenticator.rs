@@ -7,7 +7,7 @@ use countersign_engine::{
 };
 use countersign_front::Step;
 
-use super::profile::{Refusal, orchestrate};
+use super::profile::{Profile, Refusal, orchestrate};
 use crate::{
     admission::{Admission, Attempt, BudgetExceeded, CheckTurn, DelayedCheck},
     base::{clock, outcome::Outcome},
@@ -271,9 +271,14 @@ impl Authenticator {
         Rejection { exceeded: Some(exceeded), ..Reject::NotAdmitted.into() }
     }
 
-    /// Describes the rejection of a token.
+    /// Describes the rejection of a token, as far as the messages of a profile need it.
     #[must_use]
-    pub fn refusal<'t>(&self, rejection: Rejection, token: &'t [u8]) -> Refusal<'t> {
+    pub fn refusal<'t>(
+        &self,
+        profile: Profile,
+        rejection: Rejection,
+        token: &'t [u8],
+    ) -> Refusal<'t> {
         let Rejection { reject, exceeded, undecided } = rejection;
         let retry_after = undecided.as_ref().map(|undecided| undecided.retry_after);
         let issuer = match undecided {
@@ -289,6 +294,7 @@ impl Authenticator {
             });
         let is_skipped = reject == Reject::KeySkipped;
         let skipped = is_skipped.then(|| self.verifier.skipped_key(token)).flatten();
+        let names_slash = profile == Profile::Orchestrate && reject == Reject::IssuerUnknown;
         Refusal {
             reject,
             token,
@@ -297,14 +303,14 @@ impl Authenticator {
             retry_after,
             is_emptied,
             skipped,
-            differs_by_slash: false,
+            differs_by_slash: names_slash && self.differs_by_slash(token),
         }
     }
 
     /// Whether the `iss` of a token differs from a configured issuer by a trailing slash alone.
     /// Logs it once, because the token is unverified: clients could otherwise fill the log.
     #[cold]
-    pub(super) fn differs_by_slash(&self, token: &[u8]) -> bool {
+    fn differs_by_slash(&self, token: &[u8]) -> bool {
         let sources = self.keys.all();
         let issuers = sources.iter().map(|source| &source.section().issuer);
         let names = issuers.flat_map(|issuer| [&issuer.name].into_iter().chain(&issuer.aliases));

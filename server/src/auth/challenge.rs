@@ -1,12 +1,14 @@
 //! The values of `WWW-Authenticate` (RFC 6750 section 3, RFC 9728 section 5.1).
 //!
 //! All of them are formatted when the configuration is loaded, so that a flood of bad requests
-//! causes no formatting. They contain no part of a request.
+//! causes no formatting. They contain no part of a request, except for the tenant or user that an
+//! authentic credential asked for.
 
 use countersign_engine::{KeyError, Reject};
 use http::HeaderValue;
 
 use super::profile::is_insufficient;
+use crate::tenancy::refusal::TenancyRefusal;
 
 /// The challenges of one configuration.
 #[derive(Clone, Debug)]
@@ -62,6 +64,21 @@ impl Challenges {
     #[must_use]
     pub fn missing(&self) -> HeaderValue {
         self.missing.clone()
+    }
+
+    /// The challenge for a refusal of multi-tenancy: with the reason, unless the credential itself
+    /// is not acceptable. A description has no quotation mark (RFC 6750 section 3).
+    #[must_use]
+    pub fn of_tenancy(&self, refusal: &TenancyRefusal) -> HeaderValue {
+        if matches!(refusal, TenancyRefusal::WrongKey | TenancyRefusal::RepeatedHeader(_)) {
+            return self.missing();
+        }
+        let base = self.missing.to_str().unwrap_or("Bearer");
+        let separator = if base == "Bearer" { "" } else { "," };
+        let reason = refusal.to_string().replace(['"', '\\'], "'");
+        let parameters = format!(r#"error="invalid_token", error_description="{reason}""#);
+        HeaderValue::try_from(format!("{base}{separator} {parameters}"))
+            .unwrap_or_else(|_| self.missing.clone())
     }
 
     /// The challenge for a request with two credentials.
@@ -139,6 +156,16 @@ mod tests {
         let challenge = Challenges::default().skipped(KeyError::MissingMember("n"));
         let text = r#"Bearer error="invalid_token", error_description="the key named by the token (kid) was skipped: its member 'n' is missing""#;
         assert_eq!(challenge, text);
+    }
+
+    #[test]
+    fn refusal_of_a_tenant_names_its_reason() {
+        let refusal = TenancyRefusal::Tenant("a\"b".into());
+        let text = r#"error="invalid_token", error_description="access to tenant 'a'b' forbidden""#;
+        assert_eq!(Challenges::default().of_tenancy(&refusal), format!("Bearer {text}"));
+        let realm = Challenges::new(Some("shop"), None);
+        assert_eq!(realm.of_tenancy(&refusal), format!(r#"Bearer realm="shop", {text}"#));
+        assert_eq!(realm.of_tenancy(&TenancyRefusal::WrongKey), realm.missing());
     }
 
     #[test]

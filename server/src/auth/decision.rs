@@ -7,7 +7,7 @@ use std::ops::{
     Deref,
 };
 
-use countersign_engine::{Identity, Reject, Verified};
+use countersign_engine::{Identity, Verified};
 use countersign_front::{Fields, Step};
 use http::{Response, StatusCode};
 
@@ -326,11 +326,7 @@ impl<'s> DecisionContext<'s> {
 
     fn reject(&self, rejection: Rejection, token: &[u8]) -> Reply {
         let outcome = rejection.outcome();
-        let is_unknown = rejection.reject == Reject::IssuerUnknown;
-        let mut refusal = self.authenticator.refusal(rejection, token);
-        if is_unknown && self.rules.profile == Profile::Orchestrate {
-            refusal.differs_by_slash = self.authenticator.differs_by_slash(token);
-        }
+        let refusal = self.authenticator.refusal(self.rules.profile, rejection, token);
         let (challenges, status) = (&self.settings.challenges, self.settings.rejected_token_status);
         let response = self.rules.profile.refuse(self.style(), challenges, &refusal, status);
         self.refused(outcome, response)

@@ -17,7 +17,7 @@ mod decision;
 
 use std::{collections::BTreeMap, fmt};
 
-use countersign_engine::{CertificateThumbprint, Reject, Verified};
+use countersign_engine::{CertificateThumbprint, Verified};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use percent_encoding::percent_decode;
 use serde::{
@@ -93,11 +93,7 @@ impl VerifyContext<'_> {
 
     fn refused(&self, rejection: Rejection, token: &[u8]) -> Reply {
         let outcome = rejection.outcome();
-        let is_unknown = rejection.reject == Reject::IssuerUnknown;
-        let mut refusal = self.authenticator.refusal(rejection, token);
-        if is_unknown && self.rules.profile == Profile::Orchestrate {
-            refusal.differs_by_slash = self.authenticator.differs_by_slash(token);
-        }
+        let refusal = self.authenticator.refusal(self.rules.profile, rejection, token);
         Reply::with_outcome(outcome, refused(self.settings, &refusal))
     }
 }

@@ -5,13 +5,17 @@
 
 use std::collections::BTreeMap;
 
+use http::Uri;
+
 use super::{
     options::{ISSUER_PREFIX, MULTI_TENANCY_SECTION, ORCHESTRATE_SURFACE},
-    problem::Problem,
+    problem::{Problem, Severity},
     raw::RawConfig,
 };
 use crate::{
-    base::route::Serves, keys::published::discovery_uri_of, tenancy::settings::has_surface,
+    base::{route::Serves, uri::is_protected},
+    keys::published::discovery_uri_of,
+    tenancy::settings::has_surface,
 };
 
 /// Variables that make a configuration if no file is named.
@@ -45,6 +49,7 @@ pub(super) fn add(
     let given: BTreeMap<_, _> = environment.filter(|(_, text)| !text.is_empty()).collect();
     if has_files {
         if !mentions_tenancy(raw) {
+            note_ignored(raw, &given);
             return;
         }
     } else if given.iter().any(|(name, text)| is_orchestrate_variable(name, text)) {
@@ -58,6 +63,16 @@ pub(super) fn add(
     variables.add_issuer();
     variables.copy("METRICS_HOSTNAME", "metrics", "bind_address");
     variables.copy("METRICS_PORT", "metrics", "bind_port");
+}
+
+/// Notes that the variables are ignored beside files that do not mention multi-tenancy.
+fn note_ignored(raw: &mut RawConfig, given: &BTreeMap<String, String>) {
+    let ignored: Vec<_> = VARIABLES.into_iter().filter(|name| given.contains_key(*name)).collect();
+    if let Some(first) = ignored.first() {
+        let text = format!("ignored beside this configuration file: {}", ignored.join(", "));
+        let help = "write surface = orchestrate in [listen], or unset them";
+        raw.problems.push(Problem::note(*first, text).help(help));
+    }
 }
 
 /// Whether files have the section of multi-tenancy, or a listener with its surface.
@@ -119,6 +134,13 @@ impl OrchestrateVariables<'_> {
             }
             return;
         };
+        if let Some(problem) = issuer_problem(&issuer, certificate.is_some()) {
+            let refuses = problem.severity == Severity::Error;
+            self.raw.problems.push(problem);
+            if refuses {
+                return;
+            }
+        }
         let section = format!("{ISSUER_PREFIX}orchestrate");
         let mut set = |option: &str, text: &str, variable: &str| {
             self.raw.set(&section, option, text, variable);
@@ -146,6 +168,33 @@ impl OrchestrateVariables<'_> {
             self.raw.set(&section, "audience", audiences.join(","), AUDIENCE);
         }
         self.copy_flag("AUTH_JWT_REQUIRE_EXP", &section, "require_exp");
+    }
+}
+
+/// Returns the mistake in an issuer, or the risk that it takes. Keys are fetched from it unless
+/// there is a certificate.
+fn issuer_problem(issuer: &str, has_certificate: bool) -> Option<Problem> {
+    const HELP: &str = "write the claim iss of the tokens, such as https://idp.example/";
+    let error = |text: &str| Some(Problem::error(ISSUER, format!("{ISSUER} {text}")).help(HELP));
+    if issuer.contains(|one: char| one == ',' || one.is_whitespace()) {
+        return error("names more than one issuer, or has white space");
+    }
+    if has_certificate {
+        return None;
+    }
+    let uri = issuer.parse::<Uri>().ok().filter(|uri| uri.host().is_some());
+    match uri.as_ref().and_then(Uri::scheme_str) {
+        Some("https" | "http") if issuer.contains("/.well-known/") => {
+            error("is the address of a document of the issuer")
+        }
+        Some("https") => None,
+        Some("http") if is_protected(issuer) => None,
+        Some("http") => {
+            let text = "is plain http: anyone on the network path can replace the keys";
+            let problem = Problem::warning(ISSUER, format!("{ISSUER} {text}"));
+            Some(problem.help("use an issuer with https"))
+        }
+        _ => error("is not an https:// or http:// URL"),
     }
 }
 
@@ -258,6 +307,35 @@ mod tests {
             |later| [ISSUER_VARIABLES, &[(NAMESPACE, "a"), (LATER_NAMESPACE, later)]].concat();
         assert!(problems(&both("b")).contains("have different values"));
         assert!(!problems(&both("a")).contains("have different values"));
+    }
+
+    #[test]
+    fn issuer_variable_is_one_url() {
+        for (issuer, expected) in [
+            ("tenant.example", "is not an https:// or http:// URL"),
+            ("ftp://tenant.example/", "is not an https:// or http:// URL"),
+            ("https://a.example/,https://b.example/", "names more than one issuer"),
+            ("https://a.example/ ", "has white space"),
+            ("https://a.example/.well-known/openid-configuration", "address of a document"),
+            ("http://a.example/", "anyone on the network path"),
+        ] {
+            let problems = problems(&[(ISSUER, issuer)]);
+            assert!(problems.contains(&format!("{ISSUER} ")), "{issuer}: {problems}");
+            assert!(problems.contains(expected), "{issuer}: {problems}");
+        }
+        for issuer in ["https://a.example", "https://a.example/t/", "http://127.0.0.1:9/"] {
+            assert!(!problems(&[(ISSUER, issuer)]).contains(&format!("{ISSUER} is")), "{issuer}");
+        }
+        assert!(issuer_problem("Orchestrate", true).is_none());
+        assert!(issuer_problem("a, b", true).is_some());
+    }
+
+    #[test]
+    fn ignored_variables_are_noted() {
+        let key = [("AUTH_API_KEY", "x"), ("METRICS_PORT", "9000")];
+        let noted = raw(Some("[metrics]\n"), &key).problems.to_string();
+        assert!(noted.contains("AUTH_API_KEY") && !noted.contains("METRICS_PORT"), "{noted}");
+        assert_eq!(raw(Some("[multi_tenancy]\n"), &key).problems.to_string(), "");
     }
 
     #[test]

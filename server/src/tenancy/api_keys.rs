@@ -57,6 +57,17 @@ impl ApiKeys {
         self.keys.is_empty()
     }
 
+    /// Returns the names of two keys that are the same, so that only the networks of the first count.
+    #[must_use]
+    pub fn same_keys(&self) -> Option<[&str; 2]> {
+        self.hashes.iter().enumerate().find_map(|(index, hash)| {
+            let first = self.hashes.iter().position(|other| other == hash)?;
+            let names = [first, index].map(|index| self.keys.get(index).map(|key| &*key.name));
+            let [Some(first), Some(second)] = names else { return None };
+            (first != second).then_some([first, second])
+        })
+    }
+
     /// Returns the names of the keys, with the id of each that was generated.
     pub fn names(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
         self.keys.iter().map(|key| (&*key.name, key.id.as_deref()))
@@ -87,8 +98,9 @@ impl ApiKeys {
                 (first ^ hash[0]) | (second ^ hash[1]) | (third ^ hash[2]) | (fourth ^ hash[3]);
             // All ones if there is no difference, and otherwise zero.
             let mask = black_box(usize::from(difference == 0).wrapping_neg());
+            // The first of equal keys counts.
+            position |= mask & !found & index;
             found |= mask;
-            position |= mask & index;
         }
         (found != 0).then_some(position)
     }
@@ -263,6 +275,15 @@ mod tests {
         let hash = hash_text("secret-1");
         assert_eq!(keys.find(hash.as_bytes(), || CLIENT), None, "a hash is not a key");
         assert!(!format!("{keys:?}").contains("secret"));
+    }
+
+    #[test]
+    fn first_of_equal_keys_counts() {
+        let text = "z = other\na = one from 10.0.0.0/8\nb = one from 192.0.2.1\nc = third\n";
+        let keys = keys(text);
+        assert_eq!(keys.find(b"one", || IpAddr::from([10, 0, 0, 1])), Some("a"));
+        assert_eq!(keys.find(b"one", || CLIENT), None, "the networks of another key do not count");
+        assert_eq!(keys.same_keys(), Some(["a", "b"]));
     }
 
     #[test]

@@ -114,7 +114,8 @@ fn check_verifiers(
 ) {
     if !verifies {
         let text = "multi-tenancy is off: every request is allowed, as one of the tenant _";
-        reader.risk("enabled", text, "set MULTI_TENANCY_ENABLED, or enabled in [multi_tenancy]");
+        let help = "set MULTI_TENANCY_ENABLED, or enabled in [multi_tenancy], to true";
+        reader.warn("enabled", text, help);
     } else if !has_keys && !has_issuers {
         let text = "multi-tenancy is on, but nothing can verify a request";
         let help = "set AUTH_JWT_ISSUER_URL, or an auth_jwt_* section, for tokens, and \
@@ -141,7 +142,12 @@ fn read_keys(reader: &mut SectionReader<'_>, file: Option<&Path>) -> ApiKeys {
     let others = file.map(|file| read_key_file(reader, file)).unwrap_or_default();
     warn_of_weak_keys(reader, KEY_FILE, &others);
     keys.extend(others);
-    ApiKeys::new(keys)
+    let keys = ApiKeys::new(keys);
+    if let Some([first, second]) = keys.same_keys() {
+        let text = format!("the API keys {first} and {second} are the same");
+        reader.error(KEY_FILE, text, "write one line for it, with all networks of its clients");
+    }
+    keys
 }
 
 const KEY_FILE: &str = "api_key_file";
@@ -159,7 +165,7 @@ fn read_key_file(reader: &mut SectionReader<'_>, file: &Path) -> Vec<ConfiguredK
     };
     api_keys::read_file(&text).unwrap_or_else(|error| {
         let text = format!("{}:{}: {}", file.display(), error.line, error.text);
-        reader.error(KEY_FILE, text, "create a key with countersign key client");
+        reader.error(KEY_FILE, text, "create a key with countersign key generate");
         Vec::new()
     })
 }
@@ -168,7 +174,7 @@ fn warn_of_weak_keys(reader: &mut SectionReader<'_>, option: &str, keys: &[Confi
     for ConfiguredKey { name, key, .. } in keys {
         if let Some(weakness) = key.weakness {
             let text = format!("the API key {name} {weakness}");
-            reader.warn(option, text, "create one with countersign key client");
+            reader.warn(option, text, "create one with countersign key generate");
         }
     }
 }

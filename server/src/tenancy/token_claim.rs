@@ -17,6 +17,8 @@ pub struct TenantClaim {
     exported: Arc<[ExportedClaim]>,
 }
 
+/// The name that stands for every user.
+const EVERY_USER: &str = "*";
 /// Number of the exported values: the claim itself, the tenant and the user.
 const VALUES: usize = 3;
 
@@ -96,7 +98,9 @@ fn credential(
         Some(_) => return Err(TenancyRefusal::ClaimFormat),
     }
     let tenant = text_of(tenant).ok_or(TenancyRefusal::ClaimFormat)?;
-    let user = text_of(user).ok_or(TenancyRefusal::ClaimFormat)?;
+    // Only an API key acts for every user.
+    let user = text_of(user).filter(|user| *user != EVERY_USER);
+    let user = user.ok_or(TenancyRefusal::ClaimFormat)?;
     if tenant.is_empty() {
         return Err(TenancyRefusal::EmptyTenant);
     }
@@ -135,6 +139,7 @@ mod tests {
             (["o", "x", ""], Err(TenancyRefusal::ClaimFormat)),
             (["o", "o", ""], Err(TenancyRefusal::ClaimFormat)),
             (["o", "sfoo", "x"], Err(TenancyRefusal::ClaimFormat)),
+            (["o", "sfoo", "s*"], Err(TenancyRefusal::ClaimFormat)),
         ] {
             assert_eq!(credential(values.map(str::as_bytes)), expected, "{values:?}");
         }

@@ -165,3 +165,19 @@ fn embedded_default_file_is_reloaded() {
     assert!(message.contains("in force"), "{message}");
     assert_eq!((server.auth(&token).status, server.auth(&second_token()).status), (200, 200));
 }
+
+#[test]
+fn removed_key_file_of_tenants_is_let_go() {
+    let sandbox = Sandbox::new();
+    let keys = sandbox.replace("keys", "a = first\n");
+    let configuration = |option: &str| {
+        format!("{SIGNING}[listen]\nsurface=orchestrate\n[multi_tenancy]\n{option}\n")
+    };
+    let server = sandbox.serve(&configuration("api_key_file=keys"));
+    let ask = |key: &str| server.request(&format!("GET /auth HTTP/1.1\r\nX-API-Key: {key}\r\n"));
+    assert_eq!(ask("first").status, 200);
+    fs::remove_file(keys).unwrap();
+    sandbox.replace("server.cfg", configuration("api_key=second"));
+    eventually(|| ask("second").status == 200);
+    assert_eq!(ask("first").status, 401);
+}

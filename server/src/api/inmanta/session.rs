@@ -57,7 +57,7 @@ pub(super) async fn authenticate(
         }
         Err(rejection) => {
             let (reject, outcome) = (rejection.reject, rejection.outcome());
-            let refusal = context.authenticator.refusal(rejection, token);
+            let refusal = context.authenticator.refusal(Profile::Inmanta, rejection, token);
             let status = if is_ended_session(context, reject, token) {
                 StatusCode::UNAUTHORIZED
             } else {

@@ -181,7 +181,7 @@ impl DecisionContext<'_> {
     fn refuse<'t>(&self, tenancy: &TenancySettings, refusal: &TenancyRefusal) -> AuthDecision<'t> {
         tracing::debug!("request refused: {refusal}");
         let response = refusal.response(tenancy.error_body);
-        let challenge = self.settings.challenges.missing();
+        let challenge = self.settings.challenges.of_tenancy(refusal);
         AuthDecision::Refused(self.refused(refusal.outcome(), with_challenge(response, challenge)))
     }
 

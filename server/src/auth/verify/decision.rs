@@ -129,7 +129,8 @@ impl<'s> VerifyContext<'s> {
             VerifyRefusal::Tenancy(refusal) => {
                 let (code, detail) = (refusal.problem_code(), refusal.to_string());
                 let response = problem(StatusCode::UNAUTHORIZED, code, &detail);
-                (refusal.outcome(), with_challenge(response, challenges.missing()))
+                let challenge = challenges.of_tenancy(&refusal);
+                (refusal.outcome(), with_challenge(response, challenge))
             }
             VerifyRefusal::KeyDecides => {
                 let detail = "the request has an API key, which decides before the token: send the \

@@ -68,12 +68,12 @@ pub(super) const ROUTE: SectionSpec = SectionSpec {
         flag("deny", "false").about("Whether every request is denied, with any token.", "true"),
         flag("public", "false").about(
             "Whether the request is allowed without looking at its token. All identity headers are \
-             then empty.",
+             then empty, except that the tenant is `_` with `surface = orchestrate`.",
             "true",
         ),
         flag("anonymous", "false").about(
-            "Whether a request without a token is allowed, with empty identity headers. A token \
-             must be valid, and meet the conditions.",
+            "Whether a request without a token is allowed, with the identity headers of `public`. \
+             A token must be valid, and meet the conditions.",
             "true",
         ),
     ]],

@@ -24,7 +24,7 @@ const OPTIONS: &[OptionSpec] = &[
     text("api_key_file", "path", "").unset("none").about(
         "File with further keys, all valid at the same time: lines of `name = key`, or `name = key \
          from 10.0.0.0/8, 192.0.2.1` for the addresses of its clients. It is read again within a \
-         second of a change.",
+         few seconds of a change.",
         "/etc/countersign/api_keys",
     ),
     text("claims_namespace", "claim", "orchestrate.info").about(
