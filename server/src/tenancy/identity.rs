@@ -40,12 +40,7 @@ impl TenantIdentity {
         text.clear();
         text.extend_from_slice(access.tenant.as_bytes());
         let tenant_end = text.len();
-        for tenant in access.allowed_tenants() {
-            if text.len() > tenant_end {
-                text.push(b',');
-            }
-            text.extend_from_slice(tenant.as_bytes());
-        }
+        access.append_allowed_tenants(&mut text);
         let allowed_end = text.len();
         text.extend_from_slice(access.user.as_bytes());
         Self { text, ends: [tenant_end, allowed_end] }

@@ -14,7 +14,7 @@
 use std::{borrow::Cow, iter};
 
 use countersign_engine::header_safe;
-use memchr::{memchr, memchr_iter};
+use memchr::memchr_iter;
 
 use super::refusal::TenancyRefusal;
 
@@ -143,6 +143,24 @@ impl<'c> TenantAccess<'c> {
         let levels = levels(&self.tenant).filter(move |_| !is_first);
         iter::once(first).chain(levels)
     }
+
+    /// Appends the [`allowed_tenants`](Self::allowed_tenants), separated by commas.
+    #[inline]
+    pub(super) fn append_allowed_tenants(&self, text: &mut Vec<u8>) {
+        let tenant = self.tenant.as_bytes();
+        // Most tenants are not nested.
+        if !self.allows_all && self.tenant != PUBLIC_TENANT && !tenant.contains(&SEPARATOR) {
+            text.extend_from_slice(b"_,");
+            text.extend_from_slice(tenant);
+            return;
+        }
+        for (index, tenant) in self.allowed_tenants().enumerate() {
+            if index > 0 {
+                text.push(b',');
+            }
+            text.extend_from_slice(tenant.as_bytes());
+        }
+    }
 }
 
 /// Maximum length of the name of a tenant or of a user, encoded.
@@ -159,7 +177,7 @@ pub(super) fn is_tenant_name(name: &str) -> bool {
         return false;
     }
     // Most tenants are not nested.
-    if memchr(SEPARATOR, name.as_bytes()).is_none() {
+    if !name.as_bytes().contains(&SEPARATOR) {
         return name == PUBLIC_TENANT || is_level(name);
     }
     let levels = || name.split(char::from(SEPARATOR));
