@@ -57,7 +57,7 @@ impl ApiKeys {
         self.keys.is_empty()
     }
 
-    /// Returns the names of two keys that are the same, so that only the networks of the first count.
+    /// Returns the names of two keys that are the same: only the networks of the first count.
     #[must_use]
     pub fn same_keys(&self) -> Option<[&str; 2]> {
         self.hashes.iter().enumerate().find_map(|(index, hash)| {
