@@ -85,7 +85,7 @@ fn verify_counts_headers_of_the_described_request(protocol: Protocol) {
 fn verify_refuses_tenants_with_a_stable_code(protocol: Protocol) {
     let (sandbox, provider) = (Sandbox::over(protocol), TenantProvider::start());
     let server = sandbox.serve(&configuration(&provider, "", ""));
-    let foo = json!({ "tenant_id": "foo", "username": "alice" });
+    let of_foo = json!({ "tenant_id": "foo", "username": "alice" });
     for (claim, headers, code) in [
         (Value::Null, json!({}), "tenant_claim_null"),
         (json!("foo"), json!({}), "tenant_claim_format"),
@@ -93,9 +93,9 @@ fn verify_refuses_tenants_with_a_stable_code(protocol: Protocol) {
         (json!({ "tenant_id": "*:x" }), json!({}), "tenant_claim_format"),
         (json!({ "tenant_id": "" }), json!({}), "tenant_empty"),
         (json!({ "username": "alice" }), json!({}), "tenant_empty"),
-        (foo.clone(), json!({ "X-Tenant-ID": "bar" }), "tenant_forbidden"),
-        (foo.clone(), json!({ "X-Tenant-ID": "*" }), "tenant_forbidden"),
-        (foo.clone(), json!({ "X-Username": "alice" }), "username_forbidden"),
+        (of_foo.clone(), json!({ "X-Tenant-ID": "bar" }), "tenant_forbidden"),
+        (of_foo.clone(), json!({ "X-Tenant-ID": "*" }), "tenant_forbidden"),
+        (of_foo.clone(), json!({ "X-Username": "alice" }), "username_forbidden"),
     ] {
         let token = provider.token_with(claim.clone(), &[]);
         for _ in 0..2 {
@@ -107,7 +107,7 @@ fn verify_refuses_tenants_with_a_stable_code(protocol: Protocol) {
             assert_eq!(problem.get("tenant"), None);
         }
     }
-    let without = provider.token_with(foo, &[(NAMESPACE, Value::Null)]);
+    let without = provider.token_with(of_foo, &[(NAMESPACE, Value::Null)]);
     let answer = verify(&server, "", &json!({ "token": without }));
     assert_eq!((answer.status, &answer.json()["code"]), (401, &json!("tenant_claim_missing")));
     // As `/auth`, the surface demands that a token names its key.
