@@ -64,7 +64,7 @@ fn measure(envoy: &envoy::CheckRequest) -> (u64, bool, CheckOutcome) {
     ));
     let service = AppService::new(app, 0);
     let address = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
-    let peer = Peer { address, listener: 0, certificate: None, tls: None };
+    let peer = Peer { address, listener: 0, certificates: &[], tls: None };
     let body = Bytes::from(framed(&envoy.encode_to_vec()));
     let ask = || -> Reply {
         match service.call_grpc(peer, Route::Check, &body, None) {

@@ -50,6 +50,16 @@ fn fuzz_corpus_check_request_holds() {
     replay("check_request", fuzz::check_request);
 }
 
+#[test]
+fn fuzz_corpus_certificate_header_holds() {
+    replay("certificate_header", fuzz::certificate_header);
+}
+
+#[test]
+fn fuzz_corpus_certificate_rules_holds() {
+    replay("certificate_rules", fuzz::certificate_rules);
+}
+
 fn replay(target: &str, body: fn(&[u8])) {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
     let mut inputs: Vec<_> =

@@ -16,6 +16,7 @@ pub mod reference;
 pub mod changed_defaults;
 mod misplaced_keys;
 pub(crate) mod orchestrate;
+mod infisical;
 mod listener;
 pub(crate) mod protocols;
 mod quic;
@@ -77,6 +78,7 @@ pub fn load_raw(
     let environment: Vec<_> = environment.into_iter().collect();
     let mut raw = RawConfig::load_files(paths);
     orchestrate::add(&mut raw, !paths.is_empty(), environment.iter().cloned());
+    infisical::add(&mut raw, environment.iter().cloned());
     raw.add_environment(environment);
     raw
 }

@@ -26,6 +26,7 @@ pub mod audit;
 pub mod cluster;
 pub mod backup;
 pub mod import;
+pub mod identities;
 pub mod tenancy;
 pub mod authorization;
 

@@ -99,12 +99,13 @@ pub fn spawn(app: &Arc<App>, mut watcher: ConfigWatcher, requests: Receiver<()>)
 
 impl ConfigWatcher {
     /// Returns the files of the configuration, and those that it refers to and that are read with
-    /// it: the endpoints, the policy and the API keys.
+    /// it: the endpoints, the policy, the API keys, and the revocation lists of identities.
     fn files(&self, app: &App) -> Vec<PathBuf> {
         let mut files = self.origin.files();
         let settings = app.settings();
         files.extend(settings.auth.authorization.files.iter().cloned());
         files.extend(settings.auth.tenancy.iter().filter_map(|tenancy| tenancy.key_file.clone()));
+        files.extend(settings.tls_cert_auth.crl_files.iter().cloned());
         files
     }
 

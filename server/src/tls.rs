@@ -7,6 +7,9 @@
 //!   listener can. The server stores no session. There is no resumption where client certificates
 //!   are requested: a ticket restores the identity that a certificate once proved, without a check
 //!   whether it has expired or been revoked since. So each connection verifies it again.
+//! - **Possession:** a listener may also accept any certificate whose key the client has. It does
+//!   not identify the client, except to a login that checks it against the authority of an
+//!   identity. Tokens may be bound to it, too.
 //! - **Early data** (0-RTT) is never accepted, because an attacker could replay it.
 //! - **Revocation** is checked along the whole chain, because a revoked intermediate authority
 //!   could issue certificates for any client. It is strict: if one CRL is configured, every
@@ -15,6 +18,7 @@
 //! - **The crypto provider** is passed explicitly everywhere; the process has no default provider.
 
 mod material;
+mod possession;
 pub mod settings;
 
 use std::{
@@ -82,7 +86,9 @@ impl ReloadableTls {
                 ClientCertificates::Off => Some(Ticketer::new().map_err(|error| {
                     TlsError::new(TlsFileKind::Key, &files.key, error.to_string())
                 })?),
-                ClientCertificates::Optional(_) | ClientCertificates::Required(_) => None,
+                ClientCertificates::Possession
+                | ClientCertificates::Optional(_)
+                | ClientCertificates::Required(_) => None,
             };
         let versions = versions(&files);
         let contents = TlsFileContents::read(&files)?;

@@ -111,6 +111,8 @@ mod audit;
 mod users;
 /// Tokens bound to a client certificate.
 mod bound;
+/// Client certificates whose authority is not known.
+mod possession;
 /// Which tokens a section accepts by default: expiry, clock difference, username.
 mod token_rules;
 /// Behaviours of the real system, by their numbers.

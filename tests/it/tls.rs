@@ -318,12 +318,16 @@ fn optional_client_certificate_must_be_valid() {
 fn client_certificates_disable_resumption() {
     let fixture = Fixture::new();
     let good = fixture.theirs.client("good", 1);
-    for demand in ["optional", "required"] {
-        let server = fixture
-            .serve(&format!("threads=1\nclient_certificates={demand}\nclient_ca_file=clients.crt"));
+    for (demand, authorities) in [
+        ("possession", ""),
+        ("optional", "client_ca_file=clients.crt"),
+        ("required", "client_ca_file=clients.crt"),
+    ] {
+        let server =
+            fixture.serve(&format!("threads=1\nclient_certificates={demand}\n{authorities}"));
         for version in VERSIONS {
             for certificate in
-                [Some(&good), None].into_iter().filter(|one| one.is_some() || demand == "optional")
+                [Some(&good), None].into_iter().filter(|one| one.is_some() || demand != "required")
             {
                 let client = fixture.client_with(certificate, version);
                 for _ in 0..3 {

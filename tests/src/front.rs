@@ -161,7 +161,7 @@ async fn serve<S: Service>(
     version: Version,
 ) {
     let stream = MaybeTlsStream::Plain(Socket::new(socket.into(), true).expect("it is a socket"));
-    let peer = Peer { address: CLIENT, listener: 0, certificate: None, tls: None };
+    let peer = Peer { address: CLIENT, listener: 0, certificates: &[], tls: None };
     let deadline = worker.deadlines.register().await;
     let cx = ConnectionContext { worker, peer };
     match version {

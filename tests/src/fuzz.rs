@@ -6,6 +6,7 @@
 //! segments, and an HMAC computed here for signatures.
 
 mod check_request;
+mod client_certificates;
 mod front;
 mod http1;
 mod http2;
@@ -19,6 +20,7 @@ use std::{
 use aws_lc_rs::hmac;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 pub use check_request::{assert_same, check_request};
+pub use client_certificates::{certificate_header, certificate_rules};
 use countersign_engine::{
     Algorithm, AlgorithmSet, AudienceRule, Claims, ClientTypes, IssuerConfig, KeyMaterial, KeyName,
     KeySet, KeyType, Reject, Rules, UnixTime, UsernameRule, VerificationKey, Verified, Verifier,

@@ -1,6 +1,7 @@
 //! Test fixtures: the real binary ([`binary`]), HTTP clients ([`client`]), the engine as
 //! tests configure it ([`engine`]), keys and tokens made by the `openssl` command line
-//! ([`openssl`]), certificates ([`certificates`]), and the pages of documentation ([`pages`]).
+//! ([`openssl`]), certificates ([`certificates`], [`pki`]), and the pages of documentation
+//! ([`pages`]).
 
 pub mod allocations;
 pub mod answers;
@@ -19,6 +20,7 @@ pub mod oidc;
 pub mod openmetrics;
 pub mod openssl;
 pub mod pages;
+pub mod pki;
 pub mod postgres;
 pub mod providers;
 pub mod proxies;

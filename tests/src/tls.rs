@@ -73,6 +73,11 @@ impl TlsClient {
         Self(Arc::new(config))
     }
 
+    /// Creates a client with this configuration.
+    pub fn from_config(config: ClientConfig) -> Self {
+        Self(Arc::new(config))
+    }
+
     /// Returns its configuration.
     pub fn config(&self) -> Arc<ClientConfig> {
         Arc::clone(&self.0)

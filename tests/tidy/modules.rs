@@ -8,7 +8,7 @@ use super::{
 /// The modules of the server, from the bottom up: each imports only from those before it.
 /// `syntax` is the part of `config` that reads files; the rest of `config` assembles the
 /// settings that the features own.
-const SERVER_MODULES: [&str; 23] = [
+const SERVER_MODULES: [&str; 24] = [
     "base",
     "syntax",
     "client",
@@ -23,6 +23,7 @@ const SERVER_MODULES: [&str; 23] = [
     "cluster",
     "backup",
     "import",
+    "identities",
     "tenancy",
     "authorization",
     "auth",

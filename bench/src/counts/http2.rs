@@ -44,7 +44,7 @@ impl Connection {
         let stream = runtime.block_on(async { Socket::new(server.into(), true) })?;
         let worker: &WorkerContext<S> = Box::leak(Box::new(worker));
         let peer =
-            Peer { address: Ipv4Addr::LOCALHOST.into(), listener: 0, certificate: None, tls: None };
+            Peer { address: Ipv4Addr::LOCALHOST.into(), listener: 0, certificates: &[], tls: None };
         let serving = Box::pin(async move {
             let deadline = std::rc::Rc::new(Deadlines::default()).register().await;
             http2::serve(

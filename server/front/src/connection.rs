@@ -18,8 +18,10 @@ pub struct Peer<'c> {
     pub address: IpAddr,
     /// The index of the listener, as passed to [`WorkerPool::serve`](crate::WorkerPool::serve).
     pub listener: usize,
-    /// The client certificate, verified in the TLS handshake, if the client presented one.
-    pub certificate: Option<&'c CertificateDer<'static>>,
+    /// The certificates that the client presented in the TLS handshake, its own first; none without
+    /// a client certificate. The handshake has proven that the client has the key of the first.
+    /// Whether they are verified depends on the listener's [`ServerConfig`](rustls::ServerConfig).
+    pub certificates: &'c [CertificateDer<'static>],
     /// TLS of the connection, if it has any.
     pub tls: Option<TlsParameters>,
 }
@@ -31,6 +33,14 @@ pub struct TlsParameters {
     pub version: ProtocolVersion,
     /// The cipher suite; `None` over QUIC, which does not report it.
     pub cipher_suite: Option<CipherSuite>,
+}
+
+impl<'c> Peer<'c> {
+    /// Returns the client's own certificate, if it presented one.
+    #[must_use]
+    pub fn certificate(&self) -> Option<&'c CertificateDer<'static>> {
+        self.certificates.first()
+    }
 }
 
 /// The context of a connection, passed with each of its requests.

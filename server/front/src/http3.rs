@@ -47,10 +47,10 @@ pub(crate) async fn serve<S: Service>(
     }
     // The handshake has validated the client's address.
     drop(unvalidated);
-    let certificate = certificate(&driver);
+    let certificates = certificates(&driver);
     // QUIC has no other version of TLS (RFC 9001 section 4.2).
     let tls = TlsParameters { version: ProtocolVersion::TLSv1_3, cipher_suite: None };
-    let peer = Peer { address, listener, certificate: certificate.as_ref(), tls: Some(tls) };
+    let peer = Peer { address, listener, certificates: &certificates, tls: Some(tls) };
     Http3Connection::new(ConnectionContext { worker, peer }, deadline, driver).serve().await;
 }
 
@@ -93,8 +93,9 @@ async fn complete_handshake<S>(
     }
 }
 
-/// Returns the client certificate, which the handshake has verified.
-fn certificate(driver: &ConnectionDriver) -> Option<CertificateDer<'static>> {
-    let chain = driver.connection.crypto_session().peer_identity()?;
-    chain.downcast::<Vec<CertificateDer<'static>>>().ok()?.into_iter().next()
+/// Returns the certificates that the client presented in the handshake, its own first.
+fn certificates(driver: &ConnectionDriver) -> Vec<CertificateDer<'static>> {
+    let chain = driver.connection.crypto_session().peer_identity();
+    let chain = chain.and_then(|chain| chain.downcast::<Vec<CertificateDer<'static>>>().ok());
+    chain.map(|chain| *chain).unwrap_or_default()
 }

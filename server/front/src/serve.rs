@@ -46,9 +46,9 @@ async fn serve_connection<S: Service>(
     // Boxed, so that the handshake's state is freed when it is done.
     let opened = Box::pin(open(worker, &deadline, listener, accepted)).await;
     if let Some((stream, address)) = opened {
-        let certificate = stream.client_certificate().cloned();
+        let certificates = stream.client_certificates().to_vec();
         let tls = stream.tls_parameters();
-        let peer = Peer { address, listener, certificate: certificate.as_ref(), tls };
+        let peer = Peer { address, listener, certificates: &certificates, tls };
         serve_requests(ConnectionContext { worker, peer }, deadline, stream).await;
     }
 }

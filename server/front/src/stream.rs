@@ -76,12 +76,12 @@ impl MaybeTlsStream {
         Some(TlsParameters { version: connection.protocol_version()?, cipher_suite })
     }
 
-    /// Returns the verified certificate that the client presented, if any.
+    /// Returns the certificates that the client presented, its own first.
     #[must_use]
-    pub fn client_certificate(&self) -> Option<&CertificateDer<'static>> {
+    pub fn client_certificates(&self) -> &[CertificateDer<'static>] {
         match self {
-            Self::Plain(_) => None,
-            Self::Tls(stream) => stream.get_ref().1.peer_certificates()?.first(),
+            Self::Plain(_) => &[],
+            Self::Tls(stream) => stream.get_ref().1.peer_certificates().unwrap_or_default(),
         }
     }
 }

@@ -55,7 +55,7 @@ pub(crate) fn worker_context() -> WorkerContext<TestService> {
 
 /// A connection of the worker, accepted by the first listener.
 pub(crate) fn connection<S>(worker: &WorkerContext<S>) -> ConnectionContext<'_, S> {
-    let peer = Peer { address: [192, 0, 2, 1].into(), listener: 0, certificate: None, tls: None };
+    let peer = Peer { address: [192, 0, 2, 1].into(), listener: 0, certificates: &[], tls: None };
     ConnectionContext { worker, peer }
 }
 

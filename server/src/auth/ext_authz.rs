@@ -81,7 +81,7 @@ pub fn respond<'a>(
     let certificate = if is_trusted {
         ClientCertificate::Forwarded(check.certificate)
     } else {
-        ClientCertificate::Connection(peer.certificate)
+        ClientCertificate::Connection(peer.certificate())
     };
     if let Some(entry) = entry.filter(|_| is_trusted) {
         entry.describe_checked_request(&CheckedRequest {

@@ -232,6 +232,11 @@ fn describe_access(access: &ListenerAccess) -> io::Result<()> {
 }
 
 fn describe_clients(clients: &ClientCertificates) -> io::Result<()> {
+    if *clients == ClientCertificates::Possession {
+        return print(format_args!(
+            "    accepts client certificates by any authority, for logins of machine identities"
+        ));
+    }
     let (ClientCertificates::Optional(authorities) | ClientCertificates::Required(authorities)) =
         clients
     else {

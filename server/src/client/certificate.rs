@@ -1,14 +1,19 @@
 //! Client certificates: that of the connection, and those that a trusted proxy passes on.
 
+mod forwarded_element;
+mod presented_chain;
+
 use aws_lc_rs::digest;
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use countersign_engine::CertificateThumbprint;
 use countersign_front::{Fields, Peer, only_line};
 use http::HeaderName;
 use percent_encoding::percent_decode;
-use rustls::pki_types::{CertificateDer, pem::PemObject as _};
-use x509_parser::{certificate::X509Certificate, prelude::FromDer as _};
+use rustls::pki_types::CertificateDer;
 
+pub use self::presented_chain::{
+    CertificateFormat, ChainError, MAX_CERTIFICATES, MAX_VALUE_BYTES, PresentedChain,
+};
+use self::presented_chain::{EncodedCertificate, next_block};
 use super::ClientSettings;
 
 /// The certificate of a client, which has proven possession of its key. It is read on demand,
@@ -44,7 +49,7 @@ impl ClientCertificate<'_> {
                 let header = settings.certificate_header.as_ref()?;
                 from_header(fields, header).map(|certificate| thumbprint(&certificate))
             }
-            Self::Deferred { peer, .. } => peer.certificate.map(thumbprint),
+            Self::Deferred { peer, .. } => peer.certificate().map(thumbprint),
             Self::Connection(certificate) => certificate.map(thumbprint),
             Self::Forwarded(text) => parse(text).map(|certificate| thumbprint(&certificate)),
             Self::Known(thumbprint) => thumbprint,
@@ -83,32 +88,19 @@ pub fn parse(value: &[u8]) -> Option<CertificateDer<'static>> {
         return None;
     }
     let text: Vec<u8> = percent_decode(value).collect();
-    let text = text.trim_ascii();
-    let certificate = if text.starts_with(b"-----BEGIN ") {
-        CertificateDer::from_pem_slice(&with_lines(text)).ok()?
-    } else {
-        // A chain is separated by commas, with the client's own certificate first.
-        STANDARD.decode(text.split(|byte| *byte == b',').next()?).ok()?.into()
-    };
-    match X509Certificate::from_der(&certificate) {
-        Ok(([], _)) => Some(certificate),
-        _ => None,
+    let mut text = text.trim_ascii();
+    if text.starts_with(b"-----BEGIN ") {
+        return next_block(&mut text)?.ok()?.decoded();
     }
+    // A chain is separated by commas, with the client's own certificate first.
+    let first = text.split(|byte| *byte == b',').next()?;
+    EncodedCertificate::Base64(first.into()).decoded()
 }
 
-/// Restores the line ends of PEM. Proxies replace them with blanks or tabs, because a header
-/// value cannot contain them.
-fn with_lines(text: &[u8]) -> Vec<u8> {
-    const DASHES: &str = "-----";
-    let text = String::from_utf8_lossy(text);
-    let mut parts = text.split(DASHES);
-    let (_, Some(begin), Some(body), Some(end)) =
-        (parts.next(), parts.next(), parts.next(), parts.next())
-    else {
-        return Vec::new();
-    };
-    let body: Vec<_> = body.split_ascii_whitespace().collect();
-    format!("{DASHES}{begin}{DASHES}\n{}\n{DASHES}{end}{DASHES}\n", body.join("\n")).into_bytes()
+/// Returns the first certificate of a PEM text. `None` if it has none, or a malformed one.
+#[must_use]
+pub fn first_in_pem(mut text: &[u8]) -> Option<CertificateDer<'static>> {
+    next_block(&mut text)?.ok()?.decoded()
 }
 
 /// Returns the SHA-256 fingerprint of a certificate, in hexadecimal digits.
@@ -120,8 +112,10 @@ pub fn fingerprint(certificate: &CertificateDer<'_>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
     use http::{HeaderMap, HeaderValue};
     use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
+    use rustls::pki_types::pem::PemObject as _;
 
     use super::*;
 

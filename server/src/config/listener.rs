@@ -23,7 +23,7 @@ use crate::{
     keys::issuer::ListenerProperties,
     tls::{
         ReloadableTls,
-        settings::{self as tls_settings, TlsSections},
+        settings::{self as tls_settings, ClientCertificates, TlsSections},
     },
 };
 
@@ -59,6 +59,12 @@ impl Listener {
     #[must_use]
     pub fn scheme(&self) -> &'static str {
         if self.tls.is_some() { "https" } else { "http" }
+    }
+
+    /// Returns the certificates that it requests from clients.
+    #[must_use]
+    pub fn client_certificates(&self) -> &ClientCertificates {
+        self.tls.as_ref().map_or(&ClientCertificates::Off, |tls| &tls.files().clients)
     }
 
     /// Returns the first TCP address.

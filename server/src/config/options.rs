@@ -5,6 +5,7 @@
 //! documentation cannot differ.
 
 mod authorization;
+mod certificates;
 mod clients;
 mod issuer;
 mod limits;
@@ -27,7 +28,9 @@ pub const IDENTITY_HEADERS_SECTION: &str = "identity_headers";
 pub const CLAIM_PREFIX: &str = "claim.";
 /// The section of multi-tenancy.
 pub const MULTI_TENANCY_SECTION: &str = "multi_tenancy";
-/// The value of `surface` for it.
+/// The section of logins with client certificates.
+pub const TLS_CERT_AUTH_SECTION: &str = "tls_cert_auth";
+/// The value of `surface` for multi-tenancy.
 pub const ORCHESTRATE_SURFACE: &str = "orchestrate";
 
 /// One section of the configuration.
@@ -120,6 +123,7 @@ pub const SECTIONS: &[SectionSpec] = &[
     server::IDENTITY_HEADERS,
     server::EXT_AUTHZ,
     tenancy::MULTI_TENANCY,
+    certificates::TLS_CERT_AUTH,
     authorization::ENDPOINTS,
     server::POLICY_ENGINE,
     authorization::ROUTES,
@@ -142,8 +146,15 @@ pub const SECTIONS: &[SectionSpec] = &[
 
 /// Sections in which an unknown option is an error in every format: one that is misspelt would let
 /// more requests through, and the Inmanta server has none of these sections.
-pub(super) const STRICT_SECTIONS: &[&str] =
-    &["listen", LISTENER_PREFIX, "endpoints", ROUTES_SECTION, ROUTE_PREFIX, MULTI_TENANCY_SECTION];
+pub(super) const STRICT_SECTIONS: &[&str] = &[
+    "listen",
+    LISTENER_PREFIX,
+    "endpoints",
+    ROUTES_SECTION,
+    ROUTE_PREFIX,
+    MULTI_TENANCY_SECTION,
+    TLS_CERT_AUTH_SECTION,
+];
 
 /// Inmanta's sections without a meaning here. Their options are not checked.
 pub const FOREIGN_SECTIONS: &[&str] = &[

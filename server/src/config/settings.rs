@@ -18,6 +18,7 @@ use crate::{
     api::settings::ApiSettings,
     auth::{DecisionSettings, ListenerRules, settings::AuthSettings},
     authorization::AuthorizationProvider,
+    identities::certificate::TlsCertAuthSettings,
     observe::settings::{LogSettings, MetricsSettings},
 };
 
@@ -50,6 +51,8 @@ pub struct Settings {
     pub auth: AuthSettings,
     /// Settings of the API.
     pub api: ApiSettings,
+    /// The certificates of machine identities that log in.
+    pub tls_cert_auth: TlsCertAuthSettings,
 }
 
 impl DecisionSettings for Settings {
@@ -95,6 +98,7 @@ impl Settings {
         let max_body =
             SectionReader::new(sections, "server", problems).number("max_request_body_size");
         let api = ApiSettings::read(sections, problems);
+        let tls_cert_auth = TlsCertAuthSettings::read(sections, problems);
         Self {
             listeners,
             threads,
@@ -109,6 +113,7 @@ impl Settings {
             max_body,
             auth,
             api,
+            tls_cert_auth,
         }
     }
 }

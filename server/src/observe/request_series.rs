@@ -214,7 +214,7 @@ mod tests {
 
     fn labels(method: &str) -> RequestLabels {
         let peer =
-            Peer { address: Ipv4Addr::LOCALHOST.into(), listener: 1, certificate: None, tls: None };
+            Peer { address: Ipv4Addr::LOCALHOST.into(), listener: 1, certificates: &[], tls: None };
         RequestLabels::new(&peer, Route::Auth, method)
     }
 

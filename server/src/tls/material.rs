@@ -17,6 +17,7 @@ use rustls::{
     pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, pem::PemObject},
     server::{
         ClientCertVerifierBuilder, NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier,
+        danger::ClientCertVerifier,
     },
     version::{TLS12, TLS13},
 };
@@ -27,6 +28,7 @@ use x509_parser::{
 
 use super::{
     TlsError,
+    possession::PossessionVerifier,
     settings::{ClientCertificates, TlsFileKind, TlsFiles},
 };
 use crate::base::{redacted::pem_sections, watched_file::open_regular};
@@ -39,18 +41,24 @@ pub(super) fn build(
     contents: &TlsFileContents<'_>,
     tickets: Option<&Arc<dyn ProducesTickets>>,
 ) -> Result<(ServerConfig, Material), TlsError> {
-    let (provider, TlsFileContents { certificate, key, authorities, revoked, required }) =
+    let (provider, TlsFileContents { certificate, key, authorities, revoked, clients }) =
         (Arc::new(provider()), contents);
     let mut material = Material::default();
     let chain = certificate.certificates()?;
     for der in &chain {
         material.record_certificate(certificate, der)?;
     }
-    let verifier = match authorities {
+    let verifier: Arc<dyn ClientCertVerifier> = match authorities {
+        None if **clients == ClientCertificates::Possession => {
+            Arc::new(PossessionVerifier::new(Arc::clone(&provider)))
+        }
         None => WebPkiClientVerifier::no_client_auth(),
         Some(authorities) => {
             let verifier = verifier(authorities, revoked, &provider, &mut material)?;
-            let verifier = if *required { verifier } else { verifier.allow_unauthenticated() };
+            let verifier = match clients {
+                ClientCertificates::Required(_) => verifier,
+                _ => verifier.allow_unauthenticated(),
+            };
             verifier.build().map_err(|error| authorities.error(error.to_string()))?
         }
     };
@@ -239,8 +247,8 @@ pub(super) struct TlsFileContents<'f> {
     key: TlsFileContent<'f>,
     authorities: Option<TlsFileContent<'f>>,
     revoked: Vec<TlsFileContent<'f>>,
-    /// Whether clients must present a certificate, if one is requested.
-    required: bool,
+    /// Whether clients must present a certificate.
+    clients: &'f ClientCertificates,
 }
 
 impl<'f> TlsFileContents<'f> {
@@ -261,7 +269,7 @@ impl<'f> TlsFileContents<'f> {
                 .iter()
                 .map(|file| TlsFileContent::read(TlsFileKind::Revoked, file))
                 .collect::<Result<_, _>>()?,
-            required: matches!(files.clients, ClientCertificates::Required(_)),
+            clients: &files.clients,
         })
     }
 

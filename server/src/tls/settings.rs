@@ -31,6 +31,9 @@ pub struct TlsFiles {
 pub enum ClientCertificates {
     /// No certificate is requested.
     Off,
+    /// A certificate is optional. Only possession of its key is checked, so it does not identify
+    /// the client.
+    Possession,
     /// A certificate is optional. An invalid certificate is rejected, not ignored.
     Optional(ClientAuthorities),
     /// Handshakes without a certificate fail.
@@ -90,7 +93,7 @@ impl ClientCertificates {
     #[must_use]
     pub const fn authorities(&self) -> Option<&ClientAuthorities> {
         match self {
-            Self::Off => None,
+            Self::Off | Self::Possession => None,
             Self::Optional(authorities) | Self::Required(authorities) => Some(authorities),
         }
     }
@@ -245,6 +248,10 @@ impl ClientCertificates {
                 return Self::Off;
             }
             Some("off") => return Self::Off,
+            Some("possession") => {
+                refuse_authorities(reader, authorities.is_some(), !revoked.is_empty());
+                return Self::Possession;
+            }
             Some("optional") => Self::Optional,
             Some("required") => Self::Required,
             Some(other) => {
@@ -253,7 +260,11 @@ impl ClientCertificates {
                     quoted(other),
                     reader.section
                 );
-                reader.error("client_certificates", text, "choose one of off, optional, required");
+                reader.error(
+                    "client_certificates",
+                    text,
+                    "choose one of off, possession, optional, required",
+                );
                 return Self::Off;
             }
         };
@@ -267,6 +278,19 @@ impl ClientCertificates {
             return Self::Off;
         };
         demanded(ClientAuthorities { file, revoked })
+    }
+}
+
+/// Rejects authorities where no certificate is checked against them.
+fn refuse_authorities(reader: &mut SectionReader<'_>, has_file: bool, has_list: bool) {
+    let given = [("client_ca_file", has_file), ("client_crl_file", has_list)];
+    for (option, _) in given.into_iter().filter(|(_, is_given)| *is_given) {
+        let text = format!(
+            "{option} in {} has no effect: client_certificates = possession trusts no authority",
+            reader.section
+        );
+        let help = format!("remove {option}, or write client_certificates = optional or required");
+        reader.error(option, text, &help);
     }
 }
 
@@ -303,6 +327,7 @@ mod tests {
                 "client_certificates=off\nclient_ca_file=a\nclient_crl_file=r",
                 ClientCertificates::Off,
             ),
+            ("client_certificates=possession", ClientCertificates::Possession),
             (
                 "client_certificates=optional\nclient_ca_file=a",
                 ClientCertificates::Optional(authorities(&[])),
@@ -330,6 +355,18 @@ mod tests {
             (
                 format!("{PAIR}client_certificates=required"),
                 "c.cfg:5: client_certificates in listen requires client_ca_file",
+            ),
+            (
+                format!("{PAIR}client_certificates=possession\nclient_ca_file=a"),
+                "c.cfg:6: client_ca_file in listen has no effect",
+            ),
+            (
+                format!("{PAIR}client_certificates=possession\nclient_crl_file=r"),
+                "c.cfg:6: client_crl_file in listen has no effect",
+            ),
+            (
+                "[listen]\nclient_certificates=possession".into(),
+                "client_certificates requires TLS, which is off",
             ),
             (
                 format!("{PAIR}client_ca_file=a"),

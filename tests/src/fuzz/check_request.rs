@@ -86,7 +86,7 @@ fn check(request: &[u8]) -> Option<CheckOutcome> {
     }
     let body = Bytes::from(framed(request));
     let reply = SERVICE.with(|service| {
-        let peer = Peer { address: CLIENT, listener: 0, certificate: None, tls: None };
+        let peer = Peer { address: CLIENT, listener: 0, certificates: &[], tls: None };
         match service.call_grpc(peer, Route::Check, &body, None) {
             Step::Done(reply) => reply,
             Step::Wait(_) => panic!("no provider is configured to request keys from"),

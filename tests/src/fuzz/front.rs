@@ -104,7 +104,7 @@ impl<'c> PendingRequest<'c> for EchoRequest {
 
     fn refuse(self, reason: &BadRequest) -> Reply {
         let peer =
-            Peer { address: crate::front::CLIENT, listener: 0, certificate: None, tls: None };
+            Peer { address: crate::front::CLIENT, listener: 0, certificates: &[], tls: None };
         EchoService.reject(peer, Version::HTTP_11, reason)
     }
 

@@ -33,7 +33,7 @@ fn http1(_: &()) -> Work<'_> {
     let worker = WorkerContext::new(Hello, 0, Timeouts::default(), RequestLimits::default());
     Box::new(move |_| {
         let peer =
-            Peer { address: Ipv4Addr::LOCALHOST.into(), listener: 0, certificate: None, tls: None };
+            Peer { address: Ipv4Addr::LOCALHOST.into(), listener: 0, certificates: &[], tls: None };
         let mut answers = ResponseBuffer(Vec::with_capacity(1024));
         let context = ConnectionContext { worker: &worker, peer };
         let taken = answer_requests(context, REQUEST, 0, &mut answers);

@@ -146,7 +146,7 @@ fn answer<'g>(
     let worker = AppService::worker(given.app(options), 0);
     Box::new(move |call| {
         let peer =
-            Peer { address: Ipv4Addr::LOCALHOST.into(), listener: 0, certificate: None, tls: None };
+            Peer { address: Ipv4Addr::LOCALHOST.into(), listener: 0, certificates: &[], tls: None };
         let mut answers = ResponseBuffer(Vec::with_capacity(1024));
         let taken = answer_requests(
             ConnectionContext { worker: &worker, peer },

@@ -114,8 +114,12 @@ const REQUESTS: &[OptionSpec] = &[
         "Whether connections of trusted proxies start with a PROXY header, version 1 or 2.",
         "true",
     ),
-    choice("client_certificates", &["off", "optional", "required"], "off")
-        .about("Whether clients present a certificate in the TLS handshake.", "required"),
+    choice("client_certificates", &["off", "possession", "optional", "required"], "off").about(
+        "Whether clients present a certificate in the TLS handshake. `possession` requests one and \
+         checks only that the client has its key. Such a certificate identifies no client, except \
+         at the login of machine identities; tokens may be bound to it.",
+        "required",
+    ),
     text("client_ca_file", "path", "").unset("none").about(
         "Certificates of the authorities of client certificates, in PEM.",
         "/etc/countersign/clients-ca.pem",

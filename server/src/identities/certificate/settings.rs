@@ -1,0 +1,94 @@
+//! `[tls_cert_auth]`: how trusted proxies pass on the certificates of clients that log in.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use http::HeaderName;
+
+use super::{CertificateFormat, RevocationLists};
+use crate::{
+    base::{header_names::is_header, watched_file::open_regular},
+    config::{
+        options::TLS_CERT_AUTH_SECTION, problem::Problems, reader::SectionReader, setting::Section,
+    },
+};
+
+/// The header with the certificate of a client, and its format.
+#[derive(Clone, Debug)]
+pub struct TlsCertAuthSettings {
+    /// The name of the header.
+    pub header: HeaderName,
+    /// The name of the header with the rest of the chain, which only
+    /// [`Rfc9440`](CertificateFormat::Rfc9440) has.
+    pub chain_header: Option<HeaderName>,
+    /// The format of both.
+    pub format: CertificateFormat,
+    /// The revocation lists of authorities.
+    pub revoked: Arc<RevocationLists>,
+    /// Their files, which are read again when they change.
+    pub crl_files: Vec<PathBuf>,
+}
+
+/// The default name of the header: that of Infisical.
+const DEFAULT_HEADER: HeaderName = HeaderName::from_static("x-identity-tls-cert-auth-client-cert");
+
+const CRL_OPTION: &str = "crl_file";
+
+impl TlsCertAuthSettings {
+    /// Reads the options. An empty name of the header stands for the default.
+    pub(crate) fn read(sections: &BTreeMap<String, Section>, problems: &mut Problems) -> Self {
+        const OPTION: &str = "certificate_header";
+        let mut reader = SectionReader::new(sections, TLS_CERT_AUTH_SECTION, problems);
+        let format =
+            reader.choice("certificate_format", &CertificateFormat::ALL, CertificateFormat::name);
+        let header = reader.given(OPTION).and_then(|text| reader.parse_header_name(OPTION, text));
+        let crl_files: Vec<_> =
+            reader.given_list(CRL_OPTION).into_iter().map(PathBuf::from).collect();
+        let mut revoked = RevocationLists::default();
+        for file in &crl_files {
+            if let Err(error) = add_file(&mut revoked, file) {
+                let text = format!("{CRL_OPTION} cannot be used: {}: {error}", file.display());
+                reader.error(CRL_OPTION, text, "name files with current CRLs in PEM or DER");
+            }
+        }
+        let settings = Self::new(header.unwrap_or(DEFAULT_HEADER), format);
+        Self { revoked: Arc::new(revoked), crl_files, ..settings }
+    }
+
+    /// Settings with this header.
+    #[must_use]
+    pub fn new(header: HeaderName, format: CertificateFormat) -> Self {
+        let chain = HeaderName::try_from(format!("{header}-chain")).ok();
+        let chain_header = chain.filter(|_| format == CertificateFormat::Rfc9440);
+        let (revoked, crl_files) = (Arc::default(), Vec::new());
+        Self { header, chain_header, format, revoked, crl_files }
+    }
+
+    /// Whether a login reads the header line with this name.
+    #[must_use]
+    pub fn reads_header(&self, name: &[u8]) -> bool {
+        is_header(name, &self.header)
+            || self.chain_header.as_ref().is_some_and(|header| is_header(name, header))
+    }
+}
+
+fn add_file(revoked: &mut RevocationLists, file: &Path) -> io::Result<()> {
+    /// Maximum size of a file. CRLs of public authorities have several megabytes.
+    const MAX_FILE_BYTES: u64 = 64 << 20;
+    let mut bytes = Vec::new();
+    if open_regular(file)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)? as u64 > MAX_FILE_BYTES
+    {
+        return Err(io::Error::other(format!("longer than {MAX_FILE_BYTES} bytes")));
+    }
+    revoked.add(&bytes).map_err(io::Error::other)
+}
+
+impl Default for TlsCertAuthSettings {
+    fn default() -> Self {
+        Self::new(DEFAULT_HEADER, CertificateFormat::PercentEncodedPem)
+    }
+}

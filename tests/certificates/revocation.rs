@@ -1,0 +1,66 @@
+//! Revocation lists of authorities.
+
+use std::sync::Arc;
+
+use countersign_server::identities::certificate::{
+    CertificateRefusal::{NoPath, NotIssued, RevocationUnknown, Revoked},
+    CertificateRules, RevocationLists,
+};
+use countersign_tests::certificates::{Authority, EXPIRED};
+
+use crate::fixture::{Checked, chain, check, direct};
+
+/// Checks a chain with these revocation lists.
+fn check_listed(rules: CertificateRules, lists: &[&str], pem: &str) -> Checked {
+    let mut revoked = RevocationLists::default();
+    for list in lists {
+        revoked.add(list.as_bytes()).unwrap();
+    }
+    check(&CertificateRules { revoked: Arc::new(revoked), ..rules }, &[pem])
+}
+
+#[test]
+fn revoked_certificate_is_refused() {
+    let (ca, other) = (Authority::root("ca"), Authority::root("other"));
+    let client = ca.client("client", 1).pem();
+    let (good, bad, old) = (ca.crl(&[2]), ca.crl(&[1]), ca.crl_in(EXPIRED, &[2]));
+    let of_other = other.crl(&[1]);
+    for (lists, expected) in [
+        (&[][..], Ok(())),
+        (&[&*good][..], Ok(())),
+        (&[&*bad], Err(Revoked)),
+        (&[&*of_other], Ok(())),
+        (&[&*of_other, &*bad], Err(Revoked)),
+        (&[&*old], Err(RevocationUnknown)),
+    ] {
+        assert_eq!(check_listed(direct(&ca.pem()), lists, &client), expected);
+        assert_eq!(check_listed(chain(&ca.pem()), lists, &client), expected);
+    }
+    // A list of another authority with the same name proves nothing.
+    let forged = Authority::root("ca").crl(&[2]);
+    assert_eq!(check_listed(direct(&ca.pem()), &[&forged], &client), Err(NotIssued));
+    assert_eq!(RevocationUnknown.status(), 503);
+}
+
+#[test]
+fn revoked_intermediate_is_refused() {
+    let ca = Authority::root("ca");
+    let middle = ca.authority("middle", 7);
+    let client = middle.client("client", 1).pem();
+    let rules = || chain(&ca.pem());
+    assert_eq!(check_listed(rules(), &[&ca.crl(&[8]), &middle.crl(&[2])], &client), Ok(()));
+    assert_eq!(check_listed(rules(), &[&ca.crl(&[7])], &client), Err(Revoked));
+    assert_eq!(check_listed(rules(), &[&middle.crl(&[1])], &client), Err(Revoked));
+    let forged = Authority::root("middle").crl(&[]);
+    assert_eq!(check_listed(rules(), &[&forged], &client), Err(NoPath));
+}
+
+#[test]
+fn damaged_list_is_refused() {
+    let list = Authority::root("ca").crl_der(&[1]);
+    let mut lists = RevocationLists::default();
+    assert_eq!(lists.add(&list), Ok(()));
+    for damaged in [&b""[..], b"text", &list[..list.len() - 1], &[&list[..], b"0"].concat()] {
+        assert!(lists.add(damaged).is_err());
+    }
+}
