@@ -97,8 +97,10 @@ fn uri_constraints_hold_for_spiffe_ids() {
 #[test]
 fn uri_constraint_that_is_not_a_host_admits_no_client() {
     for base in ["spiffe://example.org", "10.0.0.1"] {
-        let results = check_constrained(&format!("permitted;URI:{base}"), CLIENT, "DNS:a");
-        assert_eq!(results, everywhere(Err(UnsupportedNameConstraint)), "{base}");
+        for names in ["DNS:a", "URI:spiffe://example.org/a"] {
+            let results = check_constrained(&format!("permitted;URI:{base}"), CLIENT, names);
+            assert_eq!(results, everywhere(Err(UnsupportedNameConstraint)), "{base} {names}");
+        }
     }
 }
 

@@ -68,7 +68,7 @@ impl PathValidation<'_, '_> {
         );
         match verified {
             Ok(_) => Ok(()),
-            Err(error) => Err(refusal.get().unwrap_or_else(|| self.refusal(&error))),
+            Err(error) => Err(refusal.get().unwrap_or_else(|| self.refusal(&error, path))),
         }
     }
 
@@ -84,11 +84,18 @@ impl PathValidation<'_, '_> {
         if self.is_chain { CertificateRefusal::NoPath } else { CertificateRefusal::NotIssued }
     }
 
-    fn refusal(&self, error: &Error) -> CertificateRefusal {
+    fn refusal(&self, error: &Error, path: &[&CertificateFields<'_>]) -> CertificateRefusal {
+        let has_unsupported_uri = |issuer: &&CertificateFields<'_>| {
+            let constraints = issuer.name_constraints().ok().flatten();
+            constraints.is_some_and(|constraints| constraints.has_unsupported_uri())
+        };
         match error {
             Error::CertExpired { .. } => CertificateRefusal::IssuerExpired,
             Error::CertNotValidYet { .. } => CertificateRefusal::IssuerNotYetValid,
             Error::PathLenConstraintViolated => CertificateRefusal::PathLength,
+            Error::NameConstraintViolation if path.iter().any(has_unsupported_uri) => {
+                CertificateRefusal::UnsupportedNameConstraint
+            }
             Error::NameConstraintViolation
             | Error::MalformedNameConstraint
             | Error::InvalidNetworkMaskConstraint => CertificateRefusal::NameConstraint,
