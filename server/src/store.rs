@@ -1,5 +1,5 @@
 //! Database storage shared by all nodes: users, roles, projects, environments, the registry of
-//! tokens and revocations.
+//! tokens, revocations, and machine identities.
 //!
 //! SQLite and PostgreSQL use the same statements, with text and integer columns only, which
 //! both treat alike. [`DatabaseKind`] has the differences. Queries run on a thread of their own,
@@ -8,24 +8,33 @@
 //! The database is opened with the first query. If it is unreachable, the next query tries
 //! again.
 
+pub mod client_secrets;
 mod connection;
+pub mod custom_roles;
 pub(crate) mod draft;
 pub mod environments;
 pub mod expiry;
 mod health;
 pub mod identity;
+pub mod identity_methods;
+pub mod identity_projects;
+pub mod identity_tokens;
 pub mod key_sets;
 mod login_sources;
+pub mod machine_identities;
 pub mod migrations;
 mod notices;
+pub mod organizations;
 pub mod projects;
 pub mod renewals;
 pub mod roles;
 pub mod servers;
 pub mod settings;
 pub(crate) mod sqlite;
+pub mod tls_certificate_methods;
 pub mod tokens;
 pub(crate) mod transfer;
+pub mod universal_auth_methods;
 pub mod users;
 
 use std::{
@@ -35,7 +44,8 @@ use std::{
     time::Duration,
 };
 
-use sqlx::{Any, AnyPool, Transaction, error::ErrorKind};
+use serde::{Serialize, de::DeserializeOwned};
+use sqlx::{Any, AnyPool, Row as _, Transaction, any::AnyRow, error::ErrorKind};
 use tokio::time::{sleep, timeout};
 
 pub use self::health::DatabaseHealth;
@@ -249,6 +259,22 @@ impl Store {
         });
     }
 
+    /// Starts the task that deletes access tokens of machine identities after their end.
+    pub fn spawn_identity_token_deletion(&self) {
+        /// Each deletes a part, so that others can write in between.
+        const MAX_SWEEPS: usize = 100;
+        self.spawn_deletion("access tokens of machine identities", move |store| async move {
+            let mut deleted = 0;
+            for _ in 0..MAX_SWEEPS {
+                match store.delete_expired(ExpiringTable::IdentityTokens, 0).await? {
+                    0 => break,
+                    more => deleted += more,
+                }
+            }
+            Ok(deleted)
+        });
+    }
+
     /// Starts a task that deletes `what` at intervals.
     pub(crate) fn spawn_deletion<D, F>(&self, what: &'static str, delete: D)
     where
@@ -357,4 +383,38 @@ pub(crate) fn moment(at: countersign_engine::UnixTime) -> i64 {
 /// Decodes a time from an integer column.
 pub(crate) fn unix_time(at: i64) -> countersign_engine::UnixTime {
     countersign_engine::UnixTime(u64::try_from(at).unwrap_or(0))
+}
+
+/// Encodes a number for an integer column.
+pub(crate) fn stored_number(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// Decodes a number from an integer column.
+fn read_number(row: &AnyRow, column: &str) -> sqlx::Result<u64> {
+    Ok(u64::try_from(row.try_get::<i64, _>(column)?).unwrap_or_default())
+}
+
+/// Encodes a list for a text column.
+fn json_text<T: Serialize + ?Sized>(list: &T) -> String {
+    // Lists of texts always serialize.
+    serde_json::to_string(list).unwrap_or_default()
+}
+
+/// Decodes a list from a text column.
+fn read_json<T: DeserializeOwned>(row: &AnyRow, column: &str) -> sqlx::Result<T> {
+    parse_json(&row.try_get::<String, _>(column)?, column)
+}
+
+/// Decodes a list from a text column that may be null.
+fn read_optional_json<T: DeserializeOwned>(row: &AnyRow, column: &str) -> sqlx::Result<Option<T>> {
+    let text = row.try_get::<Option<String>, _>(column)?;
+    text.map(|text| parse_json(&text, column)).transpose()
+}
+
+fn parse_json<T: DeserializeOwned>(text: &str, column: &str) -> sqlx::Result<T> {
+    serde_json::from_str(text).map_err(|error| sqlx::Error::ColumnDecode {
+        index: column.to_owned(),
+        source: Box::new(error),
+    })
 }

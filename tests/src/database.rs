@@ -3,7 +3,17 @@
 use std::{path::Path, process::Command};
 
 /// SQL that reverts the migrations after version 9.
-pub const TO_VERSION_9: &str = "DROP TABLE countersign_import;
+pub const TO_VERSION_9: &str = "DROP TABLE countersign_identity_token;
+    DROP TABLE countersign_client_secret;
+    DROP TABLE countersign_universal_auth_method;
+    DROP TABLE countersign_tls_certificate_method;
+    DROP TABLE countersign_identity_method;
+    DROP TABLE countersign_identity_project;
+    DROP TABLE countersign_identity;
+    DROP TABLE countersign_project_role;
+    DROP TABLE countersign_organization_role;
+    DROP TABLE countersign_organization;
+    DROP TABLE countersign_import;
     ALTER TABLE countersign_user DROP COLUMN source_id;
     DROP TABLE countersign_project;
     ALTER TABLE countersign_environment DROP COLUMN repo_url;

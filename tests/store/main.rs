@@ -4,6 +4,8 @@
 mod contract;
 /// Projects and environments.
 mod projects;
+/// Machine identities, their login methods and tokens.
+mod identities;
 /// Key sets of providers.
 mod key_sets;
 /// Files of revocations.

@@ -24,12 +24,13 @@ use crate::{
 };
 
 /// Tables by which a database counts as not empty.
-const CONTENTS: [&str; 6] = [
+const CONTENTS: [&str; 7] = [
     "countersign_user",
     "countersign_role",
     "countersign_project",
     "countersign_environment",
     "countersign_token",
+    "countersign_identity",
     "countersign_revocation",
 ];
 /// Age of the last heartbeat above which a server counts as stopped.

@@ -26,6 +26,9 @@ pub enum ExpiringTable {
     Tokens,
     /// The audit log, by `at`.
     Audit,
+    /// Access tokens of machine identities that have a limit of uses, by `expires_at`: a part of
+    /// them in each sweep, so that no statement is slow.
+    IdentityTokens,
 }
 
 /// The time of one sweep of an SQLite database.
@@ -57,6 +60,11 @@ impl ExpiringTable {
             ),
             Self::Tokens => ("countersign_token", "expires_at", "1 = 1"),
             Self::Audit => ("countersign_audit", "at", "1 = 1"),
+            Self::IdentityTokens => (
+                "countersign_identity_token",
+                "expires_at",
+                "id IN (SELECT id FROM countersign_identity_token ORDER BY expires_at LIMIT 1000)",
+            ),
         }
     }
 }

@@ -82,6 +82,12 @@ const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
         include_str!("../../migrations/sqlite/0011_import.sql"),
         include_str!("../../migrations/postgres/0011_import.sql"),
     ),
+    (
+        12,
+        "identities",
+        include_str!("../../migrations/sqlite/0012_identities.sql"),
+        include_str!("../../migrations/postgres/0012_identities.sql"),
+    ),
 ];
 
 /// Whether this process has migrated a database of an earlier version.

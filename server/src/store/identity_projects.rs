@@ -1,0 +1,155 @@
+//! Memberships of machine identities in projects.
+
+use countersign_engine::UnixTime;
+use sqlx::{Row as _, any::AnyRow};
+
+use super::{Store, StoreError, json_text, moment, read_json, unix_time};
+
+/// The membership of an identity in a project.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProjectMembership {
+    /// Its id, a UUID.
+    pub id: String,
+    /// Id of the identity.
+    pub identity: String,
+    /// Id of the project.
+    pub project: String,
+    /// Slugs of its roles in the project.
+    pub roles: Vec<String>,
+    /// Time of its creation.
+    pub created_at: UnixTime,
+    /// Time of its last change.
+    pub updated_at: UnixTime,
+}
+
+/// The memberships of an identity or of a project.
+#[derive(Clone, Debug)]
+pub enum MembershipsOf {
+    /// Of the identity of this id, by project.
+    Identity(String),
+    /// Of the project of this id, by identity.
+    Project(String),
+}
+
+impl Store {
+    /// Returns memberships.
+    ///
+    /// # Errors
+    /// The database cannot be queried.
+    pub async fn project_memberships(
+        &self,
+        of: MembershipsOf,
+    ) -> Result<Vec<ProjectMembership>, StoreError> {
+        self.run(async move |pool| {
+            let (select, id) = match of {
+                MembershipsOf::Identity(id) => (
+                    "SELECT id, identity, project, roles, created_at, updated_at
+                     FROM countersign_identity_project WHERE identity = $1 ORDER BY project",
+                    id,
+                ),
+                MembershipsOf::Project(id) => (
+                    "SELECT id, identity, project, roles, created_at, updated_at
+                     FROM countersign_identity_project WHERE project = $1 ORDER BY identity",
+                    id,
+                ),
+            };
+            let rows = sqlx::query(select).bind(id).fetch_all(&pool).await?;
+            Ok(rows.iter().map(read).collect::<sqlx::Result<_>>()?)
+        })
+        .await
+    }
+
+    /// Returns the membership of an identity in a project.
+    ///
+    /// # Errors
+    /// The database cannot be queried.
+    pub async fn project_membership(
+        &self,
+        identity: &str,
+        project: &str,
+    ) -> Result<Option<ProjectMembership>, StoreError> {
+        let (identity, project) = (identity.to_owned(), project.to_owned());
+        self.run(async move |pool| {
+            let select = "SELECT id, identity, project, roles, created_at, updated_at
+                          FROM countersign_identity_project WHERE identity = $1 AND project = $2";
+            let row = sqlx::query(select).bind(identity).bind(project);
+            Ok(row.fetch_optional(&pool).await?.map(|row| read(&row)).transpose()?)
+        })
+        .await
+    }
+
+    /// Adds a membership.
+    ///
+    /// # Errors
+    /// [`StoreError::AlreadyExists`] if the identity is a member,
+    /// [`StoreError::ForeignKeyViolation`] if the identity or the project does not exist, or the
+    /// database cannot be queried.
+    pub async fn add_project_membership(&self, new: ProjectMembership) -> Result<(), StoreError> {
+        self.run(async move |pool| {
+            sqlx::query(
+                "INSERT INTO countersign_identity_project
+                     (id, identity, project, roles, created_at, updated_at)
+                 VALUES ($1, $2, $3, $4, $5, $6)",
+            )
+            .bind(new.id)
+            .bind(new.identity)
+            .bind(new.project)
+            .bind(json_text(&new.roles))
+            .bind(moment(new.created_at))
+            .bind(moment(new.updated_at))
+            .execute(&pool)
+            .await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Replaces the roles of a membership. Returns whether it exists.
+    ///
+    /// # Errors
+    /// The database cannot be queried.
+    pub async fn set_project_roles(
+        &self,
+        identity: &str,
+        project: &str,
+        roles: &[String],
+        now: UnixTime,
+    ) -> Result<bool, StoreError> {
+        let texts = [json_text(roles), identity.to_owned(), project.to_owned()];
+        self.run(async move |pool| {
+            let [roles, identity, project] = texts;
+            let changed = sqlx::query(
+                "UPDATE countersign_identity_project SET roles = $1, updated_at = $2
+                 WHERE identity = $3 AND project = $4",
+            );
+            let changed = changed.bind(roles).bind(moment(now)).bind(identity).bind(project);
+            Ok(changed.execute(&pool).await?.rows_affected() > 0)
+        })
+        .await
+    }
+
+    /// Removes a membership. Returns whether it existed.
+    ///
+    /// # Errors
+    /// The database cannot be queried.
+    pub async fn delete_project_membership(
+        &self,
+        identity: &str,
+        project: &str,
+    ) -> Result<bool, StoreError> {
+        let statement =
+            "DELETE FROM countersign_identity_project WHERE identity = $1 AND project = $2";
+        self.update(statement, [identity.to_owned(), project.to_owned()]).await
+    }
+}
+
+fn read(row: &AnyRow) -> sqlx::Result<ProjectMembership> {
+    Ok(ProjectMembership {
+        id: row.try_get("id")?,
+        identity: row.try_get("identity")?,
+        project: row.try_get("project")?,
+        roles: read_json(row, "roles")?,
+        created_at: unix_time(row.try_get("created_at")?),
+        updated_at: unix_time(row.try_get("updated_at")?),
+    })
+}
