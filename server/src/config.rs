@@ -28,7 +28,7 @@ mod request_limits;
 mod transport;
 mod web_ui;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 pub use self::{
     listener::Listener,
@@ -42,6 +42,7 @@ pub use self::{
 use crate::{
     audit::settings::AuditSettings,
     authorization::Authorization,
+    identities::settings::IdentitySettings,
     keys::{IssuerSection, administration, issuer},
     revocation::settings::RevocationSettings,
     store::settings::Database,
@@ -52,7 +53,7 @@ use crate::{
 pub struct Config {
     /// `[server]`, `[listen]`, `[limits]`, `[metrics]`, `[identity_headers]` and `[ext_authz]`.
     pub settings: Settings,
-    /// The `auth_jwt_*` sections, by name.
+    /// The `auth_jwt_*` sections, by name, and that of the access tokens of machine identities.
     pub issuers: Vec<IssuerSection>,
     /// `[database]`.
     pub database: Database,
@@ -112,10 +113,15 @@ impl Config {
         let listeners = listener::properties(&settings.listeners);
         let mut issuers = issuer::read_all(&sections, listeners, &mut problems);
         let web_ui = WebUi::read(&sections, &mut problems);
+        administration::assign(&mut issuers, web_ui.login());
+        let written = issuers.len();
+        let requires_token = settings.api.requires_token;
+        let identities = IdentitySettings::read(&sections, &issuers, requires_token, &mut problems);
+        issuers.extend(identities.as_ref().map(IdentitySettings::section));
+        settings.api.identities = identities.map(Arc::new);
         for section in &mut issuers {
             section.export_claims(settings.auth.identity_headers.exported_claims());
         }
-        administration::assign(&mut issuers, web_ui.login());
         settings.auth.authorization =
             Authorization::read(&sections, &mut issuers, settings.uses_policy(), &mut problems);
         settings.api.set_signing(&issuers);
@@ -123,8 +129,9 @@ impl Config {
         let audit = AuditSettings::read(&sections, &mut problems);
         let revocation = RevocationSettings::read(&sections, &mut problems);
         let transports = Transports::read(&sections, &mut problems);
-        let changed_defaults = changed_defaults::that_apply(&sections, &settings.api, &issuers);
-        remarks::add(&sections, &settings, &issuers, &mut problems);
+        let written = &issuers[..written];
+        let changed_defaults = changed_defaults::that_apply(&sections, &settings.api, written);
+        remarks::add(&sections, &settings, written, &mut problems);
         if problems.has_errors() {
             return Err(problems);
         }

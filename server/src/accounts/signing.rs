@@ -151,12 +151,18 @@ pub fn sign_claims(section: &IssuerSection, claims: &str) -> Result<String, Sign
     let KeySource::Secret(secret) = &section.keys else {
         return Err(SigningError::NoSecret(section.section().into()));
     };
-    let header = ascii_json(&json!({ "alg": "HS256", "typ": TOKEN_TYPE }));
+    let header = json!({ "alg": "HS256", "typ": TOKEN_TYPE });
+    Ok(sign_with(secret.expose(), &header, claims))
+}
+
+/// Signs claims with a secret by HMAC-SHA256. `header` names that algorithm.
+#[must_use]
+pub fn sign_with(secret: &[u8], header: &Value, claims: &str) -> String {
+    let header = ascii_json(header);
     let signing_input =
         format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
-    let tag =
-        hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret.expose()), signing_input.as_bytes());
-    Ok(format!("{signing_input}.{}", URL_SAFE_NO_PAD.encode(tag)))
+    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), signing_input.as_bytes());
+    format!("{signing_input}.{}", URL_SAFE_NO_PAD.encode(tag))
 }
 
 /// Returns the SHA-256 of a token's signing input in hexadecimal: the id of a token without `jti`.

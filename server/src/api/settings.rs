@@ -9,6 +9,7 @@ use crate::{
     authorization::{AuthorizationProvider, policy::settings::read_log_level},
     base::redacted::quoted,
     config::{problem::Problems, reader::SectionReader, setting::Section},
+    identities::settings::IdentitySettings,
     keys::IssuerSection,
 };
 
@@ -33,6 +34,8 @@ pub struct ApiSettings {
     pub authorization_provider: AuthorizationProvider,
     /// The section that signs tokens, if any section is configured.
     pub signing: Option<Arc<IssuerSection>>,
+    /// Machine identities, if they are enabled. The assembly sets it.
+    pub identities: Option<Arc<IdentitySettings>>,
 }
 
 impl ApiSettings {
@@ -48,6 +51,7 @@ impl ApiSettings {
             login,
             authorization_provider: AuthorizationProvider::read(&mut server),
             signing: None,
+            identities: None,
         }
     }
 

@@ -187,6 +187,10 @@ impl Scrape {
             ("api_key", Outcome::ApiKey),
             ("wrong_api_key", Outcome::WrongKey),
             ("tenant", Outcome::Tenant),
+            ("untrusted_address", Outcome::UntrustedAddress),
+            ("uses_exhausted", Outcome::UsesExhausted),
+            ("method_deleted", Outcome::MethodDeleted),
+            ("uses_unavailable", Outcome::UsesUnavailable),
         ];
         let outcomes = plain.into_iter().map(|(name, outcome)| (name, "", outcome));
         let rejects = Reject::ALL

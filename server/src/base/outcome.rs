@@ -31,6 +31,14 @@ pub enum Outcome {
     Tenant,
     /// The token was in a cookie, and another site may have caused the request.
     CrossSite,
+    /// The access token of a machine identity may not be used from this address.
+    UntrustedAddress,
+    /// All uses of the access token were made.
+    UsesExhausted,
+    /// The login method of the access token was deleted.
+    MethodDeleted,
+    /// Whether the access token may be used is unknown without the database.
+    UsesUnavailable,
 }
 
 impl Outcome {
@@ -60,6 +68,10 @@ impl Outcome {
             Self::ApiKey => "api_key",
             Self::WrongKey => "wrong_api_key",
             Self::Tenant => "tenant",
+            Self::UntrustedAddress => "untrusted_address",
+            Self::UsesExhausted => "uses_exhausted",
+            Self::MethodDeleted => "method_deleted",
+            Self::UsesUnavailable => "uses_unavailable",
         }
     }
 }

@@ -7,6 +7,7 @@
 mod authorization;
 mod certificates;
 mod clients;
+mod identities;
 mod issuer;
 mod limits;
 mod listeners;
@@ -32,6 +33,8 @@ pub const MULTI_TENANCY_SECTION: &str = "multi_tenancy";
 pub const TLS_CERT_AUTH_SECTION: &str = "tls_cert_auth";
 /// The value of `surface` for multi-tenancy.
 pub const ORCHESTRATE_SURFACE: &str = "orchestrate";
+/// The section of machine identities.
+pub const IDENTITIES_SECTION: &str = "identities";
 
 /// One section of the configuration.
 #[derive(Debug)]
@@ -124,6 +127,7 @@ pub const SECTIONS: &[SectionSpec] = &[
     server::EXT_AUTHZ,
     tenancy::MULTI_TENANCY,
     certificates::TLS_CERT_AUTH,
+    identities::IDENTITIES,
     authorization::ENDPOINTS,
     server::POLICY_ENGINE,
     authorization::ROUTES,
@@ -154,6 +158,7 @@ pub(super) const STRICT_SECTIONS: &[&str] = &[
     ROUTE_PREFIX,
     MULTI_TENANCY_SECTION,
     TLS_CERT_AUTH_SECTION,
+    IDENTITIES_SECTION,
 ];
 
 /// Inmanta's sections without a meaning here. Their options are not checked.

@@ -14,8 +14,8 @@ use countersign_engine::{
 use super::{
     administration::Administration,
     published::{has_published_keys, public_key_algorithms},
-    secret_id::keyed_digest,
-    settings::{self, KeySource},
+    secret_id::{derived_secret, keyed_digest},
+    settings::{self, KeySource, SigningSecret},
 };
 use crate::{
     base::{claims::ClientType, redacted::shown},
@@ -78,6 +78,27 @@ impl IssuerSection {
             KeySource::Static(_) | KeySource::Refreshed(_) => &[],
         };
         keyed_digest(secret, parts)
+    }
+
+    /// Creates the section of tokens that this server signs with a secret of their own. They may
+    /// not administer as users do.
+    pub(crate) fn internal(issuer: IssuerConfig, secret: SigningSecret) -> Self {
+        Self {
+            issuer: Arc::new(issuer),
+            keys: KeySource::Secret(secret),
+            sign: false,
+            expire: 0,
+            client_types: Vec::new(),
+            administers: Some(false),
+            administration: Administration::Written(false),
+        }
+    }
+
+    /// Returns a secret for another purpose, derived from that of the section. `None` if the
+    /// section has none. Neither secret reveals the other.
+    pub(crate) fn secret_for(&self, purpose: &str) -> Option<SigningSecret> {
+        let KeySource::Secret(secret) = &self.keys else { return None };
+        Some(SigningSecret::new(derived_secret(secret.expose(), purpose)))
     }
 
     /// Whether `other` is the same issuer with the same rights and the same

@@ -42,6 +42,18 @@ pub fn keyed_digest(secret: &[u8], parts: [&str; 2]) -> String {
     to_hex(digest(&SHA256, text.as_bytes()).as_ref())
 }
 
+/// Returns the secret for a purpose that is derived from another: HMAC-SHA256 of the purpose.
+pub(super) fn derived_secret(secret: &[u8], purpose: &str) -> [u8; 32] {
+    const LABEL: &str = "countersign derived secret";
+    let tag = hmac::sign(
+        &hmac::Key::new(hmac::HMAC_SHA256, secret),
+        format!("{LABEL}\0{purpose}").as_bytes(),
+    );
+    let mut derived = [0; 32];
+    derived.copy_from_slice(tag.as_ref());
+    derived
+}
+
 /// Whether a secret looks generated. A false negative costs a comparison. A false positive would
 /// allow to guess a phrase, so a phrase is detected both as bytes and as base64 text.
 fn looks_random(secret: &[u8]) -> bool {

@@ -29,6 +29,10 @@ use crate::{
 pub struct SigningSecret(Box<[u8]>);
 
 impl SigningSecret {
+    pub(super) fn new(secret: impl Into<Box<[u8]>>) -> Self {
+        Self(secret.into())
+    }
+
     /// The secret itself.
     #[must_use]
     pub fn expose(&self) -> &[u8] {

@@ -103,7 +103,7 @@ impl LoginOutcome {
 }
 
 const REJECTS: usize = Reject::ALL.len();
-const OUTCOMES: usize = REJECTS + 12;
+const OUTCOMES: usize = REJECTS + 16;
 const LOGINS: usize = OUTCOMES + 11;
 const SLOTS: usize = LOGINS + LoginOutcome::ALL.len();
 
@@ -123,6 +123,10 @@ fn outcome_slot(outcome: Outcome) -> usize {
         Outcome::ApiKey => REJECTS + 9,
         Outcome::WrongKey => REJECTS + 10,
         Outcome::Tenant => REJECTS + 11,
+        Outcome::UntrustedAddress => REJECTS + 12,
+        Outcome::UsesExhausted => REJECTS + 13,
+        Outcome::MethodDeleted => REJECTS + 14,
+        Outcome::UsesUnavailable => REJECTS + 15,
     }
 }
 

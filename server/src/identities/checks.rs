@@ -1,0 +1,177 @@
+//! Checks of every use of an access token: whether its client's address is trusted now, and whether
+//! it has a use left.
+//!
+//! The trusted addresses of the login methods in use are kept in memory. They are dropped when this
+//! node changes a method, and within [`POLL_INTERVAL`] of a change by another node. While the
+//! database cannot be queried, those that are known apply.
+//!
+//! # Synchronization
+//! `epoch` counts the times that the addresses were dropped. It is incremented before that (Release),
+//! and read before and after those of a method are read and inserted (Acquire): if it has changed,
+//! they may be old, and are removed and read again.
+
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use dashmap::DashMap;
+use tokio::time::sleep;
+
+use super::{lockouts::ClientLockouts, trusted_ips::TrustedIps};
+use crate::{
+    base::{clock, outcome::Outcome},
+    store::{Store, StoreError, identity_tokens::TokenUse},
+};
+
+/// Checks the uses of access tokens.
+pub struct IdentityChecks {
+    /// Failed logins with client ids.
+    pub lockouts: ClientLockouts,
+    store: Store,
+    methods: DashMap<Box<str>, Arc<TrustedIps>>,
+    epoch: AtomicU64,
+}
+
+/// Reason to refuse a genuine access token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdentityRefusal {
+    /// The address of the client is not trusted.
+    Address,
+    /// All its uses were made.
+    Exhausted,
+    /// The token or its login method was deleted.
+    Revoked,
+    /// The database cannot be queried.
+    Unavailable,
+}
+
+impl IdentityRefusal {
+    /// Returns the outcome that metrics count.
+    #[must_use]
+    pub const fn outcome(self) -> Outcome {
+        match self {
+            Self::Address => Outcome::UntrustedAddress,
+            Self::Exhausted => Outcome::UsesExhausted,
+            Self::Revoked => Outcome::MethodDeleted,
+            Self::Unavailable => Outcome::UsesUnavailable,
+        }
+    }
+}
+
+/// Interval at which changes by other nodes are looked for.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// Most login methods whose addresses are kept.
+const MAX_METHODS: usize = 65_536;
+
+impl IdentityChecks {
+    /// Creates the checks with a database. [`spawn_poll`](Self::spawn_poll) starts the look for
+    /// changes by other nodes.
+    #[must_use]
+    pub fn new(store: Store) -> Self {
+        Self {
+            lockouts: ClientLockouts::default(),
+            store,
+            methods: DashMap::default(),
+            epoch: AtomicU64::new(0),
+        }
+    }
+
+    /// Starts the task that looks for changes by other nodes.
+    pub fn spawn_poll(self: &Arc<Self>) {
+        let checks = Arc::downgrade(self);
+        self.store.spawn_task(async move {
+            let mut known = None;
+            while let Some(checks) = checks.upgrade() {
+                // Without a method in use there is nothing to drop.
+                if !checks.methods.is_empty()
+                    && let Ok(revision) = checks.store.methods_revision().await
+                    && known.replace(revision) != Some(revision)
+                {
+                    checks.forget_methods();
+                }
+                drop(checks);
+                sleep(POLL_INTERVAL).await;
+            }
+        });
+    }
+
+    /// Drops the addresses of all methods, after a change of one.
+    pub fn forget_methods(&self) {
+        self.epoch.fetch_add(1, Ordering::Release);
+        self.methods.clear();
+    }
+
+    /// Checks a use of a token of this login method without a limit of uses. `None` if the database
+    /// has to be asked.
+    #[inline]
+    #[must_use]
+    pub fn try_check(
+        &self,
+        method: &str,
+        client: impl FnOnce() -> IpAddr,
+    ) -> Option<Result<(), IdentityRefusal>> {
+        let trusted = self.methods.get(method)?;
+        Some(if trusted.is_unrestricted() || trusted.contains(client()) {
+            Ok(())
+        } else {
+            Err(IdentityRefusal::Address)
+        })
+    }
+
+    /// Checks the address of a client that uses a token of this login method.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub async fn check_address(&self, method: &str, client: IpAddr) -> Result<(), IdentityRefusal> {
+        let trusted = self.trusted_ips(method).await?;
+        if trusted.contains(client) { Ok(()) } else { Err(IdentityRefusal::Address) }
+    }
+
+    /// Counts one use of the token with this id.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub async fn count_use(&self, token_id: &str) -> Result<(), IdentityRefusal> {
+        match self.store.use_limited_token(token_id, clock::now()).await {
+            Ok(TokenUse::Counted) => Ok(()),
+            Ok(TokenUse::Exhausted) => Err(IdentityRefusal::Exhausted),
+            Ok(TokenUse::Revoked) => Err(IdentityRefusal::Revoked),
+            Err(error) => Err(unavailable(&error)),
+        }
+    }
+
+    async fn trusted_ips(&self, method: &str) -> Result<Arc<TrustedIps>, IdentityRefusal> {
+        loop {
+            if let Some(trusted) = self.methods.get(method) {
+                return Ok(Arc::clone(&trusted));
+            }
+            let epoch = self.epoch.load(Ordering::Acquire);
+            let stored = self.store.identity_method(method).await;
+            let stored = stored.map_err(|error| unavailable(&error))?;
+            let stored = stored.ok_or(IdentityRefusal::Revoked)?;
+            let trusted = TrustedIps::parse(&stored.terms.trusted_ips).map_err(|_| {
+                tracing::error!(method, "the trusted addresses in the database are malformed");
+                IdentityRefusal::Unavailable
+            })?;
+            let trusted = Arc::new(trusted);
+            if self.methods.len() >= MAX_METHODS {
+                self.methods.clear();
+            }
+            self.methods.insert(method.into(), Arc::clone(&trusted));
+            if self.epoch.load(Ordering::Acquire) == epoch {
+                return Ok(trusted);
+            }
+            self.methods.remove(method);
+        }
+    }
+}
+
+fn unavailable(error: &StoreError) -> IdentityRefusal {
+    tracing::error!("cannot check the use of an access token: {error}");
+    IdentityRefusal::Unavailable
+}

@@ -1,0 +1,50 @@
+//! Revocations of access tokens: of one with its renewals, of a login method, or of an identity.
+//!
+//! All but that of a token are timeless: neither the id of a method nor that of an identity is used
+//! again, so no token that a concurrent login issues is accepted, and a login after a method was
+//! attached again is not concerned.
+
+use countersign_engine::{Revocation, RevocationTarget, UnixTime};
+
+use super::{access_token::AccessTokenFacts, settings::IdentitySettings};
+use crate::revocation::RevocationEntry;
+
+/// Time after the last expiry for which a revocation is kept, in seconds: for logins at the same
+/// time, and clocks that differ.
+const MARGIN: u64 = 86_400;
+
+/// Returns the revocation of a token, with all its renewals.
+#[must_use]
+pub fn of_token(
+    settings: &IdentitySettings,
+    facts: &AccessTokenFacts,
+    now: UnixTime,
+) -> RevocationEntry {
+    let token_id = facts.id.as_str().into();
+    let target = RevocationTarget::TokenId { issuer: settings.issuer.clone(), token_id };
+    entry(target, facts.last_expiry(now, settings.max_token_age))
+}
+
+/// Returns the revocation of the tokens of a login method.
+#[must_use]
+pub fn of_method(settings: &IdentitySettings, method: &str, now: UnixTime) -> RevocationEntry {
+    let environment = method.into();
+    let target = RevocationTarget::Environment { issuer: settings.issuer.clone(), environment };
+    entry(target, now.plus(settings.max_token_age))
+}
+
+/// Returns the revocation of the tokens of an identity, at any time of issue.
+#[must_use]
+pub fn of_identity(settings: &IdentitySettings, identity: &str, now: UnixTime) -> RevocationEntry {
+    let last_expiry = now.plus(settings.max_token_age);
+    let target = RevocationTarget::Subject {
+        issuer: settings.issuer.clone(),
+        subject: identity.into(),
+        issued_before: last_expiry.plus(MARGIN),
+    };
+    entry(target, last_expiry)
+}
+
+fn entry(target: RevocationTarget, last_expiry: UnixTime) -> RevocationEntry {
+    RevocationEntry::Proven(Revocation { target, until: Some(last_expiry.plus(MARGIN)) })
+}

@@ -1,0 +1,168 @@
+//! The networks from which an access token may be used.
+
+use std::net::IpAddr;
+
+use serde_json::{Value, json};
+
+use crate::client::trusted_proxies::Network;
+
+/// Networks that any address is in.
+const WILDCARDS: [&str; 2] = ["0.0.0.0/0", "::/0"];
+
+/// Networks of a login method.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TrustedIps {
+    networks: Vec<Network>,
+    /// Whether every address is trusted.
+    is_unrestricted: bool,
+}
+
+impl TrustedIps {
+    /// Parses networks in the form of [`normalized`]. A list of wildcards alone trusts the addresses
+    /// of both families.
+    ///
+    /// # Errors
+    /// One of them is not a network.
+    pub fn parse(networks: &[String]) -> Result<Self, TrustedIpError> {
+        let is_wildcard = |network: &String| WILDCARDS.contains(&network.as_str());
+        let is_unrestricted = networks.iter().all(is_wildcard) && !networks.is_empty();
+        let networks = networks.iter().map(|one| Network::parse(one).map_err(|_| TrustedIpError));
+        Ok(Self { networks: networks.collect::<Result<_, _>>()?, is_unrestricted })
+    }
+
+    /// Whether every address is trusted.
+    #[inline]
+    #[must_use]
+    pub fn is_unrestricted(&self) -> bool {
+        self.is_unrestricted
+    }
+
+    /// Whether an address is trusted. An IPv4-mapped address is that of IPv4.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.is_unrestricted || self.networks.iter().any(|network| network.contains(address))
+    }
+}
+
+/// A text is not an address or a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TrustedIpError;
+
+/// Returns an address, or a network with its host bits cleared, in the form that is stored.
+///
+/// # Errors
+/// The text is neither.
+pub fn normalized(text: &str) -> Result<String, TrustedIpError> {
+    let text = text.trim();
+    let Some((address, prefix)) = text.split_once('/') else {
+        let address: IpAddr = text.parse().map_err(|_| TrustedIpError)?;
+        return Ok(address.to_canonical().to_string());
+    };
+    let address: IpAddr = address.parse().map_err(|_| TrustedIpError)?;
+    let is_number = !prefix.is_empty() && prefix.bytes().all(|byte| byte.is_ascii_digit());
+    let prefix: u8 = prefix.parse().ok().filter(|_| is_number).ok_or(TrustedIpError)?;
+    let (address, prefix) = match (address, address.to_canonical()) {
+        // A network of IPv4-mapped addresses.
+        (IpAddr::V6(_), canonical @ IpAddr::V4(_)) => {
+            (canonical, prefix.checked_sub(96).ok_or(TrustedIpError)?)
+        }
+        (address, _) => (address, prefix),
+    };
+    let first = match address {
+        IpAddr::V4(address) if prefix <= 32 => {
+            let mask = u32::MAX.checked_shl(u32::from(32 - prefix)).unwrap_or(0);
+            IpAddr::from((address.to_bits() & mask).to_be_bytes())
+        }
+        IpAddr::V6(address) if prefix <= 128 => {
+            let mask = u128::MAX.checked_shl(u32::from(128 - prefix)).unwrap_or(0);
+            IpAddr::from((address.to_bits() & mask).to_be_bytes())
+        }
+        _ => return Err(TrustedIpError),
+    };
+    Ok(format!("{first}/{prefix}"))
+}
+
+/// Returns a stored network as Infisical shows it: the address and the prefix apart.
+#[must_use]
+pub fn shown(network: &str) -> Value {
+    let (address, prefix) = match network.split_once('/') {
+        Some((address, prefix)) => (address, prefix.parse::<u8>().ok()),
+        None => (network, None),
+    };
+    let family = if address.contains(':') { "ipv6" } else { "ipv4" };
+    match prefix {
+        Some(prefix) => json!({ "ipAddress": address, "type": family, "prefix": prefix }),
+        None => json!({ "ipAddress": address, "type": family }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trusted(networks: &[&str]) -> TrustedIps {
+        let networks: Vec<_> = networks.iter().map(|one| normalized(one).unwrap()).collect();
+        TrustedIps::parse(&networks).unwrap()
+    }
+
+    #[test]
+    fn networks_are_normalized_or_refused() {
+        for (text, expected) in [
+            ("10.0.0.5/24", "10.0.0.0/24"),
+            (" 10.1.2.3 ", "10.1.2.3"),
+            ("0.0.0.0/0", "0.0.0.0/0"),
+            ("10.1.2.3/32", "10.1.2.3/32"),
+            ("2001:DB8::1/32", "2001:db8::/32"),
+            ("::/0", "::/0"),
+            ("::1/128", "::1/128"),
+            ("::ffff:10.0.0.1", "10.0.0.1"),
+            ("::ffff:10.0.0.1/104", "10.0.0.0/8"),
+        ] {
+            assert_eq!(normalized(text).as_deref(), Ok(expected), "{text}");
+        }
+        for text in [
+            "300.1.1.1",
+            "10.0.0.0/33",
+            "10.0.0.0/8abc",
+            "10.0.0.0/+8",
+            "10.0.0.0/",
+            "::/129",
+            "::ffff:10.0.0.0/8",
+            "010.0.0.1",
+            "fe80::1%eth0",
+            "10.0.0.1:80",
+            "localhost",
+            "",
+        ] {
+            assert_eq!(normalized(text), Err(TrustedIpError), "{text}");
+        }
+    }
+
+    #[test]
+    fn wildcards_alone_trust_both_families() {
+        let address = |text: &str| text.parse::<IpAddr>().unwrap();
+        for list in [&["0.0.0.0/0"][..], &["::/0"], &["0.0.0.0/0", "::/0"]] {
+            let list = trusted(list);
+            assert!(list.contains(address("192.0.2.1")) && list.contains(address("2001:db8::1")));
+        }
+        let mixed = trusted(&["0.0.0.0/0", "10.0.0.0/8"]);
+        assert!(mixed.contains(address("192.0.2.1")) && !mixed.contains(address("2001:db8::1")));
+        assert!(!TrustedIps::parse(&[]).unwrap().contains(address("192.0.2.1")));
+    }
+
+    #[test]
+    fn mapped_address_is_that_of_ipv4() {
+        let list = trusted(&["10.0.0.0/8"]);
+        assert!(list.contains("::ffff:10.1.2.3".parse().unwrap()));
+        assert!(!list.contains("::ffff:11.1.2.3".parse().unwrap()));
+        assert!(trusted(&["::ffff:10.1.2.3"]).contains("10.1.2.3".parse().unwrap()));
+    }
+
+    #[test]
+    fn address_and_prefix_are_shown_apart() {
+        let expected = json!({ "ipAddress": "10.0.0.0", "type": "ipv4", "prefix": 8 });
+        assert_eq!(shown("10.0.0.0/8"), expected);
+        assert_eq!(shown("::1"), json!({ "ipAddress": "::1", "type": "ipv6" }));
+    }
+}
