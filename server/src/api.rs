@@ -15,6 +15,7 @@ use crate::{
     accounts::Users,
     audit::Audit,
     auth::{Authenticator, settings::AuthSettings},
+    identities::checks::IdentityChecks,
     revocation::RevocationService,
 };
 
@@ -29,6 +30,8 @@ pub struct ApiContext<'a> {
     pub audit: &'a Audit,
     /// The local users, if the server has a database.
     pub users: Option<&'a Users>,
+    /// Checks the uses of access tokens of machine identities, if the server has a database.
+    pub identities: Option<&'a Arc<IdentityChecks>>,
     /// Settings for finding credentials.
     pub auth: &'a AuthSettings,
     /// Settings of the API.

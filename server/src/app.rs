@@ -24,6 +24,7 @@ use crate::{
     auth::Authenticator,
     cluster::maintenance::{MaintainedServer, Maintenance},
     config::{Config, Problem, Problems, Settings},
+    identities::checks::IdentityChecks,
     keys::{IssuerSection, KeySources, settings::KeySource, static_keys},
     observe::{
         metrics::Metrics,
@@ -81,6 +82,11 @@ impl App {
             verifier: Arc::new(verifier(&config, &revocations)?),
             keys: Arc::new(KeySources::new(&config.issuers)),
             metrics: Arc::new(Metrics::new(threads, &config.settings.metrics)),
+            identities: users.as_ref().map(|users| {
+                let checks = Arc::new(IdentityChecks::new(users.store.clone()));
+                checks.spawn_poll();
+                checks
+            }),
         };
         config.settings.auth.authorization.open_log(None);
         let is_used = config.uses_database();
@@ -155,6 +161,7 @@ impl App {
             revocations: &self.revocations,
             audit: &self.audit,
             users: self.users.as_ref(),
+            identities: self.authenticator.identities.as_ref(),
             auth: &settings.auth,
             settings: &settings.api,
         }

@@ -10,8 +10,12 @@ use countersign_front::Step;
 use super::profile::{Profile, Refusal, orchestrate};
 use crate::{
     admission::{Admission, Attempt, BudgetExceeded, CheckTurn, DelayedCheck},
-    base::{clock, outcome::Outcome},
+    base::{clock, exact_json, outcome::Outcome},
     client::{ClientAddress, ClientCertificate},
+    identities::{
+        checks::{IdentityChecks, IdentityRefusal},
+        settings::{is_access_token, is_limited},
+    },
     keys::{
         IssuerKeys, KeySources,
         unknown_kid::{KeyRefetch, KidAnswer, UndecidedKid},
@@ -29,6 +33,8 @@ pub struct Authenticator {
     pub keys: Arc<KeySources>,
     /// Counters of outcomes and events.
     pub metrics: Arc<Metrics>,
+    /// Checks the uses of access tokens of machine identities, if the server has a database.
+    pub identities: Option<Arc<IdentityChecks>>,
 }
 
 /// The caller that presents a token.
@@ -63,6 +69,8 @@ pub enum PendingVerification<'a> {
     Keys(Box<KeyRefetch>),
     /// For the turn of its signature check.
     Turn(Box<DelayedCheck<'a>>),
+    /// For what the database has about the use of an access token.
+    Use,
 }
 
 /// The rejection of a token.
@@ -74,13 +82,19 @@ pub struct Rejection {
     pub exceeded: Option<BudgetExceeded>,
     /// The issuer, if the reason is [`Reject::KidUndecided`].
     pub undecided: Option<UndecidedKid>,
+    /// Why a genuine access token of a machine identity may not be used. It takes precedence over
+    /// `reject`.
+    pub identity: Option<IdentityRefusal>,
 }
 
 impl Rejection {
     /// Returns the outcome that metrics count.
     #[must_use]
     pub const fn outcome(&self) -> Outcome {
-        Outcome::Rejected(self.reject)
+        match self.identity {
+            Some(refusal) => refusal.outcome(),
+            None => Outcome::Rejected(self.reject),
+        }
     }
 }
 
@@ -89,7 +103,18 @@ type Verification<'t, 'a> = Step<Result<Verified<'t>, Rejection>, PendingVerific
 
 impl From<Reject> for Rejection {
     fn from(reject: Reject) -> Self {
-        Self { reject, exceeded: None, undecided: None }
+        Self { reject, exceeded: None, undecided: None, identity: None }
+    }
+}
+
+impl From<IdentityRefusal> for Rejection {
+    fn from(refusal: IdentityRefusal) -> Self {
+        let reject = match refusal {
+            IdentityRefusal::Address => Reject::Constraints,
+            IdentityRefusal::Exhausted | IdentityRefusal::Revoked => Reject::Revoked,
+            IdentityRefusal::Unavailable => Reject::KeysUnavailable,
+        };
+        Self { identity: Some(refusal), ..reject.into() }
     }
 }
 
@@ -133,6 +158,82 @@ impl Authenticator {
         }
     }
 
+    /// Verifies a token that is used for a request, as [`try_verify`](Self::try_verify) does. An
+    /// access token of a machine identity must be used from a trusted address. It waits if the
+    /// database has to be asked, also about the number of its uses.
+    #[inline]
+    pub fn try_use<'a, 't>(
+        &self,
+        caller: &Caller<'a, '_>,
+        token: &'t [u8],
+    ) -> Step<Result<Verified<'t>, Rejection>, PendingVerification<'a>> {
+        match self.try_verify(caller, token) {
+            Step::Done(Ok(verified)) if is_access_token(&verified) => {
+                self.try_use_identity(caller, verified)
+            }
+            verification => verification,
+        }
+    }
+
+    #[inline]
+    fn try_use_identity<'a, 't>(
+        &self,
+        caller: &Caller<'a, '_>,
+        verified: Verified<'t>,
+    ) -> Verification<'t, 'a> {
+        let (Some(checks), Some(method)) = (&self.identities, verified.claims().environment())
+        else {
+            return Step::Done(Err(IdentityRefusal::Unavailable.into()));
+        };
+        // Only a token with a limit of uses names its key.
+        if verified.names_key() {
+            return Step::Wait(PendingVerification::Use);
+        }
+        match checks.try_check(method, || caller.client.get()) {
+            Some(Ok(())) => Step::Done(Ok(verified)),
+            Some(Err(refusal)) => Step::Done(Err(refusal.into())),
+            None => Step::Wait(PendingVerification::Use),
+        }
+    }
+
+    /// Verifies a token that is used for a request, after what it has to wait for. A use of a token
+    /// with a limit is not [counted](Self::count_use).
+    ///
+    /// # Errors
+    /// The [`Rejection`] of the token.
+    pub async fn use_after<'a, 't>(
+        &self,
+        caller: &Caller<'a, '_>,
+        pending: PendingVerification<'a>,
+        token: &'t [u8],
+    ) -> Result<Verified<'t>, Rejection> {
+        let verified = self.verify_after(caller, pending, token).await?;
+        if !is_access_token(&verified) {
+            return Ok(verified);
+        }
+        let method = verified.claims().environment().unwrap_or_default().to_owned();
+        drop(verified);
+        let checks = self.identities.as_ref().ok_or(IdentityRefusal::Unavailable)?;
+        checks.check_address(&method, caller.client.get()).await?;
+        // It may have been revoked meanwhile.
+        self.verify(caller, token).await
+    }
+
+    /// Counts the use of a token, if it has a limit of uses. The last step: a request that is
+    /// refused for another reason is no use.
+    ///
+    /// # Errors
+    /// The [`Rejection`] of the token.
+    pub async fn count_use(&self, verified: &Verified<'_>) -> Result<(), Rejection> {
+        if !is_limited(verified) {
+            return Ok(());
+        }
+        let claims = exact_json::claims(&verified.claims().json());
+        let id = claims.get("jti").and_then(|id| id.as_str()).unwrap_or_default().to_owned();
+        let checks = self.identities.as_ref().ok_or(IdentityRefusal::Unavailable)?;
+        Ok(checks.count_use(&id).await?)
+    }
+
     /// Verifies a token after what it has to wait for.
     ///
     /// # Errors
@@ -157,6 +258,7 @@ impl Authenticator {
                         Err(unknown) => self.answer_unknown(unknown, caller, token),
                     }
                 }
+                PendingVerification::Use => self.try_verify(caller, token),
             };
             match verification {
                 Step::Done(result) => return result,
@@ -279,7 +381,7 @@ impl Authenticator {
         rejection: Rejection,
         token: &'t [u8],
     ) -> Refusal<'t> {
-        let Rejection { reject, exceeded, undecided } = rejection;
+        let Rejection { reject, exceeded, undecided, identity: _ } = rejection;
         let retry_after = undecided.as_ref().map(|undecided| undecided.retry_after);
         let issuer = match undecided {
             Some(undecided) => Some(undecided.issuer),

@@ -7,7 +7,7 @@ use std::ops::{
     Deref,
 };
 
-use countersign_engine::{Identity, Verified};
+use countersign_engine::Verified;
 use countersign_front::{Fields, Step};
 use http::{Response, StatusCode};
 
@@ -51,12 +51,6 @@ pub enum AuthDecision<'t> {
 }
 
 impl<'t> AuthDecision<'t> {
-    /// The identity of the caller, if the request is allowed because of a token.
-    #[must_use]
-    pub fn caller(&self) -> Option<Identity<'_>> {
-        self.verified().map(Verified::identity)
-    }
-
     /// The token because of which the request is allowed.
     #[must_use]
     pub fn verified(&self) -> Option<&Verified<'t>> {
@@ -140,27 +134,18 @@ pub fn decide<'a, 't>(
     ),
 ) -> Step<AuthDecision<'t>, PendingDecision<'a>> {
     let context = DecisionContext::new(authenticator, settings, listener);
-    if context.rules.profile == Profile::Orchestrate {
-        return context.decide_tenant(listener, caller, fields, (&describe, &original));
-    }
-    if let Some(access) = context.rules.access {
-        return context.decide_described(access, listener, caller, fields, (&describe, &original));
-    }
-    let token = match context.find_token(fields, (&describe, &original), None) {
-        Continue(token) => token,
-        Break(decision) => return Step::Done(decision),
+    let described = (&describe, &original);
+    let decision = if context.rules.profile == Profile::Orchestrate {
+        context.decide_tenant(listener, caller, fields, described)
+    } else if let Some(access) = context.rules.access {
+        context.decide_described(access, listener, caller, fields, described)
+    } else {
+        context.decide_token(listener, caller, fields, described)
     };
-    match authenticator.try_verify(caller, token) {
-        Step::Done(result) => Step::Done(match context.judge(result, token) {
-            Continue(verified) => context.allowed(verified),
-            Break(reply) => AuthDecision::Refused(reply),
-        }),
-        Step::Wait(verification) => {
-            let (caller, token) = (caller.resolved(), token.to_vec());
-            let (request, asked) = (None, None);
-            Step::Wait(PendingDecision { caller, listener, verification, token, request, asked })
-        }
+    if let Step::Done(decision) = &decision {
+        context.count_allowed(decision);
     }
+    decision
 }
 
 impl PendingDecision<'_> {
@@ -173,30 +158,30 @@ impl PendingDecision<'_> {
     }
 
     /// Waits, decides, and returns the decision as rendered by `render`. `settings` is
-    /// called after the wait, so that a reload in between takes effect.
+    /// called after each wait, so that a reload in between takes effect.
     pub async fn finish<S: Deref<Target: DecisionSettings>>(
         self,
         authenticator: &Authenticator,
-        settings: impl FnOnce() -> S,
+        settings: impl Fn() -> S,
         render: impl FnOnce(&AuthSettings, AuthDecision<'_>) -> Reply,
     ) -> Reply {
         let Self { caller, listener, verification, token, request, asked } = self;
-        let result = authenticator.verify_after(&caller, verification, &token).await;
+        let result = authenticator.use_after(&caller, verification, &token).await;
+        let mut decision = {
+            let settings = settings();
+            let context = DecisionContext::new(authenticator, &*settings, listener);
+            context.decide_pending(result, &token, request.as_deref(), asked.as_deref())
+        };
+        let counted = match decision.verified() {
+            Some(verified) => authenticator.count_use(verified).await,
+            None => Ok(()),
+        };
         let settings = settings();
         let context = DecisionContext::new(authenticator, &*settings, listener);
-        let decision = match (context.judge(result, &token), context.rules.access) {
-            (Break(reply), _) => AuthDecision::Refused(reply),
-            (Continue(verified), _) if context.rules.profile == Profile::Orchestrate => {
-                context.authorize_pending(verified, request.as_deref(), asked.as_deref())
-            }
-            (Continue(verified), None) => context.allowed(verified),
-            (Continue(verified), Some(access)) => {
-                let request = request.as_ref().map(|request| request.as_request());
-                let authorization = &context.settings.authorization;
-                let prepared = authorization.prepare(access, request.as_ref());
-                context.authorize(verified, &prepared, request.as_ref())
-            }
-        };
+        if let Err(rejection) = counted {
+            decision = AuthDecision::Refused(context.reject(rejection, &token));
+        }
+        context.count_allowed(&decision);
         let tenant = decision.tenant_label(&authenticator.metrics);
         Reply { tenant, ..render(context.settings, decision) }
     }
@@ -216,6 +201,64 @@ impl<'s> DecisionContext<'s> {
         listener: usize,
     ) -> Self {
         Self { authenticator, settings: settings.auth(), rules: settings.rules(listener) }
+    }
+
+    /// Decides about a request by its token alone.
+    #[inline]
+    fn decide_token<'a, 't>(
+        &self,
+        listener: usize,
+        caller: &Caller<'a, '_>,
+        fields: &'t impl Fields,
+        described: (
+            &impl Fn() -> RequestDescription<'t>,
+            &impl Fn() -> Option<OriginalRequest<'t>>,
+        ),
+    ) -> Step<AuthDecision<'t>, PendingDecision<'a>> {
+        let token = match self.find_token(fields, described, None) {
+            Continue(token) => token,
+            Break(decision) => return Step::Done(decision),
+        };
+        match self.authenticator.try_use(caller, token) {
+            Step::Done(result) => Step::Done(match self.judge(result, token) {
+                Continue(verified) => AuthDecision::Allowed(verified),
+                Break(reply) => AuthDecision::Refused(reply),
+            }),
+            Step::Wait(verification) => {
+                let (caller, token) = (caller.resolved(), token.to_vec());
+                let (request, asked) = (None, None);
+                Step::Wait(PendingDecision {
+                    caller,
+                    listener,
+                    verification,
+                    token,
+                    request,
+                    asked,
+                })
+            }
+        }
+    }
+
+    /// Decides about a request whose verification had to wait.
+    fn decide_pending<'t>(
+        &self,
+        result: Result<Verified<'t>, Rejection>,
+        token: &[u8],
+        request: Option<&KeptRequest>,
+        asked: Option<&KeptImpersonation>,
+    ) -> AuthDecision<'t> {
+        match (self.judge(result, token), self.rules.access) {
+            (Break(reply), _) => AuthDecision::Refused(reply),
+            (Continue(verified), _) if self.rules.profile == Profile::Orchestrate => {
+                self.authorize_pending(verified, request, asked)
+            }
+            (Continue(verified), None) => AuthDecision::Allowed(verified),
+            (Continue(verified), Some(access)) => {
+                let request = request.map(KeptRequest::as_request);
+                let prepared = self.settings.authorization.prepare(access, request.as_ref());
+                self.authorize(verified, &prepared, request.as_ref())
+            }
+        }
     }
 
     /// Decides about a request that has to be described.
@@ -239,7 +282,7 @@ impl<'s> DecisionContext<'s> {
             Continue(token) => token,
             Break(decision) => return Step::Done(decision),
         };
-        match self.authenticator.try_verify(caller, token) {
+        match self.authenticator.try_use(caller, token) {
             Step::Done(result) => Step::Done(match self.judge(result, token) {
                 Continue(verified) => self.authorize(verified, &prepared, request.as_ref()),
                 Break(reply) => AuthDecision::Refused(reply),
@@ -272,13 +315,13 @@ impl<'s> DecisionContext<'s> {
     ) -> ControlFlow<AuthDecision<'t>, &'t [u8]> {
         let (challenges, profile) = (&self.settings.challenges, self.rules.profile);
         if access.is_some_and(PreparedAccess::is_public) {
-            return Break(self.without_token(Outcome::Public));
+            return Break(AuthDecision::WithoutToken(Outcome::Public));
         }
         let (outcome, response) = match self.settings.credentials.of_check(fields, describe) {
             Credential::Token(token) => return Continue(token),
             Credential::None => {
                 if self.rules.allows_preflights && describe().is_allowed_preflight() {
-                    return Break(self.without_token(Outcome::Preflight));
+                    return Break(AuthDecision::WithoutToken(Outcome::Preflight));
                 }
                 if profile == Profile::Inmanta
                     && let Some(token) = original().and_then(documentation_token)
@@ -289,7 +332,7 @@ impl<'s> DecisionContext<'s> {
                 if access.is_some_and(PreparedAccess::allows_anonymous)
                     && !self.settings.credentials.has_any(fields)
                 {
-                    return Break(self.without_token(Outcome::Anonymous));
+                    return Break(AuthDecision::WithoutToken(Outcome::Anonymous));
                 }
                 (Outcome::NoToken, profile.challenge(self.style(), challenges))
             }
@@ -326,6 +369,12 @@ impl<'s> DecisionContext<'s> {
 
     fn reject(&self, rejection: Rejection, token: &[u8]) -> Reply {
         let outcome = rejection.outcome();
+        if let Some(refusal) = rejection.identity {
+            return self.refused(
+                outcome,
+                self.rules.profile.refuse_use(refusal, &self.settings.challenges),
+            );
+        }
         let refusal = self.authenticator.refusal(self.rules.profile, rejection, token);
         let (challenges, status) = (&self.settings.challenges, self.settings.rejected_token_status);
         let response = self.rules.profile.refuse(self.style(), challenges, &refusal, status);
@@ -339,10 +388,12 @@ impl<'s> DecisionContext<'s> {
         if tenancy.is_some_and(|tenancy| tenancy.error_body) { Style::Body } else { Style::Bare }
     }
 
+    /// Counts the outcome of a request that is allowed. Refusals are counted as they are made.
     #[inline]
-    fn allowed<'t>(&self, verified: Verified<'t>) -> AuthDecision<'t> {
-        self.authenticator.metrics.count(Outcome::Verified);
-        AuthDecision::Allowed(verified)
+    fn count_allowed(&self, decision: &AuthDecision<'_>) {
+        if !matches!(decision, AuthDecision::Refused(_)) {
+            self.authenticator.metrics.count(decision.outcome());
+        }
     }
 
     fn authorize<'t>(
@@ -352,7 +403,7 @@ impl<'s> DecisionContext<'s> {
         request: Option<&ProxiedRequest<'_>>,
     ) -> AuthDecision<'t> {
         match self.settings.authorization.authorize(prepared, &verified, request, None) {
-            Ok(()) => self.allowed(verified),
+            Ok(()) => AuthDecision::Allowed(verified),
             Err(denial) => AuthDecision::Refused(self.denied(&denial)),
         }
     }
@@ -367,11 +418,6 @@ impl<'s> DecisionContext<'s> {
             response = with_challenge(response, challenge);
         }
         self.refused(denial.outcome(), response)
-    }
-
-    fn without_token<'t>(&self, outcome: Outcome) -> AuthDecision<'t> {
-        self.authenticator.metrics.count(outcome);
-        AuthDecision::WithoutToken(outcome)
     }
 
     fn refused(&self, outcome: Outcome, response: Response<Body>) -> Reply {

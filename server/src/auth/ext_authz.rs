@@ -136,7 +136,7 @@ fn allow(settings: &AuthSettings, check: &CheckRequest<'_>, decision: &AuthDecis
     let is_removed = !settings.ext_authz.forward_credentials;
     let cookies = is_removed.then(|| settings.credentials.other_cookies(check)).flatten();
     let tenant = decision.tenant();
-    let lines = identity_headers(settings, decision.caller(), tenant);
+    let lines = identity_headers(settings, decision);
     let present = lines.clone().filter(|(_, value)| !value.is_empty());
     let absent = lines.filter(|(_, value)| value.is_empty()).map(|(name, _)| name);
     let allowed_tenants = settings.identity_headers.allowed_tenants.iter();

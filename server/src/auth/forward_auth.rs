@@ -5,12 +5,13 @@
 //! identity header, empty if absent, so that a proxy overwrites whatever the
 //! client sent under those names.
 
-use countersign_engine::Identity;
+use countersign_engine::Verified;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
 use super::{AuthDecision, settings::AuthSettings};
 use crate::{
     base::reply::{Reply, empty},
+    identities::settings::is_access_token,
     tenancy::identity::TenantIdentity,
 };
 
@@ -35,22 +36,21 @@ pub fn headers<'l>(
     settings: &'l AuthSettings,
     decision: &'l AuthDecision<'_>,
 ) -> impl Iterator<Item = (&'l HeaderName, &'l [u8])> {
-    [(&header::CACHE_CONTROL, &b"no-store"[..])].into_iter().chain(identity_headers(
-        settings,
-        decision.caller(),
-        decision.tenant(),
-    ))
+    [(&header::CACHE_CONTROL, &b"no-store"[..])]
+        .into_iter()
+        .chain(identity_headers(settings, decision))
 }
 
-/// Returns every configured identity header, with its value for this caller. Without a caller, all
-/// of them are empty. The allowed tenants are left out unless there is a tenant: an application may
-/// read an empty list as all of them.
+/// Returns every configured identity header, with its value for the caller of a request. Without a
+/// caller, all of them are empty. The allowed tenants are left out unless there is a tenant: an
+/// application may read an empty list as all of them.
 pub(super) fn identity_headers<'l>(
     settings: &'l AuthSettings,
-    caller: Option<Identity<'l>>,
-    tenant: Option<&'l TenantIdentity>,
+    decision: &'l AuthDecision<'_>,
 ) -> impl Iterator<Item = (&'l HeaderName, &'l [u8])> + Clone {
     let names = &settings.identity_headers;
+    let (verified, tenant) = (decision.verified(), decision.tenant());
+    let caller = verified.map(Verified::identity);
     let [subject, user, issuer, client_types, environment] = caller.map_or([""; 5], |caller| {
         [
             caller.subject(),
@@ -60,6 +60,8 @@ pub(super) fn identity_headers<'l>(
             caller.environment(),
         ]
     });
+    // The tokens of machine identities have their login method in the place of an environment.
+    let environment = if verified.is_some_and(is_access_token) { "" } else { environment };
     let identity = [
         (&names.subject, subject.as_bytes()),
         (&names.user, tenant.map_or(user.as_bytes(), TenantIdentity::user)),

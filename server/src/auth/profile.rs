@@ -14,6 +14,7 @@ use super::challenge::{CONFLICT, Challenges};
 use crate::{
     admission::BudgetExceeded,
     base::reply::{Body, empty},
+    identities::checks::IdentityRefusal,
     keys::KeySources,
     observe::metrics::Budget,
 };
@@ -102,6 +103,28 @@ impl Profile {
             _ => self.body(style, status, ""),
         };
         generic::add_headers(refusal, challenges, response.headers_mut());
+        response
+    }
+
+    /// Returns the response to a genuine access token that may not be used. It has no body.
+    #[must_use]
+    pub fn refuse_use(self, refusal: IdentityRefusal, challenges: &Challenges) -> Response<Body> {
+        let code = HeaderValue::from_static(refusal.outcome().name());
+        let mut response = match (refusal, self) {
+            (IdentityRefusal::Address, Self::Generic | Self::Inmanta) => {
+                empty(StatusCode::FORBIDDEN)
+            }
+            (IdentityRefusal::Unavailable, _) => {
+                let mut response = empty(StatusCode::SERVICE_UNAVAILABLE);
+                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+                response
+            }
+            _ => {
+                let challenge = challenges.rejected(Reject::Revoked, &[]);
+                with_challenge(empty(StatusCode::UNAUTHORIZED), challenge)
+            }
+        };
+        response.headers_mut().insert(generic::ERROR_HEADER, code);
         response
     }
 

@@ -11,6 +11,7 @@ use crate::{
         },
         exact_json,
     },
+    identities::settings::is_access_token,
 };
 
 /// The bearer of a verified token.
@@ -73,7 +74,9 @@ impl Principal for VerifiedPrincipal<'_, '_> {
     }
 
     fn environment(&self) -> Option<&str> {
-        self.verified.claims().environment()
+        // The tokens of machine identities have their login method in its place.
+        let scope = self.verified.claims().environment();
+        scope.filter(|_| !is_access_token(self.verified))
     }
 
     fn all_claims(&self) -> Map<String, Value> {

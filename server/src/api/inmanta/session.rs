@@ -20,6 +20,7 @@ use crate::{
         outcome::Outcome,
         reply::{Body, Reply},
     },
+    identities::settings::is_access_token,
 };
 
 /// Returns the session of the caller, if authentication is on and the call has a token.
@@ -49,6 +50,11 @@ pub(super) async fn authenticate(
         Ok(verified)
     });
     let session = match verified {
+        Ok(verified) if is_access_token(&verified) => {
+            let text = "The token of a machine identity cannot be used for this API.";
+            let response = ApiError::Forbidden(text.into()).into_response();
+            return Err(refused(context, Outcome::Denied, response));
+        }
         Ok(verified) => {
             let issuer = &verified.issuer().name;
             let is_ours = signer(context.settings).is_some_and(|one| one.issuer.name == *issuer);

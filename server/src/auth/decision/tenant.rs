@@ -85,7 +85,7 @@ impl DecisionContext<'_> {
             }
             Break(decision) => return Step::Done(decision),
         };
-        match self.authenticator.try_verify(caller, token) {
+        match self.authenticator.try_use(caller, token) {
             Step::Done(result) => Step::Done(match self.judge(result, token) {
                 Continue(verified) => {
                     let access = prepared.as_ref();
@@ -163,7 +163,6 @@ impl DecisionContext<'_> {
             return AuthDecision::Refused(self.denied(&denial));
         }
         let (verified, outcome) = (Some(verified), Outcome::Verified);
-        self.authenticator.metrics.count(outcome);
         AuthDecision::OfTenant { verified, outcome, identity }
     }
 
@@ -173,7 +172,6 @@ impl DecisionContext<'_> {
         outcome: Outcome,
         access: &TenantAccess<'_>,
     ) -> AuthDecision<'t> {
-        self.authenticator.metrics.count(outcome);
         AuthDecision::OfTenant { verified, outcome, identity: TenantIdentity::new(access) }
     }
 

@@ -6,9 +6,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use super::Refusal;
 use crate::{auth::challenge::Challenges, observe::metrics::Budget};
 
-/// Header of a 429 or 503 response, for the operator of a proxy: a reject code and, after a space,
-/// the issuer or budget. `empty` follows if the issuer publishes an empty key set. These responses
-/// have no `WWW-Authenticate` challenge for it.
+/// Header of a 429 or 503 response, and of a refused use of an access token, for the operator of a
+/// proxy: a reject code and, after a space, the issuer or budget. `empty` follows if the issuer
+/// publishes an empty key set. These responses have no `WWW-Authenticate` challenge for it.
 pub const ERROR_HEADER: HeaderName = HeaderName::from_static("x-auth-error");
 
 /// Adds the headers of a refusal: `Retry-After` if the token could not be verified now, a
