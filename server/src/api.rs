@@ -2,6 +2,7 @@
 
 mod audited;
 pub mod health;
+pub mod infisical;
 pub mod inmanta;
 pub mod revoke;
 pub mod refresh_keys;

@@ -58,6 +58,13 @@ impl<'c> AuditedCall<'c> {
         }
     }
 
+    /// Sets the caller.
+    pub(super) fn set_audited_caller(&mut self, caller: AuditCaller) {
+        if let Some(event) = self.event() {
+            event.caller = caller;
+        }
+    }
+
     /// Sets the name of an authenticated client.
     pub(super) fn set_client(&mut self, name: &str) {
         if let Some(event) = self.event() {
@@ -88,7 +95,10 @@ impl<'c> AuditedCall<'c> {
     pub(super) async fn begin(&mut self) -> Result<(), StoreError> {
         match &self.state {
             CallState::New(event)
-                if !matches!(event.operation, AuditOperation::Login | AuditOperation::Logout) =>
+                if !matches!(
+                    event.operation,
+                    AuditOperation::Login | AuditOperation::Logout | AuditOperation::IdentityLogin
+                ) =>
             {
                 self.state = CallState::Begun(self.audit.begin(event.clone()).await?);
             }

@@ -8,7 +8,7 @@ use super::{AppService, metrics};
 use crate::{
     api::{
         health::{self, ProbeForm},
-        inmanta, refresh_keys, revoke, well_known,
+        infisical, inmanta, refresh_keys, revoke, well_known,
     },
     auth::{
         Caller, DecisionSettings as _, PendingDecision,
@@ -19,6 +19,7 @@ use crate::{
         reply::{Body, Reply, no_store, problem},
         route::{Route, Serves},
     },
+    identities::certificate::CertificateSource,
     keys,
     observe::access_log::AccessLogEntry,
 };
@@ -61,7 +62,8 @@ pub(super) fn may_use_body<H: RequestHead>(
         Route::Revoke | Route::RefreshKeys => {
             revoke::may_authenticate(&settings.auth.api_clients, head)
         }
-        Route::Inmanta => {
+        Route::Infisical if settings.api.identities.is_some() => true,
+        Route::Inmanta | Route::Infisical => {
             let peer = request.connection.peer;
             let caller = service.caller(&peer, &settings.listeners[peer.listener], head);
             let caller = Caller { username_optional: true, ..caller };
@@ -100,7 +102,19 @@ pub(super) async fn respond(
         Route::RefreshKeys => {
             no_store(refresh_keys::respond(&api, &caller, headers, request.body()).await).into()
         }
-        Route::Inmanta => {
+        Route::Inmanta | Route::Infisical => {
+            if route == Route::Infisical
+                && let Some(identities) = &settings.api.identities
+            {
+                let certificate = CertificateSource {
+                    peer,
+                    client: &listener.client,
+                    requested: listener.client_certificates(),
+                    settings: &settings.tls_cert_auth,
+                };
+                let caller = (&caller, certificate);
+                return infisical::respond(&api, identities, caller, &request).await;
+            }
             // As in the Inmanta server, a token without a username belongs to no user.
             let caller = Caller { username_optional: true, ..caller };
             inmanta::respond(&api, &caller, &request).await

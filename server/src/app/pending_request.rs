@@ -72,6 +72,9 @@ impl<'c> PendingAppRequest<'c> {
         let keeps = |name: &[u8]| {
             client.reads_header(name)
                 || is_handled && (route.reads_header(name) || settings.auth.credentials.reads(name))
+                || is_handled
+                    && route == Route::Infisical
+                    && settings.tls_cert_auth.reads_header(name)
                 || is_logged
                     && (access_log::reads_header(name) || client.dialect.reads_header(name))
         };

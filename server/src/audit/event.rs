@@ -180,6 +180,24 @@ operations! {
     ModifyEnvironment = "environment.modify",
     /// An environment is deleted.
     DeleteEnvironment = "environment.delete",
+    /// A machine identity logs in.
+    IdentityLogin = "identity.login",
+    /// A machine identity is added.
+    CreateIdentity = "identity.add",
+    /// A machine identity is changed.
+    ModifyIdentity = "identity.modify",
+    /// A machine identity is deleted.
+    DeleteIdentity = "identity.delete",
+    /// A login method is attached to a machine identity.
+    AttachMethod = "identity.method.add",
+    /// A login method is changed.
+    ModifyMethod = "identity.method.modify",
+    /// A login method is deleted.
+    DeleteMethod = "identity.method.delete",
+    /// A client secret of a machine identity is added.
+    AddClientSecret = "identity.secret.add",
+    /// A client secret is revoked.
+    RevokeClientSecret = "identity.secret.revoke",
     /// Damaged revocations are repaired.
     RepairRevocations = "revocations.repair",
     /// A backup of the databases is written.

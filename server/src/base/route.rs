@@ -60,6 +60,8 @@ pub enum Route {
     Revoke,
     /// `/api/v1/*`, `/api/v2/*`: users, roles and tokens.
     Inmanta,
+    /// `/api/v1/identities` and other paths of Infisical: machine identities.
+    Infisical,
     /// `/.well-known/jwks.json`.
     Jwks,
     /// `/.well-known/oauth-protected-resource`, `/.well-known/oauth-protected-resource/*`.
@@ -80,13 +82,14 @@ pub enum Route {
 
 impl Route {
     /// Every route.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Auth,
         Self::Check,
         Self::GrpcHealth,
         Self::Verify,
         Self::Revoke,
         Self::Inmanta,
+        Self::Infisical,
         Self::Jwks,
         Self::ResourceMetadata,
         Self::Live,
@@ -114,6 +117,7 @@ impl Route {
             }
             (Serves::Everything, "/v1/verify") => Self::Verify,
             (Serves::Everything, "/v1/revoke") => Self::Revoke,
+            (Serves::Everything, path) if is_of_infisical(path) => Self::Infisical,
             (Serves::Everything, path)
                 if path.starts_with("/api/v1/") || path.starts_with("/api/v2/") =>
             {
@@ -146,6 +150,7 @@ impl Route {
             Self::Verify => "verify",
             Self::Revoke => "revoke",
             Self::Inmanta => "inmanta",
+            Self::Infisical => "infisical",
             Self::Jwks => "jwks",
             Self::ResourceMetadata => "resource_metadata",
             Self::Live => "live",
@@ -162,7 +167,9 @@ impl Route {
     pub fn reads_body(self, method: &str) -> bool {
         match self {
             // A DELETE with a body is refused.
-            Self::Inmanta => matches!(method, "POST" | "PUT" | "PATCH" | "DELETE"),
+            Self::Inmanta | Self::Infisical => {
+                matches!(method, "POST" | "PUT" | "PATCH" | "DELETE")
+            }
             _ => {
                 let has_parameters =
                     matches!(self, Self::Verify | Self::Revoke | Self::RefreshKeys);
@@ -177,6 +184,7 @@ impl Route {
         let reads = |read: &str| name.eq_ignore_ascii_case(read.as_bytes());
         match self {
             Self::Inmanta => reads(ENVIRONMENT_HEADER) || reads("content-encoding"),
+            Self::Infisical => reads("x-api-key") || reads("x-infisical-org"),
             // gRPC calls of an unknown method are recognized by their media type.
             Self::Check | Self::GrpcHealth | Self::None => reads("content-type"),
             _ => false,
@@ -186,7 +194,7 @@ impl Route {
     /// Whether the handler reads the query.
     #[must_use]
     pub const fn reads_query(self) -> bool {
-        matches!(self, Self::Inmanta | Self::Ready)
+        matches!(self, Self::Inmanta | Self::Infisical | Self::Ready)
     }
 
     /// Whether the handler serves gRPC calls.
@@ -201,6 +209,19 @@ impl Route {
     pub fn max_body(self, configured: usize, max_head: usize) -> usize {
         configured.min(if self.is_grpc() { max_head + MAX_GRPC_ATTRIBUTES } else { MAX_BODY })
     }
+}
+
+/// Whether a path is one of Infisical's, none of which Inmanta has.
+fn is_of_infisical(path: &str) -> bool {
+    const PREFIXES: [&str; 5] = [
+        "/api/v1/identities",
+        "/api/v1/auth",
+        "/api/v1/organization",
+        "/api/v1/projects",
+        "/api/v2/workspace",
+    ];
+    let mut rests = PREFIXES.iter().filter_map(|prefix| path.strip_prefix(prefix));
+    rests.any(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 fn is_resource_metadata(path: &str) -> bool {
@@ -250,6 +271,12 @@ mod tests {
             ("/.well-known/oauth-protected-resource", Route::ResourceMetadata),
             ("/.well-known/oauth-protected-resource/mcp?x", Route::ResourceMetadata),
             ("/.well-known/oauth-protected-resourcex", Route::None),
+            ("/api/v1/identities", Route::Infisical),
+            ("/api/v1/identities/x?y", Route::Infisical),
+            ("/api/v1/identitiesx", Route::Inmanta),
+            ("/api/v1/auth/token/renew", Route::Infisical),
+            ("/api/v2/workspace/p/identity-memberships", Route::Infisical),
+            ("/api/v1/projectx", Route::Inmanta),
             ("/metrics", Route::None),
             ("*", Route::None),
             ("http://other.example:80/auth/x?y", Route::Auth),

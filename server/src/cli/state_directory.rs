@@ -81,6 +81,10 @@ pub(super) fn embedded_configuration(directory: &Path) -> io::Result<PathBuf> {
          auth=true\n\
          auth_method=database\n\
          \n\
+         # Machine identities log in at /api/v1/auth.\n\
+         [identities]\n\
+         enabled=true\n\
+         \n\
          # The key signs tokens: keep this file secret.\n{}",
         generate_section("https://localhost:8888/")?
     );

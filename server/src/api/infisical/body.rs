@@ -1,0 +1,200 @@
+//! Bodies of calls: a JSON object whose members are checked one by one. All mistakes are reported,
+//! as Infisical does. Unknown members are ignored.
+
+use serde_json::{Map, Value, json};
+
+use super::error::InfisicalError;
+use crate::base::exact_json::{RawMembers, exact};
+
+/// Reader of the members of a body.
+pub(super) struct BodyReader {
+    members: Map<String, Value>,
+    issues: Vec<Value>,
+}
+
+/// A member that may be null, in a change: absent, null, or a value.
+pub(super) type Change<T> = Option<Option<T>>;
+
+impl BodyReader {
+    /// Parses a body. An empty one has no members.
+    ///
+    /// # Errors
+    /// It is not JSON, or a member occurs twice; or it is not an object.
+    pub(super) fn parse(body: &[u8]) -> Result<Self, InfisicalError> {
+        if body.is_empty() {
+            return Ok(Self { members: Map::new(), issues: Vec::new() });
+        }
+        let raw: RawMembers<'_> = serde_json::from_slice(body).map_err(|error| {
+            if error.is_data() {
+                InfisicalError::validation(vec![issue("", "Expected object")])
+            } else {
+                InfisicalError::bad_request("Body is not valid JSON")
+            }
+        })?;
+        let mut members = Map::new();
+        for (name, value) in raw.0 {
+            if members.insert(name, exact(value)).is_some() {
+                return Err(InfisicalError::bad_request("Body has a member twice"));
+            }
+        }
+        Ok(Self { members, issues: Vec::new() })
+    }
+
+    /// Reports a mistake in a member.
+    pub(super) fn report(&mut self, member: &str, message: &str) {
+        self.issues.push(issue(member, message));
+    }
+
+    /// Returns the mistakes, if there are any.
+    ///
+    /// # Errors
+    /// There are.
+    pub(super) fn finish(self) -> Result<(), InfisicalError> {
+        if self.issues.is_empty() { Ok(()) } else { Err(InfisicalError::validation(self.issues)) }
+    }
+
+    /// Returns a member that is present.
+    pub(super) fn value(&self, member: &str) -> Option<&Value> {
+        self.members.get(member)
+    }
+
+    /// Reads a required text, without white space around it.
+    pub(super) fn text(&mut self, member: &str) -> String {
+        match self.optional_text(member) {
+            Some(text) => text,
+            None => {
+                if !self.members.contains_key(member) {
+                    self.report(member, "Required");
+                }
+                String::new()
+            }
+        }
+    }
+
+    /// Reads a required text that is not empty.
+    pub(super) fn name(&mut self, member: &str) -> String {
+        let text = self.text(member);
+        if text.is_empty() && self.members.contains_key(member) {
+            self.report(member, "String must contain at least 1 character(s)");
+        }
+        text
+    }
+
+    /// Reads an optional text, without white space around it.
+    pub(super) fn optional_text(&mut self, member: &str) -> Option<String> {
+        match self.members.get(member)? {
+            Value::String(text) if text.chars().count() <= MAX_TEXT => Some(text.trim().to_owned()),
+            Value::String(_) => {
+                self.report(member, "String is too long");
+                None
+            }
+            _ => {
+                self.report(member, "Expected string");
+                None
+            }
+        }
+    }
+
+    /// Reads an optional whole number.
+    pub(super) fn number(&mut self, member: &str, min: u64, max: u64) -> Option<u64> {
+        let value = self.members.get(member)?;
+        let Some(number) = value.as_u64().filter(|number| (min..=max).contains(number)) else {
+            let message = match (value.as_i64(), value.as_f64()) {
+                (Some(number), _) if number < 0 => {
+                    format!("Number must be greater than or equal to {min}")
+                }
+                (_, Some(_)) if value.as_u64().is_none() => "Expected integer".into(),
+                _ if value.as_u64().is_some_and(|number| number < min) => {
+                    format!("Number must be greater than or equal to {min}")
+                }
+                _ if value.is_number() => format!("Number must be less than or equal to {max}"),
+                _ => "Expected number".into(),
+            };
+            self.report(member, &message);
+            return None;
+        };
+        Some(number)
+    }
+
+    /// Reads an optional flag.
+    pub(super) fn flag(&mut self, member: &str) -> Option<bool> {
+        let value = self.members.get(member)?;
+        let flag = value.as_bool();
+        if flag.is_none() {
+            self.report(member, "Expected boolean");
+        }
+        flag
+    }
+
+    /// Reads an optional list of texts of objects: their members `inner`, without white space
+    /// around them.
+    pub(super) fn objects(&mut self, member: &str, inner: &str) -> Option<Vec<String>> {
+        let value = self.members.get(member)?;
+        let texts = value.as_array().and_then(|list| {
+            let text = |one: &Value| Some(one.get(inner)?.as_str()?.trim().to_owned());
+            list.iter().map(text).collect::<Option<Vec<_>>>()
+        });
+        if texts.is_none() {
+            self.report(member, "Expected an array of objects");
+        }
+        texts
+    }
+
+    /// Reads an optional list of texts that may be null.
+    pub(super) fn texts(&mut self, member: &str) -> Change<Vec<String>> {
+        let value = self.members.get(member)?;
+        if value.is_null() {
+            return Some(None);
+        }
+        let texts = value.as_array().and_then(|list| {
+            let text = |one: &Value| Some(one.as_str()?.trim().to_owned());
+            list.iter().map(text).collect::<Option<Vec<_>>>()
+        });
+        if texts.is_none() {
+            self.report(member, "Expected an array of strings");
+        }
+        texts.map(Some)
+    }
+}
+
+/// Longest text, in characters.
+const MAX_TEXT: usize = 16_384;
+
+fn issue(member: &str, message: &str) -> Value {
+    let path: Vec<_> = Some(member).filter(|member| !member.is_empty()).into_iter().collect();
+    json!({ "code": "custom", "path": path, "message": message })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_mistake_of_a_body_is_reported() {
+        let body = br#"{"a":" x ","b":5,"c":-1,"d":1.5,"e":11,"f":"t","g":[{"k":"v"}],"h":[1]}"#;
+        let mut reader = BodyReader::parse(body).unwrap();
+        assert_eq!(reader.text("a"), "x");
+        assert_eq!(reader.text("b"), "");
+        assert_eq!(reader.text("z"), "");
+        for member in ["c", "d", "e", "f"] {
+            assert_eq!(reader.number(member, 0, 10), None, "{member}");
+        }
+        assert_eq!(reader.number("b", 5, 5), Some(5));
+        assert_eq!(reader.flag("f"), None);
+        assert_eq!(reader.objects("g", "k"), Some(vec!["v".into()]));
+        assert_eq!(reader.texts("h"), None);
+        assert_eq!(reader.issues.len(), 8);
+        assert_eq!(reader.finish().unwrap_err().status(), 422);
+    }
+
+    #[test]
+    fn body_that_is_not_an_object_is_refused() {
+        let status =
+            |body: &[u8]| BodyReader::parse(body).err().map(|error| error.status().as_u16());
+        assert_eq!(status(b""), None);
+        assert_eq!(status(b"{}"), None);
+        assert_eq!(status(b"[]"), Some(422));
+        assert_eq!(status(b"{"), Some(400));
+        assert_eq!(status(br#"{"a":1,"a":2}"#), Some(400));
+    }
+}

@@ -1,0 +1,187 @@
+//! The caller of a call that needs a token, and whether it may administer machine identities.
+
+use http::HeaderMap;
+
+use super::{InfisicalContext, error::InfisicalError};
+use crate::{
+    accounts::{TokenRegistration, session::Session},
+    audit::AuditCaller,
+    auth::{Caller, Rejection, credential::Credential, profile::Profile},
+    authorization::AuthorizationProvider,
+    base::{claims::ClientType, clock, exact_json, outcome::Outcome},
+    identities::{
+        access_token::AccessTokenFacts,
+        checks::IdentityRefusal,
+        settings::{is_access_token, is_limited},
+    },
+    store::machine_identities::MachineIdentity,
+};
+
+/// The role in the organization that may administer its identities.
+pub(super) const ADMIN_ROLE: &str = "admin";
+
+/// The bearer of the token of a call.
+pub(super) enum InfisicalCaller {
+    /// A user, or a program with a token of an issuer that may administer.
+    Person(Box<Session>),
+    /// A machine identity.
+    Identity(Box<IdentityCaller>),
+}
+
+/// A machine identity that calls.
+pub(super) struct IdentityCaller {
+    pub(super) facts: AccessTokenFacts,
+    pub(super) identity: MachineIdentity,
+    /// Whether the use of its token must be counted.
+    is_limited: bool,
+}
+
+impl InfisicalCaller {
+    /// Verifies the token of a call. A use of it is not counted yet.
+    pub(super) async fn authenticate(
+        context: &InfisicalContext<'_>,
+        headers: &HeaderMap,
+    ) -> Result<Self, InfisicalError> {
+        if headers.contains_key("x-api-key") {
+            return Err(InfisicalError::bad_request(
+                "API key authentication is not supported anymore. Please switch to identity \
+                 authentication.",
+            ));
+        }
+        let metrics = &context.api.authenticator.metrics;
+        let token = match context.api.auth.credentials.in_headers(headers) {
+            Credential::Token(token) => token,
+            Credential::None => {
+                metrics.count(Outcome::NoToken);
+                return Err(InfisicalError::unauthorized("Token missing"));
+            }
+            Credential::Conflict => {
+                metrics.count(Outcome::Conflict);
+                return Err(InfisicalError::unauthorized("The request has two credentials"));
+            }
+            Credential::CrossSite => {
+                metrics.count(Outcome::CrossSite);
+                return Err(InfisicalError::forbidden(
+                    "The token is in a cookie, and another site may have caused the request",
+                ));
+            }
+        };
+        let refused = |rejection: Rejection| {
+            metrics.count(rejection.outcome());
+            InfisicalError::rejected(&rejection, context.settings)
+        };
+        let authenticator = context.api.authenticator;
+        let verified = authenticator.verify(context.caller, token).await.map_err(refused)?;
+        if is_access_token(&verified) {
+            let (claims, is_limited) =
+                (exact_json::claims(&verified.claims().json()), is_limited(&verified));
+            drop(verified);
+            let facts = AccessTokenFacts::read(&claims).ok_or_else(invalid_claims)?;
+            return Self::of_identity(context, facts, is_limited).await;
+        }
+        let checked = Profile::Inmanta.check(&verified, clock::now, &authenticator.keys);
+        checked.map_err(|reject| refused(reject.into()))?;
+        let issuer = &verified.issuer().name;
+        let signing = context.api.settings.signing.as_ref();
+        let is_ours = signing.is_some_and(|one| one.issuer.name == *issuer);
+        let may_administer = context.api.auth.authorization.may_administer(issuer);
+        let session = Session::of(&verified, token, is_ours, may_administer);
+        drop(verified);
+        metrics.count(Outcome::Verified);
+        if let Some(jti) = session.registered_id()
+            && context.users.token_registration(jti).await? != TokenRegistration::Valid
+        {
+            return Err(InfisicalError::unauthorized(
+                "Failed to authorize: token has been revoked",
+            ));
+        }
+        Ok(Self::Person(Box::new(session)))
+    }
+
+    async fn of_identity(
+        context: &InfisicalContext<'_>,
+        facts: AccessTokenFacts,
+        is_limited: bool,
+    ) -> Result<Self, InfisicalError> {
+        let metrics = &context.api.authenticator.metrics;
+        let refused = |refusal: IdentityRefusal| {
+            metrics.count(refusal.outcome());
+            InfisicalError::from(refusal)
+        };
+        let client = context.caller.client.get();
+        context.checks.check_address(&facts.method, client).await.map_err(refused)?;
+        let identity = context.users.store.machine_identity(&facts.identity).await?;
+        let identity = identity.ok_or(IdentityRefusal::Revoked).map_err(refused)?;
+        metrics.count(Outcome::Verified);
+        Ok(Self::Identity(Box::new(IdentityCaller { facts, identity, is_limited })))
+    }
+
+    /// Counts a use of the token of a call that is allowed.
+    pub(super) async fn count_use(
+        &self,
+        context: &InfisicalContext<'_>,
+    ) -> Result<(), InfisicalError> {
+        let Self::Identity(caller) = self else { return Ok(()) };
+        if !caller.is_limited {
+            return Ok(());
+        }
+        Ok(context.checks.count_use(&caller.facts.id).await?)
+    }
+
+    /// Checks that the caller may administer the identities of the organization. An identity with
+    /// the role of an administrator may, and a person that may administer by `/api/v2`.
+    pub(super) fn check_administrator(
+        &self,
+        context: &InfisicalContext<'_>,
+    ) -> Result<(), InfisicalError> {
+        let may_administer = match self {
+            Self::Identity(caller) => caller.identity.role == ADMIN_ROLE,
+            Self::Person(session) => {
+                // The access policy does not know these calls.
+                let provider = context.api.settings.authorization_provider;
+                let needs_admin = provider == AuthorizationProvider::PolicyEngine;
+                session.may_administer
+                    && session.has_client_type(ClientType::Api)
+                    && session.environment().is_none()
+                    && (!needs_admin || session.is_admin())
+            }
+        };
+        if may_administer {
+            return Ok(());
+        }
+        Err(InfisicalError::forbidden("You are not allowed to administer machine identities"))
+    }
+
+    /// Returns the caller for the audit log.
+    pub(super) fn audited(&self, issuer: &str) -> AuditCaller {
+        match self {
+            Self::Person(session) => AuditCaller::of(session),
+            Self::Identity(caller) => AuditCaller {
+                user: Some(caller.facts.identity.clone()),
+                issuer: Some(issuer.to_owned()),
+                jti: Some(caller.facts.id.clone()),
+                client_types: None,
+            },
+        }
+    }
+}
+
+/// The error of an access token whose claims are not those of this server.
+fn invalid_claims() -> InfisicalError {
+    InfisicalError::unauthorized("Invalid identity access token claims, please re-authenticate")
+}
+
+/// Verifies the access token in the body of a call, without a look at its uses and the client's
+/// address. Another kind of token is `None`.
+pub(super) async fn verify_presented(
+    context: &InfisicalContext<'_>,
+    caller: &Caller<'_, '_>,
+    token: &str,
+) -> Result<Option<AccessTokenFacts>, Rejection> {
+    let verified = context.api.authenticator.verify(caller, token.as_bytes()).await?;
+    if !is_access_token(&verified) {
+        return Ok(None);
+    }
+    let claims = exact_json::claims(&verified.claims().json());
+    Ok(AccessTokenFacts::read(&claims))
+}

@@ -1,0 +1,174 @@
+//! Errors of calls, in Infisical's envelope: `reqId`, `statusCode`, `message` and `error`.
+
+use countersign_engine::{Blame, Reject};
+use http::{HeaderValue, Response, StatusCode, header};
+use serde_json::{Value, json};
+
+use crate::{
+    accounts::signing::random_uuid,
+    auth::Rejection,
+    base::reply::{Body, json as json_response},
+    identities::{checks::IdentityRefusal, settings::IdentitySettings},
+    revocation::RevokeError,
+    store::StoreError,
+};
+
+/// Error of a call.
+#[derive(Debug)]
+pub(super) struct InfisicalError {
+    status: StatusCode,
+    /// Name of the kind of the error.
+    name: &'static str,
+    /// A text; a list of issues for a body that does not have the form of the call.
+    message: Value,
+    /// The reason in the audit log, if the status is not enough.
+    reason: Option<&'static str>,
+}
+
+impl InfisicalError {
+    fn new(status: StatusCode, name: &'static str, message: impl Into<Value>) -> Self {
+        Self { status, name, message: message.into(), reason: None }
+    }
+
+    /// Sets the reason in the audit log.
+    pub(super) fn because(self, reason: &'static str) -> Self {
+        Self { reason: Some(reason), ..self }
+    }
+
+    pub(super) const fn reason(&self) -> Option<&'static str> {
+        self.reason
+    }
+
+    /// The refusal of a certificate.
+    pub(super) fn of_certificate(status: StatusCode, message: &'static str) -> Self {
+        match status {
+            StatusCode::BAD_REQUEST => Self::bad_request(message),
+            StatusCode::SERVICE_UNAVAILABLE => Self::unavailable(message),
+            _ => Self::unauthorized(message),
+        }
+    }
+
+    pub(super) fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "BadRequest", message.into())
+    }
+
+    pub(super) fn unauthorized(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "UnauthorizedError", message.into())
+    }
+
+    pub(super) fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "ForbiddenError", message.into())
+    }
+
+    pub(super) fn not_found(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "NotFound", message.into())
+    }
+
+    pub(super) fn method_not_allowed() -> Self {
+        let message = "This route does not have this method";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message)
+    }
+
+    /// The members of a body that do not have the form of the call.
+    pub(super) fn validation(issues: Vec<Value>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "ValidationFailure", issues)
+    }
+
+    pub(super) fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message.into())
+    }
+
+    /// The refusal of a token.
+    pub(super) fn rejected(rejection: &Rejection, settings: &IdentitySettings) -> Self {
+        if let Some(refusal) = rejection.identity {
+            return refusal.into();
+        }
+        let token_error = |status, message: &str| Self::new(status, "TokenError", message);
+        match rejection.reject {
+            Reject::Revoked => Self::unauthorized("Failed to authorize: token has been revoked"),
+            Reject::Expired => token_error(
+                settings.expired_status,
+                "Your token has expired. Please re-authenticate.",
+            ),
+            Reject::AlgorithmNotAllowed => token_error(
+                StatusCode::FORBIDDEN,
+                "The access token is signed with an invalid algorithm. Please provide a valid \
+                 token and try again.",
+            ),
+            reject => match reject.blame() {
+                Blame::Unavailable => {
+                    Self::unavailable(format!("The token cannot be verified now: {reject}"))
+                }
+                Blame::Malformed => token_error(
+                    StatusCode::FORBIDDEN,
+                    "The provided access token is malformed. Please use a valid token or generate \
+                     a new one and try again.",
+                ),
+                Blame::Untrusted | Blame::Claims => {
+                    token_error(StatusCode::FORBIDDEN, &reject.to_string())
+                }
+            },
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) const fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    pub(super) fn into_response(self) -> Response<Body> {
+        // By it, an operator can refer to a response. Without randomness, it has none.
+        let id = random_uuid().map(|id| format!("req-{id}")).unwrap_or_default();
+        let body = json!({
+            "reqId": id,
+            "statusCode": self.status.as_u16(),
+            "message": self.message,
+            "error": self.name,
+        });
+        let mut response = json_response(self.status, &body);
+        let headers = response.headers_mut();
+        match self.status {
+            StatusCode::UNAUTHORIZED => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            StatusCode::SERVICE_UNAVAILABLE => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+            }
+            _ => {}
+        }
+        response
+    }
+}
+
+impl From<IdentityRefusal> for InfisicalError {
+    fn from(refusal: IdentityRefusal) -> Self {
+        let error = match refusal {
+            IdentityRefusal::Address => Self::forbidden(
+                "You are not allowed to access this resource from the current IP address",
+            ),
+            IdentityRefusal::Exhausted => {
+                Self::unauthorized("Failed to authorize: token usage limit reached")
+            }
+            IdentityRefusal::Revoked => {
+                Self::unauthorized("Failed to authorize: auth method has been revoked")
+            }
+            IdentityRefusal::Unavailable => Self::unavailable("The database does not answer"),
+        };
+        error.because(refusal.outcome().name())
+    }
+}
+
+/// Fallback for database errors without a specific response. The reason is only logged.
+impl From<StoreError> for InfisicalError {
+    fn from(error: StoreError) -> Self {
+        tracing::error!("{error}");
+        Self::unavailable("The database does not answer")
+    }
+}
+
+impl From<RevokeError> for InfisicalError {
+    fn from(error: RevokeError) -> Self {
+        tracing::error!("{error}");
+        Self::unavailable("Nothing can be revoked now")
+    }
+}

@@ -1,0 +1,135 @@
+//! What the calls about all login methods have in common: the terms of access tokens.
+
+use serde_json::{Value, json};
+
+use super::{InfisicalContext, body::BodyReader, error::InfisicalError, new_id, shown_time};
+use crate::{
+    base::clock,
+    identities::{revocation, trusted_ips},
+    store::identity_methods::{IdentityMethod, MethodKind, TokenTerms},
+};
+
+/// Longest lifetime, in seconds: ten years.
+const MAX_TTL: u64 = 315_360_000;
+/// Largest number that clients in JavaScript can read.
+const MAX_USES: u64 = 9_007_199_254_740_991;
+
+impl Default for TokenTerms {
+    fn default() -> Self {
+        const DAYS_30: u64 = 2_592_000;
+        Self {
+            ttl: DAYS_30,
+            max_ttl: DAYS_30,
+            period: 0,
+            uses_limit: 0,
+            trusted_ips: vec!["0.0.0.0/0".into(), "::/0".into()],
+        }
+    }
+}
+
+/// Terms in a body; `None` for those that it does not have.
+#[derive(Debug, Default)]
+pub(super) struct TermsChanges {
+    ttl: Option<u64>,
+    max_ttl: Option<u64>,
+    uses_limit: Option<u64>,
+    trusted_ips: Option<Vec<String>>,
+}
+
+impl TermsChanges {
+    /// Reads the terms. `min_max_ttl` is the smallest maximum lifetime.
+    pub(super) fn read(reader: &mut BodyReader, min_max_ttl: u64) -> Self {
+        let trusted_ips = reader.objects("accessTokenTrustedIps", "ipAddress");
+        if trusted_ips.as_ref().is_some_and(Vec::is_empty) {
+            reader.report("accessTokenTrustedIps", "Array must contain at least 1 element(s)");
+        }
+        Self {
+            ttl: reader.number("accessTokenTTL", 0, MAX_TTL),
+            max_ttl: reader.number("accessTokenMaxTTL", min_max_ttl, MAX_TTL),
+            uses_limit: reader.number("accessTokenNumUsesLimit", 0, MAX_USES),
+            trusted_ips,
+        }
+    }
+
+    /// Checks a new method: a token must not live longer than its renewals.
+    pub(super) fn check_attachment(&self, reader: &mut BodyReader) {
+        let default = TokenTerms::default();
+        let max_ttl = self.max_ttl.unwrap_or(default.max_ttl);
+        if self.ttl.unwrap_or(default.ttl) > max_ttl {
+            reader.report("accessTokenTTL", TTL_ABOVE_MAX);
+        }
+    }
+
+    /// Checks a change. The database has what it leaves out.
+    pub(super) fn check_change(&self, reader: &mut BodyReader) {
+        if let (Some(ttl), Some(max_ttl @ 1..)) = (self.ttl, self.max_ttl)
+            && ttl > max_ttl
+        {
+            reader.report("accessTokenTTL", TTL_ABOVE_MAX);
+        }
+    }
+
+    /// Applies the terms.
+    ///
+    /// # Errors
+    /// An address is malformed, or a token would live longer than its renewals.
+    pub(super) fn apply(&self, terms: &mut TokenTerms) -> Result<(), InfisicalError> {
+        terms.ttl = self.ttl.unwrap_or(terms.ttl);
+        terms.max_ttl = self.max_ttl.unwrap_or(terms.max_ttl);
+        terms.uses_limit = self.uses_limit.unwrap_or(terms.uses_limit);
+        if terms.max_ttl > 0 && terms.ttl > terms.max_ttl {
+            let message = "Access token TTL cannot be greater than max TTL";
+            return Err(InfisicalError::bad_request(message));
+        }
+        if let Some(trusted_ips) = &self.trusted_ips {
+            terms.trusted_ips = normalized_ips(trusted_ips)?;
+        }
+        Ok(())
+    }
+}
+
+const TTL_ABOVE_MAX: &str = "Access Token TTL cannot be greater than Access Token Max TTL.";
+
+/// Returns addresses and networks as they are stored.
+pub(super) fn normalized_ips(given: &[String]) -> Result<Vec<String>, InfisicalError> {
+    let normalized = given.iter().map(|one| trusted_ips::normalized(one)).collect::<Result<_, _>>();
+    normalized
+        .map_err(|_| InfisicalError::bad_request("The IP is not a valid IPv4, IPv6, or CIDR block"))
+}
+
+/// Creates a login method of an identity.
+pub(super) fn new_method(
+    identity: &str,
+    terms: TokenTerms,
+) -> Result<IdentityMethod, InfisicalError> {
+    let (id, identity, now) = (new_id()?, identity.to_owned(), clock::now());
+    Ok(IdentityMethod { id, identity, terms, created_at: now, updated_at: now })
+}
+
+/// Deletes a login method. Its tokens are revoked before, with those of concurrent logins.
+pub(super) async fn delete_method(
+    context: &InfisicalContext<'_>,
+    method: &IdentityMethod,
+    kind: MethodKind,
+) -> Result<(), InfisicalError> {
+    let revocation = revocation::of_method(context.settings, &method.id, clock::now());
+    context.api.revocations.revoke(revocation).await?;
+    context.users.store.delete_identity_method(&method.identity, kind).await?;
+    context.checks.forget_methods();
+    Ok(())
+}
+
+/// Returns what all methods have, as Infisical shows it.
+pub(super) fn method_json(method: &IdentityMethod) -> Value {
+    let trusted_ips = method.terms.trusted_ips.iter();
+    json!({
+        "id": method.id,
+        "identityId": method.identity,
+        "accessTokenTTL": method.terms.ttl,
+        "accessTokenMaxTTL": method.terms.max_ttl,
+        "accessTokenNumUsesLimit": method.terms.uses_limit,
+        "accessTokenTrustedIps": trusted_ips.map(|one| trusted_ips::shown(one)).collect::<Vec<_>>(),
+        "createdAt": shown_time(method.created_at),
+        "updatedAt": shown_time(method.updated_at),
+    })
+}

@@ -1,0 +1,113 @@
+//! Login with a TLS client certificate.
+
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use http::{HeaderMap, Response};
+
+use super::{
+    InfisicalContext,
+    body::BodyReader,
+    error::InfisicalError,
+    logins::{check_organization_name, issue_for},
+};
+use crate::{
+    audit::AuditTarget,
+    base::{clock, reply::Body},
+    identities::certificate::{
+        AllowedAltName, CertificateRules, CommonNames, IssuingCa, PresentationError, PresentedChain,
+    },
+    store::{identity_methods::MethodKind, tls_certificate_methods::TlsCertificateMethod},
+};
+
+/// A login with a certificate.
+pub(super) struct CertificateLogin {
+    identity: String,
+    organization: Option<String>,
+}
+
+impl CertificateLogin {
+    pub(super) fn read(body: &[u8]) -> Result<Self, InfisicalError> {
+        let mut reader = BodyReader::parse(body)?;
+        let login = Self {
+            identity: reader.text("identityId"),
+            organization: reader
+                .optional_text("organizationSlug")
+                .or_else(|| reader.optional_text("subOrganizationName")),
+        };
+        reader.finish()?;
+        Ok(login)
+    }
+
+    pub(super) fn audit_target(&self) -> AuditTarget {
+        AuditTarget { user: Some(self.identity.clone()), ..AuditTarget::default() }
+    }
+
+    /// Logs in. A request without an acceptable certificate is refused before the identity is looked
+    /// up, and a malformed one after it, as Infisical does.
+    pub(super) async fn log_in(
+        self,
+        context: &InfisicalContext<'_>,
+        headers: &HeaderMap,
+    ) -> Result<Response<Body>, InfisicalError> {
+        let presented = match context.certificate.presented_certificate(headers) {
+            Err(error) if !matches!(error, PresentationError::Malformed(_)) => {
+                return Err(refused(error));
+            }
+            presented => presented,
+        };
+        let store = &context.users.store;
+        let method = store.tls_certificate_method(&self.identity).await?;
+        let method = method.ok_or_else(|| {
+            InfisicalError::not_found(
+                "TLS Certificate auth method not found for identity, did you configure TLS \
+                 Certificate auth?",
+            )
+        })?;
+        let identity = store.machine_identity(&self.identity).await?;
+        let identity =
+            identity.ok_or_else(|| InfisicalError::unauthorized("Identity not found"))?;
+        let chain = presented.map_err(refused)?;
+        let now = clock::now();
+        rules(context, &method)?.check(&chain, now).map_err(|refusal| {
+            InfisicalError::of_certificate(refusal.status(), refusal.message())
+                .because(refusal.code())
+        })?;
+        check_organization_name(context, self.organization.as_deref())
+            .map_err(|error| error.because("sub_org_unauthorized"))?;
+        let is_bound = context.settings.binds_certificates;
+        let thumbprint = is_bound.then(|| thumbprint(&chain)).flatten();
+        let login = (&method.method, MethodKind::TlsCertificate);
+        issue_for(context, &identity, login, None, thumbprint).await
+    }
+}
+
+/// Returns the rules of a login method. They were checked when it was stored.
+fn rules(
+    context: &InfisicalContext<'_>,
+    method: &TlsCertificateMethod,
+) -> Result<CertificateRules, InfisicalError> {
+    let damaged = || InfisicalError::unavailable("The stored login method cannot be read");
+    let common_names = method.allowed_common_names.clone().map(CommonNames::listed).transpose();
+    let alt_names = method.allowed_alt_names.as_ref().map(|names| {
+        names.iter().map(|name| AllowedAltName::parse(name)).collect::<Result<Vec<_>, _>>()
+    });
+    Ok(CertificateRules {
+        ca: IssuingCa::parse(&method.ca_certificate).map_err(|_| damaged())?,
+        verify_chain: method.verifies_chain,
+        common_names: common_names.map_err(|_| damaged())?,
+        subject_alt_names: alt_names.transpose().map_err(|_| damaged())?,
+        revoked: Arc::clone(&context.certificate.settings.revoked),
+    })
+}
+
+/// Returns the thumbprint of the client's own certificate (RFC 8705 section 3.1).
+fn thumbprint(chain: &PresentedChain) -> Option<String> {
+    let certificate = chain.leaf()?;
+    Some(URL_SAFE_NO_PAD.encode(digest(&SHA256, &certificate)))
+}
+
+fn refused(error: PresentationError) -> InfisicalError {
+    InfisicalError::of_certificate(error.status(), error.message()).because(error.code())
+}

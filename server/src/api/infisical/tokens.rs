@@ -1,0 +1,127 @@
+//! Calls about access tokens: renewal and revocation, and the response to a login.
+//!
+//! They authenticate by the token in their body alone. Other credentials of the request are ignored.
+
+use countersign_engine::Reject;
+use http::Response;
+use serde_json::json;
+
+use super::{
+    InfisicalContext, body::BodyReader, caller::verify_presented, error::InfisicalError, ok,
+};
+use crate::{
+    base::{clock, reply::Body},
+    identities::{access_token::AccessTokenFacts, revocation},
+    store::{
+        StoreError,
+        identity_tokens::{LimitedToken, TokenUse},
+    },
+};
+
+/// Maximum lifetime that is reported for a token that can be renewed without end.
+const PERIODIC_MAX_TTL: u64 = 1_000_000_000;
+
+/// Reads the token in a body.
+pub(super) fn read(body: &[u8]) -> Result<String, InfisicalError> {
+    let mut reader = BodyReader::parse(body)?;
+    let token = reader.text("accessToken");
+    reader.finish()?;
+    Ok(token)
+}
+
+/// Issues the token of a login. One with a limit of uses is stored before.
+pub(super) async fn issue(
+    context: &InfisicalContext<'_>,
+    facts: &AccessTokenFacts,
+) -> Result<Response<Body>, InfisicalError> {
+    let now = clock::now();
+    let token = facts.sign(context.settings, now).ok_or_else(past_max_ttl)?;
+    if facts.uses_limit > 0 {
+        let stored = LimitedToken {
+            id: facts.id.clone(),
+            method: facts.method.clone(),
+            uses_limit: facts.uses_limit,
+            created_at: now,
+            expires_at: token.expires_at,
+        };
+        match context.users.store.add_limited_token(stored).await {
+            Err(StoreError::ForeignKeyViolation) => {
+                // The method was deleted meanwhile.
+                return Err(InfisicalError::unauthorized("Identity not found"));
+            }
+            stored => stored?,
+        }
+    }
+    let _first = context.issued.set(facts.id.clone());
+    Ok(response(facts, &token.token, token.expires_in))
+}
+
+pub(super) async fn renew(
+    context: &InfisicalContext<'_>,
+    token: &str,
+) -> Result<Response<Body>, InfisicalError> {
+    let presented = verify_presented(context, context.caller, token).await;
+    let presented = presented.map_err(|rejection| {
+        if rejection.identity.is_none() && rejection.reject == Reject::Revoked {
+            return InfisicalError::unauthorized("Cannot renew: token has been revoked");
+        }
+        InfisicalError::rejected(&rejection, context.settings)
+    })?;
+    let facts = presented.ok_or_else(wrong_type)?;
+    let client = context.caller.client.get();
+    context.checks.check_address(&facts.method, client).await?;
+    let now = clock::now();
+    let renewed = facts.sign(context.settings, now).ok_or_else(past_max_ttl)?;
+    if facts.uses_limit > 0 {
+        let store = &context.users.store;
+        match store.renew_limited_token(&facts.id, renewed.expires_at).await? {
+            TokenUse::Counted => {}
+            TokenUse::Exhausted => {
+                return Err(InfisicalError::unauthorized("Cannot renew exhausted access token"));
+            }
+            TokenUse::Revoked => {
+                let message = "Cannot renew revoked or unknown access token";
+                return Err(InfisicalError::unauthorized(message));
+            }
+        }
+    }
+    Ok(response(&facts, &renewed.token, renewed.expires_in))
+}
+
+/// Revokes a token with all its renewals. A second revocation succeeds, too.
+pub(super) async fn revoke(
+    context: &InfisicalContext<'_>,
+    token: &str,
+) -> Result<(Response<Body>, Option<AccessTokenFacts>), InfisicalError> {
+    let done = || ok(&json!({ "message": "Successfully revoked access token" }));
+    let facts = match verify_presented(context, context.caller, token).await {
+        Ok(presented) => presented.ok_or_else(wrong_type)?,
+        // The issuer is not known for certain, but only an authentic token is rejected for this.
+        Err(rejection) if rejection.reject == Reject::Revoked => return Ok((done(), None)),
+        Err(rejection) => return Err(InfisicalError::rejected(&rejection, context.settings)),
+    };
+    let revocation = revocation::of_token(context.settings, &facts, clock::now());
+    context.api.revocations.revoke(revocation).await?;
+    if facts.uses_limit > 0 {
+        context.users.store.revoke_limited_token(&facts.id).await?;
+    }
+    Ok((done(), Some(facts)))
+}
+
+fn wrong_type() -> InfisicalError {
+    InfisicalError::bad_request("Token is not an identity access token")
+}
+
+fn past_max_ttl() -> InfisicalError {
+    InfisicalError::unauthorized("Cannot renew: identity access token has reached its max TTL")
+}
+
+fn response(facts: &AccessTokenFacts, token: &str, expires_in: u64) -> Response<Body> {
+    let max_ttl = if facts.period > 0 { PERIODIC_MAX_TTL } else { facts.max_ttl };
+    ok(&json!({
+        "accessToken": token,
+        "expiresIn": expires_in,
+        "accessTokenMaxTTL": max_ttl,
+        "tokenType": "Bearer",
+    }))
+}

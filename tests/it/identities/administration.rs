@@ -1,0 +1,229 @@
+use countersign_tests::{binary::Sandbox, client::Protocol, over_every_protocol};
+use serde_json::{Value, json};
+
+use super::{IdentityApi, configuration, invalid, refused, session_of, text, with_server};
+use crate::{
+    audit::audit,
+    fixture::{SIGNING, claims, token},
+    users::{Api, ENVIRONMENT},
+};
+
+over_every_protocol!(
+    identities_are_created_changed_and_deleted,
+    identities_are_searched,
+    only_administrators_administer_identities,
+    identity_may_administer_by_its_role,
+    roles_are_built_in_or_made,
+    identities_are_members_of_projects,
+    calls_have_the_envelope_of_infisical,
+    routes_exist_only_if_enabled,
+    changes_are_in_the_audit_log,
+);
+
+const NOT_ALLOWED: &str = "You are not allowed to administer machine identities";
+
+fn identities_are_created_changed_and_deleted(protocol: Protocol) {
+    with_server(protocol, "", |api| {
+        let new = json!({
+            "name": " build ", "organizationId": api.organization,
+            "metadata": [{ "key": "team", "value": "red" }],
+        });
+        let created = api.send("POST /identities", new).json()["identity"].take();
+        let id = text(&created["id"]);
+        assert_eq!((&created["name"], &created["role"]), (&json!("build"), &json!("no-access")));
+        assert_eq!(created["authMethods"], json!([]), "a new identity has no login method");
+        assert_eq!(created["orgId"], api.organization.as_str());
+
+        let shown = api.ask(&format!("GET /identities/{id}")).json()["identity"].take();
+        assert_eq!(shown["identity"]["name"], "build");
+        assert_eq!(shown["metadata"], json!([{ "id": "team", "key": "team", "value": "red" }]));
+        let change = json!({ "role": "member", "hasDeleteProtection": true });
+        let changed = api.send(&format!("PATCH /identities/{id}"), change).json();
+        assert_eq!(changed["identity"]["name"], "build", "the rest stays");
+        let delete = format!("DELETE /identities/{id}");
+        refused(&api.ask(&delete), 400, "Identity has delete protection");
+        let unprotect = json!({ "hasDeleteProtection": false });
+        assert_eq!(api.send(&format!("PATCH /identities/{id}"), unprotect).status, 200);
+        assert_eq!(api.ask(&delete).status, 200);
+        let missing = format!("Failed to find identity with ID {id}");
+        refused(&api.ask(&delete), 404, &missing);
+        refused(&api.ask(&format!("GET /identities/{id}")), 404, &missing);
+
+        let foreign = json!({ "name": "x", "organizationId": "other" });
+        let foreign = api.send("POST /identities", foreign);
+        refused(&foreign, 403, "You are not a member of this organization");
+        let role = json!({ "name": "x", "organizationId": api.organization, "role": "ops" });
+        refused(&api.send("POST /identities", role), 404, "Role with slug ops not found");
+        invalid(&api.send("POST /identities", json!({ "organizationId": "x" })), "name");
+    });
+}
+
+fn identities_are_searched(protocol: Protocol) {
+    with_server(protocol, "", |api| {
+        for (name, role) in [("web-1", "member"), ("web-2", "admin"), ("db", "member")] {
+            api.create(name, role);
+        }
+        let names = |list: Value| {
+            let identities = list["identities"].as_array().unwrap().iter();
+            let names = identities.map(|one| text(&one["identity"]["name"])).collect::<Vec<_>>();
+            (names.join(" "), list["totalCount"].clone())
+        };
+        let list = api.ask(&format!("GET /identities?orgId={}", api.organization)).json();
+        assert_eq!(names(list), ("db web-1 web-2".into(), json!(3)));
+        let search = |body| names(api.send("POST /identities/search", body).json());
+        let by_name = json!({ "search": { "name": { "$contains": "WEB" } }, "limit": 1 });
+        assert_eq!(search(by_name), ("web-1".into(), json!(2)));
+        let by_role = json!({ "search": { "role": "admin" } });
+        assert_eq!(search(by_role), ("web-2".into(), json!(1)));
+        let odd = json!({ "search": { "name": { "$in": ["db"] } } });
+        invalid(&api.send("POST /identities/search", odd), "search");
+        invalid(&api.send("POST /identities/search", json!({ "limit": 101 })), "limit");
+    });
+}
+
+fn only_administrators_administer_identities(protocol: Protocol) {
+    with_server(protocol, "", |api| {
+        let agent = token(&claims(json!({ "urn:inmanta:ct": "agent" })));
+        let scoped =
+            token(&claims(json!({ "urn:inmanta:ct": "api", "urn:inmanta:env": ENVIRONMENT })));
+        let machine = api.machine("member", json!({}));
+        let machine = api.access_token(&machine);
+        for token in [&agent, &scoped, &machine] {
+            for call in ["GET /identities/x", "DELETE /identities/x", "GET /organization"] {
+                refused(&api.call(token, call, "", ""), 403, NOT_ALLOWED);
+            }
+        }
+        refused(&api.call("", "GET /identities/x", "", ""), 401, "Token missing");
+        assert_eq!(api.call(&machine, "GET /identities/details", "", "").status, 200);
+        let person = api.ask("GET /identities/details");
+        refused(&person, 403, "This call needs the token of a machine identity");
+    });
+}
+
+fn identity_may_administer_by_its_role(protocol: Protocol) {
+    with_server(protocol, "", |api| {
+        let machine = api.machine("admin", json!({}));
+        let token = api.access_token(&machine);
+        let new = json!({ "name": "made", "organizationId": api.organization, "role": "admin" });
+        let made = api.call(&token, "POST /identities", "", &new.to_string());
+        assert_eq!(made.status, 200, "{made:?}");
+        // Neither people nor their API are within its reach.
+        for call in ["GET /user", "GET /role"] {
+            let response = Api::bearing(api.server, &token).ask(call);
+            assert_eq!(response.status, 403, "{response:?}");
+            assert!(response.body.contains("machine identity"), "{response:?}");
+        }
+        let demote = json!({ "role": "no-access" });
+        assert_eq!(api.send(&format!("PATCH /identities/{}", machine.id), demote).status, 200);
+        let refusal = api.call(&token, "POST /identities", "", &new.to_string());
+        refused(&refusal, 403, NOT_ALLOWED);
+    });
+}
+
+fn roles_are_built_in_or_made(protocol: Protocol) {
+    with_server(protocol, "", |api| {
+        let path = format!("/organization/{}/roles", api.organization);
+        let role = json!({ "slug": "ops", "name": "Operators" });
+        assert_eq!(api.send(&format!("POST {path}"), role.clone()).status, 200);
+        let again = api.send(&format!("POST {path}"), role);
+        refused(&again, 400, "Role with slug ops already exists");
+        for slug in ["admin", "Ops", "a b", ""] {
+            let role = json!({ "slug": slug, "name": "x" });
+            invalid(&api.send(&format!("POST {path}"), role), "slug");
+        }
+        let roles = api.ask(&format!("GET {path}")).json()["data"]["roles"].take();
+        let slugs: Vec<_> =
+            roles.as_array().unwrap().iter().map(|role| text(&role["slug"])).collect();
+        assert_eq!(slugs, ["admin", "member", "no-access", "ops"]);
+        let id = api.create("x", "ops");
+        let shown = api.ask(&format!("GET /identities/{id}")).json()["identity"].take();
+        assert_eq!(shown["role"], "custom");
+        assert_eq!(shown["customRole"]["slug"], "ops");
+    });
+}
+
+fn identities_are_members_of_projects(protocol: Protocol) {
+    with_server(protocol, "", |api| {
+        Api::root(api.server).add_environment(ENVIRONMENT);
+        let project = crate::users::TEST_PROJECT;
+        let id = api.create("x", "member");
+        let path = format!("/api/v2/workspace/{project}/identity-memberships/{id}");
+        let roles = json!({ "roles": [{ "role": "viewer" }] });
+        let added = api.send(&format!("POST {path}"), roles.clone());
+        assert_eq!(added.status, 200, "{added:?}");
+        let again = format!("Identity with ID {id} already exists in project with ID {project}");
+        refused(&api.send(&format!("POST {path}"), roles), 400, &again);
+        let unknown = api.send(&format!("PATCH {path}"), json!({ "role": "ops" }));
+        refused(&unknown, 404, "Role with slug ops not found");
+        let role = json!({ "slug": "ops", "name": "Operators" });
+        assert_eq!(api.send(&format!("POST /projects/{project}/roles"), role).status, 200);
+        assert_eq!(api.send(&format!("PATCH {path}"), json!({ "role": "ops" })).status, 200);
+        let shown = api.ask(&format!("GET {path}")).json()["identityMembership"].take();
+        assert_eq!(shown["roles"][0]["customRoleSlug"], "ops");
+        let list = api.ask(&format!("GET /identities/{id}/identity-memberships")).json();
+        assert_eq!(list["identityMemberships"][0]["project"]["id"], project);
+        assert_eq!(api.ask(&format!("DELETE {path}")).status, 200);
+        assert_eq!(api.ask(&format!("GET {path}")).status, 404);
+        let temporary = json!({ "roles": [{ "role": "admin", "isTemporary": true }] });
+        invalid(&api.send(&format!("POST {path}"), temporary), "roles");
+    });
+}
+
+fn calls_have_the_envelope_of_infisical(protocol: Protocol) {
+    with_server(protocol, "", |api| {
+        refused(&api.ask("GET /auth/nothing"), 404, "There is no such route");
+        let message = "This route does not have this method";
+        refused(&api.ask("PUT /identities/x"), 405, message);
+        let body = api.call(&api.token, "POST /identities", "", "{");
+        refused(&body, 400, "Body is not valid JSON");
+        let keyed = api.call(&api.token, "GET /identities/x", "X-API-Key: k\r\n", "");
+        let message = "API key authentication is not supported anymore. Please switch to identity \
+                       authentication.";
+        refused(&keyed, 400, message);
+        let other = api.call(&api.token, "GET /identities/x", "X-Infisical-Org: sub\r\n", "");
+        refused(&other, 404, "Sub organization with slug sub not found");
+        let forged = token(&claims(json!({}))).replace(".ey", ".eX");
+        let response = api.call(&forged, "GET /identities/x", "", "");
+        assert_eq!((response.status, &response.json()["error"]), (403, &json!("TokenError")));
+    });
+}
+
+fn routes_exist_only_if_enabled(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let server = sandbox.serve(&format!("{SIGNING}[server]\nauth=true\n"));
+    let api = Api::bearing(&server, &session_of("root", true));
+    for call in ["GET /api/v1/identities", "POST /api/v1/auth/token/renew"] {
+        let response = api.send(call, json!({}));
+        assert_eq!(response.status, 404, "{response:?}");
+        assert!(response.json().get("reqId").is_none(), "{response:?}");
+    }
+}
+
+fn changes_are_in_the_audit_log(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let server = sandbox.serve(&configuration(""));
+    let api = IdentityApi::new(&server);
+    let machine = api.machine("member", json!({}));
+    let token = api.access_token(&machine);
+    refused(&api.call(&token, "DELETE /identities/x", "", ""), 403, NOT_ALLOWED);
+    assert_eq!(api.revoke(&token).status, 200);
+    assert_eq!(api.ask(&format!("DELETE /identities/{}", machine.id)).status, 200);
+    let events = audit(&sandbox, &[]);
+    let operations: Vec<_> = events
+        .iter()
+        .map(|event| format!("{} {}", text(&event["operation"]), text(&event["outcome"])))
+        .collect();
+    for expected in [
+        "identity.add done",
+        "identity.method.add done",
+        "identity.secret.add done",
+        "identity.login done",
+        "token.revoke done",
+        "identity.delete done",
+    ] {
+        assert!(operations.iter().any(|one| one == expected), "{expected}: {operations:?}");
+    }
+    let all = events.iter().map(Value::to_string).collect::<String>();
+    assert!(!all.contains(&machine.secret) && !all.contains(&token), "{all}");
+    assert!(!server.log().contains(&machine.secret));
+}

@@ -1,0 +1,237 @@
+use countersign_tests::{
+    certificates::Authority, client::Protocol, http::Response, over_every_protocol,
+};
+use serde_json::{Value, json};
+
+use super::{IdentityApi, invalid, refused, text, with_server};
+
+over_every_protocol!(
+    c60_attachment_has_the_defaults,
+    c58_ttl_above_max_ttl_is_invalid,
+    c59_numbers_beyond_their_limits_are_invalid,
+    c61_method_is_attached_once,
+    c62_malformed_addresses_are_refused,
+    c79_single_lower_max_ttl_is_refused,
+    certificate_method_has_the_shape_of_terraform,
+    lists_of_names_must_have_names,
+    client_secrets_are_listed_and_revoked,
+    locked_out_client_can_be_let_in,
+);
+
+/// Returns the path of a login method.
+fn path(kind: &str, identity: &str) -> String {
+    format!("/auth/{kind}/identities/{identity}")
+}
+
+fn universal(identity: &str) -> String {
+    path("universal-auth", identity)
+}
+
+/// Returns a CA certificate in PEM.
+fn ca() -> String {
+    Authority::root("issuing").pem()
+}
+
+fn attach(api: &IdentityApi<'_>, mut body: Value) -> Response {
+    let id = api.create("x", "member");
+    if body.get("caCertificate").is_none() {
+        body["caCertificate"] = ca().into();
+    }
+    api.send(&format!("POST {}", path("tls-cert-auth", &id)), body)
+}
+
+fn c60_attachment_has_the_defaults(protocol: Protocol) {
+    with_server(protocol, "", |api| {
+        let shown = attach(api, json!({})).json()["identityTlsCertAuth"].take();
+        let wildcards = json!([
+            { "ipAddress": "0.0.0.0", "type": "ipv4", "prefix": 0 },
+            { "ipAddress": "::", "type": "ipv6", "prefix": 0 },
+        ]);
+        for (member, expected) in [
+            ("accessTokenTTL", json!(2_592_000)),
+            ("accessTokenMaxTTL", json!(2_592_000)),
+            ("accessTokenNumUsesLimit", json!(0)),
+            ("accessTokenTrustedIps", wildcards),
+            ("allowedCommonNames", Value::Null),
+            ("allowedSubjectAltNames", Value::Null),
+            ("verifyClientCertificateChain", json!(false)),
+        ] {
+            assert_eq!(shown[member], expected, "{member}");
+        }
+    });
+}
+
+fn c58_ttl_above_max_ttl_is_invalid(protocol: Protocol) {
+    with_server(protocol, "", |api| {
+        let terms = json!({ "accessTokenTTL": 100, "accessTokenMaxTTL": 50 });
+        invalid(&attach(api, terms.clone()), "accessTokenTTL");
+        invalid(&attach(api, json!({ "accessTokenMaxTTL": 50 })), "accessTokenTTL");
+        let id = api.create("x", "member");
+        invalid(&api.send(&format!("POST {}", universal(&id)), terms), "accessTokenTTL");
+    });
+}
+
+fn c59_numbers_beyond_their_limits_are_invalid(protocol: Protocol) {
+    with_server(protocol, "", |api| {
+        for (member, value) in [
+            ("accessTokenTTL", json!(315_360_001)),
+            ("accessTokenTTL", json!(-1)),
+            ("accessTokenTTL", json!(1.5)),
+            ("accessTokenTTL", json!("1")),
+            ("accessTokenMaxTTL", json!(0)),
+            ("accessTokenNumUsesLimit", json!(-1)),
+            ("accessTokenTrustedIps", json!([])),
+            ("accessTokenTrustedIps", json!(["10.0.0.1"])),
+            ("caCertificate", json!("x".repeat(10_241))),
+            ("caCertificate", json!("no certificate")),
+            ("verifyClientCertificateChain", json!("true")),
+        ] {
+            invalid(&attach(api, json!({ member: value })), member);
+        }
+    });
+}
+
+fn c61_method_is_attached_once(protocol: Protocol) {
+    with_server(protocol, "", |api| {
+        let id = api.create("x", "member");
+        let tls = path("tls-cert-auth", &id);
+        let detached = "The identity does not have TLS Certificate Auth attached";
+        refused(&api.send(&format!("PATCH {tls}"), json!({})), 404, detached);
+        refused(&api.ask(&format!("GET {tls}")), 400, detached);
+        let no_method = "The identity does not have TLS Certificate auth";
+        refused(&api.ask(&format!("DELETE {tls}")), 400, no_method);
+        let body = json!({ "caCertificate": ca() });
+        assert_eq!(api.send(&format!("POST {tls}"), body.clone()).status, 200);
+        let again = "Failed to add TLS Certificate Auth to already configured identity";
+        refused(&api.send(&format!("POST {tls}"), body.clone()), 400, again);
+        let shown = api.ask(&format!("GET /identities/{id}")).json()["identity"].take();
+        assert_eq!(shown["identity"]["authMethods"], json!(["tls-cert-auth"]));
+        assert_eq!(api.ask(&format!("DELETE {tls}")).status, 200);
+        assert_eq!(api.send(&format!("POST {tls}"), body).status, 200, "and again");
+        let unknown = api.send(&format!("PATCH {}", path("tls-cert-auth", "y")), json!({}));
+        refused(&unknown, 404, "Failed to find identity with ID y");
+    });
+}
+
+fn c62_malformed_addresses_are_refused(protocol: Protocol) {
+    with_server(protocol, "", |api| {
+        for address in ["300.1.1.1", "10.0.0.0/33", "10.0.0.0/8abc", "localhost"] {
+            let body = json!({ "accessTokenTrustedIps": [{ "ipAddress": address }] });
+            let message = "The IP is not a valid IPv4, IPv6, or CIDR block";
+            refused(&attach(api, body), 400, message);
+        }
+        let body = json!({ "accessTokenTrustedIps": [{ "ipAddress": "10.0.0.5/24" }] });
+        let shown = attach(api, body).json()["identityTlsCertAuth"].take();
+        let expected = json!([{ "ipAddress": "10.0.0.0", "type": "ipv4", "prefix": 24 }]);
+        assert_eq!(shown["accessTokenTrustedIps"], expected);
+    });
+}
+
+fn c79_single_lower_max_ttl_is_refused(protocol: Protocol) {
+    with_server(protocol, "", |api| {
+        let id = api.create("x", "member");
+        let tls = path("tls-cert-auth", &id);
+        assert_eq!(api.send(&format!("POST {tls}"), json!({ "caCertificate": ca() })).status, 200);
+        let patch = |body| api.send(&format!("PATCH {tls}"), body);
+        let lower = patch(json!({ "accessTokenMaxTTL": 50 }));
+        refused(&lower, 400, "Access token TTL cannot be greater than max TTL");
+        let both = patch(json!({ "accessTokenMaxTTL": 50, "accessTokenTTL": 50 }));
+        assert_eq!(both.json()["identityTlsCertAuth"]["accessTokenMaxTTL"], 50);
+        assert_eq!(patch(json!({ "accessTokenMaxTTL": 0 })).status, 200, "0 is no limit");
+        let both = patch(json!({ "accessTokenMaxTTL": 50, "accessTokenTTL": 51 }));
+        invalid(&both, "accessTokenTTL");
+    });
+}
+
+fn certificate_method_has_the_shape_of_terraform(protocol: Protocol) {
+    with_server(protocol, "", |api| {
+        let id = api.create("x", "member");
+        let (tls, certificate) = (path("tls-cert-auth", &id), format!("\n{}\n", ca()));
+        let body = json!({
+            "caCertificate": certificate,
+            "allowedCommonNames": " a, b ",
+            "allowedSubjectAltNames": ["DNS:a.example"],
+            "verifyClientCertificateChain": true,
+        });
+        let attached = api.send(&format!("POST {tls}"), body).json()["identityTlsCertAuth"].take();
+        assert_eq!(attached["allowedCommonNames"], "a,b");
+        assert_eq!(attached["allowedSubjectAltNames"], json!(["DNS:a.example"]));
+        assert_eq!(attached.get("caCertificate"), None);
+        let shown = api.ask(&format!("GET {tls}")).json()["identityTlsCertAuth"].take();
+        assert_eq!(shown["caCertificate"], certificate, "as it was given");
+        let change = json!({ "allowedCommonNames": null, "allowedSubjectAltNames": [] });
+        let changed = api.send(&format!("PATCH {tls}"), change).json();
+        let changed = &changed["identityTlsCertAuth"];
+        assert_eq!(changed["allowedCommonNames"], Value::Null);
+        assert_eq!(changed["allowedSubjectAltNames"], Value::Null);
+        assert_eq!(changed["verifyClientCertificateChain"], true, "the rest stays");
+    });
+}
+
+fn lists_of_names_must_have_names(protocol: Protocol) {
+    with_server(protocol, "", |api| {
+        for names in [json!(" "), json!(","), json!("a,,b"), json!([]), json!([""]), json!(5)] {
+            invalid(&attach(api, json!({ "allowedCommonNames": names })), "allowedCommonNames");
+        }
+        let listed = attach(api, json!({ "allowedCommonNames": ["a", "b"] }));
+        assert_eq!(listed.json()["identityTlsCertAuth"]["allowedCommonNames"], "a,b");
+    });
+}
+
+fn client_secrets_are_listed_and_revoked(protocol: Protocol) {
+    with_server(protocol, "", |api| {
+        let machine = api.machine("member", json!({}));
+        let secrets = format!("{}/client-secrets", universal(&machine.id));
+        let list = api.ask(&format!("GET {secrets}"));
+        assert!(!list.body.contains(&machine.secret), "{list:?}");
+        let shown = list.json()["clientSecretData"][0].take();
+        let prefix: String = machine.secret.chars().take(4).collect();
+        assert_eq!(shown["clientSecretPrefix"], prefix.as_str());
+        assert_eq!(api.log_in(&machine).status, 200);
+        let secret = format!("{secrets}/{}", text(&shown["id"]));
+        let used = api.ask(&format!("GET {secret}")).json()["clientSecretData"].take();
+        assert_eq!(used["clientSecretNumUses"], 1);
+        let revoked = api.send(&format!("POST {secret}/revoke"), json!({})).json();
+        assert_eq!(revoked["clientSecretData"]["isClientSecretRevoked"], true);
+        refused(&api.log_in(&machine), 401, "Invalid credentials");
+
+        let limited = api.send(&format!("POST {secrets}"), json!({ "numUsesLimit": 1 })).json();
+        let limited = super::Machine {
+            id: machine.id.clone(),
+            client_id: machine.client_id.clone(),
+            secret: text(&limited["clientSecret"]),
+        };
+        assert_eq!(api.log_in(&limited).status, 200);
+        let message = "Access denied due to client secret usage limit reached";
+        refused(&api.log_in(&limited), 401, message);
+    });
+}
+
+fn locked_out_client_can_be_let_in(protocol: Protocol) {
+    with_server(protocol, "", |api| {
+        let machine = api.machine("member", json!({ "lockoutThreshold": 2 }));
+        let wrong = super::Machine {
+            id: machine.id.clone(),
+            client_id: machine.client_id.clone(),
+            secret: "wrong".into(),
+        };
+        for _ in 0..2 {
+            refused(&api.log_in(&wrong), 401, "Invalid credentials");
+        }
+        let locked = "This identity auth method is temporarily locked, please try again later";
+        refused(&api.log_in(&machine), 401, locked);
+        let body = json!({ "clientId": machine.client_id, "clientSecret": machine.secret });
+        let elsewhere = api.call(
+            "",
+            "POST /auth/universal-auth/login",
+            "X-Forwarded-For: 192.0.2.9\r\n",
+            &body.to_string(),
+        );
+        assert_eq!(elsewhere.status, 200, "another source is not locked out: {elsewhere:?}");
+        let clear = format!("POST {}/clear-lockouts", universal(&machine.id));
+        assert_eq!(api.send(&clear, json!({})).json(), json!({ "deleted": 1 }));
+        assert_eq!(api.log_in(&machine).status, 200);
+        let unknown = super::Machine { client_id: "x".into(), ..machine };
+        refused(&api.log_in(&unknown), 401, "Invalid credentials");
+    });
+}

@@ -1,0 +1,165 @@
+use std::thread;
+
+use countersign_tests::{
+    binary::Sandbox, client::Protocol, over_every_protocol, postgres::Postgres,
+};
+use serde_json::{Value, json};
+
+use super::{IdentityApi, configuration, refused, text, with_server};
+
+over_every_protocol!(
+    c63_token_is_used_from_trusted_addresses,
+    c64_tightened_addresses_apply_at_once,
+    c65_wildcards_alone_admit_both_families,
+    c66_uses_are_counted_exactly,
+    c74_exhausted_token_is_not_renewed,
+    c82_forged_address_does_not_count,
+    uses_are_counted_after_every_other_check,
+);
+
+const UNTRUSTED: &str = "You are not allowed to access this resource from the current IP address";
+
+fn trusted(networks: &[&str]) -> Value {
+    let networks: Vec<_> = networks.iter().map(|one| json!({ "ipAddress": one })).collect();
+    json!({ "accessTokenTrustedIps": networks })
+}
+
+fn c63_token_is_used_from_trusted_addresses(protocol: Protocol) {
+    with_server(protocol, "", |api| {
+        let machine = api.machine("member", trusted(&["192.0.2.0/24", "2001:db8::/32"]));
+        let token = api.access_token(&machine);
+        for _ in 0..2 {
+            assert_eq!(api.auth_from(&token, "192.0.2.7"), 200);
+            assert_eq!(api.auth_from(&token, "::ffff:192.0.2.7"), 200);
+            assert_eq!(api.auth_from(&token, "2001:db8::7"), 200);
+            assert_eq!(api.auth_from(&token, "198.51.100.7"), 403);
+            assert_eq!(api.auth(&token), 403, "the proxy itself");
+        }
+        let call = api.call(&token, "GET /identities/details", "", "");
+        refused(&call, 403, UNTRUSTED);
+        refused(&api.renew(&token), 403, UNTRUSTED);
+        let metric = "countersign_verifications_total{outcome=\"untrusted_address\",code=\"\"}";
+        assert_eq!(api.server.metric(metric), 5);
+        assert_eq!(api.revoke(&token).status, 200, "a revocation is possible from anywhere");
+    });
+}
+
+fn c64_tightened_addresses_apply_at_once(protocol: Protocol) {
+    with_server(protocol, "", |api| {
+        let machine = api.machine("member", json!({}));
+        let token = api.access_token(&machine);
+        let path = format!("PATCH /auth/universal-auth/identities/{}", machine.id);
+        for (networks, expected) in
+            [(&["192.0.2.0/24"][..], 403), (&["0.0.0.0/0"], 200), (&["192.0.2.0/24"], 403)]
+        {
+            assert_eq!(api.send(&path, trusted(networks)).status, 200);
+            assert_eq!(api.auth(&token), expected, "{networks:?}");
+        }
+    });
+}
+
+fn c65_wildcards_alone_admit_both_families(protocol: Protocol) {
+    with_server(protocol, "", |api| {
+        let machine = api.machine("member", trusted(&["0.0.0.0/0"]));
+        assert_eq!(api.auth_from(&api.access_token(&machine), "2001:db8::1"), 200);
+        let machine = api.machine("member", trusted(&["0.0.0.0/0", "10.0.0.0/8"]));
+        let token = api.access_token(&machine);
+        assert_eq!(api.auth_from(&token, "2001:db8::1"), 403);
+        assert_eq!(api.auth_from(&token, "192.0.2.1"), 200);
+    });
+}
+
+fn c66_uses_are_counted_exactly(protocol: Protocol) {
+    with_server(protocol, "", |api| {
+        let machine = api.machine("member", json!({ "accessTokenNumUsesLimit": 2 }));
+        let token = api.access_token(&machine);
+        assert_eq!([api.auth(&token), api.auth(&token), api.auth(&token)], [200, 200, 401]);
+        let call = api.call(&token, "GET /identities/details", "", "");
+        refused(&call, 401, "Failed to authorize: token usage limit reached");
+        assert_eq!(api.server.verify(&token).status, 200, "an inspection is no use");
+
+        let machine = api.machine("member", json!({ "accessTokenNumUsesLimit": 30 }));
+        let token = api.access_token(&machine);
+        assert_eq!(allowed(&[api.server, api.server, api.server, api.server], &token, 15), 30);
+    });
+}
+
+/// Uses a token this many times at each server at the same time. Returns how many were allowed.
+fn allowed(servers: &[&countersign_tests::binary::Server<'_>], token: &str, times: usize) -> usize {
+    thread::scope(|scope| {
+        let uses = servers.iter().map(|server| {
+            scope.spawn(move || (0..times).filter(|_| server.auth(token).status == 200).count())
+        });
+        let uses: Vec<_> = uses.collect();
+        uses.into_iter().map(|one| one.join().unwrap()).sum()
+    })
+}
+
+fn c74_exhausted_token_is_not_renewed(protocol: Protocol) {
+    with_server(protocol, "", |api| {
+        let machine = api.machine("member", json!({ "accessTokenNumUsesLimit": 2 }));
+        let token = api.access_token(&machine);
+        assert_eq!(api.auth(&token), 200);
+        let renewed = text(&api.renew(&token).json()["accessToken"]);
+        assert_eq!(api.auth(&renewed), 200, "a renewal keeps what remains");
+        assert_eq!((api.auth(&renewed), api.auth(&token)), (401, 401));
+        refused(&api.renew(&renewed), 401, "Cannot renew exhausted access token");
+    });
+}
+
+fn c82_forged_address_does_not_count(protocol: Protocol) {
+    with_server(protocol, "", |api| {
+        let machine = api.machine("member", trusted(&["192.0.2.0/24"]));
+        let token = api.access_token(&machine);
+        assert_eq!(api.auth_from(&token, "192.0.2.7, 198.51.100.7"), 403);
+        assert_eq!(api.auth_from(&token, "198.51.100.7, 192.0.2.7"), 200);
+    });
+}
+
+fn uses_are_counted_after_every_other_check(protocol: Protocol) {
+    with_server(protocol, "", |api| {
+        let mut terms = trusted(&["192.0.2.0/24"]);
+        terms["accessTokenNumUsesLimit"] = 1.into();
+        let machine = api.machine("member", terms);
+        let token = api.access_token(&machine);
+        assert_eq!(api.auth_from(&token, "198.51.100.7"), 403);
+        let refusal = api.call(&token, "GET /organization", "X-Forwarded-For: 192.0.2.1\r\n", "");
+        assert_eq!(refusal.status, 403, "the call is refused for its role");
+        assert_eq!(api.auth_from(&token, "192.0.2.7"), 200);
+        assert_eq!(api.auth_from(&token, "192.0.2.7"), 401);
+    });
+}
+
+#[test]
+fn nodes_count_uses_and_see_changes_together() {
+    let postgres = Postgres::start();
+    let database = configuration("")
+        .replace("[server]", &format!("[database]\nurl={}\n[server]", postgres.url()));
+    let sandboxes = [Sandbox::new(), Sandbox::new()];
+    let [one, other] = &sandboxes.each_ref().map(|sandbox| sandbox.serve(&database));
+    let (here, there) = (IdentityApi::new(one), IdentityApi::new(other));
+    assert_eq!(here.organization, there.organization);
+
+    let machine = here.machine("member", json!({ "accessTokenNumUsesLimit": 40 }));
+    let token = there.access_token(&machine);
+    assert_eq!(allowed(&[one, other, one, other], &token, 20), 40);
+
+    let machine = here.machine("member", json!({}));
+    let token = here.access_token(&machine);
+    assert_eq!((here.auth(&token), there.auth(&token)), (200, 200));
+    let path = format!("PATCH /auth/universal-auth/identities/{}", machine.id);
+    assert_eq!(here.send(&path, trusted(&["192.0.2.0/24"])).status, 200);
+    assert_eq!(here.auth(&token), 403);
+    eventually(|| there.auth(&token) == 403);
+    assert_eq!(here.ask(&format!("DELETE /identities/{}", machine.id)).status, 200);
+    assert_eq!(here.auth(&token), 401);
+    eventually(|| there.auth(&token) == 401);
+}
+
+fn eventually(is_so: impl Fn() -> bool) {
+    let start = std::time::Instant::now();
+    while !is_so() {
+        assert!(start.elapsed().as_secs() < 20, "it is not so within 20 s");
+        thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
