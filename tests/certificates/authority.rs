@@ -22,7 +22,7 @@ fn authority_that_admits_no_client_is_refused() {
     let unsupported = "nameConstraints=permitted;URI:spiffe://example.org";
     assert_eq!(usable(unsupported, 0), Err(CaError::UnsupportedConstraint));
     assert_eq!(usable("2.5.29.30=DER:3002a000", 0), Err(CaError::UnreadableConstraints));
-    assert_eq!(usable("2.5.29.37=DER:3003040141", 0), Err(CaError::Unreadable));
+    assert_eq!(usable("2.5.29.37=DER:3003040141", 0), Err(CaError::ExcludesClients));
     assert_eq!(usable("2.5.29.37=DER:0500", 0), Err(CaError::Malformed));
     let text = usable("", 31).unwrap_err().to_string();
     assert!(text.starts_with("The CA certificate has expired on "), "{text}");
@@ -37,6 +37,14 @@ fn certificate_that_states_not_to_be_an_authority_is_refused() {
     assert_eq!(parsed.check_usable(in_days(0)), Err(CaError::NotAuthority));
     let client = pki.client("ca", "/CN=client", "");
     assert_eq!(check(&direct(&ca), &[&client]), Err(CertificateRefusal::NotIssued));
+}
+
+#[test]
+fn malformed_extension_of_an_authority_is_refused() {
+    let (subject, extensions) = ("/CN=ca", "2.5.29.15=DER:0500");
+    let spec = CertificateSpec { subject, extensions, ..Default::default() };
+    let ca = IssuingCa::parse(&Pki::default().issue("ca", &spec)).unwrap();
+    assert_eq!(ca.check_usable(in_days(0)), Err(CaError::Unreadable));
 }
 
 #[test]

@@ -173,7 +173,7 @@ fn certificate(settings: &ClientSettings, peer: Peer<'_>, fields: &dyn Fields) -
         }
         _ => None,
     };
-    forwarded.as_ref().or(peer.certificate()).map(certificate::fingerprint)
+    forwarded.as_ref().or_else(|| peer.certificate()).map(certificate::fingerprint)
 }
 
 impl LogSettings {

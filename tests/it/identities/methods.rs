@@ -198,7 +198,7 @@ fn client_secrets_are_listed_and_revoked(protocol: Protocol) {
         let limited = api.send(&format!("POST {secrets}"), json!({ "numUsesLimit": 1 })).json();
         let limited = super::Machine {
             id: machine.id.clone(),
-            client_id: machine.client_id.clone(),
+            client_id: machine.client_id,
             secret: text(&limited["clientSecret"]),
         };
         assert_eq!(api.log_in(&limited).status, 200);

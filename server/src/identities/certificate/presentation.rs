@@ -66,10 +66,10 @@ impl CertificateSource<'_> {
                     .ok_or(PresentationError::Missing);
             }
         }
-        if is_proxy { self.from_header(fields) } else { Err(self.without_header(fields)) }
+        if is_proxy { self.read_header(fields) } else { Err(self.without_header(fields)) }
     }
 
-    fn from_header(&self, fields: &dyn Fields) -> Result<PresentedChain, PresentationError> {
+    fn read_header(&self, fields: &dyn Fields) -> Result<PresentedChain, PresentationError> {
         let TlsCertAuthSettings { header, chain_header, format, .. } = self.settings;
         let line = |name: &HeaderName| {
             only_line(fields, name).map_err(|DuplicateHeader| PresentationError::Duplicate)

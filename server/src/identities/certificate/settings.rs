@@ -92,3 +92,47 @@ impl Default for TlsCertAuthSettings {
         Self::new(DEFAULT_HEADER, CertificateFormat::PercentEncodedPem)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ini;
+
+    fn read(text: &str) -> (TlsCertAuthSettings, String) {
+        let mut problems = Problems::default();
+        let sections = ini::parse("c.cfg", text, &mut problems);
+        let settings = TlsCertAuthSettings::read(&sections, &mut problems);
+        (settings, problems.to_string())
+    }
+
+    #[test]
+    fn header_and_format_have_defaults() {
+        for text in ["", "[tls_cert_auth]\ncertificate_header=\n"] {
+            let (settings, problems) = read(text);
+            assert_eq!(settings.header, "x-identity-tls-cert-auth-client-cert");
+            let format = (settings.format, settings.chain_header);
+            assert_eq!(format, (CertificateFormat::PercentEncodedPem, None));
+            assert_eq!(problems, "");
+        }
+        let (settings, _) =
+            read("[tls_cert_auth]\ncertificate_header=Client-Cert\ncertificate_format=rfc9440\n");
+        assert!(
+            settings.reads_header(b"CLIENT-CERT") && settings.reads_header(b"client-cert-chain")
+        );
+        assert!(!settings.reads_header(b"client-cert-other"));
+    }
+
+    #[test]
+    fn unusable_value_is_a_mistake() {
+        let directory = std::env::temp_dir();
+        for (line, expected) in [
+            ("certificate_header=a b".to_owned(), "is not a valid header name"),
+            ("certificate_format=pem".to_owned(), "certificate_format \"pem\" is unknown"),
+            ("crl_file=/nowhere.crl".to_owned(), "crl_file cannot be used: /nowhere.crl: No such"),
+            (format!("crl_file={}", directory.display()), "not a regular file"),
+        ] {
+            let (_, problems) = read(&format!("[tls_cert_auth]\n{line}\n"));
+            assert!(problems.contains(expected), "{line}: {problems}");
+        }
+    }
+}

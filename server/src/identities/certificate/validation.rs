@@ -114,7 +114,7 @@ impl PathValidation<'_, '_> {
         let find = |der: &[u8]| path.iter().copied().find(|fields| fields.der == der);
         let mut issuers = Vec::new();
         for certificate in verified.intermediate_certificates() {
-            issuers.push(find(&certificate.der()).ok_or(self.unverified())?);
+            issuers.push(find(&certificate.der()).ok_or_else(|| self.unverified())?);
         }
         check_validity(self.leaf, self.now)?;
         self.check_authorities(&issuers)?;

@@ -46,7 +46,7 @@ fn present(
     certificates: &[CertificateDer<'static>],
     lines: &[(&str, &str)],
 ) -> Result<PresentedChain, PresentationError> {
-    let peer = Peer { address: address.into(), listener: 0, certificates };
+    let peer = Peer { address: address.into(), listener: 0, certificates, tls: None };
     let (client, settings) = (client_settings(), TlsCertAuthSettings::default());
     let source = CertificateSource { peer, client: &client, requested, settings: &settings };
     source.presented_certificate(&headers(lines))
@@ -117,7 +117,7 @@ fn chain_header_is_read_for_rfc_9440_only() {
     let value = format!(":{base64}:");
     let fields = headers(&[("client-cert", &value), ("Client-Cert-Chain", &value)]);
     let client = client_settings();
-    let peer = Peer { address: PROXY.into(), listener: 0, certificates: &[] };
+    let peer = Peer { address: PROXY.into(), listener: 0, certificates: &[], tls: None };
     let count = |format, fields: &HeaderMap| {
         let settings = TlsCertAuthSettings::new(HeaderName::from_static("client-cert"), format);
         let requested = &ClientCertificates::Off;
