@@ -42,6 +42,7 @@ use crate::{
         tenant_label::TenantLabel,
     },
     client::{ClientCertificate, original_request::is_method},
+    identities::settings::is_access_token,
     tenancy::identity::TenantIdentity,
 };
 
@@ -140,7 +141,8 @@ fn verified_json(
         subject: claims.subject(),
         username,
         client_types: claims.client_types().collect(),
-        environment: claims.environment(),
+        // The tokens of machine identities have their login method in its place.
+        environment: claims.environment().filter(|_| !is_access_token(verified)),
         expires_at: claims.expires_at().map(|at| at.0),
         tenant,
         allowed_tenants,
