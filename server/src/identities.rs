@@ -11,5 +11,6 @@ pub mod settings;
 pub mod trusted_ips;
 pub mod access_token;
 pub mod revocation;
+pub mod roles;
 pub mod lockouts;
 pub mod checks;

@@ -7,6 +7,8 @@ mod administration;
 mod certificates;
 /// Login methods and their terms.
 mod methods;
+/// Roles in access tokens.
+mod roles;
 /// Access tokens: login, renewal, revocation.
 mod tokens;
 /// Trusted addresses and numbers of uses.

@@ -17,6 +17,7 @@ mod logins;
 mod methods;
 mod organizations;
 mod projects;
+mod role_changes;
 mod route;
 mod tls_cert_auth;
 mod tls_login;

@@ -1,9 +1,13 @@
 //! Access tokens: their claims, lifetime and signature.
 
 use countersign_engine::UnixTime;
+use memchr::{memchr, memmem};
 use serde_json::{Map, Value, json};
 
-use super::settings::{ACCESS_TOKEN_TYPE, IdentitySettings, LIMITED_KID, METHOD_CLAIM};
+use super::{
+    roles::IdentityRoles,
+    settings::{ACCESS_TOKEN_TYPE, IdentitySettings, LIMITED_KID, METHOD_CLAIM},
+};
 use crate::accounts::signing;
 
 /// The claim that names the kind of a token, and its value.
@@ -20,6 +24,8 @@ pub struct AccessTokenFacts {
     pub identity_name: String,
     /// Id of its organization.
     pub organization: String,
+    /// Its roles when the token was issued.
+    pub roles: IdentityRoles,
     /// Id of the login method.
     pub method: String,
     /// Name of the kind of the login method.
@@ -115,6 +121,7 @@ impl AccessTokenFacts {
             "accessTokenPeriod": self.period,
             "creationEpoch": self.created_at.0,
         });
+        self.roles.add_to(&mut claims);
         if self.uses_limit > 0 {
             claims["numUsesLimit"] = self.uses_limit.into();
         }
@@ -139,6 +146,7 @@ impl AccessTokenFacts {
             identity: text("sub")?,
             identity_name: text("identityName")?,
             organization: text("orgId")?,
+            roles: IdentityRoles::read(claims)?,
             method: text(METHOD_CLAIM)?,
             method_kind: text("authMethod")?,
             client_secret: text("clientSecretId").filter(|id| !id.is_empty()),
@@ -153,6 +161,16 @@ impl AccessTokenFacts {
     }
 }
 
+/// Returns the id of an access token in its payload, as this server wrote it, without parsing the
+/// rest. Quotation marks in a string are escaped, so the text that is searched for is a name.
+#[must_use]
+pub fn id_in(payload: &[u8]) -> Option<&str> {
+    const NAME: &[u8] = br#""jti":""#;
+    let start = memmem::find(payload, NAME)? + NAME.len();
+    let length = memchr(b'"', payload.get(start..)?)?;
+    str::from_utf8(payload.get(start..start + length)?).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,8 +179,12 @@ mod tests {
         AccessTokenFacts {
             id: "t".into(),
             identity: "i".into(),
-            identity_name: "n".into(),
+            identity_name: r#""jti":"other""#.into(),
             organization: "o".into(),
+            roles: IdentityRoles {
+                organization: "member".into(),
+                projects: [("p".to_owned(), vec!["viewer".to_owned()])].into(),
+            },
             method: "m".into(),
             method_kind: "tls-cert-auth".into(),
             client_secret: None,
@@ -209,6 +231,8 @@ mod tests {
             },
         ] {
             let claims = facts.claims("iss", UnixTime(5), UnixTime(6));
+            let payload = claims.to_string().into_bytes();
+            assert_eq!(id_in(&payload), Some(facts.id.as_str()));
             let claims = claims.as_object().unwrap().clone();
             assert_eq!(AccessTokenFacts::read(&claims), Some(facts));
             let mut other = claims.clone();

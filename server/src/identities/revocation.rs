@@ -1,6 +1,6 @@
 //! Revocations of access tokens: of one with its renewals, of a login method, or of an identity.
 //!
-//! All but that of a token are timeless: neither the id of a method nor that of an identity is used
+//! All but that of a token, and that of a changed role, are timeless: neither the id of a method nor that of an identity is used
 //! again, so no token that a concurrent login issues is accepted, and a login after a method was
 //! attached again is not concerned.
 
@@ -37,12 +37,24 @@ pub fn of_method(settings: &IdentitySettings, method: &str, now: UnixTime) -> Re
 #[must_use]
 pub fn of_identity(settings: &IdentitySettings, identity: &str, now: UnixTime) -> RevocationEntry {
     let last_expiry = now.plus(settings.max_token_age);
-    let target = RevocationTarget::Subject {
-        issuer: settings.issuer.clone(),
-        subject: identity.into(),
-        issued_before: last_expiry.plus(MARGIN),
-    };
-    entry(target, last_expiry)
+    of_issued_before(settings, identity, last_expiry.plus(MARGIN), last_expiry)
+}
+
+/// Returns the revocation of the tokens of an identity that were issued in the second `now` or
+/// before.
+#[must_use]
+pub fn of_issued_by(settings: &IdentitySettings, identity: &str, now: UnixTime) -> RevocationEntry {
+    of_issued_before(settings, identity, now.plus(1), now.plus(settings.max_token_age))
+}
+
+fn of_issued_before(
+    settings: &IdentitySettings,
+    identity: &str,
+    issued_before: UnixTime,
+    last_expiry: UnixTime,
+) -> RevocationEntry {
+    let (issuer, subject) = (settings.issuer.clone(), identity.into());
+    entry(RevocationTarget::Subject { issuer, subject, issued_before }, last_expiry)
 }
 
 fn entry(target: RevocationTarget, last_expiry: UnixTime) -> RevocationEntry {

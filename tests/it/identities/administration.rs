@@ -115,8 +115,9 @@ fn identity_may_administer_by_its_role(protocol: Protocol) {
         }
         let demote = json!({ "role": "no-access" });
         assert_eq!(api.send(&format!("PATCH /identities/{}", machine.id), demote).status, 200);
-        let refusal = api.call(&token, "POST /identities", "", &new.to_string());
-        refused(&refusal, 403, NOT_ALLOWED);
+        let call = |token: &str| api.call(token, "POST /identities", "", &new.to_string());
+        refused(&call(&token), 401, "Failed to authorize: token has been revoked");
+        refused(&call(&api.access_token(&machine)), 403, NOT_ALLOWED);
     });
 }
 

@@ -4,8 +4,14 @@ use http::Response;
 use serde_json::{Value, json};
 
 use super::{
-    InfisicalContext, body::BodyReader, caller::InfisicalCaller, check_organization,
-    error::InfisicalError, new_id, ok, shown_time,
+    InfisicalContext,
+    body::BodyReader,
+    caller::InfisicalCaller,
+    check_organization,
+    error::InfisicalError,
+    new_id, ok,
+    role_changes::{change_roles, roles_of},
+    shown_time,
 };
 use crate::{
     base::{clock, reply::Body},
@@ -200,11 +206,14 @@ pub(super) async fn modify(
     id: &str,
     changes: IdentityChanges,
 ) -> Result<Response<Body>, InfisicalError> {
-    find(context, id).await?;
+    let before = roles_of(context, id).await?;
+    let mut after = before.clone();
     if let Some(role) = &changes.role {
         check_role(context, role).await?;
+        after.organization.clone_from(role);
     }
-    context.users.store.change_machine_identity(id, changes).await?;
+    let change = context.users.store.change_machine_identity(id, changes);
+    change_roles(context, id, (&before, &after), change).await?;
     let identity = find(context, id).await?;
     let methods = methods_of(context, id).await?;
     Ok(ok(&json!({ "identity": identity_json(&identity, &methods) })))

@@ -2,7 +2,7 @@
 
 use http::Response;
 
-use super::{InfisicalContext, error::InfisicalError, new_id, tokens};
+use super::{InfisicalContext, error::InfisicalError, new_id, role_changes::roles_of, tokens};
 use crate::{
     base::{clock, reply::Body},
     identities::{access_token::AccessTokenFacts, trusted_ips::TrustedIps},
@@ -21,6 +21,8 @@ pub(super) async fn issue_for(
     certificate_thumbprint: Option<String>,
 ) -> Result<Response<Body>, InfisicalError> {
     let terms = &method.terms;
+    // Before the roles are read: see `change_roles`.
+    let created_at = clock::now();
     let is_unrestricted =
         TrustedIps::parse(&terms.trusted_ips).is_ok_and(|trusted| trusted.is_unrestricted());
     let facts = AccessTokenFacts {
@@ -28,10 +30,11 @@ pub(super) async fn issue_for(
         identity: identity.id.clone(),
         identity_name: identity.name.clone(),
         organization: identity.organization.clone(),
+        roles: roles_of(context, &identity.id).await?,
         method: method.id.clone(),
         method_kind: kind.name().into(),
         client_secret,
-        created_at: clock::now(),
+        created_at,
         ttl: terms.ttl,
         max_ttl: terms.max_ttl,
         period: terms.period,

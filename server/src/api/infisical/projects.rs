@@ -10,6 +10,7 @@ use super::{
     identities::{find, methods_of},
     new_id, ok,
     organizations::{NewRole, built_in_roles, roles_json},
+    role_changes::{change_roles, check_size, roles_of},
     shown_time,
 };
 use crate::{
@@ -144,6 +145,9 @@ async fn add(
 ) -> Result<Response<Body>, InfisicalError> {
     let identity = find(context, id).await?;
     check_roles(context, project, &roles).await?;
+    let mut after = roles_of(context, id).await?;
+    after.projects.insert(project.id.clone(), roles.clone());
+    check_size(&after)?;
     let now = clock::now();
     let membership = ProjectMembership {
         id: new_id()?,
@@ -174,9 +178,11 @@ async fn modify(
     roles: Vec<String>,
 ) -> Result<Response<Body>, InfisicalError> {
     check_roles(context, project, &roles).await?;
-    let changed =
-        context.users.store.set_project_roles(id, &project.id, &roles, clock::now()).await?;
-    if !changed {
+    let before = roles_of(context, id).await?;
+    let mut after = before.clone();
+    after.projects.insert(project.id.clone(), roles.clone());
+    let change = context.users.store.set_project_roles(id, &project.id, &roles, clock::now());
+    if !change_roles(context, id, (&before, &after), change).await? {
         return Err(missing(id, project));
     }
     let membership = find_membership(context, project, id).await?;
@@ -203,7 +209,11 @@ async fn remove(
     let membership = find_membership(context, project, id).await?;
     let identity = find(context, id).await?;
     let methods = methods_of(context, id).await?;
-    if !context.users.store.delete_project_membership(id, &project.id).await? {
+    let before = roles_of(context, id).await?;
+    let mut after = before.clone();
+    after.projects.remove(&project.id);
+    let remove = context.users.store.delete_project_membership(id, &project.id);
+    if !change_roles(context, id, (&before, &after), remove).await? {
         return Err(missing(id, project));
     }
     let shown = membership_json(&membership, (&identity, &methods), project);

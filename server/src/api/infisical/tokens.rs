@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::{
     InfisicalContext, body::BodyReader, caller::verify_presented, error::InfisicalError, ok,
+    role_changes::roles_of,
 };
 use crate::{
     base::{clock, reply::Body},
@@ -34,7 +35,7 @@ pub(super) async fn issue(
     context: &InfisicalContext<'_>,
     facts: &AccessTokenFacts,
 ) -> Result<Response<Body>, InfisicalError> {
-    let now = clock::now();
+    let now = facts.created_at;
     let token = facts.sign(context.settings, now).ok_or_else(past_max_ttl)?;
     if facts.uses_limit > 0 {
         let stored = LimitedToken {
@@ -67,10 +68,12 @@ pub(super) async fn renew(
         }
         InfisicalError::rejected(&rejection, context.settings)
     })?;
-    let facts = presented.ok_or_else(wrong_type)?;
+    let mut facts = presented.ok_or_else(wrong_type)?;
     let client = context.caller.client.get();
     context.checks.check_address(&facts.method, client).await?;
+    // Before the roles are read: see `change_roles`.
     let now = clock::now();
+    facts.roles = roles_of(context, &facts.identity).await?;
     let renewed = facts.sign(context.settings, now).ok_or_else(past_max_ttl)?;
     if facts.uses_limit > 0 {
         let store = &context.users.store;

@@ -1,0 +1,88 @@
+//! Changes of the roles of an identity. Its tokens contain its roles, so that authorization needs no
+//! look at the database: those that contain a role that was taken away are revoked.
+
+use std::time::Duration;
+
+use countersign_engine::UnixTime;
+use tokio::time::sleep;
+
+use super::{InfisicalContext, InfisicalError, identities::find};
+use crate::{
+    base::clock,
+    identities::{revocation, roles::IdentityRoles},
+    store::{StoreError, identity_projects::MembershipsOf},
+};
+
+/// Returns the roles of an identity.
+pub(super) async fn roles_of(
+    context: &InfisicalContext<'_>,
+    id: &str,
+) -> Result<IdentityRoles, InfisicalError> {
+    let identity = find(context, id).await?;
+    let of = MembershipsOf::Identity(id.to_owned());
+    let memberships = context.users.store.project_memberships(of).await?;
+    let projects = memberships.into_iter().map(|one| (one.project, one.roles)).collect();
+    Ok(IdentityRoles { organization: identity.role, projects })
+}
+
+/// Makes a change of the roles of an identity to `after`, and revokes the tokens with roles that it
+/// takes away. `change` returns whether it was made.
+///
+/// A token is issued in a second that begins before its roles are read. So no token that was issued
+/// in a later second than the change contains the roles before it, and a login after the call is
+/// not concerned.
+pub(super) async fn change_roles(
+    context: &InfisicalContext<'_>,
+    id: &str,
+    (before, after): (&IdentityRoles, &IdentityRoles),
+    change: impl Future<Output = Result<bool, StoreError>>,
+) -> Result<bool, InfisicalError> {
+    check_size(after)?;
+    if !after.lack_one_of(before) {
+        return Ok(change.await?);
+    }
+    // Before the change: if the revocation fails, nothing has changed.
+    let mut end = revoke_issued_by_now(context, id).await?;
+    let is_changed = change.await?;
+    if clock::now() >= end {
+        end = revoke_issued_by_now(context, id).await?;
+    }
+    wait_until(context, end).await;
+    Ok(is_changed)
+}
+
+/// Checks that the tokens of an identity have room for its roles.
+pub(super) fn check_size(roles: &IdentityRoles) -> Result<(), InfisicalError> {
+    if roles.fit_into_a_token() {
+        return Ok(());
+    }
+    let message = "The identity has too many roles in projects: its access tokens contain them";
+    Err(InfisicalError::bad_request(message))
+}
+
+/// Revokes the tokens of an identity that were issued in this second or before. Returns its end.
+async fn revoke_issued_by_now(
+    context: &InfisicalContext<'_>,
+    id: &str,
+) -> Result<UnixTime, InfisicalError> {
+    let now = clock::now();
+    let revocation = revocation::of_issued_by(context.settings, id, now);
+    context.api.revocations.revoke(revocation).await?;
+    Ok(now.plus(1))
+}
+
+/// Waits for the end of a second.
+async fn wait_until(context: &InfisicalContext<'_>, end: UnixTime) {
+    // A clock that is set back must not extend it.
+    const STEPS: u32 = 50;
+    let waited = async move {
+        for _ in 0..STEPS {
+            if clock::now() >= end {
+                break;
+            }
+            sleep(Duration::from_secs(1) / STEPS).await;
+        }
+        Ok(())
+    };
+    let _never_fails = context.users.store.spawn(waited).await;
+}
