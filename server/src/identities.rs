@@ -14,3 +14,4 @@ pub mod revocation;
 pub mod roles;
 pub mod lockouts;
 pub mod checks;
+pub mod use_counts;

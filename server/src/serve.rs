@@ -119,6 +119,9 @@ async fn supervise(
             tracing::warn!("second signal: closing remaining connections");
         }
     }
+    if let Some(identities) = &app.authenticator.identities {
+        identities.uses.return_leases().await;
+    }
     app.audit.flush();
     // Usually complete by now.
     if let Some(withdrawn) = withdrawn {

@@ -339,7 +339,8 @@ impl Store {
         result
     }
 
-    async fn spawn<T: Send + 'static>(
+    /// Runs work to its end, even if the caller does not wait for it.
+    pub(crate) async fn spawn<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
     ) -> Result<T, StoreError> {

@@ -5,6 +5,8 @@
 mod administration;
 /// Logins with TLS certificates.
 mod certificates;
+/// Numbers of uses that a server counts in blocks.
+mod leases;
 /// Login methods and their terms.
 mod methods;
 /// Roles in access tokens.

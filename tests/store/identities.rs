@@ -5,7 +5,7 @@ use countersign_server::store::{
     expiry::{ExpiringTable, OPEN_SECONDS, SweepTime},
     identity_methods::{IdentityMethod, MethodKind, TokenTerms},
     identity_projects::{MembershipsOf, ProjectMembership},
-    identity_tokens::{LimitedToken, TokenUse},
+    identity_tokens::{LeaseRequest, LimitedToken, TokenUse},
     machine_identities::{IdentityChanges, IdentityDeletion, IdentityFilter, MachineIdentity},
     organizations::{DEFAULT_ORGANIZATION, Organization},
     projects::Project,
@@ -27,6 +27,7 @@ over_every_store!(
     roles_of_organizations_and_projects_are_apart,
     memberships_are_of_identities_and_projects,
     token_uses_never_exceed_their_limit,
+    leased_uses_are_returned_or_written_off,
     exhausted_tokens_are_swept,
 );
 
@@ -209,7 +210,7 @@ fn identity_deletion_cascades(open: &dyn Fn() -> Store) {
         assert_eq!(delete().await, Ok(Some("m".into())));
         assert_eq!(delete().await, Ok(None));
         assert_eq!(store.uses_of_limited_token("t").await, Ok(None), "its tokens are deleted");
-        assert_eq!(store.use_limited_token("t", UnixTime(30)).await, Ok(TokenUse::Revoked));
+        assert_eq!(store.use_limited_token("t", 0, UnixTime(30)).await, Ok(TokenUse::Revoked));
         let late = store.add_limited_token(limited("u", 2)).await;
         assert_eq!(late, Err(StoreError::ForeignKeyViolation), "a login that raced with it fails");
         store.add_tls_certificate_method(method("n", "i")).await.unwrap();
@@ -284,7 +285,7 @@ fn token_uses_never_exceed_their_limit(open: &dyn Fn() -> Store) {
         first.add_limited_token(limited("t", 25)).await.unwrap();
     });
     let count = |store: &Store| {
-        let uses = (0..20).map(|_| wait(store, store.use_limited_token("t", UnixTime(30))));
+        let uses = (0..20).map(|_| wait(store, store.use_limited_token("t", 0, UnixTime(30))));
         uses.filter(|one| *one == Ok(TokenUse::Counted)).count()
     };
     let counted = std::thread::scope(|scope| {
@@ -293,15 +294,47 @@ fn token_uses_never_exceed_their_limit(open: &dyn Fn() -> Store) {
     });
     assert_eq!(counted, 25);
     wait(&first, async {
-        assert_eq!(first.use_limited_token("t", UnixTime(31)).await, Ok(TokenUse::Exhausted));
+        assert_eq!(first.use_limited_token("t", 0, UnixTime(31)).await, Ok(TokenUse::Exhausted));
         assert_eq!(first.renew_limited_token("t", UnixTime(40)).await, Ok(TokenUse::Exhausted));
         assert_eq!(first.uses_of_limited_token("t").await, Ok(Some(25)));
         first.add_limited_token(limited("u", 2)).await.unwrap();
         assert_eq!(first.renew_limited_token("u", UnixTime(40)).await, Ok(TokenUse::Counted));
         assert_eq!(first.uses_of_limited_token("u").await, Ok(Some(0)), "a renewal is no use");
         assert_eq!(first.revoke_limited_token("u").await, Ok(true));
-        assert_eq!(first.use_limited_token("u", UnixTime(31)).await, Ok(TokenUse::Revoked));
+        assert_eq!(first.use_limited_token("u", 0, UnixTime(31)).await, Ok(TokenUse::Revoked));
         assert_eq!(first.renew_limited_token("u", UnixTime(41)).await, Ok(TokenUse::Revoked));
+    });
+}
+
+fn leased_uses_are_returned_or_written_off(open: &dyn Fn() -> Store) {
+    let store = open();
+    let lease = async |block, remaining, settled| {
+        store.lease_uses("t", LeaseRequest { block, remaining, settled }).await
+    };
+    let use_one = async |settled| store.use_limited_token("t", settled, UnixTime(30)).await;
+    wait(&store, async {
+        add_method(&store).await;
+        store.add_limited_token(limited("t", 10)).await.unwrap();
+        assert_eq!(lease(4, 11, 0).await, Ok(false), "too few remain");
+        assert_eq!(lease(4, 10, 0).await, Ok(true));
+        assert_eq!(lease(7, 0, 0).await, Ok(false), "more than remain");
+        assert_eq!(lease(5, 5, 4).await, Ok(true), "four of them were used");
+        assert_eq!(use_one(0).await, Ok(TokenUse::Counted));
+        assert_eq!(use_one(0).await, Ok(TokenUse::Held(5)));
+        assert_eq!(store.renew_limited_token("t", UnixTime(40)).await, Ok(TokenUse::Counted));
+        store.return_uses("t", 2, 5).await.unwrap();
+        assert_eq!(store.uses_of_limited_token("t").await, Ok(Some(8)));
+        assert_eq!(lease(1, 1, 0).await, Ok(true));
+        assert_eq!(use_one(1).await, Ok(TokenUse::Counted));
+        assert_eq!(use_one(0).await, Ok(TokenUse::Exhausted));
+        store.add_limited_token(limited("u", 3)).await.unwrap();
+        let all = LeaseRequest { block: 3, remaining: 3, settled: 0 };
+        assert_eq!(store.lease_uses("u", all).await, Ok(true));
+        for (held, expected) in [(2, TokenUse::Held(3)), (3, TokenUse::Exhausted)] {
+            store.write_off_uses("u", held, UnixTime(31)).await.unwrap();
+            let counted = store.use_limited_token("u", 0, UnixTime(32)).await;
+            assert_eq!(counted, Ok(expected));
+        }
     });
 }
 
@@ -319,7 +352,7 @@ fn exhausted_tokens_are_swept(open: &dyn Fn() -> Store) {
         for id in ["current", "exhausted"] {
             store.add_limited_token(limited(id, 1)).await.unwrap();
         }
-        store.use_limited_token("exhausted", UnixTime(30)).await.unwrap();
+        store.use_limited_token("exhausted", 0, UnixTime(30)).await.unwrap();
         for number in 0..1500 {
             let mut old = limited(&format!("old-{number}"), 1);
             old.expires_at = UnixTime(40);

@@ -111,6 +111,8 @@ CREATE TABLE countersign_identity_token (
     method TEXT NOT NULL REFERENCES countersign_identity_method ON DELETE CASCADE,
     uses BIGINT NOT NULL DEFAULT 0,
     uses_limit BIGINT NOT NULL,
+    -- Uses in the count that nodes have leased, and may return.
+    held BIGINT NOT NULL DEFAULT 0,
     created_at BIGINT NOT NULL,
     -- The latest end of its renewals; once its uses are exhausted, the time of that.
     expires_at BIGINT NOT NULL,

@@ -10,9 +10,10 @@ use countersign_front::Step;
 use super::profile::{Profile, Refusal, orchestrate};
 use crate::{
     admission::{Admission, Attempt, BudgetExceeded, CheckTurn, DelayedCheck},
-    base::{clock, exact_json, outcome::Outcome},
+    base::{clock, outcome::Outcome},
     client::{ClientAddress, ClientCertificate},
     identities::{
+        access_token,
         checks::{IdentityChecks, IdentityRefusal},
         settings::{is_access_token, is_limited},
     },
@@ -159,8 +160,8 @@ impl Authenticator {
     }
 
     /// Verifies a token that is used for a request, as [`try_verify`](Self::try_verify) does. An
-    /// access token of a machine identity must be used from a trusted address. It waits if the
-    /// database has to be asked, also about the number of its uses.
+    /// access token of a machine identity must be used from a trusted address, and waits if the
+    /// database has to be asked about it. Its use is not [counted](Self::try_count_use).
     #[inline]
     pub fn try_use<'a, 't>(
         &self,
@@ -181,14 +182,10 @@ impl Authenticator {
         caller: &Caller<'a, '_>,
         verified: Verified<'t>,
     ) -> Verification<'t, 'a> {
-        let (Some(checks), Some(method)) = (&self.identities, verified.claims().environment())
+        let Some((checks, method)) = self.identities.as_ref().zip(verified.claims().environment())
         else {
             return Step::Done(Err(IdentityRefusal::Unavailable.into()));
         };
-        // Only a token with a limit of uses names its key.
-        if verified.names_key() {
-            return Step::Wait(PendingVerification::Use);
-        }
         match checks.try_check(method, || caller.client.get()) {
             Some(Ok(())) => Step::Done(Ok(verified)),
             Some(Err(refusal)) => Step::Done(Err(refusal.into())),
@@ -220,7 +217,20 @@ impl Authenticator {
     }
 
     /// Counts the use of a token, if it has a limit of uses. The last step: a request that is
-    /// refused for another reason is no use.
+    /// refused for another reason is no use. Returns `false` if the database has to be asked.
+    #[inline]
+    pub fn try_count_use(&self, verified: &Verified<'_>) -> bool {
+        !is_limited(verified) || self.try_count_limited(verified)
+    }
+
+    #[inline(never)]
+    fn try_count_limited(&self, verified: &Verified<'_>) -> bool {
+        let claims = verified.claims().json();
+        let id = access_token::id_in(&claims);
+        self.identities.as_ref().zip(id).is_some_and(|(checks, id)| checks.uses.try_count(id))
+    }
+
+    /// Counts the use of a token as [`try_count_use`](Self::try_count_use), after a wait.
     ///
     /// # Errors
     /// The [`Rejection`] of the token.
@@ -228,10 +238,10 @@ impl Authenticator {
         if !is_limited(verified) {
             return Ok(());
         }
-        let claims = exact_json::claims(&verified.claims().json());
-        let id = claims.get("jti").and_then(|id| id.as_str()).unwrap_or_default().to_owned();
-        let checks = self.identities.as_ref().ok_or(IdentityRefusal::Unavailable)?;
-        Ok(checks.count_use(&id).await?)
+        let claims = verified.claims().json();
+        let id = access_token::id_in(&claims);
+        let (checks, id) = self.identities.as_ref().zip(id).ok_or(IdentityRefusal::Unavailable)?;
+        Ok(checks.count_use(id).await?)
     }
 
     /// Verifies a token after what it has to wait for.

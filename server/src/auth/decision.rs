@@ -219,24 +219,38 @@ impl<'s> DecisionContext<'s> {
             Continue(token) => token,
             Break(decision) => return Step::Done(decision),
         };
-        match self.authenticator.try_use(caller, token) {
-            Step::Done(result) => Step::Done(match self.judge(result, token) {
-                Continue(verified) => AuthDecision::Allowed(verified),
-                Break(reply) => AuthDecision::Refused(reply),
-            }),
-            Step::Wait(verification) => {
-                let (caller, token) = (caller.resolved(), token.to_vec());
-                let (request, asked) = (None, None);
-                Step::Wait(PendingDecision {
-                    caller,
-                    listener,
-                    verification,
-                    token,
-                    request,
-                    asked,
-                })
+        let allow = |verified| AuthDecision::Allowed(verified);
+        self.use_token(listener, caller, token, allow, || (None, None))
+    }
+
+    /// Verifies a token, decides by `decide` about the request if it is accepted, and counts its use
+    /// if it has a limit of them. `keep` is called only if it has to wait.
+    #[inline]
+    fn use_token<'a, 't>(
+        &self,
+        listener: usize,
+        caller: &Caller<'a, '_>,
+        token: &'t [u8],
+        decide: impl FnOnce(Verified<'t>) -> AuthDecision<'t>,
+        keep: impl FnOnce() -> (Option<Box<KeptRequest>>, Option<Box<KeptImpersonation>>),
+    ) -> Step<AuthDecision<'t>, PendingDecision<'a>> {
+        let verification = match self.authenticator.try_use(caller, token) {
+            Step::Done(result) => {
+                let decision = match self.judge(result, token) {
+                    Continue(verified) => decide(verified),
+                    Break(reply) => AuthDecision::Refused(reply),
+                };
+                let authenticator = self.authenticator;
+                if decision.verified().is_none_or(|verified| authenticator.try_count_use(verified))
+                {
+                    return Step::Done(decision);
+                }
+                PendingVerification::Use
             }
-        }
+            Step::Wait(verification) => verification,
+        };
+        let (caller, token, (request, asked)) = (caller.resolved(), token.to_vec(), keep());
+        Step::Wait(PendingDecision { caller, listener, verification, token, request, asked })
     }
 
     /// Decides about a request whose verification had to wait.
@@ -282,25 +296,10 @@ impl<'s> DecisionContext<'s> {
             Continue(token) => token,
             Break(decision) => return Step::Done(decision),
         };
-        match self.authenticator.try_use(caller, token) {
-            Step::Done(result) => Step::Done(match self.judge(result, token) {
-                Continue(verified) => self.authorize(verified, &prepared, request.as_ref()),
-                Break(reply) => AuthDecision::Refused(reply),
-            }),
-            Step::Wait(verification) => {
-                let keep = |request| Box::new(KeptRequest::new(authorization, &request));
-                let request = request.map(keep);
-                let (caller, token, asked) = (caller.resolved(), token.to_vec(), None);
-                Step::Wait(PendingDecision {
-                    caller,
-                    listener,
-                    verification,
-                    token,
-                    request,
-                    asked,
-                })
-            }
-        }
+        let decide = |verified| self.authorize(verified, &prepared, request.as_ref());
+        let keep = |request: &_| Box::new(KeptRequest::new(authorization, request));
+        let keep = || (request.as_ref().map(keep), None);
+        self.use_token(listener, caller, token, decide, keep)
     }
 
     /// Returns the token of a request, or else the decision on a request without one.

@@ -22,9 +22,9 @@ use std::{
 use dashmap::DashMap;
 use tokio::time::sleep;
 
-use super::{lockouts::ClientLockouts, trusted_ips::TrustedIps};
+use super::{lockouts::ClientLockouts, trusted_ips::TrustedIps, use_counts::UseCounts};
 use crate::{
-    base::{clock, outcome::Outcome},
+    base::outcome::Outcome,
     store::{Store, StoreError, identity_tokens::TokenUse},
 };
 
@@ -32,6 +32,8 @@ use crate::{
 pub struct IdentityChecks {
     /// Failed logins with client ids.
     pub lockouts: ClientLockouts,
+    /// Counts of the uses of tokens that have a limit.
+    pub uses: Arc<UseCounts>,
     store: Store,
     methods: DashMap<Box<str>, Arc<TrustedIps>>,
     epoch: AtomicU64,
@@ -75,6 +77,7 @@ impl IdentityChecks {
     pub fn new(store: Store) -> Self {
         Self {
             lockouts: ClientLockouts::default(),
+            uses: UseCounts::new(store.clone()),
             store,
             methods: DashMap::default(),
             epoch: AtomicU64::new(0),
@@ -106,7 +109,7 @@ impl IdentityChecks {
         self.methods.clear();
     }
 
-    /// Checks a use of a token of this login method without a limit of uses. `None` if the database
+    /// Checks the address of a client that uses a token of this login method. `None` if the database
     /// has to be asked.
     #[inline]
     #[must_use]
@@ -137,9 +140,9 @@ impl IdentityChecks {
     /// # Errors
     /// The refusal.
     pub async fn count_use(&self, token_id: &str) -> Result<(), IdentityRefusal> {
-        match self.store.use_limited_token(token_id, clock::now()).await {
+        match self.uses.count(token_id).await {
             Ok(TokenUse::Counted) => Ok(()),
-            Ok(TokenUse::Exhausted) => Err(IdentityRefusal::Exhausted),
+            Ok(TokenUse::Exhausted | TokenUse::Held(_)) => Err(IdentityRefusal::Exhausted),
             Ok(TokenUse::Revoked) => Err(IdentityRefusal::Revoked),
             Err(error) => Err(unavailable(&error)),
         }

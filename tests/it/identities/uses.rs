@@ -1,7 +1,7 @@
 use std::thread;
 
 use countersign_tests::{
-    binary::Sandbox, client::Protocol, over_every_protocol, postgres::Postgres,
+    binary::Sandbox, client::Protocol, eventually, over_every_protocol, postgres::Postgres,
 };
 use serde_json::{Value, json};
 
@@ -154,12 +154,4 @@ fn nodes_count_uses_and_see_changes_together() {
     assert_eq!(here.ask(&format!("DELETE /identities/{}", machine.id)).status, 200);
     assert_eq!(here.auth(&token), 401);
     eventually(|| there.auth(&token) == 401);
-}
-
-fn eventually(is_so: impl Fn() -> bool) {
-    let start = std::time::Instant::now();
-    while !is_so() {
-        assert!(start.elapsed().as_secs() < 20, "it is not so within 20 s");
-        thread::sleep(std::time::Duration::from_millis(20));
-    }
 }

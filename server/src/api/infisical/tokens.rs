@@ -79,7 +79,7 @@ pub(super) async fn renew(
         let store = &context.users.store;
         match store.renew_limited_token(&facts.id, renewed.expires_at).await? {
             TokenUse::Counted => {}
-            TokenUse::Exhausted => {
+            TokenUse::Exhausted | TokenUse::Held(_) => {
                 return Err(InfisicalError::unauthorized("Cannot renew exhausted access token"));
             }
             TokenUse::Revoked => {

@@ -85,23 +85,12 @@ impl DecisionContext<'_> {
             }
             Break(decision) => return Step::Done(decision),
         };
-        match self.authenticator.try_use(caller, token) {
-            Step::Done(result) => Step::Done(match self.judge(result, token) {
-                Continue(verified) => {
-                    let access = prepared.as_ref();
-                    self.authorize_tenant(tenancy, verified, (access, request.as_ref()), asked)
-                }
-                Break(reply) => AuthDecision::Refused(reply),
-            }),
-            Step::Wait(verification) => Step::Wait(PendingDecision {
-                caller: caller.resolved(),
-                listener,
-                verification,
-                token: token.to_vec(),
-                request: request.map(|request| Box::new(KeptRequest::new(authorization, &request))),
-                asked: Some(Box::new(KeptImpersonation::new(asked))),
-            }),
-        }
+        let access = (prepared.as_ref(), request.as_ref());
+        let decide = |verified| self.authorize_tenant(tenancy, verified, access, asked);
+        let keep_request = |request: &_| Box::new(KeptRequest::new(authorization, request));
+        let keep_asked = || Some(Box::new(KeptImpersonation::new(asked)));
+        let keep = || (request.as_ref().map(keep_request), keep_asked());
+        self.use_token(listener, caller, token, decide, keep)
     }
 
     /// Decides about a request with an API key. It gives access to everything, so no rule of
