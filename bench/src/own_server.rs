@@ -40,6 +40,20 @@ impl Connection {
         token: &str,
         body: &str,
     ) -> io::Result<u16> {
+        Ok(self.exchange_body(method_and_path, lines, token, body)?.0)
+    }
+
+    /// As [`exchange`](Self::exchange), but also returns the body of the answer.
+    ///
+    /// # Errors
+    /// The connection ends.
+    pub fn exchange_body(
+        &mut self,
+        method_and_path: &str,
+        lines: &str,
+        token: &str,
+        body: &str,
+    ) -> io::Result<(u16, String)> {
         let credential = if token.is_empty() {
             String::new()
         } else {
@@ -50,10 +64,25 @@ impl Connection {
             "{method_and_path} HTTP/1.1\r\nHost: bench\r\n{lines}{credential}Content-Length: {length}\r\n\r\n{body}"
         );
         self.0.get_mut().write_all(request.as_bytes())?;
-        self.status()
+        self.answer()
     }
 
-    fn status(&mut self) -> io::Result<u16> {
+    /// Sends requests that are written already, and reads as many answers of this status.
+    ///
+    /// # Errors
+    /// The connection ends, or an answer has another status.
+    pub fn pipeline(&mut self, requests: &str, count: usize, status: u16) -> io::Result<()> {
+        self.0.get_mut().write_all(requests.as_bytes())?;
+        for _ in 0..count {
+            let answer = self.answer()?;
+            if answer.0 != status {
+                return Err(io::Error::other(format!("unexpected answer: {answer:?}")));
+            }
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self) -> io::Result<(u16, String)> {
         let (mut line, mut status, mut length) = (String::new(), 0, 0);
         while line != "\r\n" {
             line.clear();
@@ -66,8 +95,9 @@ impl Connection {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
-        io::copy(&mut self.0.by_ref().take(length), &mut io::sink())?;
-        Ok(status)
+        let mut body = String::new();
+        self.0.by_ref().take(length).read_to_string(&mut body)?;
+        Ok((status, body))
     }
 }
 
@@ -89,6 +119,12 @@ impl StateDirectory {
         fs::write(path.join("c.cfg"), configuration)?;
         let programs = std::env::current_exe()?.parent().map(Path::to_owned).unwrap_or_default();
         Ok(Self { path, programs })
+    }
+
+    /// Returns its path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
@@ -140,6 +176,12 @@ impl ChildGuard {
     /// It cannot be started.
     pub fn new(mut command: Command) -> io::Result<Self> {
         command.spawn().map(Self)
+    }
+
+    /// Returns the id of the process.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.0.id()
     }
 }
 
