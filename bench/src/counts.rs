@@ -133,9 +133,11 @@ fn run<F: Fixture>(scenarios: &[Scenario<F>], scenario: &str, directory: &Path) 
     let (_, make) =
         scenarios.iter().find(|(name, _)| *name == scenario).ok_or("no such scenario")?;
     let mut work = make(&fixture);
-    let warm = (0..2 * CALLS).filter(|call| work(call % CALLS)).count();
+    // A first evaluation of a policy may reach its time limit under valgrind on a busy machine.
+    (0..CALLS).for_each(|call| drop(work(call)));
+    let warm = (0..CALLS).filter(|call| work(*call)).count();
     let right = measured(&mut *work);
-    if warm == 2 * CALLS && right == CALLS {
+    if warm == CALLS && right == CALLS {
         Ok(())
     } else {
         Err(format!("{right} of {CALLS} calls had the expected result").into())
