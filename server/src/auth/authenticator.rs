@@ -159,37 +159,16 @@ impl Authenticator {
         }
     }
 
-    /// Verifies a token that is used for a request, as [`try_verify`](Self::try_verify) does. An
-    /// access token of a machine identity must be used from a trusted address, and waits if the
-    /// database has to be asked about it. Its use is not [counted](Self::try_count_use).
-    #[inline]
-    pub fn try_use<'a, 't>(
+    /// Checks that an access token of a machine identity is used from a trusted address. `None` if
+    /// the database has to be asked. The use is not [counted](Self::try_count_use).
+    pub fn try_check_use(
         &self,
-        caller: &Caller<'a, '_>,
-        token: &'t [u8],
-    ) -> Step<Result<Verified<'t>, Rejection>, PendingVerification<'a>> {
-        match self.try_verify(caller, token) {
-            Step::Done(Ok(verified)) if is_access_token(&verified) => {
-                self.try_use_identity(caller, verified)
-            }
-            verification => verification,
-        }
-    }
-
-    #[inline]
-    fn try_use_identity<'a, 't>(
-        &self,
-        caller: &Caller<'a, '_>,
-        verified: Verified<'t>,
-    ) -> Verification<'t, 'a> {
-        let Some((checks, method)) = self.identities.as_ref().zip(verified.claims().environment())
-        else {
-            return Step::Done(Err(IdentityRefusal::Unavailable.into()));
-        };
-        match checks.try_check(method, || caller.client.get()) {
-            Some(Ok(())) => Step::Done(Ok(verified)),
-            Some(Err(refusal)) => Step::Done(Err(refusal.into())),
-            None => Step::Wait(PendingVerification::Use),
+        caller: &Caller<'_, '_>,
+        verified: &Verified<'_>,
+    ) -> Option<Result<(), IdentityRefusal>> {
+        match self.identities.as_ref().zip(verified.claims().environment()) {
+            Some((checks, method)) => checks.try_check(method, || caller.client.get()),
+            None => Some(Err(IdentityRefusal::Unavailable)),
         }
     }
 
@@ -218,13 +197,10 @@ impl Authenticator {
 
     /// Counts the use of a token, if it has a limit of uses. The last step: a request that is
     /// refused for another reason is no use. Returns `false` if the database has to be asked.
-    #[inline]
     pub fn try_count_use(&self, verified: &Verified<'_>) -> bool {
-        !is_limited(verified) || self.try_count_limited(verified)
-    }
-
-    #[inline(never)]
-    fn try_count_limited(&self, verified: &Verified<'_>) -> bool {
+        if !is_limited(verified) {
+            return true;
+        }
         let claims = verified.claims().json();
         let id = access_token::id_in(&claims);
         self.identities.as_ref().zip(id).is_some_and(|(checks, id)| checks.uses.try_count(id))

@@ -27,6 +27,7 @@ use crate::{
         tenant_label::TenantLabel,
     },
     client::{RequestDescription, original_request::OriginalRequest},
+    identities::settings::is_access_token,
     observe::metrics::Metrics,
     tenancy::identity::TenantIdentity,
 };
@@ -223,8 +224,8 @@ impl<'s> DecisionContext<'s> {
         self.use_token(listener, caller, token, allow, || (None, None))
     }
 
-    /// Verifies a token, decides by `decide` about the request if it is accepted, and counts its use
-    /// if it has a limit of them. `keep` is called only if it has to wait.
+    /// Verifies a token, and decides by `decide` about the request if it is accepted. `keep` is
+    /// called only if it has to wait.
     #[inline]
     fn use_token<'a, 't>(
         &self,
@@ -234,23 +235,47 @@ impl<'s> DecisionContext<'s> {
         decide: impl FnOnce(Verified<'t>) -> AuthDecision<'t>,
         keep: impl FnOnce() -> (Option<Box<KeptRequest>>, Option<Box<KeptImpersonation>>),
     ) -> Step<AuthDecision<'t>, PendingDecision<'a>> {
-        let verification = match self.authenticator.try_use(caller, token) {
+        let verification = match self.authenticator.try_verify(caller, token) {
+            Step::Done(Ok(verified)) if is_access_token(&verified) => {
+                match self.use_access_token(caller, verified, token, decide) {
+                    Some(decision) => return Step::Done(decision),
+                    None => PendingVerification::Use,
+                }
+            }
             Step::Done(result) => {
-                let decision = match self.judge(result, token) {
+                return Step::Done(match self.judge(result, token) {
                     Continue(verified) => decide(verified),
                     Break(reply) => AuthDecision::Refused(reply),
-                };
-                let authenticator = self.authenticator;
-                if decision.verified().is_none_or(|verified| authenticator.try_count_use(verified))
-                {
-                    return Step::Done(decision);
-                }
-                PendingVerification::Use
+                });
             }
             Step::Wait(verification) => verification,
         };
         let (caller, token, (request, asked)) = (caller.resolved(), token.to_vec(), keep());
         Step::Wait(PendingDecision { caller, listener, verification, token, request, asked })
+    }
+
+    /// Decides about a request with an access token of a machine identity, and counts its use if it
+    /// has a limit of them. `None` if the database has to be asked.
+    ///
+    /// Apart from [`use_token`](Self::use_token), so that other tokens do not pay for it.
+    #[inline(never)]
+    fn use_access_token<'t>(
+        &self,
+        caller: &Caller<'_, '_>,
+        verified: Verified<'t>,
+        token: &[u8],
+        decide: impl FnOnce(Verified<'t>) -> AuthDecision<'t>,
+    ) -> Option<AuthDecision<'t>> {
+        let checked = self.authenticator.try_check_use(caller, &verified)?;
+        let result = checked.map(|()| verified).map_err(Rejection::from);
+        let decision = match self.judge(result, token) {
+            Continue(verified) => decide(verified),
+            Break(reply) => AuthDecision::Refused(reply),
+        };
+        let authenticator = self.authenticator;
+        let is_counted =
+            decision.verified().is_none_or(|verified| authenticator.try_count_use(verified));
+        is_counted.then_some(decision)
     }
 
     /// Decides about a request whose verification had to wait.
