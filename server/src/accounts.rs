@@ -1,7 +1,6 @@
 //! Local users: authentication by password, and the registry of issued tokens.
 
 pub mod attempts;
-pub mod hashing;
 pub mod password;
 mod renewals;
 pub mod session;
@@ -21,13 +20,15 @@ use std::{
 use attempts::{LoginAttempts, LoginOrigin, OncePerSecond, TooManyAttempts};
 use aws_lc_rs::rand;
 use dashmap::DashMap;
-use hashing::{HashingBusyError, HashingPool};
-use password::{OutOfMemoryError, PasswordMatch};
+use password::{HashingMemory, OutOfMemoryError, PasswordMatch};
 
 use self::settings::LoginSettings;
 use crate::{
     admission::{Nanos, RateLimiter, nanos},
-    base::clock::{self, Stopwatch},
+    base::{
+        background_pool::{BackgroundBusyError, BackgroundPool},
+        clock::{self, Stopwatch},
+    },
     observe::metrics::LoginOutcome,
     store::{Store, StoreError, users::User},
 };
@@ -48,7 +49,7 @@ pub enum TokenRegistration {
 pub struct Users {
     /// The database they are stored in.
     pub store: Store,
-    hashing: HashingPool,
+    hashing: BackgroundPool<HashingMemory>,
     attempts: LoginAttempts,
     #[expect(clippy::disallowed_types, reason = "held for a look-up")]
     renewals: Mutex<RateLimiter<u64>>,
@@ -117,8 +118,8 @@ impl From<StoreError> for LoginError {
     }
 }
 
-impl From<HashingBusyError> for LoginError {
-    fn from(_: HashingBusyError) -> Self {
+impl From<BackgroundBusyError> for LoginError {
+    fn from(_: BackgroundBusyError) -> Self {
         Self::Busy
     }
 }
@@ -148,7 +149,7 @@ impl Users {
     /// # Errors
     /// The operating system cannot create a thread.
     pub fn new(store: Store, login: &LoginSettings) -> io::Result<Self> {
-        let hashing = HashingPool::start(login.hashing_threads, login.waiting)?;
+        let hashing = BackgroundPool::start("hashing", login.hashing_threads, login.waiting)?;
         let burst = nanos(RENEWAL_INTERVAL) * (RENEWAL_BURST - 1);
         #[expect(clippy::disallowed_types, reason = "as above")]
         let renewals = Mutex::new(RateLimiter::with_key(MAX_RENEWING_USERS, burst, 0));

@@ -1,5 +1,6 @@
 //! Types and functions shared by all features: time, files, claims, routes and responses.
 
+pub mod background_pool;
 pub mod claims;
 pub mod clock;
 pub mod exact_json;
