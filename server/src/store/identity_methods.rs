@@ -3,10 +3,15 @@
 use std::collections::BTreeMap;
 
 use countersign_engine::UnixTime;
-use sqlx::{Any, AssertSqlSafe, Row as _, Transaction, any::AnyRow};
+use sqlx::{
+    Any, AssertSqlSafe, Row as _, Transaction,
+    any::{AnyArguments, AnyRow},
+    query::Query,
+};
 
 use super::{
-    Store, StoreError, json_text, moment, read_json, read_number, stored_number, unix_time,
+    DatabaseKind, Store, StoreError, json_text, moment, read_json, read_number, stored_number,
+    unix_time,
 };
 
 /// Kind of a login method.
@@ -62,7 +67,92 @@ pub struct IdentityMethod {
     pub updated_at: UnixTime,
 }
 
+/// A login method of one kind, with the row that only this kind has.
+pub(super) trait MethodRow: Sized + Send + 'static {
+    /// The kind.
+    const KIND: MethodKind;
+    /// Selects the method of an identity, `$1`.
+    const SELECT: &'static str;
+    /// The same in PostgreSQL, where it locks the row.
+    const SELECT_FOR_UPDATE: &'static str;
+
+    /// Returns what all kinds have in common.
+    fn common(&self) -> &IdentityMethod;
+
+    /// Returns the statement that inserts the row of this kind.
+    fn insertion(&self) -> MethodStatement;
+
+    /// Returns the statement that changes it.
+    fn change(&self) -> MethodStatement;
+
+    /// Reads a selected row.
+    ///
+    /// # Errors
+    /// A column is malformed.
+    fn read(row: &AnyRow) -> sqlx::Result<Self>;
+}
+
+/// A statement with its arguments.
+pub(super) type MethodStatement = Query<'static, Any, AnyArguments>;
+
 impl Store {
+    /// Returns the method that a statement selects by its only argument.
+    pub(super) async fn select_method<M: MethodRow>(
+        &self,
+        select: &'static str,
+        argument: &str,
+    ) -> Result<Option<M>, StoreError> {
+        let argument = argument.to_owned();
+        self.run(async move |pool| {
+            let method = sqlx::query(select).bind(argument).fetch_optional(&pool).await?;
+            Ok(method.map(|row| M::read(&row)).transpose()?)
+        })
+        .await
+    }
+
+    /// Adds a method to its identity.
+    pub(super) async fn add_method<M: MethodRow>(&self, new: M) -> Result<(), StoreError> {
+        let kind = self.kind();
+        let (common, insertion) = (new.common().clone(), new.insertion());
+        self.run(async move |pool| {
+            let mut transaction = kind.begin(&pool).await?;
+            insert_method(&mut transaction, M::KIND, &common).await?;
+            insertion.execute(&mut *transaction).await?;
+            Ok(transaction.commit().await?)
+        })
+        .await
+    }
+
+    /// Changes the method of an identity by `change`, which may refuse. No other change is made at
+    /// the same time. Returns the changed method, or the refusal; `None` without a method.
+    pub(super) async fn change_method<M: MethodRow, E: Send + 'static>(
+        &self,
+        identity: &str,
+        change: impl FnOnce(&mut M) -> Result<(), E> + Send + 'static,
+    ) -> Result<Option<Result<M, E>>, StoreError> {
+        let (identity, kind) = (identity.to_owned(), self.kind());
+        self.run(async move |pool| {
+            let mut transaction = kind.begin(&pool).await?;
+            let select = match kind {
+                DatabaseKind::Sqlite => M::SELECT,
+                DatabaseKind::Postgres => M::SELECT_FOR_UPDATE,
+            };
+            let row = sqlx::query(select).bind(identity).fetch_optional(&mut *transaction).await?;
+            let Some(mut method) = row.map(|row| M::read(&row)).transpose()? else {
+                return Ok(None);
+            };
+            if let Err(refusal) = change(&mut method) {
+                return Ok(Some(Err(refusal)));
+            }
+            let (common, statement) = (method.common().clone(), method.change());
+            update_method(&mut transaction, &common).await?;
+            statement.execute(&mut *transaction).await?;
+            transaction.commit().await?;
+            Ok(Some(Ok(method)))
+        })
+        .await
+    }
+
     /// Returns the login method of this id, whatever its kind.
     ///
     /// # Errors
@@ -144,7 +234,7 @@ impl Store {
 }
 
 /// Adds what a new login method has in common with others.
-pub(super) async fn insert_method(
+async fn insert_method(
     transaction: &mut Transaction<'static, Any>,
     kind: MethodKind,
     method: &IdentityMethod,
@@ -171,7 +261,7 @@ pub(super) async fn insert_method(
 }
 
 /// Stores what a changed login method has in common with others.
-pub(super) async fn update_method(
+async fn update_method(
     transaction: &mut Transaction<'static, Any>,
     method: &IdentityMethod,
 ) -> sqlx::Result<()> {

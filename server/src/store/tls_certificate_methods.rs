@@ -1,10 +1,10 @@
 //! Login methods of machine identities by a TLS client certificate.
 
-use sqlx::{Any, Row as _, Transaction, any::AnyRow};
+use sqlx::{Row as _, any::AnyRow};
 
 use super::{
-    DatabaseKind, Store, StoreError, flag,
-    identity_methods::{IdentityMethod, MethodKind, insert_method, read_method, update_method},
+    Store, StoreError, flag,
+    identity_methods::{IdentityMethod, MethodKind, MethodRow, MethodStatement, read_method},
     json_text, read_optional_json,
 };
 
@@ -47,12 +47,7 @@ impl Store {
         &self,
         identity: &str,
     ) -> Result<Option<TlsCertificateMethod>, StoreError> {
-        let identity = identity.to_owned();
-        self.run(async move |pool| {
-            let method = sqlx::query(select!("")).bind(identity).fetch_optional(&pool).await?;
-            Ok(method.map(|row| read(&row)).transpose()?)
-        })
-        .await
+        self.select_method(TlsCertificateMethod::SELECT, identity).await
     }
 
     /// Adds a method to its identity.
@@ -65,25 +60,7 @@ impl Store {
         &self,
         new: TlsCertificateMethod,
     ) -> Result<(), StoreError> {
-        let kind = self.kind();
-        self.run(async move |pool| {
-            let mut transaction = kind.begin(&pool).await?;
-            insert_method(&mut transaction, MethodKind::TlsCertificate, &new.method).await?;
-            sqlx::query(
-                "INSERT INTO countersign_tls_certificate_method
-                     (method, ca_certificate, allowed_common_names, allowed_alt_names, verifies_chain)
-                 VALUES ($1, $2, $3, $4, $5)",
-            )
-            .bind(&new.method.id)
-            .bind(&new.ca_certificate)
-            .bind(new.allowed_common_names.as_ref().map(json_text))
-            .bind(new.allowed_alt_names.as_ref().map(json_text))
-            .bind(flag(new.verifies_chain))
-            .execute(&mut *transaction)
-            .await?;
-            Ok(transaction.commit().await?)
-        })
-        .await
+        self.add_method(new).await
     }
 
     /// Changes the method of an identity by `change`, which may refuse. No other change is made at
@@ -96,52 +73,52 @@ impl Store {
         identity: &str,
         change: impl FnOnce(&mut TlsCertificateMethod) -> Result<(), E> + Send + 'static,
     ) -> Result<Option<Result<TlsCertificateMethod, E>>, StoreError> {
-        let (identity, kind) = (identity.to_owned(), self.kind());
-        self.run(async move |pool| {
-            let mut transaction = kind.begin(&pool).await?;
-            let select = match kind {
-                DatabaseKind::Sqlite => select!(""),
-                DatabaseKind::Postgres => select!(" FOR UPDATE"),
-            };
-            let row = sqlx::query(select).bind(identity).fetch_optional(&mut *transaction).await?;
-            let Some(mut method) = row.map(|row| read(&row)).transpose()? else { return Ok(None) };
-            if let Err(refusal) = change(&mut method) {
-                return Ok(Some(Err(refusal)));
-            }
-            update(&mut transaction, &method).await?;
-            transaction.commit().await?;
-            Ok(Some(Ok(method)))
-        })
-        .await
+        self.change_method(identity, change).await
     }
 }
 
-async fn update(
-    transaction: &mut Transaction<'static, Any>,
-    changed: &TlsCertificateMethod,
-) -> sqlx::Result<()> {
-    update_method(transaction, &changed.method).await?;
-    sqlx::query(
-        "UPDATE countersign_tls_certificate_method SET ca_certificate = $1,
-             allowed_common_names = $2, allowed_alt_names = $3, verifies_chain = $4
-         WHERE method = $5",
-    )
-    .bind(&changed.ca_certificate)
-    .bind(changed.allowed_common_names.as_ref().map(json_text))
-    .bind(changed.allowed_alt_names.as_ref().map(json_text))
-    .bind(flag(changed.verifies_chain))
-    .bind(&changed.method.id)
-    .execute(&mut **transaction)
-    .await?;
-    Ok(())
-}
+impl MethodRow for TlsCertificateMethod {
+    const KIND: MethodKind = MethodKind::TlsCertificate;
+    const SELECT: &'static str = select!("");
+    const SELECT_FOR_UPDATE: &'static str = select!(" FOR UPDATE");
 
-fn read(row: &AnyRow) -> sqlx::Result<TlsCertificateMethod> {
-    Ok(TlsCertificateMethod {
-        method: read_method(row)?,
-        ca_certificate: row.try_get("ca_certificate")?,
-        allowed_common_names: read_optional_json(row, "allowed_common_names")?,
-        allowed_alt_names: read_optional_json(row, "allowed_alt_names")?,
-        verifies_chain: row.try_get::<i64, _>("verifies_chain")? != 0,
-    })
+    fn common(&self) -> &IdentityMethod {
+        &self.method
+    }
+
+    fn insertion(&self) -> MethodStatement {
+        sqlx::query(
+            "INSERT INTO countersign_tls_certificate_method
+                 (method, ca_certificate, allowed_common_names, allowed_alt_names, verifies_chain)
+             VALUES ($1, $2, $3, $4, $5)",
+        )
+        .bind(&self.method.id)
+        .bind(&self.ca_certificate)
+        .bind(self.allowed_common_names.as_ref().map(json_text))
+        .bind(self.allowed_alt_names.as_ref().map(json_text))
+        .bind(flag(self.verifies_chain))
+    }
+
+    fn change(&self) -> MethodStatement {
+        sqlx::query(
+            "UPDATE countersign_tls_certificate_method SET ca_certificate = $1,
+                 allowed_common_names = $2, allowed_alt_names = $3, verifies_chain = $4
+             WHERE method = $5",
+        )
+        .bind(&self.ca_certificate)
+        .bind(self.allowed_common_names.as_ref().map(json_text))
+        .bind(self.allowed_alt_names.as_ref().map(json_text))
+        .bind(flag(self.verifies_chain))
+        .bind(&self.method.id)
+    }
+
+    fn read(row: &AnyRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            method: read_method(row)?,
+            ca_certificate: row.try_get("ca_certificate")?,
+            allowed_common_names: read_optional_json(row, "allowed_common_names")?,
+            allowed_alt_names: read_optional_json(row, "allowed_alt_names")?,
+            verifies_chain: row.try_get::<i64, _>("verifies_chain")? != 0,
+        })
+    }
 }

@@ -1,10 +1,10 @@
 //! Login methods of machine identities by a client id and a secret.
 
-use sqlx::{Any, Row as _, Transaction, any::AnyRow};
+use sqlx::{Row as _, any::AnyRow};
 
 use super::{
-    DatabaseKind, Store, StoreError, flag,
-    identity_methods::{IdentityMethod, MethodKind, insert_method, read_method, update_method},
+    Store, StoreError, flag,
+    identity_methods::{IdentityMethod, MethodKind, MethodRow, MethodStatement, read_method},
     json_text, read_json, read_number, stored_number,
 };
 
@@ -61,7 +61,7 @@ impl Store {
         &self,
         identity: &str,
     ) -> Result<Option<UniversalAuthMethod>, StoreError> {
-        self.select_universal_auth(select!("m.identity", ""), identity).await
+        self.select_method(UniversalAuthMethod::SELECT, identity).await
     }
 
     /// Returns the method with a client id.
@@ -72,20 +72,7 @@ impl Store {
         &self,
         client_id: &str,
     ) -> Result<Option<UniversalAuthMethod>, StoreError> {
-        self.select_universal_auth(select!("u.client_id", ""), client_id).await
-    }
-
-    async fn select_universal_auth(
-        &self,
-        select: &'static str,
-        id: &str,
-    ) -> Result<Option<UniversalAuthMethod>, StoreError> {
-        let id = id.to_owned();
-        self.run(async move |pool| {
-            let method = sqlx::query(select).bind(id).fetch_optional(&pool).await?;
-            Ok(method.map(|row| read(&row)).transpose()?)
-        })
-        .await
+        self.select_method(select!("u.client_id", ""), client_id).await
     }
 
     /// Adds a method to its identity.
@@ -98,28 +85,7 @@ impl Store {
         &self,
         new: UniversalAuthMethod,
     ) -> Result<(), StoreError> {
-        let kind = self.kind();
-        self.run(async move |pool| {
-            let mut transaction = kind.begin(&pool).await?;
-            insert_method(&mut transaction, MethodKind::UniversalAuth, &new.method).await?;
-            sqlx::query(
-                "INSERT INTO countersign_universal_auth_method
-                     (method, client_id, secret_trusted_ips, lockout_enabled, lockout_threshold,
-                      lockout_duration, lockout_counter_reset)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7)",
-            )
-            .bind(&new.method.id)
-            .bind(&new.client_id)
-            .bind(json_text(&new.secret_trusted_ips))
-            .bind(flag(new.lockout.enabled))
-            .bind(stored_number(new.lockout.threshold))
-            .bind(stored_number(new.lockout.duration))
-            .bind(stored_number(new.lockout.counter_reset))
-            .execute(&mut *transaction)
-            .await?;
-            Ok(transaction.commit().await?)
-        })
-        .await
+        self.add_method(new).await
     }
 
     /// Changes the method of an identity by `change`, which may refuse. No other change is made at
@@ -132,58 +98,61 @@ impl Store {
         identity: &str,
         change: impl FnOnce(&mut UniversalAuthMethod) -> Result<(), E> + Send + 'static,
     ) -> Result<Option<Result<UniversalAuthMethod, E>>, StoreError> {
-        let (identity, kind) = (identity.to_owned(), self.kind());
-        self.run(async move |pool| {
-            let mut transaction = kind.begin(&pool).await?;
-            let select = match kind {
-                DatabaseKind::Sqlite => select!("m.identity", ""),
-                DatabaseKind::Postgres => select!("m.identity", " FOR UPDATE"),
-            };
-            let row = sqlx::query(select).bind(identity).fetch_optional(&mut *transaction).await?;
-            let Some(mut method) = row.map(|row| read(&row)).transpose()? else { return Ok(None) };
-            if let Err(refusal) = change(&mut method) {
-                return Ok(Some(Err(refusal)));
-            }
-            update(&mut transaction, &method).await?;
-            transaction.commit().await?;
-            Ok(Some(Ok(method)))
-        })
-        .await
+        self.change_method(identity, change).await
     }
 }
 
-async fn update(
-    transaction: &mut Transaction<'static, Any>,
-    changed: &UniversalAuthMethod,
-) -> sqlx::Result<()> {
-    update_method(transaction, &changed.method).await?;
-    sqlx::query(
-        "UPDATE countersign_universal_auth_method SET secret_trusted_ips = $1,
-             lockout_enabled = $2, lockout_threshold = $3, lockout_duration = $4,
-             lockout_counter_reset = $5
-         WHERE method = $6",
-    )
-    .bind(json_text(&changed.secret_trusted_ips))
-    .bind(flag(changed.lockout.enabled))
-    .bind(stored_number(changed.lockout.threshold))
-    .bind(stored_number(changed.lockout.duration))
-    .bind(stored_number(changed.lockout.counter_reset))
-    .bind(&changed.method.id)
-    .execute(&mut **transaction)
-    .await?;
-    Ok(())
-}
+impl MethodRow for UniversalAuthMethod {
+    const KIND: MethodKind = MethodKind::UniversalAuth;
+    const SELECT: &'static str = select!("m.identity", "");
+    const SELECT_FOR_UPDATE: &'static str = select!("m.identity", " FOR UPDATE");
 
-fn read(row: &AnyRow) -> sqlx::Result<UniversalAuthMethod> {
-    Ok(UniversalAuthMethod {
-        method: read_method(row)?,
-        client_id: row.try_get("client_id")?,
-        secret_trusted_ips: read_json(row, "secret_trusted_ips")?,
-        lockout: LockoutSettings {
-            enabled: row.try_get::<i64, _>("lockout_enabled")? != 0,
-            threshold: read_number(row, "lockout_threshold")?,
-            duration: read_number(row, "lockout_duration")?,
-            counter_reset: read_number(row, "lockout_counter_reset")?,
-        },
-    })
+    fn common(&self) -> &IdentityMethod {
+        &self.method
+    }
+
+    fn insertion(&self) -> MethodStatement {
+        sqlx::query(
+            "INSERT INTO countersign_universal_auth_method
+                 (method, client_id, secret_trusted_ips, lockout_enabled, lockout_threshold,
+                  lockout_duration, lockout_counter_reset)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        )
+        .bind(&self.method.id)
+        .bind(&self.client_id)
+        .bind(json_text(&self.secret_trusted_ips))
+        .bind(flag(self.lockout.enabled))
+        .bind(stored_number(self.lockout.threshold))
+        .bind(stored_number(self.lockout.duration))
+        .bind(stored_number(self.lockout.counter_reset))
+    }
+
+    fn change(&self) -> MethodStatement {
+        sqlx::query(
+            "UPDATE countersign_universal_auth_method SET secret_trusted_ips = $1,
+                 lockout_enabled = $2, lockout_threshold = $3, lockout_duration = $4,
+                 lockout_counter_reset = $5
+             WHERE method = $6",
+        )
+        .bind(json_text(&self.secret_trusted_ips))
+        .bind(flag(self.lockout.enabled))
+        .bind(stored_number(self.lockout.threshold))
+        .bind(stored_number(self.lockout.duration))
+        .bind(stored_number(self.lockout.counter_reset))
+        .bind(&self.method.id)
+    }
+
+    fn read(row: &AnyRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            method: read_method(row)?,
+            client_id: row.try_get("client_id")?,
+            secret_trusted_ips: read_json(row, "secret_trusted_ips")?,
+            lockout: LockoutSettings {
+                enabled: row.try_get::<i64, _>("lockout_enabled")? != 0,
+                threshold: read_number(row, "lockout_threshold")?,
+                duration: read_number(row, "lockout_duration")?,
+                counter_reset: read_number(row, "lockout_counter_reset")?,
+            },
+        })
+    }
 }
