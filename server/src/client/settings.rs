@@ -86,9 +86,18 @@ fn read_proxies(listen: &mut SectionReader<'_>) -> TrustedProxies {
     let (mut networks, mut unix) = (Vec::new(), false);
     for text in listen.list("trusted_proxies").unwrap_or_default() {
         match Network::parse(text) {
-            Ok(network) => networks.push(network),
+            Ok(network) => {
+                if network.is_everything() {
+                    warn_of_everything(listen, text);
+                }
+                networks.push(network);
+            }
             Err(_) if text == "unix" => unix = true,
             Err(help) => {
+                if let Some(named) = Network::named(text) {
+                    networks.extend(named);
+                    continue;
+                }
                 let message = format!(
                     "trusted_proxies in {}: {} is not an address or network",
                     listen.section,
@@ -99,6 +108,17 @@ fn read_proxies(listen: &mut SectionReader<'_>) -> TrustedProxies {
         }
     }
     TrustedProxies::new(networks, unix, read_client_header(listen))
+}
+
+/// Warns that any client counts as a proxy. It could name any address and certificate as its own.
+fn warn_of_everything(listen: &mut SectionReader<'_>, network: &str) {
+    let text = format!(
+        "trusted_proxies in {}: {network} trusts every client to name its own address and \
+         certificate",
+        listen.section
+    );
+    let help = "list the addresses of the proxies alone, not those of their clients";
+    listen.risk("trusted_proxies", text, help);
 }
 
 fn read_client_header(listen: &mut SectionReader<'_>) -> HeaderName {

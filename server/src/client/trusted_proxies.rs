@@ -177,6 +177,31 @@ impl Network {
         }
     }
 
+    /// Returns the networks with one of the names that reverse proxies have for them; `None` for
+    /// another text.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Vec<Self>> {
+        let networks: &[&str] = match name {
+            "loopback" => &["127.0.0.0/8", "::1"],
+            "linklocal" => &["169.254.0.0/16", "fe80::/10"],
+            "uniquelocal" => &["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"],
+            _ => return None,
+        };
+        Some(networks.iter().filter_map(|text| Self::parse(text).ok()).collect())
+    }
+
+    /// Whether its addresses are those of IPv4.
+    #[must_use]
+    pub fn is_ipv4(&self) -> bool {
+        self.first.is_ipv4()
+    }
+
+    /// Whether the network contains every address of its family.
+    #[must_use]
+    pub fn is_everything(&self) -> bool {
+        self.bits == 0
+    }
+
     /// Whether the network contains an address, which must be canonical: an IPv4-mapped address is
     /// passed as IPv4.
     #[must_use]

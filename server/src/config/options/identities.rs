@@ -21,7 +21,8 @@ const OPTIONS: &[OptionSpec] = &[
         ),
     number("max_token_age", 60, 315_360_000, "7776000").about(
         "Longest lifetime of an access token in seconds, whatever its login method allows. A token \
-         without a lifetime of its own has this one.",
+         without a lifetime of its own has this one. Variable: \
+         `MAX_MACHINE_IDENTITY_TOKEN_AGE`.",
         "86400",
     ),
     choice("expired_status", &["403", "401"], "403").about(

@@ -80,9 +80,10 @@ const REQUESTS: &[OptionSpec] = &[
          describe the request.",
         "legacy",
     ),
-    list("trusted_proxies", "address, network or unix", "").about(
+    list("trusted_proxies", "address, network or name", "").about(
         "Proxies whose headers about the client are trusted. `unix` stands for every peer on a \
-         Unix socket.",
+         Unix socket; `loopback`, `linklocal` and `uniquelocal` for the networks of these names. \
+         Variable of the main listener: `TRUSTED_PROXY_CIDRS`.",
         "10.0.0.0/8, unix",
     ),
     text("client_address_header", "header name", "X-Forwarded-For").about(
