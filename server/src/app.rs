@@ -82,11 +82,7 @@ impl App {
             verifier: Arc::new(verifier(&config, &revocations)?),
             keys: Arc::new(KeySources::new(&config.issuers)),
             metrics: Arc::new(Metrics::new(threads, &config.settings.metrics)),
-            identities: users.as_ref().map(|users| {
-                let checks = Arc::new(IdentityChecks::new(users.store.clone()));
-                checks.spawn_poll();
-                checks
-            }),
+            identities: users.as_ref().map(identity_checks).transpose()?,
         };
         config.settings.auth.authorization.open_log(None);
         let is_used = config.uses_database();
@@ -218,6 +214,15 @@ fn verifier(config: &Config, revocations: &RevocationService) -> Result<Verifier
         };
         Problem::error(place, error.to_string()).into()
     })
+}
+
+fn identity_checks(users: &Users) -> Result<Arc<IdentityChecks>, Problem> {
+    let checks = IdentityChecks::new(users.store.clone()).map_err(|error| {
+        Problem::error("[identities]", format!("cannot start the threads of checks: {error}"))
+    })?;
+    let checks = Arc::new(checks);
+    checks.spawn_poll();
+    Ok(checks)
 }
 
 /// Returns the static keys of a section; `None` if they are fetched.

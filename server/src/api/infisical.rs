@@ -92,7 +92,9 @@ async fn answer(
     let path = request.uri().path();
     let (operation, ids) = match route::find(request.method().as_str(), path) {
         InfisicalMatch::Call(operation, ids) => (operation, ids),
-        InfisicalMatch::OtherMethods => return Err(InfisicalError::method_not_allowed()),
+        InfisicalMatch::OtherMethods(methods) => {
+            return Err(InfisicalError::method_not_allowed(&methods));
+        }
         InfisicalMatch::NotFound => {
             return Err(InfisicalError::not_found("There is no such route"));
         }

@@ -11,11 +11,13 @@
 //! they may be old, and are removed and read again.
 
 use std::{
+    io,
     net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    thread,
     time::Duration,
 };
 
@@ -24,7 +26,7 @@ use tokio::time::sleep;
 
 use super::{lockouts::ClientLockouts, trusted_ips::TrustedIps, use_counts::UseCounts};
 use crate::{
-    base::outcome::Outcome,
+    base::{background_pool::BackgroundPool, outcome::Outcome},
     store::{Store, StoreError, identity_tokens::TokenUse},
 };
 
@@ -34,6 +36,9 @@ pub struct IdentityChecks {
     pub lockouts: ClientLockouts,
     /// Counts of the uses of tokens that have a limit.
     pub uses: Arc<UseCounts>,
+    /// Checks of certificates. Each may take a core for several milliseconds, in which a thread
+    /// that serves requests would serve none.
+    pub certificates: BackgroundPool<()>,
     store: Store,
     methods: DashMap<Box<str>, Arc<TrustedIps>>,
     epoch: AtomicU64,
@@ -67,21 +72,29 @@ impl IdentityRefusal {
 
 /// Interval at which changes by other nodes are looked for.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// Most logins with certificates that wait for their check.
+const MAX_WAITING_CERTIFICATES: usize = 256;
 /// Most login methods whose addresses are kept.
 const MAX_METHODS: usize = 65_536;
 
 impl IdentityChecks {
     /// Creates the checks with a database. [`spawn_poll`](Self::spawn_poll) starts the look for
     /// changes by other nodes.
-    #[must_use]
-    pub fn new(store: Store) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// The operating system cannot create a thread.
+    pub fn new(store: Store) -> io::Result<Self> {
+        // Half of the cores, so that the other half answers requests.
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let threads = (cores / 2).clamp(1, 4);
+        Ok(Self {
             lockouts: ClientLockouts::default(),
             uses: UseCounts::new(store.clone()),
+            certificates: BackgroundPool::start("certificates", threads, MAX_WAITING_CERTIFICATES)?,
             store,
             methods: DashMap::default(),
             epoch: AtomicU64::new(0),
-        }
+        })
     }
 
     /// Starts the task that looks for changes by other nodes.

@@ -37,6 +37,19 @@ impl TrustedIps {
         self.is_unrestricted
     }
 
+    /// Returns the name of the family of addresses, if those of the other one are not trusted.
+    #[must_use]
+    pub fn only_family(&self) -> Option<&'static str> {
+        let has_ipv4 = self.networks.iter().any(Network::is_ipv4);
+        let has_ipv6 = self.networks.iter().any(|network| !network.is_ipv4());
+        match (has_ipv4, has_ipv6) {
+            _ if self.is_unrestricted => None,
+            (true, false) => Some("IPv4"),
+            (false, true) => Some("IPv6"),
+            _ => None,
+        }
+    }
+
     /// Whether an address is trusted. An IPv4-mapped address is that of IPv4.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
@@ -149,6 +162,20 @@ mod tests {
         let mixed = trusted(&["0.0.0.0/0", "10.0.0.0/8"]);
         assert!(mixed.contains(address("192.0.2.1")) && !mixed.contains(address("2001:db8::1")));
         assert!(!TrustedIps::parse(&[]).unwrap().contains(address("192.0.2.1")));
+    }
+
+    #[test]
+    fn list_of_one_family_is_known() {
+        for (list, expected) in [
+            (&["0.0.0.0/0"][..], None),
+            (&["10.0.0.0/8"], Some("IPv4")),
+            (&["::ffff:10.1.2.3"], Some("IPv4")),
+            (&["0.0.0.0/0", "10.0.0.0/8"], Some("IPv4")),
+            (&["::1", "2001:db8::/32"], Some("IPv6")),
+            (&["::/0", "10.0.0.0/8"], None),
+        ] {
+            assert_eq!(trusted(list).only_family(), expected, "{list:?}");
+        }
     }
 
     #[test]

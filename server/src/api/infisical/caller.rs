@@ -1,18 +1,19 @@
 //! The caller of a call that needs a token, and whether it may administer machine identities.
 
+use countersign_engine::Reject;
 use http::HeaderMap;
 
 use super::{InfisicalContext, error::InfisicalError};
 use crate::{
     accounts::{TokenRegistration, session::Session},
     audit::AuditCaller,
-    auth::{Caller, Rejection, credential::Credential, profile::Profile},
+    auth::{Rejection, credential::Credential, profile::Profile},
     authorization::AuthorizationProvider,
     base::{claims::ClientType, clock, exact_json, outcome::Outcome},
     identities::{
         access_token::AccessTokenFacts,
         checks::IdentityRefusal,
-        settings::{is_access_token, is_limited},
+        settings::{IdentitySettings, is_access_token, is_limited},
     },
     store::machine_identities::MachineIdentity,
 };
@@ -171,17 +172,43 @@ fn invalid_claims() -> InfisicalError {
     InfisicalError::unauthorized("Invalid identity access token claims, please re-authenticate")
 }
 
+/// Reason to refuse the access token in the body of a call.
+pub(super) enum PresentedTokenError {
+    /// It is not authentic, or does not apply any more.
+    Rejected(Rejection),
+    /// It is a token of another kind.
+    OtherKind,
+    /// Its claims are not those of this version.
+    InvalidClaims,
+}
+
+impl PresentedTokenError {
+    /// Whether the token was revoked. Its issuer is not known for certain, but only an authentic
+    /// token is rejected for this.
+    pub(super) fn is_revocation(&self) -> bool {
+        matches!(self, Self::Rejected(Rejection { reject: Reject::Revoked, identity: None, .. }))
+    }
+
+    pub(super) fn into_error(self, settings: &IdentitySettings) -> InfisicalError {
+        match self {
+            Self::Rejected(rejection) => InfisicalError::rejected(&rejection, settings),
+            Self::OtherKind => InfisicalError::bad_request("Token is not an identity access token"),
+            Self::InvalidClaims => invalid_claims(),
+        }
+    }
+}
+
 /// Verifies the access token in the body of a call, without a look at its uses and the client's
-/// address. Another kind of token is `None`.
+/// address.
 pub(super) async fn verify_presented(
     context: &InfisicalContext<'_>,
-    caller: &Caller<'_, '_>,
     token: &str,
-) -> Result<Option<AccessTokenFacts>, Rejection> {
-    let verified = context.api.authenticator.verify(caller, token.as_bytes()).await?;
+) -> Result<AccessTokenFacts, PresentedTokenError> {
+    let verified = context.api.authenticator.verify(context.caller, token.as_bytes()).await;
+    let verified = verified.map_err(PresentedTokenError::Rejected)?;
     if !is_access_token(&verified) {
-        return Ok(None);
+        return Err(PresentedTokenError::OtherKind);
     }
     let claims = exact_json::claims(&verified.claims().json());
-    Ok(AccessTokenFacts::read(&claims))
+    AccessTokenFacts::read(&claims).ok_or(PresentedTokenError::InvalidClaims)
 }

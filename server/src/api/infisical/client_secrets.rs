@@ -12,7 +12,8 @@ use super::{
     InfisicalContext,
     body::BodyReader,
     error::InfisicalError,
-    logins::{check_organization_name, issue_for},
+    logins::{check_organization_name, issue_for, read_organization},
+    methods::{MAX_TTL, MAX_USES},
     new_id, ok, shown_time,
     universal_auth::{attached, has_expired},
 };
@@ -29,8 +30,6 @@ use crate::{
 
 /// Length of the part of a secret by which people recognize it.
 const PREFIX_CHARS: usize = 4;
-/// Largest number that clients in JavaScript can read.
-const MAX_USES: u64 = 9_007_199_254_740_991;
 
 /// A secret to create.
 pub(super) struct NewSecret {
@@ -45,7 +44,7 @@ impl NewSecret {
         let new = Self {
             description: reader.optional_text("description").unwrap_or_default(),
             uses_limit: reader.number("numUsesLimit", 0, MAX_USES).unwrap_or(0),
-            ttl: reader.number("ttl", 0, 315_360_000).unwrap_or(0),
+            ttl: reader.number("ttl", 0, MAX_TTL).unwrap_or(0),
         };
         reader.finish()?;
         Ok(new)
@@ -127,9 +126,7 @@ impl ClientLogin {
         let login = Self {
             client_id: reader.text("clientId"),
             secret: reader.text("clientSecret"),
-            organization: reader
-                .optional_text("organizationSlug")
-                .or_else(|| reader.optional_text("subOrganizationName")),
+            organization: read_organization(&mut reader),
         };
         reader.finish()?;
         Ok(login)

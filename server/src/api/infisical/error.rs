@@ -23,11 +23,13 @@ pub(super) struct InfisicalError {
     message: Value,
     /// The reason in the audit log, if the status is not enough.
     reason: Option<&'static str>,
+    /// The methods of the route, if the one of the request is not among them.
+    allowed: Option<Box<HeaderValue>>,
 }
 
 impl InfisicalError {
     fn new(status: StatusCode, name: &'static str, message: impl Into<Value>) -> Self {
-        Self { status, name, message: message.into(), reason: None }
+        Self { status, name, message: message.into(), reason: None, allowed: None }
     }
 
     /// Sets the reason in the audit log.
@@ -64,9 +66,11 @@ impl InfisicalError {
         Self::new(StatusCode::NOT_FOUND, "NotFound", message.into())
     }
 
-    pub(super) fn method_not_allowed() -> Self {
+    /// The error for a route that has only these methods.
+    pub(super) fn method_not_allowed(methods: &[&str]) -> Self {
         let message = "This route does not have this method";
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message)
+        let error = Self::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message);
+        Self { allowed: HeaderValue::from_str(&methods.join(", ")).ok().map(Box::new), ..error }
     }
 
     /// The members of a body that do not have the form of the call.
@@ -95,6 +99,7 @@ impl InfisicalError {
                 "The access token is signed with an invalid algorithm. Please provide a valid \
                  token and try again.",
             ),
+            Reject::Signature => token_error(StatusCode::FORBIDDEN, "invalid signature"),
             reject => match reject.blame() {
                 Blame::Unavailable => {
                     Self::unavailable(format!("The token cannot be verified now: {reject}"))
@@ -127,6 +132,9 @@ impl InfisicalError {
         });
         let mut response = json_response(self.status, &body);
         let headers = response.headers_mut();
+        if let Some(allowed) = self.allowed {
+            headers.insert(header::ALLOW, *allowed);
+        }
         match self.status {
             StatusCode::UNAUTHORIZED => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

@@ -140,17 +140,28 @@ pub(super) fn read_search(
         offset: u32::try_from(offset).unwrap_or(u32::MAX),
         limit: u32::try_from(limit).unwrap_or(100),
     };
-    let unknown = ["name", "role"].into_iter().any(|member| {
-        let is_read =
-            if member == "name" { !filter.name.is_empty() } else { filter.role.is_some() };
-        !is_read && search.get(member).is_some_and(|value| value.as_str() != Some(""))
-    });
-    if unknown {
+    // A filter that is not applied would select identities that it excludes.
+    let is_applied = |(member, value): (&String, &Value)| match member.as_str() {
+        "name" => text("name", "$contains").is_some() && is_single(value),
+        "role" => text("role", "$eq").is_some() && is_single(value),
+        _ => false,
+    };
+    let is_known = match &search {
+        Value::Null => true,
+        Value::Object(members) => members.iter().all(is_applied),
+        _ => false,
+    };
+    if !is_known {
         let message = "Only $contains of a name and $eq of a role are supported";
         reader.report("search", message);
     }
     reader.finish()?;
     Ok(filter)
+}
+
+/// Whether a filter is a text, or an object with one operator.
+fn is_single(filter: &Value) -> bool {
+    filter.as_object().is_none_or(|operators| operators.len() == 1)
 }
 
 pub(super) async fn list_filtered(
@@ -294,7 +305,8 @@ async fn check_role(context: &InfisicalContext<'_>, role: &str) -> Result<(), In
     Err(InfisicalError::not_found(format!("Role with slug {role} not found")))
 }
 
-fn missing(id: &str) -> InfisicalError {
+/// Returns the error for an identity that does not exist.
+pub(super) fn missing(id: &str) -> InfisicalError {
     InfisicalError::not_found(format!("Failed to find identity with ID {id}"))
 }
 

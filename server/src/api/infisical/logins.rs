@@ -2,7 +2,10 @@
 
 use http::Response;
 
-use super::{InfisicalContext, error::InfisicalError, new_id, role_changes::roles_of, tokens};
+use super::{
+    InfisicalContext, body::BodyReader, error::InfisicalError, new_id, role_changes::roles_of,
+    tokens,
+};
 use crate::{
     base::{clock, reply::Body},
     identities::{access_token::AccessTokenFacts, trusted_ips::TrustedIps},
@@ -45,6 +48,12 @@ pub(super) async fn issue_for(
     tokens::issue(context, &facts).await
 }
 
+/// Reads the organization that a login names, by the newer or the older name of the member.
+pub(super) fn read_organization(reader: &mut BodyReader) -> Option<String> {
+    let newer = reader.optional_text("organizationSlug");
+    newer.or_else(|| reader.optional_text("subOrganizationName"))
+}
+
 /// Checks the organization that a login names. There is only one.
 pub(super) fn check_organization_name(
     context: &InfisicalContext<'_>,
@@ -53,7 +62,7 @@ pub(super) fn check_organization_name(
     match name.filter(|name| !name.is_empty() && *name != context.organization.slug) {
         Some(name) => {
             let message = format!("Sub organization with slug {name} not found");
-            Err(InfisicalError::not_found(message))
+            Err(InfisicalError::not_found(message).because("sub_org_unauthorized"))
         }
         None => Ok(()),
     }

@@ -2,17 +2,26 @@
 
 use serde_json::{Value, json};
 
-use super::{InfisicalContext, body::BodyReader, error::InfisicalError, new_id, shown_time};
+use super::{
+    InfisicalContext, body::BodyReader, error::InfisicalError, identities::missing, new_id,
+    shown_time,
+};
 use crate::{
     base::clock,
-    identities::{revocation, trusted_ips},
-    store::identity_methods::{IdentityMethod, MethodKind, TokenTerms},
+    identities::{
+        revocation,
+        trusted_ips::{self, TrustedIps},
+    },
+    store::{
+        StoreError,
+        identity_methods::{IdentityMethod, MethodKind, TokenTerms},
+    },
 };
 
 /// Longest lifetime, in seconds: ten years.
-const MAX_TTL: u64 = 315_360_000;
+pub(super) const MAX_TTL: u64 = 315_360_000;
 /// Largest number that clients in JavaScript can read.
-const MAX_USES: u64 = 9_007_199_254_740_991;
+pub(super) const MAX_USES: u64 = 9_007_199_254_740_991;
 
 impl Default for TokenTerms {
     fn default() -> Self {
@@ -37,36 +46,39 @@ pub(super) struct TermsChanges {
 }
 
 impl TermsChanges {
-    /// Reads the terms. `min_max_ttl` is the smallest maximum lifetime.
-    pub(super) fn read(reader: &mut BodyReader, min_max_ttl: u64) -> Self {
+    /// Reads the terms of a new method or a change. `min_max_ttl` is the smallest maximum lifetime.
+    pub(super) fn read(reader: &mut BodyReader, is_change: bool, min_max_ttl: u64) -> Self {
         let trusted_ips = reader.objects("accessTokenTrustedIps", "ipAddress");
         if trusted_ips.as_ref().is_some_and(Vec::is_empty) {
             reader.report("accessTokenTrustedIps", "Array must contain at least 1 element(s)");
         }
-        Self {
+        let terms = Self {
             ttl: reader.number("accessTokenTTL", 0, MAX_TTL),
             max_ttl: reader.number("accessTokenMaxTTL", min_max_ttl, MAX_TTL),
             uses_limit: reader.number("accessTokenNumUsesLimit", 0, MAX_USES),
             trusted_ips,
+        };
+        if terms.exceed_max_ttl(is_change) {
+            let message = "Access Token TTL cannot be greater than Access Token Max TTL.";
+            reader.report("accessTokenTTL", message);
         }
+        terms
     }
 
-    /// Checks a new method: a token must not live longer than its renewals.
-    pub(super) fn check_attachment(&self, reader: &mut BodyReader) {
+    /// Whether a token would live longer than its renewals. What a change leaves out is in the
+    /// database, and checked when it is [applied](Self::apply).
+    fn exceed_max_ttl(&self, is_change: bool) -> bool {
+        if is_change {
+            let both = self.ttl.zip(self.max_ttl);
+            return both.is_some_and(|(ttl, max_ttl)| max_ttl > 0 && ttl > max_ttl);
+        }
         let default = TokenTerms::default();
-        let max_ttl = self.max_ttl.unwrap_or(default.max_ttl);
-        if self.ttl.unwrap_or(default.ttl) > max_ttl {
-            reader.report("accessTokenTTL", TTL_ABOVE_MAX);
-        }
+        self.ttl.unwrap_or(default.ttl) > self.max_ttl.unwrap_or(default.max_ttl)
     }
 
-    /// Checks a change. The database has what it leaves out.
-    pub(super) fn check_change(&self, reader: &mut BodyReader) {
-        if let (Some(ttl), Some(max_ttl @ 1..)) = (self.ttl, self.max_ttl)
-            && ttl > max_ttl
-        {
-            reader.report("accessTokenTTL", TTL_ABOVE_MAX);
-        }
+    /// Whether they have a list of trusted addresses.
+    pub(super) const fn have_trusted_ips(&self) -> bool {
+        self.trusted_ips.is_some()
     }
 
     /// Applies the terms.
@@ -88,8 +100,6 @@ impl TermsChanges {
     }
 }
 
-const TTL_ABOVE_MAX: &str = "Access Token TTL cannot be greater than Access Token Max TTL.";
-
 /// Returns addresses and networks as they are stored.
 pub(super) fn normalized_ips(given: &[String]) -> Result<Vec<String>, InfisicalError> {
     let normalized = given.iter().map(|one| trusted_ips::normalized(one)).collect::<Result<_, _>>();
@@ -104,6 +114,51 @@ pub(super) fn new_method(
 ) -> Result<IdentityMethod, InfisicalError> {
     let (id, identity, now) = (new_id()?, identity.to_owned(), clock::now());
     Ok(IdentityMethod { id, identity, terms, created_at: now, updated_at: now })
+}
+
+/// Returns whether a new login method was stored: `already` is the message if the identity has one.
+pub(super) fn check_stored(
+    stored: Result<(), StoreError>,
+    method: &IdentityMethod,
+    already: &'static str,
+) -> Result<(), InfisicalError> {
+    match stored {
+        Ok(()) => {
+            warn_of_one_family(method);
+            Ok(())
+        }
+        Err(StoreError::AlreadyExists) => Err(InfisicalError::bad_request(already)),
+        // The identity was deleted meanwhile.
+        Err(StoreError::ForeignKeyViolation) => Err(missing(&method.identity)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Returns a changed login method, of which other requests see no earlier state from now on.
+/// `detached` is the message if the identity has none.
+pub(super) fn changed_method<M>(
+    context: &InfisicalContext<'_>,
+    changed: Result<Option<Result<M, InfisicalError>>, StoreError>,
+    detached: &'static str,
+) -> Result<M, InfisicalError> {
+    let changed = changed?;
+    // Also after a refusal, which costs a look-up only.
+    context.checks.forget_methods();
+    changed.ok_or_else(|| InfisicalError::not_found(detached))?
+}
+
+/// Warns about trusted addresses of one family alone: a client that also has one of the other
+/// family may use that.
+pub(super) fn warn_of_one_family(method: &IdentityMethod) {
+    let trusted = TrustedIps::parse(&method.terms.trusted_ips);
+    if let Some(family) = trusted.ok().and_then(|trusted| trusted.only_family()) {
+        tracing::warn!(
+            identity = method.identity,
+            method = method.id,
+            "the access tokens of this login method can be used over {family} only, as its trusted \
+             addresses are: add some of the other family if its clients may connect over both"
+        );
+    }
 }
 
 /// Deletes a login method. Its tokens are revoked before, with those of concurrent logins.

@@ -143,7 +143,7 @@ async fn add(
     id: &str,
     roles: Vec<String>,
 ) -> Result<Response<Body>, InfisicalError> {
-    let identity = find(context, id).await?;
+    find(context, id).await?;
     check_roles(context, project, &roles).await?;
     let mut after = roles_of(context, id).await?;
     after.projects.insert(project.id.clone(), roles.clone());
@@ -158,11 +158,7 @@ async fn add(
         updated_at: now,
     };
     match context.users.store.add_project_membership(membership.clone()).await {
-        Ok(()) => {
-            let methods = methods_of(context, id).await?;
-            let shown = membership_json(&membership, (&identity, &methods), project);
-            Ok(ok(&json!({ "identityMembership": shown })))
-        }
+        Ok(()) => shown(context, project, &membership).await,
         Err(StoreError::AlreadyExists) => Err(InfisicalError::bad_request(format!(
             "Identity with ID {id} already exists in project with ID {}",
             project.id
@@ -195,10 +191,7 @@ async fn get(
     id: &str,
 ) -> Result<Response<Body>, InfisicalError> {
     let membership = find_membership(context, project, id).await?;
-    let identity = find(context, id).await?;
-    let methods = methods_of(context, id).await?;
-    let shown = membership_json(&membership, (&identity, &methods), project);
-    Ok(ok(&json!({ "identityMembership": shown })))
+    shown(context, project, &membership).await
 }
 
 async fn remove(
@@ -207,8 +200,7 @@ async fn remove(
     id: &str,
 ) -> Result<Response<Body>, InfisicalError> {
     let membership = find_membership(context, project, id).await?;
-    let identity = find(context, id).await?;
-    let methods = methods_of(context, id).await?;
+    let response = shown(context, project, &membership).await?;
     let before = roles_of(context, id).await?;
     let mut after = before.clone();
     after.projects.remove(&project.id);
@@ -216,7 +208,18 @@ async fn remove(
     if !change_roles(context, id, (&before, &after), remove).await? {
         return Err(missing(id, project));
     }
-    let shown = membership_json(&membership, (&identity, &methods), project);
+    Ok(response)
+}
+
+/// Returns the response that shows a membership.
+async fn shown(
+    context: &InfisicalContext<'_>,
+    project: &Project,
+    membership: &ProjectMembership,
+) -> Result<Response<Body>, InfisicalError> {
+    let identity = find(context, &membership.identity).await?;
+    let methods = methods_of(context, &membership.identity).await?;
+    let shown = membership_json(membership, (&identity, &methods), project);
     Ok(ok(&json!({ "identityMembership": shown })))
 }
 

@@ -92,16 +92,15 @@ const CALLS: &[(&str, &str, Operation)] = &[
 pub(super) enum InfisicalMatch<'p> {
     /// The call, with the ids in its path.
     Call(InfisicalOperation, Vec<&'p str>),
-    /// The path has other methods.
-    OtherMethods,
+    /// The path has only these methods.
+    OtherMethods(Vec<&'static str>),
     /// There is no such path.
     NotFound,
 }
 
 /// Finds a call. A fixed segment takes precedence over an id.
 pub(super) fn find<'p>(method: &str, path: &'p str) -> InfisicalMatch<'p> {
-    let mut found = InfisicalMatch::NotFound;
-    let mut is_fixed = false;
+    let (mut methods, mut is_fixed) = (Vec::new(), false);
     for (call_method, pattern, operation) in CALLS {
         let Some(ids) = ids_in(pattern, path) else { continue };
         // `details` is not the id of an identity.
@@ -112,9 +111,13 @@ pub(super) fn find<'p>(method: &str, path: &'p str) -> InfisicalMatch<'p> {
             return InfisicalMatch::Call(*operation, ids);
         }
         is_fixed |= ids.is_empty();
-        found = InfisicalMatch::OtherMethods;
+        methods.push(*call_method);
     }
-    found
+    if methods.is_empty() {
+        InfisicalMatch::NotFound
+    } else {
+        InfisicalMatch::OtherMethods(methods)
+    }
 }
 
 fn ids_in<'p>(pattern: &str, path: &'p str) -> Option<Vec<&'p str>> {
@@ -181,14 +184,15 @@ mod tests {
     #[test]
     fn calls_are_found_by_method_and_path() {
         let call = |operation, ids: &[&'static str]| InfisicalMatch::Call(operation, ids.to_vec());
+        let others = |methods: &[&'static str]| InfisicalMatch::OtherMethods(methods.to_vec());
         for (method, path, expected) in [
             ("GET", "/api/v1/identities/details", call(Operation::OwnDetails, &[])),
             ("GET", "/api/v1/identities/x", call(Operation::GetIdentity, &["x"])),
-            ("DELETE", "/api/v1/identities/details", InfisicalMatch::OtherMethods),
-            ("PUT", "/api/v1/identities/x", InfisicalMatch::OtherMethods),
+            ("DELETE", "/api/v1/identities/details", others(&["GET"])),
+            ("PUT", "/api/v1/identities/x", others(&["GET", "PATCH", "DELETE"])),
             ("GET", "/api/v1/identities/", InfisicalMatch::NotFound),
             ("GET", "/api/v1/identities/x/", InfisicalMatch::NotFound),
-            ("GET", "/api/v1/auth/tls-cert-auth/login", InfisicalMatch::OtherMethods),
+            ("GET", "/api/v1/auth/tls-cert-auth/login", others(&["POST"])),
             (
                 "POST",
                 "/api/v2/workspace/p/identity-memberships/i",

@@ -8,14 +8,16 @@ use super::{
     body::{BodyReader, Change},
     error::InfisicalError,
     identities::find,
-    methods::{TermsChanges, delete_method, method_json, new_method},
+    methods::{
+        TermsChanges, changed_method, check_stored, delete_method, method_json, new_method,
+        warn_of_one_family,
+    },
     ok,
 };
 use crate::{
     base::{clock, reply::Body},
     identities::certificate::{AllowedAltName, CaError, IssuingCa},
     store::{
-        StoreError,
         identity_methods::{MethodKind, TokenTerms},
         tls_certificate_methods::TlsCertificateMethod,
     },
@@ -42,13 +44,8 @@ impl TlsMembers {
             allowed_common_names: read_common_names(&mut reader),
             allowed_alt_names: read_alt_names(&mut reader),
             verifies_chain: reader.flag("verifyClientCertificateChain"),
-            terms: TermsChanges::read(&mut reader, u64::from(!is_change)),
+            terms: TermsChanges::read(&mut reader, is_change, u64::from(!is_change)),
         };
-        if is_change {
-            members.terms.check_change(&mut reader);
-        } else {
-            members.terms.check_attachment(&mut reader);
-        }
         reader.finish()?;
         Ok(members)
     }
@@ -135,11 +132,9 @@ pub(super) async fn attach(
         allowed_alt_names: members.allowed_alt_names.flatten(),
         verifies_chain: members.verifies_chain.unwrap_or(false),
     };
-    match store.add_tls_certificate_method(method.clone()).await {
-        Ok(()) => Ok(shown(&method, false)),
-        Err(StoreError::AlreadyExists) => Err(InfisicalError::bad_request(already)),
-        Err(error) => Err(error.into()),
-    }
+    let stored = store.add_tls_certificate_method(method.clone()).await;
+    check_stored(stored, &method.method, already)?;
+    Ok(shown(&method, false))
 }
 
 pub(super) async fn modify(
@@ -148,7 +143,7 @@ pub(super) async fn modify(
     members: TlsMembers,
 ) -> Result<Response<Body>, InfisicalError> {
     find(context, identity).await?;
-    let now = clock::now();
+    let (now, have_trusted_ips) = (clock::now(), members.terms.have_trusted_ips());
     let changed = context.users.store.change_tls_certificate_method(identity, move |method| {
         members.terms.apply(&mut method.method.terms)?;
         if let Some(certificate) = members.ca_certificate {
@@ -168,48 +163,58 @@ pub(super) async fn modify(
         method.method.updated_at = now;
         Ok::<_, InfisicalError>(())
     });
-    let changed = changed.await?;
-    // Also after a refusal, which costs a look-up only.
-    context.checks.forget_methods();
-    let method = changed.ok_or_else(|| {
-        let message = "The identity does not have TLS Certificate Auth attached";
-        InfisicalError::not_found(message)
-    })?;
-    Ok(shown(&method?, false))
+    let method = changed_method(context, changed.await, DETACHED)?;
+    if have_trusted_ips {
+        warn_of_one_family(&method.method);
+    }
+    Ok(shown(&method, false))
 }
 
 pub(super) async fn get(
     context: &InfisicalContext<'_>,
     identity: &str,
 ) -> Result<Response<Body>, InfisicalError> {
-    find(context, identity).await?;
-    let method = context.users.store.tls_certificate_method(identity).await?;
-    let method = method.ok_or_else(|| {
-        let message = "The identity does not have TLS Certificate Auth attached";
-        InfisicalError::bad_request(message)
-    })?;
-    Ok(shown(&method, true))
+    Ok(shown(&attached(context, identity, DETACHED).await?, true))
 }
 
 pub(super) async fn delete(
     context: &InfisicalContext<'_>,
     identity: &str,
 ) -> Result<Response<Body>, InfisicalError> {
-    find(context, identity).await?;
-    let method = context.users.store.tls_certificate_method(identity).await?;
-    let method = method.ok_or_else(|| {
-        let message = "The identity does not have TLS Certificate auth";
-        InfisicalError::bad_request(message)
-    })?;
+    let detached = "The identity does not have TLS Certificate auth";
+    let method = attached(context, identity, detached).await?;
     delete_method(context, &method.method, MethodKind::TlsCertificate).await?;
     Ok(shown(&method, false))
+}
+
+/// The message for an identity without the method.
+const DETACHED: &str = "The identity does not have TLS Certificate Auth attached";
+
+/// Returns the method of an identity of the organization.
+async fn attached(
+    context: &InfisicalContext<'_>,
+    identity: &str,
+    detached: &'static str,
+) -> Result<TlsCertificateMethod, InfisicalError> {
+    find(context, identity).await?;
+    let method = context.users.store.tls_certificate_method(identity).await?;
+    method.ok_or_else(|| InfisicalError::bad_request(detached))
+}
+
+/// Returns common names as Infisical shows them, in one text with commas. A name with a comma would
+/// be two names there, so a list with one is an array.
+fn shown_common_names(names: &[String]) -> Value {
+    if names.iter().any(|name| name.contains(',')) {
+        return json!(names);
+    }
+    names.join(",").into()
 }
 
 /// Returns the method. Only a look at it has the certificate.
 fn shown(method: &TlsCertificateMethod, with_certificate: bool) -> Response<Body> {
     let mut shown = method_json(&method.method);
     shown["allowedCommonNames"] =
-        method.allowed_common_names.as_ref().map_or(Value::Null, |names| names.join(",").into());
+        method.allowed_common_names.as_deref().map_or(Value::Null, shown_common_names);
     shown["allowedSubjectAltNames"] = json!(method.allowed_alt_names);
     shown["verifyClientCertificateChain"] = method.verifies_chain.into();
     if with_certificate {

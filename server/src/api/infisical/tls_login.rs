@@ -10,13 +10,14 @@ use super::{
     InfisicalContext,
     body::BodyReader,
     error::InfisicalError,
-    logins::{check_organization_name, issue_for},
+    logins::{check_organization_name, issue_for, read_organization},
 };
 use crate::{
     audit::AuditTarget,
-    base::{clock, reply::Body},
+    base::{background_pool::BackgroundBusyError, clock, reply::Body},
     identities::certificate::{
-        AllowedAltName, CertificateRules, CommonNames, IssuingCa, PresentationError, PresentedChain,
+        AllowedAltName, CertificateRules, CommonNames, IssuingCa, PresentationError,
+        PresentedChain, RevocationLists,
     },
     store::{identity_methods::MethodKind, tls_certificate_methods::TlsCertificateMethod},
 };
@@ -32,9 +33,7 @@ impl CertificateLogin {
         let mut reader = BodyReader::parse(body)?;
         let login = Self {
             identity: reader.text("identityId"),
-            organization: reader
-                .optional_text("organizationSlug")
-                .or_else(|| reader.optional_text("subOrganizationName")),
+            organization: read_organization(&mut reader),
         };
         reader.finish()?;
         Ok(login)
@@ -64,29 +63,44 @@ impl CertificateLogin {
                 "TLS Certificate auth method not found for identity, did you configure TLS \
                  Certificate auth?",
             )
+            .because("method_not_attached")
         })?;
         let identity = store.machine_identity(&self.identity).await?;
         let identity =
             identity.ok_or_else(|| InfisicalError::unauthorized("Identity not found"))?;
         let chain = presented.map_err(refused)?;
-        let now = clock::now();
-        rules(context, &method)?.check(&chain, now).map_err(|refusal| {
-            InfisicalError::of_certificate(refusal.status(), refusal.message())
-                .because(refusal.code())
-        })?;
-        check_organization_name(context, self.organization.as_deref())
-            .map_err(|error| error.because("sub_org_unauthorized"))?;
-        let is_bound = context.settings.binds_certificates;
-        let thumbprint = is_bound.then(|| thumbprint(&chain)).flatten();
+        let thumbprint = check(context, method.clone(), chain).await?;
+        check_organization_name(context, self.organization.as_deref())?;
         let login = (&method.method, MethodKind::TlsCertificate);
         issue_for(context, &identity, login, None, thumbprint).await
     }
 }
 
+/// Checks a chain by the rules of a login method, on a thread that serves no requests. Returns the
+/// thumbprint of the certificate if its tokens are bound to it.
+async fn check(
+    context: &InfisicalContext<'_>,
+    method: TlsCertificateMethod,
+    chain: PresentedChain,
+) -> Result<Option<String>, InfisicalError> {
+    let revoked = Arc::clone(&context.certificate.settings.revoked);
+    let (is_bound, now) = (context.settings.binds_certificates, clock::now());
+    let checked = context.checks.certificates.run(move |_| {
+        rules(&method, revoked)?.check(&chain, now).map_err(|refusal| {
+            InfisicalError::of_certificate(refusal.status(), refusal.message())
+                .because(refusal.code())
+        })?;
+        Ok(is_bound.then(|| thumbprint(&chain)).flatten())
+    });
+    checked.await.map_err(|BackgroundBusyError| {
+        InfisicalError::unavailable("Too many clients log in with certificates at once")
+    })?
+}
+
 /// Returns the rules of a login method. They were checked when it was stored.
 fn rules(
-    context: &InfisicalContext<'_>,
     method: &TlsCertificateMethod,
+    revoked: Arc<RevocationLists>,
 ) -> Result<CertificateRules, InfisicalError> {
     let damaged = || InfisicalError::unavailable("The stored login method cannot be read");
     let common_names = method.allowed_common_names.clone().map(CommonNames::listed).transpose();
@@ -98,7 +112,7 @@ fn rules(
         verify_chain: method.verifies_chain,
         common_names: common_names.map_err(|_| damaged())?,
         subject_alt_names: alt_names.transpose().map_err(|_| damaged())?,
-        revoked: Arc::clone(&context.certificate.settings.revoked),
+        revoked,
     })
 }
 

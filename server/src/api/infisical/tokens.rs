@@ -2,7 +2,6 @@
 //!
 //! They authenticate by the token in their body alone. Other credentials of the request are ignored.
 
-use countersign_engine::Reject;
 use http::Response;
 use serde_json::json;
 
@@ -61,14 +60,12 @@ pub(super) async fn renew(
     context: &InfisicalContext<'_>,
     token: &str,
 ) -> Result<Response<Body>, InfisicalError> {
-    let presented = verify_presented(context, context.caller, token).await;
-    let presented = presented.map_err(|rejection| {
-        if rejection.identity.is_none() && rejection.reject == Reject::Revoked {
+    let mut facts = verify_presented(context, token).await.map_err(|error| {
+        if error.is_revocation() {
             return InfisicalError::unauthorized("Cannot renew: token has been revoked");
         }
-        InfisicalError::rejected(&rejection, context.settings)
+        error.into_error(context.settings)
     })?;
-    let mut facts = presented.ok_or_else(wrong_type)?;
     let client = context.caller.client.get();
     context.checks.check_address(&facts.method, client).await?;
     // Before the roles are read: see `change_roles`.
@@ -97,11 +94,10 @@ pub(super) async fn revoke(
     token: &str,
 ) -> Result<(Response<Body>, Option<AccessTokenFacts>), InfisicalError> {
     let done = || ok(&json!({ "message": "Successfully revoked access token" }));
-    let facts = match verify_presented(context, context.caller, token).await {
-        Ok(presented) => presented.ok_or_else(wrong_type)?,
-        // The issuer is not known for certain, but only an authentic token is rejected for this.
-        Err(rejection) if rejection.reject == Reject::Revoked => return Ok((done(), None)),
-        Err(rejection) => return Err(InfisicalError::rejected(&rejection, context.settings)),
+    let facts = match verify_presented(context, token).await {
+        Ok(facts) => facts,
+        Err(error) if error.is_revocation() => return Ok((done(), None)),
+        Err(error) => return Err(error.into_error(context.settings)),
     };
     let revocation = revocation::of_token(context.settings, &facts, clock::now());
     context.api.revocations.revoke(revocation).await?;
@@ -109,10 +105,6 @@ pub(super) async fn revoke(
         context.users.store.revoke_limited_token(&facts.id).await?;
     }
     Ok((done(), Some(facts)))
-}
-
-fn wrong_type() -> InfisicalError {
-    InfisicalError::bad_request("Token is not an identity access token")
 }
 
 fn past_max_ttl() -> InfisicalError {

@@ -9,14 +9,16 @@ use super::{
     body::BodyReader,
     error::InfisicalError,
     identities::find,
-    methods::{TermsChanges, delete_method, method_json, new_method, normalized_ips},
+    methods::{
+        MAX_TTL, TermsChanges, changed_method, check_stored, delete_method, method_json,
+        new_method, normalized_ips, warn_of_one_family,
+    },
     new_id, ok,
 };
 use crate::{
     base::{clock, reply::Body},
     identities::trusted_ips,
     store::{
-        StoreError,
         identity_methods::{MethodKind, TokenTerms},
         universal_auth_methods::{LockoutSettings, UniversalAuthMethod},
     },
@@ -43,18 +45,13 @@ impl UniversalMembers {
         }
         let members = Self {
             secret_trusted_ips,
-            period: reader.number("accessTokenPeriod", 0, 315_360_000),
+            period: reader.number("accessTokenPeriod", 0, MAX_TTL),
             lockout_enabled: reader.flag("lockoutEnabled"),
             lockout_threshold: reader.number("lockoutThreshold", 1, 30),
             lockout_duration: reader.number("lockoutDurationSeconds", 30, 86_400),
             lockout_counter_reset: reader.number("lockoutCounterResetSeconds", 5, 3600),
-            terms: TermsChanges::read(&mut reader, 0),
+            terms: TermsChanges::read(&mut reader, is_change, 0),
         };
-        if is_change {
-            members.terms.check_change(&mut reader);
-        } else {
-            members.terms.check_attachment(&mut reader);
-        }
         reader.finish()?;
         Ok(members)
     }
@@ -88,13 +85,10 @@ pub(super) async fn attach(
         lockout: LockoutSettings { enabled: true, threshold: 3, duration: 300, counter_reset: 30 },
     };
     members.apply(&mut method)?;
-    match context.users.store.add_universal_auth_method(method.clone()).await {
-        Ok(()) => Ok(shown(&method)),
-        Err(StoreError::AlreadyExists) => Err(InfisicalError::bad_request(
-            "Failed to add universal auth to already configured identity",
-        )),
-        Err(error) => Err(error.into()),
-    }
+    let stored = context.users.store.add_universal_auth_method(method.clone()).await;
+    let already = "Failed to add universal auth to already configured identity";
+    check_stored(stored, &method.method, already)?;
+    Ok(shown(&method))
 }
 
 pub(super) async fn modify(
@@ -103,16 +97,16 @@ pub(super) async fn modify(
     members: UniversalMembers,
 ) -> Result<Response<Body>, InfisicalError> {
     find(context, identity).await?;
-    let now = clock::now();
+    let (now, have_trusted_ips) = (clock::now(), members.terms.have_trusted_ips());
     let changed = context.users.store.change_universal_auth_method(identity, move |method| {
         method.method.updated_at = now;
         members.apply(method)
     });
-    let changed = changed.await?;
-    context.checks.forget_methods();
-    let method = changed
-        .ok_or_else(|| InfisicalError::not_found("The identity does not have universal auth"))?;
-    Ok(shown(&method?))
+    let method = changed_method(context, changed.await, DETACHED)?;
+    if have_trusted_ips {
+        warn_of_one_family(&method.method);
+    }
+    Ok(shown(&method))
 }
 
 pub(super) async fn get(
@@ -140,6 +134,9 @@ pub(super) async fn clear_lockouts(
     Ok(ok(&json!({ "deleted": context.checks.lockouts.clear(&method.method.id) })))
 }
 
+/// The message for an identity without the method.
+const DETACHED: &str = "The identity does not have universal auth";
+
 /// Returns the method of an identity of the organization.
 pub(super) async fn attached(
     context: &InfisicalContext<'_>,
@@ -147,7 +144,7 @@ pub(super) async fn attached(
 ) -> Result<UniversalAuthMethod, InfisicalError> {
     find(context, identity).await?;
     let method = context.users.store.universal_auth_method(identity).await?;
-    method.ok_or_else(|| InfisicalError::bad_request("The identity does not have universal auth"))
+    method.ok_or_else(|| InfisicalError::bad_request(DETACHED))
 }
 
 fn shown(method: &UniversalAuthMethod) -> Response<Body> {
