@@ -143,6 +143,10 @@ fn outcome(status: StatusCode, reason: Option<&str>) -> (AuditOutcome, Option<St
         StatusCode::UNAUTHORIZED => (AuditOutcome::Refused, "credentials"),
         StatusCode::FORBIDDEN => (AuditOutcome::Refused, "not_authorized"),
         StatusCode::TOO_MANY_REQUESTS => (AuditOutcome::Refused, "too_many_attempts"),
+        // A login that is refused for its certificate or identity.
+        StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND if reason.is_some() => {
+            (AuditOutcome::Refused, "credentials")
+        }
         StatusCode::NOT_FOUND => (AuditOutcome::Failed, "not_found"),
         StatusCode::CONFLICT => (AuditOutcome::Failed, "conflict"),
         StatusCode::SERVICE_UNAVAILABLE => (AuditOutcome::Failed, "unavailable"),
