@@ -62,7 +62,7 @@ impl Protocol {
 }
 
 /// Time limit of a request.
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(20);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Authority of every request.
 const HOST: &str = "test";
 
