@@ -27,7 +27,7 @@ pub(crate) fn audit(sandbox: &Sandbox, arguments: &[&str]) -> Vec<Value> {
 }
 
 /// Waits until a refusal is written, and returns the events.
-fn audit_with(sandbox: &Sandbox, operation: &str, count: usize) -> Vec<Value> {
+pub(crate) fn audit_with(sandbox: &Sandbox, operation: &str, count: usize) -> Vec<Value> {
     let read = || audit(sandbox, &["--operation", operation, "--outcome", "refused"]);
     eventually(|| read().len() >= count);
     read()

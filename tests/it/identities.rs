@@ -3,7 +3,9 @@
 
 /// Identities, roles and memberships, and who may change them.
 mod administration;
-/// Logins with TLS certificates.
+/// Certificates that log an identity in, or do not.
+mod certificate_rules;
+/// Presentation of certificates at a login.
 mod certificates;
 /// Numbers of uses that a server counts in blocks.
 mod leases;
@@ -183,4 +185,26 @@ fn invalid(response: &Response, member: &str) {
     let body = response.json();
     assert_eq!((response.status, &body["error"]), (422, &json!("ValidationFailure")), "{body}");
     assert_eq!(body["message"][0]["path"][0], member, "{body}");
+}
+
+/// Each behaviour of the real system has a number, and exactly one test that begins with it.
+#[test]
+fn every_behaviour_has_one_test() {
+    let files = [
+        include_str!("identities/certificate_rules.rs"),
+        include_str!("identities/certificates.rs"),
+        include_str!("identities/methods.rs"),
+        include_str!("identities/tokens.rs"),
+        include_str!("identities/uses.rs"),
+    ];
+    let tests = files.iter().flat_map(|text| text.lines()).filter_map(|line| {
+        let (number, _) = line.strip_prefix("fn c")?.split_once('_')?;
+        number.starts_with(|first: char| first.is_ascii_digit()).then_some(number)
+    });
+    let mut found: Vec<_> = tests.collect();
+    found.sort_unstable();
+    let mut expected: Vec<_> = (43..=82).map(|number| number.to_string()).collect();
+    expected.extend(["48b".into(), "48c".into()]);
+    expected.sort_unstable();
+    assert_eq!(found, expected);
 }

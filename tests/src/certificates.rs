@@ -42,8 +42,20 @@ pub struct Authority {
 impl Authority {
     /// Creates a root authority.
     pub fn root(name: &str) -> Self {
+        Self::self_signed(authority(name))
+    }
+
+    /// Like [`root`](Self::root), valid in these years.
+    pub fn root_in(years: ValidYears, name: &str) -> Self {
+        let mut parameters = authority(name);
+        (parameters.not_before, parameters.not_after) =
+            (date_time_ymd(years.start, 1, 1), date_time_ymd(years.end, 1, 1));
+        Self::self_signed(parameters)
+    }
+
+    fn self_signed(parameters: CertificateParams) -> Self {
         let issuer =
-            CertifiedIssuer::self_signed(authority(name), KeyPair::generate().unwrap()).unwrap();
+            CertifiedIssuer::self_signed(parameters, KeyPair::generate().unwrap()).unwrap();
         Self { issuer, below: Vec::new() }
     }
 

@@ -73,10 +73,20 @@ fn identities_are_searched(protocol: Protocol) {
         let search = |body| names(api.send("POST /identities/search", body).json());
         let by_name = json!({ "search": { "name": { "$contains": "WEB" } }, "limit": 1 });
         assert_eq!(search(by_name), ("web-1".into(), json!(2)));
+        let next = json!({ "search": { "name": "web" }, "limit": 1, "offset": 1 });
+        assert_eq!(search(next), ("web-2".into(), json!(2)));
         let by_role = json!({ "search": { "role": "admin" } });
         assert_eq!(search(by_role), ("web-2".into(), json!(1)));
-        let odd = json!({ "search": { "name": { "$in": ["db"] } } });
-        invalid(&api.send("POST /identities/search", odd), "search");
+        for odd in [
+            json!({ "name": { "$in": ["db"] } }),
+            json!({ "name": { "$contains": "db", "$ne": "db" } }),
+            json!({ "role": 5 }),
+            json!({ "$or": [{ "name": "db" }] }),
+            json!(["db"]),
+        ] {
+            let search = json!({ "search": odd });
+            invalid(&api.send("POST /identities/search", search), "search");
+        }
         invalid(&api.send("POST /identities/search", json!({ "limit": 101 })), "limit");
     });
 }
@@ -174,13 +184,11 @@ fn calls_have_the_envelope_of_infisical(protocol: Protocol) {
     with_server(protocol, "", |api| {
         refused(&api.ask("GET /auth/nothing"), 404, "There is no such route");
         let message = "This route does not have this method";
-        refused(&api.ask("PUT /identities/x"), 405, message);
+        let other = api.ask("PUT /identities/x");
+        refused(&other, 405, message);
+        assert_eq!(other.header("allow"), Some("GET, PATCH, DELETE"));
         let body = api.call(&api.token, "POST /identities", "", "{");
         refused(&body, 400, "Body is not valid JSON");
-        let keyed = api.call(&api.token, "GET /identities/x", "X-API-Key: k\r\n", "");
-        let message = "API key authentication is not supported anymore. Please switch to identity \
-                       authentication.";
-        refused(&keyed, 400, message);
         let other = api.call(&api.token, "GET /identities/x", "X-Infisical-Org: sub\r\n", "");
         refused(&other, 404, "Sub organization with slug sub not found");
         let forged = token(&claims(json!({}))).replace(".ey", ".eX");

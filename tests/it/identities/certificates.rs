@@ -1,45 +1,53 @@
+use std::thread;
+
 use countersign_tests::{
     binary::Sandbox,
-    certificates::{Authority, IssuedCertificate, ours},
+    certificates::{Authority, ours},
     client::{Client, Protocol},
+    eventually,
     http::Response,
     over_every_protocol,
     tls::{TlsClient, TlsClientOptions},
 };
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use super::{ISSUER, IdentityApi, claims, configuration, refused, text, with_server};
-use crate::fixture::SIGNING;
+use crate::{audit::audit_with, fixture::SIGNING};
 
 over_every_protocol!(
     c43_login_without_a_certificate_is_refused,
     c44_identity_without_the_method_is_not_found,
     c45_certificate_logs_an_identity_in,
-    c49_certificate_of_another_ca_is_refused,
-    c51_common_names_are_compared_exactly,
+    c46_plus_sign_of_a_load_balancer_stays,
+    c47_malformed_escape_is_refused,
+    c48_value_without_a_whole_block_is_refused,
+    c48b_certificate_that_is_none_is_refused,
+    c48c_chain_is_decoded_in_chain_mode_only,
     c57_repeated_header_is_refused,
     header_of_an_untrusted_peer_is_refused,
     certificate_of_the_connection_logs_in,
+    refused_logins_are_in_the_audit_log,
+    logins_at_once_hold_up_no_check,
 );
 
 const HEADER: &str = "X-Identity-Tls-Cert-Auth-Client-Cert";
 
-/// Attaches the method to a new identity and returns its id.
-fn attach(api: &IdentityApi<'_>, ca: &Authority, mut body: Value) -> String {
+/// Attaches the method with a CA in PEM to a new identity, and returns its id.
+pub(super) fn attach(api: &IdentityApi<'_>, ca: &str, mut body: Value) -> String {
     let id = api.create("machine", "member");
-    body["caCertificate"] = ca.pem().into();
+    body["caCertificate"] = ca.into();
     let attached = api.send(&format!("POST /auth/tls-cert-auth/identities/{id}"), body);
     assert_eq!(attached.status, 200, "{attached:?}");
     id
 }
 
-/// Returns the header line of a proxy.
-fn header(certificate: &IssuedCertificate) -> String {
-    format!("{HEADER}: {}\r\n", utf8_percent_encode(&certificate.pem(), NON_ALPHANUMERIC))
+/// Returns the header line of a proxy for certificates in PEM.
+pub(super) fn header(pem: &str) -> String {
+    format!("{HEADER}: {}\r\n", utf8_percent_encode(pem, NON_ALPHANUMERIC))
 }
 
-fn log_in(api: &IdentityApi<'_>, identity: &str, lines: &str) -> Response {
+pub(super) fn log_in(api: &IdentityApi<'_>, identity: &str, lines: &str) -> Response {
     let body = json!({ "identityId": identity }).to_string();
     api.call("", "POST /auth/tls-cert-auth/login", lines, &body)
 }
@@ -54,7 +62,7 @@ fn c43_login_without_a_certificate_is_refused(protocol: Protocol) {
 
 fn c44_identity_without_the_method_is_not_found(protocol: Protocol) {
     with_server(protocol, "", |api| {
-        let client = header(&Authority::root("ca").client("bob", 1));
+        let client = header(&Authority::root("ca").client("bob", 1).pem());
         let message = "TLS Certificate auth method not found for identity, did you configure TLS \
                        Certificate auth?";
         for id in ["unknown", &api.create("x", "member")] {
@@ -67,8 +75,8 @@ fn c45_certificate_logs_an_identity_in(protocol: Protocol) {
     with_server(protocol, "", |api| {
         let ca = Authority::root("ca");
         let terms = json!({ "accessTokenTTL": 600, "accessTokenNumUsesLimit": 1 });
-        let id = attach(api, &ca, terms);
-        let login = log_in(api, &id, &header(&ca.client("bob", 1)));
+        let id = attach(api, &ca.pem(), terms);
+        let login = log_in(api, &id, &header(&ca.client("bob", 1).pem()));
         assert_eq!(login.status, 200, "{login:?}");
         let login = login.json();
         assert_eq!((&login["expiresIn"], &login["tokenType"]), (&json!(600), &json!("Bearer")));
@@ -81,34 +89,92 @@ fn c45_certificate_logs_an_identity_in(protocol: Protocol) {
     });
 }
 
-fn c49_certificate_of_another_ca_is_refused(protocol: Protocol) {
+fn c46_plus_sign_of_a_load_balancer_stays(protocol: Protocol) {
+    /// What a load balancer of AWS escapes.
+    const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'+').remove(b'=').remove(b'/');
     with_server(protocol, "", |api| {
-        let id = attach(api, &Authority::root("ca"), json!({}));
-        let other = header(&Authority::root("ca").client("bob", 1));
-        let message = "Access denied: Certificate not issued by the provided CA.";
-        refused(&log_in(api, &id, &other), 401, message);
+        let ca = Authority::root("ca");
+        let id = attach(api, &ca.pem(), json!({}));
+        let mut clients = (1..).map(|serial| ca.client("bob", serial).pem());
+        let pem = clients.find(|pem| pem.contains('+')).unwrap();
+        let line = format!("{HEADER}: {}\r\n", utf8_percent_encode(&pem, ESCAPED));
+        assert_eq!(log_in(api, &id, &line).status, 200);
+        // As in a form, it would stand for a space.
+        assert_ne!(log_in(api, &id, &line.replace('+', "%20")).status, 200);
     });
 }
 
-fn c51_common_names_are_compared_exactly(protocol: Protocol) {
+fn c47_malformed_escape_is_refused(protocol: Protocol) {
     with_server(protocol, "", |api| {
         let ca = Authority::root("ca");
-        let id = attach(api, &ca, json!({ "allowedCommonNames": "alice, bob" }));
-        assert_eq!(log_in(api, &id, &header(&ca.client("bob", 1))).status, 200);
-        let message = "Access denied: TLS Certificate Auth common name not allowed.";
-        refused(&log_in(api, &id, &header(&ca.client("Bob", 2))), 401, message);
-        let id = attach(api, &ca, json!({ "allowedSubjectAltNames": ["DNS:x.example"] }));
-        let message = "Access denied: TLS Certificate Auth subject alternative name not allowed.";
-        refused(&log_in(api, &id, &header(&ca.client("bob", 3))), 401, message);
+        let id = attach(api, &ca.pem(), json!({}));
+        let line = header(&ca.client("bob", 1).pem());
+        let message = "The TLS certificate in the header is not valid URL-encoded data";
+        for escape in ["%", "%2", "%zz", "%ff"] {
+            let damaged = line.replacen("%2D", escape, 1);
+            refused(&log_in(api, &id, &damaged), 400, message);
+        }
+    });
+}
+
+fn c48_value_without_a_whole_block_is_refused(protocol: Protocol) {
+    with_server(protocol, "", |api| {
+        let id = attach(api, &Authority::root("ca").pem(), json!({}));
+        for (value, message) in [
+            (" ", "Certificate chain is empty or undefined"),
+            (
+                "-----BEGIN CERTIFICATE-----\nMII",
+                "Malformed certificate chain: Found BEGIN marker without matching END marker",
+            ),
+            ("MII", "No valid certificates found in the chain"),
+        ] {
+            refused(&log_in(api, &id, &header(value)), 400, message);
+        }
+        // An empty line is none, and refused before the identity is looked up.
+        let missing = "Missing TLS certificate in header";
+        refused(&log_in(api, "unknown", &format!("{HEADER}:\r\n")), 400, missing);
+        let method = "TLS Certificate auth method not found for identity, did you configure TLS \
+                      Certificate auth?";
+        refused(&log_in(api, "unknown", &header("MII")), 404, method);
+    });
+}
+
+/// A block without a certificate.
+const DAMAGED: &str = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
+
+fn c48b_certificate_that_is_none_is_refused(protocol: Protocol) {
+    with_server(protocol, "", |api| {
+        let ca = Authority::root("ca").pem();
+        for chain in [false, true] {
+            let id = attach(api, &ca, json!({ "verifyClientCertificateChain": chain }));
+            let message = "Access denied: the client certificate could not be decoded.";
+            refused(&log_in(api, &id, &header(DAMAGED)), 401, message);
+        }
+    });
+}
+
+fn c48c_chain_is_decoded_in_chain_mode_only(protocol: Protocol) {
+    with_server(protocol, "", |api| {
+        let ca = Authority::root("ca");
+        let line = header(&format!("{}{DAMAGED}", ca.client("bob", 1).pem()));
+        let id = attach(api, &ca.pem(), json!({}));
+        assert_eq!(log_in(api, &id, &line).status, 200);
+        let id = attach(api, &ca.pem(), json!({ "verifyClientCertificateChain": true }));
+        let message = "Access denied: the presented chain could not be decoded.";
+        refused(&log_in(api, &id, &line), 401, message);
     });
 }
 
 fn c57_repeated_header_is_refused(protocol: Protocol) {
     with_server(protocol, "", |api| {
         let ca = Authority::root("ca");
-        let id = attach(api, &ca, json!({}));
-        let line = header(&ca.client("bob", 1));
-        assert_eq!(log_in(api, &id, &line.repeat(2)).status, 400);
+        let id = attach(api, &ca.pem(), json!({}));
+        let line = header(&ca.client("bob", 1).pem());
+        let message = "The TLS certificate header occurs more than once";
+        refused(&log_in(api, &id, &line.repeat(2)), 400, message);
+        // It is not a matter of their values.
+        let other = format!("{line}{HEADER}: x\r\n");
+        refused(&log_in(api, &id, &other), 400, message);
     });
 }
 
@@ -118,9 +184,13 @@ fn header_of_an_untrusted_peer_is_refused(protocol: Protocol) {
         sandbox.serve(&format!("{SIGNING}[server]\nauth=true\n[identities]\nenabled=true\n"));
     let api = IdentityApi::new(&server);
     let ca = Authority::root("ca");
-    let id = attach(&api, &ca, json!({}));
-    let response = log_in(&api, &id, &header(&ca.client("bob", 1)));
-    assert_eq!(response.status, 400, "{response:?}");
+    let id = attach(&api, &ca.pem(), json!({}));
+    let response = log_in(&api, &id, &header(&ca.client("bob", 1).pem()));
+    let message = "The TLS certificate header is accepted only from trusted proxies";
+    refused(&response, 400, message);
+    let event = audit_with(&sandbox, "identity.login", 1).remove(0);
+    assert_eq!(event["reason"], "certificate_header_untrusted");
+    assert_eq!(event["from"]["client"], "127.0.0.1", "the address that was seen: {event}");
 }
 
 fn certificate_of_the_connection_logs_in(protocol: Protocol) {
@@ -130,7 +200,7 @@ fn certificate_of_the_connection_logs_in(protocol: Protocol) {
     let server = sandbox.serve(&text_of);
     let api = IdentityApi::new(&server);
     let ca = Authority::root("ca");
-    let id = attach(&api, &ca, json!({}));
+    let id = attach(&api, &ca.pem(), json!({}));
     let issued = ca.client("bob", 1);
     let client = |certificate| {
         let protocols = &[protocol.alpn()];
@@ -147,6 +217,52 @@ fn certificate_of_the_connection_logs_in(protocol: Protocol) {
     assert_eq!(bound.request(&check, b"").status, 200);
     assert_eq!(client(None).request(&check, b"").status, 401, "it is bound to the certificate");
     // A header is ignored on such a listener.
-    let head = format!("{login}{}", header(&issued));
+    let head = format!("{login}{}", header(&issued.pem()));
     assert_eq!(client(None).request(&head, body.as_bytes()).status, 400);
+}
+
+fn refused_logins_are_in_the_audit_log(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let server = sandbox.serve(&configuration(""));
+    let api = IdentityApi::new(&server);
+    let ca = Authority::root("ca");
+    let chain = json!({ "verifyClientCertificateChain": true, "allowedCommonNames": "alice" });
+    let id = attach(&api, &ca.pem(), chain);
+    let client = ca.client("bob", 1).pem();
+    let foreign = Authority::root("other").client("alice", 1).pem();
+    for (identity, lines, reason) in [
+        (&*id, String::new(), "certificate_missing"),
+        ("unknown", header(&client), "method_not_attached"),
+        (&id, header(&client).repeat(2), "certificate_header_duplicate"),
+        (&id, header("%"), "certificate_header_malformed"),
+        (&id, header(DAMAGED), "certificate_unreadable"),
+        (&id, header(&format!("{client}{DAMAGED}")), "certificate_chain_unreadable"),
+        (&id, header(&foreign), "ca_verification_failed"),
+        (&id, header(&client), "common_name_not_allowed"),
+    ] {
+        assert!(log_in(&api, identity, &lines).status >= 400, "{reason}");
+        let events = || audit_with(&sandbox, "identity.login", 1);
+        eventually(|| events().iter().any(|event| event["reason"] == reason));
+        let events = events();
+        let event = events.iter().find(|event| event["reason"] == reason).unwrap();
+        assert_eq!(event["target"]["user"], identity, "{event}");
+    }
+}
+
+fn logins_at_once_hold_up_no_check(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let server = sandbox.serve(&configuration("[listen]\nthreads=1\n"));
+    let api = IdentityApi::new(&server);
+    let ca = Authority::root("ca");
+    let id = attach(&api, &ca.pem(), json!({ "verifyClientCertificateChain": true }));
+    let line = header(&ca.client("bob", 1).pem());
+    let login = || log_in(&api, &id, &line);
+    let token = text(&login().json()["accessToken"]);
+    thread::scope(|scope| {
+        let logins: Vec<_> = (0..8).map(|_| scope.spawn(|| login().status)).collect();
+        assert_eq!(api.auth(&token), 200);
+        for login in logins {
+            assert_eq!(login.join().unwrap(), 200);
+        }
+    });
 }

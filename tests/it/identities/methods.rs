@@ -1,9 +1,12 @@
+use std::{thread::sleep, time::Duration};
+
 use countersign_tests::{
     certificates::Authority, client::Protocol, http::Response, over_every_protocol,
 };
 use serde_json::{Value, json};
 
 use super::{IdentityApi, invalid, refused, text, with_server};
+use crate::fixture::now;
 
 over_every_protocol!(
     c60_attachment_has_the_defaults,
@@ -143,8 +146,11 @@ fn c79_single_lower_max_ttl_is_refused(protocol: Protocol) {
     });
 }
 
+/// Terraform's provider works with the token of an identity alone.
 fn certificate_method_has_the_shape_of_terraform(protocol: Protocol) {
     with_server(protocol, "", |api| {
+        let token = api.access_token(&api.machine("admin", json!({})));
+        let send = |call: &str, body: &Value| api.call(&token, call, "", &body.to_string());
         let id = api.create("x", "member");
         let (tls, certificate) = (path("tls-cert-auth", &id), format!("\n{}\n", ca()));
         let body = json!({
@@ -152,19 +158,43 @@ fn certificate_method_has_the_shape_of_terraform(protocol: Protocol) {
             "allowedCommonNames": " a, b ",
             "allowedSubjectAltNames": ["DNS:a.example"],
             "verifyClientCertificateChain": true,
+            "accessTokenTTL": 60,
+            "accessTokenTrustedIps": [{ "ipAddress": "10.1.0.0/16" }, { "ipAddress": "::1" }],
         });
-        let attached = api.send(&format!("POST {tls}"), body).json()["identityTlsCertAuth"].take();
-        assert_eq!(attached["allowedCommonNames"], "a,b");
-        assert_eq!(attached["allowedSubjectAltNames"], json!(["DNS:a.example"]));
+        let attached = send(&format!("POST {tls}"), &body).json()["identityTlsCertAuth"].take();
         assert_eq!(attached.get("caCertificate"), None);
-        let shown = api.ask(&format!("GET {tls}")).json()["identityTlsCertAuth"].take();
-        assert_eq!(shown["caCertificate"], certificate, "as it was given");
+        let shown = send(&format!("GET {tls}"), &Value::Null).json();
+        let shown = &shown["identityTlsCertAuth"];
+        for (member, expected) in [
+            ("identityId", json!(id)),
+            ("caCertificate", json!(certificate)),
+            ("allowedCommonNames", json!("a,b")),
+            ("allowedSubjectAltNames", json!(["DNS:a.example"])),
+            ("verifyClientCertificateChain", json!(true)),
+            ("accessTokenTTL", json!(60)),
+            ("accessTokenMaxTTL", json!(2_592_000)),
+            ("accessTokenNumUsesLimit", json!(0)),
+        ] {
+            assert_eq!(shown[member], expected, "{member}");
+        }
+        // It joins address and prefix, and compares the result with its own.
+        let networks = shown["accessTokenTrustedIps"].as_array().unwrap().iter().map(|one| {
+            let address = text(&one["ipAddress"]);
+            match one["prefix"].as_u64() {
+                Some(prefix) => format!("{address}/{prefix}"),
+                None => address,
+            }
+        });
+        assert_eq!(networks.collect::<Vec<_>>(), ["10.1.0.0/16", "::1"]);
+
         let change = json!({ "allowedCommonNames": null, "allowedSubjectAltNames": [] });
-        let changed = api.send(&format!("PATCH {tls}"), change).json();
+        let changed = send(&format!("PATCH {tls}"), &change).json();
         let changed = &changed["identityTlsCertAuth"];
         assert_eq!(changed["allowedCommonNames"], Value::Null);
         assert_eq!(changed["allowedSubjectAltNames"], Value::Null);
         assert_eq!(changed["verifyClientCertificateChain"], true, "the rest stays");
+        assert_eq!(send(&format!("DELETE {tls}"), &Value::Null).status, 200);
+        assert_eq!(send(&format!("GET {tls}"), &Value::Null).status, 400, "not 404");
     });
 }
 
@@ -175,6 +205,10 @@ fn lists_of_names_must_have_names(protocol: Protocol) {
         }
         let listed = attach(api, json!({ "allowedCommonNames": ["a", "b"] }));
         assert_eq!(listed.json()["identityTlsCertAuth"]["allowedCommonNames"], "a,b");
+        // One name, which would be two in a text with commas.
+        let listed = attach(api, json!({ "allowedCommonNames": ["a,b"] }));
+        let shown = listed.json()["identityTlsCertAuth"]["allowedCommonNames"].take();
+        assert_eq!(shown, json!(["a,b"]));
     });
 }
 
@@ -204,6 +238,17 @@ fn client_secrets_are_listed_and_revoked(protocol: Protocol) {
         assert_eq!(api.log_in(&limited).status, 200);
         let message = "Access denied due to client secret usage limit reached";
         refused(&api.log_in(&limited), 401, message);
+
+        let short = api.send(&format!("POST {secrets}"), json!({ "ttl": 1 })).json();
+        let data = &short["clientSecretData"];
+        assert_eq!((&data["clientSecretTTL"], &data["description"]), (&json!(1), &json!("")));
+        let short = super::Machine { secret: text(&short["clientSecret"]), ..limited };
+        let created = now();
+        while now() < created + 2 {
+            sleep(Duration::from_millis(20));
+        }
+        refused(&api.log_in(&short), 401, "Access denied due to expired client secret");
+        refused(&api.log_in(&short), 401, "Invalid credentials");
     });
 }
 

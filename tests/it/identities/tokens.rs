@@ -1,6 +1,6 @@
 use std::{thread::sleep, time::Duration};
 
-use countersign_tests::{client::Protocol, over_every_protocol};
+use countersign_tests::{client::Protocol, http::Response, over_every_protocol};
 use serde_json::{Value, json};
 
 use super::{ISSUER, claims, refused, text, with_server};
@@ -13,13 +13,17 @@ over_every_protocol!(
     login_returns_a_token_of_its_own_issuer,
     c67_token_without_ttl_has_the_ceiling,
     c68_expired_token_is_a_token_error,
+    c69_forged_or_malformed_token_is_a_token_error,
+    c70_call_without_a_token_is_refused,
     c71_renewal_is_another_token_of_the_same_id,
     c72_renewal_ends_at_the_max_ttl,
+    c73_expired_token_is_not_renewed,
     c75_revoked_token_is_refused,
     c76_revocation_covers_renewals,
     c77_deletion_of_method_or_identity_kills_its_tokens,
     c78_changed_ttl_applies_to_the_next_login,
     c80_other_tokens_are_not_renewed_or_revoked,
+    c81_api_key_is_refused,
     credentials_beside_the_body_are_ignored,
     access_tokens_are_refused_by_other_apis,
     periodic_token_is_renewed_without_end,
@@ -86,10 +90,43 @@ fn c68_expired_token_is_a_token_error(protocol: Protocol) {
             wait_until_expired(&token);
             let message = "Your token has expired. Please re-authenticate.";
             refused(&api.call(&token, "GET /identities/details", "", ""), status, message);
-            refused(&api.renew(&token), status, message);
             assert_eq!(api.auth(&token), 401);
         });
     }
+}
+
+/// Checks that a token was refused as Infisical refuses one that it cannot verify.
+#[track_caller]
+fn token_error(response: &Response, message: &str) {
+    refused(response, 403, message);
+    assert_eq!(response.json()["error"], "TokenError");
+}
+
+fn c69_forged_or_malformed_token_is_a_token_error(protocol: Protocol) {
+    with_server(protocol, "", |api| {
+        let machine = api.machine("member", json!({}));
+        let token = api.access_token(&machine);
+        let (signed, signature) = token.rsplit_once('.').unwrap();
+        let other = if signature.starts_with('A') { "B" } else { "A" };
+        let forged = format!("{signed}.{other}{}", &signature[1..]);
+        let malformed = "The provided access token is malformed. Please use a valid token or \
+                         generate a new one and try again.";
+        for (token, message) in [(&*forged, "invalid signature"), ("a.b.c", malformed)] {
+            token_error(&api.call(token, "GET /identities/details", "", ""), message);
+            token_error(&api.renew(token), message);
+            token_error(&api.revoke(token), message);
+        }
+    });
+}
+
+fn c70_call_without_a_token_is_refused(protocol: Protocol) {
+    with_server(protocol, "", |api| {
+        for call in ["GET /identities/details", "POST /identities", "DELETE /identities/x"] {
+            let response = api.call("", call, "", "");
+            refused(&response, 401, "Token missing");
+            assert_eq!(response.json()["error"], "UnauthorizedError");
+        }
+    });
 }
 
 /// Waits for the second in which a token of one second has expired.
@@ -135,6 +172,15 @@ fn c72_renewal_ends_at_the_max_ttl(protocol: Protocol) {
         assert_eq!(claims(&renewed)["exp"], created + 3, "shortened");
         wait_until_expired(&renewed);
         assert_eq!((api.renew(&token).status, api.renew(&renewed).status), (403, 403));
+    });
+}
+
+fn c73_expired_token_is_not_renewed(protocol: Protocol) {
+    with_server(protocol, "", |api| {
+        let terms = json!({ "accessTokenTTL": 1, "accessTokenMaxTTL": 600 });
+        let token = api.access_token(&api.machine("member", terms));
+        wait_until_expired(&token);
+        token_error(&api.renew(&token), "Your token has expired. Please re-authenticate.");
     });
 }
 
@@ -214,6 +260,18 @@ fn c80_other_tokens_are_not_renewed_or_revoked(protocol: Protocol) {
         }
         let without = api.open("POST /auth/token/renew", json!({}));
         super::invalid(&without, "accessToken");
+    });
+}
+
+fn c81_api_key_is_refused(protocol: Protocol) {
+    with_server(protocol, "", |api| {
+        let token = api.access_token(&api.machine("member", json!({})));
+        let message = "API key authentication is not supported anymore. Please switch to identity \
+                       authentication.";
+        for token in [&token, ""] {
+            let call = api.call(token, "GET /identities/details", "X-API-Key: k\r\n", "");
+            refused(&call, 400, message);
+        }
     });
 }
 

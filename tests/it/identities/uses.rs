@@ -15,6 +15,7 @@ over_every_protocol!(
     c74_exhausted_token_is_not_renewed,
     c82_forged_address_does_not_count,
     uses_are_counted_after_every_other_check,
+    addresses_of_one_family_are_warned_of,
 );
 
 const UNTRUSTED: &str = "You are not allowed to access this resource from the current IP address";
@@ -62,6 +63,10 @@ fn c65_wildcards_alone_admit_both_families(protocol: Protocol) {
     with_server(protocol, "", |api| {
         let machine = api.machine("member", trusted(&["0.0.0.0/0"]));
         assert_eq!(api.auth_from(&api.access_token(&machine), "2001:db8::1"), 200);
+        let machine = api.machine("member", trusted(&["10.0.0.0/8"]));
+        let token = api.access_token(&machine);
+        assert_eq!(api.auth_from(&token, "::ffff:10.1.2.3"), 200, "mapped, it is one of IPv4");
+        assert_eq!(api.auth_from(&token, "::ffff:11.1.2.3"), 403);
         let machine = api.machine("member", trusted(&["0.0.0.0/0", "10.0.0.0/8"]));
         let token = api.access_token(&machine);
         assert_eq!(api.auth_from(&token, "2001:db8::1"), 403);
@@ -127,6 +132,18 @@ fn uses_are_counted_after_every_other_check(protocol: Protocol) {
         assert_eq!(refusal.status, 403, "the call is refused for its role");
         assert_eq!(api.auth_from(&token, "192.0.2.7"), 200);
         assert_eq!(api.auth_from(&token, "192.0.2.7"), 401);
+    });
+}
+
+fn addresses_of_one_family_are_warned_of(protocol: Protocol) {
+    with_server(protocol, "", |api| {
+        const TEXT: &str = "can be used over IPv4 only";
+        let machine = api.machine("member", trusted(&["0.0.0.0/0"]));
+        let path = format!("PATCH /auth/universal-auth/identities/{}", machine.id);
+        let log = || api.server.log();
+        assert!(!log().contains(TEXT), "wildcards alone are those of both families: {}", log());
+        assert_eq!(api.send(&path, trusted(&["10.0.0.0/8"])).status, 200);
+        eventually(|| log().contains(TEXT) && log().contains(&machine.id));
     });
 }
 
