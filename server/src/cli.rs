@@ -12,6 +12,7 @@ mod database;
 mod doctor;
 mod endpoints;
 mod environment;
+mod identity;
 mod import;
 mod jws;
 mod keys;
@@ -128,6 +129,7 @@ fn run_command(
         Some(Command::Role(args)) => role::run(source, args),
         Some(Command::Project(args)) => project::run(source, args),
         Some(Command::Environment(args)) => environment::run(source, args),
+        Some(Command::Identity(args)) => identity::run(source, args),
         Some(Command::ClientConfig(args)) => client_config::run(source, &args),
         Some(Command::Doctor) => doctor::run(source),
         Some(Command::Login(args)) => login::run(source, &args),

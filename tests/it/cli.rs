@@ -27,6 +27,7 @@ fn every_command_help_has_an_example() {
         "user",
         "role",
         "environment",
+        "identity",
         "client-config",
         "doctor",
     ] {

@@ -4,6 +4,8 @@ mod address;
 mod client_config;
 /// `countersign doctor`.
 mod doctor;
+/// `countersign identity`.
+mod identity;
 /// The commands against a real server.
 mod real;
 /// `countersign doctor` and servers that share a database.
@@ -155,9 +157,10 @@ fn environment_can_be_given_by_name() {
     );
     assert_eq!(run(&server, "token create --environment prod", "").text(), "t.o.k");
     assert_eq!(server.header_values("x-inmanta-tid"), [None, Some(ENVIRONMENT.into())]);
-    for (name, text) in
-        [("dev", "no environment is named \"dev\""), ("twice", "several environments")]
-    {
+    for (name, text) in [
+        ("dev", "no environment is named \"dev\""),
+        ("twice", "more than one environment is named"),
+    ] {
         let refused = run(&server, &format!("token create --environment {name}"), "");
         assert!(refused.code() == 1 && refused.stderr.contains(text), "{refused:?}");
     }

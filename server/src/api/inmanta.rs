@@ -39,7 +39,7 @@ use crate::{
     api::{
         ApiContext,
         audited::AuditedCall,
-        settings::{ApiSettings, ISSUES_NOTHING},
+        settings::{ApiSettings, ISSUES_NOTHING, NO_SUCH_CALL},
     },
     auth::{
         Caller,
@@ -114,7 +114,7 @@ async fn answer_call(
         PathMatch::Endpoint(endpoint, of_path) => (endpoint, of_path),
         PathMatch::OtherMethods(methods) => return method_not_allowed(&methods).into(),
         PathMatch::NotFound => {
-            return ApiError::not_found("there is no such call").into_response().into();
+            return ApiError::not_found(NO_SUCH_CALL).into_response().into();
         }
     };
     if context.settings.requires_token

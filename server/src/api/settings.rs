@@ -21,6 +21,9 @@ pub(crate) const OPEN_API: &str = "auth is false: everybody who reaches /api/v2 
 pub(crate) const ISSUES_NOTHING: &str =
     "no auth_jwt_* section has sign = true: this server verifies tokens, and its API issues none";
 
+/// Reason of a refused path that is not that of a call.
+pub(crate) const NO_SUCH_CALL: &str = "there is no such call";
+
 /// Settings of the API.
 #[derive(Debug)]
 pub struct ApiSettings {

@@ -2,6 +2,7 @@
 
 mod audit;
 mod authorization;
+mod identity;
 mod import;
 mod policy;
 mod remote;
@@ -17,6 +18,10 @@ pub use authorization::EndpointsCommand;
 use clap::{
     Args, Parser, Subcommand, ValueEnum,
     error::{ContextKind, ContextValue},
+};
+pub use identity::{
+    CertificateArgs, IdentityArgs, IdentityCommand, LoginMethod, SecretArgs, TermsArgs,
+    UniversalArgs,
 };
 pub use import::{ImportArgs, ImportCommand};
 pub use policy::{PolicyCommand, PolicyInputArgs};
@@ -160,6 +165,8 @@ Examples:
     Project(ProjectArgs),
     /// Manage the environments of a running server.
     Environment(EnvironmentArgs),
+    /// Manage the machine identities of a running server and their login methods.
+    Identity(IdentityArgs),
     /// Print the configuration section of a client, with a new token.
     #[command(after_help = "\
 The running server issues the token. With --local, the command signs the token itself.

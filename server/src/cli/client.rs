@@ -1,4 +1,5 @@
-//! Client of a running server's `/api/v2`, with JSON bodies, over a [`ServerConnection`].
+//! Client of a running server's `/api/v2` and `/api/v1`, with JSON bodies, over a
+//! [`ServerConnection`].
 
 mod pinned_tls;
 
@@ -36,7 +37,7 @@ pub(super) struct ServerClient {
     agent: Agent,
 }
 
-/// One API call below `/api/v2`.
+/// One API call.
 pub(super) struct ApiCall {
     method: Method,
     /// Path with encoded parameters, and query.
@@ -48,6 +49,15 @@ pub(super) struct ApiCall {
 
 impl ApiCall {
     fn new(method: Method, path: &[&str]) -> Self {
+        Self::below("/api/v2", method, path)
+    }
+
+    /// A call of the API of machine identities, which has the form of Infisical's.
+    pub(super) fn infisical(method: Method, path: &[&str]) -> Self {
+        Self::below("/api/v1", method, path)
+    }
+
+    fn below(root: &str, method: Method, path: &[&str]) -> Self {
         /// Characters to encode in a path segment (RFC 3986 section 3.3).
         const ENCODED: &AsciiSet =
             &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -60,7 +70,7 @@ impl ApiCall {
         let path: Vec<_> = path.iter().map(encode).collect();
         Self {
             method,
-            target: format!("/api/v2/{}", path.join("/")),
+            target: format!("{root}/{}", path.join("/")),
             environment: None,
             body: None,
             sends_token: true,
@@ -91,6 +101,11 @@ impl ApiCall {
 
     pub(super) fn patch(path: &[&str], body: Value) -> Self {
         Self { body: Some(body), ..Self::new(Method::PATCH, path) }
+    }
+
+    /// Sets the body.
+    pub(super) fn body(self, body: Value) -> Self {
+        Self { body: Some(body), ..self }
     }
 
     /// Adds arguments as a query, for calls without a body.
@@ -262,19 +277,7 @@ impl ServerClient {
             return Ok(reference.to_lowercase());
         }
         let all = self.call(ApiCall::get(&[kind]))?;
-        let named = all.as_array().into_iter().flatten().filter(|one| one["name"] == reference);
-        let ids: Vec<_> = named.filter_map(|one| one["id"].as_str()).collect();
-        match ids[..] {
-            [id] => Ok(id.into()),
-            [] => Err(CommandError::failed(format_args!(
-                "no {kind} is named {}: see countersign {kind} list",
-                quoted(reference)
-            ))),
-            _ => Err(CommandError::failed(format_args!(
-                "several {kind}s are named {}: use an id instead",
-                quoted(reference)
-            ))),
-        }
+        id_of_name(kind, reference, &all)
     }
 
     /// Converts an error response.
@@ -284,12 +287,9 @@ impl ServerClient {
         status: StatusCode,
         response: Option<&Value>,
     ) -> CallError {
-        let text = response.and_then(|response| {
-            ["message", "detail", "error_description"]
-                .iter()
-                .find_map(|name| response[name].as_str())
-        });
-        let message = text.map_or_else(|| format!("the server answered {status}"), printable);
+        let text = response.and_then(error_text);
+        let message =
+            text.as_deref().map_or_else(|| format!("the server answered {status}"), printable);
         let connection = &self.connection;
         let sends_token = call.sends_token && connection.transport.token.is_some();
         let help = match (status, sends_token) {
@@ -362,12 +362,45 @@ impl ServerClient {
     }
 }
 
+/// Returns the text of an error response. That about the members of a body is a list.
+fn error_text(response: &Value) -> Option<String> {
+    if let Some(issues) = response["message"].as_array() {
+        let issues = issues.iter().filter_map(|issue| {
+            let text = issue["message"].as_str()?;
+            Some(match issue["path"][0].as_str() {
+                Some(member) => format!("{member}: {text}"),
+                None => text.into(),
+            })
+        });
+        return Some(issues.collect::<Vec<_>>().join("; "));
+    }
+    let texts = ["message", "detail", "error_description"];
+    texts.iter().find_map(|name| response[name].as_str()).map(str::to_owned)
+}
+
 /// Returns the TLS error that caused `error`, if there is one.
 fn tls_error(error: &ureq::Error) -> Option<&rustls::Error> {
     match error {
         ureq::Error::Rustls(error) => Some(error),
         ureq::Error::Io(error) => error.get_ref()?.downcast_ref(),
         _ => None,
+    }
+}
+
+/// Returns the id of the only member of a list with this name.
+pub(super) fn id_of_name(kind: &str, name: &str, all: &Value) -> Result<String, CommandError> {
+    let named = all.as_array().into_iter().flatten().filter(|one| one["name"] == name);
+    let ids: Vec<_> = named.filter_map(|one| one["id"].as_str()).collect();
+    match ids[..] {
+        [id] => Ok(id.into()),
+        [] => Err(CommandError::failed(format_args!(
+            "no {kind} is named {}: see countersign {kind} list",
+            quoted(name)
+        ))),
+        _ => Err(CommandError::failed(format_args!(
+            "more than one {kind} is named {}: use an id instead",
+            quoted(name)
+        ))),
     }
 }
 
@@ -426,6 +459,8 @@ mod tests {
     fn call_parameters_cannot_change_the_path() {
         assert_eq!(ApiCall::get(&["user", "a/b?c d"]).target, "/api/v2/user/a%2Fb%3Fc%20d");
         assert_eq!(ApiCall::delete(&["user", ".."]).target, "/api/v2/user/%2E%2E");
+        let call = ApiCall::infisical(Method::GET, &["identities", "a/b"]);
+        assert_eq!(call.target, "/api/v1/identities/a%2Fb");
         let call = ApiCall::delete(&["role"]).query(&[("name", "a&b=\u{e9}")]);
         assert_eq!(call.target, "/api/v2/role?name=a%26b%3D%C3%A9");
     }

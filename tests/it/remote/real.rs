@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::fixture::SIGNING;
 
-const PASSWORD: &str = "correct horse";
+pub(super) const PASSWORD: &str = "correct horse";
 
 /// Returns the configuration of a server with its own users, whose sessions are signed with the key
 /// of [`SIGNING`].
@@ -58,14 +58,14 @@ impl<'s> CliUser<'s> {
     }
 
     /// Returns the JSON that a command prints.
-    fn json(&self, command: &str) -> Value {
+    pub(super) fn json(&self, command: &str) -> Value {
         let output = self.run(&format!("{command} --json"));
         serde_json::from_str(output.text()).unwrap()
     }
 }
 
 #[track_caller]
-fn refused(output: &Output, text: &str) {
+pub(super) fn refused(output: &Output, text: &str) {
     assert!(output.code() == 1 && output.stderr.contains(text), "{text}: {output:?}");
 }
 

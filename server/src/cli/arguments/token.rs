@@ -69,6 +69,7 @@ Give one token to revoke it, or use the options to revoke a set of tokens.
 Examples:
   echo \"$TOKEN\" | countersign token revoke - --config auth.cfg
   countersign token revoke --issuer https://idp.example/ --subject bob
+  countersign token revoke --identity 11111111-1111-1111-1111-111111111111
   countersign token revoke --issuer https://idp.example/ --kid leaked-key
   countersign token revoke --issued-before 1700000000")]
     Revoke(RevokeArgs),
@@ -112,7 +113,7 @@ pub struct RevokeArgs {
     /// users cannot see it.
     #[arg(conflicts_with_all = [
         "issuer", "jti", "subject", "kid", "environment", "issued_before", "signing_input_sha256",
-        "until",
+        "until", "identity",
     ])]
     pub token: Option<String>,
     /// Issuer (iss) of the tokens.
@@ -125,6 +126,14 @@ pub struct RevokeArgs {
     /// second.
     #[arg(long, value_name = "SUBJECT")]
     pub subject: Option<String>,
+    /// All access tokens of a machine identity, by its id, issued before --issued-before, or until
+    /// the end of this second. It can log in again.
+    #[arg(
+        long,
+        value_name = "ID",
+        conflicts_with_all = ["issuer", "jti", "subject", "kid", "environment"]
+    )]
+    pub identity: Option<String>,
     /// All tokens signed with the key of this id (kid).
     #[arg(long, value_name = "ID")]
     pub kid: Option<String>,

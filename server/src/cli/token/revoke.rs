@@ -12,12 +12,14 @@ use crate::{
     auth::RevocationOutcome,
     base::clock,
     cli::{arguments::RevokeArgs, record_change},
+    config::Config,
     revocation::record::RevocationRecord,
 };
 
 /// Appends a revocation to the storage that servers follow.
 pub(super) fn run(source: &ConfigSource, args: RevokeArgs) -> Result<(), CommandError> {
     let config = source.load()?;
+    let args = args.resolved(&config)?;
     let location = source.revocation_location(&config)?;
     let revocations = source.revocation_service(&config, None)?;
     let store = source.audited_store(&config)?;
@@ -50,6 +52,16 @@ pub(super) fn run(source: &ConfigSource, args: RevokeArgs) -> Result<(), Command
 }
 
 impl RevokeArgs {
+    /// Replaces a machine identity by the issuer and the subject of its access tokens.
+    fn resolved(self, config: &Config) -> Result<Self, CommandError> {
+        let Some(identity) = self.identity else { return Ok(self) };
+        let settings = config.settings.api.identities.as_ref().ok_or_else(|| {
+            CommandError::failed("--identity needs enabled = true in [identities]")
+        })?;
+        let (issuer, subject) = (settings.issuer.to_string(), identity.to_lowercase());
+        Ok(Self { identity: None, issuer: Some(issuer), subject: Some(subject), ..self })
+    }
+
     fn record(&self) -> RevocationRecord {
         RevocationRecord {
             issuer: self.issuer.clone(),
