@@ -163,11 +163,20 @@ pub(super) fn e2_connection_cannot_remove_proxy_headers(world: &mut World<'_>) {
     assert!([200, 401].contains(&without.answer.status), "{:?}", without.answer);
 }
 
-/// Many applications take the client's address, the scheme, the host, the method or the path from
-/// such headers. They get none that the client wrote, in any spelling.
+/// Many applications take the client's address, its certificate, the scheme, the host, the method or
+/// the path from such headers. They get none that the client wrote, in any spelling.
 pub(super) fn e1_descriptions_by_the_client_are_removed(world: &mut World<'_>) {
     let names = [
+        "Client-Cert",
+        "Client-Cert-Chain",
         "Forwarded",
+        "X-Amzn-Mtls-Clientcert",
+        "X-Amzn-Mtls-Clientcert-Issuer",
+        "X-Amzn-Mtls-Clientcert-Leaf",
+        "X-Amzn-Mtls-Clientcert-Serial-Number",
+        "X-Amzn-Mtls-Clientcert-Subject",
+        "X-Amzn-Mtls-Clientcert-Validity",
+        "X-Forwarded-Client-Cert",
         "X-Forwarded-For",
         "X-Forwarded-Host",
         "X-Forwarded-Method",
@@ -177,9 +186,12 @@ pub(super) fn e1_descriptions_by_the_client_are_removed(world: &mut World<'_>) {
         "X-Forwarded-Scheme",
         "X-Forwarded-Server",
         "X-Forwarded-Ssl",
+        "X-Forwarded-Tls-Client-Cert",
+        "X-Forwarded-Tls-Client-Cert-Info",
         "X-Forwarded-Uri",
         "X-HTTP-Method",
         "X-HTTP-Method-Override",
+        "X-Identity-Tls-Cert-Auth-Client-Cert",
         "X-Method-Override",
         "X-Original-Host",
         "X-Original-Method",
