@@ -7,6 +7,8 @@ mod administration;
 mod certificate_rules;
 /// Presentation of certificates at a login.
 mod certificates;
+/// Independent clients: Node.js, Python and curl.
+pub(crate) mod clients;
 /// Numbers of uses that a server counts in blocks.
 mod leases;
 /// Login methods and their terms.
