@@ -13,6 +13,8 @@ mod unix_socket;
 mod tenants;
 /// The example with an API for several tenants.
 mod example;
+/// The example with logins by TLS certificates.
+mod mtls;
 mod nginx;
 mod haproxy;
 mod caddy;
