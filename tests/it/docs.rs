@@ -61,6 +61,7 @@ pages_with_commands! {
     commands_of_rules_by_route_work: "docs/authorization/routes.md",
     commands_of_envoy_work: "docs/proxies/envoy.md",
     commands_of_orchestrate_work: "docs/systems/orchestrate.md",
+    commands_of_infisical_work: "docs/systems/infisical.md",
 }
 
 /// Pages whose only blocks are configurations are checked together.
