@@ -9,7 +9,7 @@ use std::{
 
 use countersign_tests::{
     binary::{Sandbox, Server},
-    certificates::{Authority, IssuedCertificate, ours},
+    certificates::{Authority, EXPIRED, IssuedCertificate, ours},
     client::{Client, Protocol},
     eventually,
     http::Response,
@@ -54,6 +54,8 @@ struct MtlsProxy {
     passes_chain: bool,
     /// Whether it protects an application.
     has_application: bool,
+    /// The status for an expired certificate, which nginx refuses itself.
+    status_of_expired: u16,
 }
 
 fn example(name: &str) -> PathBuf {
@@ -74,8 +76,13 @@ fn machines_log_in_through_nginx() {
     check(&NGINX);
 }
 
-const NGINX: MtlsProxy =
-    MtlsProxy { command: run_nginx, options: "", passes_chain: false, has_application: true };
+const NGINX: MtlsProxy = MtlsProxy {
+    command: run_nginx,
+    options: "",
+    passes_chain: false,
+    has_application: true,
+    status_of_expired: 400,
+};
 
 fn run_nginx(directory: &Path, addresses: &Addresses) -> Command {
     let own = ("127.0.0.1:8443", addresses.proxy.to_string());
@@ -93,6 +100,7 @@ fn machines_log_in_through_envoy() {
         options: "# envoy: ",
         passes_chain: true,
         has_application: true,
+        status_of_expired: 401,
     });
 }
 
@@ -110,6 +118,7 @@ fn machines_log_in_through_haproxy() {
         options: "[tls_cert_auth]\ncertificate_format=rfc9440\ncertificate_header=Client-Cert\n",
         passes_chain: false,
         has_application: false,
+        status_of_expired: 401,
     });
 }
 
@@ -137,6 +146,7 @@ fn machines_log_in_through_traefik() {
                   certificate_header=X-Forwarded-Tls-Client-Cert\n",
         passes_chain: true,
         has_application: false,
+        status_of_expired: 401,
     });
 }
 
@@ -219,6 +229,8 @@ fn check(proxy: &MtlsProxy) {
         eventually(|| world.log_in(None, "").status == 400);
         certificate_of_the_connection_decides(world);
         certificates_of_intermediates_need_their_chain(world, proxy.passes_chain);
+        let expired = world.log_in(Some(&world.ca.client_in(EXPIRED, "bob", 9)), "");
+        assert_eq!(expired.status, proxy.status_of_expired, "{expired:?}");
         tokens_are_renewed_and_revoked(world, proxy.has_application);
         if proxy.has_application {
             application_gets_the_identity_alone(world);
