@@ -18,10 +18,10 @@ use countersign_bench::{
     own_server::{ChildGuard, Connection, StateDirectory},
     paired::report,
 };
+use rustls_pki_types::{CertificateDer, UnixTime, pem::PemObject as _};
 use serde_json::{Value, json};
 use sqlx::{Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
 use tokio::runtime::{Builder, Runtime};
-use webpki::types::{CertificateDer, UnixTime, pem::PemObject as _};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
