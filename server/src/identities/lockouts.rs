@@ -1,7 +1,8 @@
 //! Lockout of clients that fail to log in with a client id: by client id and source, so that an
 //! attacker locks out nobody else.
 //!
-//! An attempt counts as failed from its start until it succeeds, so parallel attempts gain nothing.
+//! Only failures count, so that any number of machines may log in at once from one source. An
+//! attacker who guesses in parallel gains a few guesses of a secret with 256 random bits.
 
 #[expect(clippy::disallowed_types, reason = "held for a look-up")]
 use std::sync::Mutex;
@@ -40,25 +41,32 @@ pub struct LockedOutError;
 const MAX_COUNTED: usize = 16_384;
 
 impl ClientLockouts {
-    /// Begins an attempt, which counts as failed until it [succeeds](Self::succeed).
+    /// Checks that a source may attempt to log in.
     ///
     /// # Errors
     /// The source is locked out.
-    pub fn begin(
+    pub fn check(
         &self,
         settings: LockoutSettings,
         (method, source): (&str, Source),
         now: UnixTime,
     ) -> Result<(), LockedOutError> {
+        let all = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let failures = all.get(&LockoutKey { method: method.into(), source });
+        let is_locked = failures.is_some_and(|failures| {
+            now < failures.over && failures.count >= settings.threshold && settings.enabled
+        });
+        if is_locked { Err(LockedOutError) } else { Ok(()) }
+    }
+
+    /// Counts a failed attempt.
+    pub fn fail(&self, settings: LockoutSettings, (method, source): (&str, Source), now: UnixTime) {
         if !settings.enabled {
-            return Ok(());
+            return;
         }
         let mut all = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         let key = LockoutKey { method: method.into(), source };
         let earlier = all.get(&key).copied().filter(|failures| now < failures.over);
-        if earlier.is_some_and(|failures| failures.count >= settings.threshold) {
-            return Err(LockedOutError);
-        }
         let count = earlier.map_or(0, |failures| failures.count) + 1;
         let time =
             if count >= settings.threshold { settings.duration } else { settings.counter_reset };
@@ -73,7 +81,6 @@ impl ClientLockouts {
             all.remove(&oldest);
         }
         all.insert(key, ClientFailures { count, last: now, over: now.plus(time) });
-        Ok(())
     }
 
     /// Forgets the failures of a source that has logged in.
@@ -108,29 +115,37 @@ mod tests {
     #[test]
     fn source_is_locked_out_after_its_failures() {
         let lockouts = ClientLockouts::default();
-        let begin = |last, now| lockouts.begin(SETTINGS, ("m", source(last)), UnixTime(now));
-        assert_eq!([begin(1, 0), begin(1, 1), begin(1, 2)], [Ok(()); 3]);
-        assert_eq!(begin(1, 3), Err(LockedOutError));
-        assert_eq!(begin(1, 301), Err(LockedOutError));
-        assert_eq!(begin(2, 3), Ok(()), "another source");
-        assert_eq!(lockouts.begin(SETTINGS, ("n", source(1)), UnixTime(3)), Ok(()));
-        assert_eq!(begin(1, 302), Ok(()), "once it is over");
+        let check = |last, now| lockouts.check(SETTINGS, ("m", source(last)), UnixTime(now));
+        for now in 0..3 {
+            assert_eq!(check(1, now), Ok(()));
+            lockouts.fail(SETTINGS, ("m", source(1)), UnixTime(now));
+        }
+        assert_eq!(check(1, 3), Err(LockedOutError));
+        assert_eq!(check(1, 301), Err(LockedOutError));
+        assert_eq!(check(2, 3), Ok(()), "another source");
+        assert_eq!(lockouts.check(SETTINGS, ("n", source(1)), UnixTime(3)), Ok(()));
+        assert_eq!(check(1, 302), Ok(()), "once it is over");
     }
 
     #[test]
     fn failures_are_forgotten_by_time_and_success() {
         let lockouts = ClientLockouts::default();
-        let begin = |now| lockouts.begin(SETTINGS, ("m", source(1)), UnixTime(now));
-        assert_eq!([begin(0), begin(1), begin(31), begin(32)], [Ok(()); 4]);
+        let check = |now| lockouts.check(SETTINGS, ("m", source(1)), UnixTime(now));
+        let fail = |now| lockouts.fail(SETTINGS, ("m", source(1)), UnixTime(now));
+        [0, 1, 31, 32].into_iter().for_each(fail);
+        assert_eq!(check(33), Ok(()), "the first two are over");
         lockouts.succeed("m", source(1));
-        assert_eq!([begin(33), begin(34), begin(35)], [Ok(()); 3]);
-        assert_eq!(begin(36), Err(LockedOutError));
+        [33, 34].into_iter().for_each(fail);
+        assert_eq!(check(35), Ok(()));
+        fail(35);
+        assert_eq!(check(36), Err(LockedOutError));
         assert_eq!(lockouts.clear("n"), 0);
         assert_eq!(lockouts.clear("m"), 1);
-        assert_eq!(begin(37), Ok(()));
+        assert_eq!(check(37), Ok(()));
         let off = LockoutSettings { enabled: false, ..SETTINGS };
         for now in 40..50 {
-            assert_eq!(lockouts.begin(off, ("x", source(1)), UnixTime(now)), Ok(()));
+            lockouts.fail(off, ("x", source(1)), UnixTime(now));
         }
+        assert_eq!(lockouts.check(SETTINGS, ("x", source(1)), UnixTime(50)), Ok(()));
     }
 }

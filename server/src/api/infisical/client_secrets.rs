@@ -150,16 +150,7 @@ impl ClientLogin {
         if !trusted.contains(address) {
             return Err(IdentityRefusal::Address.into());
         }
-        let (lockouts, method) = (&context.checks.lockouts, client.method.id.clone());
-        let source = Source::of(address);
-        lockouts.begin(client.lockout, (&method, source), clock::now()).map_err(|_| {
-            InfisicalError::unauthorized(
-                "This identity auth method is temporarily locked, please try again later",
-            )
-            .because("locked_out")
-        })?;
-        let secret = self.check_secret(context, &client).await?;
-        lockouts.succeed(&method, source);
+        let secret = self.check_secret(context, &client, Source::of(address)).await?;
         let identity = store.machine_identity(&client.method.identity).await?;
         let identity =
             identity.ok_or_else(|| InfisicalError::unauthorized("Identity not found"))?;
@@ -173,14 +164,25 @@ impl ClientLogin {
         &self,
         context: &InfisicalContext<'_>,
         client: &UniversalAuthMethod,
+        source: Source,
     ) -> Result<String, InfisicalError> {
         let (store, now) = (&context.users.store, clock::now());
+        let (lockouts, attempt) = (&context.checks.lockouts, (&*client.method.id, source));
+        lockouts.check(client.lockout, attempt, now).map_err(|_| {
+            InfisicalError::unauthorized(
+                "This identity auth method is temporarily locked, please try again later",
+            )
+            .because("locked_out")
+        })?;
         // The secret has 256 random bits, so the time of a look-up by its digest reveals nothing.
         let digest = secret_digest(&self.secret);
         let secret = store.client_secret_with_digest(&client.method.id, &digest).await?;
-        let secret = secret.filter(|secret| !secret.is_revoked).ok_or_else(invalid)?;
+        let secret = secret.filter(|secret| !secret.is_revoked).ok_or_else(|| {
+            lockouts.fail(client.lockout, attempt, now);
+            invalid()
+        })?;
+        // It is not revoked for good: the clock may be wrong.
         if has_expired(secret.expires_at(), now) {
-            store.revoke_client_secret(&client.method.id, &secret.id).await?;
             return Err(InfisicalError::unauthorized("Access denied due to expired client secret"));
         }
         if !store.use_client_secret(&secret.id, now).await? {
@@ -188,6 +190,7 @@ impl ClientLogin {
                 "Access denied due to client secret usage limit reached",
             ));
         }
+        lockouts.succeed(&client.method.id, source);
         Ok(secret.id)
     }
 }
