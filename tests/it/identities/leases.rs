@@ -14,7 +14,7 @@ use serde_json::json;
 use super::{IdentityApi, configuration, with_server};
 
 over_every_protocol!(
-    c66_leased_uses_are_counted_exactly,
+    leased_uses_are_counted_exactly,
     unused_leases_are_returned_when_the_server_stops,
 );
 
@@ -49,7 +49,7 @@ fn limited_token(api: &IdentityApi<'_>, limit: usize) -> String {
     api.access_token(&api.machine("member", json!({ "accessTokenNumUsesLimit": limit })))
 }
 
-fn c66_leased_uses_are_counted_exactly(protocol: Protocol) {
+fn leased_uses_are_counted_exactly(protocol: Protocol) {
     with_server(protocol, "", |api| {
         for limit in [1, 64, 65, 3000] {
             let token = limited_token(api, limit);
