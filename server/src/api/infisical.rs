@@ -168,16 +168,19 @@ async fn execute_open(
             audited.set_target((login.audit_target(), Some(kind)));
             login.log_in(context, request.headers()).await
         }
-        Operation::RenewToken => tokens::renew(context, &tokens::read(body)?).await,
+        Operation::RenewToken => {
+            let facts = tokens::verify_to_renew(context, &tokens::read(body)?).await?;
+            audited.set_target((tokens::audit_target(&facts), None));
+            tokens::renew(context, facts).await
+        }
         Operation::RevokeToken => {
-            let token = tokens::read(body)?;
-            audited.begin().await?;
-            let (response, facts) = tokens::revoke(context, &token).await?;
-            if let Some(facts) = facts {
-                let (user, token) = (Some(facts.identity), Some(facts.id));
-                audited.set_target((AuditTarget { user, token, ..AuditTarget::default() }, None));
+            let verified = tokens::verify_to_revoke(context, &tokens::read(body)?).await?;
+            if let Some(facts) = verified {
+                audited.set_target((tokens::audit_target(&facts), None));
+                audited.begin().await?;
+                tokens::revoke(context, &facts).await?;
             }
-            Ok(response)
+            Ok(tokens::revoked())
         }
         Operation::UniversalLogin => {
             let login = client_secrets::ClientLogin::read(body)?;

@@ -182,6 +182,8 @@ operations! {
     DeleteEnvironment = "environment.delete",
     /// A machine identity logs in.
     IdentityLogin = "identity.login",
+    /// An access token of a machine identity is renewed.
+    IdentityRenewal = "identity.renew",
     /// A machine identity is added.
     CreateIdentity = "identity.add",
     /// A machine identity is changed.

@@ -5,7 +5,8 @@ use countersign_tests::{
 };
 use serde_json::{Value, json};
 
-use super::{IdentityApi, configuration, refused, text, with_server};
+use super::{IdentityApi, claims, configuration, refused, text, with_server};
+use crate::audit::{audit, audit_with};
 
 over_every_protocol!(
     c63_token_is_used_from_trusted_addresses,
@@ -16,6 +17,7 @@ over_every_protocol!(
     c82_forged_address_does_not_count,
     uses_are_counted_after_every_other_check,
     addresses_of_one_family_are_warned_of,
+    refused_renewal_is_in_the_audit_log,
 );
 
 const UNTRUSTED: &str = "You are not allowed to access this resource from the current IP address";
@@ -145,6 +147,27 @@ fn addresses_of_one_family_are_warned_of(protocol: Protocol) {
         assert_eq!(api.send(&path, trusted(&["10.0.0.0/8"])).status, 200);
         eventually(|| log().contains(TEXT) && log().contains(&machine.id));
     });
+}
+
+fn refused_renewal_is_in_the_audit_log(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let server = sandbox.serve(&configuration(""));
+    let api = IdentityApi::new(&server);
+    let machine = api.machine("member", trusted(&["192.0.2.0/24"]));
+    let token = api.access_token(&machine);
+    let body = json!({ "accessToken": token }).to_string();
+    let renew_from = |address: &str| {
+        let line = format!("X-Forwarded-For: {address}\r\n");
+        api.call("", "POST /auth/token/renew", &line, &body)
+    };
+    assert_eq!(renew_from("192.0.2.7").status, 200, "it continues the login, and is not recorded");
+    refused(&renew_from("198.51.100.7"), 403, UNTRUSTED);
+    let events = audit_with(&sandbox, "identity.renew", 1);
+    assert_eq!((events.len(), &events[0]["reason"]), (1, &json!("untrusted_address")));
+    assert_eq!(events[0]["from"]["client"], "198.51.100.7");
+    let target = json!({ "user": machine.id, "token": claims(&token)["jti"] });
+    assert_eq!(events[0]["target"], target);
+    assert_eq!(audit(&sandbox, &["--operation", "identity.renew"]).len(), 1);
 }
 
 #[test]

@@ -139,8 +139,7 @@ impl InfisicalOperation {
         matches!(self, Self::TlsLogin | Self::UniversalLogin | Self::RenewToken | Self::RevokeToken)
     }
 
-    /// Returns the recorded operation; `None` for a call that only reads. A renewal continues a
-    /// login that is recorded.
+    /// Returns the recorded operation; `None` for a call that only reads.
     pub(super) const fn audited(self) -> Option<AuditOperation> {
         Some(match self {
             Self::CreateIdentity => AuditOperation::CreateIdentity,
@@ -154,6 +153,7 @@ impl InfisicalOperation {
             Self::DeleteTls | Self::DeleteUniversal => AuditOperation::DeleteMethod,
             Self::CreateSecret => AuditOperation::AddClientSecret,
             Self::RevokeSecret => AuditOperation::RevokeClientSecret,
+            Self::RenewToken => AuditOperation::IdentityRenewal,
             Self::RevokeToken => AuditOperation::RevokeToken,
             Self::CreateOrganizationRole | Self::CreateProjectRole => AuditOperation::AddRole,
             Self::AddMember | Self::ModifyMember => AuditOperation::AssignRole,
@@ -167,7 +167,6 @@ impl InfisicalOperation {
             | Self::GetUniversal
             | Self::ListSecrets
             | Self::GetSecret
-            | Self::RenewToken
             | Self::ListOrganizations
             | Self::ListOrganizationRoles
             | Self::ListProjectRoles

@@ -10,6 +10,7 @@ use super::{
     role_changes::roles_of,
 };
 use crate::{
+    audit::AuditTarget,
     base::{clock, reply::Body},
     identities::{access_token::AccessTokenFacts, revocation},
     store::{
@@ -56,16 +57,29 @@ pub(super) async fn issue(
     Ok(response(facts, &token.token, token.expires_in))
 }
 
-pub(super) async fn renew(
+/// Returns a token and its identity for the audit log.
+pub(super) fn audit_target(facts: &AccessTokenFacts) -> AuditTarget {
+    let (user, token) = (Some(facts.identity.clone()), Some(facts.id.clone()));
+    AuditTarget { user, token, ..AuditTarget::default() }
+}
+
+/// Verifies a token to renew.
+pub(super) async fn verify_to_renew(
     context: &InfisicalContext<'_>,
     token: &str,
-) -> Result<Response<Body>, InfisicalError> {
-    let mut facts = verify_presented(context, token).await.map_err(|error| {
+) -> Result<AccessTokenFacts, InfisicalError> {
+    verify_presented(context, token).await.map_err(|error| {
         if error.is_revocation() {
             return InfisicalError::unauthorized("Cannot renew: token has been revoked");
         }
         error.into_error(context.settings)
-    })?;
+    })
+}
+
+pub(super) async fn renew(
+    context: &InfisicalContext<'_>,
+    mut facts: AccessTokenFacts,
+) -> Result<Response<Body>, InfisicalError> {
     let client = context.caller.client.get();
     context.checks.check_address(&facts.method, client).await?;
     // Before the roles are read: see `change_roles`.
@@ -88,23 +102,34 @@ pub(super) async fn renew(
     Ok(response(&facts, &renewed.token, renewed.expires_in))
 }
 
-/// Revokes a token with all its renewals. A second revocation succeeds, too.
-pub(super) async fn revoke(
+/// Verifies a token to revoke. `None` if it was revoked before.
+pub(super) async fn verify_to_revoke(
     context: &InfisicalContext<'_>,
     token: &str,
-) -> Result<(Response<Body>, Option<AccessTokenFacts>), InfisicalError> {
-    let done = || ok(&json!({ "message": "Successfully revoked access token" }));
-    let facts = match verify_presented(context, token).await {
-        Ok(facts) => facts,
-        Err(error) if error.is_revocation() => return Ok((done(), None)),
-        Err(error) => return Err(error.into_error(context.settings)),
-    };
-    let revocation = revocation::of_token(context.settings, &facts, clock::now());
+) -> Result<Option<AccessTokenFacts>, InfisicalError> {
+    match verify_presented(context, token).await {
+        Ok(facts) => Ok(Some(facts)),
+        Err(error) if error.is_revocation() => Ok(None),
+        Err(error) => Err(error.into_error(context.settings)),
+    }
+}
+
+/// Revokes a token with all its renewals.
+pub(super) async fn revoke(
+    context: &InfisicalContext<'_>,
+    facts: &AccessTokenFacts,
+) -> Result<(), InfisicalError> {
+    let revocation = revocation::of_token(context.settings, facts, clock::now());
     context.api.revocations.revoke(revocation).await?;
     if facts.uses_limit > 0 {
         context.users.store.revoke_limited_token(&facts.id).await?;
     }
-    Ok((done(), Some(facts)))
+    Ok(())
+}
+
+/// The response to a revocation, and to a second one.
+pub(super) fn revoked() -> Response<Body> {
+    ok(&json!({ "message": "Successfully revoked access token" }))
 }
 
 fn past_max_ttl() -> InfisicalError {
