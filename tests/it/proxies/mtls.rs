@@ -225,8 +225,10 @@ fn with_world(
 fn check(proxy: &MtlsProxy) {
     let write = |directory: &Path, _| drop(ours().1.write(directory));
     with_world(proxy, write, |world| {
-        // Traefik loads its routes after it listens.
-        eventually(|| world.log_in(None, "").status == 400);
+        // Traefik loads its certificate and its routes after it listens.
+        let head = format!("GET {LOGIN} HTTP/1.1\r\n");
+        let ask = || tls_client(None).request(world.address, &head);
+        eventually(|| ask().is_ok_and(|(answer, _)| answer.status == 405));
         certificate_of_the_connection_decides(world);
         certificates_of_intermediates_need_their_chain(world, proxy.passes_chain);
         let expired = world.log_in(Some(&world.ca.client_in(EXPIRED, "bob", 9)), "");
@@ -275,14 +277,13 @@ fn create_identity(server: &Server<'_>, ca: &Authority) -> String {
 
 impl MtlsWorld<'_> {
     fn client(&self, certificate: Option<&IssuedCertificate>) -> Client {
-        let options = TlsClientOptions { certificate, ..TlsClientOptions::default() };
-        Client::under_tls(Protocol::Http1, self.address, &TlsClient::new(&ours().0, &options))
+        Client::under_tls(Protocol::Http1, self.address, &tls_client(certificate))
     }
 
     #[track_caller]
     fn log_in(&self, certificate: Option<&IssuedCertificate>, lines: &str) -> Response {
         let body = json!({ "identityId": self.identity }).to_string();
-        let head = format!("POST /api/v1/auth/tls-cert-auth/login HTTP/1.1\r\n{JSON}{lines}");
+        let head = format!("POST {LOGIN} HTTP/1.1\r\n{JSON}{lines}");
         self.client(certificate).request(&head, body.as_bytes())
     }
 
@@ -305,6 +306,12 @@ impl MtlsWorld<'_> {
     }
 }
 
+fn tls_client(certificate: Option<&IssuedCertificate>) -> TlsClient {
+    let options = TlsClientOptions { certificate, ..TlsClientOptions::default() };
+    TlsClient::new(&ours().0, &options)
+}
+
+const LOGIN: &str = "/api/v1/auth/tls-cert-auth/login";
 const JSON: &str = "Content-Type: application/json\r\n";
 
 #[track_caller]
