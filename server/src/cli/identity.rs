@@ -4,6 +4,7 @@
 //! API.
 
 mod methods;
+mod roles;
 mod secrets;
 
 use http::{Method, StatusCode};
@@ -42,6 +43,16 @@ pub(super) fn run(source: &ConfigSource, args: IdentityArgs) -> Result<(), Comma
             identities.call(Method::DELETE, &["identities", &id], None)?;
             Ok(print(format_args!("Identity {identity} is deleted."))?)
         }
+        IdentityCommand::Assign { identity, roles, project } => {
+            identities.assign(&identity, &project, &roles)
+        }
+        IdentityCommand::Unassign { identity, project } => identities.unassign(&identity, &project),
+        IdentityCommand::AddRole { role, project } => {
+            identities.add_role(&role, project.as_deref())
+        }
+        IdentityCommand::Roles { project, json } => {
+            identities.print_roles(project.as_deref(), json)
+        }
         IdentityCommand::AttachCertificate(args) => identities.attach_certificate(args),
         IdentityCommand::AttachUniversal(args) => identities.attach_universal(args),
         IdentityCommand::Detach { identity, method } => identities.detach(&identity, method),
@@ -68,10 +79,13 @@ impl Identities {
         body: Option<Value>,
     ) -> Result<Value, CommandError> {
         let call = ApiCall::infisical(method, path);
-        let call = match body {
+        self.send(match body {
             Some(body) => call.body(body),
             None => call,
-        };
+        })
+    }
+
+    fn send(&self, call: ApiCall) -> Result<Value, CommandError> {
         Ok(self.0.call_whole(call).map_err(with_remedy)?)
     }
 

@@ -165,6 +165,28 @@ fn revoke_locally(sandbox: &Sandbox, id: &str) {
 }
 
 #[test]
+fn cli_assigns_roles_to_identities() {
+    with_server(|_, _, admin| {
+        let project = admin.run("project add lab").text().to_owned();
+        admin.run("identity add-role keeper").text();
+        admin.run("identity create worker --role keeper").text();
+        refused(&admin.run("identity assign worker ops -p lab"), "Role with slug ops not found");
+        refused(&admin.run("identity add-role Ops -p lab"), "slug: ");
+        admin.run("identity add-role ops -p lab").text();
+        let shown =
+            |options: &str| admin.run(&format!("identity roles{options}")).text().to_owned();
+        assert!(shown("").contains("keeper") && !shown("").contains("ops"), "{}", shown(""));
+        assert!(shown(" -p lab").contains("ops"), "{}", shown(" -p lab"));
+        for (roles, printed) in [("ops", "ops"), ("ops viewer", "ops, viewer")] {
+            let assigned = admin.run(&format!("identity assign worker {roles} -p {project}"));
+            assert_eq!(assigned.text(), format!("worker is {printed} in project {project}."));
+        }
+        admin.run("identity unassign worker -p lab").text();
+        assert_eq!(admin.run("identity unassign worker -p lab").code(), 1);
+    });
+}
+
+#[test]
 fn cli_changes_of_identities_are_audited() {
     with_server(|sandbox, _, admin| {
         let id = admin.run("identity create worker").text().to_owned();

@@ -17,6 +17,7 @@ Examples:
   countersign identity attach-certificate worker --ca clients-ca.crt --common-name worker-1
   countersign identity attach-universal worker --ttl 3600 --trusted-ip 10.0.0.0/8
   countersign identity client-secret worker --ttl 2592000
+  countersign identity assign worker viewer --project lab
   countersign identity detach worker certificate")]
 pub struct IdentityArgs {
     #[command(flatten)]
@@ -81,6 +82,42 @@ pub enum IdentityCommand {
     Delete {
         /// Id or name of the identity.
         identity: String,
+    },
+    /// Give an identity roles in a project, in place of those that it has there.
+    Assign {
+        /// Id or name of the identity.
+        identity: String,
+        /// Roles in the project.
+        #[arg(required = true)]
+        roles: Vec<String>,
+        /// Name or id of the project.
+        #[arg(long, short, value_name = "PROJECT")]
+        project: String,
+    },
+    /// Remove an identity from a project, with its roles there.
+    Unassign {
+        /// Id or name of the identity.
+        identity: String,
+        /// Name or id of the project.
+        #[arg(long, short, value_name = "PROJECT")]
+        project: String,
+    },
+    /// Add a role for identities to the organization or to a project.
+    AddRole {
+        /// The role: lower-case letters, digits and hyphens.
+        role: String,
+        /// Name or id of the project (default: the organization).
+        #[arg(long, short, value_name = "PROJECT")]
+        project: Option<String>,
+    },
+    /// List the roles that identities can have in the organization or in a project.
+    Roles {
+        /// Name or id of the project (default: the organization).
+        #[arg(long, short, value_name = "PROJECT")]
+        project: Option<String>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Let an identity log in with a TLS client certificate.
     AttachCertificate(CertificateArgs),

@@ -1,0 +1,71 @@
+//! Roles of identities in projects, and the roles that exist.
+
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use super::Identities;
+use crate::cli::{
+    CommandError,
+    client::ApiCall,
+    print,
+    table::{display_value, print_list},
+};
+
+impl Identities {
+    /// Sets the roles of an identity in a project, of which it may not be a member yet.
+    pub(super) fn assign(
+        &self,
+        identity: &str,
+        project: &str,
+        roles: &[String],
+    ) -> Result<(), CommandError> {
+        let (id, project_id) = (self.id(identity)?, self.0.project_id(project)?);
+        let path = ["workspace", &project_id, "identity-memberships", &id];
+        let body: Value = roles.iter().map(|role| json!({ "role": role })).collect();
+        let body = json!({ "roles": body });
+        let call = match self.0.call_whole(ApiCall::get(&path)) {
+            Ok(_) => ApiCall::patch(&path, body),
+            Err(error) if error.status == Some(StatusCode::NOT_FOUND) => ApiCall::post(&path, body),
+            Err(error) => return Err(error.into()),
+        };
+        self.send(call)?;
+        Ok(print(format_args!("{identity} is {} in project {project}.", roles.join(", ")))?)
+    }
+
+    pub(super) fn unassign(&self, identity: &str, project: &str) -> Result<(), CommandError> {
+        let (id, project_id) = (self.id(identity)?, self.0.project_id(project)?);
+        let path = ["workspace", &project_id, "identity-memberships", &id];
+        self.send(ApiCall::delete(&path))?;
+        Ok(print(format_args!("{identity} has no role in project {project}."))?)
+    }
+
+    /// Adds a role to a project, or to the organization.
+    pub(super) fn add_role(&self, slug: &str, project: Option<&str>) -> Result<(), CommandError> {
+        let (owner, id) = self.owner(project)?;
+        let body = json!({ "slug": slug, "name": slug });
+        self.call(Method::POST, &[owner, &id, "roles"], Some(body))?;
+        Ok(print(format_args!("Role {slug} is added."))?)
+    }
+
+    pub(super) fn print_roles(
+        &self,
+        project: Option<&str>,
+        as_json: bool,
+    ) -> Result<(), CommandError> {
+        let (owner, id) = self.owner(project)?;
+        let mut answer = self.call(Method::GET, &[owner, &id, "roles"], None)?;
+        let roles = match project {
+            Some(_) => answer["roles"].take(),
+            None => answer["data"]["roles"].take(),
+        };
+        Ok(print_list(&roles, &[("ROLE", "slug"), ("NAME", "name")], as_json)?)
+    }
+
+    /// Returns the path and the id of the owner of roles.
+    fn owner(&self, project: Option<&str>) -> Result<(&'static str, String), CommandError> {
+        Ok(match project {
+            Some(project) => ("projects", self.0.project_id(project)?),
+            None => ("organization", display_value(&self.organizations()?[0]["id"])),
+        })
+    }
+}
