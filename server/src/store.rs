@@ -16,6 +16,7 @@ pub mod environments;
 pub mod expiry;
 mod health;
 pub mod identity;
+pub mod identity_logins;
 pub mod identity_methods;
 pub mod identity_projects;
 pub mod identity_tokens;

@@ -103,13 +103,18 @@ async fn answer(
         return Err(InfisicalError::unavailable("This server has no database"));
     };
     let mut audited = AuditedCall::new(api.audit, operation.audited(), caller);
-    let new = Organization {
-        id: new_id()?,
-        slug: DEFAULT_ORGANIZATION.into(),
-        name: "Organization".into(),
-        created_at: clock::now(),
+    let organization = match checks.organization() {
+        Some(known) => known,
+        None => {
+            let new = Organization {
+                id: new_id()?,
+                slug: DEFAULT_ORGANIZATION.into(),
+                name: "Organization".into(),
+                created_at: clock::now(),
+            };
+            checks.keep_organization(users.store.ensure_organization(new).await?)
+        }
     };
-    let organization = users.store.ensure_organization(new).await?;
     let issued = OnceLock::new();
     let context = InfisicalContext {
         api: *api,
@@ -411,9 +416,11 @@ fn query_value(request: &Request<Bytes>, name: &str) -> Option<String> {
 
 /// Returns a new id, a UUID.
 fn new_id() -> Result<String, InfisicalError> {
-    let id = random_uuid()
-        .map_err(|_| InfisicalError::unavailable("The operating system gives no randomness"))?;
-    Ok(id.to_string())
+    Ok(random_uuid().map_err(|_| no_randomness())?.to_string())
+}
+
+fn no_randomness() -> InfisicalError {
+    InfisicalError::unavailable("The operating system gives no randomness")
 }
 
 fn ok(value: &Value) -> Response<Body> {

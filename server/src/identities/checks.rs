@@ -21,13 +21,14 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwapOption;
 use dashmap::DashMap;
 use tokio::time::sleep;
 
 use super::{lockouts::ClientLockouts, trusted_ips::TrustedIps, use_counts::UseCounts};
 use crate::{
     base::{background_pool::BackgroundPool, outcome::Outcome},
-    store::{Store, StoreError, identity_tokens::TokenUse},
+    store::{Store, StoreError, identity_tokens::TokenUse, organizations::Organization},
 };
 
 /// Checks the uses of access tokens.
@@ -42,6 +43,8 @@ pub struct IdentityChecks {
     store: Store,
     methods: DashMap<Box<str>, Arc<TrustedIps>>,
     epoch: AtomicU64,
+    /// The only organization, once it is known.
+    organization: ArcSwapOption<Organization>,
 }
 
 /// Reason to refuse a genuine access token.
@@ -94,6 +97,7 @@ impl IdentityChecks {
             store,
             methods: DashMap::default(),
             epoch: AtomicU64::new(0),
+            organization: ArcSwapOption::empty(),
         })
     }
 
@@ -120,6 +124,19 @@ impl IdentityChecks {
     pub fn forget_methods(&self) {
         self.epoch.fetch_add(1, Ordering::Release);
         self.methods.clear();
+    }
+
+    /// Returns the organization, if it is known.
+    #[must_use]
+    pub fn organization(&self) -> Option<Arc<Organization>> {
+        self.organization.load_full()
+    }
+
+    /// Keeps the organization for later calls. It does not change.
+    pub fn keep_organization(&self, organization: Organization) -> Arc<Organization> {
+        let organization = Arc::new(organization);
+        self.organization.store(Some(Arc::clone(&organization)));
+        organization
     }
 
     /// Checks the address of a client that uses a token of this login method. `None` if the database

@@ -1,7 +1,7 @@
 //! Memberships of machine identities in projects.
 
 use countersign_engine::UnixTime;
-use sqlx::{Row as _, any::AnyRow};
+use sqlx::{AnyPool, Row as _, any::AnyRow};
 
 use super::{Store, StoreError, json_text, moment, read_json, unix_time};
 
@@ -41,20 +41,14 @@ impl Store {
         of: MembershipsOf,
     ) -> Result<Vec<ProjectMembership>, StoreError> {
         self.run(async move |pool| {
-            let (select, id) = match of {
-                MembershipsOf::Identity(id) => (
-                    "SELECT id, identity, project, roles, created_at, updated_at
-                     FROM countersign_identity_project WHERE identity = $1 ORDER BY project",
-                    id,
-                ),
-                MembershipsOf::Project(id) => (
-                    "SELECT id, identity, project, roles, created_at, updated_at
-                     FROM countersign_identity_project WHERE project = $1 ORDER BY identity",
-                    id,
-                ),
-            };
-            let rows = sqlx::query(select).bind(id).fetch_all(&pool).await?;
-            Ok(rows.iter().map(read).collect::<sqlx::Result<_>>()?)
+            Ok(match of {
+                MembershipsOf::Identity(id) => of_identity(&pool, id).await?,
+                MembershipsOf::Project(id) => {
+                    let select = "SELECT id, identity, project, roles, created_at, updated_at
+                         FROM countersign_identity_project WHERE project = $1 ORDER BY identity";
+                    memberships(&pool, select, id).await?
+                }
+            })
         })
         .await
     }
@@ -141,6 +135,24 @@ impl Store {
             "DELETE FROM countersign_identity_project WHERE identity = $1 AND project = $2";
         self.update(statement, [identity.to_owned(), project.to_owned()]).await
     }
+}
+
+/// Returns the memberships of an identity, by project.
+pub(super) async fn of_identity(
+    pool: &AnyPool,
+    id: String,
+) -> sqlx::Result<Vec<ProjectMembership>> {
+    let select = "SELECT id, identity, project, roles, created_at, updated_at
+                  FROM countersign_identity_project WHERE identity = $1 ORDER BY project";
+    memberships(pool, select, id).await
+}
+
+async fn memberships(
+    pool: &AnyPool,
+    select: &'static str,
+    id: String,
+) -> sqlx::Result<Vec<ProjectMembership>> {
+    sqlx::query(select).bind(id).fetch_all(pool).await?.iter().map(read).collect()
 }
 
 fn read(row: &AnyRow) -> sqlx::Result<ProjectMembership> {

@@ -1,7 +1,7 @@
 //! Machine identities.
 
 use countersign_engine::UnixTime;
-use sqlx::{Row as _, any::AnyRow};
+use sqlx::{AnyPool, Row as _, any::AnyRow};
 
 use super::{DatabaseKind, Store, StoreError, flag, json_text, moment, read_json, unix_time};
 
@@ -81,12 +81,7 @@ impl Store {
     /// The database cannot be queried.
     pub async fn machine_identity(&self, id: &str) -> Result<Option<MachineIdentity>, StoreError> {
         let id = id.to_owned();
-        self.run(async move |pool| {
-            let select = concat!("SELECT ", columns!(), " FROM countersign_identity WHERE id = $1");
-            let identity = sqlx::query(select).bind(id).fetch_optional(&pool).await?;
-            Ok(identity.map(|row| read(&row)).transpose()?)
-        })
-        .await
+        self.run(async move |pool| Ok(find(&pool, id).await?)).await
     }
 
     /// Returns identities by name, and the number of all that the filter selects.
@@ -229,6 +224,13 @@ fn like_pattern(text: &str) -> String {
     }
     pattern.push('%');
     pattern
+}
+
+/// Returns the identity of this id.
+pub(super) async fn find(pool: &AnyPool, id: String) -> sqlx::Result<Option<MachineIdentity>> {
+    let select = concat!("SELECT ", columns!(), " FROM countersign_identity WHERE id = $1");
+    let identity = sqlx::query(select).bind(id).fetch_optional(pool).await?;
+    identity.map(|row| read(&row)).transpose()
 }
 
 fn read(row: &AnyRow) -> sqlx::Result<MachineIdentity> {

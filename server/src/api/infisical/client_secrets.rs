@@ -151,12 +151,13 @@ impl ClientLogin {
             return Err(IdentityRefusal::Address.into());
         }
         let secret = self.check_secret(context, &client, Source::of(address)).await?;
-        let identity = store.machine_identity(&client.method.identity).await?;
-        let identity =
-            identity.ok_or_else(|| InfisicalError::unauthorized("Identity not found"))?;
+        // Before the identity is read: see `change_roles`.
+        let now = clock::now();
+        let member = store.member_identity(&client.method.identity).await?;
+        let member = member.ok_or_else(|| InfisicalError::unauthorized("Identity not found"))?;
         check_organization_name(context, self.organization.as_deref())?;
         let login = (&client.method, MethodKind::UniversalAuth);
-        issue_for(context, &identity, login, Some(secret), None).await
+        issue_for(context, member, now, login, Some(secret), None).await
     }
 
     /// Checks the secret, and counts its use. Returns its id.

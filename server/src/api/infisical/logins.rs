@@ -1,39 +1,43 @@
 //! What the logins by all methods have in common.
 
+use aws_lc_rs::rand;
+use countersign_engine::UnixTime;
 use http::Response;
+use uuid::Builder;
 
 use super::{
-    InfisicalContext, body::BodyReader, error::InfisicalError, new_id, role_changes::roles_of,
-    tokens,
+    InfisicalContext, body::BodyReader, error::InfisicalError, no_randomness,
+    role_changes::with_roles, tokens,
 };
 use crate::{
-    base::{clock, reply::Body},
+    base::reply::Body,
     identities::{access_token::AccessTokenFacts, trusted_ips::TrustedIps},
     store::{
+        identity_logins::MemberIdentity,
         identity_methods::{IdentityMethod, MethodKind},
-        machine_identities::MachineIdentity,
     },
 };
 
-/// Issues a token for an identity that has logged in by a method.
+/// Issues a token for an identity that has logged in by a method. `created_at` is a time before the
+/// identity was read: see [`change_roles`](super::role_changes::change_roles).
 pub(super) async fn issue_for(
     context: &InfisicalContext<'_>,
-    identity: &MachineIdentity,
+    member: MemberIdentity,
+    created_at: UnixTime,
     (method, kind): (&IdentityMethod, MethodKind),
     client_secret: Option<String>,
     certificate_thumbprint: Option<String>,
 ) -> Result<Response<Body>, InfisicalError> {
     let terms = &method.terms;
-    // Before the roles are read: see `change_roles`.
-    let created_at = clock::now();
+    let (identity, roles) = with_roles(member);
     let is_unrestricted =
         TrustedIps::parse(&terms.trusted_ips).is_ok_and(|trusted| trusted.is_unrestricted());
     let facts = AccessTokenFacts {
-        id: new_id()?,
-        identity: identity.id.clone(),
-        identity_name: identity.name.clone(),
-        organization: identity.organization.clone(),
-        roles: roles_of(context, &identity.id).await?,
+        id: new_token_id(created_at)?,
+        identity: identity.id,
+        identity_name: identity.name,
+        organization: identity.organization,
+        roles,
         method: method.id.clone(),
         method_kind: kind.name().into(),
         client_secret,
@@ -46,6 +50,15 @@ pub(super) async fn issue_for(
         certificate_thumbprint,
     };
     tokens::issue(context, &facts).await
+}
+
+/// Returns the id of a new token: a UUID of version 7, whose order is that of time. So tokens with a
+/// limit of uses are stored side by side, however many there are.
+fn new_token_id(created_at: UnixTime) -> Result<String, InfisicalError> {
+    let mut random = [0; 10];
+    rand::fill(&mut random).map_err(|_| no_randomness())?;
+    let milliseconds = created_at.0.saturating_mul(1000);
+    Ok(Builder::from_unix_timestamp_millis(milliseconds, &random).into_uuid().to_string())
 }
 
 /// Reads the organization that a login names, by the newer or the older name of the member.

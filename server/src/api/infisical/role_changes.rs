@@ -6,11 +6,11 @@ use std::time::Duration;
 use countersign_engine::UnixTime;
 use tokio::time::sleep;
 
-use super::{InfisicalContext, InfisicalError, identities::find};
+use super::{InfisicalContext, InfisicalError, identities::missing};
 use crate::{
     base::clock,
     identities::{revocation, roles::IdentityRoles},
-    store::{StoreError, identity_projects::MembershipsOf},
+    store::{StoreError, identity_logins::MemberIdentity, machine_identities::MachineIdentity},
 };
 
 /// Returns the roles of an identity.
@@ -18,11 +18,17 @@ pub(super) async fn roles_of(
     context: &InfisicalContext<'_>,
     id: &str,
 ) -> Result<IdentityRoles, InfisicalError> {
-    let identity = find(context, id).await?;
-    let of = MembershipsOf::Identity(id.to_owned());
-    let memberships = context.users.store.project_memberships(of).await?;
+    let member = context.users.store.member_identity(id).await?;
+    let member = member.filter(|one| one.identity.organization == context.organization.id);
+    Ok(with_roles(member.ok_or_else(|| missing(id))?).1)
+}
+
+/// Returns an identity and its roles.
+pub(super) fn with_roles(member: MemberIdentity) -> (MachineIdentity, IdentityRoles) {
+    let MemberIdentity { identity, memberships } = member;
     let projects = memberships.into_iter().map(|one| (one.project, one.roles)).collect();
-    Ok(IdentityRoles { organization: identity.role, projects })
+    let roles = IdentityRoles { organization: identity.role.clone(), projects };
+    (identity, roles)
 }
 
 /// Makes a change of the roles of an identity to `after`, and revokes the tokens with roles that it

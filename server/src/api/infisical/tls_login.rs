@@ -56,8 +56,9 @@ impl CertificateLogin {
             }
             presented => presented,
         };
-        let store = &context.users.store;
-        let method = store.tls_certificate_method(&self.identity).await?;
+        // Before the identity is read: see `change_roles`.
+        let now = clock::now();
+        let (method, member) = context.users.store.tls_certificate_login(&self.identity).await?;
         let method = method.ok_or_else(|| {
             InfisicalError::not_found(
                 "TLS Certificate auth method not found for identity, did you configure TLS \
@@ -65,14 +66,12 @@ impl CertificateLogin {
             )
             .because("method_not_attached")
         })?;
-        let identity = store.machine_identity(&self.identity).await?;
-        let identity =
-            identity.ok_or_else(|| InfisicalError::unauthorized("Identity not found"))?;
+        let member = member.ok_or_else(|| InfisicalError::unauthorized("Identity not found"))?;
         let chain = presented.map_err(refused)?;
         let thumbprint = check(context, method.clone(), chain).await?;
         check_organization_name(context, self.organization.as_deref())?;
         let login = (&method.method, MethodKind::TlsCertificate);
-        issue_for(context, &identity, login, None, thumbprint).await
+        issue_for(context, member, now, login, None, thumbprint).await
     }
 }
 
