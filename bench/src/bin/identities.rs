@@ -66,7 +66,7 @@ fn main() -> Result<()> {
     let plain = api.identity(&certificates, 0)?;
     let limited = api.identity(&certificates, USES)?;
     logins(&mut api, &plain, &certificates, state.path())?;
-    uses(&mut api, &server, [&plain, &limited])?;
+    uses(&state, &mut api, &server, [&plain, &limited])?;
     stored_tokens(&mut api, &limited, state.path())
 }
 
@@ -225,9 +225,25 @@ fn logins(
     Ok(())
 }
 
-/// Measures the CPU time of the server for `/auth` with each kind of token.
-fn uses(api: &mut Api, server: &ChildGuard, [plain, limited]: [&Identity; 2]) -> Result<()> {
-    let tokens = [api.token.clone(), api.log_in(plain)?, api.log_in(limited)?];
+/// Returns a token of this size that is not of an identity.
+fn plain_token(state: &StateDirectory, size: usize) -> Result<String> {
+    let sign = |padding: usize| {
+        let claim = format!("padding={}", "x".repeat(padding));
+        state.run(&["token", "sign", "--client-type", "api", "--claim", &claim])
+    };
+    let unpadded = sign(0)?.len();
+    sign(size.saturating_sub(unpadded) * 3 / 4)
+}
+
+/// Measures the CPU time of the server for `/auth` with each kind of token, of the same size.
+fn uses(
+    state: &StateDirectory,
+    api: &mut Api,
+    server: &ChildGuard,
+    [plain, limited]: [&Identity; 2],
+) -> Result<()> {
+    let (plain, limited) = (api.log_in(plain)?, api.log_in(limited)?);
+    let tokens = [plain_token(state, plain.len())?, plain, limited];
     let mut nanoseconds = [const { Vec::new() }; 3];
     for round in 0..ROUNDS {
         for turn in 0..tokens.len() {
