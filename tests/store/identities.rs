@@ -78,7 +78,7 @@ fn filter(name: &str) -> IdentityFilter {
 
 fn no_changes(updated_at: UnixTime) -> IdentityChanges {
     let (name, role, has_delete_protection, metadata) = (None, None, None, None);
-    IdentityChanges { name, role, has_delete_protection, metadata, updated_at }
+    IdentityChanges { name, role, has_delete_protection, metadata, updated_at, former_role: None }
 }
 
 /// Adds an organization, an identity `i` and a method `m`.
@@ -265,16 +265,24 @@ fn memberships_are_of_identities_and_projects(open: &dyn Fn() -> Store) {
         let unknown = store.add_project_membership(member("q")).await;
         assert_eq!(unknown, Err(StoreError::ForeignKeyViolation));
         let roles = ["admin".to_owned(), "ops".to_owned()];
-        assert_eq!(store.set_project_roles("i", "p", &roles, UnixTime(5)).await, Ok(true));
-        assert_eq!(store.set_project_roles("i", "q", &roles, UnixTime(5)).await, Ok(false));
+        let former = ["viewer".to_owned()];
+        let set = async |project, former: &[String]| {
+            store.set_project_roles("i", project, (former, &roles), UnixTime(5)).await
+        };
+        assert_eq!(set("p", &roles).await, Ok(false), "it has others");
+        assert_eq!(set("p", &former).await, Ok(true));
+        assert_eq!(set("q", &former).await, Ok(false));
         let changed =
-            ProjectMembership { roles: roles.into(), updated_at: UnixTime(5), ..member("p") };
+            ProjectMembership { roles: roles.to_vec(), updated_at: UnixTime(5), ..member("p") };
         for of in [MembershipsOf::Identity("i".into()), MembershipsOf::Project("p".into())] {
             assert_eq!(store.project_memberships(of).await, Ok(vec![changed.clone()]));
         }
         assert_eq!(store.project_membership("i", "p").await, Ok(Some(changed)));
-        assert_eq!(store.delete_project_membership("i", "p").await, Ok(true));
-        assert_eq!(store.delete_project_membership("i", "p").await, Ok(false));
+        let delete =
+            async |former: &[String]| store.delete_project_membership("i", "p", former).await;
+        assert_eq!(delete(&former).await, Ok(false));
+        assert_eq!(delete(&roles).await, Ok(true));
+        assert_eq!(delete(&roles).await, Ok(false));
     });
 }
 

@@ -67,6 +67,8 @@ struct InfisicalContext<'c> {
     certificate: CertificateSource<'c>,
     /// Set to the id of an issued token, for the audit log.
     issued: &'c OnceLock<String>,
+    /// Set to the id of the identity, for the audit log, if the arguments of the call lack it.
+    identity: &'c OnceLock<String>,
 }
 
 /// Answers a call of a server with machine identities.
@@ -115,7 +117,7 @@ async fn answer(
             checks.keep_organization(users.store.ensure_organization(new).await?)
         }
     };
-    let issued = OnceLock::new();
+    let (issued, identity) = (OnceLock::new(), OnceLock::new());
     let context = InfisicalContext {
         api: *api,
         settings,
@@ -125,10 +127,14 @@ async fn answer(
         organization: &organization,
         certificate,
         issued: &issued,
+        identity: &identity,
     };
     let done = execute(&context, operation, &ids, request, &mut audited).await;
     if let Some(id) = issued.into_inner() {
         let _first = audited.issued.set(id);
+    }
+    if let Some(id) = identity.into_inner() {
+        audited.set_identity(id);
     }
     let reason = done.as_ref().err().and_then(InfisicalError::reason);
     let response = done.unwrap_or_else(InfisicalError::into_response);
@@ -340,7 +346,7 @@ impl<'r> InfisicalCall<'r> {
             ..AuditTarget::default()
         };
         match self {
-            Self::CreateIdentity(new) => (of(&new.name), None),
+            Self::CreateIdentity(new) => (of(&new.id), Some(new.name.clone())),
             Self::ModifyIdentity(id, changes) => (of(id), changes.role.clone()),
             Self::DeleteIdentity(id) => (of(id), None),
             Self::AttachTls(id, _) | Self::ModifyTls(id, _) | Self::DeleteTls(id) => {

@@ -73,6 +73,31 @@ pub(super) fn may_use_body<H: RequestHead>(
     }
 }
 
+/// Answers a call about machine identities. Apart from [`respond`], so that the memory of its work
+/// is not counted for every other call.
+pub(super) async fn respond_infisical(
+    service: &AppService,
+    peer: Peer<'_>,
+    request: Request<Bytes>,
+) -> Reply {
+    let app = &service.app;
+    let settings = app.settings_arc();
+    let Some(identities) = &settings.api.identities else {
+        // A reload has just disabled them.
+        return Box::pin(respond(service, peer, Route::Infisical, request)).await;
+    };
+    let listener = &settings.listeners[peer.listener];
+    let caller = service.caller(&peer, listener, request.headers());
+    let certificate = CertificateSource {
+        peer,
+        client: &listener.client,
+        requested: listener.client_certificates(),
+        settings: &settings.tls_cert_auth,
+    };
+    let api = app.api(&settings);
+    infisical::respond(&api, identities, (&caller, certificate), &request).await
+}
+
 /// Calls the handler of a request that is neither a gRPC call nor a check of `/auth`.
 pub(super) async fn respond(
     service: &AppService,
@@ -103,18 +128,6 @@ pub(super) async fn respond(
             no_store(refresh_keys::respond(&api, &caller, headers, request.body()).await).into()
         }
         Route::Inmanta | Route::Infisical => {
-            if route == Route::Infisical
-                && let Some(identities) = &settings.api.identities
-            {
-                let certificate = CertificateSource {
-                    peer,
-                    client: &listener.client,
-                    requested: listener.client_certificates(),
-                    settings: &settings.tls_cert_auth,
-                };
-                let caller = (&caller, certificate);
-                return infisical::respond(&api, identities, caller, &request).await;
-            }
             // As in the Inmanta server, a token without a username belongs to no user.
             let caller = Caller { username_optional: true, ..caller };
             inmanta::respond(&api, &caller, &request).await

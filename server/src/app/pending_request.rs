@@ -158,10 +158,18 @@ impl<'c> PendingRequest<'c> for PendingAppRequest<'c> {
                 }
             }
         };
-        // The one place where a response becomes a boxed future.
-        Step::Wait(Box::pin(
-            async move { recorder.record(pending.finish(service, peer, route).await) },
-        ))
+        // The one place where a response becomes a boxed future, whose memory is counted.
+        let has_identities = || service.app.settings().api.identities.is_some();
+        Step::Wait(match pending {
+            PendingResponse::Handler(request) if route == Route::Infisical && has_identities() => {
+                Box::pin(async move {
+                    recorder.record(dispatch::respond_infisical(service, peer, request).await)
+                })
+            }
+            pending => {
+                Box::pin(async move { recorder.record(pending.finish(service, peer, route).await) })
+            }
+        })
     }
 }
 

@@ -172,17 +172,27 @@ impl AuditWriter {
         }
     }
 
-    /// Replaces the name of a refused login by a hash, unless it is that of a user. It may be a
-    /// password that was typed into the wrong field. The key of the hash is random, so that the
+    /// Replaces the name of a refused login by a hash, unless it is that of a user, or the id of a
+    /// machine identity. It may be a password that was typed into the wrong field. The key of the hash is random, so that the
     /// hash cannot be compared with those of guessed passwords. Equal names have equal hashes until
     /// the server restarts.
     fn without_unknown_name(&self, mut event: AuditEvent) -> AuditEvent {
-        if event.operation == AuditOperation::Login
-            && let Some(name) = event.target.user.take()
-        {
-            let found = self.store.as_ref().map(|store| store.block_on(store.user(&name)));
-            let is_user = matches!(found, Some(Ok(Some(_))));
-            event.target.user = if is_user { Some(name) } else { self.hashed(&name) };
+        let is_identity = match event.operation {
+            AuditOperation::Login => false,
+            AuditOperation::IdentityLogin => true,
+            _ => return event,
+        };
+        if let Some(name) = event.target.user.take() {
+            let is_known = self.store.as_ref().is_some_and(|store| {
+                store.block_on(async {
+                    if is_identity {
+                        matches!(store.machine_identity(&name).await, Ok(Some(_)))
+                    } else {
+                        matches!(store.user(&name).await, Ok(Some(_)))
+                    }
+                })
+            });
+            event.target.user = if is_known { Some(name) } else { self.hashed(&name) };
         }
         event
     }

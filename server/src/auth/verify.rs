@@ -28,7 +28,7 @@ use serde_json::value::RawValue;
 
 use self::decision::VerifyContext;
 use super::{
-    Authenticator, Caller, ListenerRules, Rejection,
+    Authenticator, Caller, ListenerRules, PendingVerification, Rejection,
     credential::Credential,
     profile::{Profile, Refusal, generic},
     settings::AuthSettings,
@@ -72,12 +72,23 @@ impl VerifyContext<'_> {
         let PresentedToken { token, certificate, request } = presented;
         let certificate = certificate.map_or(caller.certificate, ClientCertificate::Known);
         let caller = Caller { certificate, ..*caller };
-        let verified = match self.authenticator.verify(&caller, &token).await {
+        let authenticator = self.authenticator;
+        // A call about a request decides as `/auth` does, and is a use of the token.
+        let verified = match &request {
+            Some(_) => authenticator.use_after(&caller, PendingVerification::Use, &token).await,
+            None => authenticator.verify(&caller, &token).await,
+        };
+        let verified = match verified {
             Ok(verified) => verified,
             Err(rejection) => return self.refused(rejection, &token),
         };
         match self.decide(&verified, request.as_ref()) {
             Ok(tenant) => {
+                if request.is_some()
+                    && let Err(rejection) = authenticator.count_use(&verified).await
+                {
+                    return self.refused(rejection, &token);
+                }
                 let body = verified_json(&verified, request.map(|_| true), tenant.as_ref());
                 let response = typed(StatusCode::OK, "application/json", body);
                 let tenant = self.tenant_label(tenant.as_ref());
@@ -94,6 +105,11 @@ impl VerifyContext<'_> {
 
     fn refused(&self, rejection: Rejection, token: &[u8]) -> Reply {
         let outcome = rejection.outcome();
+        if let Some(refusal) = rejection.identity {
+            let detail = "the access token may not be used";
+            let response = problem(refusal.status(), outcome.name(), detail);
+            return Reply::with_outcome(outcome, response);
+        }
         let refusal = self.authenticator.refusal(self.rules.profile, rejection, token);
         Reply::with_outcome(outcome, refused(self.settings, &refusal))
     }

@@ -16,7 +16,11 @@ use crate::{
     },
     base::route::Serves,
     client::{ClientSettings, original_request::Dialect},
-    config::{Config, Listener, OpenIdProvider, Severity, Transport, WebUi, options, reference},
+    config::{
+        Config, Listener, OpenIdProvider, Severity, Transport, WebUi,
+        options::{self, IDENTITIES_SECTION},
+        reference,
+    },
     keys::{
         IssuerSection,
         administration::changing_line,
@@ -139,7 +143,9 @@ fn describe_administration(config: &Config) -> io::Result<()> {
         return Ok(());
     }
     print("  who may change users, roles and environments, and issue tokens:")?;
-    for section in &config.issuers {
+    // Machine identities administer each other by their role, and nothing else.
+    let may_administer = config.issuers.iter().filter(|one| one.section() != IDENTITIES_SECTION);
+    for section in may_administer {
         print(format_args!(
             "    tokens of [{}]: {}; change it with {}",
             section.section(),

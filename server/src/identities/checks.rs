@@ -23,6 +23,7 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use dashmap::DashMap;
+use http::StatusCode;
 use tokio::time::sleep;
 
 use super::{lockouts::ClientLockouts, trusted_ips::TrustedIps, use_counts::UseCounts};
@@ -61,6 +62,16 @@ pub enum IdentityRefusal {
 }
 
 impl IdentityRefusal {
+    /// Returns the status of a response.
+    #[must_use]
+    pub const fn status(self) -> StatusCode {
+        match self {
+            Self::Address => StatusCode::FORBIDDEN,
+            Self::Exhausted | Self::Revoked => StatusCode::UNAUTHORIZED,
+            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
     /// Returns the outcome that metrics count.
     #[must_use]
     pub const fn outcome(self) -> Outcome {

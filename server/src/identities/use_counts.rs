@@ -2,7 +2,7 @@
 //!
 //! The uses of a token that is used now and then are counted in the database one by one. Those of a
 //! token that is used often are leased: the node counts a block of them at once, and gives them out
-//! from memory. It returns the rest after [`LEASE_TIME`]. A node that finds all uses counted waits
+//! from memory. It returns the rest after 250 ms. A node that finds all uses counted waits
 //! until other nodes have returned theirs, so exactly the limit is reached. A node that crashes
 //! loses its leases: fewer uses than the limit are made then, never more.
 //!

@@ -98,7 +98,7 @@ impl Store {
         .await
     }
 
-    /// Replaces the roles of a membership. Returns whether it exists.
+    /// Replaces the roles of a membership. Returns whether it exists, and has the former roles.
     ///
     /// # Errors
     /// The database cannot be queried.
@@ -106,23 +106,24 @@ impl Store {
         &self,
         identity: &str,
         project: &str,
-        roles: &[String],
+        (former, roles): (&[String], &[String]),
         now: UnixTime,
     ) -> Result<bool, StoreError> {
-        let texts = [json_text(roles), identity.to_owned(), project.to_owned()];
+        let [former, roles] = [former, roles].map(json_text);
+        let [identity, project] = [identity, project].map(str::to_owned);
         self.run(async move |pool| {
-            let [roles, identity, project] = texts;
             let changed = sqlx::query(
                 "UPDATE countersign_identity_project SET roles = $1, updated_at = $2
-                 WHERE identity = $3 AND project = $4",
+                 WHERE identity = $3 AND project = $4 AND roles = $5",
             );
             let changed = changed.bind(roles).bind(moment(now)).bind(identity).bind(project);
+            let changed = changed.bind(former);
             Ok(changed.execute(&pool).await?.rows_affected() > 0)
         })
         .await
     }
 
-    /// Removes a membership. Returns whether it existed.
+    /// Removes a membership. Returns whether it existed, and had the former roles.
     ///
     /// # Errors
     /// The database cannot be queried.
@@ -130,10 +131,12 @@ impl Store {
         &self,
         identity: &str,
         project: &str,
+        former: &[String],
     ) -> Result<bool, StoreError> {
-        let statement =
-            "DELETE FROM countersign_identity_project WHERE identity = $1 AND project = $2";
-        self.update(statement, [identity.to_owned(), project.to_owned()]).await
+        let statement = "DELETE FROM countersign_identity_project
+                         WHERE identity = $1 AND project = $2 AND roles = $3";
+        let [identity, project] = [identity, project].map(str::to_owned);
+        self.update(statement, [identity, project, json_text(former)]).await
     }
 }
 

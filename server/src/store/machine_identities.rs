@@ -46,6 +46,8 @@ pub struct IdentityChanges {
     pub metadata: Option<Vec<(String, String)>>,
     /// Time of the change.
     pub updated_at: UnixTime,
+    /// The role that it must have for the change; `None` for any.
+    pub former_role: Option<String>,
 }
 
 /// The part of a list of identities.
@@ -150,7 +152,7 @@ impl Store {
         .await
     }
 
-    /// Changes an identity. Returns whether it exists.
+    /// Changes an identity. Returns whether it exists, and has the former role if one is given.
     ///
     /// # Errors
     /// The database cannot be queried.
@@ -167,14 +169,15 @@ impl Store {
                      has_delete_protection =
                          COALESCE(CAST($3 AS BIGINT), has_delete_protection),
                      metadata = COALESCE($4, metadata), updated_at = $5
-                 WHERE id = $6",
+                 WHERE id = $6 AND ($7 = '' OR role = $7)",
             )
             .bind(changes.name)
             .bind(changes.role)
             .bind(changes.has_delete_protection.map(flag))
             .bind(changes.metadata.as_ref().map(json_text))
             .bind(moment(changes.updated_at))
-            .bind(id);
+            .bind(id)
+            .bind(changes.former_role.unwrap_or_default());
             Ok(changed.execute(&pool).await?.rows_affected() > 0)
         })
         .await

@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 
 use super::{IdentityApi, configuration, invalid, refused, session_of, text, with_server};
 use crate::{
-    audit::audit,
+    audit::{audit, audit_with},
     fixture::{SIGNING, claims, token},
     users::{Api, ENVIRONMENT},
 };
@@ -17,6 +17,8 @@ over_every_protocol!(
     identities_are_members_of_projects,
     calls_have_the_envelope_of_infisical,
     routes_exist_only_if_enabled,
+    hostile_bodies_are_refused,
+    logins_are_recorded_by_identity_and_without_secrets,
     changes_are_in_the_audit_log,
 );
 
@@ -235,4 +237,43 @@ fn changes_are_in_the_audit_log(protocol: Protocol) {
     let all = events.iter().map(Value::to_string).collect::<String>();
     assert!(!all.contains(&machine.secret) && !all.contains(&token), "{all}");
     assert!(!server.log().contains(&machine.secret));
+}
+
+fn hostile_bodies_are_refused(protocol: Protocol) {
+    with_server(protocol, "", |api| {
+        for depth in [100, 1200, 30_000] {
+            for (open, close) in [("[", "]"), ("{\"\":", "}")] {
+                let value = format!("{}0{}", open.repeat(depth), close.repeat(depth));
+                for call in
+                    ["tls-cert-auth/login", "universal-auth/login", "token/renew", "token/revoke"]
+                {
+                    let body = format!("{{\"x\":{value}}}");
+                    let refusal = api.call("", &format!("POST /auth/{call}"), "", &body);
+                    assert!(matches!(refusal.status, 400 | 413 | 422), "{depth}: {refusal:?}");
+                }
+            }
+        }
+        let body = json!({ "clientId": "a\0", "clientSecret": "x" });
+        invalid(&api.open("POST /auth/universal-auth/login", body), "clientId");
+        let number = api.call("", "POST /auth/token/revoke", "", "{\"accessToken\":1e999}");
+        assert_eq!(number.status, 400);
+    });
+}
+
+fn logins_are_recorded_by_identity_and_without_secrets(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let server = sandbox.serve(&configuration(""));
+    let api = IdentityApi::new(&server);
+    let machine = api.machine("member", json!({}));
+    let body = json!({ "clientId": machine.secret, "clientSecret": machine.client_id });
+    assert_eq!(api.open("POST /auth/universal-auth/login", body).status, 401);
+    assert_eq!(api.log_in(&machine).status, 200);
+    let refused = audit_with(&sandbox, "identity.login", 1);
+    let target = text(&refused[0]["target"]["user"]);
+    assert!(target.starts_with("unknown:"), "{target}");
+    let of_identity = audit(&sandbox, &["--user", &machine.id]);
+    let operations: Vec<_> = of_identity.iter().map(|event| text(&event["operation"])).collect();
+    for operation in ["identity.add", "identity.login"] {
+        assert!(operations.iter().any(|one| one == operation), "{operation}: {operations:?}");
+    }
 }

@@ -11,6 +11,8 @@ over_every_protocol!(
     roles_of_an_identity_reach_routes,
     roles_of_an_identity_reach_the_policy,
     role_that_was_taken_away_ends_tokens,
+    deleted_project_ends_tokens_with_roles_in_it,
+    concurrent_changes_leave_no_role_in_tokens,
 );
 
 /// Runs a test with a server whose listener asks these rules, and with a project.
@@ -120,5 +122,46 @@ fn role_that_was_taken_away_ends_tokens(protocol: Protocol) {
         let token = api.access_token(&machine);
         api.set_role(&machine, "member");
         assert_eq!(api.routes(&token)[0], 200, "the same role again");
+    });
+}
+
+fn deleted_project_ends_tokens_with_roles_in_it(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    with_rules(&sandbox, "routes", "[route_open]\nmatch=GET /open\n", |api| {
+        let root = Api::root(api.server);
+        let project = "00000000-0000-0000-0000-000000000009";
+        root.send("PUT /project", json!({ "name": "other", "project_id": project }));
+        let machine = api.machine("no-access", json!({}));
+        let call = format!("POST /api/v2/workspace/{project}/identity-memberships/{}", machine.id);
+        assert_eq!(api.send(&call, json!({ "role": "viewer" })).status, 200);
+        let token = api.access_token(&machine);
+        assert_eq!(api.check(&token, "/open"), 200);
+        assert_eq!(root.ask(&format!("DELETE /project/{project}")).status, 200);
+        assert_eq!(api.check(&token, "/open"), 401);
+    });
+}
+
+fn concurrent_changes_leave_no_role_in_tokens(protocol: Protocol) {
+    with_routes(protocol, |api| {
+        let machine = api.machine("no-access", json!({}));
+        let path = format!("PATCH /api/v1/identities/{} HTTP/1.1\r\n", machine.id);
+        let head = format!("{path}Authorization: Bearer {}\r\n", api.token);
+        for _ in 0..4 {
+            let during = std::thread::scope(|scope| {
+                for role in ["admin", "member"] {
+                    let (mut client, head) = (api.server.client(), &head);
+                    let body = json!({ "role": role }).to_string();
+                    scope.spawn(move || {
+                        assert_eq!(client.request(head, body.as_bytes()).status, 200);
+                    });
+                }
+                (0..20).map(|_| api.access_token(&machine)).collect::<Vec<_>>()
+            });
+            let role = api.ask(&format!("GET /identities/{}", machine.id)).json();
+            let is_admin = role["identity"]["role"] == "admin";
+            assert_eq!(api.check(&api.access_token(&machine), "/admin") == 200, is_admin, "{role}");
+            let are_admins = during.iter().any(|token| api.check(token, "/admin") == 200);
+            assert!(is_admin || !are_admins, "a role that was taken away is in a token");
+        }
     });
 }

@@ -84,6 +84,23 @@ fn c66_uses_are_counted_exactly(protocol: Protocol) {
         let call = api.call(&token, "GET /identities/details", "", "");
         refused(&call, 401, "Failed to authorize: token usage limit reached");
         assert_eq!(api.server.verify(&token).status, 200, "an inspection is no use");
+        let asked = |token: &str| {
+            let request = json!({ "method": "GET", "uri": "/x" });
+            let body = json!({ "token": token, "request": request }).to_string();
+            let head = "POST /v1/verify HTTP/1.1\r\nContent-Type: application/json\r\n";
+            api.server.send(head, body.as_bytes())
+        };
+        assert_eq!(
+            (asked(&token).status, asked(&token).json()["code"].take()),
+            (401, json!("uses_exhausted"))
+        );
+        let counted = api.access_token(&machine);
+        assert_eq!(
+            [asked(&counted), asked(&counted), asked(&counted)].map(|one| one.status),
+            [200, 200, 401]
+        );
+        let elsewhere = api.access_token(&api.machine("member", trusted(&["192.0.2.0/24"])));
+        assert_eq!(asked(&elsewhere).status, 403);
 
         let machine = api.machine("member", json!({ "accessTokenNumUsesLimit": 30 }));
         let token = api.access_token(&machine);

@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::error::InfisicalError;
-use crate::base::exact_json::{RawMembers, exact};
+use crate::base::exact_json::RawMembers;
 
 /// Reader of the members of a body.
 pub(super) struct BodyReader {
@@ -31,13 +31,19 @@ impl BodyReader {
                 InfisicalError::bad_request("Body is not valid JSON")
             }
         })?;
-        let mut members = Map::new();
+        let mut reader = Self { members: Map::new(), issues: Vec::new() };
         for (name, value) in raw.0 {
-            if members.insert(name, exact(value)).is_some() {
+            // A raw value may be nested to any depth, and this has a limit.
+            let value = serde_json::from_str(value.get())
+                .map_err(|_| InfisicalError::bad_request("Body is not valid JSON"))?;
+            if has_null_character(&value) {
+                reader.report(&name, "String must not contain null characters");
+            }
+            if reader.members.insert(name, value).is_some() {
                 return Err(InfisicalError::bad_request("Body has a member twice"));
             }
         }
-        Ok(Self { members, issues: Vec::new() })
+        Ok(reader)
     }
 
     /// Reports a mistake in a member.
@@ -163,6 +169,18 @@ const MAX_TEXT: usize = 16_384;
 fn issue(member: &str, message: &str) -> Value {
     let path: Vec<_> = Some(member).filter(|member| !member.is_empty()).into_iter().collect();
     json!({ "code": "custom", "path": path, "message": message })
+}
+
+/// Whether a text in a value has a null character, which PostgreSQL cannot store.
+fn has_null_character(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(elements) => elements.iter().any(has_null_character),
+        Value::Object(members) => {
+            members.iter().any(|(name, value)| name.contains('\0') || has_null_character(value))
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
 }
 
 #[cfg(test)]

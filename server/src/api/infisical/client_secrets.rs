@@ -144,6 +144,7 @@ impl ClientLogin {
         let store = &context.users.store;
         let client = store.universal_auth_client(&self.client_id).await?;
         let client = client.ok_or_else(invalid)?;
+        let _first = context.identity.set(client.method.identity.clone());
         let address = context.caller.client.get();
         let trusted = TrustedIps::parse(&client.secret_trusted_ips);
         let trusted = trusted.map_err(|_| InfisicalError::unavailable("Malformed addresses"))?;

@@ -10,7 +10,7 @@ use super::{
     check_organization,
     error::InfisicalError,
     new_id, ok,
-    role_changes::{change_roles, roles_of},
+    role_changes::{MAX_ATTEMPTS, change_roles, contended, roles_of},
     shown_time,
 };
 use crate::{
@@ -27,9 +27,13 @@ use crate::{
 pub(super) const BUILT_IN_ROLES: [&str; 3] = ["admin", "member", "no-access"];
 /// Most identities in one list.
 const MAX_LISTED: u32 = 10_000;
+/// Most characters of a name.
+const MAX_NAME: usize = 255;
 
 /// Reads a new identity.
 pub(super) struct NewIdentity {
+    /// Its id, which the audit log has before the identity is made.
+    pub(super) id: String,
     pub(super) name: String,
     organization: String,
     role: String,
@@ -41,6 +45,7 @@ impl NewIdentity {
     pub(super) fn read(body: &[u8]) -> Result<Self, InfisicalError> {
         let mut reader = BodyReader::parse(body)?;
         let new = Self {
+            id: new_id()?,
             name: reader.name("name"),
             organization: reader.text("organizationId"),
             role: reader.optional_text("role").unwrap_or_else(|| "no-access".into()),
@@ -50,8 +55,16 @@ impl NewIdentity {
         if new.role.is_empty() {
             reader.report("role", "String must contain at least 1 character(s)");
         }
+        check_length(&mut reader, &new.name);
         reader.finish()?;
         Ok(new)
+    }
+}
+
+/// Reports a name that is too long: access tokens contain it.
+fn check_length(reader: &mut BodyReader, name: &str) {
+    if name.chars().count() > MAX_NAME {
+        reader.report("name", "String must contain at most 255 character(s)");
     }
 }
 
@@ -64,12 +77,14 @@ pub(super) fn read_changes(body: &[u8]) -> Result<IdentityChanges, InfisicalErro
         has_delete_protection: reader.flag("hasDeleteProtection"),
         metadata: read_metadata(&mut reader),
         updated_at: clock::now(),
+        former_role: None,
     };
     for (member, text) in [("name", &changes.name), ("role", &changes.role)] {
         if text.as_ref().is_some_and(String::is_empty) {
             reader.report(member, "String must contain at least 1 character(s)");
         }
     }
+    check_length(&mut reader, changes.name.as_deref().unwrap_or_default());
     reader.finish()?;
     Ok(changes)
 }
@@ -91,7 +106,7 @@ pub(super) async fn create(
     check_role(context, &new.role).await?;
     let now = clock::now();
     let identity = MachineIdentity {
-        id: new_id()?,
+        id: new.id,
         organization: new.organization,
         name: new.name,
         role: new.role,
@@ -217,14 +232,27 @@ pub(super) async fn modify(
     id: &str,
     changes: IdentityChanges,
 ) -> Result<Response<Body>, InfisicalError> {
-    let before = roles_of(context, id).await?;
-    let mut after = before.clone();
     if let Some(role) = &changes.role {
         check_role(context, role).await?;
-        after.organization.clone_from(role);
     }
-    let change = context.users.store.change_machine_identity(id, changes);
-    change_roles(context, id, (&before, &after), change).await?;
+    let mut is_changed = false;
+    for _attempt in 0..MAX_ATTEMPTS {
+        let before = roles_of(context, id).await?;
+        let mut after = before.clone();
+        if let Some(role) = &changes.role {
+            after.organization.clone_from(role);
+        }
+        let former_role = Some(before.organization.clone());
+        let changes = IdentityChanges { former_role, ..changes.clone() };
+        let change = context.users.store.change_machine_identity(id, changes);
+        is_changed = change_roles(context, id, (&before, &after), change).await?;
+        if is_changed {
+            break;
+        }
+    }
+    if !is_changed {
+        return Err(contended());
+    }
     let identity = find(context, id).await?;
     let methods = methods_of(context, id).await?;
     Ok(ok(&json!({ "identity": identity_json(&identity, &methods) })))

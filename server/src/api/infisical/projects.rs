@@ -10,7 +10,7 @@ use super::{
     identities::{find, methods_of},
     new_id, ok,
     organizations::{NewRole, built_in_roles, roles_json},
-    role_changes::{change_roles, check_size, roles_of},
+    role_changes::{MAX_ATTEMPTS, change_roles, check_size, contended, roles_of},
     shown_time,
 };
 use crate::{
@@ -174,13 +174,7 @@ async fn modify(
     roles: Vec<String>,
 ) -> Result<Response<Body>, InfisicalError> {
     check_roles(context, project, &roles).await?;
-    let before = roles_of(context, id).await?;
-    let mut after = before.clone();
-    after.projects.insert(project.id.clone(), roles.clone());
-    let change = context.users.store.set_project_roles(id, &project.id, &roles, clock::now());
-    if !change_roles(context, id, (&before, &after), change).await? {
-        return Err(missing(id, project));
-    }
+    change_membership(context, project, id, Some(&roles)).await?;
     let membership = find_membership(context, project, id).await?;
     Ok(ok(&json!({ "roles": assigned_json(&membership) })))
 }
@@ -201,13 +195,7 @@ async fn remove(
 ) -> Result<Response<Body>, InfisicalError> {
     let membership = find_membership(context, project, id).await?;
     let response = shown(context, project, &membership).await?;
-    let before = roles_of(context, id).await?;
-    let mut after = before.clone();
-    after.projects.remove(&project.id);
-    let remove = context.users.store.delete_project_membership(id, &project.id);
-    if !change_roles(context, id, (&before, &after), remove).await? {
-        return Err(missing(id, project));
-    }
+    change_membership(context, project, id, None).await?;
     Ok(response)
 }
 
@@ -221,6 +209,38 @@ async fn shown(
     let methods = methods_of(context, &membership.identity).await?;
     let shown = membership_json(membership, (&identity, &methods), project);
     Ok(ok(&json!({ "identityMembership": shown })))
+}
+
+/// Changes the roles of a member, or removes it.
+async fn change_membership(
+    context: &InfisicalContext<'_>,
+    project: &Project,
+    id: &str,
+    roles: Option<&[String]>,
+) -> Result<(), InfisicalError> {
+    let store = &context.users.store;
+    for _attempt in 0..MAX_ATTEMPTS {
+        let before = roles_of(context, id).await?;
+        let Some(former) = before.projects.get(&project.id) else {
+            return Err(missing(id, project));
+        };
+        let mut after = before.clone();
+        after.projects.remove(&project.id);
+        after.projects.extend(roles.map(|roles| (project.id.clone(), roles.to_vec())));
+        let change = async {
+            match roles {
+                Some(roles) => {
+                    let roles = (former.as_slice(), roles);
+                    store.set_project_roles(id, &project.id, roles, clock::now()).await
+                }
+                None => store.delete_project_membership(id, &project.id, former).await,
+            }
+        };
+        if change_roles(context, id, (&before, &after), change).await? {
+            return Ok(());
+        }
+    }
+    Err(contended())
 }
 
 async fn find_membership(

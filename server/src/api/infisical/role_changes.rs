@@ -13,6 +13,14 @@ use crate::{
     store::{StoreError, identity_logins::MemberIdentity, machine_identities::MachineIdentity},
 };
 
+/// Attempts at a change while others change the same roles.
+pub(super) const MAX_ATTEMPTS: usize = 8;
+
+/// Returns the error of a change that met others [`MAX_ATTEMPTS`] times.
+pub(super) fn contended() -> InfisicalError {
+    InfisicalError::unavailable("The roles are being changed by others")
+}
+
 /// Returns the roles of an identity.
 pub(super) async fn roles_of(
     context: &InfisicalContext<'_>,
@@ -31,8 +39,9 @@ pub(super) fn with_roles(member: MemberIdentity) -> (MachineIdentity, IdentityRo
     (identity, roles)
 }
 
-/// Makes a change of the roles of an identity to `after`, and revokes the tokens with roles that it
-/// takes away. `change` returns whether it was made.
+/// Makes a change of the roles of an identity from `before` to `after`, and revokes the tokens with
+/// roles that it takes away. `change` returns whether it was made: not if the roles are not those of
+/// `before` any more, as otherwise a role that was given meanwhile would stay in tokens.
 ///
 /// A token is issued in a second that begins before its roles are read. So no token that was issued
 /// in a later second than the change contains the roles before it, and a login after the call is

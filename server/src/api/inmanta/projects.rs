@@ -8,8 +8,14 @@ use super::{
     request::ProjectRequest, tokens::random_uuid,
 };
 use crate::{
-    base::reply::Body,
-    store::{StoreError, environments::Environment, projects::Project},
+    base::{clock, reply::Body},
+    identities::revocation::of_issued_by,
+    store::{
+        StoreError,
+        environments::Environment,
+        identity_projects::{MembershipsOf, ProjectMembership},
+        projects::Project,
+    },
 };
 
 pub(super) async fn respond(
@@ -68,8 +74,12 @@ async fn rename(
 
 async fn delete(context: &CallContext<'_>, id: &str) -> Result<Response<Body>, ApiError> {
     let store = &context.users.store;
+    let members = store.project_memberships(MembershipsOf::Project(id.to_owned())).await?;
     match store.delete_project(id).await {
-        Ok(true) => Ok(ok_empty()),
+        Ok(true) => {
+            end_tokens(context, &members).await?;
+            Ok(ok_empty())
+        }
         Ok(false) => Err(unknown_id()),
         Err(StoreError::ForeignKeyViolation) => {
             let all = store.environments(false).await?;
@@ -81,6 +91,19 @@ async fn delete(context: &CallContext<'_>, id: &str) -> Result<Response<Body>, A
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Revokes the access tokens of the members of a project that was deleted: they contain roles in it.
+async fn end_tokens(
+    context: &CallContext<'_>,
+    members: &[ProjectMembership],
+) -> Result<(), ApiError> {
+    let Some(settings) = &context.api.settings.identities else { return Ok(()) };
+    for member in members {
+        let revocation = of_issued_by(settings, &member.identity, clock::now());
+        context.api.revocations.revoke(revocation).await?;
+    }
+    Ok(())
 }
 
 async fn single(

@@ -14,15 +14,16 @@ use crate::{
     cli::{arguments::RevokeArgs, record_change},
     config::Config,
     revocation::record::RevocationRecord,
+    store::{Store, machine_identities::IdentityFilter},
 };
 
 /// Appends a revocation to the storage that servers follow.
 pub(super) fn run(source: &ConfigSource, args: RevokeArgs) -> Result<(), CommandError> {
     let config = source.load()?;
-    let args = args.resolved(&config)?;
+    let store = source.audited_store(&config)?;
+    let args = args.resolved(&config, store.as_ref())?;
     let location = source.revocation_location(&config)?;
     let revocations = source.revocation_service(&config, None)?;
-    let store = source.audited_store(&config)?;
     let app = App::new(config, 1, revocations, None)?;
     if let Some(error) = app.revocations.status().error {
         return Err(CommandError::failed(error));
@@ -53,12 +54,14 @@ pub(super) fn run(source: &ConfigSource, args: RevokeArgs) -> Result<(), Command
 
 impl RevokeArgs {
     /// Replaces a machine identity by the issuer and the subject of its access tokens.
-    fn resolved(self, config: &Config) -> Result<Self, CommandError> {
+    fn resolved(self, config: &Config, store: Option<&Store>) -> Result<Self, CommandError> {
         let Some(identity) = self.identity else { return Ok(self) };
-        let settings = config.settings.api.identities.as_ref().ok_or_else(|| {
+        let settings = config.settings.api.identities.as_ref();
+        let (settings, store) = settings.zip(store).ok_or_else(|| {
             CommandError::failed("--identity needs enabled = true in [identities]")
         })?;
-        let (issuer, subject) = (settings.issuer.to_string(), identity.to_lowercase());
+        let subject = store.block_on(find_identity(store, &identity))?;
+        let issuer = settings.issuer.to_string();
         Ok(Self { identity: None, issuer: Some(issuer), subject: Some(subject), ..self })
     }
 
@@ -73,6 +76,32 @@ impl RevokeArgs {
             signing_input_sha256: self.signing_input_sha256.clone(),
             until: self.until,
         }
+    }
+}
+
+/// Returns the id of the machine identity with this id or name.
+async fn find_identity(store: &Store, text: &str) -> Result<String, CommandError> {
+    let id = text.to_lowercase();
+    if store.machine_identity(&id).await.map_err(CommandError::failed)?.is_some() {
+        return Ok(id);
+    }
+    let mut found = Vec::new();
+    for organization in store.organizations().await.map_err(CommandError::failed)? {
+        let (organization, name) = (organization.id, text.to_owned());
+        let filter = IdentityFilter { organization, name, role: None, offset: 0, limit: u32::MAX };
+        let (named, _) = store.machine_identities(filter).await.map_err(CommandError::failed)?;
+        found.extend(named.into_iter().filter(|one| one.name == text).map(|one| one.id));
+    }
+    match (found.pop(), found.is_empty()) {
+        (Some(id), true) => Ok(id),
+        (Some(_), false) => Err(CommandError::failed(format_args!(
+            "more than one machine identity is named {text}: give the id of one, as countersign \
+             identity list prints it"
+        ))),
+        (None, _) => Err(CommandError::failed(format_args!(
+            "no machine identity has the id or the name {text}; the tokens of a deleted identity \
+             are revoked already"
+        ))),
     }
 }
 

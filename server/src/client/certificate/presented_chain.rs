@@ -169,7 +169,11 @@ pub(super) fn pem_blocks(text: &[u8]) -> Result<Vec<EncodedCertificate>, ChainEr
 
 /// Removes the first PEM block of a certificate from a text, with all before it.
 pub(super) fn next_block(text: &mut &[u8]) -> Option<Result<EncodedCertificate, ChainError>> {
-    let (_, after) = split_at_mark(text, BEGIN)?;
+    let (before, after) = split_at_mark(text, BEGIN)?;
+    // A proxy on the way has joined the lines of two headers, of which the first may be a client's.
+    if before.trim_ascii().ends_with(b",") {
+        return Some(Err(ChainError::BadSyntax));
+    }
     let Some((body, rest)) = split_at_mark(after, END) else {
         return Some(Err(ChainError::UnfinishedBlock));
     };

@@ -60,7 +60,8 @@ impl CertificateSource<'_> {
                 return Err(PresentationError::ProxyConnection);
             }
             // The proxy has authenticated itself, and passes on the certificate of its client.
-            ClientCertificates::Optional(_) | ClientCertificates::Required(_) if is_proxy => {}
+            ClientCertificates::Optional(_) | ClientCertificates::Required(_)
+                if is_proxy && !self.peer.certificates.is_empty() => {}
             _ => {
                 return PresentedChain::of_handshake(self.peer.certificates)
                     .ok_or(PresentationError::Missing);

@@ -7,6 +7,8 @@ use http::StatusCode;
 pub enum CertificateRefusal {
     /// The client's own certificate cannot be decoded.
     UnreadableCertificate,
+    /// The client's own certificate is not of X.509 version 3.
+    UnsupportedVersion,
     /// Another certificate of the chain cannot be decoded.
     UnreadableChain,
     /// The authority has not issued the certificate.
@@ -45,8 +47,9 @@ pub enum CertificateRefusal {
 
 impl CertificateRefusal {
     /// All refusals.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::UnreadableCertificate,
+        Self::UnsupportedVersion,
         Self::UnreadableChain,
         Self::NotIssued,
         Self::NoPath,
@@ -80,6 +83,7 @@ impl CertificateRefusal {
     pub const fn code(self) -> &'static str {
         match self {
             Self::UnreadableCertificate => "certificate_unreadable",
+            Self::UnsupportedVersion => "certificate_version_unsupported",
             Self::UnreadableChain => "certificate_chain_unreadable",
             Self::NotIssued | Self::NoPath => "ca_verification_failed",
             Self::Expired => "certificate_expired",
@@ -106,6 +110,9 @@ impl CertificateRefusal {
         match self {
             Self::UnreadableCertificate => {
                 "Access denied: the client certificate could not be decoded."
+            }
+            Self::UnsupportedVersion => {
+                "Access denied: the client certificate is not of X.509 version 3."
             }
             Self::UnreadableChain => "Access denied: the presented chain could not be decoded.",
             Self::NotIssued => "Access denied: Certificate not issued by the provided CA.",

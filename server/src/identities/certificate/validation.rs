@@ -43,7 +43,10 @@ impl PathValidation<'_, '_> {
         path: &[&CertificateFields<'_>],
     ) -> Result<(), CertificateRefusal> {
         let leaf = CertificateDer::from(self.leaf.der);
-        let leaf = EndEntityCert::try_from(&leaf).map_err(|_| self.unverified())?;
+        let leaf = EndEntityCert::try_from(&leaf).map_err(|error| match error {
+            Error::UnsupportedCertVersion => CertificateRefusal::UnsupportedVersion,
+            _ => self.unverified(),
+        })?;
         let intermediates: Vec<_> =
             path.iter().map(|fields| CertificateDer::from(fields.der)).collect();
         // A certificate that is not valid now is refused anyway.
@@ -99,6 +102,10 @@ impl PathValidation<'_, '_> {
             Error::NameConstraintViolation
             | Error::MalformedNameConstraint
             | Error::InvalidNetworkMaskConstraint => CertificateRefusal::NameConstraint,
+            // The client certificate ends before it begins.
+            Error::InvalidCertValidity => {
+                check_validity(self.leaf, self.now).err().unwrap_or_else(|| self.unverified())
+            }
             Error::CertRevoked => CertificateRefusal::Revoked,
             Error::CrlExpired { .. } => CertificateRefusal::RevocationUnknown,
             _ => self.unverified(),

@@ -33,6 +33,15 @@ fn assert_chain(format: CertificateFormat, value: &str, count: usize) {
 }
 
 #[test]
+fn joined_header_lines_are_refused() {
+    let pem = escaped(PEM);
+    for separator in [",", ", ", "x, ", "%2C"] {
+        let joined = parse(CertificateFormat::PercentEncodedPem, &format!("{pem}{separator}{pem}"));
+        assert_eq!(joined.err(), Some(ChainError::BadSyntax), "{separator}");
+    }
+}
+
+#[test]
 fn chain_is_read_in_every_format() {
     use CertificateFormat::{Base64Der, PercentEncodedPem, Rfc9440, Xfcc};
     let (pem, base64) = (escaped(PEM), base64());

@@ -105,6 +105,8 @@ fn certificate_of_a_proxy_is_not_its_clients() {
     let chain = present(&required, PROXY, &own, &line).unwrap();
     assert_eq!(chain.leaf(), first_in_pem(PEM.as_bytes()));
     assert_eq!(present(&required, PROXY, &own, &[]), Err(PresentationError::Missing));
+    // A peer with the address of a proxy, which has proven nothing.
+    assert_eq!(present(&required, PROXY, &[], &line), Err(PresentationError::Missing));
     assert_eq!(
         present(&ClientCertificates::Off, PROXY, &own, &[]),
         Err(PresentationError::Missing)
