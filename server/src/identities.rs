@@ -5,7 +5,6 @@
 //! [each use](checks::IdentityChecks): the trusted addresses of its login method, and the number of
 //! uses. Revocations are those of every token.
 
-/// Client certificates: the rules of an identity, and the certificates that clients present.
 pub mod certificate;
 pub mod settings;
 pub mod trusted_ips;

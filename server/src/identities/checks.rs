@@ -2,7 +2,7 @@
 //! it has a use left.
 //!
 //! The trusted addresses of the login methods in use are kept in memory. They are dropped when this
-//! node changes a method, and within [`POLL_INTERVAL`] of a change by another node. While the
+//! node changes a method, and within a second of a change by another node. While the
 //! database cannot be queried, those that are known apply.
 //!
 //! # Synchronization
