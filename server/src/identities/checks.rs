@@ -32,9 +32,9 @@ use crate::{
     store::{Store, StoreError, identity_tokens::TokenUse, organizations::Organization},
 };
 
-/// Checks the uses of access tokens.
+/// Checks the uses of access tokens by [`TrustedIps`] and [`UseCounts`].
 pub struct IdentityChecks {
-    /// Failed logins with client ids.
+    /// Failed logins with client ids, as [`ClientLockouts`].
     pub lockouts: ClientLockouts,
     /// Counts of the uses of tokens that have a limit.
     pub uses: Arc<UseCounts>,

@@ -12,14 +12,14 @@ use crate::store::{identity_projects::ProjectMembership, machine_identities::Mac
 /// An identity with its memberships in projects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemberIdentity {
-    /// The identity.
+    /// The [`MachineIdentity`].
     pub identity: MachineIdentity,
     /// Its memberships, by project.
     pub memberships: Vec<ProjectMembership>,
 }
 
 impl Store {
-    /// Returns an identity with its memberships.
+    /// Returns a [`MemberIdentity`].
     ///
     /// # Errors
     /// The database cannot be queried.
@@ -28,7 +28,7 @@ impl Store {
         self.run(async move |pool| Ok(member_identity(&pool, id).await?)).await
     }
 
-    /// Returns the login method by a TLS certificate of an identity, and the identity.
+    /// Returns the [`TlsCertificateMethod`] of an identity, and the [`MemberIdentity`].
     ///
     /// # Errors
     /// The database cannot be queried.

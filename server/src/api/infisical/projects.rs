@@ -211,7 +211,7 @@ async fn shown(
     Ok(ok(&json!({ "identityMembership": shown })))
 }
 
-/// Changes the roles of a member, or removes it.
+/// Changes the roles of a member, or removes it, by [`change_roles`].
 async fn change_membership(
     context: &InfisicalContext<'_>,
     project: &Project,

@@ -21,7 +21,7 @@ pub(super) fn contended() -> InfisicalError {
     InfisicalError::unavailable("The roles are being changed by others")
 }
 
-/// Returns the roles of an identity.
+/// Returns the [`IdentityRoles`] of an identity.
 pub(super) async fn roles_of(
     context: &InfisicalContext<'_>,
     id: &str,
@@ -31,7 +31,7 @@ pub(super) async fn roles_of(
     Ok(with_roles(member.ok_or_else(|| missing(id))?).1)
 }
 
-/// Returns an identity and its roles.
+/// Returns a [`MemberIdentity`] as an identity and its [`IdentityRoles`].
 pub(super) fn with_roles(member: MemberIdentity) -> (MachineIdentity, IdentityRoles) {
     let MemberIdentity { identity, memberships } = member;
     let projects = memberships.into_iter().map(|one| (one.project, one.roles)).collect();
@@ -66,7 +66,8 @@ pub(super) async fn change_roles(
     Ok(is_changed)
 }
 
-/// Checks that the tokens of an identity have room for its roles.
+/// Checks that the tokens of an identity [have room](IdentityRoles::fit_into_a_token) for its
+/// roles.
 pub(super) fn check_size(roles: &IdentityRoles) -> Result<(), InfisicalError> {
     if roles.fit_into_a_token() {
         return Ok(());
