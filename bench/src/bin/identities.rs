@@ -3,7 +3,7 @@
 //! logins with a million stored tokens.
 //!
 //! Usage: `taskset -c 1 target/dist/identities`, on an otherwise idle machine with two cores. The
-//! server is on the first core. Certificates are made by `openssl`.
+//! server is on the first core. OpensslCertificates are made by `openssl`.
 
 use std::{
     error::Error,
@@ -15,6 +15,7 @@ use std::{
 };
 
 use countersign_bench::{
+    e2e::process::CpuTime,
     own_server::{ChildGuard, Connection, StateDirectory},
     paired::report,
 };
@@ -59,9 +60,9 @@ const STORED_TOKENS: u32 = 1_000_000;
 
 fn main() -> Result<()> {
     let state = StateDirectory::create("identities", CONFIGURATION)?;
-    let certificates = Certificates::create(state.path())?;
+    let certificates = OpensslCertificates::create(state.path())?;
     let server = state.serve(ADDRESS)?;
-    let mut api = Api { connection: Connection::open(ADDRESS)?, token: String::new() };
+    let mut api = AdminClient { connection: Connection::open(ADDRESS)?, token: String::new() };
     api.token = state.run(&["token", "bootstrap"])?;
     let plain = api.identity(&certificates, 0)?;
     let limited = api.identity(&certificates, USES)?;
@@ -71,12 +72,12 @@ fn main() -> Result<()> {
 }
 
 /// A CA and a client certificate.
-struct Certificates {
+struct OpensslCertificates {
     ca: String,
     leaf: String,
 }
 
-impl Certificates {
+impl OpensslCertificates {
     fn create(directory: &Path) -> Result<Self> {
         let script = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes \
                       -keyout ca.key -out ca.pem -subj /CN=ca -days 30 \
@@ -115,18 +116,18 @@ impl Certificates {
 }
 
 /// The API of the server, called by its administrator.
-struct Api {
+struct AdminClient {
     connection: Connection,
     token: String,
 }
 
 /// An identity, and its login.
-struct Identity {
+struct IdentityLogin {
     login: String,
     lines: String,
 }
 
-impl Api {
+impl AdminClient {
     fn call(&mut self, call: &str, body: &Value) -> Result<Value> {
         let (status, answer) =
             self.connection.exchange_body(call, "", &self.token, &body.to_string())?;
@@ -137,7 +138,11 @@ impl Api {
     }
 
     /// Creates an identity whose tokens have this limit of uses.
-    fn identity(&mut self, certificates: &Certificates, uses: usize) -> Result<Identity> {
+    fn identity(
+        &mut self,
+        certificates: &OpensslCertificates,
+        uses: usize,
+    ) -> Result<IdentityLogin> {
         let organizations = self.call("GET /api/v1/organization", &json!({}))?;
         let organization = &organizations["organizations"][0]["id"];
         let new = json!({ "name": "bench", "organizationId": organization });
@@ -150,12 +155,12 @@ impl Api {
             write!(lines, "%{byte:02X}")?;
         }
         lines.push_str("\r\n");
-        Ok(Identity { login: json!({ "identityId": id }).to_string(), lines })
+        Ok(IdentityLogin { login: json!({ "identityId": id }).to_string(), lines })
     }
 
-    fn log_in(&mut self, identity: &Identity) -> Result<String> {
+    fn log_in(&mut self, identity: &IdentityLogin) -> Result<String> {
         let path = "POST /api/v1/auth/tls-cert-auth/login";
-        let Identity { login, lines } = identity;
+        let IdentityLogin { login, lines } = identity;
         let (status, answer) = self.connection.exchange_body(path, lines, "", login)?;
         assert_eq!(status, 200, "a login: {answer}");
         let answer: Value = serde_json::from_str(&answer)?;
@@ -163,7 +168,7 @@ impl Api {
     }
 
     /// Returns the seconds of a login.
-    fn time_of_login(&mut self, identity: &Identity) -> Result<f64> {
+    fn time_of_login(&mut self, identity: &IdentityLogin) -> Result<f64> {
         let start = Instant::now();
         for _ in 0..LOGINS {
             self.log_in(identity)?;
@@ -201,9 +206,9 @@ impl RawInserts {
 }
 
 fn logins(
-    api: &mut Api,
-    identity: &Identity,
-    certificates: &Certificates,
+    api: &mut AdminClient,
+    identity: &IdentityLogin,
+    certificates: &OpensslCertificates,
     directory: &Path,
 ) -> Result<()> {
     let mut raw = RawInserts::open(&directory.join("raw.db"))?;
@@ -238,9 +243,9 @@ fn plain_token(state: &StateDirectory, size: usize) -> Result<String> {
 /// Measures the CPU time of the server for `/auth` with each kind of token, of the same size.
 fn uses(
     state: &StateDirectory,
-    api: &mut Api,
+    api: &mut AdminClient,
     server: &ChildGuard,
-    [plain, limited]: [&Identity; 2],
+    [plain, limited]: [&IdentityLogin; 2],
 ) -> Result<()> {
     let (plain, limited) = (api.log_in(plain)?, api.log_in(limited)?);
     let tokens = [plain_token(state, plain.len())?, plain, limited];
@@ -250,9 +255,9 @@ fn uses(
             let kind = (round + turn) % tokens.len();
             // The first batch has what is not cached yet.
             send_batches(&mut api.connection, &tokens[kind], 10)?;
-            let before = cpu_time(server.id())?;
+            let before = CpuTime::of(&[server.id()])?;
             send_batches(&mut api.connection, &tokens[kind], BATCHES)?;
-            let used = cpu_time(server.id())?.saturating_sub(before);
+            let (used, _) = CpuTime::of(&[server.id()])?.since(&before);
             #[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "nanoseconds")]
             nanoseconds[kind].push(used as f64 / (BATCHES * BATCH) as f64);
         }
@@ -280,18 +285,8 @@ fn send_batches(connection: &mut Connection, token: &str, batches: usize) -> Res
     Ok(())
 }
 
-/// Returns the CPU time of all threads of a process, in nanoseconds.
-fn cpu_time(process: u32) -> Result<u64> {
-    let mut sum = 0;
-    for thread in fs::read_dir(format!("/proc/{process}/task"))? {
-        let text = fs::read_to_string(thread?.path().join("schedstat"))?;
-        sum += text.split(' ').next().unwrap_or_default().parse::<u64>()?;
-    }
-    Ok(sum)
-}
-
 /// Compares logins that store a token with many stored tokens, and before.
-fn stored_tokens(api: &mut Api, identity: &Identity, directory: &Path) -> Result<()> {
+fn stored_tokens(api: &mut AdminClient, identity: &IdentityLogin, directory: &Path) -> Result<()> {
     let (mut before, mut after) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         before.push(api.time_of_login(identity)?);
