@@ -4,10 +4,12 @@
 use sqlx::AnyPool;
 
 use super::{
-    Store, StoreError, identity_methods::MethodRow, identity_projects, machine_identities,
+    Store, StoreError,
+    identity_methods::{MethodRow as _, select_method},
+    identity_projects::{self, ProjectMembership},
+    machine_identities::{self, MachineIdentity},
     tls_certificate_methods::TlsCertificateMethod,
 };
-use crate::store::{identity_projects::ProjectMembership, machine_identities::MachineIdentity};
 
 /// An identity with its memberships in projects.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,9 +40,9 @@ impl Store {
     ) -> Result<(Option<TlsCertificateMethod>, Option<MemberIdentity>), StoreError> {
         let id = identity.to_owned();
         self.run(async move |pool| {
-            let method = sqlx::query(TlsCertificateMethod::SELECT).bind(id.clone());
-            let method = method.fetch_optional(&pool).await?;
-            let method = method.map(|row| TlsCertificateMethod::read(&row)).transpose()?;
+            let select = TlsCertificateMethod::SELECT;
+            let method: Option<TlsCertificateMethod> =
+                select_method(&pool, select, id.clone()).await?;
             let identity = if method.is_some() { member_identity(&pool, id).await? } else { None };
             Ok((method, identity))
         })

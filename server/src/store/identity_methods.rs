@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use countersign_engine::UnixTime;
 use sqlx::{
-    Any, AssertSqlSafe, Row as _, Transaction,
+    Any, AnyPool, AssertSqlSafe, Row as _, Transaction,
     any::{AnyArguments, AnyRow},
     query::Query,
 };
@@ -103,11 +103,7 @@ impl Store {
         argument: &str,
     ) -> Result<Option<M>, StoreError> {
         let argument = argument.to_owned();
-        self.run(async move |pool| {
-            let method = sqlx::query(select).bind(argument).fetch_optional(&pool).await?;
-            Ok(method.map(|row| M::read(&row)).transpose()?)
-        })
-        .await
+        self.run(async move |pool| Ok(select_method(&pool, select, argument).await?)).await
     }
 
     /// Adds a method to its identity.
@@ -222,12 +218,16 @@ impl Store {
         identity: &str,
         kind: MethodKind,
     ) -> Result<Option<String>, StoreError> {
-        let identity = identity.to_owned();
+        let (identity, database) = (identity.to_owned(), self.kind());
         self.run(async move |pool| {
+            let mut transaction = database.begin(&pool).await?;
             let delete = "DELETE FROM countersign_identity_method WHERE identity = $1 AND kind = $2
                           RETURNING id";
-            let deleted = sqlx::query_scalar(delete).bind(identity).bind(kind.name());
-            Ok(deleted.fetch_optional(&pool).await?)
+            let deleted = sqlx::query_scalar(delete).bind(&identity).bind(kind.name());
+            let deleted = deleted.fetch_optional(&mut *transaction).await?;
+            count_change(&mut transaction, &identity).await?;
+            transaction.commit().await?;
+            Ok(deleted)
         })
         .await
     }
@@ -279,10 +279,28 @@ async fn update_method(
     .bind(&method.id)
     .execute(&mut **transaction)
     .await?;
+    count_change(transaction, &method.identity).await
+}
+
+/// Counts a change of a login method, by which other nodes notice it.
+async fn count_change(
+    transaction: &mut Transaction<'static, Any>,
+    identity: &str,
+) -> sqlx::Result<()> {
     let count = "UPDATE countersign_organization SET methods_revision = methods_revision + 1
                  WHERE id = (SELECT organization FROM countersign_identity WHERE id = $1)";
-    sqlx::query(count).bind(&method.identity).execute(&mut **transaction).await?;
+    sqlx::query(count).bind(identity.to_owned()).execute(&mut **transaction).await?;
     Ok(())
+}
+
+/// Returns the method that a statement selects by its only argument.
+pub(super) async fn select_method<M: MethodRow>(
+    pool: &AnyPool,
+    select: &'static str,
+    argument: String,
+) -> sqlx::Result<Option<M>> {
+    let method = sqlx::query(select).bind(argument).fetch_optional(pool).await?;
+    method.map(|row| M::read(&row)).transpose()
 }
 
 /// Reads the columns of `countersign_identity_method`.
