@@ -1,13 +1,13 @@
 //! Authorities that can be configured.
 
 use countersign_server::identities::certificate::{CaError, CertificateRefusal, IssuingCa};
-use countersign_tests::pki::{CertificateSpec, Pki};
+use countersign_tests::pki::{CertificateSpec, OpensslPki};
 
 use crate::fixture::{check, direct, in_days};
 
 /// Returns the error of an authority with these extensions in addition, in this number of days.
 fn usable(more: &str, days: i64) -> Result<(), CaError> {
-    let ca = Pki::default().authority("ca", None, more);
+    let ca = OpensslPki::default().authority("ca", None, more);
     IssuingCa::parse(&ca)?.check_usable(in_days(days))
 }
 
@@ -30,7 +30,7 @@ fn authority_that_admits_no_client_is_refused() {
 
 #[test]
 fn certificate_that_states_not_to_be_an_authority_is_refused() {
-    let pki = Pki::default();
+    let pki = OpensslPki::default();
     let (subject, extensions) = ("/CN=ca", "basicConstraints=critical,CA:FALSE");
     let ca = pki.issue("ca", &CertificateSpec { subject, extensions, ..Default::default() });
     let parsed = IssuingCa::parse(&ca).unwrap();
@@ -43,18 +43,18 @@ fn certificate_that_states_not_to_be_an_authority_is_refused() {
 fn malformed_extension_of_an_authority_is_refused() {
     let (subject, extensions) = ("/CN=ca", "2.5.29.15=DER:0500");
     let spec = CertificateSpec { subject, extensions, ..Default::default() };
-    let ca = IssuingCa::parse(&Pki::default().issue("ca", &spec)).unwrap();
+    let ca = IssuingCa::parse(&OpensslPki::default().issue("ca", &spec)).unwrap();
     assert_eq!(ca.check_usable(in_days(0)), Err(CaError::Unreadable));
 }
 
 #[test]
 fn malformed_authority_is_refused() {
-    let pki = Pki::default();
+    let pki = OpensslPki::default();
     let ca = pki.authority("ca", None, "");
     let damaged = ca.replace("MII", "MIJ");
     for text in ["", "ca", &ca[..ca.len() / 2], &damaged] {
         let error = IssuingCa::parse(text).unwrap_err();
-        assert!(error.is_malformed(), "{text}: {error}");
+        assert_eq!(error, CaError::Malformed, "{text}");
         assert_eq!(error.to_string(), "Invalid CA Certificate.");
     }
     let key = std::fs::read_to_string(pki.file("ca", "key")).unwrap();
@@ -64,7 +64,7 @@ fn malformed_authority_is_refused() {
 
 #[test]
 fn first_certificate_of_several_is_the_authority() {
-    let pki = Pki::default();
+    let pki = OpensslPki::default();
     let ca = pki.authority("ca", None, "");
     let other = pki.authority("other", None, "");
     let bundle = format!("{ca}{other}");

@@ -3,7 +3,7 @@
 use countersign_server::identities::certificate::CertificateRefusal::{
     IssuerUsage, NoPath, PathLength,
 };
-use countersign_tests::pki::{AUTHORITY, CertificateSpec, Pki};
+use countersign_tests::pki::{AUTHORITY, CertificateSpec, OpensslPki};
 
 use crate::fixture::{chain, check};
 
@@ -13,7 +13,7 @@ fn with_length(length: u32) -> String {
 }
 
 /// Creates an authority with exactly these extensions.
-fn authority(pki: &Pki, name: &str, issuer: Option<&str>, extensions: &str) -> String {
+fn authority(pki: &OpensslPki, name: &str, issuer: Option<&str>, extensions: &str) -> String {
     let subject = format!("/CN={name}");
     let spec = CertificateSpec { issuer, subject: &subject, extensions, ..Default::default() };
     pki.issue(name, &spec)
@@ -21,7 +21,7 @@ fn authority(pki: &Pki, name: &str, issuer: Option<&str>, extensions: &str) -> S
 
 #[test]
 fn path_is_found_in_any_order() {
-    let pki = Pki::default();
+    let pki = OpensslPki::default();
     let ca = pki.authority("ca", None, "");
     let upper = pki.authority("upper", Some("ca"), "");
     let lower = pki.authority("lower", Some("upper"), "");
@@ -44,7 +44,7 @@ fn path_is_found_in_any_order() {
 
 #[test]
 fn presented_root_is_not_trusted() {
-    let pki = Pki::default();
+    let pki = OpensslPki::default();
     let ca = pki.authority("ca", None, "");
     let foreign = pki.authority("foreign", None, "");
     let client = pki.client("foreign", "/CN=client", "");
@@ -58,7 +58,7 @@ fn presented_root_is_not_trusted() {
 
 #[test]
 fn issuers_must_be_authorities() {
-    let pki = Pki::default();
+    let pki = OpensslPki::default();
     let ca = pki.authority("ca", None, "");
     for extensions in [
         "",
@@ -77,7 +77,7 @@ fn issuers_must_be_authorities() {
 
 #[test]
 fn usage_of_every_issuer_must_include_clients() {
-    let pki = Pki::default();
+    let pki = OpensslPki::default();
     let ca = pki.authority("ca", None, "");
     for (usage, expected) in
         [("serverAuth", Err(IssuerUsage)), ("clientAuth", Ok(())), ("anyExtendedKeyUsage", Ok(()))]
@@ -93,7 +93,7 @@ fn usage_of_every_issuer_must_include_clients() {
 
 #[test]
 fn length_of_the_path_is_limited_by_every_issuer() {
-    let pki = Pki::default();
+    let pki = OpensslPki::default();
     let ca = authority(&pki, "ca", None, &with_length(1));
     let upper = authority(&pki, "upper", Some("ca"), &with_length(0));
     let client = pki.client("upper", "/CN=client", "");
@@ -112,7 +112,7 @@ fn length_of_the_path_is_limited_by_every_issuer() {
 
 #[test]
 fn alternative_path_is_tried() {
-    let pki = Pki::default();
+    let pki = OpensslPki::default();
     let ca = pki.authority("ca", None, "");
     pki.authority("old", None, "");
     // The same authority, certified by an authority that is not trusted, by one for servers only,
@@ -145,7 +145,7 @@ fn alternative_path_is_tried() {
 
 #[test]
 fn renewed_key_of_the_root_is_followed() {
-    let pki = Pki::default();
+    let pki = OpensslPki::default();
     let ca = pki.authority("root", None, "");
     let spec = CertificateSpec {
         issuer: Some("root"),
@@ -162,7 +162,7 @@ fn renewed_key_of_the_root_is_followed() {
 
 #[test]
 fn search_of_equal_names_is_bounded() {
-    let pki = Pki::default();
+    let pki = OpensslPki::default();
     let ca = pki.authority("ca", None, "");
     pki.authority("loop", None, "");
     // Fifteen authorities of one name, each of which may have issued each of the others.
@@ -186,7 +186,7 @@ fn search_of_equal_names_is_bounded() {
 
 #[test]
 fn path_of_seven_intermediates_is_too_long() {
-    let pki = Pki::default();
+    let pki = OpensslPki::default();
     let ca = pki.authority("ca0", None, "");
     let mut pem: Vec<String> = Vec::new();
     for nth in 1..=7 {

@@ -4,14 +4,14 @@ use countersign_server::identities::certificate::{
     CertificateRefusal::{NameConstraint, UnsupportedNameConstraint},
     CertificateRules,
 };
-use countersign_tests::pki::Pki;
+use countersign_tests::pki::OpensslPki;
 
 use crate::fixture::{Checked, chain, check, direct, named};
 
 /// Checks a client certificate below an authority with these name constraints, which is the
 /// configured one, or an intermediate one below it.
 fn check_constrained(constraints: &str, subject: &str, alt_names: &str) -> [Checked; 3] {
-    let pki = Pki::default();
+    let pki = OpensslPki::default();
     let root = pki.authority("root", None, "");
     let more = format!("nameConstraints=critical,{constraints}");
     let ca = pki.authority("ca", Some("root"), &more);
@@ -141,7 +141,7 @@ fn directory_constraints_hold() {
 
 #[test]
 fn listed_host_in_the_common_name_must_conform() {
-    let pki = Pki::default();
+    let pki = OpensslPki::default();
     let ca = pki.authority("ca", None, "nameConstraints=permitted;DNS:example.org");
     let client = pki.client("ca", "/CN=a.other.net", "subjectAltName=DNS:a.example.org");
     assert_eq!(check(&direct(&ca), &[&client]), Ok(()), "the common name does not count");
@@ -160,7 +160,7 @@ fn listed_host_in_the_common_name_must_conform() {
 
 #[test]
 fn constraints_bind_intermediates_too() {
-    let pki = Pki::default();
+    let pki = OpensslPki::default();
     let ca = pki.authority("ca", None, "nameConstraints=permitted;DNS:example.org");
     for (name, expected) in [("ca.example.org", Ok(())), ("ca.other.net", Err(NameConstraint))] {
         let middle = pki.authority("middle", Some("ca"), &format!("subjectAltName=DNS:{name}"));
@@ -171,7 +171,7 @@ fn constraints_bind_intermediates_too() {
 
 #[test]
 fn constraints_in_the_client_certificate_are_ignored() {
-    let pki = Pki::default();
+    let pki = OpensslPki::default();
     let ca = pki.authority("ca", None, "");
     let extensions = "subjectAltName=DNS:a.other.net\nnameConstraints=permitted;DNS:example.org";
     let client = pki.client("ca", CLIENT, extensions);
@@ -181,7 +181,7 @@ fn constraints_in_the_client_certificate_are_ignored() {
 
 #[test]
 fn unreadable_constraints_admit_no_client() {
-    let pki = Pki::default();
+    let pki = OpensslPki::default();
     let root = pki.authority("root", None, "");
     // An empty list of permitted names, and a mask with holes.
     for extension in ["3002a000", "300ea00c300a8708ffff0000ff00ff00"] {

@@ -5,7 +5,7 @@ use countersign_server::identities::certificate::CertificateRefusal::{
 };
 use countersign_tests::{
     certificates::ValidYears,
-    pki::{AUTHORITY, CertificateSpec, Pki},
+    pki::{AUTHORITY, CertificateSpec, OpensslPki},
 };
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
@@ -14,7 +14,7 @@ use rcgen::{
 use crate::fixture::{chain, check, check_in, direct};
 
 /// Creates an authority, valid for these days.
-fn authority(pki: &Pki, name: &str, issuer: Option<&str>, days: u32) -> String {
+fn authority(pki: &OpensslPki, name: &str, issuer: Option<&str>, days: u32) -> String {
     let subject = format!("/CN={name}");
     let (subject, extensions) = (subject.as_str(), AUTHORITY);
     pki.issue(name, &CertificateSpec { issuer, subject, extensions, days, ..Default::default() })
@@ -22,7 +22,7 @@ fn authority(pki: &Pki, name: &str, issuer: Option<&str>, days: u32) -> String {
 
 #[test]
 fn dates_of_the_certificate_are_checked() {
-    let pki = Pki::default();
+    let pki = OpensslPki::default();
     let ca = authority(&pki, "ca", None, 100);
     let client = pki.client("ca", "/CN=client", "");
     for rules in [direct(&ca), chain(&ca)] {
@@ -34,7 +34,7 @@ fn dates_of_the_certificate_are_checked() {
 
 #[test]
 fn dates_of_the_authority_are_checked() {
-    let pki = Pki::default();
+    let pki = OpensslPki::default();
     let ca = authority(&pki, "ca", None, 10);
     let client = pki.client("ca", "/CN=client", "");
     for rules in [direct(&ca), chain(&ca)] {
@@ -45,7 +45,7 @@ fn dates_of_the_authority_are_checked() {
 
 #[test]
 fn dates_of_intermediates_are_checked() {
-    let pki = Pki::default();
+    let pki = OpensslPki::default();
     let ca = authority(&pki, "ca", None, 100);
     let middle = authority(&pki, "middle", Some("ca"), 10);
     let client = pki.client("middle", "/CN=client", "");
@@ -55,7 +55,7 @@ fn dates_of_intermediates_are_checked() {
 
 #[test]
 fn foreign_expired_certificate_is_refused_by_mode() {
-    let pki = Pki::default();
+    let pki = OpensslPki::default();
     let ca = authority(&pki, "ca", None, 100);
     authority(&pki, "other", None, 100);
     let client = pki.client("other", "/CN=client", "");

@@ -3,13 +3,13 @@
 use countersign_server::identities::certificate::CertificateRefusal::{
     CaCertificate, ClientUsage, NotIssued, UnreadableCertificate,
 };
-use countersign_tests::pki::{AUTHORITY, CertificateSpec, Pki};
+use countersign_tests::pki::{AUTHORITY, CertificateSpec, OpensslPki};
 
 use crate::fixture::{chain, check, direct, in_days, presented};
 
 #[test]
 fn certificate_of_the_authority_is_accepted() {
-    let pki = Pki::default();
+    let pki = OpensslPki::default();
     let ca = pki.authority("ca", None, "");
     let client = pki.client("ca", "/CN=client", "");
     assert_eq!(check(&direct(&ca), &[&client]), Ok(()));
@@ -18,7 +18,7 @@ fn certificate_of_the_authority_is_accepted() {
 
 #[test]
 fn certificate_of_another_authority_is_refused() {
-    let pki = Pki::default();
+    let pki = OpensslPki::default();
     let ca = pki.authority("ca", None, "");
     pki.authority("other", None, "");
     let client = pki.client("other", "/CN=client", "");
@@ -32,7 +32,7 @@ fn certificate_of_another_authority_is_refused() {
 
 #[test]
 fn right_key_with_another_issuer_name_is_refused() {
-    let pki = Pki::default();
+    let pki = OpensslPki::default();
     let ca = pki.authority("ca", None, "");
     let spec = CertificateSpec {
         key: Some("ca"),
@@ -48,7 +48,7 @@ fn right_key_with_another_issuer_name_is_refused() {
 
 #[test]
 fn issuer_name_must_have_the_same_string_type() {
-    let pki = Pki::default();
+    let pki = OpensslPki::default();
     let ca = pki.authority("ca", None, "");
     // `nombstr` makes a PrintableString of the same text and key.
     let spec = CertificateSpec {
@@ -67,7 +67,7 @@ fn issuer_name_must_have_the_same_string_type() {
 
 #[test]
 fn certificate_below_an_intermediate_is_refused() {
-    let pki = Pki::default();
+    let pki = OpensslPki::default();
     let ca = pki.authority("ca", None, "");
     let middle = pki.authority("middle", Some("ca"), "");
     let client = pki.client("middle", "/CN=client", "");
@@ -77,7 +77,7 @@ fn certificate_below_an_intermediate_is_refused() {
 
 #[test]
 fn certificates_of_authorities_are_refused_as_clients() {
-    let pki = Pki::default();
+    let pki = OpensslPki::default();
     let ca = pki.authority("ca", None, "");
     let middle = pki.authority("middle", Some("ca"), "");
     for rules in [direct(&ca), chain(&ca)] {
@@ -88,7 +88,7 @@ fn certificates_of_authorities_are_refused_as_clients() {
 
 #[test]
 fn authority_without_constraints_is_accepted() {
-    let pki = Pki::default();
+    let pki = OpensslPki::default();
     for extensions in ["", "keyUsage=digitalSignature\n"] {
         let ca = pki
             .issue("ca", &CertificateSpec { subject: "/CN=ca", extensions, ..Default::default() });
@@ -102,7 +102,7 @@ fn authority_without_constraints_is_accepted() {
 
 #[test]
 fn certificate_for_servers_only_is_refused() {
-    let pki = Pki::default();
+    let pki = OpensslPki::default();
     let ca = pki.authority("ca", None, "");
     for (usage, expected) in [
         ("serverAuth", Err(ClientUsage)),
@@ -122,7 +122,7 @@ fn certificate_for_servers_only_is_refused() {
 
 #[test]
 fn damaged_certificate_is_unreadable() {
-    let pki = Pki::default();
+    let pki = OpensslPki::default();
     let ca = pki.authority("ca", None, "");
     let client = pki.client("ca", "/CN=client", "");
     let body = client.replace("MII", "MIJ");
@@ -134,7 +134,7 @@ fn damaged_certificate_is_unreadable() {
 
 #[test]
 fn malformed_usage_is_not_taken_for_none() {
-    let pki = Pki::default();
+    let pki = OpensslPki::default();
     let ca = pki.authority("ca", None, "");
     for extension in ["2.5.29.37=DER:0500", "2.5.29.37=DER:3000", "2.5.29.19=DER:0500"] {
         let client = pki.client("ca", "/CN=client", extension);
@@ -146,7 +146,7 @@ fn malformed_usage_is_not_taken_for_none() {
 
 #[test]
 fn later_blocks_are_decoded_in_chains_only() {
-    let pki = Pki::default();
+    let pki = OpensslPki::default();
     let ca = pki.authority("ca", None, "");
     let client = pki.client("ca", "/CN=client", "");
     let damaged = client.replace("MII", "MIJ");

@@ -2,13 +2,13 @@
 
 use countersign_server::identities::certificate::CertificateRefusal::{AltName, CommonName};
 use countersign_server::identities::certificate::{CertificateRules, CommonNames};
-use countersign_tests::pki::Pki;
+use countersign_tests::pki::OpensslPki;
 
 use crate::fixture::{Checked, alt_named, check, direct, named};
 
 /// Checks a certificate with this subject against a list of common names.
 fn check_subject(subject: &str, names: &str) -> Checked {
-    let pki = Pki::default();
+    let pki = OpensslPki::default();
     let ca = pki.authority("ca", None, "");
     let client = pki.client("ca", subject, "");
     assert_eq!(check(&direct(&ca), &[&client]), Ok(()), "{subject} without a list");
@@ -17,7 +17,7 @@ fn check_subject(subject: &str, names: &str) -> Checked {
 
 /// Checks a certificate with these subject alternative names against a list of them.
 fn check_alt_names(presented: &str, allowed: &[&str]) -> Checked {
-    let pki = Pki::default();
+    let pki = OpensslPki::default();
     let ca = pki.authority("ca", None, "");
     let client = pki.client("ca", "/CN=client", &format!("subjectAltName={presented}"));
     check(&alt_named(&ca, allowed), &[&client])
@@ -58,7 +58,7 @@ fn all_of_several_common_names_must_be_allowed() {
 
 #[test]
 fn common_name_with_a_comma_needs_the_array_form() {
-    let pki = Pki::default();
+    let pki = OpensslPki::default();
     let ca = pki.authority("ca", None, "");
     let client = pki.client("ca", "/CN=a,b", "");
     assert_eq!(check(&named(&ca, "a,b"), &[&client]), Err(CommonName));
@@ -98,7 +98,7 @@ fn alt_names_are_compared_by_type() {
 
 #[test]
 fn certificate_without_alt_names_fits_no_list() {
-    let pki = Pki::default();
+    let pki = OpensslPki::default();
     let ca = pki.authority("ca", None, "");
     let client = pki.client("ca", "/CN=a.example.org", "");
     assert_eq!(check(&alt_named(&ca, &["a.example.org"]), &[&client]), Err(AltName));
@@ -107,7 +107,7 @@ fn certificate_without_alt_names_fits_no_list() {
 
 #[test]
 fn unreadable_alt_names_fit_no_list() {
-    let pki = Pki::default();
+    let pki = OpensslPki::default();
     let ca = pki.authority("ca", None, "");
     // The good name is followed by one that is not text, or by a byte too many.
     for extension in ["300782016182ff0141", "30068201618201ff", "300382016100"] {
@@ -120,7 +120,7 @@ fn unreadable_alt_names_fit_no_list() {
 
 #[test]
 fn both_lists_must_allow_the_certificate() {
-    let pki = Pki::default();
+    let pki = OpensslPki::default();
     let ca = pki.authority("ca", None, "");
     let rules = CertificateRules {
         common_names: Some(CommonNames::split("a").unwrap()),

@@ -1,4 +1,4 @@
-//! Machine identities, as Infisical has them. The behaviours of the real system are tested under
+//! MachineCredentials identities, as Infisical has them. The behaviours of the real system are tested under
 //! their numbers.
 
 /// Identities, roles and memberships, and who may change them.
@@ -61,7 +61,7 @@ struct IdentityApi<'s> {
 }
 
 /// The credentials of an identity with universal auth.
-struct Machine {
+struct MachineCredentials {
     id: String,
     client_id: String,
     secret: String,
@@ -111,7 +111,7 @@ impl<'s> IdentityApi<'s> {
 
     /// Creates an identity with universal auth on these terms, and a secret.
     #[track_caller]
-    fn machine(&self, role: &str, terms: Value) -> Machine {
+    fn machine(&self, role: &str, terms: Value) -> MachineCredentials {
         let id = self.create("machine", role);
         let path = format!("/auth/universal-auth/identities/{id}");
         let attached = self.send(&format!("POST {path}"), terms);
@@ -119,7 +119,7 @@ impl<'s> IdentityApi<'s> {
         let client_id = text(&attached.json()["identityUniversalAuth"]["clientId"]);
         let created = self.send(&format!("POST {path}/client-secrets"), json!({}));
         assert_eq!(created.status, 200, "{created:?}");
-        Machine { id, client_id, secret: text(&created.json()["clientSecret"]) }
+        MachineCredentials { id, client_id, secret: text(&created.json()["clientSecret"]) }
     }
 
     /// Makes a call that authenticates by its body.
@@ -129,14 +129,14 @@ impl<'s> IdentityApi<'s> {
     }
 
     #[track_caller]
-    fn log_in(&self, machine: &Machine) -> Response {
+    fn log_in(&self, machine: &MachineCredentials) -> Response {
         let body = json!({ "clientId": machine.client_id, "clientSecret": machine.secret });
         self.open("POST /auth/universal-auth/login", body)
     }
 
     /// Logs in and returns the access token.
     #[track_caller]
-    fn access_token(&self, machine: &Machine) -> String {
+    fn access_token(&self, machine: &MachineCredentials) -> String {
         let response = self.log_in(machine);
         assert_eq!(response.status, 200, "{response:?}");
         text(&response.json()["accessToken"])

@@ -109,7 +109,7 @@ mod administration;
 mod audit;
 /// Users, sessions, roles and tokens by the Inmanta API.
 mod users;
-/// Machine identities and their access tokens.
+/// MachineCredentials identities and their access tokens.
 mod identities;
 /// Tokens bound to a client certificate.
 mod bound;

@@ -9,7 +9,7 @@ use crate::openssl::openssl;
 
 /// Directory with keys and certificates. Certificates are known by name, and each has the key of
 /// its [`CertificateSpec::key`].
-pub struct Pki {
+pub struct OpensslPki {
     directory: TempDir,
 }
 
@@ -41,13 +41,13 @@ impl Default for CertificateSpec<'_> {
     }
 }
 
-impl Default for Pki {
+impl Default for OpensslPki {
     fn default() -> Self {
         Self { directory: tempfile::tempdir().unwrap() }
     }
 }
 
-impl Pki {
+impl OpensslPki {
     /// Creates a certificate and returns it in PEM.
     pub fn issue(&self, name: &str, spec: &CertificateSpec<'_>) -> String {
         let key = spec.key.unwrap_or(name);

@@ -78,7 +78,7 @@ fn filter(name: &str) -> IdentityFilter {
 
 fn no_changes(updated_at: UnixTime) -> IdentityChanges {
     let (name, role, has_delete_protection, metadata) = (None, None, None, None);
-    IdentityChanges { name, role, has_delete_protection, metadata, updated_at, former_role: None }
+    IdentityChanges { name, role, has_delete_protection, metadata, updated_at }
 }
 
 /// Adds an organization, an identity `i` and a method `m`.
@@ -128,14 +128,14 @@ fn identities_are_listed_and_changed(open: &dyn Fn() -> Store) {
         assert_eq!(names(other).await, (String::new(), 0));
 
         let changes = IdentityChanges { role: Some("admin".into()), ..no_changes(UnixTime(99)) };
-        assert_eq!(store.change_machine_identity("3", changes.clone()).await, Ok(true));
+        assert_eq!(store.change_machine_identity("3", None, changes.clone()).await, Ok(true));
         let changed = MachineIdentity {
             role: "admin".into(),
             updated_at: UnixTime(99),
             ..identity("3", "c")
         };
         assert_eq!(store.machine_identity("3").await, Ok(Some(changed)), "the rest stays");
-        assert_eq!(store.change_machine_identity("4", changes).await, Ok(false));
+        assert_eq!(store.change_machine_identity("4", None, changes).await, Ok(false));
         let admins = IdentityFilter { role: Some("admin".into()), ..filter("") };
         assert_eq!(names(admins).await, ("c".into(), 1));
     });
@@ -149,9 +149,9 @@ fn protected_identity_is_not_deleted(open: &dyn Fn() -> Store) {
             has_delete_protection: Some(is_protected),
             ..no_changes(UnixTime(12))
         };
-        store.change_machine_identity("i", protect(true)).await.unwrap();
+        store.change_machine_identity("i", None, protect(true)).await.unwrap();
         assert_eq!(store.delete_machine_identity("i").await, Ok(IdentityDeletion::Protected));
-        store.change_machine_identity("i", protect(false)).await.unwrap();
+        store.change_machine_identity("i", None, protect(false)).await.unwrap();
         assert_eq!(store.delete_machine_identity("i").await, Ok(IdentityDeletion::Deleted));
         assert_eq!(store.delete_machine_identity("i").await, Ok(IdentityDeletion::Missing));
     });
@@ -307,7 +307,7 @@ fn token_uses_never_exceed_their_limit(open: &dyn Fn() -> Store) {
         assert_eq!(first.uses_of_limited_token("t").await, Ok(Some(25)));
         first.add_limited_token(limited("u", 2)).await.unwrap();
         assert_eq!(first.renew_limited_token("u", UnixTime(40)).await, Ok(TokenUse::Counted));
-        assert_eq!(first.uses_of_limited_token("u").await, Ok(Some(0)), "a renewal is no use");
+        assert_eq!(first.uses_of_limited_token("u").await, Ok(Some(0)), "a renewal does not count");
         assert_eq!(first.revoke_limited_token("u").await, Ok(true));
         assert_eq!(first.use_limited_token("u", 0, UnixTime(31)).await, Ok(TokenUse::Revoked));
         assert_eq!(first.renew_limited_token("u", UnixTime(41)).await, Ok(TokenUse::Revoked));

@@ -190,6 +190,16 @@ pub fn random_uuid() -> Result<Uuid, Unspecified> {
     Ok(Builder::from_random_bytes(bytes).into_uuid())
 }
 
+/// Returns a UUID of version 7, whose order is that of the given time (RFC 9562 section 5.7).
+///
+/// # Errors
+/// The operating system gives no randomness.
+pub fn time_ordered_uuid(at: UnixTime) -> Result<Uuid, Unspecified> {
+    let mut random = [0; 10];
+    rand::fill(&mut random)?;
+    Ok(Builder::from_unix_timestamp_millis(at.0.saturating_mul(1000), &random).into_uuid())
+}
+
 /// Returns the audiences of the tokens of a section: as few as it accepts.
 fn own_audiences(section: &IssuerSection) -> &[Box<str>] {
     let rule = &section.issuer.rules.audience;

@@ -79,22 +79,6 @@ impl<'c> AuditedCall<'c> {
         }
     }
 
-    /// Sets the machine identity that the call concerns. Its name or client id in the arguments is a
-    /// further fact then.
-    pub(super) fn set_identity(&mut self, id: String) {
-        if let Some(event) = self.event() {
-            let given = event
-                .target
-                .user
-                .replace(id)
-                .filter(|given| event.target.user.as_ref() != Some(given));
-            event.detail = match (event.detail.take(), given) {
-                (Some(detail), Some(given)) => Some(format!("{detail} {given}")),
-                (detail, given) => detail.or(given),
-            };
-        }
-    }
-
     fn event(&mut self) -> Option<&mut AuditEvent> {
         match &mut self.state {
             CallState::NotRecorded => None,

@@ -67,8 +67,6 @@ struct InfisicalContext<'c> {
     certificate: CertificateSource<'c>,
     /// Set to the id of an issued token, for the audit log.
     issued: &'c OnceLock<String>,
-    /// Set to the id of the identity, for the audit log, if the arguments of the call lack it.
-    identity: &'c OnceLock<String>,
 }
 
 /// Answers a call of a server with machine identities.
@@ -97,9 +95,7 @@ async fn answer(
         InfisicalMatch::OtherMethods(methods) => {
             return Err(InfisicalError::method_not_allowed(&methods));
         }
-        InfisicalMatch::NotFound => {
-            return Err(InfisicalError::not_found("There is no such route"));
-        }
+        InfisicalMatch::NotFound => return Err(InfisicalError::unknown_route()),
     };
     let (Some(users), Some(checks)) = (api.users, api.identities) else {
         return Err(InfisicalError::unavailable("This server has no database"));
@@ -117,7 +113,7 @@ async fn answer(
             checks.keep_organization(users.store.ensure_organization(new).await?)
         }
     };
-    let (issued, identity) = (OnceLock::new(), OnceLock::new());
+    let issued = OnceLock::new();
     let context = InfisicalContext {
         api: *api,
         settings,
@@ -127,14 +123,10 @@ async fn answer(
         organization: &organization,
         certificate,
         issued: &issued,
-        identity: &identity,
     };
     let done = execute(&context, operation, &ids, request, &mut audited).await;
     if let Some(id) = issued.into_inner() {
         let _first = audited.issued.set(id);
-    }
-    if let Some(id) = identity.into_inner() {
-        audited.set_identity(id);
     }
     let reason = done.as_ref().err().and_then(InfisicalError::reason);
     let response = done.unwrap_or_else(InfisicalError::into_response);
@@ -195,11 +187,12 @@ async fn execute_open(
         }
         Operation::UniversalLogin => {
             let login = client_secrets::ClientLogin::read(body)?;
-            let kind = MethodKind::UniversalAuth.name().to_owned();
-            audited.set_target((login.audit_target(), Some(kind)));
-            login.log_in(context).await
+            audited.set_target(login.audit_target());
+            let client = login.find_client(context).await?;
+            audited.set_target(login.audit_target_of(&client));
+            login.log_in(context, client).await
         }
-        _ => Err(InfisicalError::not_found("There is no such route")),
+        _ => Err(InfisicalError::unknown_route()),
     }
 }
 
@@ -333,9 +326,7 @@ impl<'r> InfisicalCall<'r> {
             Operation::TlsLogin
             | Operation::UniversalLogin
             | Operation::RenewToken
-            | Operation::RevokeToken => {
-                return Err(InfisicalError::not_found("There is no such route"));
-            }
+            | Operation::RevokeToken => return Err(InfisicalError::unknown_route()),
         })
     }
 

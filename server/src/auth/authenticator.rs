@@ -196,7 +196,7 @@ impl Authenticator {
     }
 
     /// Counts the use of a token, if it has a limit of uses. The last step: a request that is
-    /// refused for another reason is no use. Returns `false` if the database has to be asked.
+    /// refused for another reason does not count. Returns `false` if the database has to be asked.
     pub fn try_count_use(&self, verified: &Verified<'_>) -> bool {
         if !is_limited(verified) {
             return true;

@@ -20,7 +20,7 @@ use super::{
 use crate::api::settings::NO_SUCH_CALL;
 
 pub(super) fn run(source: &ConfigSource, args: IdentityArgs) -> Result<(), CommandError> {
-    let identities = Identities(ServerClient::of(source, &args.server)?);
+    let identities = IdentityClient(ServerClient::of(source, &args.server)?);
     match args.command {
         IdentityCommand::Organization { json } => identities.print_organizations(json),
         IdentityCommand::List { json } => identities.print_all(json),
@@ -68,9 +68,9 @@ pub(super) fn run(source: &ConfigSource, args: IdentityArgs) -> Result<(), Comma
 }
 
 /// The identities of a server.
-struct Identities(ServerClient);
+struct IdentityClient(ServerClient);
 
-impl Identities {
+impl IdentityClient {
     /// Makes a call and returns the response.
     fn call(
         &self,

@@ -1,5 +1,5 @@
 //! Lockout of clients that fail to log in with a client id: by client id and source, so that an
-//! attacker locks out nobody else.
+//! attacker locks out no other source.
 //!
 //! Only failures count, so that any number of machines may log in at once from one source. An
 //! attacker who guesses in parallel gains a few guesses of a secret with 256 random bits.

@@ -25,7 +25,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use self::token_lease::{LEASE_TIME, MIN_BLOCK, TokenLease, TokenUses};
+use self::token_lease::{MIN_BLOCK, TokenLease, TokenUses};
 use crate::{
     base::clock::{self, Stopwatch},
     store::{
@@ -96,7 +96,7 @@ impl UseCounts {
     pub async fn return_leases(self: &Arc<Self>) {
         let counts = Arc::clone(self);
         let returned = self.store.spawn(async move {
-            for (id, token) in counts.listed() {
+            for (id, token) in counts.listed(|_| true) {
                 let mut lease = token.lease.lock().await;
                 counts.return_lease(&id, &token, &mut lease).await?;
             }
@@ -242,13 +242,10 @@ impl UseCounts {
     }
 
     async fn sweep(&self) {
-        for (id, token) in self.listed() {
-            // A locked lease is in use.
+        for (id, token) in self.listed(TokenUses::has_due_lease) {
+            // A locked lease is in use. Waiting for it would delay the others.
             let Ok(mut lease) = token.lease.try_lock() else { continue };
-            if lease.held > 0
-                && lease.touched.elapsed() >= LEASE_TIME
-                && let Err(error) = self.return_lease(&id, &token, &mut lease).await
-            {
+            if let Err(error) = self.return_lease(&id, &token, &mut lease).await {
                 // The next sweep tries again.
                 tracing::debug!("cannot return leased uses of an access token: {error}");
                 return;
@@ -258,7 +255,9 @@ impl UseCounts {
         self.tokens.retain(|_, token| Arc::strong_count(token) > 1 || !token.is_idle());
     }
 
-    fn listed(&self) -> Vec<(Box<str>, Arc<TokenUses>)> {
-        self.tokens.iter().map(|token| (token.key().clone(), Arc::clone(&token))).collect()
+    /// Returns the tokens that meet a condition.
+    fn listed(&self, is_listed: impl Fn(&TokenUses) -> bool) -> Vec<(Box<str>, Arc<TokenUses>)> {
+        let tokens = self.tokens.iter().filter(|token| is_listed(token));
+        tokens.map(|token| (token.key().clone(), Arc::clone(&token))).collect()
     }
 }

@@ -45,6 +45,12 @@ impl ClientSecret {
     pub fn expires_at(&self) -> Option<UnixTime> {
         (self.ttl > 0).then(|| self.created_at.plus(self.ttl))
     }
+
+    /// Whether it has expired.
+    #[must_use]
+    pub fn has_expired(&self, now: UnixTime) -> bool {
+        self.expires_at().is_some_and(|end| end <= now)
+    }
 }
 
 impl Store {

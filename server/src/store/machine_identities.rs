@@ -46,8 +46,6 @@ pub struct IdentityChanges {
     pub metadata: Option<Vec<(String, String)>>,
     /// Time of the change.
     pub updated_at: UnixTime,
-    /// The role that it must have for the change; `None` for any.
-    pub former_role: Option<String>,
 }
 
 /// The part of a list of identities.
@@ -72,7 +70,7 @@ pub enum IdentityDeletion {
     Deleted,
     /// It is protected, and exists.
     Protected,
-    /// There is no such identity.
+    /// The identity does not exist.
     Missing,
 }
 
@@ -152,16 +150,18 @@ impl Store {
         .await
     }
 
-    /// Changes an identity. Returns whether it exists, and has the former role if one is given.
+    /// Changes an identity. Returns whether it exists, and has the former role if one is given:
+    /// `None` for any.
     ///
     /// # Errors
     /// The database cannot be queried.
     pub async fn change_machine_identity(
         &self,
         id: &str,
+        former_role: Option<&str>,
         changes: IdentityChanges,
     ) -> Result<bool, StoreError> {
-        let id = id.to_owned();
+        let (id, former_role) = (id.to_owned(), former_role.unwrap_or_default().to_owned());
         self.run(async move |pool| {
             let changed = sqlx::query(
                 "UPDATE countersign_identity SET name = COALESCE($1, name),
@@ -177,7 +177,7 @@ impl Store {
             .bind(changes.metadata.as_ref().map(json_text))
             .bind(moment(changes.updated_at))
             .bind(id)
-            .bind(changes.former_role.unwrap_or_default());
+            .bind(former_role);
             Ok(changed.execute(&pool).await?.rows_affected() > 0)
         })
         .await

@@ -184,7 +184,7 @@ fn identities_are_members_of_projects(protocol: Protocol) {
 
 fn calls_have_the_envelope_of_infisical(protocol: Protocol) {
     with_server(protocol, "", |api| {
-        refused(&api.ask("GET /auth/nothing"), 404, "There is no such route");
+        refused(&api.ask("GET /auth/nothing"), 404, "This route does not exist");
         let message = "This route does not have this method";
         let other = api.ask("PUT /identities/x");
         refused(&other, 405, message);

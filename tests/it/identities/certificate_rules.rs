@@ -5,7 +5,7 @@ use countersign_tests::{
     client::Protocol,
     http::Response,
     over_every_protocol,
-    pki::{AUTHORITY, CertificateSpec, Pki},
+    pki::{AUTHORITY, CertificateSpec, OpensslPki},
 };
 use serde_json::{Value, json};
 
@@ -43,7 +43,7 @@ fn in_chain_mode() -> Value {
 
 fn c49_certificate_of_another_ca_is_refused(protocol: Protocol) {
     with_server(protocol, "", |api| {
-        let pki = Pki::default();
+        let pki = OpensslPki::default();
         let ca = pki.authority("ca", None, "");
         // Another key of the same name.
         let spec =
@@ -77,7 +77,7 @@ fn c50_dates_of_the_certificate_are_checked(protocol: Protocol) {
 
 fn c51_listed_common_name_is_accepted(protocol: Protocol) {
     with_server(protocol, "", |api| {
-        let pki = Pki::default();
+        let pki = OpensslPki::default();
         let ca = pki.authority("ca", None, "");
         let client = pki.client("ca", "/O=x/CN=b", "");
         for names in [json!("a, b"), json!(" b"), json!(["a", "b"])] {
@@ -89,7 +89,7 @@ fn c51_listed_common_name_is_accepted(protocol: Protocol) {
 
 fn c52_common_name_is_compared_exactly(protocol: Protocol) {
     with_server(protocol, "", |api| {
-        let pki = Pki::default();
+        let pki = OpensslPki::default();
         let ca = pki.authority("ca", None, "");
         for (subject, names) in [("/CN=A", "a"), ("/CN=ab", "a"), ("/CN=ab", "a*"), ("/", "a")] {
             let client = pki.client("ca", subject, "");
@@ -101,7 +101,7 @@ fn c52_common_name_is_compared_exactly(protocol: Protocol) {
 
 fn c53_ca_certificate_is_not_a_client(protocol: Protocol) {
     with_server(protocol, "", |api| {
-        let pki = Pki::default();
+        let pki = OpensslPki::default();
         let ca = pki.authority("ca", None, "");
         let middle = pki.authority("middle", Some("ca"), "");
         // It is not marked as that of an authority, but it is the configured one.
@@ -119,7 +119,7 @@ fn c53_ca_certificate_is_not_a_client(protocol: Protocol) {
 
 fn c54_issuer_needs_the_name_of_the_ca(protocol: Protocol) {
     with_server(protocol, "", |api| {
-        let pki = Pki::default();
+        let pki = OpensslPki::default();
         let ca = pki.authority("ca", None, "");
         let (subject, extensions) = ("/CN=renamed", AUTHORITY);
         let spec = CertificateSpec { key: Some("ca"), subject, extensions, ..Default::default() };
@@ -133,7 +133,7 @@ fn c54_issuer_needs_the_name_of_the_ca(protocol: Protocol) {
 
 fn c55_certificate_for_servers_is_refused(protocol: Protocol) {
     with_server(protocol, "", |api| {
-        let pki = Pki::default();
+        let pki = OpensslPki::default();
         let ca = pki.authority("ca", None, "");
         let message =
             "Access denied: the client certificate is not valid for client authentication.";
@@ -148,7 +148,7 @@ fn c55_certificate_for_servers_is_refused(protocol: Protocol) {
 
 fn c56_intermediate_ca_needs_chain_mode(protocol: Protocol) {
     with_server(protocol, "", |api| {
-        let pki = Pki::default();
+        let pki = OpensslPki::default();
         let ca = pki.authority("ca", None, "");
         let middle = pki.authority("middle", Some("ca"), "");
         let client = pki.client("middle", "/CN=bob", "");
@@ -164,7 +164,7 @@ fn c56_intermediate_ca_needs_chain_mode(protocol: Protocol) {
 
 fn alt_names_are_allowed_in_addition(protocol: Protocol) {
     with_server(protocol, "", |api| {
-        let pki = Pki::default();
+        let pki = OpensslPki::default();
         let ca = pki.authority("ca", None, "");
         let client = pki.client("ca", "/CN=bob", "subjectAltName=DNS:a.example,URI:spiffe://x/b");
         let message = "Access denied: TLS Certificate Auth subject alternative name not allowed.";
@@ -205,10 +205,10 @@ fn authority_without_clients_is_not_attached(protocol: Protocol) {
                  name, so no client certificate can satisfy it.",
             ),
         ] {
-            let ca = Pki::default().authority("ca", None, extension);
+            let ca = OpensslPki::default().authority("ca", None, extension);
             refused(&attach(&ca).0, 400, message);
             // The same for a change to it, which leaves the method as it was.
-            let good = Pki::default().authority("ca", None, "");
+            let good = OpensslPki::default().authority("ca", None, "");
             let (attached, path) = attach(&good);
             assert_eq!(attached.status, 200, "{attached:?}");
             let change = json!({ "caCertificate": ca, "accessTokenTTL": 60 });

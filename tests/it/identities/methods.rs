@@ -230,7 +230,7 @@ fn client_secrets_are_listed_and_revoked(protocol: Protocol) {
         refused(&api.log_in(&machine), 401, "Invalid credentials");
 
         let limited = api.send(&format!("POST {secrets}"), json!({ "numUsesLimit": 1 })).json();
-        let limited = super::Machine {
+        let limited = super::MachineCredentials {
             id: machine.id.clone(),
             client_id: machine.client_id,
             secret: text(&limited["clientSecret"]),
@@ -242,7 +242,7 @@ fn client_secrets_are_listed_and_revoked(protocol: Protocol) {
         let short = api.send(&format!("POST {secrets}"), json!({ "ttl": 1 })).json();
         let data = &short["clientSecretData"];
         assert_eq!((&data["clientSecretTTL"], &data["description"]), (&json!(1), &json!("")));
-        let short = super::Machine { secret: text(&short["clientSecret"]), ..limited };
+        let short = super::MachineCredentials { secret: text(&short["clientSecret"]), ..limited };
         let created = now();
         while now() < created + 2 {
             sleep(Duration::from_millis(20));
@@ -256,7 +256,7 @@ fn client_secrets_are_listed_and_revoked(protocol: Protocol) {
 fn locked_out_client_can_be_let_in(protocol: Protocol) {
     with_server(protocol, "", |api| {
         let machine = api.machine("member", json!({ "lockoutThreshold": 2 }));
-        let wrong = super::Machine {
+        let wrong = super::MachineCredentials {
             id: machine.id.clone(),
             client_id: machine.client_id.clone(),
             secret: "wrong".into(),
@@ -277,7 +277,7 @@ fn locked_out_client_can_be_let_in(protocol: Protocol) {
         let clear = format!("POST {}/clear-lockouts", universal(&machine.id));
         assert_eq!(api.send(&clear, json!({})).json(), json!({ "deleted": 1 }));
         assert_eq!(api.log_in(&machine).status, 200);
-        let unknown = super::Machine { client_id: "x".into(), ..machine };
+        let unknown = super::MachineCredentials { client_id: "x".into(), ..machine };
         refused(&api.log_in(&unknown), 401, "Invalid credentials");
     });
 }

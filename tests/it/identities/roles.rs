@@ -1,7 +1,7 @@
 use countersign_tests::{binary::Sandbox, client::Protocol, over_every_protocol};
 use serde_json::{Value, json};
 
-use super::{IdentityApi, Machine, configuration, text};
+use super::{IdentityApi, MachineCredentials, configuration, text};
 use crate::{
     fixture,
     users::{Api, ENVIRONMENT, TEST_PROJECT},
@@ -48,14 +48,14 @@ impl IdentityApi<'_> {
     }
 
     #[track_caller]
-    fn set_role(&self, machine: &Machine, role: &str) {
+    fn set_role(&self, machine: &MachineCredentials, role: &str) {
         let changed =
             self.send(&format!("PATCH /identities/{}", machine.id), json!({ "role": role }));
         assert_eq!(changed.status, 200, "{changed:?}");
     }
 
     #[track_caller]
-    fn member(&self, method: &str, machine: &Machine, body: Value) {
+    fn member(&self, method: &str, machine: &MachineCredentials, body: Value) {
         let id = &machine.id;
         let call = format!("{method} /api/v2/workspace/{TEST_PROJECT}/identity-memberships/{id}");
         let changed = self.send(&call, body);
@@ -86,7 +86,8 @@ fn roles_of_an_identity_reach_the_policy(protocol: Protocol) {
     sandbox.replace("policy.rego", policy);
     let rules = fixture::policy_engine("policy.rego");
     with_rules(&sandbox, "policy-engine", &rules, |api| {
-        let asked = |machine: &Machine| api.check(&api.access_token(machine), "/api/v2/project");
+        let asked =
+            |machine: &MachineCredentials| api.check(&api.access_token(machine), "/api/v2/project");
         let machine = api.machine("member", json!({}));
         assert_eq!(asked(&machine), 403);
         api.member("POST", &machine, json!({ "role": "viewer" }));

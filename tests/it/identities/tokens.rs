@@ -228,8 +228,11 @@ fn c77_deletion_of_method_or_identity_kills_its_tokens(protocol: Protocol) {
         let attached = api.send(&format!("POST {method}"), json!({})).json();
         let client_id = text(&attached["identityUniversalAuth"]["clientId"]);
         let secret = api.send(&format!("POST {method}/client-secrets"), json!({})).json();
-        let machine =
-            super::Machine { client_id, secret: text(&secret["clientSecret"]), ..machine };
+        let machine = super::MachineCredentials {
+            client_id,
+            secret: text(&secret["clientSecret"]),
+            ..machine
+        };
         let token = api.access_token(&machine);
         assert_eq!(api.auth(&token), 200);
         assert_eq!(api.ask(&format!("DELETE /identities/{}", machine.id)).status, 200);

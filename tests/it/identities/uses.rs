@@ -83,7 +83,7 @@ fn c66_uses_are_counted_exactly(protocol: Protocol) {
         assert_eq!([api.auth(&token), api.auth(&token), api.auth(&token)], [200, 200, 401]);
         let call = api.call(&token, "GET /identities/details", "", "");
         refused(&call, 401, "Failed to authorize: token usage limit reached");
-        assert_eq!(api.server.verify(&token).status, 200, "an inspection is no use");
+        assert_eq!(api.server.verify(&token).status, 200, "an inspection does not count");
         let asked = |token: &str| {
             let request = json!({ "method": "GET", "uri": "/x" });
             let body = json!({ "token": token, "request": request }).to_string();

@@ -13,7 +13,7 @@ use crate::{
     identities::{
         access_token::AccessTokenFacts,
         checks::IdentityRefusal,
-        settings::{IdentitySettings, is_access_token, is_limited},
+        settings::{IdentitySettings, is_access_token},
     },
     store::machine_identities::MachineIdentity,
 };
@@ -33,8 +33,6 @@ pub(super) enum InfisicalCaller {
 pub(super) struct IdentityCaller {
     pub(super) facts: AccessTokenFacts,
     pub(super) identity: MachineIdentity,
-    /// Whether the use of its token must be counted.
-    is_limited: bool,
 }
 
 impl InfisicalCaller {
@@ -74,11 +72,10 @@ impl InfisicalCaller {
         let authenticator = context.api.authenticator;
         let verified = authenticator.verify(context.caller, token).await.map_err(refused)?;
         if is_access_token(&verified) {
-            let (claims, is_limited) =
-                (exact_json::claims(&verified.claims().json()), is_limited(&verified));
+            let claims = exact_json::claims(&verified.claims().json());
             drop(verified);
             let facts = AccessTokenFacts::read(&claims).ok_or_else(invalid_claims)?;
-            return Self::of_identity(context, facts, is_limited).await;
+            return Self::of_identity(context, facts).await;
         }
         let checked = Profile::Inmanta.check(&verified, clock::now, &authenticator.keys);
         checked.map_err(|reject| refused(reject.into()))?;
@@ -102,7 +99,6 @@ impl InfisicalCaller {
     async fn of_identity(
         context: &InfisicalContext<'_>,
         facts: AccessTokenFacts,
-        is_limited: bool,
     ) -> Result<Self, InfisicalError> {
         let metrics = &context.api.authenticator.metrics;
         let refused = |refusal: IdentityRefusal| {
@@ -114,7 +110,7 @@ impl InfisicalCaller {
         let identity = context.users.store.machine_identity(&facts.identity).await?;
         let identity = identity.ok_or(IdentityRefusal::Revoked).map_err(refused)?;
         metrics.count(Outcome::Verified);
-        Ok(Self::Identity(Box::new(IdentityCaller { facts, identity, is_limited })))
+        Ok(Self::Identity(Box::new(IdentityCaller { facts, identity })))
     }
 
     /// Counts a use of the token of a call that is allowed.
@@ -123,7 +119,7 @@ impl InfisicalCaller {
         context: &InfisicalContext<'_>,
     ) -> Result<(), InfisicalError> {
         let Self::Identity(caller) = self else { return Ok(()) };
-        if !caller.is_limited {
+        if caller.facts.uses_limit == 0 {
             return Ok(());
         }
         Ok(context.checks.count_use(&caller.facts.id).await?)

@@ -15,7 +15,7 @@ use super::{
     logins::{check_organization_name, issue_for, read_organization},
     methods::{MAX_TTL, MAX_USES},
     new_id, ok, shown_time,
-    universal_auth::{attached, has_expired},
+    universal_auth::attached,
 };
 use crate::{
     admission::Source,
@@ -132,19 +132,38 @@ impl ClientLogin {
         Ok(login)
     }
 
-    pub(super) fn audit_target(&self) -> AuditTarget {
-        AuditTarget { user: Some(self.client_id.clone()), ..AuditTarget::default() }
+    /// Returns the client id for the audit log, and the kind of the login method.
+    pub(super) fn audit_target(&self) -> (AuditTarget, Option<String>) {
+        let target = AuditTarget { user: Some(self.client_id.clone()), ..AuditTarget::default() };
+        (target, Some(MethodKind::UniversalAuth.name().into()))
+    }
+
+    /// Returns the identity for the audit log, and the client id as a further fact.
+    pub(super) fn audit_target_of(
+        &self,
+        client: &UniversalAuthMethod,
+    ) -> (AuditTarget, Option<String>) {
+        let user = Some(client.method.identity.clone());
+        let detail = format!("{} {}", MethodKind::UniversalAuth.name(), self.client_id);
+        (AuditTarget { user, ..AuditTarget::default() }, Some(detail))
+    }
+
+    /// Returns the login method with the client id.
+    pub(super) async fn find_client(
+        &self,
+        context: &InfisicalContext<'_>,
+    ) -> Result<UniversalAuthMethod, InfisicalError> {
+        let client = context.users.store.universal_auth_client(&self.client_id).await?;
+        client.ok_or_else(invalid)
     }
 
     /// Logs in: trusted addresses first, then the lockout, then the secret and its limits.
     pub(super) async fn log_in(
         self,
         context: &InfisicalContext<'_>,
+        client: UniversalAuthMethod,
     ) -> Result<Response<Body>, InfisicalError> {
         let store = &context.users.store;
-        let client = store.universal_auth_client(&self.client_id).await?;
-        let client = client.ok_or_else(invalid)?;
-        let _first = context.identity.set(client.method.identity.clone());
         let address = context.caller.client.get();
         let trusted = TrustedIps::parse(&client.secret_trusted_ips);
         let trusted = trusted.map_err(|_| InfisicalError::unavailable("Malformed addresses"))?;
@@ -184,7 +203,7 @@ impl ClientLogin {
             invalid()
         })?;
         // It is not revoked for good: the clock may be wrong.
-        if has_expired(secret.expires_at(), now) {
+        if secret.has_expired(now) {
             return Err(InfisicalError::unauthorized("Access denied due to expired client secret"));
         }
         if !store.use_client_secret(&secret.id, now).await? {

@@ -66,6 +66,10 @@ impl InfisicalError {
         Self::new(StatusCode::NOT_FOUND, "NotFound", message.into())
     }
 
+    pub(super) fn unknown_route() -> Self {
+        Self::not_found("This route does not exist")
+    }
+
     /// The error for a route that has only these methods.
     pub(super) fn method_not_allowed(methods: &[&str]) -> Self {
         let message = "This route does not have this method";

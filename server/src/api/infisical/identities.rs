@@ -4,18 +4,15 @@ use http::Response;
 use serde_json::{Value, json};
 
 use super::{
-    InfisicalContext,
-    body::BodyReader,
-    caller::InfisicalCaller,
-    check_organization,
-    error::InfisicalError,
-    new_id, ok,
-    role_changes::{MAX_ATTEMPTS, change_roles, contended, roles_of},
-    shown_time,
+    InfisicalContext, body::BodyReader, caller::InfisicalCaller, check_organization,
+    error::InfisicalError, new_id, ok, role_changes::change_roles, shown_time,
 };
 use crate::{
     base::{clock, reply::Body},
-    identities::revocation,
+    identities::{
+        revocation,
+        roles::{IdentityRoles, NO_ACCESS},
+    },
     store::{
         custom_roles::{CustomRole, RoleScope},
         identity_projects::MembershipsOf,
@@ -24,7 +21,7 @@ use crate::{
 };
 
 /// The roles that every organization has. Only that of an administrator means something here.
-pub(super) const BUILT_IN_ROLES: [&str; 3] = ["admin", "member", "no-access"];
+pub(super) const BUILT_IN_ROLES: [&str; 3] = ["admin", "member", NO_ACCESS];
 /// Most identities in one list.
 const MAX_LISTED: u32 = 10_000;
 /// Most characters of a name.
@@ -48,7 +45,7 @@ impl NewIdentity {
             id: new_id()?,
             name: reader.name("name"),
             organization: reader.text("organizationId"),
-            role: reader.optional_text("role").unwrap_or_else(|| "no-access".into()),
+            role: reader.optional_text("role").unwrap_or_else(|| NO_ACCESS.into()),
             has_delete_protection: reader.flag("hasDeleteProtection").unwrap_or(false),
             metadata: read_metadata(&mut reader).unwrap_or_default(),
         };
@@ -77,7 +74,6 @@ pub(super) fn read_changes(body: &[u8]) -> Result<IdentityChanges, InfisicalErro
         has_delete_protection: reader.flag("hasDeleteProtection"),
         metadata: read_metadata(&mut reader),
         updated_at: clock::now(),
-        former_role: None,
     };
     for (member, text) in [("name", &changes.name), ("role", &changes.role)] {
         if text.as_ref().is_some_and(String::is_empty) {
@@ -235,24 +231,17 @@ pub(super) async fn modify(
     if let Some(role) = &changes.role {
         check_role(context, role).await?;
     }
-    let mut is_changed = false;
-    for _attempt in 0..MAX_ATTEMPTS {
-        let before = roles_of(context, id).await?;
-        let mut after = before.clone();
+    let edit = |roles: &mut IdentityRoles| {
         if let Some(role) = &changes.role {
-            after.organization.clone_from(role);
+            roles.organization.clone_from(role);
         }
-        let former_role = Some(before.organization.clone());
-        let changes = IdentityChanges { former_role, ..changes.clone() };
-        let change = context.users.store.change_machine_identity(id, changes);
-        is_changed = change_roles(context, id, (&before, &after), change).await?;
-        if is_changed {
-            break;
-        }
-    }
-    if !is_changed {
-        return Err(contended());
-    }
+        Ok(())
+    };
+    let change = async |before: &IdentityRoles| {
+        let former_role = Some(before.organization.as_str());
+        context.users.store.change_machine_identity(id, former_role, changes.clone()).await
+    };
+    change_roles(context, id, edit, change).await?;
     let identity = find(context, id).await?;
     let methods = methods_of(context, id).await?;
     Ok(ok(&json!({ "identity": identity_json(&identity, &methods) })))

@@ -1,15 +1,14 @@
 //! What the logins by all methods have in common.
 
-use aws_lc_rs::rand;
 use countersign_engine::UnixTime;
 use http::Response;
-use uuid::Builder;
 
 use super::{
     InfisicalContext, body::BodyReader, error::InfisicalError, no_randomness,
     role_changes::with_roles, tokens,
 };
 use crate::{
+    accounts::signing::time_ordered_uuid,
     base::reply::Body,
     identities::{access_token::AccessTokenFacts, trusted_ips::TrustedIps},
     store::{
@@ -33,7 +32,8 @@ pub(super) async fn issue_for(
     let is_unrestricted =
         TrustedIps::parse(&terms.trusted_ips).is_ok_and(|trusted| trusted.is_unrestricted());
     let facts = AccessTokenFacts {
-        id: new_token_id(created_at)?,
+        // In the order of time, so that tokens with a limit of uses are stored side by side.
+        id: time_ordered_uuid(created_at).map_err(|_| no_randomness())?.to_string(),
         identity: identity.id,
         identity_name: identity.name,
         organization: identity.organization,
@@ -50,15 +50,6 @@ pub(super) async fn issue_for(
         certificate_thumbprint,
     };
     tokens::issue(context, &facts).await
-}
-
-/// Returns the id of a new token: a UUID of version 7, whose order is that of time. So tokens with a
-/// limit of uses are stored side by side, however many there are.
-fn new_token_id(created_at: UnixTime) -> Result<String, InfisicalError> {
-    let mut random = [0; 10];
-    rand::fill(&mut random).map_err(|_| no_randomness())?;
-    let milliseconds = created_at.0.saturating_mul(1000);
-    Ok(Builder::from_unix_timestamp_millis(milliseconds, &random).into_uuid().to_string())
 }
 
 /// Reads the organization that a login names, by the newer or the older name of the member.

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     audit::AuditTarget,
     base::{clock, reply::Body},
+    identities::roles::NO_ACCESS,
     store::{
         StoreError,
         custom_roles::{CustomRole, RoleScope},
@@ -146,7 +147,7 @@ pub(super) async fn roles_json(
 pub(super) const fn built_in_roles(scope: RoleScope) -> &'static [&'static str] {
     match scope {
         RoleScope::Organization => &BUILT_IN_ROLES,
-        RoleScope::Project => &["admin", "member", "viewer", "no-access"],
+        RoleScope::Project => &["admin", "member", "viewer", NO_ACCESS],
     }
 }
 

@@ -10,12 +10,13 @@ use super::{
     identities::{find, methods_of},
     new_id, ok,
     organizations::{NewRole, built_in_roles, roles_json},
-    role_changes::{MAX_ATTEMPTS, change_roles, check_size, contended, roles_of},
+    role_changes::{change_roles, check_size, roles_of},
     shown_time,
 };
 use crate::{
     audit::AuditTarget,
     base::{clock, reply::Body},
+    identities::roles::{IdentityRoles, NO_ACCESS},
     store::{
         StoreError,
         custom_roles::RoleScope,
@@ -107,7 +108,7 @@ fn read_roles(body: &[u8]) -> Result<Vec<String>, InfisicalError> {
     let one = reader.optional_text("role");
     let roles = match reader.objects("roles", "role") {
         Some(roles) => roles,
-        None => vec![one.unwrap_or_else(|| "no-access".into())],
+        None => vec![one.unwrap_or_else(|| NO_ACCESS.into())],
     };
     if roles.is_empty() || roles.iter().any(String::is_empty) {
         reader.report("roles", "Array must contain at least 1 element(s)");
@@ -219,28 +220,23 @@ async fn change_membership(
     roles: Option<&[String]>,
 ) -> Result<(), InfisicalError> {
     let store = &context.users.store;
-    for _attempt in 0..MAX_ATTEMPTS {
-        let before = roles_of(context, id).await?;
-        let Some(former) = before.projects.get(&project.id) else {
+    let edit = |after: &mut IdentityRoles| {
+        if after.projects.remove(&project.id).is_none() {
             return Err(missing(id, project));
-        };
-        let mut after = before.clone();
-        after.projects.remove(&project.id);
-        after.projects.extend(roles.map(|roles| (project.id.clone(), roles.to_vec())));
-        let change = async {
-            match roles {
-                Some(roles) => {
-                    let roles = (former.as_slice(), roles);
-                    store.set_project_roles(id, &project.id, roles, clock::now()).await
-                }
-                None => store.delete_project_membership(id, &project.id, former).await,
-            }
-        };
-        if change_roles(context, id, (&before, &after), change).await? {
-            return Ok(());
         }
-    }
-    Err(contended())
+        after.projects.extend(roles.map(|roles| (project.id.clone(), roles.to_vec())));
+        Ok(())
+    };
+    let change = async |before: &IdentityRoles| {
+        let former = before.projects.get(&project.id).map(Vec::as_slice).unwrap_or_default();
+        match roles {
+            Some(roles) => {
+                store.set_project_roles(id, &project.id, (former, roles), clock::now()).await
+            }
+            None => store.delete_project_membership(id, &project.id, former).await,
+        }
+    };
+    change_roles(context, id, edit, change).await
 }
 
 async fn find_membership(

@@ -14,12 +14,7 @@ use crate::{
 };
 
 /// Attempts at a change while others change the same roles.
-pub(super) const MAX_ATTEMPTS: usize = 8;
-
-/// Returns the error of a change that met others [`MAX_ATTEMPTS`] times.
-pub(super) fn contended() -> InfisicalError {
-    InfisicalError::unavailable("The roles are being changed by others")
-}
+const MAX_ATTEMPTS: usize = 8;
 
 /// Returns the [`IdentityRoles`] of an identity.
 pub(super) async fn roles_of(
@@ -39,14 +34,33 @@ pub(super) fn with_roles(member: MemberIdentity) -> (MachineIdentity, IdentityRo
     (identity, roles)
 }
 
-/// Makes a change of the roles of an identity from `before` to `after`, and revokes the tokens with
-/// roles that it takes away. `change` returns whether it was made: not if the roles are not those of
-/// `before` any more, as otherwise a role that was given meanwhile would stay in tokens.
+/// Makes a change of the roles of an identity, and revokes the tokens with roles that it takes away.
+/// `edit` applies it to the roles. `change` makes it, and returns whether it was made: not if the
+/// roles are no longer the ones that it receives, as otherwise a role that was given meanwhile would
+/// stay in tokens.
+pub(super) async fn change_roles(
+    context: &InfisicalContext<'_>,
+    id: &str,
+    edit: impl Fn(&mut IdentityRoles) -> Result<(), InfisicalError>,
+    change: impl AsyncFn(&IdentityRoles) -> Result<bool, StoreError>,
+) -> Result<(), InfisicalError> {
+    for _attempt in 0..MAX_ATTEMPTS {
+        let before = roles_of(context, id).await?;
+        let mut after = before.clone();
+        edit(&mut after)?;
+        if change_once(context, id, (&before, &after), change(&before)).await? {
+            return Ok(());
+        }
+    }
+    Err(InfisicalError::unavailable("The roles are being changed by others"))
+}
+
+/// Makes one attempt at a change of roles. Returns whether it was made.
 ///
 /// A token is issued in a second that begins before its roles are read. So no token that was issued
 /// in a later second than the change contains the roles before it, and a login after the call is
 /// not concerned.
-pub(super) async fn change_roles(
+async fn change_once(
     context: &InfisicalContext<'_>,
     id: &str,
     (before, after): (&IdentityRoles, &IdentityRoles),

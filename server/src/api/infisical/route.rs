@@ -94,7 +94,7 @@ pub(super) enum InfisicalMatch<'p> {
     Call(InfisicalOperation, Vec<&'p str>),
     /// The path has only these methods.
     OtherMethods(Vec<&'static str>),
-    /// There is no such path.
+    /// The path does not exist.
     NotFound,
 }
 

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     base::{clock, reply::Body},
-    identities::certificate::{AllowedAltName, CaError, IssuingCa},
+    identities::certificate::{AllowedAltName, CaError, CommonNames, IssuingCa},
     store::{
         identity_methods::{MethodKind, TokenTerms},
         tls_certificate_methods::TlsCertificateMethod,
@@ -82,18 +82,16 @@ fn read_ca(reader: &mut BodyReader, is_optional: bool) -> Option<String> {
 fn read_common_names(reader: &mut BodyReader) -> Change<Vec<String>> {
     const MEMBER: &str = "allowedCommonNames";
     let names = match reader.value(MEMBER)? {
-        Value::String(text) => {
-            Some(text.split(',').map(|name| name.trim().to_owned()).collect::<Vec<_>>())
-        }
-        _ => reader.texts(MEMBER)?,
+        Value::String(text) => CommonNames::split(text).map(Some),
+        _ => reader.texts(MEMBER)?.map(CommonNames::listed).transpose(),
     };
-    if names.as_ref().is_some_and(|names| names.is_empty() || names.iter().any(String::is_empty)) {
+    if names.is_err() {
         reader.report(MEMBER, "Common names must not be empty");
     }
-    Some(names)
+    Some(names.ok().flatten().map(CommonNames::into_names))
 }
 
-/// Reads the alternative names. An empty list is none, as null is.
+/// Reads the alternative names. An empty list means the same as null.
 fn read_alt_names(reader: &mut BodyReader) -> Change<Vec<String>> {
     const MEMBER: &str = "allowedSubjectAltNames";
     let names = reader.texts(MEMBER)?;

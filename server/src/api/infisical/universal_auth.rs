@@ -1,6 +1,5 @@
 //! Calls about the login method by a client id and a secret, and logins with it.
 
-use countersign_engine::UnixTime;
 use http::Response;
 use serde_json::{Value, json};
 
@@ -163,9 +162,4 @@ fn shown(method: &UniversalAuthMethod) -> Response<Body> {
         shown[member] = value;
     }
     ok(&json!({ "identityUniversalAuth": shown }))
-}
-
-/// Returns whether something that was created then, and lives this long, has expired.
-pub(super) fn has_expired(expires_at: Option<UnixTime>, now: UnixTime) -> bool {
-    expires_at.is_some_and(|end| end <= now)
 }

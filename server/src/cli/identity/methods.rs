@@ -5,7 +5,7 @@ use std::path::Path;
 use http::Method;
 use serde_json::{Map, Value, json};
 
-use super::{Identities, object};
+use super::{IdentityClient, object};
 use crate::{
     base::watched_file::read_text,
     cli::{
@@ -14,6 +14,7 @@ use crate::{
         print as print_line,
         table::display_value,
     },
+    store::identity_methods::MethodKind,
 };
 
 impl LoginMethod {
@@ -22,13 +23,13 @@ impl LoginMethod {
     /// Returns the name in paths, and the member that contains the method in responses.
     const fn names(self) -> (&'static str, &'static str) {
         match self {
-            Self::Certificate => ("tls-cert-auth", "identityTlsCertAuth"),
-            Self::Universal => ("universal-auth", "identityUniversalAuth"),
+            Self::Certificate => (MethodKind::TlsCertificate.name(), "identityTlsCertAuth"),
+            Self::Universal => (MethodKind::UniversalAuth.name(), "identityUniversalAuth"),
         }
     }
 }
 
-impl Identities {
+impl IdentityClient {
     pub(super) fn attach_certificate(&self, args: CertificateArgs) -> Result<(), CommandError> {
         let ca = args.ca.as_deref().map(read_certificate).transpose()?;
         let listed = |names: Vec<String>| (!names.is_empty()).then(|| Value::from(names));
@@ -90,8 +91,8 @@ impl Identities {
     }
 }
 
-/// Reads the certificate of an authority. A file that contains a key as well is refused: the server
-/// would store and show it.
+/// Reads the certificate of an authority. A file that contains a key as well is refused here, before
+/// the key is sent.
 fn read_certificate(file: &Path) -> Result<String, CommandError> {
     const MAX_FILE_BYTES: u64 = 64 * 1024;
     let failed = |text: &dyn std::fmt::Display| {

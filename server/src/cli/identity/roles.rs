@@ -3,7 +3,7 @@
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::Identities;
+use super::IdentityClient;
 use crate::cli::{
     CommandError,
     client::ApiCall,
@@ -11,7 +11,7 @@ use crate::cli::{
     table::{display_value, print_list},
 };
 
-impl Identities {
+impl IdentityClient {
     /// Sets the roles of an identity in a project, of which it may not be a member yet.
     pub(super) fn assign(
         &self,

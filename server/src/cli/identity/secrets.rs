@@ -5,22 +5,26 @@ use std::io::{self, IsTerminal as _};
 use http::Method;
 use serde_json::{Value, json};
 
-use super::{Identities, object};
-use crate::cli::{
-    CommandError,
-    arguments::SecretArgs,
-    print,
-    table::{display_value, print_list},
+use super::{IdentityClient, object};
+use crate::{
+    cli::{
+        CommandError,
+        arguments::SecretArgs,
+        print,
+        table::{display_value, print_list},
+    },
+    store::identity_methods::MethodKind,
 };
 
-impl Identities {
+impl IdentityClient {
     pub(super) fn create_secret(&self, args: SecretArgs) -> Result<(), CommandError> {
         let body = object([
             ("description", args.description.map(Value::from)),
             ("numUsesLimit", args.uses.map(Value::from)),
             ("ttl", args.ttl.map(Value::from)),
         ]);
-        let created = self.of_method(&args.identity, Method::POST, &["client-secrets"], body)?;
+        let created =
+            self.of_method(&args.identity, Method::POST, &["client-secrets"], Some(body))?;
         let secret = display_value(&created["clientSecret"]);
         // A script gets the secret alone.
         if io::stdout().is_terminal() {
@@ -30,9 +34,8 @@ impl Identities {
     }
 
     pub(super) fn print_secrets(&self, identity: &str, as_json: bool) -> Result<(), CommandError> {
-        let id = self.id(identity)?;
-        let path = ["auth", "universal-auth", "identities", &id, "client-secrets"];
-        let secrets = self.call(Method::GET, &path, None)?["clientSecretData"].take();
+        let all = self.of_method(identity, Method::GET, &["client-secrets"], None)?;
+        let secrets = &all["clientSecretData"];
         let columns = [
             ("ID", "id"),
             ("PREFIX", "clientSecretPrefix"),
@@ -43,17 +46,18 @@ impl Identities {
             ("REVOKED", "isClientSecretRevoked"),
             ("CREATED", "createdAt"),
         ];
-        Ok(print_list(&secrets, &columns, as_json)?)
+        Ok(print_list(secrets, &columns, as_json)?)
     }
 
     pub(super) fn revoke_secret(&self, identity: &str, secret: &str) -> Result<(), CommandError> {
         let path = ["client-secrets", secret, "revoke"];
-        self.of_method(identity, Method::POST, &path, json!({}))?;
+        self.of_method(identity, Method::POST, &path, Some(json!({})))?;
         Ok(print(format_args!("Client secret {secret} is revoked."))?)
     }
 
     pub(super) fn unlock(&self, identity: &str) -> Result<(), CommandError> {
-        let cleared = self.of_method(identity, Method::POST, &["clear-lockouts"], json!({}))?;
+        let path = ["clear-lockouts"];
+        let cleared = self.of_method(identity, Method::POST, &path, Some(json!({})))?;
         let count = display_value(&cleared["deleted"]);
         Ok(print(format_args!("Lockouts of {identity} that were cleared: {count}."))?)
     }
@@ -64,10 +68,10 @@ impl Identities {
         identity: &str,
         method: Method,
         path: &[&str],
-        body: Value,
+        body: Option<Value>,
     ) -> Result<Value, CommandError> {
-        let id = self.id(identity)?;
-        let path = [&["auth", "universal-auth", "identities", &id], path].concat();
-        self.call(method, &path, Some(body))
+        let (id, name) = (self.id(identity)?, MethodKind::UniversalAuth.name());
+        let path = [&["auth", name, "identities", &id], path].concat();
+        self.call(method, &path, body)
     }
 }

@@ -92,14 +92,6 @@ impl IssuingCa {
     }
 }
 
-impl CaError {
-    /// Whether the text is malformed, which is a mistake in the form of the request.
-    #[must_use]
-    pub const fn is_malformed(&self) -> bool {
-        matches!(self, Self::Malformed)
-    }
-}
-
 impl fmt::Display for CaError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -93,18 +93,18 @@ impl<'d> NameConstraints<'d> {
         let mut is_constrained = false;
         let mut is_permitted = false;
         for base in &self.permitted {
-            match name.is_within(base, Subtree::Permitted) {
-                Comparison::OtherType => {}
-                Comparison::Within(within) => {
+            match name.is_within(base, SubtreeList::Permitted) {
+                NameComparison::OtherType => {}
+                NameComparison::Within(within) => {
                     is_constrained = true;
                     is_permitted |= within == Some(true);
                 }
             }
         }
         let is_excluded =
-            self.excluded.iter().any(|base| match name.is_within(base, Subtree::Excluded) {
-                Comparison::OtherType => false,
-                Comparison::Within(within) => within != Some(false),
+            self.excluded.iter().any(|base| match name.is_within(base, SubtreeList::Excluded) {
+                NameComparison::OtherType => false,
+                NameComparison::Within(within) => within != Some(false),
             });
         (is_permitted || !is_constrained) && !is_excluded
     }
@@ -112,13 +112,13 @@ impl<'d> NameConstraints<'d> {
 
 /// The list that a constraint is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Subtree {
+enum SubtreeList {
     Permitted,
     Excluded,
 }
 
 /// The result of comparing a name with a constraint.
-enum Comparison {
+enum NameComparison {
     /// The constraint is for names of another type.
     OtherType,
     /// The constraint is for names of this type.
@@ -126,9 +126,9 @@ enum Comparison {
 }
 
 impl ConstrainedName<'_> {
-    fn is_within(self, base: &GeneralName<'_>, subtree: Subtree) -> Comparison {
+    fn is_within(self, base: &GeneralName<'_>, subtree: SubtreeList) -> NameComparison {
         use GeneralName::{DNSName, DirectoryName, IPAddress, RFC822Name, URI};
-        let wildcards = subtree == Subtree::Excluded;
+        let wildcards = subtree == SubtreeList::Excluded;
         let within = match (self, base) {
             (Self::Alt(DNSName(name)), DNSName(base)) => host::dns_is_within(name, base, wildcards),
             (Self::Host(name), DNSName(base)) => host::dns_is_within(name, base, wildcards),
@@ -146,9 +146,9 @@ impl ConstrainedName<'_> {
             | (Self::Alt(GeneralName::EDIPartyName(_)), GeneralName::EDIPartyName(_))
             | (Self::Alt(GeneralName::RegisteredID(_)), GeneralName::RegisteredID(_))
             | (Self::Alt(GeneralName::Invalid(..)), _) => None,
-            _ => return Comparison::OtherType,
+            _ => return NameComparison::OtherType,
         };
-        Comparison::Within(within)
+        NameComparison::Within(within)
     }
 }
 

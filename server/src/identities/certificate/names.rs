@@ -31,8 +31,8 @@ impl CommonNames {
 
     /// Returns the names.
     #[must_use]
-    pub fn names(&self) -> &[String] {
-        &self.0
+    pub fn into_names(self) -> Vec<String> {
+        self.0
     }
 
     /// Whether the common names of a subject are allowed: it has at least one, and all of them are
@@ -223,7 +223,7 @@ mod tests {
     #[test]
     fn common_name_lists_need_names() {
         let names = CommonNames::split(" a , b").unwrap();
-        assert_eq!(names.names(), ["a", "b"]);
+        assert_eq!(names.into_names(), ["a", "b"]);
         for text in ["", " ", ",", "a,", ",a", "a,,b"] {
             assert_eq!(CommonNames::split(text), Err(NameListError::EmptyName), "{text:?}");
         }

@@ -32,7 +32,7 @@ pub struct CertificateSource<'r> {
 /// The reason why a request presents no certificate that could be checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PresentationError {
-    /// There is none.
+    /// The request has no certificate.
     Missing,
     /// The header is not that of a trusted proxy.
     UntrustedPeer,
@@ -48,7 +48,7 @@ impl CertificateSource<'_> {
     /// Returns the certificates that the client presents, and whose key it has proven to possess.
     ///
     /// # Errors
-    /// There are none, or the header is not acceptable.
+    /// The request has no certificate, or the header is not acceptable.
     pub fn presented_certificate(
         &self,
         fields: &dyn Fields,

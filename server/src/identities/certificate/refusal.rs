@@ -46,6 +46,12 @@ pub enum CertificateRefusal {
 }
 
 impl CertificateRefusal {
+    /// Returns the refusal without a specific reason. `is_chain`: whether the client may present
+    /// intermediate authorities.
+    pub(super) const fn unverified(is_chain: bool) -> Self {
+        if is_chain { Self::NoPath } else { Self::NotIssued }
+    }
+
     /// All refusals.
     pub const ALL: [Self; 19] = [
         Self::UnreadableCertificate,

@@ -22,7 +22,7 @@ impl RevocationLists {
     /// Adds the lists of a file, in PEM or DER.
     ///
     /// # Errors
-    /// A description of the damage: a list is malformed, or there is none.
+    /// A description of the damage: a list is malformed, or missing.
     pub fn add(&mut self, file: &[u8]) -> Result<(), &'static str> {
         // An ASN.1 SEQUENCE. Authorities publish CRLs in DER (RFC 5280 section 4.2.1.13).
         const SEQUENCE: u8 = 0x30;

@@ -48,8 +48,8 @@ impl CertificateRules {
         let der = chain.leaf().ok_or(CertificateRefusal::UnreadableCertificate)?;
         let leaf =
             CertificateFields::read(&der).map_err(|_| CertificateRefusal::UnreadableCertificate)?;
-        let ca_fields =
-            CertificateFields::read(&self.ca.certificate).map_err(|_| self.unverified())?;
+        let ca_fields = CertificateFields::read(&self.ca.certificate)
+            .map_err(|_| CertificateRefusal::unverified(self.verify_chain))?;
         let validation = PathValidation {
             ca: &self.ca,
             ca_fields: &ca_fields,
@@ -65,11 +65,6 @@ impl CertificateRules {
             check_issued(&validation)?;
         }
         self.check_client(&leaf)
-    }
-
-    /// Returns the refusal without a specific reason.
-    const fn unverified(&self) -> CertificateRefusal {
-        if self.verify_chain { CertificateRefusal::NoPath } else { CertificateRefusal::NotIssued }
     }
 
     /// Checks usage and names of a certificate that the authority vouches for.

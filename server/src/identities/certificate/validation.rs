@@ -84,7 +84,7 @@ impl PathValidation<'_, '_> {
 
     /// Returns the refusal without a specific reason.
     const fn unverified(&self) -> CertificateRefusal {
-        if self.is_chain { CertificateRefusal::NoPath } else { CertificateRefusal::NotIssued }
+        CertificateRefusal::unverified(self.is_chain)
     }
 
     fn refusal(&self, error: &Error, path: &[&CertificateFields<'_>]) -> CertificateRefusal {

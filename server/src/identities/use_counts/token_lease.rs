@@ -51,6 +51,12 @@ impl TokenUses {
         self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
     }
 
+    /// Whether there is a lease to return. One that is locked is in use.
+    pub(super) fn has_due_lease(&self) -> bool {
+        let lease = self.lease.try_lock();
+        lease.is_ok_and(|lease| lease.held > 0 && lease.touched.elapsed() >= LEASE_TIME)
+    }
+
     pub(super) fn is_idle(&self) -> bool {
         let lease = self.lease.try_lock();
         lease.is_ok_and(|lease| lease.held == 0 && lease.touched.elapsed() > IDLE_TIME)
