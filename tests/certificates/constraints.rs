@@ -1,10 +1,12 @@
 //! Name constraints of the configured authority, and of intermediate ones.
 
+use std::fs;
+
 use countersign_server::identities::certificate::{
-    CertificateRefusal::{NameConstraint, UnsupportedNameConstraint},
+    CertificateRefusal::{NameConstraint, NoPath, UnsupportedNameConstraint},
     CertificateRules,
 };
-use countersign_tests::pki::OpensslPki;
+use countersign_tests::pki::{AUTHORITY, CertificateSpec, OpensslPki};
 
 use crate::fixture::{Checked, chain, check, direct, named};
 
@@ -27,14 +29,9 @@ fn check_constrained(constraints: &str, subject: &str, alt_names: &str) -> [Chec
     ]
 }
 
-/// The result where `rustls-webpki` supports the constraint of intermediate authorities, too.
+/// The same result for every place of the constraints.
 fn everywhere(expected: Checked) -> [Checked; 3] {
     [expected; 3]
-}
-
-/// The result where it refuses every name with such a constraint of an intermediate authority.
-fn refused_below_intermediates(expected: Checked) -> [Checked; 3] {
-    [expected, expected, Err(NameConstraint)]
 }
 
 const CLIENT: &str = "/CN=client";
@@ -88,7 +85,7 @@ fn uri_constraints_hold_for_spiffe_ids() {
         ("permitted;URI:example.org", "URI:urn:example.org", Err(NameConstraint)),
     ] {
         let results = check_constrained(constraints, CLIENT, names);
-        assert_eq!(results, refused_below_intermediates(expected), "{constraints} {names}");
+        assert_eq!(results, everywhere(expected), "{constraints} {names}");
     }
     let results = check_constrained("permitted;URI:example.org", CLIENT, "DNS:a.example.com");
     assert_eq!(results, everywhere(Ok(())), "without a URI");
@@ -113,7 +110,7 @@ fn email_constraints_hold() {
         ("excluded;email:example.org", "email:a@example.com", Ok(())),
     ] {
         let results = check_constrained(constraints, CLIENT, names);
-        assert_eq!(results, refused_below_intermediates(expected), "{constraints} {names}");
+        assert_eq!(results, everywhere(expected), "{constraints} {names}");
     }
     // An address in the subject is held to them, too.
     for (address, expected) in [("a@example.org", Ok(())), ("a@b.c", Err(NameConstraint))] {
@@ -135,7 +132,7 @@ fn directory_constraints_hold() {
         (constraint("excluded", "O=Acme"), "/O=Other/CN=client", Ok(())),
     ] {
         let results = check_constrained(&constraints, subject, "");
-        assert_eq!(results, refused_below_intermediates(expected), "{constraints} {subject}");
+        assert_eq!(results, everywhere(expected), "{constraints} {subject}");
     }
 }
 
@@ -167,6 +164,64 @@ fn constraints_bind_intermediates_too() {
         let client = pki.client("middle", CLIENT, "");
         assert_eq!(check(&chain(&ca), &[&client, &middle]), expected, "{name}");
     }
+}
+
+#[test]
+fn constraints_of_every_intermediate_hold() {
+    let pki = OpensslPki::default();
+    let root = pki.authority("root", None, "");
+    let upper = pki.authority("upper", Some("root"), "nameConstraints=permitted;URI:.example.org");
+    let plain = pki.authority("plain", Some("upper"), "");
+    let lower = pki.authority("lower", Some("plain"), "nameConstraints=excluded;URI:b.example.org");
+    let last = pki.authority("last", Some("lower"), "");
+    for (host, expected) in [
+        ("a.example.org", Ok(())),
+        ("b.example.org", Err(NameConstraint)),
+        ("a.other.net", Err(NameConstraint)),
+    ] {
+        let client = pki.client("last", CLIENT, &format!("subjectAltName=URI:spiffe://{host}/a"));
+        let presented = [&*client, &*plain, &*last, &*lower, &*upper];
+        assert_eq!(check(&chain(&root), &presented), expected, "{host}");
+        for missing in 1..presented.len() {
+            let mut presented = presented.to_vec();
+            presented.remove(missing);
+            assert_eq!(check(&chain(&root), &presented), Err(NoPath), "{host} {missing}");
+        }
+    }
+}
+
+#[test]
+fn constrained_intermediate_must_be_signed_by_the_authority() {
+    let pki = OpensslPki::default();
+    let root = pki.authority("root", None, "");
+    let constraints = "nameConstraints=permitted;URI:example.org";
+    // Of an authority with the right name and another key.
+    let spec = CertificateSpec { subject: "/CN=root", extensions: AUTHORITY, ..Default::default() };
+    pki.issue("forged", &spec);
+    let middle = pki.authority("middle", Some("forged"), constraints);
+    let client = pki.client("middle", CLIENT, "");
+    assert_eq!(check(&chain(&root), &[&client, &middle]), Err(NoPath));
+    // The same two intermediates up, and of a certificate that is not that of an authority.
+    let upper = pki.authority("upper", Some("forged"), constraints);
+    let middle = pki.authority("middle", Some("upper"), constraints);
+    let client = pki.client("middle", CLIENT, "");
+    assert_eq!(check(&chain(&root), &[&client, &middle, &upper]), Err(NoPath));
+    let upper = pki.client("root", "/CN=upper", "");
+    fs::copy(pki.file("client", "key"), pki.file("upper", "key")).unwrap();
+    fs::copy(pki.file("client", "crt"), pki.file("upper", "crt")).unwrap();
+    let middle = pki.authority("middle", Some("upper"), constraints);
+    let client = pki.client("middle", CLIENT, "");
+    assert_eq!(check(&chain(&root), &[&client, &middle, &upper]), Err(NoPath));
+}
+
+#[test]
+fn unknown_critical_extension_beside_constraints_is_refused() {
+    let pki = OpensslPki::default();
+    let root = pki.authority("root", None, "");
+    let constraints = "nameConstraints=permitted;URI:example.org\n1.2.3.4=critical,DER:0500";
+    let middle = pki.authority("middle", Some("root"), constraints);
+    let client = pki.client("middle", CLIENT, "");
+    assert_eq!(check(&chain(&root), &[&client, &middle]), Err(NoPath));
 }
 
 #[test]

@@ -56,6 +56,32 @@ fn revoked_intermediate_is_refused() {
 }
 
 #[test]
+fn revoked_intermediate_with_constraints_is_refused() {
+    let ca = Authority::root("ca");
+    let upper = ca.constrained_authority("upper", 7, "other.net");
+    let lower = upper.constrained_authority("lower", 8, "other.net");
+    let client = lower.client("client", 1).pem();
+    let rules = || chain(&ca.pem());
+    let others = [ca.crl(&[8]), upper.crl(&[7]), lower.crl(&[2])];
+    let forged = [Authority::root("ca").crl(&[]), Authority::root("upper").crl(&[])];
+    let old = [ca.crl_in(EXPIRED, &[]), upper.crl_in(EXPIRED, &[])];
+    for (lists, expected) in [
+        (vec![], Ok(())),
+        (others.iter().collect(), Ok(())),
+        (vec![&ca.crl(&[7])], Err(Revoked)),
+        (vec![&upper.crl(&[8])], Err(Revoked)),
+        (vec![&lower.crl(&[1])], Err(Revoked)),
+        (vec![&forged[0]], Err(NoPath)),
+        (vec![&forged[1]], Err(NoPath)),
+        (vec![&old[0]], Err(RevocationUnknown)),
+        (vec![&old[1]], Err(RevocationUnknown)),
+    ] {
+        let lists: Vec<_> = lists.into_iter().map(String::as_str).collect();
+        assert_eq!(check_listed(rules(), &lists, &client), expected);
+    }
+}
+
+#[test]
 fn damaged_list_is_refused() {
     let list = Authority::root("ca").crl_der(&[1]);
     let mut lists = RevocationLists::default();

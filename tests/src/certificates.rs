@@ -7,8 +7,8 @@ use std::{
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer,
-    DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair,
-    KeyUsagePurpose, RevokedCertParams, SerialNumber, date_time_ymd,
+    DistinguishedName, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, KeyIdMethod, KeyPair,
+    KeyUsagePurpose, NameConstraints, RevokedCertParams, SerialNumber, date_time_ymd,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -61,7 +61,19 @@ impl Authority {
 
     /// Creates an intermediate authority, certified by this one.
     pub fn authority(&self, name: &str, serial: u64) -> Self {
+        self.certify(authority(name), serial)
+    }
+
+    /// Like [`authority`](Self::authority), and it may not certify hosts of `domain`.
+    pub fn constrained_authority(&self, name: &str, serial: u64, domain: &str) -> Self {
+        let excluded_subtrees = vec![GeneralSubtree::DnsName(domain.into())];
+        let constraints = NameConstraints { permitted_subtrees: Vec::new(), excluded_subtrees };
         let mut parameters = authority(name);
+        parameters.name_constraints = Some(constraints);
+        self.certify(parameters, serial)
+    }
+
+    fn certify(&self, mut parameters: CertificateParams, serial: u64) -> Self {
         parameters.serial_number = Some(serial.into());
         let issuer =
             CertifiedIssuer::signed_by(parameters, KeyPair::generate().unwrap(), &self.issuer)

@@ -6,6 +6,7 @@
 //! - **Possession** of the key is proven before: by the TLS handshake with this server, or with a
 //!   trusted proxy that passes the certificate on. See [`presentation`].
 
+mod authority_links;
 mod candidate_paths;
 mod certificate_fields;
 mod name_constraints;

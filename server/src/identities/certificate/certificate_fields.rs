@@ -4,7 +4,7 @@ use rustls::pki_types::CertificateDer;
 use x509_parser::{
     asn1_rs::Oid,
     certificate::X509Certificate,
-    extensions::{GeneralName, ParsedExtension},
+    extensions::{GeneralName, KeyUsage, ParsedExtension},
     oid_registry::{
         OID_X509_EXT_BASIC_CONSTRAINTS, OID_X509_EXT_EXTENDED_KEY_USAGE, OID_X509_EXT_KEY_USAGE,
         OID_X509_EXT_NAME_CONSTRAINTS, OID_X509_EXT_SUBJECT_ALT_NAME,
@@ -24,6 +24,8 @@ pub(super) struct CertificateFields<'d> {
     pub(super) basic_constraints: Option<CaConstraints>,
     /// Whether `keyUsage` is missing or includes `keyCertSign`.
     pub(super) may_sign_certificates: bool,
+    /// Whether `keyUsage` is missing or includes `cRLSign`.
+    pub(super) may_sign_lists: bool,
     /// Whether `extKeyUsage` is missing, or includes `clientAuth` or `anyExtendedKeyUsage`.
     pub(super) allows_clients: bool,
 }
@@ -60,18 +62,27 @@ impl<'d> CertificateFields<'d> {
                 }),
                 Some(_) => return Err(UnreadableFields),
             };
-        let may_sign_certificates = match extension(&certificate, &OID_X509_EXT_KEY_USAGE)?.parsed {
-            None => true,
-            Some(ParsedExtension::KeyUsage(usage)) => usage.key_cert_sign(),
+        let key_usage = match extension(&certificate, &OID_X509_EXT_KEY_USAGE)?.parsed {
+            None => None,
+            Some(ParsedExtension::KeyUsage(usage)) => Some(usage),
             Some(_) => return Err(UnreadableFields),
         };
+        let may_sign_certificates = key_usage.is_none_or(KeyUsage::key_cert_sign);
+        let may_sign_lists = key_usage.is_none_or(KeyUsage::crl_sign);
         let allows_clients = match extension(&certificate, &OID_X509_EXT_EXTENDED_KEY_USAGE)?.parsed
         {
             None => true,
             Some(ParsedExtension::ExtendedKeyUsage(usage)) => usage.client_auth || usage.any,
             Some(_) => return Err(UnreadableFields),
         };
-        Ok(Self { der, certificate, basic_constraints, may_sign_certificates, allows_clients })
+        Ok(Self {
+            der,
+            certificate,
+            basic_constraints,
+            may_sign_certificates,
+            may_sign_lists,
+            allows_clients,
+        })
     }
 
     /// Returns the subject in DER.
@@ -145,6 +156,12 @@ impl<'d> CertificateFields<'d> {
     pub(super) fn hosts_in_subject(&self) -> impl Iterator<Item = &str> {
         let names = self.common_names().into_iter().flatten();
         names.filter(|name| name.contains('.') && is_host(&name.to_ascii_lowercase()))
+    }
+
+    /// Whether the certificate has name constraints, well-formed or not.
+    pub(super) fn has_name_constraints(&self) -> bool {
+        let mut extensions = self.certificate.extensions().iter();
+        extensions.any(|extension| extension.oid == OID_X509_EXT_NAME_CONSTRAINTS)
     }
 
     /// Returns the name constraints.

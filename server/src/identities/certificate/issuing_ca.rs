@@ -59,10 +59,8 @@ impl IssuingCa {
             return Err(CaError::PrivateKey);
         }
         let certificate = first_in_pem(pem.as_bytes()).ok_or(CaError::Malformed)?;
-        let anchor = webpki::anchor_from_trusted_cert(&certificate)
-            .map_err(|_| CaError::Malformed)?
-            .to_owned();
-        Ok(Self { anchor: TrustAnchor { name_constraints: None, ..anchor }, certificate })
+        let anchor = anchor(&certificate).ok_or(CaError::Malformed)?;
+        Ok(Self { anchor, certificate })
     }
 
     /// Checks that some client certificate can be accepted, now or in the future. An authority that
@@ -120,6 +118,13 @@ impl fmt::Display for CaError {
 }
 
 impl std::error::Error for CaError {}
+
+/// Returns the name and key of an authority, without its name constraints. `None` if the certificate
+/// is malformed.
+pub(super) fn anchor(certificate: &CertificateDer<'_>) -> Option<TrustAnchor<'static>> {
+    let anchor = webpki::anchor_from_trusted_cert(certificate).ok()?.to_owned();
+    Some(TrustAnchor { name_constraints: None, ..anchor })
+}
 
 /// Converts a time to the type of the times in certificates.
 pub(super) fn seconds(time: UnixTime) -> i64 {

@@ -1,10 +1,8 @@
 //! Name constraints of authorities (RFC 5280 section 4.2.1.10).
 //!
 //! `rustls-webpki` checks those for DNS names and addresses, and refuses every name of another type
-//! that has a constraint. So the constraints of the configured authority are checked here, for all
-//! types, and not there. Those of intermediate authorities are checked in both places: an
-//! intermediate authority with a constraint for URIs, e-mail addresses or directory names admits
-//! no client with a name of that type.
+//! that has a constraint. So the constraints of all authorities are checked here, for all types, and
+//! not there: see [`authority_links`](super::authority_links).
 //!
 //! Every name of a constrained type has to conform; one that does not carry the others. A name or a
 //! constraint that cannot be compared does not conform.

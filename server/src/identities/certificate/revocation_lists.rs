@@ -7,8 +7,12 @@ use webpki::{
     CertRevocationList, ExpirationPolicy, OwnedCertRevocationList, RevocationOptions,
     RevocationOptionsBuilder, UnknownStatusPolicy,
 };
+use x509_parser::{prelude::FromDer as _, revocation_list::CertificateRevocationList};
 
 use crate::base::redacted::pem_sections;
+
+/// What is wrong with a list that cannot be parsed.
+const UNSUPPORTED_LIST: &str = "a CRL in it is damaged, or of an unsupported form";
 
 /// Revocation lists of any authorities, which are checked along the whole path.
 ///
@@ -16,7 +20,17 @@ use crate::base::redacted::pem_sections;
 /// server have authorities that know nothing of each other. A list that has expired refuses all
 /// certificates of its authority: it may lack those that were revoked since.
 #[derive(Default)]
-pub struct RevocationLists(Vec<CertRevocationList<'static>>);
+pub struct RevocationLists(Vec<RevocationList>);
+
+/// The revocation list of an authority.
+pub(super) struct RevocationList {
+    /// The parsed list.
+    pub(super) entries: CertRevocationList<'static>,
+    /// Its encoding.
+    pub(super) der: CertificateRevocationListDer<'static>,
+    /// Time at which it expires, in seconds since 1970.
+    pub(super) next_update: Option<i64>,
+}
 
 impl RevocationLists {
     /// Adds the lists of a file, in PEM or DER.
@@ -27,7 +41,7 @@ impl RevocationLists {
         // An ASN.1 SEQUENCE. Authorities publish CRLs in DER (RFC 5280 section 4.2.1.13).
         const SEQUENCE: u8 = 0x30;
         let ders = if file.first() == Some(&SEQUENCE) {
-            vec![CertificateRevocationListDer::from(file)]
+            vec![CertificateRevocationListDer::from(file.to_vec())]
         } else {
             pem_sections(file)?
         };
@@ -35,16 +49,29 @@ impl RevocationLists {
             return Err("it holds no CRL");
         }
         for der in ders {
-            let list = OwnedCertRevocationList::from_der(&der)
-                .map_err(|_| "a CRL in it is damaged, or of an unsupported form")?;
-            self.0.push(list.into());
+            self.0.push(RevocationList::parse(der).ok_or(UNSUPPORTED_LIST)?);
         }
         Ok(())
     }
 
-    /// Returns the lists.
-    pub(super) fn lists(&self) -> Vec<&CertRevocationList<'static>> {
-        self.0.iter().collect()
+    /// Returns all lists.
+    pub(super) fn all(&self) -> Vec<&CertRevocationList<'static>> {
+        self.0.iter().map(|list| &list.entries).collect()
+    }
+
+    /// Returns the lists of the authority with this name in DER, without its tag and length.
+    pub(super) fn of_issuer(&self, issuer: &[u8]) -> impl Iterator<Item = &RevocationList> {
+        self.0.iter().filter(move |list| list.entries.issuer() == issuer)
+    }
+}
+
+impl RevocationList {
+    /// Parses a list. `None` if it is malformed or has an unsupported form.
+    fn parse(der: CertificateRevocationListDer<'static>) -> Option<Self> {
+        let entries = OwnedCertRevocationList::from_der(&der).ok()?.into();
+        let (_, list) = CertificateRevocationList::from_der(&der).ok()?;
+        let next_update = list.next_update().map(|time| time.timestamp());
+        Some(Self { entries, next_update, der })
     }
 }
 

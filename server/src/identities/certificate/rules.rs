@@ -6,7 +6,7 @@
 //!
 //! What `rustls-webpki` does not check is checked over every path that it may choose: dates,
 //! extended key usage, key usage and path length of the configured authority, and name constraints
-//! of all types. A path that fails a check does not hide another one that passes.
+//! of all types and authorities. A path that fails a check does not hide another one that passes.
 
 use std::sync::Arc;
 

@@ -5,13 +5,17 @@ use std::{cell::Cell, slice, time::Duration};
 use countersign_engine::UnixTime;
 use rustls::{
     crypto::aws_lc_rs::default_provider,
-    pki_types::{self, CertificateDer},
+    pki_types::{self, CertificateDer, TrustAnchor},
 };
 use webpki::{EndEntityCert, Error, ExtendedKeyUsageValidator, KeyPurposeIdIter, VerifiedPath};
 
 use super::{
-    CertificateRefusal, IssuingCa, RevocationLists, certificate_fields::CertificateFields,
-    issuing_ca::seconds, name_constraints::ConstrainedName, revocation_lists,
+    CertificateRefusal, IssuingCa, RevocationLists,
+    authority_links::AuthorityLinks,
+    certificate_fields::CertificateFields,
+    issuing_ca::{self, seconds},
+    name_constraints::ConstrainedName,
+    revocation_lists,
 };
 
 /// The validation of paths from one client certificate to the authority.
@@ -47,22 +51,26 @@ impl PathValidation<'_, '_> {
             Error::UnsupportedCertVersion => CertificateRefusal::UnsupportedVersion,
             _ => self.unverified(),
         })?;
+        let is_constrained = |issuer: &&CertificateFields<'_>| issuer.has_name_constraints();
+        let (below, above) =
+            path.split_at(path.iter().position(is_constrained).unwrap_or(path.len()));
+        let anchor = self.check_links(above)?;
         let intermediates: Vec<_> =
-            path.iter().map(|fields| CertificateDer::from(fields.der)).collect();
+            below.iter().map(|fields| CertificateDer::from(fields.der)).collect();
         // A certificate that is not valid now is refused anyway.
         let is_current = check_validity(self.leaf, self.now).is_ok();
-        let lists = if is_current { self.revoked.lists() } else { Vec::new() };
+        let lists = if is_current { self.revoked.all() } else { Vec::new() };
         let refusal = Cell::new(None);
         // Called for every path whose signatures are valid, until it accepts one.
         let check = |verified: &VerifiedPath<'_>| {
-            self.check(verified, path).map_err(|reason| {
+            self.check(verified, below, above).map_err(|reason| {
                 refusal.set(Some(reason));
                 Error::UnknownIssuer
             })
         };
         let verified = leaf.verify_for_usage(
             default_provider().signature_verification_algorithms.all,
-            slice::from_ref(&self.ca.anchor),
+            slice::from_ref(&anchor),
             &intermediates,
             pki_types::UnixTime::since_unix_epoch(Duration::from_secs(self.verification_time())),
             AnyUsage,
@@ -71,7 +79,7 @@ impl PathValidation<'_, '_> {
         );
         match verified {
             Ok(_) => Ok(()),
-            Err(error) => Err(refusal.get().unwrap_or_else(|| self.refusal(&error, path))),
+            Err(error) => Err(refusal.get().unwrap_or_else(|| self.refusal(&error))),
         }
     }
 
@@ -87,21 +95,11 @@ impl PathValidation<'_, '_> {
         CertificateRefusal::unverified(self.is_chain)
     }
 
-    fn refusal(&self, error: &Error, path: &[&CertificateFields<'_>]) -> CertificateRefusal {
-        let has_unsupported_uri = |issuer: &&CertificateFields<'_>| {
-            let constraints = issuer.name_constraints().ok().flatten();
-            constraints.is_some_and(|constraints| constraints.has_unsupported_uri())
-        };
+    fn refusal(&self, error: &Error) -> CertificateRefusal {
         match error {
             Error::CertExpired { .. } => CertificateRefusal::IssuerExpired,
             Error::CertNotValidYet { .. } => CertificateRefusal::IssuerNotYetValid,
             Error::PathLenConstraintViolated => CertificateRefusal::PathLength,
-            Error::NameConstraintViolation if path.iter().any(has_unsupported_uri) => {
-                CertificateRefusal::UnsupportedNameConstraint
-            }
-            Error::NameConstraintViolation
-            | Error::MalformedNameConstraint
-            | Error::InvalidNetworkMaskConstraint => CertificateRefusal::NameConstraint,
             // The client certificate ends before it begins.
             Error::InvalidCertValidity => {
                 check_validity(self.leaf, self.now).err().unwrap_or_else(|| self.unverified())
@@ -112,17 +110,33 @@ impl PathValidation<'_, '_> {
         }
     }
 
-    /// Checks a path whose signatures are valid.
+    /// Checks the path from the first authority with name constraints to the configured one, and
+    /// returns what `rustls-webpki` is to take for configured.
+    fn check_links(
+        &self,
+        authorities: &[&CertificateFields<'_>],
+    ) -> Result<TrustAnchor<'_>, CertificateRefusal> {
+        let Some(first) = authorities.first() else { return Ok(self.ca.anchor.clone()) };
+        let (ca, revoked, now) = (self.ca_fields, self.revoked, self.now);
+        AuthorityLinks { authorities, ca, revoked, now }.check()?;
+        let first = CertificateDer::from(first.der);
+        issuing_ca::anchor(&first).ok_or_else(|| self.unverified())
+    }
+
+    /// Checks a path whose signatures are valid: of the intermediate authorities, those `below` the
+    /// first one with name constraints may be in it, and the others are.
     fn check(
         &self,
         verified: &VerifiedPath<'_>,
-        path: &[&CertificateFields<'_>],
+        below: &[&CertificateFields<'_>],
+        above: &[&CertificateFields<'_>],
     ) -> Result<(), CertificateRefusal> {
-        let find = |der: &[u8]| path.iter().copied().find(|fields| fields.der == der);
+        let find = |der: &[u8]| below.iter().copied().find(|fields| fields.der == der);
         let mut issuers = Vec::new();
         for certificate in verified.intermediate_certificates() {
             issuers.push(find(&certificate.der()).ok_or_else(|| self.unverified())?);
         }
+        issuers.extend(above);
         check_validity(self.leaf, self.now)?;
         self.check_authorities(&issuers)?;
         let mut below: Vec<&CertificateFields<'_>> = vec![self.leaf];
