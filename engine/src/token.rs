@@ -114,12 +114,12 @@ impl JwsBuffers {
     }
 }
 
-/// Decodes the header of a token, for display.
+/// Decodes the header of a token.
 pub(crate) fn header_json(token: &[u8]) -> Result<Vec<u8>, Reject> {
     decoded(Compact::split(token)?.header)
 }
 
-/// Decodes the payload of a token, for display.
+/// Decodes the payload of a token.
 pub(crate) fn payload_json(token: &[u8]) -> Result<Vec<u8>, Reject> {
     decoded(Compact::split(token)?.payload)
 }

@@ -64,6 +64,14 @@ impl<'t> Verified<'t> {
         self.record.names_key()
     }
 
+    /// Decodes the header exactly as it was signed: a strict JSON object (RFC 8259).
+    ///
+    /// Most callers do not need it, so it is not kept: each call decodes it again.
+    #[must_use]
+    pub fn header_json(&self) -> Vec<u8> {
+        token::header_json(self.token).unwrap_or_default()
+    }
+
     /// The claims of the token.
     #[must_use]
     pub fn claims(&self) -> Claims<'_> {

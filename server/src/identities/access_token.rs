@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     roles::IdentityRoles,
-    settings::{ACCESS_TOKEN_TYPE, IdentitySettings, LIMITED_KID, METHOD_CLAIM},
+    settings::{ACCESS_TOKEN_TYPE, IdentitySettings, LIMIT_HEADER, LIMITED_KID, METHOD_CLAIM},
 };
 use crate::accounts::signing;
 
@@ -87,8 +87,14 @@ impl AccessTokenFacts {
         let expires_in = self.lifetime(now, settings.max_token_age)?;
         let expires_at = now.plus(expires_in);
         let mut header = json!({ "alg": "HS256", "typ": ACCESS_TOKEN_TYPE });
+        let (limit, limited) = LIMIT_HEADER;
         if self.uses_limit > 0 {
+            header[limit] = limited.into();
             header["kid"] = LIMITED_KID.into();
+        }
+        // A client secret is revoked as the key that signed its tokens.
+        if let Some(secret) = &self.client_secret {
+            header["kid"] = secret.as_str().into();
         }
         let claims = self.claims(&settings.issuer, now, expires_at).to_string();
         let token = signing::sign_with(settings.secret.expose(), &header, &claims);

@@ -1,8 +1,9 @@
-//! Revocations of access tokens: of one with its renewals, of a login method, or of an identity.
+//! Revocations of access tokens: of one with its renewals, of a client secret, of a login method, or
+//! of an identity.
 //!
-//! All but that of a token, and that of a changed role, are timeless: neither the id of a method nor that of an identity is used
-//! again, so no token that a concurrent login issues is accepted, and a login after a method was
-//! attached again is not concerned.
+//! All but that of a token, and that of a changed role, are timeless: the id of a secret, a method or
+//! an identity is not used again, so no token that a concurrent login issues is accepted, and a
+//! login after a method was attached again is not concerned.
 
 use countersign_engine::{Revocation, RevocationTarget, UnixTime};
 
@@ -23,6 +24,17 @@ pub fn of_token(
     let token_id = facts.id.as_str().into();
     let target = RevocationTarget::TokenId { issuer: settings.issuer.clone(), token_id };
     entry(target, facts.last_expiry(now, settings.max_token_age))
+}
+
+/// Returns the revocation of the tokens that were obtained with a client secret.
+#[must_use]
+pub fn of_client_secret(
+    settings: &IdentitySettings,
+    secret: &str,
+    now: UnixTime,
+) -> RevocationEntry {
+    let target = RevocationTarget::Key { issuer: settings.issuer.clone(), kid: secret.into() };
+    entry(target, now.plus(settings.max_token_age))
 }
 
 /// Returns the revocation of the tokens of a login method.

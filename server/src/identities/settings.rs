@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use countersign_engine::{Algorithm, IssuerConfig, Verified};
 use http::StatusCode;
+use memchr::memmem;
 
 use crate::{
     config::{
@@ -16,9 +17,11 @@ use crate::{
 pub const ACCESS_TOKEN_TYPE: &str = "identity+jwt";
 /// The claim with the id of the login method, by which its tokens are revoked.
 pub const METHOD_CLAIM: &str = "authMethodId";
-/// `kid` header of access tokens that have a limit of uses, which distinguishes them from others
-/// without a look at their claims.
+/// `kid` header of access tokens that have a limit of uses and were not obtained with a client
+/// secret: most tokens have no `kid`, and are known not to be [limited](is_limited) by that.
 pub const LIMITED_KID: &str = "limited";
+/// Header parameter of access tokens that have a limit of uses, with its value.
+pub const LIMIT_HEADER: (&str, &str) = ("uses", "limited");
 
 /// Settings of machine identities.
 #[derive(Clone, Debug)]
@@ -100,7 +103,10 @@ const PURPOSE: &str = "access tokens of machine identities";
 /// Whether a token is an access token with a limit of uses.
 #[must_use]
 pub fn is_limited(verified: &Verified<'_>) -> bool {
-    is_access_token(verified) && verified.names_key()
+    // Other values of `kid` are ids of client secrets, which do not contain the word.
+    is_access_token(verified)
+        && verified.names_key()
+        && memmem::find(&verified.header_json(), LIMITED_KID.as_bytes()).is_some()
 }
 
 /// Whether a token is an access token of a machine identity.

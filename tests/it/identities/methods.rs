@@ -221,13 +221,24 @@ fn client_secrets_are_listed_and_revoked(protocol: Protocol) {
         let shown = list.json()["clientSecretData"][0].take();
         let prefix: String = machine.secret.chars().take(4).collect();
         assert_eq!(shown["clientSecretPrefix"], prefix.as_str());
-        assert_eq!(api.log_in(&machine).status, 200);
+        let token = api.access_token(&machine);
+        let other = api.send(&format!("POST {secrets}"), json!({})).json();
+        let other = super::MachineCredentials {
+            id: machine.id.clone(),
+            client_id: machine.client_id.clone(),
+            secret: text(&other["clientSecret"]),
+        };
+        let other_token = api.access_token(&other);
         let secret = format!("{secrets}/{}", text(&shown["id"]));
         let used = api.ask(&format!("GET {secret}")).json()["clientSecretData"].take();
         assert_eq!(used["clientSecretNumUses"], 1);
         let revoked = api.send(&format!("POST {secret}/revoke"), json!({})).json();
         assert_eq!(revoked["clientSecretData"]["isClientSecretRevoked"], true);
         refused(&api.log_in(&machine), 401, "Invalid credentials");
+        refused(&api.renew(&token), 401, "Cannot renew: token has been revoked");
+        assert_eq!((api.auth(&token), api.auth(&other_token)), (401, 200));
+        assert_eq!(api.renew(&other_token).status, 200);
+        assert_eq!(api.send(&format!("POST {secrets}/unknown/revoke"), json!({})).status, 404);
 
         let limited = api.send(&format!("POST {secrets}"), json!({ "numUsesLimit": 1 })).json();
         let limited = super::MachineCredentials {
@@ -279,6 +290,10 @@ fn locked_out_client_can_be_let_in(protocol: Protocol) {
         assert_eq!(api.log_in(&machine).status, 200);
         let unknown = super::MachineCredentials { client_id: "x".into(), ..machine };
         refused(&api.log_in(&unknown), 401, "Invalid credentials");
+        for (outcome, count) in [("done", 2), ("wrong", 3), ("too_many", 1), ("unavailable", 0)] {
+            let metric = format!("countersign_identity_logins_total{{outcome=\"{outcome}\"}}");
+            assert_eq!(api.server.metric(&metric), count, "{outcome}");
+        }
     });
 }
 

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{
     InfisicalContext,
     body::BodyReader,
-    error::InfisicalError,
+    error::{InfisicalError, LOCKED_OUT},
     logins::{check_organization_name, issue_for, read_organization},
     methods::{MAX_TTL, MAX_USES},
     new_id, ok, shown_time,
@@ -21,7 +21,7 @@ use crate::{
     admission::Source,
     audit::AuditTarget,
     base::{clock, hex::to_hex, reply::Body},
-    identities::{checks::IdentityRefusal, trusted_ips::TrustedIps},
+    identities::{checks::IdentityRefusal, revocation, trusted_ips::TrustedIps},
     store::{
         client_secrets::ClientSecret, identity_methods::MethodKind,
         universal_auth_methods::UniversalAuthMethod,
@@ -100,13 +100,18 @@ pub(super) async fn get(
     Ok(ok(&json!({ "clientSecretData": secret_json(secret) })))
 }
 
-/// Revokes a secret. The tokens of logins with it stay valid.
+/// Revokes a secret, and the tokens of logins with it.
 pub(super) async fn revoke(
     context: &InfisicalContext<'_>,
     identity: &str,
     id: &str,
 ) -> Result<Response<Body>, InfisicalError> {
+    // An unknown one is refused before.
+    get(context, identity, id).await?;
     let method = attached(context, identity).await?;
+    // Before the change: if the revocation fails, nothing has changed.
+    let revocation = revocation::of_client_secret(context.settings, id, clock::now());
+    context.api.revocations.revoke(revocation).await?;
     if !context.users.store.revoke_client_secret(&method.method.id, id).await? {
         return Err(missing(id));
     }
@@ -193,7 +198,7 @@ impl ClientLogin {
             InfisicalError::unauthorized(
                 "This identity auth method is temporarily locked, please try again later",
             )
-            .because("locked_out")
+            .because(LOCKED_OUT)
         })?;
         // The secret has 256 random bits, so the time of a look-up by its digest reveals nothing.
         let digest = secret_digest(&self.secret);

@@ -140,7 +140,7 @@ pub enum IdentityCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Revoke a client secret. The tokens of earlier logins stay valid.
+    /// Revoke a client secret, and the tokens that were obtained with it.
     RevokeSecret {
         /// Id or name of the identity.
         identity: String,
@@ -193,11 +193,13 @@ pub struct CertificateArgs {
     /// Certificate of the authority that issues the client certificates, in PEM.
     #[arg(long, value_name = "FILE", required_unless_present = "change")]
     pub ca: Option<PathBuf>,
-    /// Common name that a certificate may have; repeatable (default: any).
+    /// Common name that a certificate may have; repeatable (default: any). An empty one, with
+    /// `--change`, allows any again.
     #[arg(long = "common-name", value_name = "NAME")]
     pub common_names: Vec<String>,
     /// Alternative name of which a certificate must have one, such as `DNS:worker.example` or
-    /// `URI:spiffe://example/worker`; repeatable (default: any).
+    /// `URI:spiffe://example/worker`; repeatable (default: any). An empty one, with `--change`,
+    /// allows any again.
     #[arg(long = "alt-name", value_name = "NAME")]
     pub alt_names: Vec<String>,
     /// Accept certificates of intermediate authorities, which the client presents.

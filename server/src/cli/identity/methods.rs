@@ -32,7 +32,12 @@ impl LoginMethod {
 impl IdentityClient {
     pub(super) fn attach_certificate(&self, args: CertificateArgs) -> Result<(), CommandError> {
         let ca = args.ca.as_deref().map(read_certificate).transpose()?;
-        let listed = |names: Vec<String>| (!names.is_empty()).then(|| Value::from(names));
+        let listed = |names: Vec<String>| match names.as_slice() {
+            [] => None,
+            // An empty name stands for any.
+            [name] if name.is_empty() => Some(Value::Null),
+            _ => Some(Value::from(names)),
+        };
         let members = [
             ("caCertificate", ca.map(Value::from)),
             ("allowedCommonNames", listed(args.common_names)),
@@ -101,6 +106,12 @@ fn read_certificate(file: &Path) -> Result<String, CommandError> {
     let text = read_text(file, MAX_FILE_BYTES).map_err(|error| failed(&error))?;
     if text.contains("PRIVATE KEY-----") {
         let help = "it contains a private key\n  help: use a file with the certificate alone";
+        return Err(failed(&help));
+    }
+    // The server would use the first one, which may be that of the client.
+    if text.matches("-----BEGIN CERTIFICATE-----").count() > 1 {
+        let help = "it contains more than one certificate\n  help: use a file with the certificate \
+                    of the authority alone; clients present those of intermediate authorities";
         return Err(failed(&help));
     }
     Ok(text)
