@@ -48,6 +48,7 @@ use crate::{
     identities::{
         certificate::CertificateSource, checks::IdentityChecks, settings::IdentitySettings,
     },
+    observe::metrics::{LoginOutcome, MetricEvent},
     store::{
         identity_methods::MethodKind,
         machine_identities::{IdentityChanges, IdentityFilter},
@@ -127,6 +128,11 @@ async fn answer(
     let done = execute(&context, operation, &ids, request, &mut audited).await;
     if let Some(id) = issued.into_inner() {
         let _first = audited.issued.set(id);
+    }
+    if matches!(operation, Operation::TlsLogin | Operation::UniversalLogin) {
+        let outcome =
+            done.as_ref().map_or_else(InfisicalError::login_outcome, |_| LoginOutcome::Done);
+        api.authenticator.metrics.count_event(MetricEvent::IdentityLogin(outcome));
     }
     let reason = done.as_ref().err().and_then(InfisicalError::reason);
     let response = done.unwrap_or_else(InfisicalError::into_response);

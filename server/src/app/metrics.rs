@@ -348,13 +348,15 @@ impl Scrape {
     /// Encodes nothing without a database of users.
     fn encode_logins(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let Some(users) = &self.0.users else { return Ok(()) };
-        let logins = LoginOutcome::ALL.map(|outcome| {
-            (
-                [("outcome", outcome.name())],
-                self.0.authenticator.metrics.event_count(MetricEvent::Login(outcome)),
-            )
-        });
-        counters(encoder, "logins", "Logins of users, by outcome", logins)?;
+        let logins = |event: fn(LoginOutcome) -> MetricEvent| {
+            LoginOutcome::ALL.map(|outcome| {
+                let count = self.0.authenticator.metrics.event_count(event(outcome));
+                ([("outcome", outcome.name())], count)
+            })
+        };
+        counters(encoder, "logins", "Logins of users, by outcome", logins(MetricEvent::Login))?;
+        let help = "Logins of machine identities, by outcome";
+        counters(encoder, "identity_logins", help, logins(MetricEvent::IdentityLogin))?;
         let waiting = ConstGauge::new(i64::try_from(users.waiting()).unwrap_or(i64::MAX));
         waiting.encode(encoder.encode_descriptor(
             "passwords_waiting",

@@ -28,10 +28,10 @@ use crate::{
 
 /// Events of this time are merged if they are equal.
 const MERGE_INTERVAL: Duration = Duration::from_secs(1);
-/// Refusals of each kind that are stored in a minute: logins, calls with a token, and calls without
-/// one. More are only counted. The kinds have their own budgets, so that requests that cost nothing
-/// to send cannot hide an attack on a password.
-const REFUSALS_PER_MINUTE: [usize; 3] = [60, 60, 20];
+/// Refusals of each kind that are stored in a minute: logins of users, calls with a token, calls
+/// without one, and logins of machine identities. More are only counted. The kinds have their own
+/// budgets, so that requests that cost nothing to send cannot hide an attack on a password.
+const REFUSALS_PER_MINUTE: [usize; 4] = [60, 60, 20, 60];
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// An event in the queue of the writer thread.
@@ -53,7 +53,7 @@ pub(super) struct AuditWriter {
     key: Option<hmac::Key>,
     minute: Stopwatch,
     /// Refusals of each kind that were stored in this minute.
-    stored: [usize; 3],
+    stored: [usize; 4],
     /// Omitted refusals that are in stored events.
     reported: u64,
     /// Whether such an event was stored in this minute.
@@ -74,7 +74,7 @@ impl AuditWriter {
             metrics,
             key,
             minute: Stopwatch::start(),
-            stored: [0; 3],
+            stored: [0; 4],
             reported: 0,
             has_reported: false,
         }
@@ -133,7 +133,7 @@ impl AuditWriter {
 
     fn store_refusals(&mut self, batch: Vec<AuditEvent>) {
         if self.minute.elapsed() >= MINUTE {
-            (self.minute, self.stored) = (Stopwatch::start(), [0; 3]);
+            (self.minute, self.stored) = (Stopwatch::start(), [0; 4]);
             self.has_reported = false;
         }
         let mut refusals = Vec::new();
@@ -173,9 +173,9 @@ impl AuditWriter {
     }
 
     /// Replaces the name of a refused login by a hash, unless it is that of a user, or the id of a
-    /// machine identity. It may be a password that was typed into the wrong field. The key of the hash is random, so that the
-    /// hash cannot be compared with those of guessed passwords. Equal names have equal hashes until
-    /// the server restarts.
+    /// machine identity. It may be a password that was typed into the wrong field. The key of the
+    /// hash is random, so that the hash cannot be compared with those of guessed passwords. Equal
+    /// names have equal hashes until the server restarts.
     fn without_unknown_name(&self, mut event: AuditEvent) -> AuditEvent {
         let is_identity = match event.operation {
             AuditOperation::Login => false,
@@ -228,6 +228,7 @@ impl AuditWriter {
 fn kind(event: &AuditEvent) -> usize {
     match event.operation {
         AuditOperation::Login => 0,
+        AuditOperation::IdentityLogin => 3,
         _ if event.caller.issuer.is_some() => 1,
         _ => 2,
     }

@@ -29,8 +29,10 @@ pub enum MetricEvent {
     AbuseClose,
     /// A connection was delayed, because others from its address were closed for abuse.
     ReconnectDelayed,
-    /// A login ended with this outcome.
+    /// A login of a user ended with this outcome.
     Login(LoginOutcome),
+    /// A login of a machine identity ended with this outcome.
+    IdentityLogin(LoginOutcome),
     /// A refusal was left out of the audit log, because of too many.
     AuditOmitted,
     /// An audit event could not be stored.
@@ -66,13 +68,13 @@ impl Budget {
 /// Outcome of a login, for metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoginOutcome {
-    /// A session was issued.
+    /// A session or an access token was issued.
     Done,
-    /// Unknown user or wrong password.
+    /// Unknown user or identity, wrong password or secret, or a refused certificate.
     Wrong,
-    /// Refused before the password check: too many attempts.
+    /// Refused before the check: too many attempts.
     TooMany,
-    /// Refused before the password check: the hashing queue is full.
+    /// Refused before the check: its queue is full.
     Busy,
     /// The database was unavailable.
     Unavailable,
@@ -105,7 +107,8 @@ impl LoginOutcome {
 const REJECTS: usize = Reject::ALL.len();
 const OUTCOMES: usize = REJECTS + 16;
 const LOGINS: usize = OUTCOMES + 11;
-const SLOTS: usize = LOGINS + LoginOutcome::ALL.len();
+const IDENTITY_LOGINS: usize = LOGINS + LoginOutcome::ALL.len();
+const SLOTS: usize = IDENTITY_LOGINS + LoginOutcome::ALL.len();
 
 /// Returns the slot of an [`Outcome`].
 fn outcome_slot(outcome: Outcome) -> usize {
@@ -145,6 +148,7 @@ impl MetricEvent {
             Self::AuditLost => OUTCOMES + 9,
             Self::CheckDelayed => OUTCOMES + 10,
             Self::Login(outcome) => LOGINS + outcome.index(),
+            Self::IdentityLogin(outcome) => IDENTITY_LOGINS + outcome.index(),
         }
     }
 }

@@ -9,9 +9,13 @@ use crate::{
     auth::Rejection,
     base::reply::{Body, json as json_response},
     identities::{checks::IdentityRefusal, settings::IdentitySettings},
+    observe::metrics::LoginOutcome,
     revocation::RevokeError,
     store::StoreError,
 };
+
+/// Reason of a refusal because of a lockout.
+pub(super) const LOCKED_OUT: &str = "locked_out";
 
 /// Error of a call.
 #[derive(Debug)]
@@ -117,6 +121,15 @@ impl InfisicalError {
                     token_error(StatusCode::FORBIDDEN, &reject.to_string())
                 }
             },
+        }
+    }
+
+    /// Returns the outcome of a login with this error, for metrics.
+    pub(super) fn login_outcome(&self) -> LoginOutcome {
+        match self.reason {
+            Some(LOCKED_OUT) => LoginOutcome::TooMany,
+            _ if self.status == StatusCode::SERVICE_UNAVAILABLE => LoginOutcome::Unavailable,
+            _ => LoginOutcome::Wrong,
         }
     }
 
