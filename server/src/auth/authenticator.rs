@@ -166,8 +166,8 @@ impl Authenticator {
         caller: &Caller<'_, '_>,
         verified: &Verified<'_>,
     ) -> Option<Result<(), IdentityRefusal>> {
-        match self.identities.as_ref().zip(verified.claims().environment()) {
-            Some((checks, method)) => checks.try_check(method, || caller.client.get()),
+        match &self.identities {
+            Some(checks) => checks.try_check(verified, || caller.client.get()),
             None => Some(Err(IdentityRefusal::Unavailable)),
         }
     }

@@ -5,12 +5,17 @@
 //! node changes a method, and within a second of a change by another node. While the
 //! database cannot be queried, those that are known apply.
 //!
+//! A token whose method trusts all addresses is found by its verification, without a look at the
+//! method: each thread remembers some of them.
+//!
 //! # Synchronization
-//! `epoch` counts the times that the addresses were dropped. It is incremented before that (Release),
-//! and read before and after those of a method are read and inserted (Acquire): if it has changed,
-//! they may be old, and are removed and read again.
+//! `epoch` has a new value whenever the addresses are dropped, which no other instance has or had.
+//! What is kept, by this struct and by threads, has the value of before it was read (Acquire), and
+//! counts only while that is the current one. So addresses that were read while others changed them
+//! are read again.
 
 use std::{
+    cell::Cell,
     io,
     net::IpAddr,
     sync::{
@@ -22,6 +27,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
+use countersign_engine::Verified;
 use dashmap::DashMap;
 use http::StatusCode;
 use tokio::time::sleep;
@@ -42,10 +48,38 @@ pub struct IdentityChecks {
     /// that serves requests would serve none.
     pub certificates: BackgroundPool<()>,
     store: Store,
-    methods: DashMap<Box<str>, Arc<TrustedIps>>,
+    methods: DashMap<Box<str>, KnownMethod>,
     epoch: AtomicU64,
     /// The only organization, once it is known.
     organization: ArcSwapOption<Organization>,
+}
+
+/// A login method in use.
+struct KnownMethod {
+    epoch: u64,
+    trusted: Arc<TrustedIps>,
+}
+
+/// A verified token whose login method trusts all addresses.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct UnrestrictedToken {
+    verification: u64,
+    epoch: u64,
+}
+
+/// Tokens that a thread remembers.
+const REMEMBERED_TOKENS: usize = 1024;
+
+thread_local! {
+    static UNRESTRICTED: [Cell<UnrestrictedToken>; REMEMBERED_TOKENS] = const {
+        [const { Cell::new(UnrestrictedToken { verification: 0, epoch: 0 }) }; REMEMBERED_TOKENS]
+    };
+}
+
+/// Returns an epoch that no instance of this process has had. None is 0.
+fn new_epoch() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
 }
 
 /// Reason to refuse a genuine access token.
@@ -107,7 +141,7 @@ impl IdentityChecks {
             certificates: BackgroundPool::start("certificates", threads, MAX_WAITING_CERTIFICATES)?,
             store,
             methods: DashMap::default(),
-            epoch: AtomicU64::new(0),
+            epoch: AtomicU64::new(new_epoch()),
             organization: ArcSwapOption::empty(),
         })
     }
@@ -133,7 +167,7 @@ impl IdentityChecks {
 
     /// Drops the addresses of all methods, after a change of one.
     pub fn forget_methods(&self) {
-        self.epoch.fetch_add(1, Ordering::Release);
+        self.epoch.store(new_epoch(), Ordering::Release);
         self.methods.clear();
     }
 
@@ -150,21 +184,33 @@ impl IdentityChecks {
         organization
     }
 
-    /// Checks the address of a client that uses a token of this login method. `None` if the database
-    /// has to be asked.
+    /// Checks the address of a client that uses an access token. `None` if the database has to be
+    /// asked.
     #[inline]
     #[must_use]
     pub fn try_check(
         &self,
-        method: &str,
+        verified: &Verified<'_>,
         client: impl FnOnce() -> IpAddr,
     ) -> Option<Result<(), IdentityRefusal>> {
-        let trusted = self.methods.get(method)?;
-        Some(if trusted.is_unrestricted() || trusted.contains(client()) {
-            Ok(())
-        } else {
-            Err(IdentityRefusal::Address)
-        })
+        let epoch = self.epoch.load(Ordering::Acquire);
+        let token = UnrestrictedToken { verification: verified.verification_id(), epoch };
+        let slot = usize::try_from(token.verification).map_or(0, |id| id % REMEMBERED_TOKENS);
+        if UNRESTRICTED.with(|remembered| remembered[slot].get() == token) {
+            return Some(Ok(()));
+        }
+        let trusted = self.known(verified.claims().environment()?, epoch)?;
+        if trusted.is_unrestricted() {
+            UNRESTRICTED.with(|remembered| remembered[slot].set(token));
+            return Some(Ok(()));
+        }
+        Some(if trusted.contains(client()) { Ok(()) } else { Err(IdentityRefusal::Address) })
+    }
+
+    /// Returns the addresses of a login method, if they are known as of this epoch.
+    fn known(&self, method: &str, epoch: u64) -> Option<Arc<TrustedIps>> {
+        let known = self.methods.get(method).filter(|known| known.epoch == epoch)?;
+        Some(Arc::clone(&known.trusted))
     }
 
     /// Checks the address of a client that uses a token of this login method.
@@ -191,10 +237,10 @@ impl IdentityChecks {
 
     async fn trusted_ips(&self, method: &str) -> Result<Arc<TrustedIps>, IdentityRefusal> {
         loop {
-            if let Some(trusted) = self.methods.get(method) {
-                return Ok(Arc::clone(&trusted));
-            }
             let epoch = self.epoch.load(Ordering::Acquire);
+            if let Some(trusted) = self.known(method, epoch) {
+                return Ok(trusted);
+            }
             let stored = self.store.identity_method(method).await;
             let stored = stored.map_err(|error| unavailable(&error))?;
             let stored = stored.ok_or(IdentityRefusal::Revoked)?;
@@ -206,11 +252,11 @@ impl IdentityChecks {
             if self.methods.len() >= MAX_METHODS {
                 self.methods.clear();
             }
-            self.methods.insert(method.into(), Arc::clone(&trusted));
+            let known = KnownMethod { epoch, trusted: Arc::clone(&trusted) };
+            self.methods.insert(method.into(), known);
             if self.epoch.load(Ordering::Acquire) == epoch {
                 return Ok(trusted);
             }
-            self.methods.remove(method);
         }
     }
 }
