@@ -24,6 +24,7 @@ use crate::{
     auth::Authenticator,
     cluster::maintenance::{MaintainedServer, Maintenance},
     config::{Config, Problem, Problems, Settings},
+    console::figures::Figures,
     identities::checks::IdentityChecks,
     keys::{IssuerSection, KeySources, settings::KeySource, static_keys},
     observe::{
@@ -60,6 +61,8 @@ pub struct App {
     pub(crate) database: Database,
     /// Number of databases that lack what this server knew of them.
     pub unexpected_databases: Arc<AtomicUsize>,
+    /// Recent figures for the console.
+    pub(crate) figures: Figures,
     /// Results of reloads, by [`ReloadKind`].
     reloads: [ReloadResults; ReloadKind::ALL.len()],
     is_stopping: AtomicBool,
@@ -101,6 +104,7 @@ impl App {
             audit_settings: config.audit,
             database: config.database,
             unexpected_databases: Arc::default(),
+            figures: Figures::default(),
             reloads: std::array::from_fn(|_| ReloadResults::new()),
             is_stopping: AtomicBool::new(false),
             alt_svc: OnceLock::new(),

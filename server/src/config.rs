@@ -42,6 +42,8 @@ pub use self::{
 use crate::{
     audit::settings::AuditSettings,
     authorization::Authorization,
+    base::route::Serves,
+    console::settings::{ConsoleDefaults, ConsoleSettings},
     identities::settings::IdentitySettings,
     keys::{IssuerSection, administration, issuer},
     revocation::settings::RevocationSettings,
@@ -125,6 +127,14 @@ impl Config {
         settings.auth.authorization =
             Authorization::read(&sections, &mut issuers, settings.uses_policy(), &mut problems);
         settings.api.set_signing(&issuers);
+        let everything = settings.listeners.iter().filter(|one| one.serves == Serves::Everything);
+        let defaults = ConsoleDefaults {
+            listeners: everything.map(|listener| listener.name.as_str()).collect(),
+            is_served: web_ui.serves_console(settings.api.issues_tokens()),
+            requires_token: settings.api.requires_token,
+            allows_passwords: web_ui.allows_passwords(),
+        };
+        settings.console = ConsoleSettings::read(&sections, &defaults, &mut problems);
         let database = Database::read(&sections, &mut problems);
         let audit = AuditSettings::read(&sections, &mut problems);
         let revocation = RevocationSettings::read(&sections, &mut problems);

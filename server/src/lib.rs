@@ -30,9 +30,10 @@ pub mod identities;
 pub mod tenancy;
 pub mod authorization;
 
-// HTTP and gRPC handlers: authentication checks, and the API.
+// HTTP and gRPC handlers: authentication checks, the API, and the console.
 pub mod auth;
 pub mod api;
+pub mod console;
 
 // The assembled server, its configuration, and the command line.
 pub mod config;

@@ -14,12 +14,14 @@ use sd_notify::NotifyState;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     task::{AbortHandle, LocalSet, spawn_local},
+    time::sleep,
 };
 
 pub use self::sockets::{BoundListener, BoundListeners};
 use crate::{
     app::{App, AppService},
     base::route::Serves,
+    console::figures::SAMPLE_INTERVAL,
     keys,
     reload::{self, ConfigWatcher},
 };
@@ -93,6 +95,7 @@ async fn supervise(
 
     let sweeper = Rc::clone(&pool);
     spawn_local(async move { sweeper.sweep().await });
+    spawn_local(take_samples(Arc::clone(app)));
     // Each connection to an operations listener holds a reference.
     let operations = Rc::new(());
     let mut accepting = Vec::new();
@@ -145,6 +148,16 @@ fn serve_operations(
     const MAX_CONNECTIONS: usize = 256;
     if Rc::strong_count(open) <= MAX_CONNECTIONS {
         serve_connection(Rc::clone(worker), listener, accepted, Rc::clone(open));
+    }
+}
+
+/// Takes samples of the figures of the console, while a listener serves it.
+async fn take_samples(app: Arc<App>) {
+    loop {
+        if app.settings().console.listener.is_some() {
+            app.figures.add_sample(&app.authenticator.metrics);
+        }
+        sleep(SAMPLE_INTERVAL).await;
     }
 }
 

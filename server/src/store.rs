@@ -10,6 +10,7 @@
 
 pub mod client_secrets;
 mod connection;
+pub mod console_sessions;
 pub mod custom_roles;
 pub(crate) mod draft;
 pub mod environments;
@@ -273,6 +274,13 @@ impl Store {
                 }
             }
             Ok(deleted)
+        });
+    }
+
+    /// Starts the task that deletes sessions of the console after their end.
+    pub fn spawn_console_session_deletion(&self) {
+        self.spawn_deletion("sessions of the console", |store| async move {
+            store.delete_expired(ExpiringTable::ConsoleSessions, 0).await
         });
     }
 

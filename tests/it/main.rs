@@ -109,7 +109,9 @@ mod administration;
 mod audit;
 /// Users, sessions, roles and tokens by the Inmanta API.
 mod users;
-/// MachineCredentials identities and their access tokens.
+/// The web console: sign-in, sessions and pages.
+mod console;
+/// Machine identities and their access tokens.
 mod identities;
 /// Tokens bound to a client certificate.
 mod bound;

@@ -209,7 +209,7 @@ fn store(sandbox: &Sandbox) -> Store {
 }
 
 /// Returns a section with a database file in the sandbox.
-fn in_file(sandbox: &Sandbox) -> String {
+pub(crate) fn in_file(sandbox: &Sandbox) -> String {
     format!("[database]\nurl=sqlite:{}\n", sandbox.path().join("users.db").display())
 }
 

@@ -102,6 +102,7 @@ fn audit_events_are_selected_and_purged(open: &dyn Fn() -> Store) {
     assert_eq!(count(AuditFilter { outcome: Some(AuditOutcome::Done), ..default() }), 5);
     assert_eq!(count(AuditFilter { operation: Some(AuditOperation::Login), ..default() }), 0);
     assert_eq!(count(AuditFilter { after: all[8].0, ..default() }), 2);
+    assert_eq!(count(AuditFilter { before: Some(all[2].0), ..default() }), 2);
 
     // The oldest of each kind above the limit.
     assert_eq!(wait(&store, store.delete_excess_events(3)).unwrap(), 5);

@@ -6,6 +6,8 @@ mod contract;
 mod projects;
 /// Machine identities, their login methods and tokens.
 mod identities;
+/// Sessions of the console.
+mod console_sessions;
 /// Key sets of providers.
 mod key_sets;
 /// Files of revocations.

@@ -102,6 +102,32 @@ pub async fn respond(
     reply
 }
 
+/// Verifies a token as for a call, and returns its session; `None` if calls need no token.
+///
+/// # Errors
+/// The response to a rejected token.
+pub(crate) async fn authenticate(
+    context: &ApiContext<'_>,
+    caller: &Caller<'_, '_>,
+    token: &str,
+) -> Result<Option<Session>, Box<Reply>> {
+    session::authenticate(context, caller, Credential::Token(token.as_bytes())).await
+}
+
+/// Whether a session may make a call that has no arguments.
+pub(crate) fn may_call(
+    context: &ApiContext<'_>,
+    session: &Session,
+    method: &str,
+    path: &str,
+) -> bool {
+    let PathMatch::Endpoint(endpoint, _) = find_endpoint(method, path) else { return false };
+    let (parameters, arguments) = (Map::new(), Map::new());
+    let call = ApiCall { endpoint, environment: None, parameters, arguments };
+    let provider = context.settings.authorization_provider;
+    context.auth.authorization.authorize_api(provider, session, call).is_ok()
+}
+
 async fn answer_call(
     context: &ApiContext<'_>,
     caller: &Caller<'_, '_>,

@@ -19,6 +19,7 @@ use crate::{
         reply::{Body, Reply, no_store, problem},
         route::{Route, Serves},
     },
+    console::{self, ConsoleContext},
     identities::certificate::CertificateSource,
     keys,
     observe::access_log::AccessLogEntry,
@@ -131,6 +132,18 @@ pub(super) async fn respond(
             // As in the Inmanta server, a token without a username belongs to no user.
             let caller = Caller { username_optional: true, ..caller };
             inmanta::respond(&api, &caller, &request).await
+        }
+        Route::Console => {
+            let context = ConsoleContext {
+                api,
+                settings: &settings.console,
+                figures: &app.figures,
+                peer,
+                client: &listener.client,
+                is_tls: listener.tls.is_some(),
+            };
+            let caller = Caller { username_optional: true, ..caller };
+            console::respond(&context, &caller, &request).await
         }
         Route::Jwks => get_only(method, well_known::jwks),
         Route::ResourceMetadata => {

@@ -6,7 +6,7 @@ use countersign_front::{
     BadRequest, IncomingRequest, KeptHead, Peer, PendingRequest, ReplyFuture, RequestHead,
     ResponseWriter, Step, clock::Stopwatch,
 };
-use http::Request;
+use http::{HeaderValue, Request, header};
 
 use super::{AppService, dispatch};
 use crate::{
@@ -16,6 +16,7 @@ use crate::{
         reply::Reply,
         route::{Route, path_of},
     },
+    console::SIGN_IN_PATH,
     observe::{
         access_log::{self, AccessLogEntry, CompletedRequest, RequestLine},
         metrics::HttpVersion,
@@ -28,6 +29,8 @@ pub struct PendingAppRequest<'c> {
     work: PendingWork<'c>,
     /// What the handler and the access log read of the head; absent if neither needs it.
     head: Option<KeptHead>,
+    /// The host of a request of the console. HTTP/2 and 3 have it in no header line.
+    host: Option<HeaderValue>,
     service: &'c AppService,
     peer: Peer<'c>,
     version: HttpVersion,
@@ -80,21 +83,23 @@ impl<'c> PendingAppRequest<'c> {
         };
         let version = head.version().into();
         let target = if route.reads_query() { head.target() } else { path_of(head.target()) };
+        let host = head.host();
         let head =
             (is_handled || is_logged).then(|| KeptHead::new(head, target, keeps)).transpose()?;
         if let Some(head) = head.as_ref().filter(|_| is_handled) {
             head.check_target()?;
         }
+        let host = (route == Route::Console).then(|| HeaderValue::from_str(host).ok()).flatten();
         let (service, peer) = (request.service(), connection.peer);
         let labels = || RequestLabels::new(&peer, route, request.head.method());
         let series = service.app.authenticator.metrics.series.as_ref();
         let open = series.map(|series| series.open(labels(), peer.tls));
-        Ok(Self { work, head, service, peer, version, route, started, open })
+        Ok(Self { work, head, host, service, peer, version, route, started, open })
     }
 
     /// Returns the head as a request without a body, and the recorder of the response.
     fn into_parts(self) -> (PendingWork<'c>, Request<()>, ResponseRecorder<'c>) {
-        let Self { work, head, service, peer, version, route, started, open } = self;
+        let Self { work, head, host, service, peer, version, route, started, open } = self;
         let settings = service.app.settings();
         let is_logged = head.is_some() && settings.log.logs_requests();
         let entry = head.as_ref().filter(|_| is_logged).map(|head| {
@@ -105,7 +110,10 @@ impl<'c> PendingAppRequest<'c> {
         });
         // The head was checked when it was kept, if a handler needs it.
         let head = head.filter(|_| matches!(work, PendingWork::Handler));
-        let request = head.and_then(|head| head.into_request(()).ok()).unwrap_or_default();
+        let mut request = head.and_then(|head| head.into_request(()).ok()).unwrap_or_default();
+        if let Some(host) = host {
+            request.headers_mut().insert(header::HOST, host);
+        }
         (work, request, ResponseRecorder { service, version, route, started, open, entry })
     }
 }
@@ -126,8 +134,12 @@ impl<'c> PendingRequest<'c> for PendingAppRequest<'c> {
 
     /// A login may wait for its turn, which is of no use once the client has gone.
     fn ends_with_client(&self) -> bool {
-        let is_login = |head: &KeptHead| path_of(head.target()) == LOGIN_PATH;
-        self.route == Route::Inmanta && self.head.as_ref().is_some_and(is_login)
+        let path = match self.route {
+            Route::Inmanta => LOGIN_PATH,
+            Route::Console => SIGN_IN_PATH,
+            _ => return false,
+        };
+        self.head.as_ref().is_some_and(|head| path_of(head.target()) == path)
     }
 
     fn refuse(self, reason: &BadRequest) -> countersign_front::Reply {

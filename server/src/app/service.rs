@@ -116,7 +116,10 @@ impl Service for AppService {
     }
 
     fn route(&self, settings: &Self::Settings, listener: usize, target: &str) -> Route {
-        Route::of(target, settings.listeners[listener].serves)
+        match Route::of(target, settings.listeners[listener].serves) {
+            Route::None if settings.serves_console(listener) => Route::of_console(target),
+            route => route,
+        }
     }
 
     fn reads_body<H: RequestHead>(request: &IncomingRequest<'_, '_, Self, H>) -> bool {

@@ -31,6 +31,8 @@ pub struct AuditFilter {
     pub since: Option<UnixTime>,
     /// Only events after the one with this id.
     pub after: i64,
+    /// Only events before the one with this id.
+    pub before: Option<i64>,
     /// Only events by or about this user.
     pub user: Option<String>,
     /// Only events of this operation.
@@ -95,7 +97,7 @@ impl Store {
                 "SELECT id, ",
                 columns!(),
                 " FROM countersign_audit WHERE at >= $1 AND id > $2 AND ($3 = '' OR username = $3 OR target_user = $3)
-                 AND ($4 = '' OR operation = $4) AND ($5 = '' OR outcome = $5) ORDER BY id DESC LIMIT $6"
+                 AND ($4 = '' OR operation = $4) AND ($5 = '' OR outcome = $5) AND id < $6 ORDER BY id DESC LIMIT $7"
             );
             let rows = sqlx::query(statement)
                 .bind(filter.since.map_or(0, moment))
@@ -103,6 +105,7 @@ impl Store {
                 .bind(filter.user.unwrap_or_default())
                 .bind(filter.operation.map_or("", AuditOperation::name))
                 .bind(filter.outcome.map_or("", AuditOutcome::name))
+                .bind(filter.before.unwrap_or(i64::MAX))
                 .bind(i64::from(filter.limit))
                 .fetch_all(&pool)
                 .await?;

@@ -38,6 +38,18 @@ pub const HEALTH_PATH: &str = "/grpc.health.v1.Health/Check";
 pub const ENVIRONMENT_HEADER: &str = "X-Inmanta-tid";
 /// Path of the metadata of the protected resource, to which the path of the resource is appended.
 pub const RESOURCE_METADATA_PATH: &str = "/.well-known/oauth-protected-resource";
+/// Path of the console, and of the pages below it.
+pub const CONSOLE_PATH: &str = "/console";
+/// The headers that the console reads.
+const CONSOLE_HEADERS: [&str; 7] = [
+    "content-type",
+    "cookie",
+    "host",
+    "origin",
+    "sec-fetch-site",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+];
 
 /// Maximum length of a body in bytes: the longest token, escaped and wrapped in JSON or a form.
 pub const MAX_BODY: usize = 4 * limits::MAX_TOKEN_BYTES;
@@ -76,13 +88,15 @@ pub enum Route {
     Keys,
     /// `/keys/refresh`.
     RefreshKeys,
+    /// `/console`, `/console/*` and `/`, on the listener that serves the console.
+    Console,
     /// No handler: 404.
     None,
 }
 
 impl Route {
     /// Every route.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Auth,
         Self::Check,
         Self::GrpcHealth,
@@ -97,6 +111,7 @@ impl Route {
         Self::Metrics,
         Self::Keys,
         Self::RefreshKeys,
+        Self::Console,
         Self::None,
     ];
 
@@ -134,6 +149,19 @@ impl Route {
         }
     }
 
+    /// Finds the handler of a request target that is not one of [`Route::of`], on the listener of
+    /// the console. `/` is the redirect URI that OpenID providers have for the console.
+    #[must_use]
+    pub fn of_console(target: &str) -> Self {
+        match path_of(target) {
+            "/" | CONSOLE_PATH => Self::Console,
+            path if path.strip_prefix(CONSOLE_PATH).is_some_and(|rest| rest.starts_with('/')) => {
+                Self::Console
+            }
+            _ => Self::None,
+        }
+    }
+
     /// Returns the index in [`Route::ALL`].
     #[must_use]
     pub fn index(self) -> usize {
@@ -158,6 +186,7 @@ impl Route {
             Self::Metrics => "metrics",
             Self::Keys => "keys",
             Self::RefreshKeys => "refresh_keys",
+            Self::Console => "console",
             Self::None => "none",
         }
     }
@@ -172,7 +201,7 @@ impl Route {
             }
             _ => {
                 let has_parameters =
-                    matches!(self, Self::Verify | Self::Revoke | Self::RefreshKeys);
+                    matches!(self, Self::Verify | Self::Revoke | Self::RefreshKeys | Self::Console);
                 (self.is_grpc() || has_parameters) && method == "POST"
             }
         }
@@ -185,6 +214,7 @@ impl Route {
         match self {
             Self::Inmanta => reads(ENVIRONMENT_HEADER) || reads("content-encoding"),
             Self::Infisical => reads("x-api-key") || reads("x-infisical-org"),
+            Self::Console => CONSOLE_HEADERS.into_iter().any(reads),
             // gRPC calls of an unknown method are recognized by their media type.
             Self::Check | Self::GrpcHealth | Self::None => reads("content-type"),
             _ => false,
@@ -194,7 +224,7 @@ impl Route {
     /// Whether the handler reads the query.
     #[must_use]
     pub const fn reads_query(self) -> bool {
-        matches!(self, Self::Inmanta | Self::Infisical | Self::Ready)
+        matches!(self, Self::Inmanta | Self::Infisical | Self::Ready | Self::Console)
     }
 
     /// Whether the handler serves gRPC calls.
@@ -287,6 +317,25 @@ mod tests {
             ("ftp://other.example/auth", Route::None),
         ] {
             assert_eq!(Route::of(target, Serves::Everything), expected, "{target}");
+        }
+    }
+
+    #[test]
+    fn console_is_at_its_path_and_the_root() {
+        for (target, expected) in [
+            ("/", Route::Console),
+            ("/?code=x&state=y", Route::Console),
+            ("/console", Route::Console),
+            ("/console/", Route::Console),
+            ("/console/users?x", Route::Console),
+            ("/consoles", Route::None),
+            ("/Console", Route::None),
+            ("//console", Route::None),
+            ("", Route::None),
+            ("*", Route::None),
+        ] {
+            assert_eq!(Route::of_console(target), expected, "{target}");
+            assert_eq!(Route::of(target, Serves::Everything), Route::None, "{target}");
         }
     }
 

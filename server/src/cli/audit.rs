@@ -22,6 +22,7 @@ pub(super) fn run(source: &ConfigSource, args: &AuditArgs) -> Result<(), Command
         user: args.user.clone(),
         operation: args.operation,
         outcome: args.outcome,
+        before: None,
         limit: args.limit,
     };
     loop {

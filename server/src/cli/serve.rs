@@ -18,7 +18,11 @@ use crate::{
         log::record_failed_start,
         settings::{FAILED_START, PolicySettings, log_file},
     },
-    base::{claims::ClientType, clock, route::Serves},
+    base::{
+        claims::ClientType,
+        clock,
+        route::{CONSOLE_PATH, Serves},
+    },
     config::{Config, Problem, RawConfig, Severity, load_raw, options::ISSUER_PREFIX},
     keys::published::discovery_uri_of,
     observe::logging,
@@ -33,6 +37,7 @@ pub(super) fn run(source: &ConfigSource, threads: Option<u16>) -> Result<(), Com
     let log = &config.settings.log;
     logging::start_logging(&log.level, log.format);
     config.settings.api.log_restrictions();
+    config.settings.log_console_without_tls();
     let threads = serve::threads(threads.map(usize::from).or(config.settings.threads));
     if let Err(reason) = source.revocation_location(&config) {
         source.check_api_clients(&config).map_err(CommandError::failed)?;
@@ -157,12 +162,16 @@ fn announce(
 ) -> std::io::Result<()> {
     print(format_args!("countersign {} is listening", env!("CARGO_PKG_VERSION")))?;
     for listener in &bound.0 {
-        for address in &listener.addresses {
+        for (index, address) in listener.addresses.iter().enumerate() {
             let url = address.url(listener.scheme);
+            let has_console = listener.serves_console && index == 0 && address.address().is_some();
             match listener.serves {
                 Serves::Operations => print(format_args!("  metrics   {url}/metrics"))?,
                 Serves::Everything | Serves::Auth => {
-                    print(format_args!("  requests  {url}{}", protocol_note(listener.protocols)))?
+                    print(format_args!("  requests  {url}{}", protocol_note(listener.protocols)))?;
+                    if has_console {
+                        print(format_args!("  console   {url}{CONSOLE_PATH}"))?;
+                    }
                 }
             }
         }

@@ -7,6 +7,7 @@
 mod authorization;
 mod certificates;
 mod clients;
+mod console;
 mod identities;
 mod issuer;
 mod limits;
@@ -33,6 +34,8 @@ pub const MULTI_TENANCY_SECTION: &str = "multi_tenancy";
 pub const TLS_CERT_AUTH_SECTION: &str = "tls_cert_auth";
 /// The value of `surface` for multi-tenancy.
 pub const ORCHESTRATE_SURFACE: &str = "orchestrate";
+/// The section of the console.
+pub const CONSOLE_SECTION: &str = "console";
 /// The section of machine identities.
 pub const IDENTITIES_SECTION: &str = "identities";
 
@@ -144,6 +147,7 @@ pub const SECTIONS: &[SectionSpec] = &[
     clients::COMMAND_LINE_TRANSPORT,
     clients::AGENT_TRANSPORT,
     clients::COMPILER_TRANSPORT,
+    console::CONSOLE,
     clients::WEB_UI,
     clients::DASHBOARD,
 ];
@@ -159,6 +163,7 @@ pub(super) const STRICT_SECTIONS: &[&str] = &[
     MULTI_TENANCY_SECTION,
     TLS_CERT_AUTH_SECTION,
     IDENTITIES_SECTION,
+    CONSOLE_SECTION,
 ];
 
 /// Inmanta's sections without a meaning here. Their options are not checked.

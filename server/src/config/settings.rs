@@ -1,6 +1,6 @@
 //! The settings of the whole server, assembled from those of its features.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use countersign_front::{MemoryLimits, RequestLimits, Timeouts};
 
@@ -18,6 +18,7 @@ use crate::{
     api::settings::ApiSettings,
     auth::{DecisionSettings, ListenerRules, settings::AuthSettings},
     authorization::AuthorizationProvider,
+    console::settings::ConsoleSettings,
     identities::certificate::TlsCertAuthSettings,
     observe::settings::{LogSettings, MetricsSettings},
 };
@@ -53,6 +54,8 @@ pub struct Settings {
     pub api: ApiSettings,
     /// The certificates of machine identities that log in.
     pub tls_cert_auth: TlsCertAuthSettings,
+    /// The console. The assembly sets it.
+    pub console: ConsoleSettings,
 }
 
 impl DecisionSettings for Settings {
@@ -72,6 +75,31 @@ impl Settings {
     #[must_use]
     pub fn listener(&self, name: &str) -> Option<&Listener> {
         self.listeners.iter().find(|listener| listener.name == name)
+    }
+
+    /// Whether a listener serves the console.
+    #[must_use]
+    pub fn serves_console(&self, listener: usize) -> bool {
+        let listener = self.listeners.get(listener).map(|listener| &*listener.name);
+        listener.is_some() && listener == self.console.listener.as_deref()
+    }
+
+    /// Logs a warning if the console is served without TLS beyond this machine, and not to proxies:
+    /// passwords and cookies then cross the network in the clear.
+    pub(crate) fn log_console_without_tls(&self) {
+        let console =
+            self.listeners.iter().enumerate().find(|(index, _)| self.serves_console(*index));
+        let Some((_, listener)) = console else { return };
+        let is_remote = |address: SocketAddr| !address.ip().is_loopback();
+        let is_public = listener.addresses.iter().filter_map(|one| one.address()).any(is_remote);
+        if is_public && listener.tls.is_none() && !listener.client.proxies.trusts_any() {
+            tracing::warn!(
+                "listener {} serves the console without TLS: passwords can be read on the network; \
+                 configure a certificate, list the proxies in trusted_proxies, or set listener = \
+                 off in [console]",
+                listener.name
+            );
+        }
     }
 
     /// Whether a listener, or the API, asks the access policy.
@@ -114,6 +142,7 @@ impl Settings {
             auth,
             api,
             tls_cert_auth,
+            console: ConsoleSettings::default(),
         }
     }
 }

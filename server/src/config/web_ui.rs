@@ -92,6 +92,18 @@ impl WebUi {
         }
     }
 
+    /// Whether the console is served, unless `[console]` decides: it is not switched off, and has a
+    /// provider or, if the API `has_accounts`, local users.
+    pub(super) const fn serves_console(&self, has_accounts: bool) -> bool {
+        self.is_enabled && (has_accounts || self.provider.is_some())
+    }
+
+    /// Whether local users sign in to the console with a password.
+    pub(super) fn allows_passwords(&self) -> bool {
+        let is_database = self.is_method_written && self.auth_method == AuthMethod::Database;
+        self.provider.is_none() || self.local_fallback || is_database
+    }
+
     /// Returns how the console logs in, which decides whose tokens may administer.
     pub(super) fn login(&self) -> ConsoleLogin<'_> {
         if self.is_method_written && self.auth_method == AuthMethod::Database {

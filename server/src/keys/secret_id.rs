@@ -43,7 +43,7 @@ pub fn keyed_digest(secret: &[u8], parts: [&str; 2]) -> String {
 }
 
 /// Returns the secret for a purpose that is derived from another: HMAC-SHA256 of the purpose.
-pub(super) fn derived_secret(secret: &[u8], purpose: &str) -> [u8; 32] {
+pub(crate) fn derived_secret(secret: &[u8], purpose: &str) -> [u8; 32] {
     const LABEL: &str = "countersign derived secret";
     let tag = hmac::sign(
         &hmac::Key::new(hmac::HMAC_SHA256, secret),

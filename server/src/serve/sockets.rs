@@ -23,6 +23,8 @@ pub struct BoundListener {
     pub name: String,
     /// Its routes.
     pub serves: Serves,
+    /// Whether it serves the console.
+    pub serves_console: bool,
     /// Its addresses, with the actual ports where port 0 was configured.
     pub addresses: Vec<ListenAddress>,
     /// `http` or `https`.
@@ -39,6 +41,7 @@ impl BoundListeners {
             BoundListener {
                 name: listener.name.clone(),
                 serves: listener.serves,
+                serves_console: settings.serves_console(index),
                 addresses: if listener.protocols.use_tcp() {
                     own.map(|(_, acceptor)| acceptor.address().clone()).collect()
                 } else {

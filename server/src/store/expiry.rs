@@ -29,6 +29,8 @@ pub enum ExpiringTable {
     /// Access tokens of machine identities that have a limit of uses, by `expires_at`: a part of
     /// them in each sweep, so that no statement is slow.
     IdentityTokens,
+    /// Sessions of the console, by `expires_at`.
+    ConsoleSessions,
 }
 
 /// The time of one sweep of an SQLite database.
@@ -60,6 +62,7 @@ impl ExpiringTable {
             ),
             Self::Tokens => ("countersign_token", "expires_at", "1 = 1"),
             Self::Audit => ("countersign_audit", "at", "1 = 1"),
+            Self::ConsoleSessions => ("countersign_console_session", "expires_at", "1 = 1"),
             Self::IdentityTokens => (
                 "countersign_identity_token",
                 "expires_at",

@@ -88,6 +88,12 @@ const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
         include_str!("../../migrations/sqlite/0012_identities.sql"),
         include_str!("../../migrations/postgres/0012_identities.sql"),
     ),
+    (
+        13,
+        "console",
+        include_str!("../../migrations/sqlite/0013_console.sql"),
+        include_str!("../../migrations/postgres/0013_console.sql"),
+    ),
 ];
 
 /// Whether this process has migrated a database of an earlier version.

@@ -36,8 +36,10 @@ enum ColumnKind {
     Assigned,
 }
 
-/// Tables about the database and its servers themselves, which are not copied.
-const OWN_TABLES: [&str; 4] = [
+/// Tables about the database and its servers themselves, and sessions of browsers with a server.
+/// They are not copied.
+const OWN_TABLES: [&str; 5] = [
+    "countersign_console_session",
     "countersign_database",
     "countersign_migration",
     "countersign_predecessor",

@@ -1,0 +1,260 @@
+//! The web console for operators, at `/console`.
+//!
+//! Pages are rendered on the server and work without a script, except for figures that update
+//! themselves. What a page shows or changes goes through the handlers and the authorizer of the
+//! API ([`api_call`]), with the token of the user, which the browser never has ([`session`]).
+
+mod api_call;
+mod assets;
+mod audit_log;
+mod error_page;
+pub mod figures;
+mod issuers;
+mod layout;
+mod live;
+mod overview;
+mod request;
+mod security_headers;
+mod session;
+mod session_id;
+pub mod settings;
+mod sign_in;
+mod text;
+mod tokens;
+mod users;
+
+use bytes::Bytes;
+use countersign_front::Peer;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+
+use self::{
+    error_page::ConsoleError,
+    figures::Figures,
+    session::{Activity, ConsoleUser},
+    settings::ConsoleSettings,
+};
+use crate::{
+    api::{ApiContext, inmanta},
+    auth::Caller,
+    base::{
+        reply::{Body, Reply, empty, no_store},
+        route::CONSOLE_PATH,
+    },
+    client::ClientSettings,
+};
+
+/// Path of the sign-in, which may have to wait for its turn.
+pub const SIGN_IN_PATH: &str = "/console/sign-in";
+
+/// A request to the console.
+type ConsoleRequest = Request<Bytes>;
+
+/// Context of the pages.
+pub struct ConsoleContext<'a> {
+    /// The context of the calls that pages make.
+    pub api: ApiContext<'a>,
+    /// Settings of the console.
+    pub settings: &'a ConsoleSettings,
+    /// Recent figures.
+    pub figures: &'a Figures,
+    /// The peer of the connection.
+    pub peer: Peer<'a>,
+    /// The proxies that the listener trusts.
+    pub client: &'a ClientSettings,
+    /// Whether the listener has TLS.
+    pub is_tls: bool,
+}
+
+/// A page or an action of the console.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ConsolePath<'p> {
+    /// `/`: the redirect URI of OpenID providers.
+    Root,
+    /// A file below `/console/assets/`.
+    Asset(&'p str),
+    SignIn,
+    SignOut,
+    /// `/console/confirm`: asks for the password again.
+    Confirm,
+    Overview,
+    /// `/console/overview/live`: the figures of the overview.
+    Live,
+    Issuers,
+    RefreshKeys,
+    Audit,
+    Tokens,
+    /// `/console/tokens/...`: a change of tokens.
+    TokenChange(&'p str),
+    Users,
+    /// `/console/users/...`: a change of users or their roles.
+    UserChange(&'p str),
+}
+
+impl<'p> ConsolePath<'p> {
+    fn of(path: &'p str) -> Option<Self> {
+        let below = match path.strip_prefix(CONSOLE_PATH) {
+            Some(below) => below,
+            None if path == "/" => return Some(Self::Root),
+            None => return None,
+        };
+        Some(match below {
+            "" => Self::Overview,
+            "/sign-in" => Self::SignIn,
+            "/sign-out" => Self::SignOut,
+            "/confirm" => Self::Confirm,
+            "/overview/live" => Self::Live,
+            "/issuers" => Self::Issuers,
+            "/issuers/refresh" => Self::RefreshKeys,
+            "/audit" => Self::Audit,
+            "/tokens" => Self::Tokens,
+            "/users" => Self::Users,
+            _ => match below.split_once("assets/") {
+                Some(("/", file)) => Self::Asset(file),
+                _ => match below.strip_prefix("/tokens/") {
+                    Some(change) => Self::TokenChange(change),
+                    None => Self::UserChange(below.strip_prefix("/users/")?),
+                },
+            },
+        })
+    }
+
+    /// The methods that it has.
+    const fn methods(self) -> &'static str {
+        match self {
+            Self::SignIn | Self::Confirm => "GET, HEAD, POST",
+            Self::SignOut | Self::RefreshKeys | Self::TokenChange(_) | Self::UserChange(_) => {
+                "POST"
+            }
+            _ => "GET, HEAD",
+        }
+    }
+}
+
+/// Answers a request.
+pub async fn respond(
+    context: &ConsoleContext<'_>,
+    caller: &Caller<'_, '_>,
+    request: &ConsoleRequest,
+) -> Reply {
+    let mut response = answer(context, caller, request)
+        .await
+        .unwrap_or_else(|error| error_page::respond(&error, None));
+    if !response.headers().contains_key(header::CACHE_CONTROL) {
+        response = no_store(response);
+    }
+    security_headers::add(&mut response, context.is_tls);
+    response.into()
+}
+
+async fn answer(
+    context: &ConsoleContext<'_>,
+    caller: &Caller<'_, '_>,
+    request: &ConsoleRequest,
+) -> Result<Response<Body>, ConsoleError> {
+    let path = request.uri().path();
+    let page = ConsolePath::of(path).ok_or(ConsoleError::NotFound)?;
+    let is_post = *request.method() == Method::POST;
+    if !page.methods().split(", ").any(|method| method == request.method().as_str()) {
+        return Err(ConsoleError::Method(page.methods()));
+    }
+    if is_post && !request::is_same_origin(context, request) {
+        return Err(ConsoleError::CrossSite);
+    }
+    match page {
+        ConsolePath::Root => return Ok(see_other(CONSOLE_PATH)),
+        ConsolePath::Asset(file) => return assets::respond(file).ok_or(ConsoleError::NotFound),
+        ConsolePath::SignIn if is_post => return sign_in::sign_in(context, caller, request).await,
+        ConsolePath::SignIn => return Ok(sign_in::page(context, request)),
+        _ => {}
+    }
+    let activity = if page == ConsolePath::Live { Activity::Background } else { Activity::User };
+    let Some(user) = ConsoleUser::of(context, caller, request, activity).await? else {
+        return Ok(match page {
+            ConsolePath::Live => empty(StatusCode::UNAUTHORIZED),
+            _ => sign_in::redirect(request),
+        });
+    };
+    if !is_post {
+        let shown = show(context, caller, &user, page, request).await;
+        return Ok(shown.unwrap_or_else(|error| error_page::respond(&error, Some(&user))));
+    }
+    let form = request::form(request).ok_or(ConsoleError::Form)?;
+    if !user.id.is_form_token(form.get(FORM_TOKEN)) {
+        return Err(ConsoleError::CrossSite);
+    }
+    match page {
+        ConsolePath::SignOut => sign_in::sign_out(context, caller, user, request).await,
+        ConsolePath::Confirm => sign_in::confirm(context, caller, user, &form).await,
+        ConsolePath::RefreshKeys => issuers::refresh(context, caller, &user).await,
+        ConsolePath::TokenChange(change) => {
+            tokens::change(context, caller, &user, change, &form).await
+        }
+        ConsolePath::UserChange(change) => {
+            users::change(context, caller, &user, change, &form).await
+        }
+        _ => Err(ConsoleError::NotFound),
+    }
+}
+
+/// Shows a page to a user.
+async fn show(
+    context: &ConsoleContext<'_>,
+    caller: &Caller<'_, '_>,
+    user: &ConsoleUser,
+    page: ConsolePath<'_>,
+    request: &ConsoleRequest,
+) -> Result<Response<Body>, ConsoleError> {
+    match page {
+        ConsolePath::Confirm => return Ok(sign_in::confirmation_page(user, request)),
+        ConsolePath::Audit => return audit_log::page(context, user, request).await,
+        ConsolePath::Tokens => return tokens::page(context, caller, user, request).await,
+        ConsolePath::Users => return users::page(context, caller, user, request).await,
+        _ => {}
+    }
+    let (method, path) = STATUS;
+    if !inmanta::may_call(&context.api, &user.session, method, path) {
+        return Err(ConsoleError::Forbidden("You may not read the state of the server.".into()));
+    }
+    match page {
+        ConsolePath::Live => Ok(live::respond(context)),
+        ConsolePath::Issuers => Ok(issuers::page(context, user, request)),
+        _ => overview::page(context, user).await,
+    }
+}
+
+/// The call whose authorization the state of the server and its issuers needs.
+const STATUS: (&str, &str) = ("GET", "/api/v1/serverstatus");
+
+/// The field of every form that proves that it comes from a page of the session.
+const FORM_TOKEN: &str = "form_token";
+
+/// Returns a redirect to a page, which the browser gets.
+fn see_other(path: &str) -> Response<Body> {
+    let mut response = empty(StatusCode::SEE_OTHER);
+    let location = HeaderValue::from_str(path);
+    let location = location.unwrap_or_else(|_| HeaderValue::from_static(CONSOLE_PATH));
+    response.headers_mut().insert(header::LOCATION, location);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn console_paths_have_one_spelling() {
+        for (path, expected) in [
+            ("/", Some(ConsolePath::Root)),
+            ("/console", Some(ConsolePath::Overview)),
+            ("/console/", None),
+            ("/console/users", Some(ConsolePath::Users)),
+            ("/console/users/add", Some(ConsolePath::UserChange("add"))),
+            ("/console/assets/a.css", Some(ConsolePath::Asset("a.css"))),
+            ("/console/x/assets/a.css", None),
+            ("/console/nothing", None),
+            ("/other", None),
+        ] {
+            assert_eq!(ConsolePath::of(path), expected, "{path}");
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Calls of the API on behalf of a user of the console.
+//!
+//! The console changes and reads through the same handlers as every other client: tokens,
+//! authorization, limits and the audit log are those of the API.
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
+use serde_json::Value;
+
+use super::{ConsoleContext, error_page::ConsoleError};
+use crate::{api::inmanta, auth::Caller};
+
+/// The header that names an environment.
+const ENVIRONMENT: HeaderName = HeaderName::from_static("x-inmanta-tid");
+
+/// A call of the API.
+pub(super) struct ConsoleCall<'c> {
+    /// The token of the user, if the call needs one.
+    pub(super) token: Option<&'c str>,
+    /// The environment that a header names, if the call is within one.
+    pub(super) environment: Option<&'c str>,
+    /// Its method.
+    pub(super) method: Method,
+    /// Its path and query, percent-encoded.
+    pub(super) target: &'c str,
+    /// Its arguments. Null for none.
+    pub(super) body: Value,
+}
+
+/// The answer to a [`ConsoleCall`]. Not `Debug`: it may contain a token.
+pub(super) struct CallAnswer {
+    /// Its status.
+    pub(super) status: StatusCode,
+    /// The seconds after which to try again, if it has them.
+    pub(super) retry_after: Option<HeaderValue>,
+    body: Value,
+}
+
+impl CallAnswer {
+    /// Returns the value in its envelope.
+    pub(super) fn data(&self) -> &Value {
+        &self.body["data"]
+    }
+
+    /// Returns the error of a page that needs the data of this call, and does not have it.
+    pub(super) fn into_error(self) -> ConsoleError {
+        match self.status {
+            StatusCode::FORBIDDEN => ConsoleError::Forbidden(self.message().to_owned()),
+            _ => ConsoleError::Unavailable,
+        }
+    }
+
+    /// Returns the message of a refusal.
+    pub(super) fn message(&self) -> &str {
+        self.body["message"].as_str().unwrap_or("The call failed.")
+    }
+}
+
+impl ConsoleCall<'_> {
+    /// Makes the call as the client of a request.
+    pub(super) async fn make(
+        self,
+        context: &ConsoleContext<'_>,
+        caller: &Caller<'_, '_>,
+    ) -> CallAnswer {
+        let body = if self.body.is_null() { Bytes::new() } else { self.body.to_string().into() };
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method;
+        let token = self.token.map(|token| format!("Bearer {token}"));
+        let token = token.map(HeaderValue::try_from).transpose();
+        let environment = self.environment.map(HeaderValue::from_str).transpose();
+        let (Ok(target), Ok(token), Ok(environment)) = (self.target.parse(), token, environment)
+        else {
+            let (status, retry_after) = (StatusCode::BAD_REQUEST, None);
+            return CallAnswer { status, retry_after, body: Value::Null };
+        };
+        *request.uri_mut() = target;
+        let headers = request.headers_mut();
+        headers.extend(token.map(|token| (header::AUTHORIZATION, token)));
+        headers.extend(environment.map(|id| (ENVIRONMENT, id)));
+        let response = inmanta::respond(&context.api, caller, &request).await.response;
+        CallAnswer {
+            status: response.status(),
+            retry_after: response.headers().get(header::RETRY_AFTER).cloned(),
+            body: serde_json::from_slice(response.body()).unwrap_or_default(),
+        }
+    }
+}

@@ -1,0 +1,108 @@
+"use strict";
+
+// Figures that update themselves. All else on the pages works without this script.
+const INTERVAL = 2000;
+const live = document.querySelector("[data-live-from]");
+
+function each(selector, work) {
+  document.querySelectorAll(selector).forEach(work);
+}
+
+function show(figures) {
+  each("[data-live]", (one) => {
+    const text = figures.texts[one.dataset.live];
+    if (text !== undefined && one.textContent !== text) one.textContent = text;
+  });
+  each("[data-line]", (one) => {
+    const points = figures.lines[one.dataset.line];
+    if (points !== undefined) one.setAttribute("points", points);
+  });
+  each("[data-live-state]", (one) => {
+    const state = figures.states[one.dataset.liveState];
+    if (state !== undefined) one.dataset.state = state;
+  });
+}
+
+async function update() {
+  if (document.hidden) return;
+  let isStale = true;
+  try {
+    const answer = await fetch(live.dataset.liveFrom, { redirect: "error" });
+    if (answer.status === 401) {
+      // The session has ended: the page leads to the sign-in.
+      location.reload();
+      return;
+    }
+    if (answer.ok) {
+      show(await answer.json());
+      isStale = false;
+    }
+  } catch {
+    // The server cannot be reached.
+  }
+  live.querySelector(".stale").hidden = !isStale;
+}
+
+if (live) {
+  setInterval(update, INTERVAL);
+  document.addEventListener("visibilitychange", update);
+}
+
+// Times of this place, beside those in UTC.
+each("time[datetime]", (one) => {
+  const at = new Date(one.dateTime);
+  if (!Number.isNaN(at.getTime())) one.title = at.toLocaleString();
+});
+
+// Buttons that copy ids and commands.
+each("[data-copy]", (one) => {
+  if (!navigator.clipboard) return;
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "copy";
+  button.textContent = "Copy";
+  button.addEventListener("click", async () => {
+    await navigator.clipboard.writeText(one.textContent);
+    button.textContent = "Copied";
+  });
+  one.after(button);
+});
+
+// A filter for the rows of the table after it.
+const filter = document.querySelector("[data-filter]");
+if (filter) {
+  filter.closest("[hidden]").hidden = false;
+  filter.addEventListener("input", () => {
+    const wanted = filter.value.toLowerCase();
+    each("[data-filtered] tbody tr", (row) => {
+      row.hidden = !row.textContent.toLowerCase().includes(wanted);
+    });
+  });
+}
+
+// Keys: "g" and a letter for a page, "/" for the filter, "?" for the list of keys.
+let isGoing = false;
+document.addEventListener("keydown", (event) => {
+  const isTyping = event.target.closest("input, select, textarea, [contenteditable]");
+  if (isTyping || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (isGoing) {
+    isGoing = false;
+    const link = Array.from(document.querySelectorAll("nav a")).find((one) => one.dataset.key === event.key);
+    if (link) link.click();
+    return;
+  }
+  if (event.key === "g") {
+    isGoing = true;
+  } else if (event.key === "/") {
+    const field = document.querySelector("[data-filter], [data-filter-key]");
+    if (!field) return;
+    event.preventDefault();
+    field.focus();
+  } else if (event.key === "?") {
+    const keys = document.getElementById("keys");
+    if (keys) {
+      keys.open = true;
+      keys.scrollIntoView();
+    }
+  }
+});

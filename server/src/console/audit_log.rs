@@ -1,0 +1,155 @@
+//! The audit log: sign-ins, changes and refusals, with filters.
+
+use http::{Response, StatusCode};
+use maud::{Markup, html};
+
+use super::{
+    ConsoleContext, ConsoleRequest,
+    error_page::ConsoleError,
+    issuers::may_administer,
+    layout::{self, Page},
+    request::{self, FormFields},
+    session::ConsoleUser,
+    text::{moment, whole},
+};
+use crate::{
+    audit::{AuditEvent, AuditFilter, AuditOperation, AuditOutcome},
+    base::{clock, reply::Body},
+};
+
+/// Rows of a page.
+const MAX_ROWS: u32 = 50;
+const PATH: &str = "/console/audit";
+
+/// Returns the page.
+///
+/// # Errors
+/// The user may not read the log, or the database cannot be queried.
+pub(super) async fn page(
+    context: &ConsoleContext<'_>,
+    user: &ConsoleUser,
+    request: &ConsoleRequest,
+) -> Result<Response<Body>, ConsoleError> {
+    if !may_administer(context, user) {
+        return Err(ConsoleError::Forbidden("You may not read the audit log.".into()));
+    }
+    let query = request::query(request);
+    let store = &context.api.users.ok_or(ConsoleError::Unavailable)?.store;
+    let events = store.audit_events(filter(&query)).await?;
+    let is_full = u32::try_from(events.len()).is_ok_and(|count| count == MAX_ROWS);
+    let older = events.first().filter(|_| is_full).map(|(id, _)| older_page(&query, *id));
+    let content = html! {
+        h1 { "Audit log" }
+        (filter_form(&query))
+        (event_table(&events))
+        @if let Some(older) = older { p { a href=(older) rel="next" { "Older events" } } }
+        (layout::as_command("countersign audit"))
+    };
+    let page = Page { title: "Audit log", active: PATH, user: Some(user) };
+    Ok(layout::respond(StatusCode::OK, &page, &content))
+}
+
+/// Reads the filter in a query. Unknown names select all.
+fn filter(query: &FormFields) -> AuditFilter {
+    let user = query.get("user");
+    AuditFilter {
+        user: (!user.is_empty()).then(|| user.to_owned()),
+        operation: AuditOperation::ALL
+            .iter()
+            .copied()
+            .find(|one| one.name() == query.get("operation")),
+        outcome: AuditOutcome::ALL.into_iter().find(|one| one.name() == query.get("outcome")),
+        before: query.get("before").parse().ok(),
+        limit: MAX_ROWS,
+        ..AuditFilter::default()
+    }
+}
+
+/// Returns the address of the events before the one with this id.
+fn older_page(query: &FormFields, before: i64) -> String {
+    let fields = ["user", "operation", "outcome"].map(|name| (name, query.get(name)));
+    let before = before.to_string();
+    let fields = fields.into_iter().chain([("before", before.as_str())]);
+    let fields: Vec<_> = fields.filter(|(_, value)| !value.is_empty()).collect();
+    format!("{PATH}?{}", serde_urlencoded::to_string(fields).unwrap_or_default())
+}
+
+fn filter_form(query: &FormFields) -> Markup {
+    html! {
+        form.filters method="get" action=(PATH) {
+            label { "User " input name="user" value=(query.get("user")) data-filter-key=""; }
+            label {
+                "Operation "
+                select name="operation" {
+                    option value="" { "all" }
+                    @for one in AuditOperation::ALL { (choice(one.name(), query.get("operation"))) }
+                }
+            }
+            label {
+                "Outcome "
+                select name="outcome" {
+                    option value="" { "all" }
+                    @for one in AuditOutcome::ALL { (choice(one.name(), query.get("outcome"))) }
+                }
+            }
+            button type="submit" { "Filter" }
+        }
+    }
+}
+
+fn choice(name: &str, chosen: &str) -> Markup {
+    html! { option selected[name == chosen] { (name) } }
+}
+
+/// Returns a table of events, the newest first.
+pub(super) fn event_table(events: &[(i64, AuditEvent)]) -> Markup {
+    let now = clock::now();
+    html! {
+        @if events.is_empty() {
+            p.empty { "No such change and no such sign-in is recorded yet." }
+        } @else {
+            table {
+                thead { tr { th { "When" } th { "What" } th { "By" } th { "Outcome" } } }
+                tbody {
+                    @for (_, event) in events.iter().rev() {
+                        tr {
+                            td data-label="When" { (moment(event.at, now)) }
+                            td data-label="What" {
+                                code { (event.operation.name()) } (target(event))
+                            }
+                            td data-label="By" { (caller(event)) }
+                            td data-label="Outcome" { (outcome(event)) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Returns what an event is applied to.
+fn target(event: &AuditEvent) -> String {
+    let target = &event.target;
+    let parts = [&target.user, &target.role, &target.project, &target.environment, &target.token];
+    parts.into_iter().flatten().map(|part| format!(" {part}")).collect()
+}
+
+fn caller(event: &AuditEvent) -> &str {
+    let caller = event.caller.user.as_deref().or(event.target.user.as_deref());
+    caller.or(event.origin.client.as_deref()).unwrap_or("–")
+}
+
+fn outcome(event: &AuditEvent) -> Markup {
+    let (state, sign) = match event.outcome {
+        AuditOutcome::Done => ("good", "✓"),
+        AuditOutcome::Begun => ("warning", "!"),
+        AuditOutcome::Refused | AuditOutcome::Failed => ("bad", "✗"),
+    };
+    html! {
+        span.state data-state=(state) {
+            (sign) " " (event.outcome.name())
+            @if let Some(reason) = &event.reason { ": " (reason) }
+            @if event.count > 1 { " (" (whole(event.count)) " times)" }
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Errors of the console, and their pages.
+
+use http::{HeaderValue, Response, StatusCode, header};
+use maud::html;
+
+use super::{
+    layout::{self, Page},
+    session::ConsoleUser,
+};
+use crate::{base::reply::Body, store::StoreError};
+
+/// Error of a request to the console.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum ConsoleError {
+    /// There is no such page.
+    NotFound,
+    /// The page has these other methods.
+    Method(&'static str),
+    /// Another site may have sent the form, or it is that of an earlier session.
+    CrossSite,
+    /// The body is not a form.
+    Form,
+    /// The user may not see this page or make this change, with the reason.
+    Forbidden(String),
+    /// Whether the session is valid cannot be decided now.
+    Undecided,
+    /// The database, or another part that the page needs, is unavailable.
+    Unavailable,
+}
+
+/// The reason is only logged.
+impl From<StoreError> for ConsoleError {
+    fn from(error: StoreError) -> Self {
+        tracing::error!("{error}");
+        Self::Unavailable
+    }
+}
+
+impl ConsoleError {
+    const fn status(&self) -> StatusCode {
+        match self {
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::CrossSite | Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::Form => StatusCode::BAD_REQUEST,
+            Self::Undecided | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    const fn title(&self) -> &'static str {
+        match self {
+            Self::NotFound => "No such page",
+            Self::Method(_) => "Not possible here",
+            Self::CrossSite => "Form not accepted",
+            Self::Form => "Not a form",
+            Self::Forbidden(_) => "Not allowed",
+            Self::Undecided | Self::Unavailable => "Not available now",
+        }
+    }
+
+    /// Returns what is wrong, and what to do.
+    fn detail(&self) -> &str {
+        match self {
+            Self::NotFound => "The console has no page at this address.",
+            Self::Method(_) => "This address does not answer the method of the request.",
+            Self::CrossSite => {
+                "The form may come from another site, or from a session that has ended. Open the \
+                 page again, and repeat the change."
+            }
+            Self::Form => "The body of the request is not a form of this console.",
+            Self::Forbidden(reason) => reason,
+            Self::Undecided => {
+                "Whether you are signed in cannot be decided now: keys or revocations are \
+                 unavailable. Nothing was changed. Try again in a few seconds."
+            }
+            Self::Unavailable => {
+                "The database does not answer. Tokens that need no database are still verified. \
+                 The log of the server has the reason."
+            }
+        }
+    }
+}
+
+/// Answers with the page of an error, which a signed-in user may see.
+pub(super) fn respond(error: &ConsoleError, user: Option<&ConsoleUser>) -> Response<Body> {
+    let content = html! {
+        section.notice {
+            h1 { (error.title()) }
+            p { (error.detail()) }
+            p { a href="/console" { "To the overview" } }
+        }
+    };
+    let page = Page { title: error.title(), active: "", user };
+    let mut response = layout::respond(error.status(), &page, &content);
+    let headers = response.headers_mut();
+    if let ConsoleError::Method(methods) = error {
+        headers.insert(header::ALLOW, HeaderValue::from_static(methods));
+    }
+    if error.status() == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+    }
+    response
+}

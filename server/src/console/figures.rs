@@ -1,0 +1,242 @@
+//! Recent figures of the server: samples of the counters at short intervals, kept for some minutes.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use countersign_engine::Reject;
+
+use crate::{
+    base::{clock::Stopwatch, outcome::Outcome, route::Route},
+    observe::metrics::{BUCKETS, HttpVersion, MetricEvent, Metrics, bucket_bound},
+};
+
+/// Interval between two samples.
+pub const SAMPLE_INTERVAL: Duration = Duration::from_secs(2);
+/// Number of samples: five minutes and the one before.
+const MAX_SAMPLES: usize = 151;
+/// Samples over which a current value is averaged.
+const CURRENT: usize = 5;
+/// The routes whose requests have a token to verify.
+const VERIFYING: [Route; 3] = [Route::Auth, Route::Check, Route::Verify];
+/// Number of [`refusals`].
+const REFUSALS: usize = Reject::ALL.len() + OTHER_REFUSALS.len();
+/// Refusals for other reasons than a rejected token.
+const OTHER_REFUSALS: [Outcome; 11] = [
+    Outcome::NoToken,
+    Outcome::Conflict,
+    Outcome::CrossSite,
+    Outcome::Denied,
+    Outcome::Undescribed,
+    Outcome::WrongKey,
+    Outcome::Tenant,
+    Outcome::UntrustedAddress,
+    Outcome::UsesExhausted,
+    Outcome::MethodDeleted,
+    Outcome::UsesUnavailable,
+];
+
+/// Recent samples of the counters.
+///
+/// # Synchronization
+/// One task adds samples, each by replacing the list. Readers load it once.
+pub struct Figures {
+    samples: ArcSwap<VecDeque<Arc<Sample>>>,
+    clock: Stopwatch,
+}
+
+impl Default for Figures {
+    fn default() -> Self {
+        Self { samples: ArcSwap::default(), clock: Stopwatch::start() }
+    }
+}
+
+/// The counters at one time.
+struct Sample {
+    at: Duration,
+    counts: Counts,
+}
+
+/// Numbers of events, since the start or in an interval.
+#[derive(Clone)]
+pub(super) struct Counts {
+    /// Requests with a token to verify.
+    pub(super) requests: u64,
+    /// Tokens verified from the cache.
+    hits: u64,
+    /// Signatures checked.
+    checks: u64,
+    refused: [u64; REFUSALS],
+    latency: [u64; BUCKETS],
+}
+
+/// The events between two samples.
+pub(super) struct Interval {
+    seconds: f64,
+    /// Their numbers.
+    pub(super) counts: Counts,
+}
+
+impl Figures {
+    /// Adds a sample.
+    pub fn add_sample(&self, metrics: &Metrics) {
+        let sample = Sample { at: self.clock.elapsed(), counts: Counts::of(metrics) };
+        let mut samples = VecDeque::clone(&self.samples.load());
+        samples.push_back(Arc::new(sample));
+        while samples.len() > MAX_SAMPLES {
+            samples.pop_front();
+        }
+        self.samples.store(Arc::new(samples));
+    }
+
+    /// Returns the intervals between the samples, the oldest first.
+    pub(super) fn intervals(&self) -> Vec<Interval> {
+        let samples = self.samples.load();
+        samples.iter().zip(samples.iter().skip(1)).map(Interval::between).collect()
+    }
+
+    /// Returns the last seconds as one interval, for current values.
+    pub(super) fn current(&self) -> Option<Interval> {
+        let samples = self.samples.load();
+        let last = samples.back()?;
+        let first = samples.get(samples.len().saturating_sub(CURRENT + 1))?;
+        (first.at < last.at).then(|| Interval::between((first, last)))
+    }
+
+    /// Returns all samples as one interval.
+    pub(super) fn recent(&self) -> Option<Interval> {
+        let samples = self.samples.load();
+        let (first, last) = (samples.front()?, samples.back()?);
+        (first.at < last.at).then(|| Interval::between((first, last)))
+    }
+}
+
+impl Counts {
+    fn of(metrics: &Metrics) -> Self {
+        let responses = |route| {
+            HttpVersion::ALL.map(|version| metrics.responses(version, route).iter().sum::<u64>())
+        };
+        let mut latency = [0; BUCKETS];
+        for route in VERIFYING {
+            let of_route = metrics.latency(route).buckets;
+            latency.iter_mut().zip(of_route).for_each(|(sum, count)| *sum += count);
+        }
+        let mut refused = [0; REFUSALS];
+        let outcomes = refusals().map(|outcome| metrics.total(outcome));
+        refused.iter_mut().zip(outcomes).for_each(|(sum, count)| *sum = count);
+        Self {
+            requests: VERIFYING.into_iter().flat_map(responses).sum(),
+            hits: metrics.event_count(MetricEvent::CacheHit),
+            checks: metrics.event_count(MetricEvent::SignatureChecked),
+            refused,
+            latency,
+        }
+    }
+
+    fn since(&self, before: &Self) -> Self {
+        let difference = |now: u64, before: u64| now.saturating_sub(before);
+        Self {
+            requests: difference(self.requests, before.requests),
+            hits: difference(self.hits, before.hits),
+            checks: difference(self.checks, before.checks),
+            refused: std::array::from_fn(|index| {
+                difference(self.refused[index], before.refused[index])
+            }),
+            latency: std::array::from_fn(|index| {
+                difference(self.latency[index], before.latency[index])
+            }),
+        }
+    }
+
+    /// Returns the number of refused requests.
+    pub(super) fn refusals(&self) -> u64 {
+        self.refused.iter().sum()
+    }
+
+    /// Returns the reasons for refusals with their numbers, the most frequent first.
+    pub(super) fn reasons(&self) -> Vec<(Outcome, u64)> {
+        let mut reasons: Vec<_> =
+            refusals().zip(self.refused).filter(|(_, count)| *count > 0).collect();
+        reasons.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        reasons
+    }
+
+    /// Returns the numbers of tokens verified from the cache, and in all.
+    pub(super) fn cache(&self) -> (u64, u64) {
+        (self.hits, self.hits + self.checks)
+    }
+
+    /// Returns the latency in seconds that this part of the responses did not exceed, by the bound
+    /// of its bucket; `None` without responses.
+    pub(super) fn quantile(&self, part: f64) -> Option<f64> {
+        let count: u64 = self.latency.iter().sum();
+        if count == 0 {
+            return None;
+        }
+        let wanted = count as f64 * part;
+        let mut seen = 0;
+        let bucket = self.latency.iter().position(|count| {
+            seen += count;
+            seen as f64 >= wanted
+        });
+        // The last bucket has no bound.
+        Some(bucket_bound(bucket?.min(BUCKETS - 2)))
+    }
+}
+
+impl Interval {
+    fn between((before, after): (&Arc<Sample>, &Arc<Sample>)) -> Self {
+        let seconds = after.at.saturating_sub(before.at).as_secs_f64();
+        Self { seconds, counts: after.counts.since(&before.counts) }
+    }
+
+    /// Returns a number of its events in a second.
+    pub(super) fn rate(&self, count: u64) -> f64 {
+        if self.seconds > 0.0 { count as f64 / self.seconds } else { 0.0 }
+    }
+}
+
+/// The outcomes of refused requests.
+fn refusals() -> impl Iterator<Item = Outcome> {
+    Reject::ALL.iter().map(|reject| Outcome::Rejected(*reject)).chain(OTHER_REFUSALS)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+
+    use super::*;
+    use crate::observe::settings::MetricsSettings;
+
+    #[test]
+    fn figures_are_differences_of_samples() {
+        let (metrics, figures) = (Metrics::new(1, &MetricsSettings::default()), Figures::default());
+        let request = |status, outcome, micros| {
+            metrics.count(outcome);
+            let took = Some(Duration::from_micros(micros));
+            metrics.count_response(HttpVersion::Http2, Route::Auth, status, took);
+        };
+        request(StatusCode::OK, Outcome::Verified, 1);
+        figures.add_sample(&metrics);
+        assert!(figures.current().is_none() && figures.intervals().is_empty());
+        (0..98).for_each(|_| request(StatusCode::OK, Outcome::Verified, 1));
+        let expired = Outcome::Rejected(Reject::Expired);
+        request(StatusCode::UNAUTHORIZED, expired, 3000);
+        request(StatusCode::UNAUTHORIZED, Outcome::NoToken, 3000);
+        metrics.count_response(HttpVersion::Http1, Route::Live, StatusCode::OK, None);
+        figures.add_sample(&metrics);
+        let counts = figures.recent().unwrap().counts;
+        assert_eq!((counts.requests, counts.refusals()), (100, 2));
+        assert_eq!(counts.reasons().len(), 2);
+        assert!(counts.quantile(0.5).unwrap() < 1e-5);
+        assert!((0.003..0.005).contains(&counts.quantile(0.99).unwrap()));
+        assert_eq!(figures.intervals().len(), 1);
+    }
+
+    #[test]
+    fn samples_are_bounded() {
+        let (metrics, figures) = (Metrics::new(1, &MetricsSettings::default()), Figures::default());
+        (0..200).for_each(|_| figures.add_sample(&metrics));
+        assert_eq!(figures.intervals().len(), MAX_SAMPLES - 1);
+        assert_eq!(figures.recent().unwrap().counts.quantile(0.5), None);
+    }
+}

@@ -1,0 +1,298 @@
+//! Issuers: their keys, the age of these, and fetches on request.
+
+use std::time::Duration;
+
+use countersign_engine::UnixTime;
+use http::{Response, StatusCode};
+use maud::{Markup, html};
+
+use super::{
+    ConsoleContext, ConsoleRequest,
+    error_page::ConsoleError,
+    layout::{self, Page, as_command, form_token},
+    live, request, see_other,
+    session::ConsoleUser,
+    text,
+};
+use crate::{
+    api::inmanta,
+    audit::{AuditCaller, AuditEvent, AuditOperation, AuditOrigin, AuditOutcome},
+    auth::Caller,
+    base::{
+        clock::{self, Stopwatch},
+        reply::Body,
+    },
+};
+
+/// Longest wait for the fetches.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
+/// The call whose authorization a fetch needs: it is one for administrators.
+const ADMINISTRATION: (&str, &str) = ("GET", "/api/v2/user");
+
+/// State of the keys of an issuer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum IssuerState {
+    /// The keys are in the configuration.
+    Static,
+    /// The last fetch succeeded.
+    Answers,
+    /// The first fetch has not ended.
+    Waiting,
+    /// The last fetch failed; the keys of an earlier one are in use.
+    Failing,
+    /// There are no keys: its tokens are answered with 503.
+    NoKeys,
+}
+
+impl IssuerState {
+    /// Returns its name for the style sheet.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Static | Self::Answers => "good",
+            Self::Waiting | Self::Failing => "warning",
+            Self::NoKeys => "bad",
+        }
+    }
+
+    /// Whether nothing needs a look.
+    pub(super) const fn is_good(self) -> bool {
+        matches!(self, Self::Static | Self::Answers)
+    }
+
+    const fn words(self) -> &'static str {
+        match self {
+            Self::Static => "keys in the configuration",
+            Self::Answers => "answers",
+            Self::Waiting => "first fetch under way",
+            Self::Failing => "does not answer, earlier keys are in use",
+            Self::NoKeys => "no keys, its tokens are answered with 503",
+        }
+    }
+}
+
+/// A key of an issuer, or why it is not used.
+pub(super) struct KeyRow {
+    kid: String,
+    algorithm: String,
+    skipped: Option<String>,
+}
+
+/// An issuer.
+pub(super) struct IssuerRow {
+    /// Its section.
+    pub(super) section: String,
+    /// Its name, `iss`.
+    pub(super) issuer: String,
+    /// The state of its keys.
+    pub(super) state: IssuerState,
+    /// The age of the last successful fetch, in words.
+    pub(super) age: String,
+    /// Its keys, those in use first.
+    pub(super) keys: Vec<KeyRow>,
+    /// Where the keys are from.
+    source: Option<String>,
+    last_success: Option<UnixTime>,
+    /// The last failed fetch, while fetches fail.
+    failure: Option<(UnixTime, String)>,
+}
+
+impl IssuerRow {
+    /// Returns all issuers, in the order of the configuration.
+    pub(super) fn all(context: &ConsoleContext<'_>, now: UnixTime) -> Vec<Self> {
+        let in_use = context.api.authenticator.keys_in_use();
+        let rows = in_use.iter().map(|(source, keys)| {
+            let progress = source.progress();
+            let state = match source.renewed() {
+                None => IssuerState::Static,
+                Some(_) if keys.is_none() && progress.state.rounds == 0 => IssuerState::Waiting,
+                Some(_) if keys.is_none() => IssuerState::NoKeys,
+                Some(_) if progress.state.is_failing => IssuerState::Failing,
+                Some(_) => IssuerState::Answers,
+            };
+            let used = keys.iter().flat_map(|keys| keys.iter()).map(|key| KeyRow {
+                kid: key.kid().unwrap_or_default().to_owned(),
+                algorithm: key.algorithm().name().to_owned(),
+                skipped: None,
+            });
+            let skipped = keys.iter().flat_map(|keys| keys.skipped()).map(|key| KeyRow {
+                kid: key.kid.as_deref().unwrap_or_default().to_owned(),
+                algorithm: String::new(),
+                skipped: Some(key.error.to_string()),
+            });
+            let failure = progress.last_failure.filter(|_| progress.state.is_failing);
+            Self {
+                section: source.section().section().to_owned(),
+                issuer: source.section().issuer.name.to_string(),
+                state,
+                age: live::age(progress.last_success, now),
+                keys: used.chain(skipped).collect(),
+                source: source.renewed().map(|keys| keys.location.to_string()),
+                last_success: progress.last_success,
+                failure: failure.map(|(at, error)| (at, error.text)),
+            }
+        });
+        rows.collect()
+    }
+
+    /// Returns its state in words.
+    pub(super) const fn state_words(&self) -> &'static str {
+        self.state.words()
+    }
+
+    /// Returns its state in words, after a sign.
+    pub(super) fn state_text(&self) -> String {
+        let sign = match self.state.name() {
+            "good" => "✓",
+            "warning" => "!",
+            _ => "✗",
+        };
+        format!("{sign} {}", self.state.words())
+    }
+
+    fn used_keys(&self) -> usize {
+        self.keys.iter().filter(|key| key.skipped.is_none()).count()
+    }
+
+    /// Returns the number of keys, and of those that are not used.
+    pub(super) fn key_text(&self) -> String {
+        let (used, all) = (self.used_keys(), self.keys.len());
+        let keys = if used == 1 { "key" } else { "keys" };
+        if used == all {
+            format!("{used} {keys}")
+        } else {
+            format!("{used} {keys}, {} not used", all - used)
+        }
+    }
+
+    fn is_fetched(&self) -> bool {
+        self.source.is_some()
+    }
+}
+
+/// Whether a user may have keys fetched, and see the audit log.
+pub(super) fn may_administer(context: &ConsoleContext<'_>, user: &ConsoleUser) -> bool {
+    let (method, path) = ADMINISTRATION;
+    user.session.may_administer && inmanta::may_call(&context.api, &user.session, method, path)
+}
+
+/// Returns the page of the issuers.
+pub(super) fn page(
+    context: &ConsoleContext<'_>,
+    user: &ConsoleUser,
+    request: &ConsoleRequest,
+) -> Response<Body> {
+    let now = clock::now();
+    let rows = IssuerRow::all(context, now);
+    let can_refresh = may_administer(context, user) && rows.iter().any(IssuerRow::is_fetched);
+    let result = match request::query(request).get("fetched") {
+        "ok" => "All fetches succeeded.",
+        "failed" => "A fetch failed or takes longer: its reason is below.",
+        _ => "",
+    };
+    let content = html! {
+        div.title {
+            h1 { "Issuers" }
+            @if can_refresh {
+                form method="post" action="/console/issuers/refresh" {
+                    (form_token(user))
+                    button type="submit" { "Fetch all keys now" }
+                }
+            }
+        }
+        @if !result.is_empty() { p role="status" { (result) } }
+        @if rows.is_empty() {
+            p.empty {
+                "No issuer is configured: every token is refused. A section "
+                code { "[auth_jwt_<name>]" } " adds one."
+            }
+        }
+        @for row in &rows { (issuer(row, now)) }
+        @if can_refresh { (as_command("countersign keys refresh")) }
+    };
+    let page = Page { title: "Issuers", active: "/console/issuers", user: Some(user) };
+    layout::respond(StatusCode::OK, &page, &content)
+}
+
+fn issuer(row: &IssuerRow, now: UnixTime) -> Markup {
+    html! {
+        section.issuer id={ "issuer-" (row.section) } {
+            h2 { (row.section) }
+            dl.facts {
+                dt { "Issuer" } dd { code data-copy="" { (row.issuer) } }
+                dt { "State" } dd.state data-state=(row.state.name()) { (row.state_text()) }
+                @if let Some(source) = &row.source { dt { "Keys from" } dd { code { (source) } } }
+                @if let Some(at) = row.last_success {
+                    dt { "Last fetched" } dd { (text::moment(at, now)) }
+                }
+                @if let Some((at, reason)) = &row.failure {
+                    dt { "Last failure" } dd { (text::moment(*at, now)) br; (reason) }
+                }
+            }
+            (key_table(row))
+        }
+    }
+}
+
+fn key_table(row: &IssuerRow) -> Markup {
+    html! {
+        @if row.keys.is_empty() {
+            p.empty { "No keys." }
+        } @else {
+            table {
+                thead { tr { th { "Key id" } th { "Algorithm" } th { "State" } } }
+                tbody {
+                    @for key in &row.keys {
+                        tr {
+                            td data-label="Key id" {
+                                @if key.kid.is_empty() { "without an id" }
+                                @else { code data-copy="" { (key.kid) } }
+                            }
+                            td data-label="Algorithm" { (key.algorithm) }
+                            td data-label="State" {
+                                @match &key.skipped {
+                                    None => span.state data-state="good" { "✓ in use" },
+                                    Some(reason) => span.state data-state="warning" {
+                                        "! not used: " (reason)
+                                    },
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Has all keys fetched now, and waits for the results.
+///
+/// # Errors
+/// The user may not do so, or the change cannot be recorded.
+pub(super) async fn refresh(
+    context: &ConsoleContext<'_>,
+    caller: &Caller<'_, '_>,
+    user: &ConsoleUser,
+) -> Result<Response<Body>, ConsoleError> {
+    let origin = AuditOrigin {
+        client: Some(caller.client.get().to_string()),
+        peer: Some(caller.client.peer().to_string()),
+    };
+    let mut event = AuditEvent::new(AuditOperation::RefreshKeys, origin, clock::now());
+    event.caller = AuditCaller::of(&user.session);
+    if !may_administer(context, user) {
+        event.outcome = AuditOutcome::Refused;
+        event.reason = Some("not_authorized".into());
+        context.api.audit.record_later(event);
+        return Err(ConsoleError::Forbidden("You may not have keys fetched.".into()));
+    }
+    let mut begun = context.api.audit.begin(event).await?;
+    let (mut is_ok, started) = (true, Stopwatch::start());
+    for fetch in context.api.authenticator.keys.request_fetches() {
+        let limit = FETCH_TIMEOUT.saturating_sub(started.elapsed());
+        is_ok &= matches!(fetch.ended(limit).await, Some(Ok(())));
+    }
+    begun.event_mut().outcome = if is_ok { AuditOutcome::Done } else { AuditOutcome::Failed };
+    context.api.audit.finish(begun).await;
+    let result = if is_ok { "ok" } else { "failed" };
+    Ok(see_other(&format!("/console/issuers?fetched={result}")))
+}

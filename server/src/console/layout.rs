@@ -1,0 +1,113 @@
+//! The frame of every page: navigation, the signed-in user, and the content.
+
+use http::{Response, StatusCode};
+use maud::{DOCTYPE, Markup, html};
+
+use super::{FORM_TOKEN, assets, session::ConsoleUser};
+use crate::base::reply::{Body, typed};
+
+/// Properties of a page.
+pub(super) struct Page<'p> {
+    /// Its title.
+    pub(super) title: &'p str,
+    /// The path of its entry in the navigation; empty for none.
+    pub(super) active: &'p str,
+    /// The signed-in user.
+    pub(super) user: Option<&'p ConsoleUser>,
+}
+
+/// An entry of the navigation: path, name, and the key that opens it after `g`.
+const NAVIGATION: [(&str, &str, &str); 5] = [
+    ("/console", "Overview", "o"),
+    ("/console/issuers", "Issuers", "i"),
+    ("/console/tokens", "Tokens", "t"),
+    ("/console/users", "Users", "u"),
+    ("/console/audit", "Audit log", "a"),
+];
+
+/// Returns a page with this content.
+pub(super) fn respond(status: StatusCode, page: &Page<'_>, content: &Markup) -> Response<Body> {
+    let assets = assets::paths();
+    let document = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                title { (page.title) " · Countersign" }
+                link rel="icon" href="data:,";
+                link rel="stylesheet" href=(assets.style);
+                script src=(assets.script) defer {}
+            }
+            body {
+                a.skip href="#content" { "To the content" }
+                @if let Some(user) = page.user { (header(page.active, user)) }
+                main #content { (content) }
+                @if page.user.is_some() { (keys()) }
+            }
+        }
+    };
+    typed(status, "text/html; charset=utf-8", document.into_string())
+}
+
+fn header(active: &str, user: &ConsoleUser) -> Markup {
+    html! {
+        header {
+            a.brand href="/console" { "Countersign" }
+            nav aria-label="Pages" {
+                @for (path, name, key) in NAVIGATION {
+                    a href=(path) data-key=(key) aria-current=[(path == active).then_some("page")] {
+                        (name)
+                    }
+                }
+            }
+            form.user method="post" action="/console/sign-out" {
+                (form_token(user))
+                span { (user.stored.username) }
+                button type="submit" { "Sign out" }
+            }
+        }
+    }
+}
+
+/// The help about keys, which `?` opens.
+fn keys() -> Markup {
+    html! {
+        footer {
+            details #keys {
+                summary { "Keys" }
+                dl {
+                    @for (_, name, key) in NAVIGATION {
+                        dt { kbd { "g" } " " kbd { (key) } } dd { (name) }
+                    }
+                    dt { kbd { "/" } } dd { "Filter the table" }
+                    dt { kbd { "?" } } dd { "This list" }
+                }
+            }
+            p { "Countersign " (env!("CARGO_PKG_VERSION")) ". Times are in UTC." }
+        }
+    }
+}
+
+/// Returns the field that every form of a session has.
+pub(super) fn form_token(user: &ConsoleUser) -> Markup {
+    html! { input type="hidden" name=(FORM_TOKEN) value=(user.form_token()); }
+}
+
+/// Returns a message above a form: the refusal of a change.
+pub(super) fn refusal(message: &str) -> Markup {
+    html! {
+        @if !message.is_empty() { p.refusal role="alert" { "✗ " (message) } }
+    }
+}
+
+/// Returns the command line that does the same as a form.
+pub(super) fn as_command(command: &str) -> Markup {
+    html! {
+        details.command {
+            summary { "As a command" }
+            pre { code data-copy="" { (command) } }
+        }
+    }
+}

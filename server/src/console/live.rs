@@ -1,0 +1,186 @@
+//! The figures of the overview, as its page shows them and as the page updates them.
+//!
+//! The page fetches them at intervals. Each has a name, by which the script finds its place.
+
+use countersign_engine::UnixTime;
+use http::{Response, StatusCode};
+use serde_json::{Map, Value, json};
+
+use super::{
+    ConsoleContext,
+    figures::{Counts, Interval},
+    issuers::IssuerRow,
+    text::{duration, percent, rate, whole},
+};
+use crate::base::{
+    clock,
+    outcome::Outcome,
+    reply::{Body, json as json_response},
+};
+
+/// A small chart with its current value.
+pub(super) struct Chart {
+    /// Its name for the script.
+    pub(super) name: &'static str,
+    /// Its title.
+    pub(super) title: &'static str,
+    /// The current value, with its unit.
+    pub(super) value: String,
+    /// The points of its line, in the coordinates of [`WIDTH`] and [`HEIGHT`].
+    pub(super) line: String,
+}
+
+/// The figures of the overview.
+pub(super) struct LiveFigures {
+    /// What is to know, in a sentence or two.
+    pub(super) sentence: String,
+    /// The charts.
+    pub(super) charts: [Chart; 4],
+    /// The most frequent reasons for refusals, with their numbers.
+    pub(super) reasons: Vec<(Outcome, u64)>,
+    /// The issuers.
+    pub(super) issuers: Vec<IssuerRow>,
+}
+
+/// Width of a chart: one for each interval.
+pub(super) const WIDTH: usize = 150;
+/// Height of a chart.
+pub(super) const HEIGHT: usize = 32;
+/// Reasons that are shown.
+const MAX_REASONS: usize = 5;
+
+impl LiveFigures {
+    /// Collects the figures.
+    pub(super) fn of(context: &ConsoleContext<'_>) -> Self {
+        let now = clock::now();
+        let issuers = IssuerRow::all(context, now);
+        let (intervals, current) = (context.figures.intervals(), context.figures.current());
+        let recent = context.figures.recent();
+        let mut reasons = recent.as_ref().map_or_else(Vec::new, |all| all.counts.reasons());
+        reasons.truncate(MAX_REASONS);
+        Self {
+            sentence: sentence(&issuers, recent.as_ref().map(|recent| &recent.counts)),
+            charts: charts(&intervals, current.as_ref()),
+            reasons,
+            issuers,
+        }
+    }
+}
+
+/// Answers with the figures in JSON: texts, lines and states by name.
+pub(super) fn respond(context: &ConsoleContext<'_>) -> Response<Body> {
+    let LiveFigures { sentence, charts, reasons, issuers } = LiveFigures::of(context);
+    let (mut texts, mut lines, mut states) = (Map::new(), Map::new(), Map::new());
+    texts.insert("sentence".into(), sentence.into());
+    for Chart { name, value, line, .. } in charts {
+        texts.insert(name.into(), value.into());
+        lines.insert(name.into(), line.into());
+    }
+    for (reason, count) in reasons {
+        texts.insert(format!("reason-{}", reason.name()), whole(count).into());
+    }
+    for issuer in issuers {
+        states.insert(format!("issuer-{}", issuer.section), issuer.state.name().into());
+        for (name, text) in [("state", issuer.state_text()), ("age", issuer.age)] {
+            texts.insert(format!("issuer-{}-{name}", issuer.section), text.into());
+        }
+    }
+    let value: Value = json!({ "texts": texts, "lines": lines, "states": states });
+    json_response(StatusCode::OK, &value)
+}
+
+fn charts(intervals: &[Interval], current: Option<&Interval>) -> [Chart; 4] {
+    type Reading = fn(&Interval) -> Option<f64>;
+    let requests: Reading = |one| Some(one.rate(one.counts.requests));
+    let refused: Reading = |one| Some(one.rate(one.counts.refusals()));
+    let p99: Reading = |one| one.counts.quantile(0.99);
+    let hits: Reading = |one| match one.counts.cache() {
+        (_, 0) => None,
+        (hits, all) => Some(hits as f64 / all as f64),
+    };
+    let per_second = |reading: Reading| {
+        current.and_then(reading).map_or_else(none, |value| format!("{}/s", rate(value)))
+    };
+    let latency = current.and_then(|one| {
+        let [median, p99] = [0.5, 0.99].map(|part| one.counts.quantile(part));
+        Some(format!("≤ {} (half ≤ {})", duration(p99?), duration(median?)))
+    });
+    let ratio = current.and_then(|one| {
+        let (hits, all) = one.counts.cache();
+        percent(hits, all)
+    });
+    let chart = |name, title, value, reading: Reading| Chart {
+        name,
+        title,
+        value,
+        line: line(intervals.iter().map(reading)),
+    };
+    [
+        chart("requests", "Requests", per_second(requests), requests),
+        chart("refused", "Refused", per_second(refused), refused),
+        chart("p99", "99 % answered within", latency.unwrap_or_else(none), p99),
+        chart("hits", "From the cache", ratio.unwrap_or_else(none), hits),
+    ]
+}
+
+/// The value of a figure without events.
+fn none() -> String {
+    "–".into()
+}
+
+/// Returns the points of a line, the newest at the right. Its height is relative to the largest.
+fn line(values: impl Iterator<Item = Option<f64>>) -> String {
+    let values: Vec<_> = values.map(Option::unwrap_or_default).collect();
+    let largest = values.iter().copied().fold(0.0, f64::max);
+    let first = WIDTH.saturating_sub(values.len());
+    let points = values.iter().enumerate().map(|(index, value)| {
+        let part = if largest > 0.0 { value / largest } else { 0.0 };
+        let height = 1.0 + (HEIGHT as f64 - 2.0) * (1.0 - part);
+        format!("{},{height:.0}", first + index)
+    });
+    points.collect::<Vec<_>>().join(" ")
+}
+
+/// Returns whether issuers answer and how many requests are refused, in words.
+fn sentence(issuers: &[IssuerRow], recent: Option<&Counts>) -> String {
+    let failing: Vec<_> = issuers.iter().filter(|issuer| !issuer.state.is_good()).collect();
+    let keys = match (issuers, failing.as_slice()) {
+        ([], _) => "No issuer is configured.".to_owned(),
+        ([_], []) => "The issuer has its keys.".to_owned(),
+        (all, []) => format!("All {} issuers have their keys.", all.len()),
+        (all, [one]) if all.len() == 1 => format!("Issuer {}: {}.", one.section, one.state_words()),
+        (all, failing) => {
+            let names: Vec<_> = failing.iter().map(|one| one.section.as_str()).collect();
+            format!("{} of {} issuers need a look: {}.", failing.len(), all.len(), names.join(", "))
+        }
+    };
+    let Some(counts) = recent.filter(|counts| counts.requests > 0) else {
+        return format!("{keys} No requests in the last minutes.");
+    };
+    let refused = percent(counts.refusals(), counts.requests).unwrap_or_else(none);
+    match counts.reasons().first() {
+        None => format!("{keys} No request was refused in the last minutes."),
+        Some((reason, _)) => {
+            format!("{keys} {refused} of requests refused, most: {}.", reason_words(*reason))
+        }
+    }
+}
+
+/// Returns a reason for a refusal in words.
+pub(super) fn reason_words(reason: Outcome) -> String {
+    match reason {
+        Outcome::Rejected(reject) => reject.to_string(),
+        Outcome::NoToken => "the request has no token".into(),
+        Outcome::Conflict => "the request has two credentials".into(),
+        Outcome::CrossSite => "another site may have caused the request".into(),
+        Outcome::Denied => "the token does not allow the request".into(),
+        Outcome::WrongKey => "the API key is wrong".into(),
+        Outcome::UsesExhausted => "all uses of the access token were made".into(),
+        other => other.name().replace('_', " "),
+    }
+}
+
+/// Returns the time since a success, in words.
+pub(super) fn age(at: Option<UnixTime>, now: UnixTime) -> String {
+    at.map_or_else(none, |at| super::text::ago(at, now))
+}

@@ -1,0 +1,135 @@
+//! The overview: is it this server or a provider, which requests are refused and why, and what
+//! changed.
+
+use http::{Response, StatusCode};
+use maud::{Markup, html};
+
+use super::{
+    ConsoleContext,
+    audit_log::event_table,
+    error_page::ConsoleError,
+    issuers::{IssuerRow, may_administer},
+    layout::{self, Page},
+    live::{Chart, HEIGHT, LiveFigures, WIDTH, reason_words},
+    session::ConsoleUser,
+    text::whole,
+};
+use crate::{
+    audit::AuditFilter,
+    base::{outcome::Outcome, reply::Body},
+};
+
+/// Number of audit events.
+const MAX_EVENTS: u32 = 10;
+
+/// Returns the page.
+///
+/// # Errors
+/// The database cannot be queried.
+pub(super) async fn page(
+    context: &ConsoleContext<'_>,
+    user: &ConsoleUser,
+) -> Result<Response<Body>, ConsoleError> {
+    let figures = LiveFigures::of(context);
+    let events = match context.api.users.filter(|_| may_administer(context, user)) {
+        Some(users) => {
+            let filter = AuditFilter { limit: MAX_EVENTS, ..AuditFilter::default() };
+            Some(users.store.audit_events(filter).await?)
+        }
+        None => None,
+    };
+    let content = html! {
+        h1 { "Overview" }
+        div data-live-from="/console/overview/live" {
+            p.sentence data-live="sentence" { (figures.sentence) }
+            p.stale role="status" hidden { "! These figures are no longer updated." }
+            div.charts { @for chart in &figures.charts { (small_chart(chart)) } }
+            div.columns {
+                section { h2 { "Issuers" } (issuer_table(&figures.issuers)) }
+                section { h2 { "Refused in the last minutes" } (reasons(&figures.reasons)) }
+            }
+        }
+        section {
+            h2 { "Last changes" }
+            @match &events {
+                None => p.empty { "Administrators see the audit log here." },
+                Some(events) => {
+                    (event_table(events))
+                    p { a href="/console/audit" { "All of the audit log" } }
+                },
+            }
+        }
+    };
+    let page = Page { title: "Overview", active: "/console", user: Some(user) };
+    Ok(layout::respond(StatusCode::OK, &page, &content))
+}
+
+fn small_chart(chart: &Chart) -> Markup {
+    html! {
+        figure.chart {
+            figcaption { (chart.title) }
+            strong data-live=(chart.name) { (chart.value) }
+            svg viewBox={ "0 0 " (WIDTH) " " (HEIGHT) } preserveAspectRatio="none"
+                aria-hidden="true" {
+                polyline data-line=(chart.name) points=(chart.line) {}
+            }
+        }
+    }
+}
+
+fn issuer_table(issuers: &[IssuerRow]) -> Markup {
+    html! {
+        @if issuers.is_empty() {
+            p.empty {
+                "No issuer is configured: every token is refused. A section "
+                code { "[auth_jwt_<name>]" } " adds one."
+            }
+        } @else {
+            table {
+                thead {
+                    tr { th { "Section" } th { "State" } th { "Keys" } th { "Last fetched" } }
+                }
+                tbody { @for issuer in issuers { (issuer_row(issuer)) } }
+            }
+        }
+    }
+}
+
+fn issuer_row(issuer: &IssuerRow) -> Markup {
+    let name = format!("issuer-{}", issuer.section);
+    html! {
+        tr {
+            td data-label="Section" {
+                a href={ "/console/issuers#" (name) } title=(issuer.issuer) { (issuer.section) }
+            }
+            td data-label="State" {
+                span.state data-state=(issuer.state.name()) data-live-state=(name)
+                    data-live={ (name) "-state" } { (issuer.state_text()) }
+            }
+            td data-label="Keys" { (issuer.key_text()) }
+            td data-label="Last fetched" data-live={ (name) "-age" } { (issuer.age) }
+        }
+    }
+}
+
+fn reasons(reasons: &[(Outcome, u64)]) -> Markup {
+    html! {
+        @if reasons.is_empty() {
+            p.empty { "No request was refused." }
+        } @else {
+            table {
+                thead { tr { th { "Reason" } th { "Code" } th.number { "Requests" } } }
+                tbody {
+                    @for (reason, count) in reasons {
+                        tr {
+                            td data-label="Reason" { (reason_words(*reason)) }
+                            td data-label="Code" { code { (reason.name()) } }
+                            td.number data-label="Requests"
+                                data-live={ "reason-" (reason.name()) } { (whole(*count)) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

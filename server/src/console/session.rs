@@ -1,0 +1,270 @@
+//! Sessions of the console: from sign-in to their end.
+//!
+//! A session has the token of its user, encrypted in the database. Every request verifies that
+//! token as a call of the API does, so that a session ends with its token, and has the rights that
+//! the user has now. Login tokens are short-lived: the session renews them while it is in use.
+
+use std::time::Duration;
+
+use countersign_engine::UnixTime;
+use http::{Method, StatusCode};
+use serde_json::Value;
+
+use super::{
+    ConsoleContext, ConsoleRequest,
+    api_call::ConsoleCall,
+    error_page::ConsoleError,
+    request,
+    session_id::{SessionId, SessionTokens},
+};
+use crate::{
+    accounts::session::Session,
+    api::inmanta,
+    auth::Caller,
+    base::clock,
+    store::{Store, console_sessions::StoredConsoleSession},
+};
+
+/// Interval at which the time of the last request is stored.
+const TOUCH_INTERVAL: u64 = 30;
+
+/// A signed-in user of the console, for the duration of a request. Not `Debug`: it has credentials.
+pub(super) struct ConsoleUser {
+    /// The id of the session, in its cookie.
+    pub(super) id: SessionId,
+    /// The session in the database.
+    pub(super) stored: StoredConsoleSession,
+    /// The token of the user.
+    pub(super) token: String,
+    /// The verified claims of that token.
+    pub(super) session: Session,
+}
+
+/// A new session.
+pub(super) struct NewSession<'s> {
+    /// The user.
+    pub(super) username: &'s str,
+    /// The section of the issuer of the token.
+    pub(super) section: &'s str,
+    /// The token.
+    pub(super) token: String,
+}
+
+/// Purpose of a request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Activity {
+    /// The user opened a page, or sent a form.
+    User,
+    /// A page updates itself, which does not extend the session.
+    Background,
+}
+
+impl ConsoleUser {
+    /// Returns the user of a request; `None` without a valid session.
+    ///
+    /// # Errors
+    /// It cannot be decided whether the session is valid.
+    pub(super) async fn of(
+        context: &ConsoleContext<'_>,
+        caller: &Caller<'_, '_>,
+        request: &ConsoleRequest,
+        activity: Activity,
+    ) -> Result<Option<Self>, ConsoleError> {
+        let Some(id) = request::session_id(context, request) else { return Ok(None) };
+        let store = store(context)?;
+        let Some(stored) = store.console_session(&id.digest()).await? else { return Ok(None) };
+        let now = clock::now();
+        let has_ended = now >= end(context, stored.created_at, stored.used_at);
+        let tokens = if has_ended { None } else { id.open(&stored.sealed) };
+        let Some(tokens) = tokens else {
+            store.delete_console_session(&stored.id).await?;
+            return Ok(None);
+        };
+        let mut user = match verified(context, caller, &tokens.access).await? {
+            Some(session) => Self { id, stored, token: tokens.access, session },
+            None => {
+                store.delete_console_session(&stored.id).await?;
+                return Ok(None);
+            }
+        };
+        if activity == Activity::User {
+            user.touch(context, now).await?;
+            user.renew(context, caller, now).await?;
+        }
+        Ok(Some(user))
+    }
+
+    /// Begins a session. Returns its id.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub(super) async fn begin(
+        context: &ConsoleContext<'_>,
+        new: NewSession<'_>,
+    ) -> Result<SessionId, ConsoleError> {
+        let NewSession { username, section, token } = new;
+        let id = SessionId::random().ok_or(ConsoleError::Unavailable)?;
+        let sealed = id.seal(&SessionTokens { access: token }).ok_or(ConsoleError::Unavailable)?;
+        let now = clock::now();
+        let stored = StoredConsoleSession {
+            id: id.digest(),
+            username: username.into(),
+            section: section.into(),
+            sealed,
+            subject: None,
+            provider_session: None,
+            created_at: now,
+            used_at: now,
+            authenticated_at: now,
+            expires_at: end(context, now, now),
+        };
+        store(context)?.add_console_session(stored).await?;
+        Ok(id)
+    }
+
+    /// Ends the session: its token is revoked if it is one of this server, and the session deleted.
+    ///
+    /// # Errors
+    /// The session cannot be deleted.
+    pub(super) async fn end(
+        self,
+        context: &ConsoleContext<'_>,
+        caller: &Caller<'_, '_>,
+    ) -> Result<(), ConsoleError> {
+        if self.session.is_login() {
+            revoke(context, caller, &self.token).await;
+        }
+        Ok(store(context)?.delete_console_session(&self.stored.id).await?)
+    }
+
+    /// Replaces the token by that of a further sign-in of the same user.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub(super) async fn authenticate_again(
+        self,
+        context: &ConsoleContext<'_>,
+        caller: &Caller<'_, '_>,
+        token: String,
+    ) -> Result<(), ConsoleError> {
+        self.replace_token(context, &token, clock::now()).await?;
+        revoke(context, caller, &self.token).await;
+        Ok(())
+    }
+
+    /// Whether the password was checked so recently that a change may be made that cannot be
+    /// undone.
+    pub(super) fn is_recent(&self, context: &ConsoleContext<'_>) -> bool {
+        let until = self.stored.authenticated_at.plus(context.settings.reauthenticate.as_secs());
+        clock::now() < until
+    }
+
+    /// Returns the value that every form of the session has.
+    pub(super) fn form_token(&self) -> String {
+        self.id.form_token()
+    }
+
+    /// Stores the time of this request, unless that of a recent one is stored.
+    async fn touch(
+        &mut self,
+        context: &ConsoleContext<'_>,
+        now: UnixTime,
+    ) -> Result<(), ConsoleError> {
+        if now >= self.stored.used_at.plus(TOUCH_INTERVAL) {
+            let expires_at = end(context, self.stored.created_at, now);
+            store(context)?.touch_console_session(&self.stored.id, now, expires_at).await?;
+            self.stored.used_at = now;
+        }
+        Ok(())
+    }
+
+    /// Renews a login token of which less than half of its lifetime is left. A token that cannot be
+    /// renewed is used until its end.
+    async fn renew(
+        &mut self,
+        context: &ConsoleContext<'_>,
+        caller: &Caller<'_, '_>,
+        now: UnixTime,
+    ) -> Result<(), ConsoleError> {
+        if !self.session.is_login() || !is_half_over(&self.session, now) {
+            return Ok(());
+        }
+        let call = ConsoleCall {
+            token: Some(&self.token),
+            environment: None,
+            method: Method::POST,
+            target: "/api/v2/login/renew",
+            body: Value::Null,
+        };
+        let answer = call.make(context, caller).await;
+        let renewed = answer.data()["token"].as_str().map(str::to_owned);
+        let Some(token) = renewed.filter(|_| answer.status == StatusCode::OK) else {
+            return Ok(());
+        };
+        self.replace_token(context, &token, self.stored.authenticated_at).await?;
+        self.token = token;
+        Ok(())
+    }
+
+    async fn replace_token(
+        &self,
+        context: &ConsoleContext<'_>,
+        token: &str,
+        authenticated_at: UnixTime,
+    ) -> Result<(), ConsoleError> {
+        let tokens = SessionTokens { access: token.to_owned() };
+        let sealed = self.id.seal(&tokens).ok_or(ConsoleError::Unavailable)?;
+        let (store, id) = (store(context)?, &self.stored.id);
+        Ok(store.replace_console_tokens(id, sealed, authenticated_at).await?)
+    }
+}
+
+/// Verifies the token of a session as for a call of the API. `None` if it is rejected.
+async fn verified(
+    context: &ConsoleContext<'_>,
+    caller: &Caller<'_, '_>,
+    token: &str,
+) -> Result<Option<Session>, ConsoleError> {
+    match inmanta::authenticate(&context.api, caller, token).await {
+        Ok(session) => Ok(session),
+        Err(reply) => match reply.response.status() {
+            StatusCode::TOO_MANY_REQUESTS => Err(ConsoleError::Undecided),
+            status if status.is_server_error() => Err(ConsoleError::Undecided),
+            _ => Ok(None),
+        },
+    }
+}
+
+/// Revokes a login token. The session ends even if that fails, which the log has.
+async fn revoke(context: &ConsoleContext<'_>, caller: &Caller<'_, '_>, token: &str) {
+    let call = ConsoleCall {
+        token: Some(token),
+        environment: None,
+        method: Method::POST,
+        target: "/api/v2/logout",
+        body: Value::Null,
+    };
+    let answer = call.make(context, caller).await;
+    if answer.status != StatusCode::OK {
+        tracing::warn!(status = answer.status.as_u16(), "cannot revoke the token of a session");
+    }
+}
+
+/// Returns the time at which a session ends without a further request.
+fn end(context: &ConsoleContext<'_>, created_at: UnixTime, used_at: UnixTime) -> UnixTime {
+    let after = |from: UnixTime, limit: Duration| from.plus(limit.as_secs());
+    let (idle, max) = (context.settings.session_idle, context.settings.session_max);
+    after(used_at, idle).min(after(created_at, max))
+}
+
+fn is_half_over(session: &Session, now: UnixTime) -> bool {
+    let (Some(from), Some(until)) = (session.issued_at(), session.expires_at()) else {
+        return false;
+    };
+    now.0.saturating_sub(from.0) > until.0.saturating_sub(now.0)
+}
+
+/// Returns the database of the sessions.
+fn store<'c>(context: &ConsoleContext<'c>) -> Result<&'c Store, ConsoleError> {
+    context.api.users.map(|users| &users.store).ok_or(ConsoleError::Unavailable)
+}

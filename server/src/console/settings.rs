@@ -1,0 +1,84 @@
+//! `[console]`: where the console is served, and how long its sessions last.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use crate::{
+    base::redacted::quoted,
+    config::{
+        options::CONSOLE_SECTION, problem::Problems, reader::SectionReader, setting::Section,
+    },
+};
+
+/// Settings of the console.
+#[derive(Clone, Debug, Default)]
+pub struct ConsoleSettings {
+    /// Name of the listener that serves the console; `None` if it is off.
+    pub listener: Option<Box<str>>,
+    /// Time without a request after which a session ends.
+    pub session_idle: Duration,
+    /// Time after its begin at which a session ends.
+    pub session_max: Duration,
+    /// Time after a sign-in for which changes that cannot be undone need no password again.
+    pub reauthenticate: Duration,
+    /// Whether local users sign in with their password.
+    pub allows_passwords: bool,
+}
+
+/// The parts of the configuration on which the defaults depend.
+#[derive(Debug)]
+pub(crate) struct ConsoleDefaults<'c> {
+    /// Names of the listeners that serve all routes. The main listener is first, if it is one.
+    pub(crate) listeners: Vec<&'c str>,
+    /// Whether the console is served if `[console]` does not decide.
+    pub(crate) is_served: bool,
+    /// Whether the API requires a token.
+    pub(crate) requires_token: bool,
+    /// Whether local users sign in with their password.
+    pub(crate) allows_passwords: bool,
+}
+
+/// The value of `listener` for no console.
+const OFF: &str = "off";
+/// The main listener.
+const MAIN: &str = "main";
+
+impl ConsoleSettings {
+    pub(crate) fn read(
+        sections: &BTreeMap<String, Section>,
+        defaults: &ConsoleDefaults<'_>,
+        problems: &mut Problems,
+    ) -> Self {
+        let mut reader = SectionReader::new(sections, CONSOLE_SECTION, problems);
+        Self {
+            session_idle: reader.seconds("session_idle"),
+            session_max: reader.seconds("session_max"),
+            reauthenticate: reader.seconds("reauthenticate"),
+            allows_passwords: defaults.allows_passwords,
+            listener: read_listener(&mut reader, defaults).map(Into::into),
+        }
+    }
+}
+
+fn read_listener<'r>(
+    reader: &mut SectionReader<'r>,
+    defaults: &ConsoleDefaults<'_>,
+) -> Option<&'r str> {
+    let Some(name) = reader.given("listener") else {
+        return (defaults.is_served && defaults.listeners.contains(&MAIN)).then_some(MAIN);
+    };
+    if name == OFF {
+        return None;
+    }
+    if !defaults.listeners.contains(&name) {
+        let text = format!("listener in {CONSOLE_SECTION}: {} cannot serve it", quoted(name));
+        let help = format!("choose {OFF}, or a listener that serves everything: {}", {
+            defaults.listeners.join(", ")
+        });
+        reader.error("listener", text, &help);
+    }
+    if !defaults.requires_token {
+        let text = "the console cannot be served with auth = false, because it has no user then";
+        reader.error("listener", text, "remove auth = false from [server], or the listener");
+    }
+    Some(name)
+}

@@ -1,0 +1,240 @@
+//! Sign-in of local users, sign-out, and the password that dangerous changes ask for again.
+//!
+//! The password is checked by the login of the API, with its limits, its audit events and its
+//! hashing threads.
+
+use http::{HeaderValue, Method, Response, StatusCode, header};
+use maud::{Markup, html};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::json;
+
+use super::{
+    ConsoleContext, ConsoleRequest, SIGN_IN_PATH,
+    api_call::{CallAnswer, ConsoleCall},
+    error_page::ConsoleError,
+    layout::{self, Page, form_token, refusal},
+    request::{self, FormFields},
+    see_other,
+    session::{Activity, ConsoleUser, NewSession},
+};
+use crate::{auth::Caller, base::reply::Body};
+
+/// Field of the page to return to.
+const RETURN: &str = "return";
+
+/// Returns the redirect to the sign-in, which then returns to the requested page.
+pub(super) fn redirect(request: &ConsoleRequest) -> Response<Body> {
+    let is_page = matches!(*request.method(), Method::GET | Method::HEAD);
+    let target = request.uri().path_and_query().map_or("", |target| target.as_str());
+    let path = if is_page { request::return_path(target) } else { "/console" };
+    let path = utf8_percent_encode(path, NON_ALPHANUMERIC);
+    see_other(&format!("{SIGN_IN_PATH}?{RETURN}={path}"))
+}
+
+/// Returns the redirect to the page that asks for the password again.
+pub(super) fn redirect_to_confirmation(path: &str) -> Response<Body> {
+    let path = utf8_percent_encode(path, NON_ALPHANUMERIC);
+    see_other(&format!("/console/confirm?{RETURN}={path}"))
+}
+
+/// Returns the page of the sign-in.
+pub(super) fn page(context: &ConsoleContext<'_>, request: &ConsoleRequest) -> Response<Body> {
+    let query = request::query(request);
+    let fields = SignInFields {
+        username: "",
+        message: "",
+        note: if query.get("out") == "1" { "You are signed out." } else { "" },
+        return_path: request::return_path(query.get(RETURN)),
+    };
+    sign_in_page(context, StatusCode::OK, &fields)
+}
+
+/// Signs a local user in.
+///
+/// # Errors
+/// Local users cannot sign in, the form is malformed, or the session cannot be stored.
+pub(super) async fn sign_in(
+    context: &ConsoleContext<'_>,
+    caller: &Caller<'_, '_>,
+    request: &ConsoleRequest,
+) -> Result<Response<Body>, ConsoleError> {
+    let form = request::form(request).ok_or(ConsoleError::Form)?;
+    let signing = context.api.settings.signing.as_deref();
+    let Some(signing) = signing.filter(|_| context.settings.allows_passwords) else {
+        return Err(ConsoleError::Forbidden("Local users cannot sign in here.".into()));
+    };
+    let (username, return_path) = (form.get("username"), request::return_path(form.get(RETURN)));
+    let answer = log_in(context, caller, username, form.get("password")).await;
+    let Some(token) = issued_token(&answer) else {
+        let message = answer.message();
+        let fields = SignInFields { username, message, note: "", return_path };
+        return Ok(refused(sign_in_page(context, answer.status, &fields), &answer));
+    };
+    // The browser may have another session, whose cookie is replaced.
+    if let Ok(Some(earlier)) = ConsoleUser::of(context, caller, request, Activity::Background).await
+    {
+        earlier.end(context, caller).await?;
+    }
+    let username = answer.data()["user"]["username"].as_str().unwrap_or(username);
+    let new = NewSession { username, section: signing.section(), token };
+    let id = ConsoleUser::begin(context, new).await?;
+    let mut response = see_other(return_path);
+    let cookie = request::set_cookie(request::is_secure(context, request), Some(&id));
+    response.headers_mut().extend(cookie.map(|cookie| (header::SET_COOKIE, cookie)));
+    Ok(response)
+}
+
+/// Ends the session of a user.
+///
+/// # Errors
+/// The session cannot be deleted.
+pub(super) async fn sign_out(
+    context: &ConsoleContext<'_>,
+    caller: &Caller<'_, '_>,
+    user: ConsoleUser,
+    request: &ConsoleRequest,
+) -> Result<Response<Body>, ConsoleError> {
+    user.end(context, caller).await?;
+    let mut response = see_other(&format!("{SIGN_IN_PATH}?out=1"));
+    let cookie = request::set_cookie(request::is_secure(context, request), None);
+    response.headers_mut().extend(cookie.map(|cookie| (header::SET_COOKIE, cookie)));
+    Ok(response)
+}
+
+/// Returns the page that asks for the password again.
+pub(super) fn confirmation_page(user: &ConsoleUser, request: &ConsoleRequest) -> Response<Body> {
+    let query = request::query(request);
+    let path = request::return_path(query.get(RETURN));
+    confirmation(user, StatusCode::OK, "", path)
+}
+
+/// Checks the password of a user again.
+///
+/// # Errors
+/// The session is not that of a local user, or cannot be stored.
+pub(super) async fn confirm(
+    context: &ConsoleContext<'_>,
+    caller: &Caller<'_, '_>,
+    user: ConsoleUser,
+    form: &FormFields,
+) -> Result<Response<Body>, ConsoleError> {
+    if !user.session.is_login() {
+        return Err(ConsoleError::Forbidden("Your session has no password: sign in again.".into()));
+    }
+    let return_path = request::return_path(form.get(RETURN));
+    let answer = log_in(context, caller, &user.stored.username, form.get("password")).await;
+    match issued_token(&answer) {
+        Some(token) => {
+            user.authenticate_again(context, caller, token).await?;
+            Ok(see_other(return_path))
+        }
+        None => {
+            let page = confirmation(&user, answer.status, answer.message(), return_path);
+            Ok(refused(page, &answer))
+        }
+    }
+}
+
+async fn log_in(
+    context: &ConsoleContext<'_>,
+    caller: &Caller<'_, '_>,
+    username: &str,
+    password: &str,
+) -> CallAnswer {
+    let call = ConsoleCall {
+        token: None,
+        environment: None,
+        method: Method::POST,
+        target: "/api/v2/login",
+        body: json!({ "username": username, "password": password }),
+    };
+    call.make(context, caller).await
+}
+
+fn issued_token(answer: &CallAnswer) -> Option<String> {
+    let token = answer.data()["token"].as_str().map(str::to_owned);
+    token.filter(|_| answer.status == StatusCode::OK)
+}
+
+/// Adds the time after which to try again.
+fn refused(mut page: Response<Body>, answer: &CallAnswer) -> Response<Body> {
+    let retry_after = answer.retry_after.clone();
+    page.headers_mut().extend(retry_after.map(|time: HeaderValue| (header::RETRY_AFTER, time)));
+    page
+}
+
+/// What the page of the sign-in shows.
+struct SignInFields<'f> {
+    username: &'f str,
+    /// Why a sign-in was refused.
+    message: &'f str,
+    note: &'f str,
+    return_path: &'f str,
+}
+
+fn sign_in_page(
+    context: &ConsoleContext<'_>,
+    status: StatusCode,
+    fields: &SignInFields<'_>,
+) -> Response<Body> {
+    let content = html! {
+        section.narrow {
+            h1 { "Sign in" }
+            @if !fields.note.is_empty() { p role="status" { (fields.note) } }
+            (refusal(fields.message))
+            @if context.settings.allows_passwords { (password_form(fields)) }
+            @else { p { "Users sign in with the OpenID provider of this server." } }
+        }
+    };
+    layout::respond(status, &Page { title: "Sign in", active: "", user: None }, &content)
+}
+
+fn password_form(fields: &SignInFields<'_>) -> Markup {
+    html! {
+        form method="post" action=(SIGN_IN_PATH) {
+            input type="hidden" name=(RETURN) value=(fields.return_path);
+            label for="username" { "Username" }
+            input #username name="username" value=(fields.username) autocomplete="username"
+                autocapitalize="none" spellcheck="false" required
+                autofocus[fields.username.is_empty()];
+            label for="password" { "Password" }
+            input #password name="password" type="password" autocomplete="current-password"
+                required autofocus[!fields.username.is_empty()];
+            button.main type="submit" { "Sign in" }
+        }
+        details {
+            summary { "Forgot the password?" }
+            p {
+                "An administrator sets a new one: "
+                code { "countersign user password NAME" }
+            }
+        }
+    }
+}
+
+fn confirmation(
+    user: &ConsoleUser,
+    status: StatusCode,
+    message: &str,
+    return_path: &str,
+) -> Response<Body> {
+    let content = html! {
+        section.narrow {
+            h1 { "Your password, please" }
+            p { "The change cannot be undone, and your last sign-in was some time ago." }
+            (refusal(message))
+            form method="post" action="/console/confirm" {
+                (form_token(user))
+                input type="hidden" name=(RETURN) value=(return_path);
+                input type="hidden" name="username" value=(user.stored.username)
+                    autocomplete="username";
+                label for="password" { "Password of " (user.stored.username) }
+                input #password name="password" type="password" autocomplete="current-password"
+                    required autofocus;
+                button.main type="submit" { "Continue" }
+            }
+            p { a href=(return_path) { "Back, without a change" } }
+        }
+    };
+    layout::respond(status, &Page { title: "Password", active: "", user: Some(user) }, &content)
+}

@@ -1,0 +1,265 @@
+//! Tokens of environments: created, listed and revoked by the calls of the API.
+
+use http::{Method, Response, StatusCode};
+use maud::{Markup, html};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Value, json};
+
+use super::{
+    ConsoleContext, ConsoleRequest,
+    api_call::{CallAnswer, ConsoleCall},
+    error_page::ConsoleError,
+    layout::{self, Page, as_command, form_token, refusal},
+    request::{self, FormFields},
+    see_other,
+    session::ConsoleUser,
+};
+use crate::{
+    auth::Caller,
+    base::{claims::ClientType, reply::Body},
+};
+
+const PATH: &str = "/console/tokens";
+const TARGET: &str = "/api/v2/environment_auth";
+
+/// The result of the last change, and what was typed.
+#[derive(Default)]
+struct TokensNotice<'n> {
+    done: &'n str,
+    refused: &'n str,
+    /// A new token, which is shown once.
+    token: Option<&'n str>,
+    expire: &'n str,
+}
+
+/// Returns the page.
+///
+/// # Errors
+/// The user may not list environments, or the database is unavailable.
+pub(super) async fn page(
+    context: &ConsoleContext<'_>,
+    caller: &Caller<'_, '_>,
+    user: &ConsoleUser,
+    request: &ConsoleRequest,
+) -> Result<Response<Body>, ConsoleError> {
+    let query = request::query(request);
+    let done = if query.get("done") == "revoke" { "The token is revoked." } else { "" };
+    let notice = TokensNotice { done, ..TokensNotice::default() };
+    render(context, caller, user, query.get("environment"), StatusCode::OK, &notice).await
+}
+
+/// Creates or revokes a token.
+///
+/// # Errors
+/// There is no such change, or the page cannot be shown.
+pub(super) async fn change(
+    context: &ConsoleContext<'_>,
+    caller: &Caller<'_, '_>,
+    user: &ConsoleUser,
+    change: &str,
+    form: &FormFields,
+) -> Result<Response<Body>, ConsoleError> {
+    let environment = form.get("environment");
+    let (method, target, body) = match change {
+        "create" => (Method::POST, TARGET.to_owned(), new_token(form)),
+        "revoke" => {
+            let jti = utf8_percent_encode(form.get("jti"), NON_ALPHANUMERIC);
+            (Method::DELETE, format!("{TARGET}/{jti}"), Value::Null)
+        }
+        _ => return Err(ConsoleError::NotFound),
+    };
+    let call = ConsoleCall { method, target: &target, body, ..call_of(user, environment) };
+    let answer = call.make(context, caller).await;
+    let notice = match (answer.status, change) {
+        (StatusCode::OK, "revoke") => {
+            let environment = utf8_percent_encode(environment, NON_ALPHANUMERIC);
+            return Ok(see_other(&format!("{PATH}?environment={environment}&done=revoke")));
+        }
+        (StatusCode::OK, _) => {
+            TokensNotice { token: answer.data().as_str(), ..TokensNotice::default() }
+        }
+        _ => TokensNotice {
+            refused: answer.message(),
+            expire: form.get("expire"),
+            ..TokensNotice::default()
+        },
+    };
+    render(context, caller, user, environment, answer.status, &notice).await
+}
+
+/// Returns the arguments of a new token. The API checks them.
+fn new_token(form: &FormFields) -> Value {
+    let is_chosen = |one: &ClientType| form.get(one.name()) == "on";
+    let client_types: Vec<_> =
+        ClientType::ALL.iter().filter(|one| is_chosen(one)).map(|one| one.name()).collect();
+    let mut arguments = json!({ "client_types": client_types });
+    let expire = form.get("expire").trim();
+    if !expire.is_empty() {
+        arguments["expire"] = expire.parse::<i64>().map_or_else(|_| expire.into(), Value::from);
+    }
+    arguments
+}
+
+fn call_of<'c>(user: &'c ConsoleUser, environment: &'c str) -> ConsoleCall<'c> {
+    ConsoleCall {
+        token: Some(&user.token),
+        environment: Some(environment).filter(|environment| !environment.is_empty()),
+        method: Method::GET,
+        target: TARGET,
+        body: Value::Null,
+    }
+}
+
+async fn render(
+    context: &ConsoleContext<'_>,
+    caller: &Caller<'_, '_>,
+    user: &ConsoleUser,
+    environment: &str,
+    status: StatusCode,
+    notice: &TokensNotice<'_>,
+) -> Result<Response<Body>, ConsoleError> {
+    let call = ConsoleCall { target: "/api/v2/environment", ..call_of(user, "") };
+    let environments = call.make(context, caller).await;
+    if environments.status != StatusCode::OK {
+        return Err(environments.into_error());
+    }
+    let environments: Vec<_> = environments.data().as_array().into_iter().flatten().collect();
+    let is_known = environments.iter().any(|one| one["id"] == environment);
+    let first = || environments.first().and_then(|one| one["id"].as_str()).unwrap_or_default();
+    let environment = if is_known { environment } else { first() };
+    let tokens = match environment {
+        "" => None,
+        environment => Some(call_of(user, environment).make(context, caller).await),
+    };
+    let content = html! {
+        h1 { "Tokens" }
+        @if !notice.done.is_empty() { p role="status" { "✓ " (notice.done) } }
+        (refusal(notice.refused))
+        @if let Some(token) = notice.token { (created(token)) }
+        @match &tokens {
+            None => p.empty {
+                "Tokens belong to an environment, and none exists yet: "
+                code { "countersign environment add NAME" } " makes the first one."
+            },
+            Some(tokens) => {
+                (environment_form(&environments, environment))
+                (token_table(user, environment, tokens))
+                (new_token_form(user, environment, notice))
+            },
+        }
+    };
+    let page = Page { title: "Tokens", active: PATH, user: Some(user) };
+    Ok(layout::respond(status, &page, &content))
+}
+
+/// Shows a new token, which is not stored.
+fn created(token: &str) -> Markup {
+    html! {
+        section.issuer role="status" {
+            p { "✓ The token is created. It is shown once, and not stored: copy it now." }
+            pre { code data-copy="" { (token) } }
+        }
+    }
+}
+
+fn environment_form(environments: &[&Value], chosen: &str) -> Markup {
+    html! {
+        form.filters method="get" action=(PATH) {
+            label {
+                "Environment "
+                select name="environment" {
+                    @for one in environments {
+                        @let id = one["id"].as_str().unwrap_or_default();
+                        option value=(id) selected[id == chosen] {
+                            (one["name"].as_str().unwrap_or(id))
+                        }
+                    }
+                }
+            }
+            button type="submit" { "Show" }
+        }
+    }
+}
+
+fn token_table(user: &ConsoleUser, environment: &str, tokens: &CallAnswer) -> Markup {
+    let rows: Vec<_> = tokens.data().as_array().into_iter().flatten().collect();
+    html! {
+        @if tokens.status != StatusCode::OK {
+            (refusal(tokens.message()))
+        } @else if rows.is_empty() {
+            p.empty { "This environment has no tokens yet. The form below makes the first one." }
+        } @else {
+            table data-filtered="" {
+                thead {
+                    tr {
+                        th { "Id" } th { "Client types" } th { "Created" } th { "Expires" }
+                        th { "Last used" } th { "State" }
+                    }
+                }
+                tbody { @for one in &rows { (token_row(user, environment, one)) } }
+            }
+        }
+    }
+}
+
+fn token_row(user: &ConsoleUser, environment: &str, one: &Value) -> Markup {
+    let jti = one["jti"].as_str().unwrap_or_default();
+    let client_types = one["client_types"].as_array().into_iter().flatten();
+    let client_types: Vec<_> = client_types.filter_map(Value::as_str).collect();
+    html! {
+        tr {
+            td data-label="Id" { code data-copy="" { (jti) } }
+            td data-label="Client types" { (client_types.join(", ")) }
+            td data-label="Created" {
+                (utc(&one["issued_at"]))
+                @if let Some(by) = one["created_by"].as_str() { " by " (by) }
+            }
+            td data-label="Expires" { (utc(&one["expires_at"])) }
+            td data-label="Last used" { (utc(&one["last_used"])) }
+            td data-label="State" {
+                @if one["revoked_at"].is_string() {
+                    span.state data-state="bad" { "✗ revoked " (utc(&one["revoked_at"])) }
+                } @else {
+                    form.inline method="post" action="/console/tokens/revoke" {
+                        (form_token(user))
+                        input type="hidden" name="environment" value=(environment);
+                        input type="hidden" name="jti" value=(jti);
+                        button type="submit" aria-label={ "Revoke token " (jti) } { "Revoke" }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Returns a time of the API without parts of a second.
+fn utc(time: &Value) -> String {
+    let time = time.as_str().and_then(|time| time.get(..19));
+    time.map_or_else(|| "never".into(), |time| format!("{} UTC", time.replace('T', " ")))
+}
+
+fn new_token_form(user: &ConsoleUser, environment: &str, notice: &TokensNotice<'_>) -> Markup {
+    html! {
+        section.narrow {
+            h2 { "Create a token" }
+            form method="post" action="/console/tokens/create" {
+                (form_token(user))
+                input type="hidden" name="environment" value=(environment);
+                fieldset {
+                    legend { "Client types" }
+                    @for one in ClientType::ALL {
+                        label.choice {
+                            input type="checkbox" name=(one.name()) checked[one == ClientType::Api];
+                            " " (one.name())
+                        }
+                    }
+                }
+                label for="expire" { "Lifetime in seconds; empty for that of the section" }
+                input #expire name="expire" value=(notice.expire) inputmode="numeric"
+                    autocomplete="off";
+                button.main type="submit" { "Create" }
+            }
+            (as_command(&format!("countersign token create --api --environment {environment}")))
+        }
+    }
+}

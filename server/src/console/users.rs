@@ -1,0 +1,303 @@
+//! Users and their roles, by the calls of the API.
+
+use http::{Method, Response, StatusCode};
+use maud::{Markup, html};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Value, json};
+
+use super::{
+    ConsoleContext, ConsoleRequest,
+    api_call::{CallAnswer, ConsoleCall},
+    error_page::ConsoleError,
+    layout::{self, Page, as_command, form_token, refusal},
+    request::{self, FormFields},
+    see_other,
+    session::ConsoleUser,
+    sign_in::redirect_to_confirmation,
+};
+use crate::{auth::Caller, base::reply::Body};
+
+const PATH: &str = "/console/users";
+
+/// Returns the page of the users.
+///
+/// # Errors
+/// The user may not list them.
+pub(super) async fn page(
+    context: &ConsoleContext<'_>,
+    caller: &Caller<'_, '_>,
+    user: &ConsoleUser,
+    request: &ConsoleRequest,
+) -> Result<Response<Body>, ConsoleError> {
+    let done = match request::query(request).get("done") {
+        "add" => "The user is added.",
+        "delete" => "The user is deleted, and the sessions of the user have ended.",
+        "admin" => "The rights are changed.",
+        "assign" => "The role is assigned. It is in tokens from the next sign-in of the user.",
+        "unassign" => "The role is removed, and the sessions of the user have ended.",
+        _ => "",
+    };
+    let notice = PageNotice { done, refused: "", username: "" };
+    render(context, caller, user, StatusCode::OK, &notice).await
+}
+
+/// Changes users or their roles.
+///
+/// # Errors
+/// There is no such change, or the page cannot be shown.
+pub(super) async fn change(
+    context: &ConsoleContext<'_>,
+    caller: &Caller<'_, '_>,
+    user: &ConsoleUser,
+    change: &str,
+    form: &FormFields,
+) -> Result<Response<Body>, ConsoleError> {
+    let username = form.get("username");
+    let named = |path: &str| format!("{path}/{}", utf8_percent_encode(username, NON_ALPHANUMERIC));
+    let role = || json!({ "environment": form.get("environment"), "role": form.get("role") });
+    let (method, target, body) = match change {
+        "add" => {
+            let body = json!({ "username": username, "password": form.get("password") });
+            (Method::POST, "/api/v2/user".to_owned(), body)
+        }
+        "admin" => {
+            let body = json!({ "username": username, "is_admin": form.get("is_admin") == "true" });
+            (Method::PATCH, "/api/v2/is_admin".to_owned(), body)
+        }
+        "assign" => (Method::POST, named("/api/v2/role_assignment"), role()),
+        "unassign" => {
+            let query = [("environment", form.get("environment")), ("role", form.get("role"))];
+            let query = serde_urlencoded::to_string(query).unwrap_or_default();
+            let target = format!("{}?{query}", named("/api/v2/role_assignment"));
+            (Method::DELETE, target, Value::Null)
+        }
+        "delete" if !user.is_recent(context) => return Ok(redirect_to_confirmation(PATH)),
+        "delete" if username != form.get("typed") || username.is_empty() => {
+            let refused = "The typed name is not that of the user: nothing was changed.";
+            let notice = PageNotice { done: "", refused, username: "" };
+            return render(context, caller, user, StatusCode::BAD_REQUEST, &notice).await;
+        }
+        "delete" => (Method::DELETE, named("/api/v2/user"), Value::Null),
+        _ => return Err(ConsoleError::NotFound),
+    };
+    let call =
+        ConsoleCall { token: Some(&user.token), environment: None, method, target: &target, body };
+    let answer = call.make(context, caller).await;
+    if answer.status == StatusCode::OK {
+        return Ok(see_other(&format!("{PATH}?done={change}")));
+    }
+    let typed = if change == "add" { username } else { "" };
+    let notice = PageNotice { done: "", refused: answer.message(), username: typed };
+    render(context, caller, user, answer.status, &notice).await
+}
+
+/// The result of the last change, above the table.
+struct PageNotice<'n> {
+    done: &'n str,
+    refused: &'n str,
+    /// The name that was typed for a new user.
+    username: &'n str,
+}
+
+/// What the forms need to know.
+struct RoleChoices {
+    /// Names of the roles.
+    roles: Vec<String>,
+    /// Ids and names of the environments.
+    environments: Vec<(String, String)>,
+}
+
+async fn render(
+    context: &ConsoleContext<'_>,
+    caller: &Caller<'_, '_>,
+    user: &ConsoleUser,
+    status: StatusCode,
+    notice: &PageNotice<'_>,
+) -> Result<Response<Body>, ConsoleError> {
+    let users = get(context, caller, user, "/api/v2/user").await;
+    if users.status != StatusCode::OK {
+        return Err(users.into_error());
+    }
+    let roles = get(context, caller, user, "/api/v2/role").await;
+    let environments = get(context, caller, user, "/api/v2/environment").await;
+    let choices = RoleChoices::of(&roles, &environments);
+    let users: Vec<_> = users.data().as_array().into_iter().flatten().collect();
+    let content = html! {
+        h1 { "Users and roles" }
+        @if !notice.done.is_empty() { p role="status" { "✓ " (notice.done) } }
+        (refusal(notice.refused))
+        @if users.is_empty() {
+            p.empty { "There are no local users yet. The form below adds the first one." }
+        } @else {
+            (filter())
+            table data-filtered="" {
+                thead {
+                    tr { th { "User" } th { "Rights" } th { "Roles" } th { "Changes" } }
+                }
+                tbody { @for one in &users { (user_row(user, one, &choices)) } }
+            }
+        }
+        (new_user_form(user, notice.username))
+    };
+    let page = Page { title: "Users and roles", active: PATH, user: Some(user) };
+    Ok(layout::respond(status, &page, &content))
+}
+
+async fn get(
+    context: &ConsoleContext<'_>,
+    caller: &Caller<'_, '_>,
+    user: &ConsoleUser,
+    target: &str,
+) -> CallAnswer {
+    let (token, method) = (Some(user.token.as_str()), Method::GET);
+    let call = ConsoleCall { token, environment: None, method, target, body: Value::Null };
+    call.make(context, caller).await
+}
+
+impl RoleChoices {
+    fn of(roles: &CallAnswer, environments: &CallAnswer) -> Self {
+        let list = |answer: &CallAnswer| answer.data().as_array().cloned().unwrap_or_default();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let roles = list(roles);
+        let roles = roles
+            .iter()
+            .map(|role| if role.is_string() { text(role) } else { text(&role["name"]) });
+        let environments = list(environments);
+        let environments = environments.iter().map(|one| (text(&one["id"]), text(&one["name"])));
+        Self { roles: roles.collect(), environments: environments.collect() }
+    }
+
+    /// Returns the name of an environment, or its id.
+    fn environment<'c>(&'c self, id: &'c str) -> &'c str {
+        let found = self.environments.iter().find(|(one, _)| one == id);
+        found.map_or(id, |(_, name)| name)
+    }
+}
+
+/// Returns the field that filters a table, which the script shows.
+fn filter() -> Markup {
+    html! {
+        label.filter hidden {
+            "Filter " input type="search" data-filter="" autocomplete="off" spellcheck="false";
+        }
+    }
+}
+
+fn user_row(user: &ConsoleUser, one: &Value, choices: &RoleChoices) -> Markup {
+    let username = one["username"].as_str().unwrap_or_default();
+    let is_admin = one["is_admin"].as_bool().unwrap_or_default();
+    html! {
+        tr {
+            td data-label="User" { strong { (username) } }
+            td data-label="Rights" { @if is_admin { "administrator" } @else { "–" } }
+            td data-label="Roles" { (roles(user, username, &one["roles"], choices)) }
+            td data-label="Changes" {
+                details {
+                    summary { "Change" }
+                    (assignment_form(user, username, choices))
+                    (rights_form(user, username, is_admin))
+                    (deletion_form(user, username))
+                }
+            }
+        }
+    }
+}
+
+/// Returns the roles of a user, each with the button that removes it.
+fn roles(user: &ConsoleUser, username: &str, roles: &Value, choices: &RoleChoices) -> Markup {
+    let assigned = roles.as_object().into_iter().flatten().flat_map(|(environment, roles)| {
+        let names = roles.as_array().into_iter().flatten().filter_map(Value::as_str);
+        names.map(move |role| (environment, role))
+    });
+    let assigned: Vec<_> = assigned.collect();
+    html! {
+        @if assigned.is_empty() { "–" }
+        @for (environment, role) in assigned {
+            form.inline method="post" action="/console/users/unassign" {
+                (form_token(user))
+                input type="hidden" name="username" value=(username);
+                input type="hidden" name="environment" value=(environment);
+                input type="hidden" name="role" value=(role);
+                (role) " in " (choices.environment(environment)) " "
+                button type="submit" aria-label={ "Remove role " (role) " of " (username) } {
+                    "Remove"
+                }
+            }
+        }
+    }
+}
+
+fn assignment_form(user: &ConsoleUser, username: &str, choices: &RoleChoices) -> Markup {
+    html! {
+        @if choices.roles.is_empty() || choices.environments.is_empty() {
+            p.empty { "A role needs an environment: none exists yet." }
+        } @else {
+            form method="post" action="/console/users/assign" {
+                (form_token(user))
+                input type="hidden" name="username" value=(username);
+                label {
+                    "Role "
+                    select name="role" { @for role in &choices.roles { option { (role) } } }
+                }
+                label {
+                    "Environment "
+                    select name="environment" {
+                        @for (id, name) in &choices.environments { option value=(id) { (name) } }
+                    }
+                }
+                button type="submit" { "Assign" }
+            }
+        }
+    }
+}
+
+fn rights_form(user: &ConsoleUser, username: &str, is_admin: bool) -> Markup {
+    html! {
+        form method="post" action="/console/users/admin" {
+            (form_token(user))
+            input type="hidden" name="username" value=(username);
+            input type="hidden" name="is_admin" value=(if is_admin { "false" } else { "true" });
+            button type="submit" {
+                @if is_admin { "Withdraw administrator rights" }
+                @else { "Make an administrator" }
+            }
+        }
+    }
+}
+
+fn deletion_form(user: &ConsoleUser, username: &str) -> Markup {
+    html! {
+        form.danger method="post" action="/console/users/delete" {
+            (form_token(user))
+            input type="hidden" name="username" value=(username);
+            p {
+                "Deleting " strong { (username) } " ends all sessions of the user. Tokens of \
+                 environments that the user created stay valid. It cannot be undone."
+            }
+            label {
+                "Type " strong { (username) } " to confirm "
+                input name="typed" autocomplete="off" spellcheck="false" required;
+            }
+            button type="submit" { "Delete the user" }
+        }
+    }
+}
+
+fn new_user_form(user: &ConsoleUser, username: &str) -> Markup {
+    html! {
+        section.narrow {
+            h2 { "Add a user" }
+            form method="post" action="/console/users/add" {
+                (form_token(user))
+                label for="new-username" { "Username" }
+                input #new-username name="username" value=(username) autocomplete="off"
+                    autocapitalize="none" spellcheck="false" required;
+                label for="new-password" { "Password" }
+                input #new-password name="password" type="password" autocomplete="new-password"
+                    required;
+                button.main type="submit" { "Add" }
+            }
+            (as_command("countersign user add NAME"))
+        }
+    }
+}

@@ -1,0 +1,155 @@
+use countersign_tests::{binary::Sandbox, client::Protocol, eventually, over_every_protocol};
+
+use serde_json::json;
+
+use super::{Browser, leads_to, serve, signed_in};
+use crate::{
+    audit::audit,
+    fixture,
+    users::{Api, ENVIRONMENT, PASSWORD, claims},
+};
+
+over_every_protocol!(
+    overview_shows_issuers_refusals_and_changes,
+    users_and_their_roles_are_changed_by_the_api,
+    pages_show_no_markup_of_users,
+    keys_are_fetched_by_administrators,
+    audit_log_is_filtered_and_paged,
+    tokens_are_created_shown_once_and_revoked,
+);
+
+fn overview_shows_issuers_refusals_and_changes(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let server = serve(&sandbox, "");
+    let mut browser = signed_in(&server);
+    let page = browser.page("/console");
+    for part in ["auth_jwt_default", "✓ keys in the configuration", "user.admin", "1 key"] {
+        assert!(page.contains(part), "{part} in {page}");
+    }
+    let mut live = |name: &str| {
+        let figures = browser.get("/console/overview/live");
+        assert_eq!(figures.header("cache-control"), Some("no-store"));
+        figures.json()["texts"][name].as_str().map(str::to_owned)
+    };
+    assert_eq!(live("reason-expired"), None);
+    let expired = fixture::token(&fixture::claims(json!({ "exp": 1_000_000_000 })));
+    assert_eq!(server.auth(&expired).status, 401);
+    server.auth(&fixture::good_token());
+    eventually(|| live("reason-expired").as_deref() == Some("1"));
+    let sentence = live("sentence").unwrap();
+    assert!(sentence.starts_with("All ") || sentence.starts_with("The issuer"), "{sentence}");
+    assert!(sentence.contains("of requests refused, most: "), "{sentence}");
+    let figures = browser.get("/console/overview/live").json();
+    assert!(figures["lines"]["requests"].as_str().unwrap().contains(','), "{figures}");
+    assert_eq!(figures["states"]["issuer-auth_jwt_default"], "good");
+}
+
+fn users_and_their_roles_are_changed_by_the_api(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let server = serve(&sandbox, "");
+    let root = Api::root(&server);
+    root.add_environment(ENVIRONMENT);
+    let mut browser = signed_in(&server);
+    browser.page("/console/users");
+    let short = browser.post("/console/users/add", &[("username", "bob"), ("password", "x")]);
+    assert_eq!(short.status, 400);
+    assert!(short.body.contains("at least 8 characters"), "{short:?}");
+    assert!(short.body.contains("name=\"username\" value=\"bob\""), "the name is kept: {short:?}");
+    let added = browser.post("/console/users/add", &[("username", "bob"), ("password", PASSWORD)]);
+    leads_to(&added, "/console/users?done=add");
+    let role = [("username", "bob"), ("environment", ENVIRONMENT), ("role", "operator")];
+    root.send("POST /role", json!({ "name": "operator" }));
+    leads_to(&browser.post("/console/users/assign", &role), "/console/users?done=assign");
+    let page = browser.page("/console/users");
+    assert!(page.contains(&format!("operator in env-{ENVIRONMENT}")), "{page}");
+    let roles = root.ask("GET /role_assignment/bob").json();
+    assert_eq!(roles["data"]["assignments"][ENVIRONMENT][0], "operator");
+    leads_to(&browser.post("/console/users/unassign", &role), "/console/users?done=unassign");
+    let admin = [("username", "bob"), ("is_admin", "true")];
+    leads_to(&browser.post("/console/users/admin", &admin), "/console/users?done=admin");
+    let events = audit(&sandbox, &["--user", "ann"]);
+    let by_ann = |operation: &str| {
+        events.iter().any(|one| one["operation"] == operation && one["by"]["user"] == "ann")
+    };
+    for operation in ["login", "user.add", "role.assign", "role.unassign", "user.admin"] {
+        assert!(by_ann(operation), "{operation} in {events:?}");
+    }
+    assert_eq!(browser.post("/console/users/other", &admin).status, 404);
+}
+
+fn pages_show_no_markup_of_users(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let server = serve(&sandbox, "");
+    const NAME: &str = "\"><script>alert(1)</script><img src=x onerror=alert(1)>";
+    Api::root(&server).add_user(NAME);
+    let mut browser = Browser::new(&server);
+    assert_eq!(browser.sign_in(NAME, PASSWORD).status, 303);
+    for path in ["/console", "/console/users", "/console/issuers", "/console/confirm"] {
+        let page = browser.page(path);
+        assert!(page.contains("&lt;script&gt;alert(1)"), "{page}");
+        assert!(!page.contains("<script>") && !page.contains("<img"), "{page}");
+    }
+}
+
+fn keys_are_fetched_by_administrators(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let server = serve(&sandbox, "");
+    let mut browser = signed_in(&server);
+    browser.page("/console/issuers");
+    leads_to(&browser.post("/console/issuers/refresh", &[]), "/console/issuers?fetched=ok");
+    let events = audit(&sandbox, &["--operation", "keys.refresh"]);
+    assert_eq!((events.len(), &events[0]["by"]["user"]), (1, &"ann".into()), "{events:?}");
+}
+
+fn audit_log_is_filtered_and_paged(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let server = serve(&sandbox, "");
+    let root = Api::root(&server);
+    (0..55).for_each(|number| {
+        drop(root.send("POST /role", json!({ "name": format!("r-{number}-x") })))
+    });
+    let mut browser = signed_in(&server);
+    let all = browser.page("/console/audit");
+    assert!(all.contains("r-54-x") && !all.contains("r-2-x"), "{all}");
+    let older = all.split("href=\"").find(|text| text.starts_with("/console/audit?before="));
+    let older = browser.page(older.unwrap().split('"').next().unwrap());
+    assert!(older.contains("r-2-x") && !older.contains("r-54-x"), "{older}");
+    let logins = browser.page("/console/audit?operation=login&user=ann");
+    assert!(logins.contains("<code>login</code>") && !logins.contains("r-54-x"), "{logins}");
+    let none = browser.page("/console/audit?operation=login&outcome=refused&user=%3Cb%3E");
+    assert!(none.contains("No such change") && !none.contains("<b>"), "{none}");
+}
+
+fn tokens_are_created_shown_once_and_revoked(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let server = serve(&sandbox, "");
+    let mut browser = signed_in(&server);
+    assert!(browser.page("/console/tokens").contains("none exists yet"));
+    Api::root(&server).add_environment(ENVIRONMENT);
+    browser.page("/console/tokens");
+    let wrong = [("environment", ENVIRONMENT), ("api", "on"), ("expire", "soon")];
+    let refused = browser.post("/console/tokens/create", &wrong);
+    assert_eq!(refused.status, 400);
+    assert!(refused.body.contains("value=\"soon\""), "what was typed is kept: {refused:?}");
+    let new = [("environment", ENVIRONMENT), ("compiler", "on"), ("expire", "600")];
+    let created = browser.post("/console/tokens/create", &new);
+    assert_eq!((created.status, created.header("cache-control")), (200, Some("no-store")));
+    let (_, token) = created.body.split_once("<code data-copy=\"\">eyJ").unwrap();
+    let token = format!("eyJ{}", token.split('<').next().unwrap());
+    assert_eq!(server.auth(&token).status, 200);
+    let claims = claims(&token);
+    assert_eq!(
+        (&claims["urn:inmanta:ct"], &claims["urn:inmanta:env"]),
+        (&json!(["compiler"]), &json!(ENVIRONMENT))
+    );
+    let page = browser.page(&format!("/console/tokens?environment={ENVIRONMENT}"));
+    let jti = claims["jti"].as_str().unwrap();
+    assert!(page.contains(jti) && !page.contains("eyJ"), "{page}");
+    let revoked =
+        browser.post("/console/tokens/revoke", &[("environment", ENVIRONMENT), ("jti", jti)]);
+    leads_to(
+        &revoked,
+        &format!("/console/tokens?environment={}&done=revoke", ENVIRONMENT.replace('-', "%2D")),
+    );
+    assert_eq!(server.auth(&token).status, 401);
+}
