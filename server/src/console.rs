@@ -2,7 +2,7 @@
 //!
 //! Pages are rendered on the server and work without a script, except for figures that update
 //! themselves. What a page shows or changes goes through the handlers and the authorizer of the
-//! API ([`api_call`]), with the token of the user, which the browser never has ([`session`]).
+//! API, with the token of the user, which the browser never has.
 
 mod api_call;
 mod assets;
@@ -49,7 +49,7 @@ pub const SIGN_IN_PATH: &str = "/console/sign-in";
 /// A request to the console.
 type ConsoleRequest = Request<Bytes>;
 
-/// Context of the pages.
+/// Context of the pages: that of the calls that they make ([`ApiContext`]), and of the request.
 pub struct ConsoleContext<'a> {
     /// The context of the calls that pages make.
     pub api: ApiContext<'a>,
@@ -65,7 +65,7 @@ pub struct ConsoleContext<'a> {
     pub is_tls: bool,
 }
 
-/// A page or an action of the console.
+/// A page or an action of the console, by its path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ConsolePath<'p> {
     /// `/`: the redirect URI of OpenID providers.

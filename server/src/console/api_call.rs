@@ -1,6 +1,6 @@
 //! Calls of the API on behalf of a user of the console.
 //!
-//! The console changes and reads through the same handlers as every other client: tokens,
+//! The console changes and reads through [`inmanta::respond`], as every other client: tokens,
 //! authorization, limits and the audit log are those of the API.
 
 use bytes::Bytes;
@@ -42,7 +42,7 @@ impl CallAnswer {
         &self.body["data"]
     }
 
-    /// Returns the error of a page that needs the data of this call, and does not have it.
+    /// Returns the [`ConsoleError`] of a page that needs the data of this call, and lacks it.
     pub(super) fn into_error(self) -> ConsoleError {
         match self.status {
             StatusCode::FORBIDDEN => ConsoleError::Forbidden(self.message().to_owned()),
@@ -57,7 +57,7 @@ impl CallAnswer {
 }
 
 impl ConsoleCall<'_> {
-    /// Makes the call as the client of a request.
+    /// Makes the call as the client of a request, the [`Caller`].
     pub(super) async fn make(
         self,
         context: &ConsoleContext<'_>,

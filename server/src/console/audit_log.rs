@@ -134,9 +134,12 @@ fn target(event: &AuditEvent) -> String {
     parts.into_iter().flatten().map(|part| format!(" {part}")).collect()
 }
 
+/// Returns the user that made a change. A login has its user as the target.
 fn caller(event: &AuditEvent) -> &str {
-    let caller = event.caller.user.as_deref().or(event.target.user.as_deref());
-    caller.or(event.origin.client.as_deref()).unwrap_or("–")
+    let is_login = event.operation == AuditOperation::Login;
+    let target = event.target.user.as_ref().filter(|_| is_login);
+    let user = event.caller.user.as_ref().or(target);
+    user.or(event.origin.client.as_ref()).map_or("–", String::as_str)
 }
 
 fn outcome(event: &AuditEvent) -> Markup {

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{base::reply::Body, store::StoreError};
 
-/// Error of a request to the console.
+/// Error of a request to the console, which [`respond`] shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ConsoleError {
     /// There is no such page.

@@ -35,7 +35,7 @@ const OTHER_REFUSALS: [Outcome; 11] = [
     Outcome::UsesUnavailable,
 ];
 
-/// Recent samples of the counters.
+/// Recent samples of the counters of [`Metrics`].
 ///
 /// # Synchronization
 /// One task adds samples, each by replacing the list. Readers load it once.
@@ -50,13 +50,13 @@ impl Default for Figures {
     }
 }
 
-/// The counters at one time.
+/// The [`Counts`] at one time.
 struct Sample {
     at: Duration,
     counts: Counts,
 }
 
-/// Numbers of events, since the start or in an interval.
+/// Numbers of events, since the start or in an [`Interval`].
 #[derive(Clone)]
 pub(super) struct Counts {
     /// Requests with a token to verify.
@@ -69,7 +69,7 @@ pub(super) struct Counts {
     latency: [u64; BUCKETS],
 }
 
-/// The events between two samples.
+/// The events between two [`Sample`]s.
 pub(super) struct Interval {
     seconds: f64,
     /// Their numbers.
@@ -102,7 +102,7 @@ impl Figures {
         (first.at < last.at).then(|| Interval::between((first, last)))
     }
 
-    /// Returns all samples as one interval.
+    /// Returns all samples as one [`Interval`].
     pub(super) fn recent(&self) -> Option<Interval> {
         let samples = self.samples.load();
         let (first, last) = (samples.front()?, samples.back()?);

@@ -29,7 +29,7 @@ const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 /// The call whose authorization a fetch needs: it is one for administrators.
 const ADMINISTRATION: (&str, &str) = ("GET", "/api/v2/user");
 
-/// State of the keys of an issuer.
+/// State of the keys of an issuer, an [`IssuerRow`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum IssuerState {
     /// The keys are in the configuration.
@@ -70,7 +70,7 @@ impl IssuerState {
     }
 }
 
-/// A key of an issuer, or why it is not used.
+/// A key of an [`IssuerRow`], or why it is not used.
 pub(super) struct KeyRow {
     kid: String,
     algorithm: String,

@@ -6,11 +6,11 @@ use maud::{DOCTYPE, Markup, html};
 use super::{FORM_TOKEN, assets, session::ConsoleUser};
 use crate::base::reply::{Body, typed};
 
-/// Properties of a page.
+/// Properties of a page, for [`respond`].
 pub(super) struct Page<'p> {
     /// Its title.
     pub(super) title: &'p str,
-    /// The path of its entry in the navigation; empty for none.
+    /// The path of its entry in [`NAVIGATION`]; empty for none.
     pub(super) active: &'p str,
     /// The signed-in user.
     pub(super) user: Option<&'p ConsoleUser>,
@@ -90,7 +90,7 @@ fn keys() -> Markup {
     }
 }
 
-/// Returns the field that every form of a session has.
+/// Returns the field that every form of a session has, [`FORM_TOKEN`].
 pub(super) fn form_token(user: &ConsoleUser) -> Markup {
     html! { input type="hidden" name=(FORM_TOKEN) value=(user.form_token()); }
 }

@@ -30,7 +30,7 @@ pub(super) struct Chart {
     pub(super) line: String,
 }
 
-/// The figures of the overview.
+/// The figures of the overview: those of [`Figures`](super::figures::Figures), and the issuers.
 pub(super) struct LiveFigures {
     /// What is to know, in a sentence or two.
     pub(super) sentence: String,
@@ -151,7 +151,9 @@ fn sentence(issuers: &[IssuerRow], recent: Option<&Counts>) -> String {
         (all, [one]) if all.len() == 1 => format!("Issuer {}: {}.", one.section, one.state_words()),
         (all, failing) => {
             let names: Vec<_> = failing.iter().map(|one| one.section.as_str()).collect();
-            format!("{} of {} issuers need a look: {}.", failing.len(), all.len(), names.join(", "))
+            let need = if failing.len() == 1 { "needs" } else { "need" };
+            let (count, names) = (failing.len(), names.join(", "));
+            format!("{count} of {} issuers {need} a look: {names}.", all.len())
         }
     };
     let Some(counts) = recent.filter(|counts| counts.requests > 0) else {

@@ -39,7 +39,7 @@ impl FormFields {
     }
 }
 
-/// Returns the form in the body of a request; `None` if it is not a well-formed one.
+/// Returns the [`FormFields`] in the body of a request; `None` if it is not a well-formed form.
 pub(super) fn form(request: &ConsoleRequest) -> Option<FormFields> {
     let media_type = request.headers().get(header::CONTENT_TYPE)?.as_bytes();
     let media_type = media_type.split(|byte| *byte == b';').next()?.trim_ascii();
@@ -58,8 +58,8 @@ pub(super) fn is_secure(context: &ConsoleContext<'_>, request: &ConsoleRequest) 
             && only_line(request.headers(), &FORWARDED_PROTO) == Ok(Some(b"https"))
 }
 
-/// Whether a request with an effect comes from a page of the console: no other site can have
-/// caused it.
+/// Whether a request with an effect comes from a page of the console, by
+/// [`RequestDescription::may_use_cookie`]: no other site can have caused it.
 pub(super) fn is_same_origin(context: &ConsoleContext<'_>, request: &ConsoleRequest) -> bool {
     let host = request.headers().get(header::HOST);
     let check = HttpCheck {
@@ -72,7 +72,7 @@ pub(super) fn is_same_origin(context: &ConsoleContext<'_>, request: &ConsoleRequ
     RequestDescription::of_http(context.client, context.peer.address, check).may_use_cookie()
 }
 
-/// Returns the session id in the cookie of a request.
+/// Returns the [`SessionId`] in the cookie of a request.
 pub(super) fn session_id(
     context: &ConsoleContext<'_>,
     request: &ConsoleRequest,

@@ -25,10 +25,11 @@ use crate::{
     store::{Store, console_sessions::StoredConsoleSession},
 };
 
-/// Interval at which the time of the last request is stored.
+/// Interval in seconds at which [`StoredConsoleSession::used_at`] is stored.
 const TOUCH_INTERVAL: u64 = 30;
 
-/// A signed-in user of the console, for the duration of a request. Not `Debug`: it has credentials.
+/// A signed-in user of the console, for the duration of a request. It is made of a
+/// [`StoredConsoleSession`] and a verified [`Session`]. Not `Debug`: it has credentials.
 pub(super) struct ConsoleUser {
     /// The id of the session, in its cookie.
     pub(super) id: SessionId,
@@ -40,7 +41,7 @@ pub(super) struct ConsoleUser {
     pub(super) session: Session,
 }
 
-/// A new session.
+/// A new session, for [`ConsoleUser::begin`].
 pub(super) struct NewSession<'s> {
     /// The user.
     pub(super) username: &'s str,
@@ -50,7 +51,7 @@ pub(super) struct NewSession<'s> {
     pub(super) token: String,
 }
 
-/// Purpose of a request.
+/// Purpose of a request, for [`ConsoleUser::of`].
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Activity {
     /// The user opened a page, or sent a form.
@@ -122,7 +123,8 @@ impl ConsoleUser {
         Ok(id)
     }
 
-    /// Ends the session: its token is revoked if it is one of this server, and the session deleted.
+    /// Ends the [`Session`]: its token is revoked if it is one of this server, and the session is
+    /// deleted.
     ///
     /// # Errors
     /// The session cannot be deleted.

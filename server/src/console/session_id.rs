@@ -24,7 +24,8 @@ const ID_BYTES: usize = 32;
 /// another value that is derived from it.
 pub(super) struct SessionId([u8; ID_BYTES]);
 
-/// The tokens of a session. Not `Debug`: it contains credentials.
+/// The tokens of a session, which [`SessionId::seal`] encrypts. Not `Debug`: it contains
+/// credentials.
 #[derive(Clone, Deserialize, Serialize)]
 pub(super) struct SessionTokens {
     /// The token with which the console makes calls.
@@ -60,7 +61,7 @@ impl SessionId {
         URL_SAFE_NO_PAD.encode(derived_secret(&self.0, "console form"))
     }
 
-    /// Whether a form has the right value.
+    /// Whether a form has the right value, that of [`form_token`](Self::form_token).
     pub(super) fn is_form_token(&self, given: &str) -> bool {
         verify_slices_are_equal(self.form_token().as_bytes(), given.as_bytes()).is_ok()
     }
@@ -72,7 +73,8 @@ impl SessionId {
         Some(STANDARD_NO_PAD.encode([&nonce.as_ref()[..], &text].concat()))
     }
 
-    /// Decrypts tokens; `None` if they were changed, or are those of another session.
+    /// Decrypts what [`seal`](Self::seal) returned; `None` if it was changed, or is that of another
+    /// session.
     pub(super) fn open(&self, sealed: &str) -> Option<SessionTokens> {
         let mut bytes = STANDARD_NO_PAD.decode(sealed).ok()?;
         let (nonce, text) = bytes.split_at_mut_checked(NONCE_LEN)?;

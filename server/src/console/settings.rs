@@ -24,7 +24,7 @@ pub struct ConsoleSettings {
     pub allows_passwords: bool,
 }
 
-/// The parts of the configuration on which the defaults depend.
+/// The parts of the configuration on which the defaults of [`ConsoleSettings`] depend.
 #[derive(Debug)]
 pub(crate) struct ConsoleDefaults<'c> {
     /// Names of the listeners that serve all routes. The main listener is first, if it is one.

@@ -179,7 +179,7 @@ fn sign_in_page(
 ) -> Response<Body> {
     let content = html! {
         section.narrow {
-            h1 { "Sign in" }
+            h1 { "Sign in to Countersign" }
             @if !fields.note.is_empty() { p role="status" { (fields.note) } }
             (refusal(fields.message))
             @if context.settings.allows_passwords { (password_form(fields)) }

@@ -22,7 +22,7 @@ use crate::{
 const PATH: &str = "/console/tokens";
 const TARGET: &str = "/api/v2/environment_auth";
 
-/// The result of the last change, and what was typed.
+/// The result of the last [`change`], and what was typed.
 #[derive(Default)]
 struct TokensNotice<'n> {
     done: &'n str,

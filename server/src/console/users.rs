@@ -91,7 +91,7 @@ pub(super) async fn change(
     render(context, caller, user, answer.status, &notice).await
 }
 
-/// The result of the last change, above the table.
+/// The result of the last [`change`], above the table.
 struct PageNotice<'n> {
     done: &'n str,
     refused: &'n str,

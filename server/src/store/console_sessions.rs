@@ -99,7 +99,8 @@ impl Store {
         .await
     }
 
-    /// Sets the time of the last request of a session, and when it ends without a further one.
+    /// Sets [`used_at`](StoredConsoleSession::used_at) of a session, and when it ends without a
+    /// further request.
     ///
     /// # Errors
     /// The database cannot be queried.
@@ -122,7 +123,8 @@ impl Store {
         .await
     }
 
-    /// Replaces the tokens of a session, and the time of the last check of the password.
+    /// Replaces the tokens of a session, and
+    /// [`authenticated_at`](StoredConsoleSession::authenticated_at).
     ///
     /// # Errors
     /// The database cannot be queried.
