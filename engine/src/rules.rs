@@ -37,6 +37,9 @@ pub struct Rules {
     /// The accepted `typ` headers, without `application/` and in any case. `None` accepts every
     /// token whose `typ` does not name another kind of token.
     pub token_types: Option<Box<[Box<str>]>>,
+    /// Whether its tokens are logout tokens (OpenID Connect Back-Channel Logout 1.0 section 2.4). A
+    /// logout token is never accepted as another token, nor another token as a logout token.
+    pub logout_tokens: bool,
     /// Whether a token must have an `exp`.
     pub require_expiry: bool,
     /// The longest time in seconds between `iat` and `exp`. If set, both claims are required.
@@ -73,7 +76,7 @@ pub struct Rules {
 /// One check of the claims of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClaimCheck {
-    /// The header `typ`.
+    /// The header `typ`, and whether it is a logout token.
     Type,
     /// `iat`.
     IssuedAt,
@@ -162,6 +165,7 @@ impl Rules {
         Self {
             audience: AudienceRule::new(audience),
             token_types: None,
+            logout_tokens: false,
             require_expiry: false,
             max_lifetime: None,
             leeway: 0,
@@ -224,7 +228,7 @@ impl Rules {
     ) -> Result<(), Reject> {
         let AuthenticToken { token_type, tenant, claims, named, now, presentation } = *token;
         match check {
-            ClaimCheck::Type => self.check_type(token_type),
+            ClaimCheck::Type => self.check_type(token_type, claims),
             ClaimCheck::IssuedAt => self.check_issued_at(claims, now),
             ClaimCheck::NotBefore => self.check_not_before(claims, now),
             ClaimCheck::Expiry => self.check_expiry(claims, now),
@@ -294,9 +298,14 @@ impl Rules {
     ///
     /// Unless types are configured, a token that is explicitly typed as something other than an
     /// access token (`dpop+jwt`, `secevent+jwt`, `logout+jwt`, ...) is refused. Most issuers use
-    /// `JWT` or no type at all (RFC 8725 section 3.11, RFC 9068 section 2.1).
-    fn check_type(&self, token_type: Option<&str>) -> Result<(), Reject> {
-        const ACCESS_TOKEN_TYPE: &str = "at+jwt";
+    /// `JWT` or no type at all (RFC 8725 section 3.11, RFC 9068 section 2.1). That includes logout
+    /// tokens, which their `events` distinguish.
+    fn check_type(
+        &self,
+        token_type: Option<&str>,
+        claims: &ClaimNodes<'_, '_>,
+    ) -> Result<(), Reject> {
+        let usual = if self.logout_tokens { "logout+jwt" } else { "at+jwt" };
         // RFC 7515 section 4.1.9: the prefix may be omitted where the name is unambiguous.
         let short =
             token_type.map(|name| strip_prefix_any_case(name, "application/").unwrap_or(name));
@@ -304,12 +313,20 @@ impl Rules {
             (Some(types), Some(name)) => types.iter().any(|one| one.eq_ignore_ascii_case(name)),
             (Some(_), None) => false,
             (None, Some(name)) => {
-                !ends_with_any_case(name, "+jwt") || name.eq_ignore_ascii_case(ACCESS_TOKEN_TYPE)
+                !ends_with_any_case(name, "+jwt") || name.eq_ignore_ascii_case(usual)
             }
             (None, None) => true,
         };
-        if fits { Ok(()) } else { Err(Reject::Type) }
+        let is_expected = fits && is_logout_token(claims) == self.logout_tokens;
+        if is_expected { Ok(()) } else { Err(Reject::Type) }
     }
+}
+
+/// Whether the events of a token have that of a logout.
+fn is_logout_token(claims: &ClaimNodes<'_, '_>) -> bool {
+    const EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
+    let events = claims.events.and_then(Value::members);
+    events.is_some_and(|events| events.get(EVENT).is_some())
 }
 
 /// Checks that `tid` is the tenant in `iss`, so that two claims never name two tenants.

@@ -317,6 +317,12 @@ fn c6_token_of_another_type_is_refused(protocol: Protocol) {
     ] {
         fronts.refuse(&typed(other), Reject::Type);
     }
+    // Logout tokens of many providers have no type of their own, and may have our audience.
+    let event = "http://schemas.openid.net/event/backchannel-logout";
+    for escaped in [event.to_owned(), event.replace('/', r"\/")] {
+        let logout = claims(&format!(r#""sid":"s","events":{{"{escaped}":{{}}}}"#));
+        fronts.refuse(&token(HEADER, &logout), Reject::Type);
+    }
     for odd in ["5", "null", r#"["at+jwt"]"#] {
         fronts.refuse(
             &token(format!(r#"{{"alg":"HS256","typ":{odd}}}"#), claims("")),

@@ -7,6 +7,7 @@ fn rules() -> Rules {
     Rules {
         audience: AudienceRule::new("us"),
         token_types: None,
+        logout_tokens: false,
         require_expiry: false,
         max_lifetime: None,
         leeway: 0,
@@ -140,7 +141,7 @@ fn c3_audience_must_match() {
 
 #[test]
 fn c6_token_of_another_typ_is_refused() {
-    let typed = |rules: &Rules, token_type| rules.check_type(token_type);
+    let typed = |rules: &Rules, token_type| check_type(rules, token_type, "{}");
     for other in [
         "dpop+jwt",
         "secevent+jwt",
@@ -175,6 +176,43 @@ fn c6_token_of_another_typ_is_refused() {
         Some("applicatio\u{e9}at+jwt"),
     ] {
         assert_eq!(typed(&strict, other), Err(Reject::Type), "{other:?}");
+    }
+}
+
+fn check_type(rules: &Rules, token_type: Option<&str>, json: &str) -> Result<(), Reject> {
+    let mut buffers = JsonBuffers::with_capacity(256);
+    let document = buffers.parse(json.as_bytes()).unwrap();
+    rules.check_type(token_type, &ClaimNodes::find(&document))
+}
+
+#[test]
+fn c6_logout_token_is_not_another_token() {
+    const EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
+    let logout = format!(r#"{{"events":{{"{EVENT}":{{}}}}}}"#);
+    let logout_rules = Rules { logout_tokens: true, ..rules() };
+    for usual in [None, Some("JWT")] {
+        assert_eq!(check_type(&rules(), usual, &logout), Err(Reject::Type), "{usual:?}");
+        assert_eq!(check_type(&logout_rules, usual, &logout), Ok(()), "{usual:?}");
+        assert_eq!(check_type(&logout_rules, usual, "{}"), Err(Reject::Type), "{usual:?}");
+    }
+    for typed in ["logout+jwt", "application/Logout+JWT"] {
+        assert_eq!(check_type(&logout_rules, Some(typed), &logout), Ok(()), "{typed}");
+        assert_eq!(check_type(&rules(), Some(typed), "{}"), Err(Reject::Type), "{typed}");
+    }
+    for typed in ["at+jwt", "secevent+jwt"] {
+        assert_eq!(check_type(&logout_rules, Some(typed), &logout), Err(Reject::Type), "{typed}");
+    }
+    // A section that accepts the type does not accept the token.
+    let all_types = Rules { token_types: Some(Box::new(["logout+jwt".into()])), ..rules() };
+    assert_eq!(check_type(&all_types, Some("logout+jwt"), &logout), Err(Reject::Type));
+    // Claims of the same name in access tokens.
+    for other in [
+        format!(r#"{{"events":["{EVENT}"]}}"#),
+        format!(r#"{{"events":"{EVENT}"}}"#),
+        r#"{"events":{"other":{}}}"#.to_owned(),
+    ] {
+        assert_eq!(check_type(&rules(), None, &other), Ok(()), "{other}");
+        assert_eq!(check_type(&logout_rules, None, &other), Err(Reject::Type), "{other}");
     }
 }
 

@@ -13,6 +13,8 @@ pub(crate) struct ClaimNodes<'d, 'b> {
     pub(crate) token_id: Option<Value<'d, 'b>>,
     /// `cnf` (RFC 7800 section 3.1).
     pub(crate) confirmation: Option<Value<'d, 'b>>,
+    /// `events` (RFC 8417 section 2.2).
+    pub(crate) events: Option<Value<'d, 'b>>,
     all: Members<'d, 'b>,
 }
 
@@ -28,6 +30,7 @@ impl<'d, 'b> ClaimNodes<'d, 'b> {
             issued_at: None,
             token_id: None,
             confirmation: None,
+            events: None,
             all: all.clone(),
         };
         for (name, value) in all {
@@ -40,6 +43,7 @@ impl<'d, 'b> ClaimNodes<'d, 'b> {
                 "iat" => found.issued_at = Some(value),
                 "jti" => found.token_id = Some(value),
                 "cnf" => found.confirmation = Some(value),
+                "events" => found.events = Some(value),
                 _ => {}
             }
         }

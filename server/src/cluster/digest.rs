@@ -62,6 +62,8 @@ fn acceptance_rules(section: &IssuerSection) -> Value {
         // These are about requests: they change which requests are allowed, but no token.
         conditions: _,
         withheld_claims: _,
+        // No section has them.
+        logout_tokens: _,
     } = rules;
     json!({
         "issuer": name,
