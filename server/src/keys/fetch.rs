@@ -2,6 +2,7 @@
 //!
 //! A fetch blocks, and is bounded in time, bytes and redirects.
 
+mod agent;
 mod bearer;
 mod body;
 
@@ -20,14 +21,14 @@ use countersign_engine::{
     rotation::{Cause, EMPTY_SET_DELAY},
 };
 use http::{HeaderMap, Response, StatusCode, Uri, header};
-use rustls::crypto::aws_lc_rs;
 use serde::Deserialize;
-use ureq::{
-    Agent, Body, Proxy,
-    tls::{RootCerts, TlsConfig},
-};
+use ureq::{Agent, Body};
 
 use self::bearer::BearerUse;
+pub(crate) use self::{
+    agent::{ProviderTrust, redirected, transport_error},
+    body::{ACCEPTED_CODINGS, read as read_body},
+};
 use super::{
     IssuerSection,
     settings::{KeyLocation, RefreshedKeys},
@@ -37,15 +38,14 @@ use super::{
 use crate::base::{
     clock::Stopwatch,
     redacted::json_error,
-    roots,
     uri::differ_by_slash,
     watched_file::{FileVersion, open_regular},
 };
 
 /// Limit of redirects that are followed, all on the same origin.
-const MAX_REDIRECTS: usize = 3;
+pub(crate) const MAX_REDIRECTS: usize = 3;
 /// Limit of a discovery document, in bytes.
-const MAX_DISCOVERY_BYTES: u64 = 64 * 1024;
+pub(crate) const MAX_DISCOVERY_BYTES: u64 = 64 * 1024;
 
 /// Result of a successful fetch.
 #[derive(Debug)]
@@ -68,7 +68,7 @@ pub struct FetchError {
 }
 
 impl FetchError {
-    fn new(code: &'static str, text: impl fmt::Display) -> Self {
+    pub(crate) fn new(code: &'static str, text: impl fmt::Display) -> Self {
         Self { code, text: text.to_string() }
     }
 
@@ -251,7 +251,7 @@ impl Fetcher {
         let version = response.headers().get(header::ETAG).and_then(|etag| etag.to_str().ok());
         let version = version.map(|etag| SourceVersion::Response(uri.into(), etag.into()));
         Ok(FetchedBytes {
-            bytes: Some(body::read(response, limit_plus_one(limits::MAX_KEY_SET_BYTES))?),
+            bytes: Some(read_body(response, limit_plus_one(limits::MAX_KEY_SET_BYTES))?),
             version,
             max_age,
         })
@@ -267,7 +267,7 @@ impl Fetcher {
         }
         let invalid = |text: String| FetchError::new("discovery", text);
         let response = self.get(uri, "application/json", None)?;
-        let document = body::read(response, MAX_DISCOVERY_BYTES)?;
+        let document = read_body(response, MAX_DISCOVERY_BYTES)?;
         let metadata: Metadata = serde_json::from_slice(without_byte_order_mark(&document))
             .map_err(|error| {
                 invalid(format!("cannot parse the discovery document: {}", json_error(&error)))
@@ -311,7 +311,7 @@ impl Fetcher {
     ) -> Result<Response<Body>, FetchError> {
         let agent = match &self.agent {
             Some(agent) => agent.clone(),
-            None => self.agent.insert(agent(&self.source)?).clone(),
+            None => self.agent.insert(agent_of(&self.source)?).clone(),
         };
         let mut uri: Uri = uri
             .parse()
@@ -325,7 +325,7 @@ impl Fetcher {
             let request = agent.get(&uri).config().timeout_global(Some(left)).build();
             let mut request = request
                 .header(header::ACCEPT, accept)
-                .header(header::ACCEPT_ENCODING, body::ACCEPTED_CODINGS);
+                .header(header::ACCEPT_ENCODING, ACCEPTED_CODINGS);
             if let BearerUse::Sent(value) = &bearer {
                 request = request.header(header::AUTHORIZATION, value);
             }
@@ -355,49 +355,9 @@ impl Fetcher {
     }
 }
 
-/// Returns the target of a redirect, if it is on the same origin (RFC 6454 section 4).
-fn redirected(from: &Uri, headers: &HeaderMap) -> Result<Uri, FetchError> {
-    let refused = || {
-        FetchError::new("redirect", "redirects are not followed to another host, port or scheme")
-    };
-    let location = headers
-        .get(header::LOCATION)
-        .and_then(|location| location.to_str().ok())
-        .ok_or_else(refused)?;
-    if location.starts_with('/') && !location.starts_with("//") {
-        let mut parts = from.clone().into_parts();
-        parts.path_and_query = Some(location.parse().map_err(|_| refused())?);
-        return Uri::from_parts(parts).map_err(|_| refused());
-    }
-    let to: Uri = location.parse().map_err(|_| refused())?;
-    if to.scheme() == from.scheme() && to.authority() == from.authority() {
-        Ok(to)
-    } else {
-        Err(refused())
-    }
-}
-
-fn transport_error(error: &ureq::Error) -> FetchError {
-    let text = error.to_string();
-    match error {
-        ureq::Error::Timeout(_) => FetchError::new("timeout", text),
-        // Its text has the URI, whose query may be a secret.
-        ureq::Error::BadUri(_) => FetchError::new("unreachable", "the location is not a URI"),
-        ureq::Error::BodyExceedsLimit(limit) => {
-            FetchError::new("too_long", format!("the answer has {limit} bytes or more"))
-        }
-        // A self-signed certificate made by `openssl req -x509` with its defaults.
-        _ if text.contains("CaUsedAsEndEntity") => {
-            let hint = "the provider presents a CA certificate (CA:TRUE): issue it a server certificate signed by that CA";
-            FetchError::new("unreachable", format!("{text}; {hint}"))
-        }
-        _ => FetchError::new("unreachable", text),
-    }
-}
-
 /// Returns one byte more than `limit`, so that the engine sees and rejects an oversized
 /// document.
-fn limit_plus_one(limit: usize) -> u64 {
+pub(crate) fn limit_plus_one(limit: usize) -> u64 {
     u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1)
 }
 
@@ -423,39 +383,24 @@ fn max_age(headers: &HeaderMap) -> Option<Duration> {
     Some(found?.saturating_sub(age))
 }
 
-fn agent(source: &RefreshedKeys) -> Result<Agent, FetchError> {
-    let tls = TlsConfig::builder()
-        .unversioned_rustls_crypto_provider(Arc::new(aws_lc_rs::default_provider()))
-        .disable_verification(!source.validate_cert);
+fn agent_of(source: &RefreshedKeys) -> Result<Agent, FetchError> {
     // A discovery document over plain HTTP may still name a key set on HTTPS.
     let is_plain = source.location.uri().is_some_and(|uri| uri.starts_with("http://"));
     let is_discovered = matches!(source.location, KeyLocation::Discovery(_));
-    let needs_roots = source.validate_cert && (!is_plain || is_discovered);
-    let tls = if needs_roots { tls.root_certs(roots(source)?) } else { tls };
-    // A proxy of the environment would read a token on its way to this machine.
-    let may_use_proxy = !is_plain || source.token_file.is_none();
-    let config = Agent::config_builder()
-        .proxy(Proxy::try_from_env().filter(|_| may_use_proxy))
-        .tls_config(tls.build())
-        // Minutes pass between two fetches, and providers close idle connections before.
-        .max_idle_connections(0)
-        .http_status_as_error(false)
-        .max_redirects(0)
-        .user_agent("countersign");
-    Ok(config.build().new_agent())
+    ProviderTrust {
+        validate_cert: source.validate_cert,
+        authorities: &source.authorities,
+        uses_tls: !is_plain || is_discovered,
+        // A proxy of the environment would read a token on its way to this machine.
+        uses_proxy: !is_plain || source.token_file.is_none(),
+    }
+    .agent()
 }
 
 /// Whether the issuer in metadata for several tenants stands for the one configured.
-fn is_template_of(theirs: &str, ours: &str) -> bool {
+pub(crate) fn is_template_of(theirs: &str, ours: &str) -> bool {
     let usual = IssuerConfig::new(theirs, "", []);
     IssuerConfig { tenants: IssuerTenants::Any, ..usual }.is_named(ours)
-}
-
-/// Returns the trust roots: those of the system and those configured for this issuer.
-fn roots(source: &RefreshedKeys) -> Result<RootCerts, FetchError> {
-    roots::roots(&source.authorities).ok_or_else(|| {
-        FetchError::new("unreachable", format_args!("{}, or set ca_file", roots::NO_SYSTEM_ROOTS))
-    })
 }
 
 #[cfg(test)]
@@ -483,27 +428,5 @@ mod tests {
         assert_eq!(seconds(&[("cache-control", "no-store")]), Some(0));
         assert_eq!(seconds(&[("cache-control", "max-age=-1")]), None);
         assert_eq!(seconds(&[("cache-control", "s-maxage=5")]), None);
-    }
-
-    #[test]
-    fn d10_redirects_stay_on_their_origin() {
-        let from: Uri = "https://idp.example/keys".parse().unwrap();
-        let to = |location: &'static str| {
-            redirected(&from, &headers(&[("location", location)])).ok().map(|uri| uri.to_string())
-        };
-        assert_eq!(to("/v2/keys?a=b").as_deref(), Some("https://idp.example/v2/keys?a=b"));
-        assert_eq!(to("https://idp.example/other").as_deref(), Some("https://idp.example/other"));
-        for elsewhere in [
-            "http://idp.example/keys",
-            "https://idp.example:8443/keys",
-            "https://evil.example/keys",
-            "//evil.example/keys",
-            "https://idp.example@evil.example/keys",
-            "file:///etc/passwd",
-            "keys",
-            "",
-        ] {
-            assert_eq!(to(elsewhere), None, "{elsewhere}");
-        }
     }
 }

@@ -11,7 +11,7 @@ use crate::base::redacted::quoted;
 
 /// Value of `Accept-Encoding`. Without the header a server may choose any coding (RFC 9110 section
 /// 12.5.3).
-pub(super) const ACCEPTED_CODINGS: &str = "gzip, identity";
+pub(crate) const ACCEPTED_CODINGS: &str = "gzip, identity";
 
 /// Content coding of a response (RFC 9110 section 8.4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ enum ContentCoding {
 }
 
 /// Returns the decoded body of a response, if it is shorter than `limit` in bytes.
-pub(super) fn read(response: Response<Body>, limit: u64) -> Result<Vec<u8>, FetchError> {
+pub(crate) fn read(response: Response<Body>, limit: u64) -> Result<Vec<u8>, FetchError> {
     let coding = coding(response.headers())?;
     let body = response.into_body().with_config().limit(limit).read_to_vec();
     let bytes = body.map_err(|error| transport_error(&error))?;
