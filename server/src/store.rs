@@ -23,6 +23,7 @@ pub mod identity_projects;
 pub mod identity_tokens;
 pub mod key_sets;
 mod login_sources;
+mod logout_tokens;
 pub mod machine_identities;
 pub mod migrations;
 mod notices;
@@ -258,6 +259,13 @@ impl Store {
     pub fn spawn_token_deletion(&self, retention: u64) {
         self.spawn_deletion("expired tokens of the registry", move |store| async move {
             store.delete_expired(ExpiringTable::Tokens, retention).await
+        });
+    }
+
+    /// Starts the task that deletes logout tokens which are refused for their age.
+    pub fn spawn_logout_token_deletion(&self) {
+        self.spawn_deletion("logout tokens", |store| async move {
+            store.delete_expired(ExpiringTable::LogoutTokens, 0).await
         });
     }
 

@@ -3,7 +3,8 @@
 use std::{path::Path, process::Command};
 
 /// SQL that reverts the migrations after version 9.
-pub const TO_VERSION_9: &str = "DROP TABLE countersign_console_session;
+pub const TO_VERSION_9: &str = "DROP TABLE countersign_logout_token;
+    DROP TABLE countersign_console_session;
     DROP TABLE countersign_identity_token;
     DROP TABLE countersign_client_secret;
     DROP TABLE countersign_universal_auth_method;

@@ -90,6 +90,7 @@ impl Maintenance {
             store.spawn_token_deletion(token_retention.into());
             store.spawn_identity_token_deletion();
             store.spawn_console_session_deletion();
+            store.spawn_logout_token_deletion();
             spawn_revocation_of_renewed(&store, &revocations);
             store.spawn_audit_deletion(audit);
             let heartbeat = Heartbeat::new((keys, api_keys), store, name.clone());

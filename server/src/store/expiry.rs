@@ -31,6 +31,8 @@ pub enum ExpiringTable {
     IdentityTokens,
     /// Sessions of the console, by `expires_at`.
     ConsoleSessions,
+    /// Logout tokens of OpenID providers, by `expires_at`.
+    LogoutTokens,
 }
 
 /// The time of one sweep of an SQLite database.
@@ -63,6 +65,7 @@ impl ExpiringTable {
             Self::Tokens => ("countersign_token", "expires_at", "1 = 1"),
             Self::Audit => ("countersign_audit", "at", "1 = 1"),
             Self::ConsoleSessions => ("countersign_console_session", "expires_at", "1 = 1"),
+            Self::LogoutTokens => ("countersign_logout_token", "expires_at", "1 = 1"),
             Self::IdentityTokens => (
                 "countersign_identity_token",
                 "expires_at",

@@ -94,6 +94,12 @@ const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
         include_str!("../../migrations/sqlite/0013_console.sql"),
         include_str!("../../migrations/postgres/0013_console.sql"),
     ),
+    (
+        14,
+        "logout_tokens",
+        include_str!("../../migrations/sqlite/0014_logout_tokens.sql"),
+        include_str!("../../migrations/postgres/0014_logout_tokens.sql"),
+    ),
 ];
 
 /// Whether this process has migrated a database of an earlier version.
