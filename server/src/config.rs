@@ -37,13 +37,16 @@ pub use self::{
     raw::{ConfigFormat, RawConfig},
     settings::Settings,
     transport::{AdvertisedAddresses, BearerToken, Transport, Transports, host},
-    web_ui::{AuthMethod, OpenIdProvider, WebUi},
+    web_ui::{AuthMethod, KeycloakRealm, OpenIdProvider, WebUi},
 };
 use crate::{
     audit::settings::AuditSettings,
     authorization::Authorization,
     base::route::Serves,
-    console::settings::{ConsoleDefaults, ConsoleSettings},
+    console::{
+        openid::SignInSettings,
+        settings::{ConsoleDefaults, ConsoleSettings},
+    },
     identities::settings::IdentitySettings,
     keys::{IssuerSection, administration, issuer},
     revocation::settings::RevocationSettings,
@@ -67,6 +70,8 @@ pub struct Config {
     pub transports: Transports,
     /// `[web-ui]`.
     pub web_ui: WebUi,
+    /// How the console signs in with the provider of `[web-ui]`, if there is one.
+    pub sign_in: Option<SignInSettings>,
     /// What changed for this configuration since an earlier version.
     pub changed_defaults: Vec<String>,
     /// Warnings and notes, which do not keep the server from running.
@@ -116,6 +121,7 @@ impl Config {
         let mut issuers = issuer::read_all(&sections, listeners, &mut problems);
         let web_ui = WebUi::read(&sections, &mut problems);
         administration::assign(&mut issuers, web_ui.login());
+        let sign_in = web_ui.sign_in(&issuers, &mut problems);
         let written = issuers.len();
         let requires_token = settings.api.requires_token;
         let identities = IdentitySettings::read(&sections, &issuers, requires_token, &mut problems);
@@ -154,6 +160,7 @@ impl Config {
             revocation,
             transports,
             web_ui,
+            sign_in,
             changed_defaults,
             remarks,
         })

@@ -7,11 +7,13 @@
 mod api_call;
 mod assets;
 mod audit_log;
+pub mod config_js;
 mod error_page;
 pub mod figures;
 mod issuers;
 mod layout;
 mod live;
+pub mod openid;
 mod overview;
 mod request;
 mod security_headers;

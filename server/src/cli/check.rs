@@ -106,7 +106,7 @@ fn describe_credentials(places: &CredentialPlaces) -> String {
 }
 
 fn describe_console(web_ui: &WebUi) -> io::Result<()> {
-    let Some(OpenIdProvider { authority, client_id, scope }) = &web_ui.provider else {
+    let Some(OpenIdProvider { authority, client_id, scope, .. }) = &web_ui.provider else {
         return Ok(());
     };
     let fallback = if web_ui.local_fallback { ", or with a local password" } else { "" };

@@ -8,8 +8,19 @@ use std::collections::BTreeMap;
 use http::Uri;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::{problem::Problems, reader::SectionReader, setting::Section};
-use crate::{base::redacted::quoted, keys::administration::ConsoleLogin};
+use super::{
+    problem::{Problem, Problems},
+    reader::SectionReader,
+    setting::Section,
+};
+use crate::{
+    base::redacted::quoted,
+    console::{config_js::DescribedLogin, openid::SignInSettings},
+    keys::{
+        IssuerSection,
+        administration::{ConsoleLogin, provider_section},
+    },
+};
 
 /// Login settings of the web console.
 #[derive(Clone, Debug)]
@@ -60,6 +71,17 @@ pub struct OpenIdProvider {
     pub client_id: String,
     /// `oidc_scope`: the scopes that the web console requests.
     pub scope: String,
+    /// The deprecated options for Keycloak, if the provider is configured by them.
+    pub keycloak: Option<KeycloakRealm>,
+}
+
+/// A realm of Keycloak, as `oidc_auth_url` and `oidc_realm` name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeycloakRealm {
+    /// `oidc_auth_url`.
+    pub url: String,
+    /// `oidc_realm`.
+    pub name: String,
 }
 
 /// Scopes of the console under `[dashboard]`, which has no option for them.
@@ -104,6 +126,49 @@ impl WebUi {
         self.provider.is_none() || self.local_fallback || is_database
     }
 
+    /// Returns how the console signs in with its provider. Warns if no section verifies the access
+    /// tokens of the provider.
+    pub(super) fn sign_in(
+        &self,
+        sections: &[IssuerSection],
+        problems: &mut Problems,
+    ) -> Option<SignInSettings> {
+        let login = self.login();
+        login.provider?;
+        let provider = self.provider.as_ref().filter(|provider| !provider.client_id.is_empty())?;
+        let Some(section) = provider_section(sections, login) else {
+            let text = "no section verifies the access tokens of oidc_authority in web-ui: users \
+                        cannot sign in to the console with it";
+            let help = "add a section auth_jwt_<name> whose issuer is that of the access tokens";
+            problems.push(Problem::warning("[web-ui] oidc_authority", text).help(help));
+            return None;
+        };
+        let OpenIdProvider { authority, client_id, scope, .. } = provider;
+        Some(SignInSettings::new(authority, client_id, scope, section))
+    }
+
+    /// Returns the login that `config.js` describes to Inmanta's web console.
+    #[must_use]
+    pub fn described_login(&self) -> DescribedLogin {
+        match (self.auth_method, &self.provider) {
+            (AuthMethod::Database, _) => DescribedLogin::Database,
+            (AuthMethod::Jwt, _) => DescribedLogin::Jwt,
+            (AuthMethod::Oidc, None) => DescribedLogin::Unconfigured,
+            (AuthMethod::Oidc, Some(provider)) => match &provider.keycloak {
+                Some(KeycloakRealm { url, name }) => DescribedLogin::Keycloak {
+                    url: url.clone(),
+                    realm: name.clone(),
+                    client_id: provider.client_id.clone(),
+                },
+                None => DescribedLogin::OpenId {
+                    authority: provider.authority.clone(),
+                    client_id: provider.client_id.clone(),
+                    scope: provider.scope.clone(),
+                },
+            },
+        }
+    }
+
     /// Returns how the console logs in, which decides whose tokens may administer.
     pub(super) fn login(&self) -> ConsoleLogin<'_> {
         if self.is_method_written && self.auth_method == AuthMethod::Database {
@@ -144,6 +209,7 @@ fn read_provider(reader: &mut SectionReader<'_>, authority: &str) -> Option<Open
         authority: authority.into(),
         client_id: read_client_id(reader),
         scope: read_scope(reader),
+        keycloak: None,
     })
 }
 
@@ -151,11 +217,14 @@ fn read_provider(reader: &mut SectionReader<'_>, authority: &str) -> Option<Open
 fn read_keycloak(reader: &mut SectionReader<'_>) -> Option<OpenIdProvider> {
     let url = reader.given("oidc_auth_url")?;
     check_uri(reader, "oidc_auth_url", url)?;
-    let authority = realm(url, reader.text_or_default("oidc_realm"));
+    let name = reader.text_or_default("oidc_realm");
+    let authority = realm(url, name);
+    let keycloak = Some(KeycloakRealm { url: url.into(), name: name.into() });
     let text = "oidc_auth_url and oidc_realm in web-ui are deprecated: they only support Keycloak";
     let help = format!("replace both with:\n    oidc_authority={authority}");
     reader.warn("oidc_auth_url", text, &help);
-    Some(OpenIdProvider { authority, client_id: read_client_id(reader), scope: read_scope(reader) })
+    let (client_id, scope) = (read_client_id(reader), read_scope(reader));
+    Some(OpenIdProvider { authority, client_id, scope, keycloak })
 }
 
 /// Reads `[dashboard]`, the predecessor of `[web-ui]`.
@@ -174,6 +243,7 @@ fn read_dashboard(reader: &mut SectionReader<'_>) -> Option<OpenIdProvider> {
         authority,
         client_id: client_id.into(),
         scope: SCOPE.into(),
+        keycloak: None,
     })
 }
 

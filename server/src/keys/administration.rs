@@ -93,6 +93,15 @@ pub(crate) fn assign(sections: &mut [IssuerSection], console: ConsoleLogin<'_>) 
     }
 }
 
+/// Returns the section that verifies the access tokens of the web console's provider, whatever its
+/// `administers` is.
+pub(crate) fn provider_section<'s>(
+    sections: &'s [IssuerSection],
+    console: ConsoleLogin<'_>,
+) -> Option<&'s IssuerSection> {
+    external_section(sections, console).and_then(|(index, _)| sections.get(index))
+}
+
 /// Finds the external section that the web console logs in with.
 fn external_section(
     sections: &[IssuerSection],

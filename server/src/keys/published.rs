@@ -9,7 +9,7 @@ use crate::{
 
 /// Returns every algorithm of public keys, the default of `algorithms`. Each of them is safe as a
 /// default: a key verifies only its own algorithm, and a public key never becomes a shared secret.
-pub(super) fn public_key_algorithms() -> impl Iterator<Item = Algorithm> {
+pub(crate) fn public_key_algorithms() -> impl Iterator<Item = Algorithm> {
     let is_public = |algorithm: &Algorithm| algorithm.key_type() != KeyType::Secret;
     Algorithm::ALL.iter().copied().filter(is_public)
 }

@@ -99,7 +99,7 @@ pub(super) fn is_jwk_text(text: &[u8], encoding: SecretEncoding) -> bool {
 }
 
 /// Returns a document without the byte order mark that some editors put at its start.
-pub(super) fn without_byte_order_mark(text: &[u8]) -> &[u8] {
+pub(crate) fn without_byte_order_mark(text: &[u8]) -> &[u8] {
     text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text)
 }
 
