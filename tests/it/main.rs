@@ -73,6 +73,8 @@ mod bad_providers;
 mod fetching;
 /// A certified OpenID provider.
 mod openid;
+/// Signing in to the console with a certified OpenID provider.
+mod openid_sign_in;
 /// Servers without a section that signs.
 mod verify_only;
 /// `countersign cert self-signed`.

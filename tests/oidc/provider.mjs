@@ -6,6 +6,11 @@
 //   {"command":"token","alg":"RS256"}  ->  {"token":"..."}
 //   {"command":"rotate"}               ->  {"kids":["...","..."]}
 //   {"command":"requests"}             ->  {"jwks":1,"discovery":1}
+//   {"command":"set","deny":true}      ->  {}
+//   {"command":"logout","sid":"..."}   ->  {"body":"logout_token=..."}
+//
+// Users sign in to the public client "console", by authorization code, without a password. "set"
+// changes how: "deny" refuses the user, and "ahead" sets the clock of the provider, in seconds.
 //
 // It exits at the end of standard input.
 
@@ -21,6 +26,13 @@ const AUDIENCE = 'https://service.example/';
 const SCOPE = 'read';
 const CLIENT_SECRET = 'known-to-everyone';
 const ROUTES = { jwks: '/jwks', token: '/token' };
+const CONSOLE = 'console';
+const ACCOUNT = 'u1';
+const ORIGINS = ['http://localhost:8888', 'https://localhost:8888'];
+const behaviour = { deny: false, ahead: 0 };
+
+const wallClock = Date.now;
+Date.now = () => wallClock() + behaviour.ahead * 1000;
 
 // Standard output is reserved for responses and standard error for failures, so the
 // provider's own messages are suppressed.
@@ -28,11 +40,13 @@ console.info = console.warn = () => {};
 const { default: Provider } = await import('oidc-provider');
 
 const requests = { [ROUTES.jwks]: 0, '/.well-known/openid-configuration': 0 };
-let respond;
+let provider;
+let lastLogout;
 const server = createServer((request, response) => {
   const path = request.url.split('?')[0];
   if (path in requests) requests[path] += 1;
-  respond(request, response);
+  if (path.startsWith('/interaction/')) return interact(request, response);
+  return provider.callback()(request, response);
 });
 await new Promise((listening) => server.listen(0, '127.0.0.1', listening));
 const issuer = `http://127.0.0.1:${server.address().port}`;
@@ -44,17 +58,34 @@ function rotate() {
     const jwk = generate().privateKey.export({ format: 'jwk' });
     return { ...jwk, alg, use: 'sig', kid: randomUUID() };
   });
-  respond = new Provider(issuer, {
+  provider = new Provider(issuer, {
     jwks: { keys },
-    clients: Object.keys(KEYS).map(clientFor),
+    clients: [...Object.keys(KEYS).map(clientFor), consoleClient],
     routes: ROUTES,
-    scopes: [SCOPE],
+    scopes: [SCOPE, 'openid', 'offline_access'],
+    claims: { profile: ['preferred_username'], email: ['email'] },
     features: {
       devInteractions: { enabled: false },
       clientCredentials: { enabled: true },
-      resourceIndicators: { enabled: true, getResourceServerInfo },
+      backchannelLogout: { enabled: true },
+      resourceIndicators: {
+        enabled: true,
+        getResourceServerInfo,
+        defaultResource: () => AUDIENCE,
+        useGrantedResource: () => true,
+      },
     },
-  }).callback();
+    interactions: { url: (_context, interaction) => `/interaction/${interaction.uid}` },
+    issueRefreshToken: (_context, client) => client.grantTypeAllowed('refresh_token'),
+    findAccount: (_context, id) => ({ accountId: id, claims: () => claimsOf(id) }),
+    extraTokenClaims: (_context, { accountId }) => accountId && claimsOf(accountId),
+    loadExistingGrant,
+    // The provider sends logout tokens to public addresses only.
+    fetch: async (_url, { body }) => {
+      lastLogout = String(body);
+      return new Response(null, { status: 200 });
+    },
+  });
   return { kids: keys.map(({ kid }) => kid) };
 }
 
@@ -69,8 +100,53 @@ function clientFor(alg) {
   };
 }
 
+const consoleClient = {
+  client_id: CONSOLE,
+  token_endpoint_auth_method: 'none',
+  grant_types: ['authorization_code', 'refresh_token'],
+  response_types: ['code'],
+  redirect_uris: ORIGINS,
+  post_logout_redirect_uris: ORIGINS,
+  backchannel_logout_uri: `${ORIGINS[1]}/console/back-channel-logout`,
+  backchannel_logout_session_required: true,
+};
+
+function claimsOf(id) {
+  return { sub: id, preferred_username: `${id}@example`, email: `${id}@example` };
+}
+
+// Grants everything without a question.
+async function loadExistingGrant({ oidc }) {
+  const { clientId } = oidc.client;
+  const grant = new oidc.provider.Grant({ clientId, accountId: oidc.session.accountId });
+  grant.addOIDCScope('openid profile email offline_access');
+  grant.addResourceScope(AUDIENCE, SCOPE);
+  await grant.save();
+  return grant;
+}
+
+// Signs the user in, or refuses.
+function interact(request, response) {
+  const result = behaviour.deny
+    ? { error: 'access_denied', error_description: 'the user may not use this application' }
+    : { login: { accountId: ACCOUNT } };
+  return provider.interactionFinished(request, response, result, { mergeWithLastSubmission: false });
+}
+
 function getResourceServerInfo(_context, resource, client) {
-  return { audience: resource, scope: SCOPE, accessTokenFormat: 'jwt', jwt: { sign: { alg: client.clientId } } };
+  const alg = client.clientId in KEYS ? client.clientId : 'RS256';
+  return { audience: resource, scope: SCOPE, accessTokenFormat: 'jwt', jwt: { sign: { alg } } };
+}
+
+async function logout({ sid }) {
+  const client = await provider.Client.find(CONSOLE);
+  await client.backchannelLogout(ACCOUNT, sid);
+  return { body: lastLogout };
+}
+
+function set({ command, ...changes }) {
+  Object.assign(behaviour, changes);
+  return {};
 }
 
 async function token({ alg }) {
@@ -87,6 +163,8 @@ async function token({ alg }) {
 const commands = {
   token,
   rotate,
+  logout,
+  set,
   requests: () => {
     const [jwks, discovery] = Object.values(requests);
     return { jwks, discovery };

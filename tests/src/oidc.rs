@@ -2,6 +2,7 @@
 //! `tests/oidc/provider.mjs`.
 
 use std::{
+    collections::HashMap,
     io::{BufRead as _, BufReader, Write as _},
     path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
@@ -10,8 +11,19 @@ use std::{
 
 use serde_json::{Value, json};
 
+use crate::http::Connection;
+
 /// Audience of the access tokens of an [`OidcProvider`].
 pub const AUDIENCE: &str = "https://service.example/";
+
+/// The public client for users, and the user.
+pub const CLIENT_ID: &str = "console";
+/// The username of the user, in access tokens.
+pub const USERNAME: &str = "u1@example";
+/// The subject of the user.
+pub const SUBJECT: &str = "u1";
+/// An origin that is registered as a redirect URI.
+pub const ORIGIN: &str = "http://localhost:8888";
 
 /// Running provider with one RS256 key and one ES256 key. Dropping it ends the process.
 pub struct OidcProvider {
@@ -81,6 +93,52 @@ impl OidcProvider {
     pub fn requests(&self) -> (u64, u64) {
         let counts = self.send_command(&json!({ "command": "requests" }));
         (counts["jwks"].as_u64().unwrap(), counts["discovery"].as_u64().unwrap())
+    }
+
+    /// Makes the provider refuse users, or not.
+    pub fn deny(&self, deny: bool) {
+        self.send_command(&json!({ "command": "set", "deny": deny }));
+    }
+
+    /// Sets the clock of the provider, in seconds ahead of the time.
+    pub fn set_clock_ahead(&self, seconds: i64) {
+        self.send_command(&json!({ "command": "set", "ahead": seconds }));
+    }
+
+    /// Returns the body of the request with which the provider ends a session of its user at
+    /// [`CLIENT_ID`].
+    pub fn logout_body(&self, session: &str) -> String {
+        text(&self.send_command(&json!({ "command": "logout", "sid": session }))["body"])
+    }
+
+    /// Opens a page of the provider as a browser of a user does, follows its redirects, and returns
+    /// the one that leaves the provider. Cookies are kept in `cookies`.
+    pub fn browse(&self, uri: &str, cookies: &mut HashMap<String, String>) -> String {
+        const MAX_PAGES: usize = 10;
+        let host = self.issuer.trim_start_matches("http://");
+        let mut uri = uri.to_owned();
+        for _ in 0..MAX_PAGES {
+            let path = match uri.strip_prefix(&self.issuer) {
+                Some(path) => path,
+                None if uri.starts_with('/') => &*uri,
+                None => return uri,
+            };
+            let lines = cookies.iter().map(|(name, value)| format!("{name}={value}"));
+            let cookie = lines.collect::<Vec<_>>().join("; ");
+            let mut connection = Connection::open(host.parse().unwrap());
+            let request = format!(
+                "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nCookie: {cookie}\r\n\r\n"
+            );
+            connection.send_raw(request.as_bytes());
+            let page = connection.receive(false);
+            for (_, line) in page.headers.iter().filter(|(name, _)| name == "set-cookie") {
+                let (name, value) = line.split(';').next().unwrap().split_once('=').unwrap();
+                cookies.insert(name.to_owned(), value.to_owned());
+            }
+            let location = page.header("location").map(str::to_owned);
+            uri = location.unwrap_or_else(|| panic!("not a redirect: {page:?}"));
+        }
+        panic!("too many redirects, the last to {uri}");
     }
 
     fn send_command(&self, command: &Value) -> Value {
