@@ -121,7 +121,7 @@ impl Config {
         let mut issuers = issuer::read_all(&sections, listeners, &mut problems);
         let web_ui = WebUi::read(&sections, &mut problems);
         administration::assign(&mut issuers, web_ui.login());
-        let sign_in = web_ui.sign_in(&issuers, &mut problems);
+        let sign_in = web_ui.sign_in(&issuers);
         let written = issuers.len();
         let requires_token = settings.api.requires_token;
         let identities = IdentitySettings::read(&sections, &issuers, requires_token, &mut problems);

@@ -8,11 +8,7 @@ use std::collections::BTreeMap;
 use http::Uri;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::{
-    problem::{Problem, Problems},
-    reader::SectionReader,
-    setting::Section,
-};
+use super::{problem::Problems, reader::SectionReader, setting::Section};
 use crate::{
     base::redacted::quoted,
     console::{config_js::DescribedLogin, openid::SignInSettings},
@@ -126,28 +122,18 @@ impl WebUi {
         self.provider.is_none() || self.local_fallback || is_database
     }
 
-    /// Returns how the console signs in with its provider. Warns if no section verifies the access
-    /// tokens of the provider.
-    pub(super) fn sign_in(
-        &self,
-        sections: &[IssuerSection],
-        problems: &mut Problems,
-    ) -> Option<SignInSettings> {
+    /// Returns how the console signs in with its provider; `None` without a provider, a client id,
+    /// or an [`IssuerSection`] that verifies the access tokens of the provider.
+    pub(super) fn sign_in(&self, sections: &[IssuerSection]) -> Option<SignInSettings> {
         let login = self.login();
         login.provider?;
         let provider = self.provider.as_ref().filter(|provider| !provider.client_id.is_empty())?;
-        let Some(section) = provider_section(sections, login) else {
-            let text = "no section verifies the access tokens of oidc_authority in web-ui: users \
-                        cannot sign in to the console with it";
-            let help = "add a section auth_jwt_<name> whose issuer is that of the access tokens";
-            problems.push(Problem::warning("[web-ui] oidc_authority", text).help(help));
-            return None;
-        };
+        let section = provider_section(sections, login)?;
         let OpenIdProvider { authority, client_id, scope, .. } = provider;
         Some(SignInSettings::new(authority, client_id, scope, section))
     }
 
-    /// Returns the login that `config.js` describes to Inmanta's web console.
+    /// Returns the [`DescribedLogin`] of `config.js`, which describes it to Inmanta's web console.
     #[must_use]
     pub fn described_login(&self) -> DescribedLogin {
         match (self.auth_method, &self.provider) {

@@ -41,7 +41,7 @@ pub enum DescribedLogin {
     Unconfigured,
 }
 
-/// The content of the file.
+/// The content of the file, with its [`DescribedLogin`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigJs {
     /// The login; `None` if requests need no token.

@@ -52,7 +52,7 @@ pub struct OpenIdClient {
     threads: ProviderThreads,
 }
 
-/// A sign-in that has begun.
+/// A sign-in that [`OpenIdClient::begin`] has begun.
 pub struct BegunSignIn {
     /// The URI to which the browser is redirected. It has no secret but the state and the nonce.
     pub location: String,
@@ -71,7 +71,7 @@ pub struct ProviderTokens {
     pub id_token: Option<String>,
 }
 
-/// A user who has signed in.
+/// A user whose sign-in [`OpenIdClient::finish`] has finished.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignedIn {
     /// The username in the access token.
@@ -90,7 +90,7 @@ pub struct SignedIn {
     pub return_to: String,
 }
 
-/// A session whose access token is renewed.
+/// A session whose access token is renewed by [`OpenIdClient::refresh`].
 #[derive(Clone, Copy)]
 pub struct RenewableSession<'s> {
     /// Its username.
@@ -153,7 +153,7 @@ impl OpenIdClient {
         Ok(BegunSignIn { location, pending })
     }
 
-    /// Finishes a sign-in with the query of the callback.
+    /// Finishes a [`PendingSignIn`] with the query of the callback.
     ///
     /// # Errors
     /// The [`SignInError`], after which a new sign-in has to begin.

@@ -25,7 +25,7 @@ pub enum SignInBlame {
     Server,
 }
 
-/// The reason why a sign-in failed.
+/// The reason why a sign-in failed. [`SignInError::blame`] groups them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SignInError {
     /// The browser has not begun to sign in here, or its cookie is gone, altered, or of another
@@ -47,7 +47,7 @@ pub enum SignInError {
     /// The provider cannot be reached, or its answer cannot be read.
     Unreachable(FetchError),
     /// The provider reports a fault of its own, with this error code.
-    ProviderFault(OAuthCode),
+    ProviderFailure(OAuthCode),
     /// The metadata of the provider cannot be used.
     Metadata(String),
     /// The callback comes from another provider (`iss`, RFC 9207), or does not name one.
@@ -133,7 +133,7 @@ impl SignInError {
             | "interaction_required"
             | "consent_required"
             | "account_selection_required" => Self::Interaction(code),
-            "server_error" | "temporarily_unavailable" => Self::ProviderFault(code),
+            "server_error" | "temporarily_unavailable" => Self::ProviderFailure(code),
             "invalid_grant" => Self::Grant,
             _ => {
                 let description = shown_description(description.unwrap_or_default());
@@ -152,7 +152,7 @@ impl SignInError {
         }
     }
 
-    /// Returns the party that has to act.
+    /// Returns the [`SignInBlame`]: the party that has to act.
     #[must_use]
     pub const fn blame(&self) -> SignInBlame {
         match self {
@@ -165,7 +165,7 @@ impl SignInError {
             | Self::Interaction(_)
             | Self::OtherUser => SignInBlame::Browser,
             Self::Unreachable(_)
-            | Self::ProviderFault(_)
+            | Self::ProviderFailure(_)
             | Self::Metadata(_)
             | Self::ResponseIssuer
             | Self::TokenResponse(_)
@@ -193,7 +193,7 @@ impl SignInError {
             Self::Denied(_) => "denied",
             Self::Interaction(_) => "interaction",
             Self::Unreachable(_) => "unreachable",
-            Self::ProviderFault(_) => "provider_fault",
+            Self::ProviderFailure(_) => "provider_failure",
             Self::Metadata(_) => "metadata",
             Self::ResponseIssuer => "response_issuer",
             Self::TokenResponse(_) => "token_response",
@@ -217,7 +217,7 @@ impl SignInError {
     pub const fn status(&self) -> StatusCode {
         match (self, self.blame()) {
             (Self::Denied(_), _) => StatusCode::FORBIDDEN,
-            (Self::Unreachable(_) | Self::ProviderFault(_), _) | (_, SignInBlame::Server) => {
+            (Self::Unreachable(_) | Self::ProviderFailure(_), _) | (_, SignInBlame::Server) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             (_, SignInBlame::Browser) => StatusCode::BAD_REQUEST,
@@ -244,7 +244,7 @@ impl SignInError {
                                      oidc_authority of [web-ui] and ca_file of its section are \
                                      right"
                 .into(),
-            Self::ProviderFault(_) => "try again, and look into the log of the provider".into(),
+            Self::ProviderFailure(_) => "try again, and look into the log of the provider".into(),
             Self::Metadata(_) => {
                 "compare oidc_authority of [web-ui] with the metadata of the provider".into()
             }
@@ -358,7 +358,7 @@ impl fmt::Display for SignInError {
             Self::Unreachable(error) => {
                 write!(f, "the provider does not answer as expected: {}", error.text)
             }
-            Self::ProviderFault(code) => {
+            Self::ProviderFailure(code) => {
                 write!(f, "the provider reports a fault ({})", code.as_str())
             }
             Self::Metadata(text) => f.write_str(text),

@@ -29,7 +29,7 @@ pub(super) struct IdToken {
     pub(super) authenticated_at: Option<UnixTime>,
 }
 
-/// What an ID token is bound to.
+/// What an [`IdToken`] is bound to.
 #[derive(Clone, Copy)]
 pub(super) struct ExpectedToken<'e> {
     /// `oidc_client_id`.

@@ -23,7 +23,7 @@ pub(super) struct ProviderMetadata {
     pub(super) names_issuer: bool,
 }
 
-/// The document, of which other members are ignored.
+/// The document that [`ProviderMetadata::parse`] reads. Other members are ignored.
 #[derive(Deserialize)]
 struct MetadataDocument {
     issuer: String,

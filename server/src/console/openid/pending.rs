@@ -27,13 +27,13 @@ const COOKIE: &str = "__Host-countersign-sign-in";
 /// Name of the cookie over plain HTTP, for which the prefix is not allowed.
 const PLAIN_COOKIE: &str = "countersign-sign-in";
 
-/// Returns the name of the cookie with a sealed sign-in.
+/// Returns the name of the cookie with a sealed [`PendingSignIn`].
 #[must_use]
 pub const fn cookie_name(is_tls: bool) -> &'static str {
     if is_tls { COOKIE } else { PLAIN_COOKIE }
 }
 
-/// Returns a value of `Set-Cookie` that stores a sealed sign-in; without one, that removes it. The
+/// Returns a value of `Set-Cookie` that stores a sealed [`PendingSignIn`]; without one, that removes it. The
 /// browser sends it with the redirect from the provider, but not with requests that other sites
 /// make in the background (`SameSite=Lax`).
 #[must_use]
@@ -77,7 +77,7 @@ impl fmt::Debug for PendingSignIn {
 }
 
 impl PendingSignIn {
-    /// Begins a sign-in with new random values.
+    /// Begins the sign-in of a [`SignInRequest`] with new random values.
     ///
     /// # Errors
     /// The system has no randomness.
@@ -150,7 +150,7 @@ impl PendingSignIn {
     }
 }
 
-/// The key that seals sign-ins.
+/// The key that seals each [`PendingSignIn`].
 pub struct PendingKey(RandomizedNonceKey);
 
 impl PendingKey {

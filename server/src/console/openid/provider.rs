@@ -41,9 +41,9 @@ const MAX_WAITING: usize = 64;
 /// The provider, at one moment.
 pub(super) struct KnownProvider {
     pub(super) metadata: ProviderMetadata,
-    /// Verifies ID tokens of the client.
+    /// Verifies each [`IdToken`](super::id_token::IdToken) of the client.
     pub(super) id_tokens: Verifier,
-    /// Verifies logout tokens of the client.
+    /// Verifies each [`LogoutToken`](super::LogoutToken) of the client.
     pub(super) logout_tokens: Verifier,
     fetched: Duration,
 }
@@ -66,7 +66,7 @@ pub(super) const fn may_have_new_key(reject: Reject) -> bool {
     matches!(reject, Reject::KidUnknown | Reject::KidMissing | Reject::Signature)
 }
 
-/// Fetches the provider, and keeps it.
+/// Fetches the [`KnownProvider`], and keeps it.
 ///
 /// # Synchronization
 /// Two pointers to immutable values. Concurrent fetches are possible, and each of them stores a
@@ -79,7 +79,7 @@ pub(super) struct ProviderSource {
     failed: ArcSwapOption<(Duration, SignInError)>,
 }
 
-/// Runs blocking requests to the provider on threads of their own.
+/// Runs the blocking requests of a [`ProviderClient`] on the threads of a [`BackgroundPool`].
 #[derive(Clone)]
 pub(super) struct ProviderThreads {
     source: Arc<ProviderSource>,
@@ -103,7 +103,7 @@ impl ProviderThreads {
         &self.source.settings
     }
 
-    /// Returns the provider, and fetches it if that is necessary.
+    /// Returns the [`KnownProvider`], and fetches it if its [`Freshness`] requires that.
     pub(super) async fn provider(
         &self,
         freshness: Freshness,

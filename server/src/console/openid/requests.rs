@@ -20,7 +20,7 @@ use crate::{
 /// Limit of a token response in bytes: three tokens.
 const MAX_TOKEN_RESPONSE: u64 = 128 * 1024;
 
-/// Sends requests to one provider. Each of them blocks the calling thread.
+/// Sends requests to one provider, with its [`ProviderTrust`]. Each of them blocks the calling thread.
 pub(super) struct ProviderClient {
     agent: Agent,
     timeout: Duration,
@@ -106,7 +106,7 @@ impl ProviderClient {
     }
 }
 
-/// Error of a request to the token endpoint, in the form that the OAuth client expects.
+/// A [`FetchError`] of a request to the token endpoint, in the form that the OAuth client expects.
 #[derive(Debug)]
 pub(super) struct RequestError(pub(super) FetchError);
 

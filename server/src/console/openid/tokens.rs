@@ -20,7 +20,7 @@ use super::{
 };
 use crate::base::redacted::json_error;
 
-/// Tokens as the provider sends them. Nothing in them is verified.
+/// Tokens as the provider sends them in a [`TokenDocument`]. Nothing in them is verified.
 pub(super) struct ReceivedTokens {
     pub(super) access_token: String,
     pub(super) refresh_token: Option<String>,
@@ -172,7 +172,7 @@ fn read(
     })
 }
 
-/// Returns the error without the response, which may have tokens.
+/// Returns the [`SignInError`] without the response, which may have tokens.
 fn request_error(error: RequestTokenError<RequestError, BasicErrorResponse>) -> SignInError {
     match error {
         RequestTokenError::ServerResponse(refusal) => {
