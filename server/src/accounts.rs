@@ -197,6 +197,14 @@ impl Users {
         user
     }
 
+    /// Counts a sign-in with an OpenID provider, which the limit of attempts by source applies to.
+    ///
+    /// # Errors
+    /// The source has reached its limit: the time until its next attempt is possible.
+    pub fn begin_sign_in(&self, origin: LoginOrigin) -> Result<(), TooManyAttempts> {
+        self.attempts.begin_from_source(origin, self.now())
+    }
+
     /// Counts a renewal of a session of this user.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use countersign_engine::{BuildError, Issuer, KeySet, Verifier};
 use countersign_front::{ConnectionCounts, RequestMemory};
 use http::HeaderValue;
@@ -24,7 +24,7 @@ use crate::{
     auth::Authenticator,
     cluster::maintenance::{MaintainedServer, Maintenance},
     config::{Config, Problem, Problems, Settings},
-    console::figures::Figures,
+    console::{figures::Figures, provider::ConsoleProvider},
     identities::checks::IdentityChecks,
     keys::{IssuerSection, KeySources, settings::KeySource, static_keys},
     observe::{
@@ -63,6 +63,8 @@ pub struct App {
     pub unexpected_databases: Arc<AtomicUsize>,
     /// Recent figures for the console.
     pub(crate) figures: Figures,
+    /// The OpenID provider of the console, replaced by a reload.
+    pub(crate) console_provider: ArcSwapOption<ConsoleProvider>,
     /// Results of reloads, by [`ReloadKind`].
     reloads: [ReloadResults; ReloadKind::ALL.len()],
     is_stopping: AtomicBool,
@@ -91,6 +93,7 @@ impl App {
         let is_used = config.uses_database();
         let store = users.as_ref().filter(|_| is_used).map(|users| users.store.clone());
         let metrics = Arc::clone(&authenticator.metrics);
+        let console_provider = config.console_provider(None);
         Ok(Arc::new(Self {
             authenticator,
             request_memory: Arc::new(RequestMemory::new(config.settings.memory)),
@@ -105,6 +108,7 @@ impl App {
             database: config.database,
             unexpected_databases: Arc::default(),
             figures: Figures::default(),
+            console_provider: ArcSwapOption::new(console_provider),
             reloads: std::array::from_fn(|_| ReloadResults::new()),
             is_stopping: AtomicBool::new(false),
             alt_svc: OnceLock::new(),

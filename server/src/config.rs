@@ -45,6 +45,7 @@ use crate::{
     base::route::Serves,
     console::{
         openid::SignInSettings,
+        provider::ConsoleProvider,
         settings::{ConsoleDefaults, ConsoleSettings},
     },
     identities::settings::IdentitySettings,
@@ -121,7 +122,7 @@ impl Config {
         let mut issuers = issuer::read_all(&sections, listeners, &mut problems);
         let web_ui = WebUi::read(&sections, &mut problems);
         administration::assign(&mut issuers, web_ui.login());
-        let sign_in = web_ui.sign_in(&issuers);
+        let sign_in = web_ui.sign_in(&issuers, &mut problems);
         let written = issuers.len();
         let requires_token = settings.api.requires_token;
         let identities = IdentitySettings::read(&sections, &issuers, requires_token, &mut problems);
@@ -141,6 +142,7 @@ impl Config {
             allows_passwords: web_ui.allows_passwords(),
         };
         settings.console = ConsoleSettings::read(&sections, &defaults, &mut problems);
+        settings.config_js = web_ui.config_js(&settings.api);
         let database = Database::read(&sections, &mut problems);
         let audit = AuditSettings::read(&sections, &mut problems);
         let revocation = RevocationSettings::read(&sections, &mut problems);
@@ -164,6 +166,16 @@ impl Config {
             changed_defaults,
             remarks,
         })
+    }
+
+    /// Returns the OpenID provider of the console, if the console is served and has one. Keeps what
+    /// it has in common with that of `before`.
+    pub(crate) fn console_provider(
+        &self,
+        before: Option<&ConsoleProvider>,
+    ) -> Option<Arc<ConsoleProvider>> {
+        let sign_in = self.sign_in.as_ref().filter(|_| self.settings.console.listener.is_some());
+        ConsoleProvider::of_config(sign_in, self.signing(), before)
     }
 
     /// Returns the section that signs tokens, if any.

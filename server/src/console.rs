@@ -6,7 +6,9 @@
 
 mod api_call;
 mod assets;
+mod audit_event;
 mod audit_log;
+mod back_channel;
 pub mod config_js;
 mod error_page;
 pub mod figures;
@@ -15,6 +17,8 @@ mod layout;
 mod live;
 pub mod openid;
 mod overview;
+pub mod provider;
+mod provider_sign_in;
 mod request;
 mod security_headers;
 mod session;
@@ -30,9 +34,11 @@ use countersign_front::Peer;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 
 use self::{
+    config_js::ConfigJs,
     error_page::ConsoleError,
     figures::Figures,
-    session::{Activity, ConsoleUser},
+    provider::ConsoleProvider,
+    session::{Activity, ConsoleUser, RequestSession},
     settings::ConsoleSettings,
 };
 use crate::{
@@ -57,6 +63,10 @@ pub struct ConsoleContext<'a> {
     pub api: ApiContext<'a>,
     /// Settings of the console.
     pub settings: &'a ConsoleSettings,
+    /// The OpenID provider, if users can sign in with one.
+    pub provider: Option<&'a ConsoleProvider>,
+    /// What `config.js` describes, if it is served.
+    pub config_js: Option<&'a ConfigJs>,
     /// Recent figures.
     pub figures: &'a Figures,
     /// The peer of the connection.
@@ -74,7 +84,13 @@ enum ConsolePath<'p> {
     Root,
     /// A file below `/console/assets/`.
     Asset(&'p str),
+    /// `/console/**/config.js`, of Inmanta's own web console.
+    ConfigJs,
     SignIn,
+    /// `/console/sign-in/provider`: begins a sign-in with the OpenID provider.
+    SignInAtProvider,
+    /// `/console/back-channel-logout`: the OpenID provider ends sessions.
+    BackChannel,
     SignOut,
     /// `/console/confirm`: asks for the password again.
     Confirm,
@@ -99,9 +115,14 @@ impl<'p> ConsolePath<'p> {
             None if path == "/" => return Some(Self::Root),
             None => return None,
         };
+        if config_js::is_path(path) {
+            return Some(Self::ConfigJs);
+        }
         Some(match below {
             "" => Self::Overview,
             "/sign-in" => Self::SignIn,
+            "/sign-in/provider" => Self::SignInAtProvider,
+            "/back-channel-logout" => Self::BackChannel,
             "/sign-out" => Self::SignOut,
             "/confirm" => Self::Confirm,
             "/overview/live" => Self::Live,
@@ -124,9 +145,11 @@ impl<'p> ConsolePath<'p> {
     const fn methods(self) -> &'static str {
         match self {
             Self::SignIn | Self::Confirm => "GET, HEAD, POST",
-            Self::SignOut | Self::RefreshKeys | Self::TokenChange(_) | Self::UserChange(_) => {
-                "POST"
-            }
+            Self::SignOut
+            | Self::BackChannel
+            | Self::RefreshKeys
+            | Self::TokenChange(_)
+            | Self::UserChange(_) => "POST",
             _ => "GET, HEAD",
         }
     }
@@ -159,22 +182,30 @@ async fn answer(
     if !page.methods().split(", ").any(|method| method == request.method().as_str()) {
         return Err(ConsoleError::Method(page.methods()));
     }
+    if page == ConsolePath::BackChannel && context.provider.is_some() {
+        return Ok(back_channel::respond(context, caller, request).await);
+    }
     if is_post && !request::is_same_origin(context, request) {
         return Err(ConsoleError::CrossSite);
     }
     match page {
-        ConsolePath::Root => return Ok(see_other(CONSOLE_PATH)),
+        ConsolePath::Root => {
+            return Ok(provider_sign_in::callback(context, caller, request).await);
+        }
         ConsolePath::Asset(file) => return assets::respond(file).ok_or(ConsoleError::NotFound),
+        ConsolePath::ConfigJs => return config_js::respond(context).await,
         ConsolePath::SignIn if is_post => return sign_in::sign_in(context, caller, request).await,
-        ConsolePath::SignIn => return Ok(sign_in::page(context, request)),
+        ConsolePath::SignIn => return sign_in::page(context, request).await,
+        ConsolePath::SignInAtProvider => return provider_sign_in::begin(context, request).await,
+        ConsolePath::BackChannel => return Err(ConsoleError::NotFound),
         _ => {}
     }
     let activity = if page == ConsolePath::Live { Activity::Background } else { Activity::User };
-    let Some(user) = ConsoleUser::of(context, caller, request, activity).await? else {
-        return Ok(match page {
-            ConsolePath::Live => empty(StatusCode::UNAUTHORIZED),
-            _ => sign_in::redirect(request),
-        });
+    let user = match ConsoleUser::of(context, caller, request, activity).await? {
+        RequestSession::Valid(user) => *user,
+        _ if page == ConsolePath::Live => return Ok(empty(StatusCode::UNAUTHORIZED)),
+        RequestSession::Absent => return Ok(sign_in::redirect(request, false)),
+        RequestSession::Lapsed => return Ok(sign_in::redirect(request, true)),
     };
     if !is_post {
         let shown = show(context, caller, &user, page, request).await;
@@ -207,7 +238,7 @@ async fn show(
     request: &ConsoleRequest,
 ) -> Result<Response<Body>, ConsoleError> {
     match page {
-        ConsolePath::Confirm => return Ok(sign_in::confirmation_page(user, request)),
+        ConsolePath::Confirm => return Ok(sign_in::confirmation_page(context, user, request)),
         ConsolePath::Audit => return audit_log::page(context, user, request).await,
         ConsolePath::Tokens => return tokens::page(context, caller, user, request).await,
         ConsolePath::Users => return users::page(context, caller, user, request).await,
@@ -253,6 +284,8 @@ mod tests {
             ("/console/users/add", Some(ConsolePath::UserChange("add"))),
             ("/console/assets/a.css", Some(ConsolePath::Asset("a.css"))),
             ("/console/x/assets/a.css", None),
+            ("/console/sign-in/provider", Some(ConsolePath::SignInAtProvider)),
+            ("/console/config.js", Some(ConsolePath::ConfigJs)),
             ("/console/nothing", None),
             ("/other", None),
         ] {

@@ -286,6 +286,7 @@ impl App {
     /// # Errors
     /// A secret that the engine rejects; then nothing has changed.
     pub fn reconfigure(&self, config: Config) -> Result<Vec<String>, Problems> {
+        let console_provider = config.console_provider(self.console_provider.load().as_deref());
         let Config { settings, issuers, database, audit, revocation, .. } = config;
         let static_keys = issuers.iter().map(static_keys_of).collect::<Result<Vec<_>, _>>()?;
         let mut needs_restart = Vec::new();
@@ -306,6 +307,7 @@ impl App {
         self.authenticator.verifier.update(|snapshot| set_issuers(snapshot, &sources));
         self.authenticator.keys.start(new);
         logging::set_level(&settings.log.level);
+        self.console_provider.store(console_provider);
         self.settings.store(Arc::new(settings));
         Ok(needs_restart)
     }

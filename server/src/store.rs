@@ -23,7 +23,7 @@ pub mod identity_projects;
 pub mod identity_tokens;
 pub mod key_sets;
 mod login_sources;
-mod logout_tokens;
+pub mod logout_tokens;
 pub mod machine_identities;
 pub mod migrations;
 mod notices;

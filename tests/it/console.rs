@@ -8,6 +8,8 @@ mod sessions;
 mod pages;
 /// Where the console is served, and what every response has.
 mod places;
+/// Sign-in with an OpenID provider.
+mod provider;
 
 use std::path::Path;
 
@@ -25,13 +27,20 @@ pub(crate) struct Browser {
     client: Client,
     /// The cookie of the session, with its name.
     pub(crate) cookie: Option<String>,
+    /// The cookie of a sign-in that has begun, with its name.
+    pub(crate) sign_in_cookie: Option<String>,
     /// The value that the forms of the last page have.
     form_token: String,
 }
 
 impl Browser {
     pub(crate) fn new(server: &Server<'_>) -> Self {
-        Self { client: server.client(), cookie: None, form_token: String::new() }
+        Self {
+            client: server.client(),
+            cookie: None,
+            sign_in_cookie: None,
+            form_token: String::new(),
+        }
     }
 
     /// Opens a page.
@@ -75,17 +84,24 @@ impl Browser {
 
     #[track_caller]
     fn send(&mut self, head: &str, body: &str) -> Response {
-        let cookie = self.cookie.as_ref().map(|cookie| format!("Cookie: {cookie}\r\n"));
-        let head = format!("{head}{}", cookie.unwrap_or_default());
+        let head = format!("{head}{}", self.cookie_lines());
         let response = self.client.request(&head, body.as_bytes());
-        if let Some(line) = response.header("set-cookie") {
+        for (_, line) in response.headers.iter().filter(|(name, _)| name == "set-cookie") {
             let cookie = line.split(';').next().unwrap().to_owned();
-            self.cookie = (!cookie.ends_with('=')).then_some(cookie);
+            let is_of_sign_in = cookie.contains("countersign-sign-in=");
+            let place = if is_of_sign_in { &mut self.sign_in_cookie } else { &mut self.cookie };
+            *place = (!cookie.ends_with('=')).then_some(cookie);
         }
         if let Some((_, rest)) = response.body.split_once("name=\"form_token\" value=\"") {
             self.form_token = rest.split('"').next().unwrap().to_owned();
         }
         response
+    }
+
+    /// Returns the header lines with its cookies.
+    fn cookie_lines(&self) -> String {
+        let cookies = [&self.cookie, &self.sign_in_cookie].into_iter().flatten();
+        cookies.map(|cookie| format!("Cookie: {cookie}\r\n")).collect()
     }
 
     #[track_caller]

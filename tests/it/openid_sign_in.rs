@@ -24,7 +24,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::fixture;
 
 /// A console with a certified provider, and a browser of its user.
-struct Console {
+pub(crate) struct Console {
     runtime: Runtime,
     client: OpenIdClient,
     authenticator: Authenticator,
@@ -33,7 +33,7 @@ struct Console {
 }
 
 impl Console {
-    fn new(provider: &OidcProvider) -> Self {
+    pub(crate) fn new(provider: &OidcProvider) -> Self {
         let section = format!("audience={AUDIENCE}\njwt_username_claim=preferred_username");
         Self::with(provider, &section)
     }
@@ -99,14 +99,14 @@ impl Console {
         query.to_owned()
     }
 
-    fn sign_in(&mut self, provider: &OidcProvider) -> Result<SignedIn, SignInError> {
+    pub(crate) fn sign_in(&mut self, provider: &OidcProvider) -> Result<SignedIn, SignInError> {
         let (pending, query) = self.callback(provider, false);
         self.finish(pending, &query)
     }
 }
 
 /// Returns the query with another value of one parameter.
-fn with_parameter(query: &str, name: &str, value: &str) -> String {
+pub(crate) fn with_parameter(query: &str, name: &str, value: &str) -> String {
     let other = |pair: &str| match pair.split_once('=') {
         Some((one, _)) if one == name => format!("{name}={value}"),
         _ => pair.to_owned(),
@@ -302,7 +302,10 @@ fn back_channel_logout_names_the_session() {
     let session = signed_in.session.unwrap();
     let body = provider.logout_body(&session);
     let token = LogoutToken::read_form(body.as_bytes()).unwrap();
-    let verify = |token: &str| console.runtime.block_on(console.client.verify_logout_token(token));
+    let verify = |token: &str| {
+        let caller = console.caller();
+        console.runtime.block_on(console.client.verify_logout_token(token, &caller))
+    };
     let logout = verify(&token).unwrap();
     assert_eq!(
         (logout.session.as_deref(), logout.subject.as_deref()),
@@ -339,7 +342,7 @@ fn sign_out_ends_at_the_provider() {
     };
     let with_hint = uri(&id_token);
     let start = format!(
-        "{}/session/end?client_id={CLIENT_ID}&post_logout_redirect_uri=http%3A%2F%2Flocalhost%3A8888",
+        "{}/session/end?client_id={CLIENT_ID}&post_logout_redirect_uri=http%3A%2F%2Flocalhost%3A8888&state=signed-out",
         provider.issuer()
     );
     assert_eq!(with_hint, format!("{start}&id_token_hint={id_token}"));

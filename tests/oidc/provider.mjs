@@ -5,12 +5,13 @@
 //
 //   {"command":"token","alg":"RS256"}  ->  {"token":"..."}
 //   {"command":"rotate"}               ->  {"kids":["...","..."]}
-//   {"command":"requests"}             ->  {"jwks":1,"discovery":1}
+//   {"command":"requests"}             ->  {"jwks":1,"discovery":1,"token":1}
 //   {"command":"set","deny":true}      ->  {}
 //   {"command":"logout","sid":"..."}   ->  {"body":"logout_token=..."}
 //
 // Users sign in to the public client "console", by authorization code, without a password. "set"
-// changes how: "deny" refuses the user, and "ahead" sets the clock of the provider, in seconds.
+// changes how: "deny" refuses the user, "ahead" sets the clock of the provider, in seconds,
+// "lifetime" is that of access tokens, in seconds, and "refresh" whether it issues refresh tokens.
 //
 // It exits at the end of standard input.
 
@@ -28,8 +29,8 @@ const CLIENT_SECRET = 'known-to-everyone';
 const ROUTES = { jwks: '/jwks', token: '/token' };
 const CONSOLE = 'console';
 const ACCOUNT = 'u1';
-const ORIGINS = ['http://localhost:8888', 'https://localhost:8888'];
-const behaviour = { deny: false, ahead: 0 };
+const ORIGINS = ['http://localhost:8888', 'https://localhost:8888', 'https://test'];
+const behaviour = { deny: false, ahead: 0, lifetime: 3600, refresh: true };
 
 const wallClock = Date.now;
 Date.now = () => wallClock() + behaviour.ahead * 1000;
@@ -39,7 +40,7 @@ Date.now = () => wallClock() + behaviour.ahead * 1000;
 console.info = console.warn = () => {};
 const { default: Provider } = await import('oidc-provider');
 
-const requests = { [ROUTES.jwks]: 0, '/.well-known/openid-configuration': 0 };
+const requests = { [ROUTES.jwks]: 0, '/.well-known/openid-configuration': 0, [ROUTES.token]: 0 };
 let provider;
 let lastLogout;
 const server = createServer((request, response) => {
@@ -76,7 +77,8 @@ function rotate() {
       },
     },
     interactions: { url: (_context, interaction) => `/interaction/${interaction.uid}` },
-    issueRefreshToken: (_context, client) => client.grantTypeAllowed('refresh_token'),
+    issueRefreshToken: (_context, client) =>
+      behaviour.refresh && client.grantTypeAllowed('refresh_token'),
     findAccount: (_context, id) => ({ accountId: id, claims: () => claimsOf(id) }),
     extraTokenClaims: (_context, { accountId }) => accountId && claimsOf(accountId),
     loadExistingGrant,
@@ -135,7 +137,9 @@ function interact(request, response) {
 
 function getResourceServerInfo(_context, resource, client) {
   const alg = client.clientId in KEYS ? client.clientId : 'RS256';
-  return { audience: resource, scope: SCOPE, accessTokenFormat: 'jwt', jwt: { sign: { alg } } };
+  const { lifetime: accessTokenTTL } = behaviour;
+  const jwt = { sign: { alg } };
+  return { audience: resource, scope: SCOPE, accessTokenFormat: 'jwt', accessTokenTTL, jwt };
 }
 
 async function logout({ sid }) {
@@ -166,8 +170,8 @@ const commands = {
   logout,
   set,
   requests: () => {
-    const [jwks, discovery] = Object.values(requests);
-    return { jwks, discovery };
+    const [jwks, discovery, token] = Object.values(requests);
+    return { jwks, discovery, token };
   },
 };
 

@@ -95,9 +95,20 @@ impl OidcProvider {
         (counts["jwks"].as_u64().unwrap(), counts["discovery"].as_u64().unwrap())
     }
 
+    /// Returns the number of requests to its token endpoint.
+    pub fn token_requests(&self) -> u64 {
+        self.send_command(&json!({ "command": "requests" }))["token"].as_u64().unwrap()
+    }
+
     /// Makes the provider refuse users, or not.
     pub fn deny(&self, deny: bool) {
         self.send_command(&json!({ "command": "set", "deny": deny }));
+    }
+
+    /// Sets the lifetime of access tokens, in seconds, and whether refresh tokens are issued.
+    pub fn set_tokens(&self, lifetime: u32, refresh: bool) {
+        let behaviour = json!({ "command": "set", "lifetime": lifetime, "refresh": refresh });
+        self.send_command(&behaviour);
     }
 
     /// Sets the clock of the provider, in seconds ahead of the time.

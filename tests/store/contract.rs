@@ -59,7 +59,6 @@ over_every_store!(
     server_restart_replaces_its_entry,
     login_sources_are_the_latest_of_a_user,
     renewal_is_recorded_once,
-    logout_token_is_used_once,
     session_end_covers_its_renewals,
     concurrent_renewals_have_one_successor,
 );
@@ -567,19 +566,6 @@ fn renewal_is_recorded_once(open: &dyn Fn() -> Store) {
         assert_eq!(store.purge_renewals(UnixTime(109)).await, Ok(0));
         assert_eq!(store.purge_renewals(UnixTime(110)).await, Ok(1));
         assert_eq!(store.session_state("a").await, Ok(SessionState::Current));
-    });
-}
-
-fn logout_token_is_used_once(open: &dyn Fn() -> Store) {
-    let (store, other) = (open(), open());
-    wait(&store, async {
-        let token = |id: &str| (id.to_owned(), UnixTime(100));
-        let (id, until) = token("a");
-        assert_eq!(store.use_logout_token(id, until).await, Ok(true));
-        let (id, until) = token("a");
-        assert_eq!(other.use_logout_token(id, until).await, Ok(false));
-        let (id, until) = token("b");
-        assert_eq!(other.use_logout_token(id, until).await, Ok(true));
     });
 }
 

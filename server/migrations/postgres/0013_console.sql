@@ -14,7 +14,11 @@ CREATE TABLE countersign_console_session (
     used_at BIGINT NOT NULL,
     -- Time of the last check of the password, or of the last sign-in at the provider.
     authenticated_at BIGINT NOT NULL,
-    expires_at BIGINT NOT NULL
+    expires_at BIGINT NOT NULL,
+    -- Until then, one request may renew the tokens; null if none does.
+    renewal_until BIGINT
 );
 CREATE INDEX countersign_console_session_expires_at ON countersign_console_session (expires_at);
 CREATE INDEX countersign_console_session_subject ON countersign_console_session (section, subject);
+CREATE INDEX countersign_console_session_provider
+    ON countersign_console_session (section, provider_session);

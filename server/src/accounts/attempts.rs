@@ -139,10 +139,7 @@ impl LoginAttempts {
         origin: LoginOrigin,
         now: Nanos,
     ) -> Result<LoginAttempt<'_>, TooManyAttempts> {
-        let sources = if origin.is_shared { &self.proxies } else { &self.sources };
-        if let Some(sources) = sources {
-            sources.begin(origin.source, now)?;
-        }
+        self.begin_from_source(origin, now)?;
         let by_source = self.hasher.hash_one((username, origin.source));
         let table = &mut self.failures().by_source;
         let earlier = table.get(by_source, now);
@@ -159,6 +156,19 @@ impl LoginAttempts {
             is_checked: false,
             turn: None,
         })
+    }
+
+    /// Counts an attempt without a username.
+    ///
+    /// # Errors
+    /// The source has reached its limit.
+    pub fn begin_from_source(
+        &self,
+        origin: LoginOrigin,
+        now: Nanos,
+    ) -> Result<(), TooManyAttempts> {
+        let sources = if origin.is_shared { &self.proxies } else { &self.sources };
+        sources.as_ref().map_or(Ok(()), |sources| sources.begin(origin.source, now))
     }
 
     /// Returns the time until the next attempt for a username may be checked, from sources that the

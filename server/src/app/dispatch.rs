@@ -99,6 +99,31 @@ pub(super) async fn respond_infisical(
     infisical::respond(&api, identities, (&caller, certificate), &request).await
 }
 
+/// Answers a request to the console. Apart from [`respond`] for the same reason.
+pub(super) async fn respond_console(
+    service: &AppService,
+    peer: Peer<'_>,
+    request: Request<Bytes>,
+) -> Reply {
+    let app = &service.app;
+    let settings = app.settings_arc();
+    let listener = &settings.listeners[peer.listener];
+    let provider = app.console_provider.load_full();
+    let context = ConsoleContext {
+        api: app.api(&settings),
+        settings: &settings.console,
+        provider: provider.as_deref(),
+        config_js: settings.config_js.as_ref(),
+        figures: &app.figures,
+        peer,
+        client: &listener.client,
+        is_tls: listener.tls.is_some(),
+    };
+    let caller = service.caller(&peer, listener, request.headers());
+    let caller = Caller { username_optional: true, ..caller };
+    console::respond(&context, &caller, &request).await
+}
+
 /// Calls the handler of a request that is neither a gRPC call nor a check of `/auth`.
 pub(super) async fn respond(
     service: &AppService,
@@ -133,18 +158,6 @@ pub(super) async fn respond(
             let caller = Caller { username_optional: true, ..caller };
             inmanta::respond(&api, &caller, &request).await
         }
-        Route::Console => {
-            let context = ConsoleContext {
-                api,
-                settings: &settings.console,
-                figures: &app.figures,
-                peer,
-                client: &listener.client,
-                is_tls: listener.tls.is_some(),
-            };
-            let caller = Caller { username_optional: true, ..caller };
-            console::respond(&context, &caller, &request).await
-        }
         Route::Jwks => get_only(method, well_known::jwks),
         Route::ResourceMetadata => {
             let path = request.uri().path();
@@ -169,9 +182,11 @@ pub(super) async fn respond(
         Route::Keys => get_only(method, || keys::status::respond(&app.authenticator.keys_in_use())),
         // gRPC calls are dispatched in `call_grpc`.
         Route::Check | Route::GrpcHealth => grpc::refuse(request.version(), method.as_str()).into(),
-        // Checks of `/auth` never reach this function.
-        Route::Auth | Route::None => grpc::unknown_method(request.version(), headers)
-            .unwrap_or_else(|| not_found(listener.serves).into()),
+        // Checks of `/auth`, and requests to the console, never reach this function.
+        Route::Auth | Route::Console | Route::None => {
+            grpc::unknown_method(request.version(), headers)
+                .unwrap_or_else(|| not_found(listener.serves).into())
+        }
     }
 }
 

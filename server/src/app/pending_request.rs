@@ -178,6 +178,9 @@ impl<'c> PendingRequest<'c> for PendingAppRequest<'c> {
                     recorder.record(dispatch::respond_infisical(service, peer, request).await)
                 })
             }
+            PendingResponse::Handler(request) if route == Route::Console => Box::pin(async move {
+                recorder.record(dispatch::respond_console(service, peer, request).await)
+            }),
             pending => {
                 Box::pin(async move { recorder.record(pending.finish(service, peer, route).await) })
             }

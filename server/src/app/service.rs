@@ -118,6 +118,7 @@ impl Service for AppService {
     fn route(&self, settings: &Self::Settings, listener: usize, target: &str) -> Route {
         match Route::of(target, settings.listeners[listener].serves) {
             Route::None if settings.serves_console(listener) => Route::of_console(target),
+            Route::None if settings.serves_config_js(listener, target) => Route::Console,
             route => route,
         }
     }

@@ -142,9 +142,9 @@ macro_rules! operations {
 }
 
 operations! {
-    /// A login with a password.
+    /// A login with a password, or a sign-in to the console with an OpenID provider.
     Login = "login",
-    /// A session, or all of a user, is ended by the user.
+    /// A session, or all of a user, is ended by the user or the OpenID provider.
     Logout = "logout",
     /// A user is added.
     AddUser = "user.add",

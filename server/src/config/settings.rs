@@ -18,7 +18,11 @@ use crate::{
     api::settings::ApiSettings,
     auth::{DecisionSettings, ListenerRules, settings::AuthSettings},
     authorization::AuthorizationProvider,
-    console::settings::ConsoleSettings,
+    base::route::{Serves, path_of},
+    console::{
+        config_js::{self, ConfigJs},
+        settings::ConsoleSettings,
+    },
     identities::certificate::TlsCertAuthSettings,
     observe::settings::{LogSettings, MetricsSettings},
 };
@@ -56,7 +60,13 @@ pub struct Settings {
     pub tls_cert_auth: TlsCertAuthSettings,
     /// The console. The assembly sets it.
     pub console: ConsoleSettings,
+    /// What `config.js` describes to Inmanta's own web console, if it is served. The assembly sets
+    /// it.
+    pub config_js: Option<ConfigJs>,
 }
+
+/// Index of the main listener.
+const MAIN_LISTENER: usize = 0;
 
 impl DecisionSettings for Settings {
     fn auth(&self) -> &AuthSettings {
@@ -82,6 +92,17 @@ impl Settings {
     pub fn serves_console(&self, listener: usize) -> bool {
         let listener = self.listeners.get(listener).map(|listener| &*listener.name);
         listener.is_some() && listener == self.console.listener.as_deref()
+    }
+
+    /// Whether a listener serves `config.js` at this target, for Inmanta's own web console: the main
+    /// listener does, also without the console.
+    #[must_use]
+    pub fn serves_config_js(&self, listener: usize, target: &str) -> bool {
+        let serves_everything = self.listeners[listener].serves == Serves::Everything;
+        listener == MAIN_LISTENER
+            && serves_everything
+            && self.config_js.is_some()
+            && config_js::is_path(path_of(target))
     }
 
     /// Logs a warning if the console is served without TLS beyond this machine, and not to proxies:
@@ -143,6 +164,7 @@ impl Settings {
             api,
             tls_cert_auth,
             console: ConsoleSettings::default(),
+            config_js: None,
         }
     }
 }

@@ -8,10 +8,18 @@ use std::collections::BTreeMap;
 use http::Uri;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::{problem::Problems, reader::SectionReader, setting::Section};
+use super::{
+    problem::{Problem, Problems},
+    reader::SectionReader,
+    setting::Section,
+};
 use crate::{
+    api::settings::ApiSettings,
     base::redacted::quoted,
-    console::{config_js::DescribedLogin, openid::SignInSettings},
+    console::{
+        config_js::{ConfigJs, DescribedLogin},
+        openid::SignInSettings,
+    },
     keys::{
         IssuerSection,
         administration::{ConsoleLogin, provider_section},
@@ -122,15 +130,43 @@ impl WebUi {
         self.provider.is_none() || self.local_fallback || is_database
     }
 
-    /// Returns how the console signs in with its provider; `None` without a provider, a client id,
-    /// or an [`IssuerSection`] that verifies the access tokens of the provider.
-    pub(super) fn sign_in(&self, sections: &[IssuerSection]) -> Option<SignInSettings> {
+    /// Returns how the console signs in with its provider; `None` without a provider or a client
+    /// id. Warns if there are sections, and none of them is an [`IssuerSection`] that verifies the
+    /// access tokens of the provider.
+    pub(super) fn sign_in(
+        &self,
+        sections: &[IssuerSection],
+        problems: &mut Problems,
+    ) -> Option<SignInSettings> {
         let login = self.login();
         login.provider?;
         let provider = self.provider.as_ref().filter(|provider| !provider.client_id.is_empty())?;
-        let section = provider_section(sections, login)?;
+        let Some(section) = provider_section(sections, login) else {
+            if !sections.is_empty() && !problems.has_errors() {
+                let text = format!(
+                    "no section verifies the access tokens of {}: users cannot sign in to the \
+                     console with it",
+                    provider.authority
+                );
+                let help = "set issuer of an external auth_jwt_* section to oidc_authority, or to \
+                            the iss of the access tokens if there is one such section only";
+                problems.push(Problem::warning("[web-ui] oidc_authority", text).help(help));
+            }
+            return None;
+        };
         let OpenIdProvider { authority, client_id, scope, .. } = provider;
         Some(SignInSettings::new(authority, client_id, scope, section))
+    }
+
+    /// Returns what `config.js` describes to Inmanta's own web console; `None` if it is not served:
+    /// the console is switched off, or tokens are required and no login is possible.
+    pub(super) fn config_js(&self, api: &ApiSettings) -> Option<ConfigJs> {
+        let is_served = !api.requires_token || api.issues_tokens() || self.provider.is_some();
+        (self.is_enabled && is_served).then(|| ConfigJs {
+            login: api.requires_token.then(|| self.described_login()),
+            provider: api.authorization_provider,
+            local_fallback: self.local_fallback && api.signing.is_some(),
+        })
     }
 
     /// Returns the [`DescribedLogin`] of `config.js`, which describes it to Inmanta's web console.

@@ -6,10 +6,34 @@
 use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
 
+use super::{ConsoleContext, error_page::ConsoleError};
 use crate::{
     authorization::AuthorizationProvider,
-    base::reply::{Body, typed},
+    base::{
+        reply::{Body, typed},
+        route::CONSOLE_PATH,
+    },
 };
+
+/// Whether a path is one at which the file is served.
+#[must_use]
+pub fn is_path(path: &str) -> bool {
+    path.strip_prefix(CONSOLE_PATH)
+        .is_some_and(|rest| rest.starts_with('/') && rest.ends_with("/config.js"))
+}
+
+/// Answers a request for the file.
+///
+/// # Errors
+/// It is not served, or whether a user exists cannot be decided.
+pub(super) async fn respond(context: &ConsoleContext<'_>) -> Result<Response<Body>, ConsoleError> {
+    let config = context.config_js.ok_or(ConsoleError::NotFound)?;
+    let local_fallback = match context.api.users.filter(|_| config.local_fallback) {
+        Some(users) => users.store.has_users().await?,
+        None => false,
+    };
+    Ok(ConfigJs { local_fallback, ..config.clone() }.respond())
+}
 
 /// The login that the file describes.
 #[derive(Clone, Debug, PartialEq, Eq)]

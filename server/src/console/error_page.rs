@@ -20,10 +20,14 @@ pub(super) enum ConsoleError {
     CrossSite,
     /// The body is not a form.
     Form,
+    /// The request names no host, or two.
+    Host,
     /// The user may not see this page or make this change, with the reason.
     Forbidden(String),
     /// Whether the session is valid cannot be decided now.
     Undecided,
+    /// The access token of the session has expired, and the provider does not renew it now.
+    Provider,
     /// The database, or another part that the page needs, is unavailable.
     Unavailable,
 }
@@ -42,8 +46,8 @@ impl ConsoleError {
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::CrossSite | Self::Forbidden(_) => StatusCode::FORBIDDEN,
-            Self::Form => StatusCode::BAD_REQUEST,
-            Self::Undecided | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Form | Self::Host => StatusCode::BAD_REQUEST,
+            Self::Undecided | Self::Provider | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -53,8 +57,9 @@ impl ConsoleError {
             Self::Method(_) => "Not possible here",
             Self::CrossSite => "Form not accepted",
             Self::Form => "Not a form",
+            Self::Host => "Address unknown",
             Self::Forbidden(_) => "Not allowed",
-            Self::Undecided | Self::Unavailable => "Not available now",
+            Self::Undecided | Self::Provider | Self::Unavailable => "Not available now",
         }
     }
 
@@ -68,10 +73,19 @@ impl ConsoleError {
                  page again, and repeat the change."
             }
             Self::Form => "The body of the request is not a form of this console.",
+            Self::Host => {
+                "The request does not name the address of this console. A proxy in between has to \
+                 pass on the Host header, or to set X-Forwarded-Host."
+            }
             Self::Forbidden(reason) => reason,
             Self::Undecided => {
                 "Whether you are signed in cannot be decided now: keys or revocations are \
                  unavailable. Nothing was changed. Try again in a few seconds."
+            }
+            Self::Provider => {
+                "Your access token has expired, and the OpenID provider does not renew it now. \
+                 Nothing was changed. This is a problem of the provider; the log of this server \
+                 has the reason. Try again in a few seconds."
             }
             Self::Unavailable => {
                 "The database does not answer. Tokens that need no database are still verified. \

@@ -47,6 +47,9 @@ use crate::{
     base::clock,
 };
 
+/// `state` of a sign-out, with which the browser returns from the provider.
+pub const SIGNED_OUT_STATE: &str = "signed-out";
+
 /// The console as a client of one provider.
 pub struct OpenIdClient {
     threads: ProviderThreads,
@@ -263,25 +266,31 @@ impl OpenIdClient {
         let parameters = [
             ("client_id", Some(&*self.settings().client_id)),
             ("post_logout_redirect_uri", Some(origin)),
+            ("state", Some(SIGNED_OUT_STATE)),
             ("id_token_hint", hint),
         ];
         Ok(Some(with_parameters(endpoint, &parameters)))
     }
 
-    /// Verifies a logout token that the provider sends (OpenID Connect Back-Channel Logout 1.0). The
-    /// caller records its id, so that it is used once.
+    /// Verifies a logout token that the provider sends (OpenID Connect Back-Channel Logout 1.0),
+    /// within the budgets of its caller for bad signatures. It still has to be
+    /// [used](LogoutToken::end_sessions), which is possible once.
     ///
     /// # Errors
     /// The [`LogoutTokenError`].
-    pub async fn verify_logout_token(&self, token: &str) -> Result<LogoutToken, LogoutTokenError> {
+    pub async fn verify_logout_token(
+        &self,
+        token: &str,
+        caller: &Caller<'_, '_>,
+    ) -> Result<LogoutToken, LogoutTokenError> {
         let provider = |freshness| async move {
             self.threads.provider(freshness).await.map_err(LogoutTokenError::Unavailable)
         };
         let known = provider(Freshness::Usual).await?;
-        match LogoutToken::verify(&known, token, clock::now()) {
+        match LogoutToken::verify(&known, token, caller).await {
             Err(error) if error.may_have_new_key() => {
                 let known = provider(Freshness::NewKeys).await?;
-                LogoutToken::verify(&known, token, clock::now())
+                LogoutToken::verify(&known, token, caller).await
             }
             verified => verified,
         }

@@ -1,7 +1,7 @@
 //! A request to the console: its cookie, its form, and whether another site may have caused it.
 
 use countersign_front::only_line;
-use http::{HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue, header, uri::Authority};
 use percent_encoding::percent_decode_str;
 
 use super::{ConsoleContext, ConsoleRequest, session_id::SessionId};
@@ -15,6 +15,7 @@ const COOKIE: &str = "__Host-countersign-session";
 /// Name of the cookie over plain HTTP.
 const PLAIN_COOKIE: &str = "countersign-session";
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORM: &[u8] = b"application/x-www-form-urlencoded";
 
 /// The fields of a form or query, in their order.
@@ -56,6 +57,21 @@ pub(super) fn is_secure(context: &ConsoleContext<'_>, request: &ConsoleRequest) 
     context.is_tls
         || context.client.proxies.trusts(context.peer.address)
             && only_line(request.headers(), &FORWARDED_PROTO) == Ok(Some(b"https"))
+}
+
+/// Returns the origin of the console as the browser sees it: scheme, host and port, without a slash
+/// at the end. `None` if the host is missing or malformed.
+pub(super) fn origin(context: &ConsoleContext<'_>, request: &ConsoleRequest) -> Option<String> {
+    let headers = request.headers();
+    let is_from_proxy = context.client.proxies.trusts(context.peer.address);
+    let forwarded = only_line(headers, &FORWARDED_HOST).ok()?.filter(|_| is_from_proxy);
+    let host = match forwarded {
+        Some(host) => host,
+        None => only_line(headers, &header::HOST).ok()??,
+    };
+    let host: Authority = str::from_utf8(host).ok()?.parse().ok()?;
+    let scheme = if is_secure(context, request) { "https" } else { "http" };
+    (!host.as_str().contains('@')).then(|| format!("{scheme}://{host}"))
 }
 
 /// Whether a request with an effect comes from a page of the console, by

@@ -3,6 +3,9 @@
 //! A session has the token of its user, encrypted in the database. Every request verifies that
 //! token as a call of the API does, so that a session ends with its token, and has the rights that
 //! the user has now. Login tokens are short-lived: the session renews them while it is in use.
+//! Those of an OpenID provider are [renewed](provider_renewal) there.
+
+mod provider_renewal;
 
 use std::time::Duration;
 
@@ -24,6 +27,7 @@ use crate::{
     base::clock,
     store::{Store, console_sessions::StoredConsoleSession},
 };
+pub(super) use provider_renewal::session_tokens;
 
 /// Interval in seconds at which [`StoredConsoleSession::used_at`] is stored.
 const TOUCH_INTERVAL: u64 = 30;
@@ -37,8 +41,21 @@ pub(super) struct ConsoleUser {
     pub(super) stored: StoredConsoleSession,
     /// The token of the user.
     pub(super) token: String,
-    /// The verified claims of that token.
+    /// The ID token of the provider, if the session began there.
+    pub(super) id_token: Option<String>,
+    /// The verified claims of its token.
     pub(super) session: Session,
+}
+
+/// The session of a request, found by [`ConsoleUser::of`].
+pub(super) enum RequestSession {
+    /// A valid one.
+    Valid(Box<ConsoleUser>),
+    /// None, or one that has ended.
+    Absent,
+    /// One that began at the OpenID provider, which has ended with its access token. The provider
+    /// may sign the user in again without a question.
+    Lapsed,
 }
 
 /// A new session, for [`ConsoleUser::begin`].
@@ -47,8 +64,14 @@ pub(super) struct NewSession<'s> {
     pub(super) username: &'s str,
     /// The section of the issuer of the token.
     pub(super) section: &'s str,
-    /// The token.
-    pub(super) token: String,
+    /// The tokens.
+    pub(super) tokens: SessionTokens,
+    /// The subject at the OpenID provider, if the session began there.
+    pub(super) subject: Option<String>,
+    /// The session at the OpenID provider, if it has one.
+    pub(super) provider_session: Option<String>,
+    /// Time at which the user was last asked for a password; `None` if it is unknown.
+    pub(super) authenticated_at: Option<UnixTime>,
 }
 
 /// Purpose of a request, for [`ConsoleUser::of`].
@@ -61,7 +84,7 @@ pub(super) enum Activity {
 }
 
 impl ConsoleUser {
-    /// Returns the user of a request; `None` without a valid session.
+    /// Returns the [`RequestSession`] of a request.
     ///
     /// # Errors
     /// It cannot be decided whether the session is valid.
@@ -70,29 +93,45 @@ impl ConsoleUser {
         caller: &Caller<'_, '_>,
         request: &ConsoleRequest,
         activity: Activity,
-    ) -> Result<Option<Self>, ConsoleError> {
-        let Some(id) = request::session_id(context, request) else { return Ok(None) };
+    ) -> Result<RequestSession, ConsoleError> {
+        let absent = Ok(RequestSession::Absent);
+        let Some(id) = request::session_id(context, request) else { return absent };
         let store = store(context)?;
-        let Some(stored) = store.console_session(&id.digest()).await? else { return Ok(None) };
+        let Some(mut stored) = store.console_session(&id.digest()).await? else { return absent };
         let now = clock::now();
         let has_ended = now >= end(context, stored.created_at, stored.used_at);
         let tokens = if has_ended { None } else { id.open(&stored.sealed) };
         let Some(tokens) = tokens else {
             store.delete_console_session(&stored.id).await?;
-            return Ok(None);
+            return absent;
         };
-        let mut user = match verified(context, caller, &tokens.access).await? {
-            Some(session) => Self { id, stored, token: tokens.access, session },
-            None => {
-                store.delete_console_session(&stored.id).await?;
-                return Ok(None);
+        let origin = request::origin(context, request);
+        let current =
+            provider_renewal::current_tokens(context, caller, (&id, &mut stored), tokens, origin);
+        let verified = match current.await? {
+            Some(tokens) => {
+                let session = verified(context, caller, &tokens.access).await?;
+                session.map(|session| (tokens, session))
             }
+            None => None,
         };
+        let Some((tokens, session)) = verified else {
+            store.delete_console_session(&stored.id).await?;
+            let is_of_provider = stored.subject.is_some() && context.provider.is_some();
+            return Ok(if is_of_provider {
+                RequestSession::Lapsed
+            } else {
+                RequestSession::Absent
+            });
+        };
+        let SessionTokens { access: token, provider } = tokens;
+        let id_token = provider.and_then(|provider| provider.id_token);
+        let mut user = Self { id, stored, token, id_token, session };
         if activity == Activity::User {
             user.touch(context, now).await?;
             user.renew(context, caller, now).await?;
         }
-        Ok(Some(user))
+        Ok(RequestSession::Valid(Box::new(user)))
     }
 
     /// Begins a session. Returns its id.
@@ -103,24 +142,44 @@ impl ConsoleUser {
         context: &ConsoleContext<'_>,
         new: NewSession<'_>,
     ) -> Result<SessionId, ConsoleError> {
-        let NewSession { username, section, token } = new;
         let id = SessionId::random().ok_or(ConsoleError::Unavailable)?;
-        let sealed = id.seal(&SessionTokens { access: token }).ok_or(ConsoleError::Unavailable)?;
+        let sealed = id.seal(&new.tokens).ok_or(ConsoleError::Unavailable)?;
         let now = clock::now();
         let stored = StoredConsoleSession {
             id: id.digest(),
-            username: username.into(),
-            section: section.into(),
+            username: new.username.into(),
+            section: new.section.into(),
             sealed,
-            subject: None,
-            provider_session: None,
+            subject: new.subject,
+            provider_session: new.provider_session,
             created_at: now,
             used_at: now,
-            authenticated_at: now,
+            authenticated_at: new.authenticated_at.map_or(UnixTime(0), |at| at.min(now)),
             expires_at: end(context, now, now),
         };
         store(context)?.add_console_session(stored).await?;
         Ok(id)
+    }
+
+    /// Ends the session that a browser has before a sign-in, which replaces its cookie. One of which
+    /// it cannot be decided whether it is valid is left to its end.
+    ///
+    /// # Errors
+    /// The session cannot be deleted.
+    pub(super) async fn end_earlier(
+        context: &ConsoleContext<'_>,
+        caller: &Caller<'_, '_>,
+        request: &ConsoleRequest,
+    ) -> Result<(), ConsoleError> {
+        match Self::of(context, caller, request, Activity::Background).await {
+            Ok(RequestSession::Valid(earlier)) => earlier.end(context, caller).await,
+            Ok(RequestSession::Absent | RequestSession::Lapsed) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Whether the session began at the OpenID provider.
+    pub(super) const fn is_of_provider(&self) -> bool {
+        self.stored.subject.is_some()
     }
 
     /// Ends the [`Session`]: its token is revoked if it is one of this server, and the session is
@@ -214,10 +273,12 @@ impl ConsoleUser {
         token: &str,
         authenticated_at: UnixTime,
     ) -> Result<(), ConsoleError> {
-        let tokens = SessionTokens { access: token.to_owned() };
+        let tokens = SessionTokens { access: token.to_owned(), provider: None };
         let sealed = self.id.seal(&tokens).ok_or(ConsoleError::Unavailable)?;
         let (store, id) = (store(context)?, &self.stored.id);
-        Ok(store.replace_console_tokens(id, sealed, authenticated_at).await?)
+        // A session that has ended meanwhile has no row, and the next request finds that.
+        store.replace_console_tokens(id, sealed, authenticated_at).await?;
+        Ok(())
     }
 }
 

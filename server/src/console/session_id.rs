@@ -30,6 +30,23 @@ pub(super) struct SessionId([u8; ID_BYTES]);
 pub(super) struct SessionTokens {
     /// The token with which the console makes calls.
     pub(super) access: String,
+    /// Those of the OpenID provider, if the session began there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) provider: Option<ProviderPart>,
+}
+
+/// What a session has from the OpenID provider, beside its access token. Not `Debug`: it contains
+/// credentials.
+#[derive(Clone, Deserialize, Serialize)]
+pub(super) struct ProviderPart {
+    /// The refresh token, if the provider issues one.
+    pub(super) refresh: Option<String>,
+    /// The last ID token, to sign out at the provider.
+    pub(super) id_token: Option<String>,
+    /// Time from which the access token is renewed, in seconds since 1970.
+    pub(super) renew_at: Option<u64>,
+    /// Time at which the access token has expired, in seconds since 1970.
+    pub(super) expires_at: Option<u64>,
 }
 
 impl SessionId {
@@ -98,7 +115,7 @@ mod tests {
     use super::*;
 
     fn tokens() -> SessionTokens {
-        SessionTokens { access: "a.b.c".into() }
+        SessionTokens { access: "a.b.c".into(), provider: None }
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub struct ConsoleSettings {
     pub reauthenticate: Duration,
     /// Whether local users sign in with their password.
     pub allows_passwords: bool,
+    /// Whether a back-channel logout revokes the tokens of the user.
+    pub backchannel_revokes_tokens: bool,
 }
 
 /// The parts of the configuration on which the defaults of [`ConsoleSettings`] depend.
@@ -54,6 +56,7 @@ impl ConsoleSettings {
             session_max: reader.seconds("session_max"),
             reauthenticate: reader.seconds("reauthenticate"),
             allows_passwords: defaults.allows_passwords,
+            backchannel_revokes_tokens: reader.flag("backchannel_revokes_tokens"),
             listener: read_listener(&mut reader, defaults).map(Into::into),
         }
     }

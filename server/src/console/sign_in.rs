@@ -1,4 +1,5 @@
-//! Sign-in of local users, sign-out, and the password that dangerous changes ask for again.
+//! Sign-in of local users, sign-out, and the password that dangerous changes ask for again. Without
+//! local users, the sign-in leads to the [provider](provider_sign_in) at once.
 //!
 //! The password is checked by the login of the API, with its limits, its audit events and its
 //! hashing threads.
@@ -13,20 +14,33 @@ use super::{
     api_call::{CallAnswer, ConsoleCall},
     error_page::ConsoleError,
     layout::{self, Page, form_token, refusal},
+    provider_sign_in,
     request::{self, FormFields},
     see_other,
-    session::{Activity, ConsoleUser, NewSession},
+    session::{ConsoleUser, NewSession},
+    session_id::SessionTokens,
 };
-use crate::{auth::Caller, base::reply::Body};
+use crate::{
+    auth::Caller,
+    base::{clock, reply::Body},
+};
 
 /// Field of the page to return to.
 const RETURN: &str = "return";
+/// The page after a sign-out.
+pub(super) const SIGNED_OUT_PATH: &str = "/console/sign-in?out=1";
+/// The page after a sign-out here only: the provider may still know the browser.
+pub(super) const SIGNED_OUT_HERE_PATH: &str = "/console/sign-in?out=here";
 
-/// Returns the redirect to the sign-in, which then returns to the requested page.
-pub(super) fn redirect(request: &ConsoleRequest) -> Response<Body> {
+/// Returns the redirect to the sign-in, which then returns to the requested page. A session that
+/// has lapsed `at_provider` is renewed there.
+pub(super) fn redirect(request: &ConsoleRequest, at_provider: bool) -> Response<Body> {
     let is_page = matches!(*request.method(), Method::GET | Method::HEAD);
     let target = request.uri().path_and_query().map_or("", |target| target.as_str());
     let path = if is_page { request::return_path(target) } else { "/console" };
+    if at_provider {
+        return see_other(&provider_sign_in::address(path, false));
+    }
     let path = utf8_percent_encode(path, NON_ALPHANUMERIC);
     see_other(&format!("{SIGN_IN_PATH}?{RETURN}={path}"))
 }
@@ -37,16 +51,27 @@ pub(super) fn redirect_to_confirmation(path: &str) -> Response<Body> {
     see_other(&format!("/console/confirm?{RETURN}={path}"))
 }
 
-/// Returns the page of the sign-in.
-pub(super) fn page(context: &ConsoleContext<'_>, request: &ConsoleRequest) -> Response<Body> {
+/// Returns the page of the sign-in. Without local users it is that of the provider, except after a
+/// sign-out.
+///
+/// # Errors
+/// The address of the console is unknown.
+pub(super) async fn page(
+    context: &ConsoleContext<'_>,
+    request: &ConsoleRequest,
+) -> Result<Response<Body>, ConsoleError> {
     let query = request::query(request);
-    let fields = SignInFields {
-        username: "",
-        message: "",
-        note: if query.get("out") == "1" { "You are signed out." } else { "" },
-        return_path: request::return_path(query.get(RETURN)),
+    let (out, return_path) = (query.get("out"), request::return_path(query.get(RETURN)));
+    if out.is_empty() && context.provider.is_some() && !context.settings.allows_passwords {
+        return provider_sign_in::begin_with(context, request, return_path, false).await;
+    }
+    let note = match out {
+        "" => "",
+        "here" => "You are signed out here. Your provider may still know this browser.",
+        _ => "You are signed out.",
     };
-    sign_in_page(context, StatusCode::OK, &fields)
+    let fields = SignInFields { username: "", message: "", note, return_path };
+    Ok(sign_in_page(context, StatusCode::OK, &fields))
 }
 
 /// Signs a local user in.
@@ -70,13 +95,16 @@ pub(super) async fn sign_in(
         let fields = SignInFields { username, message, note: "", return_path };
         return Ok(refused(sign_in_page(context, answer.status, &fields), &answer));
     };
-    // The browser may have another session, whose cookie is replaced.
-    if let Ok(Some(earlier)) = ConsoleUser::of(context, caller, request, Activity::Background).await
-    {
-        earlier.end(context, caller).await?;
-    }
+    ConsoleUser::end_earlier(context, caller, request).await?;
     let username = answer.data()["user"]["username"].as_str().unwrap_or(username);
-    let new = NewSession { username, section: signing.section(), token };
+    let new = NewSession {
+        username,
+        section: signing.section(),
+        tokens: SessionTokens { access: token, provider: None },
+        subject: None,
+        provider_session: None,
+        authenticated_at: Some(clock::now()),
+    };
     let id = ConsoleUser::begin(context, new).await?;
     let mut response = see_other(return_path);
     let cookie = request::set_cookie(request::is_secure(context, request), Some(&id));
@@ -94,18 +122,29 @@ pub(super) async fn sign_out(
     user: ConsoleUser,
     request: &ConsoleRequest,
 ) -> Result<Response<Body>, ConsoleError> {
-    user.end(context, caller).await?;
-    let mut response = see_other(&format!("{SIGN_IN_PATH}?out=1"));
+    let mut response = if user.is_of_provider() {
+        provider_sign_in::sign_out(context, caller, user, request).await?
+    } else {
+        user.end(context, caller).await?;
+        see_other(SIGNED_OUT_PATH)
+    };
     let cookie = request::set_cookie(request::is_secure(context, request), None);
     response.headers_mut().extend(cookie.map(|cookie| (header::SET_COOKIE, cookie)));
     Ok(response)
 }
 
-/// Returns the page that asks for the password again.
-pub(super) fn confirmation_page(user: &ConsoleUser, request: &ConsoleRequest) -> Response<Body> {
+/// Returns the page that asks for the password again, here or at the provider.
+pub(super) fn confirmation_page(
+    context: &ConsoleContext<'_>,
+    user: &ConsoleUser,
+    request: &ConsoleRequest,
+) -> Response<Body> {
     let query = request::query(request);
     let path = request::return_path(query.get(RETURN));
-    confirmation(user, StatusCode::OK, "", path)
+    match context.provider.filter(|_| user.is_of_provider()) {
+        Some(provider) => provider_sign_in::confirmation(user, provider, path),
+        None => confirmation(user, StatusCode::OK, "", path),
+    }
 }
 
 /// Checks the password of a user again.
@@ -182,12 +221,24 @@ fn sign_in_page(
             h1 { "Sign in to Countersign" }
             @if !fields.note.is_empty() { p role="status" { (fields.note) } }
             (refusal(fields.message))
-            @if context.settings.allows_passwords { (password_form(fields)) }
-            @else { p { "Users sign in with the OpenID provider of this server." } }
+            @if let Some(provider) = context.provider {
+                p { (provider_sign_in::link(provider, fields.return_path, false)) }
+            }
+            @if context.settings.allows_passwords {
+                @if context.provider.is_some() { h2 { "Or with a password of this server" } }
+                (password_form(fields))
+            }
+            @if context.provider.is_none() && !context.settings.allows_passwords {
+                (refusal(NO_SIGN_IN))
+            }
         }
     };
     layout::respond(status, &Page { title: "Sign in", active: "", user: None }, &content)
 }
+
+/// What the page shows if no user can sign in.
+const NO_SIGN_IN: &str = "No user can sign in: no section of the configuration verifies the access \
+                          tokens of oidc_authority. See countersign config check.";
 
 fn password_form(fields: &SignInFields<'_>) -> Markup {
     html! {

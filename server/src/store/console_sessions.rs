@@ -124,7 +124,8 @@ impl Store {
     }
 
     /// Replaces the tokens of a session, and
-    /// [`authenticated_at`](StoredConsoleSession::authenticated_at).
+    /// [`authenticated_at`](StoredConsoleSession::authenticated_at). Ends their renewal. Returns
+    /// `false` if the session has ended meanwhile.
     ///
     /// # Errors
     /// The database cannot be queried.
@@ -133,14 +134,55 @@ impl Store {
         id: &str,
         sealed: String,
         authenticated_at: UnixTime,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let id = id.to_owned();
         self.run(async move |pool| {
             let replace = sqlx::query(
-                "UPDATE countersign_console_session SET sealed = $1, authenticated_at = $2
-                 WHERE id = $3",
+                "UPDATE countersign_console_session
+                 SET sealed = $1, authenticated_at = $2, renewal_until = NULL WHERE id = $3",
             );
-            replace.bind(sealed).bind(moment(authenticated_at)).bind(id).execute(&pool).await?;
+            let replace = replace.bind(sealed).bind(moment(authenticated_at)).bind(id);
+            Ok(replace.execute(&pool).await?.rows_affected() == 1)
+        })
+        .await
+    }
+
+    /// Begins to renew the tokens of a session, on one of all servers. Returns `false` if another
+    /// request renews them, or has replaced those that are `sealed`.
+    ///
+    /// # Errors
+    /// The database cannot be queried.
+    pub async fn begin_console_renewal(
+        &self,
+        id: &str,
+        sealed: &str,
+        now: UnixTime,
+        until: UnixTime,
+    ) -> Result<bool, StoreError> {
+        let [id, sealed] = [id, sealed].map(str::to_owned);
+        self.run(async move |pool| {
+            let begin = sqlx::query(
+                "UPDATE countersign_console_session SET renewal_until = $1
+                 WHERE id = $2 AND sealed = $3
+                     AND (renewal_until IS NULL OR renewal_until <= $4)",
+            );
+            let begin = begin.bind(moment(until)).bind(id).bind(sealed).bind(moment(now));
+            Ok(begin.execute(&pool).await?.rows_affected() == 1)
+        })
+        .await
+    }
+
+    /// Ends a renewal that failed. The next one may begin at this time.
+    ///
+    /// # Errors
+    /// The database cannot be queried.
+    pub async fn defer_console_renewal(&self, id: &str, until: UnixTime) -> Result<(), StoreError> {
+        let id = id.to_owned();
+        self.run(async move |pool| {
+            let defer = sqlx::query(
+                "UPDATE countersign_console_session SET renewal_until = $1 WHERE id = $2",
+            );
+            defer.bind(moment(until)).bind(id).execute(&pool).await?;
             Ok(())
         })
         .await
@@ -153,28 +195,5 @@ impl Store {
     pub async fn delete_console_session(&self, id: &str) -> Result<(), StoreError> {
         let statement = "DELETE FROM countersign_console_session WHERE id = $1";
         self.update(statement, [id.into()]).await.map(drop)
-    }
-
-    /// Deletes the sessions of a subject at an OpenID provider: all of them, or those of one
-    /// session there. Returns how many.
-    ///
-    /// # Errors
-    /// The database cannot be queried.
-    pub async fn delete_provider_sessions(
-        &self,
-        section: &str,
-        subject: &str,
-        provider_session: Option<&str>,
-    ) -> Result<u64, StoreError> {
-        let texts = [section, subject, provider_session.unwrap_or_default()].map(str::to_owned);
-        self.run(async move |pool| {
-            // An empty text selects all, because the drivers need the type of a parameter.
-            let statement = "DELETE FROM countersign_console_session
-                 WHERE section = $1 AND subject = $2 AND ($3 = '' OR provider_session = $3)";
-            let delete =
-                texts.into_iter().fold(sqlx::query(statement), |query, text| query.bind(text));
-            Ok(delete.execute(&pool).await?.rows_affected())
-        })
-        .await
     }
 }

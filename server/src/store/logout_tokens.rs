@@ -1,29 +1,75 @@
-//! Logout tokens of OpenID providers that were used, so that none is used twice, on any node.
+//! Logout tokens of OpenID providers, and the sessions that they end. A token is used once, on any
+//! node.
 
 use countersign_engine::UnixTime;
 
 use super::{Store, StoreError, moment};
 
+/// A verified logout token, for [`Store::end_provider_sessions`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProviderLogout {
+    /// Digest of the id of the token.
+    pub id: String,
+    /// Time from which the token is refused for its age.
+    pub until: UnixTime,
+    /// The section of the provider.
+    pub section: String,
+    /// The subject whose sessions end, if the token names one.
+    pub subject: Option<String>,
+    /// The session at the provider that ends, if the token names one.
+    pub session: Option<String>,
+}
+
 impl Store {
-    /// Records the use of a logout token, by the digest of its id. Returns `false` if it was used
-    /// before. From `expires_at` on, it is refused for its age.
+    /// Ends the sessions that a logout token names, and records its use. Returns the subject of
+    /// each of them; `None` if the token was used before.
+    ///
+    /// A session without one at the provider ends with any session of its subject there, since it
+    /// may be that one.
     ///
     /// # Errors
-    /// The database cannot be queried.
-    pub async fn use_logout_token(
+    /// The database cannot be queried; then nothing is changed.
+    pub async fn end_provider_sessions(
         &self,
-        id: String,
-        expires_at: UnixTime,
-    ) -> Result<bool, StoreError> {
+        logout: ProviderLogout,
+    ) -> Result<Option<Vec<String>>, StoreError> {
+        let database = self.kind();
         self.run(async move |pool| {
+            let mut transaction = database.begin(&pool).await?;
             let added = sqlx::query(
                 "INSERT INTO countersign_logout_token (id, expires_at) VALUES ($1, $2)
                  ON CONFLICT DO NOTHING",
-            )
-            .bind(id)
-            .bind(moment(expires_at));
-            Ok(added.execute(&pool).await?.rows_affected() == 1)
+            );
+            let added = added.bind(logout.id).bind(moment(logout.until));
+            if added.execute(&mut *transaction).await?.rows_affected() == 0 {
+                return Ok(None);
+            }
+            // An empty text selects all, because the drivers need the type of a parameter.
+            let delete = "DELETE FROM countersign_console_session
+                 WHERE section = $1 AND subject IS NOT NULL
+                     AND ($2 <> '' OR $3 <> '') AND ($2 = '' OR subject = $2)
+                     AND ($3 = '' OR provider_session = $3
+                          OR (provider_session IS NULL AND $2 <> ''))
+                 RETURNING subject";
+            let ended = sqlx::query_scalar(delete)
+                .bind(logout.section)
+                .bind(logout.subject.unwrap_or_default())
+                .bind(logout.session.unwrap_or_default())
+                .fetch_all(&mut *transaction)
+                .await?;
+            transaction.commit().await?;
+            Ok(Some(ended))
         })
         .await
+    }
+
+    /// Forgets the use of a logout token that could not be carried out, so that the provider can
+    /// send it again.
+    ///
+    /// # Errors
+    /// The database cannot be queried.
+    pub async fn forget_logout_token(&self, id: &str) -> Result<(), StoreError> {
+        let statement = "DELETE FROM countersign_logout_token WHERE id = $1";
+        self.update(statement, [id.into()]).await.map(drop)
     }
 }

@@ -67,6 +67,18 @@ impl Store {
         .await
     }
 
+    /// Whether a user exists.
+    ///
+    /// # Errors
+    /// The database cannot be queried.
+    pub async fn has_users(&self) -> Result<bool, StoreError> {
+        self.run(async |pool| {
+            let any = sqlx::query("SELECT 1 AS found FROM countersign_user LIMIT 1");
+            Ok(any.fetch_optional(&pool).await?.is_some())
+        })
+        .await
+    }
+
     /// Adds a user.
     ///
     /// # Errors

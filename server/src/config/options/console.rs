@@ -1,6 +1,6 @@
 //! Options of the console.
 
-use super::{CONSOLE_SECTION, OptionSpec, SectionSpec, number, text};
+use super::{CONSOLE_SECTION, OptionSpec, SectionSpec, flag, number, text};
 
 pub(super) const CONSOLE: SectionSpec = SectionSpec::new(
     CONSOLE_SECTION,
@@ -24,5 +24,10 @@ const OPTIONS: &[OptionSpec] = &[
         "Time in seconds after a sign-in for which changes that cannot be undone need no password \
          again.",
         "60",
+    ),
+    flag("backchannel_revokes_tokens", "false").about(
+        "Whether a back-channel logout also revokes the tokens that the OpenID provider issued to \
+         the user before it. Otherwise it ends the sessions of the console only.",
+        "true",
     ),
 ];

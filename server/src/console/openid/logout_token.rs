@@ -6,7 +6,7 @@
 use std::fmt;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use countersign_engine::{Blame, Reject, UnixTime};
+use countersign_engine::{Blame, Presentation, Reject, UnixTime, Verified};
 use http::StatusCode;
 use serde_json::Value;
 
@@ -16,8 +16,9 @@ use super::{
     provider::{KnownProvider, may_have_new_key},
 };
 use crate::{
-    base::{claims::SESSION_ID_CLAIM, exact_json, hex::to_hex},
-    store::Store,
+    auth::Caller,
+    base::{claims::SESSION_ID_CLAIM, clock, exact_json, hex::to_hex},
+    store::{Store, logout_tokens::ProviderLogout},
 };
 
 /// Age in seconds from which a logout token is refused, so that its id has to be known for this
@@ -35,6 +36,8 @@ pub struct LogoutToken {
     pub subject: Option<String>,
     /// `sid`: the session at the provider that ends.
     pub session: Option<String>,
+    /// `iss`: the provider.
+    pub issuer: String,
     /// Digest of the issuer and `jti`, in hexadecimal. A token is used once.
     pub id: String,
     /// Time from which the token is refused for its age.
@@ -75,29 +78,59 @@ impl LogoutToken {
         }
     }
 
-    /// Records its use, on all servers of the database.
+    /// Ends the sessions that it names, and records its use, on all servers of the database.
+    /// Returns the subject of each session.
     ///
     /// # Errors
-    /// It was used before, or the database cannot be reached.
-    pub async fn use_once(&self, store: &Store) -> Result<(), LogoutTokenError> {
-        match store.use_logout_token(self.id.clone(), self.until).await {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(LogoutTokenError::Used),
+    /// It was used before, or the database cannot be reached; then no session has ended.
+    pub async fn end_sessions(
+        &self,
+        store: &Store,
+        section: &str,
+    ) -> Result<Vec<String>, LogoutTokenError> {
+        let logout = ProviderLogout {
+            id: self.id.clone(),
+            until: self.until,
+            section: section.to_owned(),
+            subject: self.subject.clone(),
+            session: self.session.clone(),
+        };
+        match store.end_provider_sessions(logout).await {
+            Ok(Some(ended)) => Ok(ended),
+            Ok(None) => Err(LogoutTokenError::Used),
             Err(error) => {
-                tracing::warn!("cannot record a logout token: {error}");
+                tracing::warn!("cannot end sessions by a logout token: {error}");
                 Err(LogoutTokenError::Database)
             }
         }
     }
 
-    /// Verifies a logout token of the provider.
-    pub(super) fn verify(
+    /// Verifies a logout token of the provider, within the budgets of its caller.
+    pub(super) async fn verify(
         provider: &KnownProvider,
         token: &str,
-        now: UnixTime,
+        caller: &Caller<'_, '_>,
     ) -> Result<Self, LogoutTokenError> {
-        let verified = provider.logout_tokens.verify(token.as_bytes(), now);
-        let verified = verified.map_err(LogoutTokenError::Token)?;
+        let now = clock::now();
+        let verify = |turn| {
+            let (verifier, presentation) = (&provider.logout_tokens, Presentation::default());
+            let presented = (token.as_bytes(), now);
+            caller.admission.verify(&caller.client, presentation, verifier, presented, turn)
+        };
+        let attempt = verify(None);
+        let verified = match attempt.delayed {
+            None => attempt.result,
+            Some(delayed) => {
+                let exceeded = |_| LogoutTokenError::Token(Reject::NotAdmitted);
+                let turn = delayed.map_err(exceeded)?.wait().await.map_err(exceeded)?;
+                verify(Some(turn)).result
+            }
+        };
+        Self::check(&verified.map_err(LogoutTokenError::Token)?, now)
+    }
+
+    /// Checks the claims of a token whose signature is right.
+    fn check(verified: &Verified<'_>, now: UnixTime) -> Result<Self, LogoutTokenError> {
         let claims = exact_json::claims(&verified.claims().json());
         let issued_at = verified.claims().issued_at().ok_or(LogoutTokenError::Claim("iat"))?;
         let until = issued_at.plus(MAX_AGE_SECONDS + MAX_CLOCK_DIFFERENCE);
@@ -116,9 +149,9 @@ impl LogoutToken {
         let id = claims.get("jti").and_then(Value::as_str);
         let id = id.filter(|id| (1..=MAX_ID_BYTES).contains(&id.len()));
         let id = id.ok_or(LogoutTokenError::Claim("jti"))?;
-        let named = format!("{}\0{id}", verified.issuer_name());
-        let id = to_hex(digest(&SHA256, named.as_bytes()).as_ref());
-        Ok(Self { subject, session, id, until })
+        let issuer = verified.issuer_name().to_owned();
+        let id = to_hex(digest(&SHA256, format!("{issuer}\0{id}").as_bytes()).as_ref());
+        Ok(Self { subject, session, issuer, id, until })
     }
 }
 
@@ -181,7 +214,8 @@ mod tests {
         });
         let signer = Signer::new();
         let token = signer.sign(kind, &changed(claims, changes));
-        LogoutToken::verify(&signer.provider, &token, NOW)
+        let verified = signer.provider.logout_tokens.verify(token.as_bytes(), NOW);
+        LogoutToken::check(&verified.map_err(LogoutTokenError::Token)?, NOW)
     }
 
     #[test]

@@ -1,0 +1,46 @@
+//! Sign-out of a session that began at the provider.
+
+use http::Response;
+
+use super::{
+    super::{
+        ConsoleContext, ConsoleRequest, audit_event, error_page::ConsoleError, request, see_other,
+        session::ConsoleUser, sign_in::SIGNED_OUT_HERE_PATH,
+    },
+    log_failure, pages,
+};
+use crate::{
+    audit::{AuditCaller, AuditOperation, AuditOutcome},
+    auth::Caller,
+    base::reply::Body,
+};
+
+/// Ends the session of a user here, and leads to the sign-out of the provider.
+///
+/// # Errors
+/// The session cannot be deleted.
+pub(in crate::console) async fn sign_out(
+    context: &ConsoleContext<'_>,
+    caller: &Caller<'_, '_>,
+    user: ConsoleUser,
+    request: &ConsoleRequest,
+) -> Result<Response<Body>, ConsoleError> {
+    let mut event = audit_event::new(AuditOperation::Logout, caller);
+    event.outcome = AuditOutcome::Done;
+    event.caller = AuditCaller::of(&user.session);
+    let id_token = user.id_token.clone();
+    user.end(context, caller).await?;
+    audit_event::record(context, event).await;
+    let provider = context.provider.zip(request::origin(context, request));
+    let Some((provider, origin)) = provider else { return Ok(see_other(SIGNED_OUT_HERE_PATH)) };
+    let verifier = &context.api.authenticator.verifier;
+    let uri = |id_token| provider.client.end_session_uri(id_token, &origin, verifier);
+    Ok(match (uri(id_token.as_deref()).await, uri(None).await) {
+        (Ok(Some(location)), Ok(Some(shown))) => pages::leave(provider, &location, &shown),
+        (Ok(_), Ok(_)) => see_other(SIGNED_OUT_HERE_PATH),
+        (Err(error), _) | (_, Err(error)) => {
+            log_failure(&error);
+            see_other(SIGNED_OUT_HERE_PATH)
+        }
+    })
+}

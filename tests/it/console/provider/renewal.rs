@@ -1,0 +1,94 @@
+use countersign_tests::{
+    binary::{Sandbox, Server},
+    client::Protocol,
+    eventually,
+    oidc::OidcProvider,
+    over_every_protocol,
+};
+
+use super::{User, serve, sessions, with_provider};
+use crate::console::leads_to;
+
+over_every_protocol!(access_token_is_renewed_once, session_without_refresh_token_lapses,);
+
+fn access_token_is_renewed_once(protocol: Protocol) {
+    let (sandbox, provider) = (Sandbox::over(protocol), OidcProvider::start());
+    provider.set_tokens(4, true);
+    let server = serve(&sandbox, &provider, "");
+    let mut user = User::new(&server, &provider);
+    user.sign_in();
+    let head = format!("GET /console HTTP/1.1\r\n{}", user.browser.cookie_lines());
+    // The provider ends a session whose refresh token is used twice.
+    for _ in 0..2 {
+        let before = sessions(&sandbox, "sealed");
+        eventually(|| {
+            let requests = [(head.as_str(), &b""[..]); 4];
+            for page in user.browser.client.request_all(&requests) {
+                assert_eq!(page.status, 200, "{page:?}");
+            }
+            sessions(&sandbox, "sealed") != before
+        });
+    }
+}
+
+/// Starts a server with a user whose access token has expired, but for the leeway of the section.
+fn serve_expired<'s, 'p>(
+    sandbox: &'s Sandbox,
+    provider: &'p OidcProvider,
+) -> (Server<'s>, User<'p>) {
+    let text = with_provider(sandbox, provider, "").replace("{fallback}", "");
+    let server = sandbox.serve(&text.replace("leeway=0", "leeway=300"));
+    server.wait_until_ready();
+    let mut user = User::new(&server, provider);
+    provider.set_clock_ahead(-100);
+    provider.set_tokens(50, true);
+    user.sign_in();
+    provider.set_clock_ahead(0);
+    provider.set_tokens(3600, true);
+    (server, user)
+}
+
+#[test]
+fn requests_wait_for_the_renewal_of_an_expired_token() {
+    let (sandbox, provider) = (Sandbox::over(Protocol::Http2), OidcProvider::start());
+    let (_server, mut user) = serve_expired(&sandbox, &provider);
+    let before = provider.token_requests();
+    let head = format!("GET /console HTTP/1.1\r\n{}", user.browser.cookie_lines());
+    for page in user.browser.client.request_all(&[(head.as_str(), &b""[..]); 8]) {
+        assert_eq!(page.status, 200, "{page:?}");
+    }
+    assert_eq!(provider.token_requests(), before + 1);
+}
+
+#[test]
+fn expired_session_survives_a_provider_that_is_down() {
+    let (sandbox, provider) = (Sandbox::over(Protocol::Http2), OidcProvider::start());
+    let (_server, user) = serve_expired(&sandbox, &provider);
+    let User { mut browser, .. } = user;
+    drop(provider);
+    let page = browser.get("/console");
+    assert_eq!((page.status, page.header("retry-after")), (503, Some("5")), "{page:?}");
+    assert!(page.body.contains("the OpenID provider does not renew it now"), "{page:?}");
+    assert_eq!(sessions(&sandbox, "count(*)"), "1");
+}
+
+fn session_without_refresh_token_lapses(protocol: Protocol) {
+    let (sandbox, provider) = (Sandbox::over(protocol), OidcProvider::start());
+    provider.set_tokens(2, false);
+    let server = serve(&sandbox, &provider, "");
+    let mut user = User::new(&server, &provider);
+    user.sign_in();
+    let at_provider = "/console/sign-in/provider?return=%2Fconsole%2Fissuers";
+    let mut lapsed = None;
+    eventually(|| {
+        lapsed = Some(user.browser.get("/console/issuers")).filter(|page| page.status != 200);
+        lapsed.is_some()
+    });
+    leads_to(&lapsed.unwrap(), at_provider);
+    assert_eq!(sessions(&sandbox, "count(*)"), "0");
+    provider.set_tokens(3600, false);
+    // The provider knows the browser, and asks for nothing.
+    let location = user.begin(at_provider);
+    leads_to(&user.finish(&location), "/console/issuers");
+    user.browser.page("/console/issuers");
+}

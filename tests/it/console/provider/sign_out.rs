@@ -1,0 +1,85 @@
+use countersign_tests::{
+    binary::Sandbox,
+    client::Protocol,
+    http::Response,
+    oidc::{CLIENT_ID, OidcProvider, USERNAME},
+    over_every_protocol,
+};
+use serde_json::json;
+
+use super::{SIGN_IN, User, serve, sessions};
+use crate::{
+    audit::audit,
+    console::{Browser, leads_to},
+    openid_sign_in::Console,
+};
+
+over_every_protocol!(sign_out_ends_at_both_ends, back_channel_logout_ends_the_session,);
+
+fn sign_out_ends_at_both_ends(protocol: Protocol) {
+    let (sandbox, provider) = (Sandbox::over(protocol), OidcProvider::start());
+    let server = serve(&sandbox, &provider, "");
+    let mut user = User::new(&server, &provider);
+    user.sign_in();
+    user.browser.page("/console");
+    let out = user.browser.post("/console/sign-out", &[]);
+    assert_eq!((out.status, &user.browser.cookie), (200, &None), "{out:?}");
+    let refresh = out.header("refresh").unwrap();
+    let start = format!("0; url={}/session/end?client_id={CLIENT_ID}&", provider.issuer());
+    assert!(refresh.starts_with(&start), "{refresh}");
+    assert!(refresh.contains("&id_token_hint=eyJ"), "{refresh}");
+    assert!(refresh.contains("post_logout_redirect_uri=https%3A%2F%2Ftest&"), "{refresh}");
+    assert!(out.body.contains("You are signed out here") && !out.body.contains("eyJ"), "{out:?}");
+    assert_eq!(sessions(&sandbox, "count(*)"), "0");
+    leads_to(&user.browser.get("/?state=signed-out"), "/console/sign-in?out=1");
+    // Otherwise the provider would sign the user in again.
+    let page = user.browser.page("/console/sign-in?out=1");
+    assert!(page.contains("You are signed out") && page.contains("/console/sign-in/provider"));
+    let event = &audit(&sandbox, &["--operation", "logout"])[0];
+    assert_eq!((&event["outcome"], &event["by"]["user"]), (&json!("done"), &json!(USERNAME)));
+}
+
+fn log_out(browser: &mut Browser, body: &str) -> Response {
+    let head = "POST /console/back-channel-logout HTTP/1.1\r\n\
+                Content-Type: application/x-www-form-urlencoded\r\n";
+    browser.client.request(head, body.as_bytes())
+}
+
+fn back_channel_logout_ends_the_session(protocol: Protocol) {
+    let (sandbox, provider) = (Sandbox::over(protocol), OidcProvider::start());
+    let server = serve(&sandbox, &provider, "");
+    let [mut user, mut other] = [(); 2].map(|()| User::new(&server, &provider));
+    user.sign_in();
+    let session = sessions(&sandbox, "provider_session");
+    other.sign_in();
+    let token = Console::new(&provider).sign_in(&provider).unwrap().tokens;
+    let id_token = format!("logout_token={}", token.id_token.unwrap());
+    for (body, status) in [("", 400), ("logout_token=a.b.c", 400), (&id_token, 400)] {
+        assert_eq!(log_out(&mut user.browser, body).status, status, "{body}");
+    }
+    user.browser.page("/console");
+    let body = provider.logout_body(&session);
+    let done = log_out(&mut user.browser, &body);
+    assert_eq!((done.status, done.header("cache-control")), (200, Some("no-store")), "{done:?}");
+    leads_to(&user.browser.get("/console"), SIGN_IN);
+    other.browser.page("/console");
+    let replayed = log_out(&mut user.browser, &body);
+    assert_eq!((replayed.status, &replayed.json()["error"]), (400, &json!("invalid_request")));
+    assert_eq!(server.auth(&token.access_token).status, 200, "bearer tokens stay valid");
+    let event = &audit(&sandbox, &["--operation", "logout"])[0];
+    assert_eq!(event["by"]["issuer"], provider.issuer(), "{event}");
+}
+
+#[test]
+fn back_channel_logout_may_revoke_tokens() {
+    let (sandbox, provider) = (Sandbox::over(Protocol::Http2), OidcProvider::start());
+    let options = "[console]\nbackchannel_revokes_tokens=true\n";
+    let server = serve(&sandbox, &provider, options);
+    let mut user = User::new(&server, &provider);
+    user.sign_in();
+    let token = Console::new(&provider).sign_in(&provider).unwrap().tokens.access_token;
+    assert_eq!(server.auth(&token).status, 200);
+    let body = provider.logout_body(&sessions(&sandbox, "provider_session"));
+    assert_eq!(log_out(&mut user.browser, &body).status, 200);
+    assert_eq!(server.auth(&token).status, 401);
+}
