@@ -14,6 +14,7 @@
 //! timeout of the section.
 
 mod callback;
+mod end_session;
 pub mod error;
 mod id_token;
 pub mod logout_token;
@@ -26,9 +27,7 @@ mod tokens;
 
 use std::{fmt, sync::Arc};
 
-use countersign_engine::{UnixTime, Verified, Verifier};
-use http::Uri;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use countersign_engine::{UnixTime, Verified};
 
 use self::{
     callback::CallbackQuery,
@@ -37,6 +36,7 @@ use self::{
     tokens::{ReceivedTokens, authorization_uri},
 };
 pub use self::{
+    end_session::SIGNED_OUT_STATE,
     error::{SignInBlame, SignInError},
     logout_token::{LogoutToken, LogoutTokenError},
     pending::{PendingKey, PendingSignIn, SignInRequest},
@@ -46,9 +46,6 @@ use crate::{
     auth::{Authenticator, Caller},
     base::clock,
 };
-
-/// `state` of a sign-out, with which the browser returns from the provider.
-pub const SIGNED_OUT_STATE: &str = "signed-out";
 
 /// The console as a client of one provider.
 pub struct OpenIdClient {
@@ -243,35 +240,6 @@ impl OpenIdClient {
         Ok(RenewedSession { tokens, expires_at: identity.expires_at })
     }
 
-    /// Returns the URI at which a user signs out of the provider, who then returns to the origin of
-    /// the console (OpenID Connect RP-Initiated Logout 1.0 section 2). `None` if the provider has
-    /// none.
-    ///
-    /// The ID token of the session is part of the URI, unless `verifier` would accept it as an
-    /// access token: URIs are in histories and logs.
-    ///
-    /// # Errors
-    /// The provider cannot be reached, or its metadata cannot be used.
-    pub async fn end_session_uri(
-        &self,
-        id_token: Option<&str>,
-        origin: &str,
-        verifier: &Verifier,
-    ) -> Result<Option<String>, SignInError> {
-        let provider = self.threads.provider(Freshness::Usual).await?;
-        let Some(endpoint) = &provider.metadata.end_session_endpoint else { return Ok(None) };
-        let is_credential = |token: &&str| verifier.verify(token.as_bytes(), clock::now()).is_ok();
-        let hint = id_token.filter(|token| !is_credential(token));
-        let origin = origin.trim_end_matches('/');
-        let parameters = [
-            ("client_id", Some(&*self.settings().client_id)),
-            ("post_logout_redirect_uri", Some(origin)),
-            ("state", Some(SIGNED_OUT_STATE)),
-            ("id_token_hint", hint),
-        ];
-        Ok(Some(with_parameters(endpoint, &parameters)))
-    }
-
     /// Verifies a logout token that the provider sends (OpenID Connect Back-Channel Logout 1.0),
     /// within the budgets of its caller for bad signatures. It still has to be
     /// [used](LogoutToken::end_sessions), which is possible once.
@@ -352,38 +320,9 @@ impl AccessIdentity {
     }
 }
 
-/// Adds parameters to an endpoint, which may have a query of its own.
-fn with_parameters(endpoint: &str, parameters: &[(&str, Option<&str>)]) -> String {
-    /// Characters to encode in a value (RFC 3986 section 2.3).
-    const ENCODED: &AsciiSet =
-        &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-    let has_query = endpoint.parse::<Uri>().is_ok_and(|uri| uri.query().is_some());
-    let (mut uri, mut separator) = (endpoint.to_owned(), if has_query { '&' } else { '?' });
-    for (name, value) in parameters {
-        if let Some(value) = value {
-            uri.push(separator);
-            uri.push_str(name);
-            uri.push('=');
-            uri.extend(utf8_percent_encode(value, ENCODED));
-            separator = '&';
-        }
-    }
-    uri
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn parameters_follow_those_of_the_endpoint() {
-        let uri = |endpoint: &str| {
-            let parameters = [("a", Some("x&y=é")), ("b", None), ("c", Some("http://h:1"))];
-            with_parameters(endpoint, &parameters)
-        };
-        assert_eq!(uri("https://idp/end"), "https://idp/end?a=x%26y%3D%C3%A9&c=http%3A%2F%2Fh%3A1");
-        assert!(uri("https://idp/end?realm=r").starts_with("https://idp/end?realm=r&a=x"));
-    }
 
     #[test]
     fn tokens_of_a_session_are_not_shown() {

@@ -20,7 +20,7 @@ use super::{
     },
     provider::ConsoleProvider,
     request, see_other,
-    session::{ConsoleUser, NewSession, session_tokens},
+    session::{Activity, ConsoleUser, NewSession, RequestSession, session_tokens},
     sign_in::SIGNED_OUT_PATH,
 };
 use crate::{
@@ -134,7 +134,8 @@ pub(super) async fn callback(
     };
     let is_answer = *request.method() == Method::GET && (has("code") || has("error"));
     let Some(provider) = context.provider.filter(|_| is_answer) else {
-        let is_signed_out = query == format!("state={SIGNED_OUT_STATE}");
+        let is_signed_out =
+            query.split('&').any(|pair| pair.strip_prefix("state=") == Some(SIGNED_OUT_STATE));
         return see_other(if is_signed_out { SIGNED_OUT_PATH } else { CONSOLE_PATH });
     };
     let pending = open_pending(context, request, provider);
@@ -145,12 +146,29 @@ pub(super) async fn callback(
     };
     // An answer with another state does not end the sign-in that this browser has begun.
     let keeps_pending = matches!(finished, Err(CallbackError::SignIn(SignInError::State)));
-    let mut response =
-        finished.unwrap_or_else(|error| refuse(context, caller, provider, &error, &return_path));
+    let mut response = match finished {
+        Ok(response) => response,
+        // Of several tabs that sign in at once, one has done so.
+        Err(CallbackError::SignIn(SignInError::NotBegun | SignInError::State))
+            if is_signed_in(context, caller, request).await =>
+        {
+            see_other(CONSOLE_PATH)
+        }
+        Err(error) => refuse(context, caller, provider, &error, &return_path),
+    };
     if !keeps_pending {
         set_pending(context, request, &mut response, None);
     }
     response
+}
+
+async fn is_signed_in(
+    context: &ConsoleContext<'_>,
+    caller: &Caller<'_, '_>,
+    request: &ConsoleRequest,
+) -> bool {
+    let session = ConsoleUser::of(context, caller, request, Activity::Background).await;
+    matches!(session, Ok(RequestSession::Valid(_)))
 }
 
 fn open_pending(

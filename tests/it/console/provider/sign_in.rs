@@ -61,6 +61,9 @@ fn answer_of_another_sign_in_is_refused(protocol: Protocol) {
     // The sign-in that this browser has begun goes on.
     let sign_in_cookie = user.browser.sign_in_cookie.clone();
     leads_to(&user.browser.get(&callback), "/console");
+    // Another tab of the browser has signed in.
+    leads_to(&user.browser.get(&callback), "/console");
+    user.browser.cookie = None;
     let replayed = user.browser.get(&callback);
     assert_eq!(replayed.status, 400);
     assert!(replayed.body.contains("has not begun to sign in"), "{replayed:?}");
