@@ -109,6 +109,21 @@ fn token_is_cached_after_first_verification() {
 }
 
 #[test]
+fn verify_apart_neither_reads_nor_fills_the_cache() {
+    let signer = Signer::new(1);
+    let verifier = of(&signer);
+    let (good, expired) = (signer.token(""), signer.token("\"exp\":1"));
+    let apart = |token: &str| {
+        let verified = verifier.verify_apart(token.as_bytes(), NOW, Presentation::default());
+        verified.map(|verified| verified.is_cached())
+    };
+    let counts = || (apart(&good), apart(&expired).err(), cached_counts(&verifier));
+    assert_eq!(counts(), (Ok(false), Some(Reject::Expired), [0, 0]));
+    verify(&verifier, &good, NOW);
+    assert_eq!(counts(), (Ok(false), Some(Reject::Expired), [1, 0]));
+}
+
+#[test]
 fn verification_id_lives_as_long_as_the_cached_result() {
     let signer = Signer::new(1);
     let verifier = of(&signer);

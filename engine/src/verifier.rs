@@ -145,6 +145,31 @@ impl Verifier {
         }
     }
 
+    /// Verifies a token in full, without a look at the cache, and keeps nothing of it: for previews
+    /// of decisions.
+    ///
+    /// # Errors
+    /// The errors of [`verify`](Self::verify).
+    pub fn verify_apart<'t>(
+        &self,
+        token: &'t [u8],
+        now: UnixTime,
+        presentation: Presentation<'_>,
+    ) -> Result<Verified<'t>, Reject> {
+        let snapshot = self.current.load();
+        let mut record = VerificationRecord::from_pool();
+        let verification = Verification {
+            snapshot: &snapshot,
+            revocations: &self.revocations,
+            cache: None,
+            presented: &PresentedToken { token, now, presentation },
+            signer: None,
+        };
+        let admit = |_: &SignatureCheck<'_>| true;
+        with_scratch(|scratch| verification.run(scratch, (admit, drop), &mut record))?;
+        Ok(Verified::new(token, snapshot, record, false))
+    }
+
     /// Whether a cached result still holds under this snapshot, time and revocation set.
     #[inline]
     fn still_holds(&self, snapshot: &Snapshot, record: &VerificationRecord, now: UnixTime) -> bool {
