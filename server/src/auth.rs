@@ -15,6 +15,7 @@ pub mod forward_auth;
 pub mod ext_authz;
 pub mod grpc;
 pub mod verify;
+pub mod token_report;
 
 pub use self::{
     authenticator::{Authenticator, Caller, PendingVerification, Rejection},

@@ -6,6 +6,7 @@
 mod decision_cache;
 mod denial;
 pub mod endpoints;
+pub mod explanation;
 mod legacy;
 pub mod policy;
 mod principal;

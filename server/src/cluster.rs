@@ -2,4 +2,5 @@
 //! tokens.
 
 pub mod digest;
+pub mod comparison;
 pub mod maintenance;

@@ -9,6 +9,7 @@ mod built_ins;
 mod call_graph;
 mod cost;
 mod error;
+pub mod explainer;
 mod input;
 mod interpreter;
 pub mod log;
@@ -151,6 +152,12 @@ impl Policy {
     #[must_use]
     pub fn path(&self) -> &str {
         &self.path
+    }
+
+    /// Returns the text.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
     }
 
     /// Returns a number that no other policy of this process has.

@@ -18,7 +18,7 @@ use super::{
     connection::{AddressSource, ServerConnection, TokenSource},
     known_databases::{KnownDatabases, UnexpectedDatabase},
     print, printable,
-    token::{inspect::distance, load_keys},
+    token::load_keys,
 };
 use crate::{
     accounts::signing::{self, Lifetime, TokenRequest},
@@ -26,7 +26,7 @@ use crate::{
     app::App,
     base::{
         claims::{CLIENT_TYPES_CLAIM, ClientType},
-        clock,
+        clock::{self, distance},
     },
     config::BearerToken,
     keys::IssuerSection,

@@ -18,9 +18,11 @@ use super::{
     password::PasswordInput,
     print, printable,
     sessions::SessionStore,
-    token::inspect::distance,
 };
-use crate::{base::clock, config::BearerToken};
+use crate::{
+    base::clock::{self, distance},
+    config::BearerToken,
+};
 
 /// Logs in and stores the token. If standard output is not a terminal, the token is printed too,
 /// for scripts. They do not need a directory for sessions.

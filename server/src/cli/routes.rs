@@ -2,8 +2,6 @@
 
 use std::{io, mem};
 
-use countersign_engine::Verified;
-
 use super::{
     CommandError, ConfigSource,
     arguments::{ExplainRouteArgs, RoutesCommand},
@@ -14,17 +12,11 @@ use crate::{
     auth::profile::Profile,
     authorization::{
         AuthorizationProvider, ListenerAccess,
-        request_path::canonical,
-        routes::{RouteMatch, RouteRule, RouteTable, TokenRoute},
+        explanation::{DecidingFact, request_facts, requirement_facts, route_facts, rule_facts},
+        routes::{RouteMatch, TokenRoute},
     },
     base::{printable::printable, redacted::shown},
     config::{Config, Listener},
-    tenancy::{
-        identity::TenantIdentity,
-        refusal::TenancyRefusal,
-        settings::TenancySettings,
-        tenant::{TenantAccess, TenantImpersonation},
-    },
 };
 
 pub(super) fn run(source: &ConfigSource, command: RoutesCommand) -> Result<(), CommandError> {
@@ -32,7 +24,7 @@ pub(super) fn run(source: &ConfigSource, command: RoutesCommand) -> Result<(), C
     let mut config = source.load()?;
     // Only the issuers have to be those of a server, which evaluate the conditions of the routes.
     let routes = mem::take(&mut config.settings.auth.authorization.routes);
-    describe_request(&routes, &args)?;
+    print_facts(&request_facts(&routes, &args.method, &args.path))?;
     let surface = surface_at(&config.settings.listeners, &args);
     if let Some(listener) = open_at(&config.settings.listeners, &args)? {
         print(format_args!(
@@ -43,21 +35,18 @@ pub(super) fn run(source: &ConfigSource, command: RoutesCommand) -> Result<(), C
     let is_allowed = match routes.find(&args.method, &args.path) {
         RouteMatch::Denied(denial) => {
             if let Some(rule) = denial.rule {
-                describe_rule(&routes, rule)?;
+                print_facts(&rule_facts(&routes, rule))?;
             }
             print(format_args!("denied, with any token: {denial}"))?;
             false
         }
         RouteMatch::Public(rule) => {
-            describe_rule(&routes, rule)?;
+            print_facts(&rule_facts(&routes, rule))?;
             print("allowed: the route is public, and no token is looked at")?;
             true
         }
         RouteMatch::Token(route) => {
-            match route.rule() {
-                Some(rule) => describe_rule(&routes, rule)?,
-                None => print("route     none: default = allow in [routes] takes any valid token")?,
-            }
+            print_facts(&route_facts(&routes, &route))?;
             explain_token(source, config, (route, surface), args)?
         }
     };
@@ -115,24 +104,10 @@ fn asks_routes(access: &ListenerAccess) -> bool {
     access.provider == AuthorizationProvider::Routes
 }
 
-/// Prints the request, with its canonical path.
-fn describe_request(routes: &RouteTable, args: &ExplainRouteArgs) -> io::Result<()> {
-    let ExplainRouteArgs { method, path, .. } = args;
-    print(format_args!("request   {} {}", printable(method), printable(path)))?;
-    if let Ok(canonical) = canonical(path, routes.encoded_slash())
-        && *canonical != **path
-    {
-        print(format_args!("path      {}", printable(&canonical)))?;
-    }
-    Ok(())
-}
-
-fn describe_rule(routes: &RouteTable, rule: &RouteRule) -> io::Result<()> {
-    let number = routes.rules().iter().take_while(|one| one.name != rule.name).count() + 1;
-    let count = routes.rules().len();
-    let name = &rule.name;
-    print(format_args!("route     [{name}], {number} of {count}: {}", rule.pattern_list()))?;
-    print(format_args!("allows    {}", rule.access()))
+fn print_facts(facts: &[DecidingFact]) -> io::Result<()> {
+    facts
+        .iter()
+        .try_for_each(|DecidingFact { label, text }| print(format_args!("{label:10}{text}")))
 }
 
 /// Prints what the token changes, and returns whether the request is allowed.
@@ -170,7 +145,7 @@ fn explain_token(
     print(format_args!("token     of [{}]", verified.issuer().section))?;
     let settings = verifier.settings();
     let tenancy = settings.auth.tenancy.as_ref().filter(|_| surface == Profile::Orchestrate);
-    let acting = tenancy.map(|tenancy| acting_tenant(tenancy, &verified, &args.tenant));
+    let acting = tenancy.map(|tenancy| tenancy.acting(&verified, &args.tenant));
     let acting = match acting.transpose() {
         Ok(acting) => acting,
         Err(refusal) => {
@@ -181,25 +156,11 @@ fn explain_token(
     if let Some(acting) = &acting {
         print(format_args!("tenant    {}", printable(acting.names().tenant)))?;
     }
-    for (requirement, is_met) in route.explain(&verified, acting.as_ref()) {
-        print(format_args!("{}   {requirement}", if is_met { "met    " } else { "not met" }))?;
-    }
+    print_facts(&requirement_facts(&route, &verified, acting.as_ref()))?;
     let authorized = route.authorize(&verified, acting.as_ref());
     match &authorized {
         Ok(()) => print("allowed: the token meets every requirement")?,
         Err(denial) => print(format_args!("denied: {denial} (403)"))?,
     }
     Ok(authorized.is_ok())
-}
-
-/// Returns the tenant that a request acts for with this token, and `asked` as `X-Tenant-ID`.
-fn acting_tenant(
-    tenancy: &TenancySettings,
-    verified: &Verified<'_>,
-    asked: &str,
-) -> Result<TenantIdentity, TenancyRefusal> {
-    let asked = TenantImpersonation { tenant: asked.as_bytes(), user: b"" };
-    // The settings are never reloaded here.
-    let credential = tenancy.credential(verified).unwrap_or(Err(TenancyRefusal::NoClaim))?;
-    Ok(TenantIdentity::new(&TenantAccess::of(credential, asked)?))
 }

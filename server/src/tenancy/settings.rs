@@ -10,8 +10,9 @@ use countersign_engine::{ExportedClaim, Verified};
 
 use super::{
     api_keys::{self, ApiKeys, ConfiguredKey},
+    identity::TenantIdentity,
     refusal::TenancyRefusal,
-    tenant::TenantCredential,
+    tenant::{TenantAccess, TenantCredential, TenantImpersonation},
     token_claim::{StaleClaimsError, TenantClaim},
 };
 use crate::{
@@ -80,6 +81,22 @@ impl TenancySettings {
         verified: &'c Verified<'_>,
     ) -> Result<Result<TenantCredential<'c>, TenancyRefusal>, StaleClaimsError> {
         self.claim.read(verified.identity())
+    }
+
+    /// Returns the tenant that a request with this token acts for, which asks for one by
+    /// `X-Tenant-ID`.
+    ///
+    /// # Errors
+    /// The token does not allow it.
+    pub fn acting(
+        &self,
+        verified: &Verified<'_>,
+        asked: &str,
+    ) -> Result<TenantIdentity, TenancyRefusal> {
+        let asked = TenantImpersonation { tenant: asked.as_bytes(), user: b"" };
+        // The caller has the settings with which the token was verified.
+        let credential = self.credential(verified).unwrap_or(Err(TenancyRefusal::NoClaim))?;
+        Ok(TenantIdentity::new(&TenantAccess::of(credential, asked)?))
     }
 }
 
