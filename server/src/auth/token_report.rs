@@ -157,7 +157,10 @@ impl ConfigurationLines<'_> {
     fn written(&self, option: &str) -> Option<String> {
         let section = &self.issuer.section;
         let setting = self.sections.get(&**section)?.settings.get(option)?;
-        let text = setting.text.split('\n').collect::<Vec<_>>().join("; ");
+        let text = match options::section(section).and_then(|spec| spec.option(option)) {
+            Some(spec) if spec.is_secret => "(not shown)".into(),
+            _ => setting.text.split('\n').collect::<Vec<_>>().join("; "),
+        };
         Some(format!("[{section}] {option} = {}, in {}", printable(&text), setting.place))
     }
 

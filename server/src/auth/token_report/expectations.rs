@@ -67,7 +67,7 @@ impl ReadToken {
             name: "key (kid)",
             expected: kids.unwrap_or_else(|| "keys, which are not available".into()),
             found: shown(self.header.get("kid")),
-            options: &["jwks_uri", "discovery_uri", "key_file"],
+            options: &["jwks_uri", "discovery_uri", "key_file", "key"],
         };
         let signature = Expectation {
             name: "signature",
