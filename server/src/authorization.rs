@@ -9,6 +9,7 @@ pub mod endpoints;
 pub mod explanation;
 mod legacy;
 pub mod policy;
+pub mod preview;
 mod principal;
 mod proxied_request;
 pub mod request_path;

@@ -200,7 +200,8 @@ impl Authorization {
         self.authorize_call(provider, &principal, &found, tenant)
     }
 
-    fn standing<'v>(&self, verified: &'v Verified<'_>) -> IssuerStanding<'v> {
+    /// Returns the standing of the issuer of a token.
+    pub(super) fn standing<'v>(&self, verified: &'v Verified<'_>) -> IssuerStanding<'v> {
         let issuer = verified.issuer();
         IssuerStanding {
             section: &issuer.section,
