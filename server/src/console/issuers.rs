@@ -26,8 +26,9 @@ use crate::{
 
 /// Longest wait for the fetches.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
-/// The call whose authorization a fetch needs: it is one for administrators.
-const ADMINISTRATION: (&str, &str) = ("GET", "/api/v2/user");
+/// The call whose authorization pages of administrators need. A policy may let every user read the
+/// list of users, but not add to it.
+const ADMINISTRATION: (&str, &str) = ("POST", "/api/v2/user");
 
 /// State of the keys of an issuer, an [`IssuerRow`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,7 +170,7 @@ impl IssuerRow {
     }
 }
 
-/// Whether a user may have keys fetched, and see the audit log.
+/// Whether a user may have keys fetched, and see the pages of administrators.
 pub(super) fn may_administer(context: &ConsoleContext<'_>, user: &ConsoleUser) -> bool {
     let (method, path) = ADMINISTRATION;
     user.session.may_administer && inmanta::may_call(&context.api, &user.session, method, path)
