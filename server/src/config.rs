@@ -44,6 +44,7 @@ use crate::{
     authorization::Authorization,
     base::route::Serves,
     console::{
+        loaded_config::LoadedConfig,
         openid::SignInSettings,
         provider::ConsoleProvider,
         settings::{ConsoleDefaults, ConsoleSettings},
@@ -154,6 +155,11 @@ impl Config {
             return Err(problems);
         }
         let remarks = problems;
+        if settings.console.listener.is_some() {
+            let listeners = settings.deciding_listeners();
+            let loaded = LoadedConfig::new(&sections, remarks.0.clone(), listeners);
+            settings.console.loaded = Arc::new(loaded);
+        }
         Ok(Self {
             settings,
             issuers,

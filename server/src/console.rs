@@ -9,22 +9,30 @@ mod assets;
 mod audit_event;
 mod audit_log;
 mod back_channel;
+mod cluster;
 pub mod config_js;
+mod configuration;
 mod error_page;
 pub mod figures;
+mod identities;
+mod inspector;
 mod issuers;
 mod layout;
 mod live;
+pub mod loaded_config;
 pub mod openid;
 mod overview;
+mod policy;
 pub mod provider;
 mod provider_sign_in;
 mod request;
+mod request_test;
 mod security_headers;
 mod session;
 mod session_id;
 pub mod settings;
 mod sign_in;
+mod tenants;
 mod text;
 mod tokens;
 mod users;
@@ -38,6 +46,7 @@ use self::{
     error_page::ConsoleError,
     figures::Figures,
     provider::ConsoleProvider,
+    request::FormFields,
     session::{Activity, ConsoleUser, RequestSession},
     settings::ConsoleSettings,
 };
@@ -49,6 +58,7 @@ use crate::{
         route::CONSOLE_PATH,
     },
     client::ClientSettings,
+    identities::certificate::CertificateSource,
 };
 
 /// Path of the sign-in, which may have to wait for its turn.
@@ -75,6 +85,8 @@ pub struct ConsoleContext<'a> {
     pub client: &'a ClientSettings,
     /// Whether the listener has TLS.
     pub is_tls: bool,
+    /// Where calls about machine identities find the certificate of the client.
+    pub certificate: CertificateSource<'a>,
 }
 
 /// A page or an action of the console, by its path.
@@ -106,6 +118,14 @@ enum ConsolePath<'p> {
     Users,
     /// `/console/users/...`: a change of users or their roles.
     UserChange(&'p str),
+    /// `/console/inspect`: the token inspector, whose form is answered by the same page.
+    Inspector,
+    /// `/console/policy`, whose form is answered by the same page.
+    Policy,
+    Configuration,
+    Cluster,
+    Identities,
+    Tenants,
 }
 
 impl<'p> ConsolePath<'p> {
@@ -131,6 +151,12 @@ impl<'p> ConsolePath<'p> {
             "/audit" => Self::Audit,
             "/tokens" => Self::Tokens,
             "/users" => Self::Users,
+            "/inspect" => Self::Inspector,
+            "/policy" => Self::Policy,
+            "/configuration" => Self::Configuration,
+            "/cluster" => Self::Cluster,
+            "/identities" => Self::Identities,
+            "/tenants" => Self::Tenants,
             _ => match below.split_once("assets/") {
                 Some(("/", file)) => Self::Asset(file),
                 _ => match below.strip_prefix("/tokens/") {
@@ -144,7 +170,7 @@ impl<'p> ConsolePath<'p> {
     /// The methods that it has.
     const fn methods(self) -> &'static str {
         match self {
-            Self::SignIn | Self::Confirm => "GET, HEAD, POST",
+            Self::SignIn | Self::Confirm | Self::Inspector | Self::Policy => "GET, HEAD, POST",
             Self::SignOut
             | Self::BackChannel
             | Self::RefreshKeys
@@ -225,6 +251,8 @@ async fn answer(
         ConsolePath::UserChange(change) => {
             users::change(context, caller, &user, change, &form).await
         }
+        ConsolePath::Inspector => inspector::page(context, &user, &form).await,
+        ConsolePath::Policy => policy::page(context, &user, &form).await,
         _ => Err(ConsoleError::NotFound),
     }
 }
@@ -242,6 +270,16 @@ async fn show(
         ConsolePath::Audit => return audit_log::page(context, user, request).await,
         ConsolePath::Tokens => return tokens::page(context, caller, user, request).await,
         ConsolePath::Users => return users::page(context, caller, user, request).await,
+        ConsolePath::Identities => {
+            return identities::page(context, caller, user, request).await;
+        }
+        ConsolePath::Inspector => {
+            return inspector::page(context, user, &FormFields::default()).await;
+        }
+        ConsolePath::Policy => return policy::page(context, user, &FormFields::default()).await,
+        ConsolePath::Configuration => return configuration::page(context, user, request),
+        ConsolePath::Cluster => return cluster::page(context, user).await,
+        ConsolePath::Tenants => return tenants::page(context, user),
         _ => {}
     }
     let (method, path) = STATUS;

@@ -6,6 +6,12 @@ mod sign_in;
 mod sessions;
 /// The pages, and what they change.
 mod pages;
+/// The token inspector.
+mod inspector;
+/// Routes and the access policy, and tests of requests.
+mod policy;
+/// Configuration, cluster, identities and tenants.
+mod server_pages;
 /// Where the console is served, and what every response has.
 mod places;
 /// Sign-in with an OpenID provider.

@@ -19,6 +19,7 @@ use crate::{
         reply::{Body, Reply, no_store, problem},
         route::{Route, Serves},
     },
+    config::{Listener, Settings},
     console::{self, ConsoleContext},
     identities::certificate::CertificateSource,
     keys,
@@ -89,14 +90,23 @@ pub(super) async fn respond_infisical(
     };
     let listener = &settings.listeners[peer.listener];
     let caller = service.caller(&peer, listener, request.headers());
-    let certificate = CertificateSource {
+    let certificate = certificate_source(peer, listener, &settings);
+    let api = app.api(&settings);
+    infisical::respond(&api, identities, (&caller, certificate), &request).await
+}
+
+/// Returns where calls about machine identities find the certificate of a client.
+fn certificate_source<'r>(
+    peer: Peer<'r>,
+    listener: &'r Listener,
+    settings: &'r Settings,
+) -> CertificateSource<'r> {
+    CertificateSource {
         peer,
         client: &listener.client,
         requested: listener.client_certificates(),
         settings: &settings.tls_cert_auth,
-    };
-    let api = app.api(&settings);
-    infisical::respond(&api, identities, (&caller, certificate), &request).await
+    }
 }
 
 /// Answers a request to the console. Apart from [`respond`] for the same reason.
@@ -118,6 +128,7 @@ pub(super) async fn respond_console(
         peer,
         client: &listener.client,
         is_tls: listener.tls.is_some(),
+        certificate: certificate_source(peer, listener, &settings),
     };
     let caller = service.caller(&peer, listener, request.headers());
     let caller = Caller { username_optional: true, ..caller };

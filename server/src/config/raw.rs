@@ -274,7 +274,7 @@ fn seems_route(section: &str) -> bool {
 
 /// Whether a name consists of words. A line of a key in PEM that ends in `=` looks like an option
 /// too, and must not be shown.
-pub(super) fn looks_like_a_name(option: &str) -> bool {
+pub(crate) fn looks_like_a_name(option: &str) -> bool {
     const MAX_NAME_CHARS: usize = 48;
     const MAX_WORD_CHARS: usize = 12;
     let is_word = |word: &str| {

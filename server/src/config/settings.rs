@@ -17,10 +17,11 @@ use crate::{
     admission::settings::SignatureLimits,
     api::settings::ApiSettings,
     auth::{DecisionSettings, ListenerRules, settings::AuthSettings},
-    authorization::AuthorizationProvider,
+    authorization::{AuthorizationProvider, ListenerAccess, routes::OpenPaths},
     base::route::{Serves, path_of},
     console::{
         config_js::{self, ConfigJs},
+        loaded_config::DecidingListener,
         settings::ConsoleSettings,
     },
     identities::certificate::TlsCertAuthSettings,
@@ -85,6 +86,20 @@ impl Settings {
     #[must_use]
     pub fn listener(&self, name: &str) -> Option<&Listener> {
         self.listeners.iter().find(|listener| listener.name == name)
+    }
+
+    /// Returns the listeners that answer checks of requests.
+    pub(super) fn deciding_listeners(&self) -> Vec<DecidingListener> {
+        let deciding = self.listeners.iter().filter(|one| one.serves != Serves::Operations);
+        let deciding = deciding.map(|listener| DecidingListener {
+            name: listener.name.clone(),
+            profile: listener.profile,
+            access: listener.access.clone().unwrap_or_else(|| ListenerAccess {
+                provider: AuthorizationProvider::None,
+                open_paths: OpenPaths::default(),
+            }),
+        });
+        deciding.collect()
     }
 
     /// Whether a listener serves the console.

@@ -1,14 +1,18 @@
 //! Calls of the API on behalf of a user of the console.
 //!
-//! The console changes and reads through [`inmanta::respond`], as every other client: tokens,
-//! authorization, limits and the audit log are those of the API.
+//! The console changes and reads through [`inmanta::respond`] and [`infisical::respond`], as every
+//! other client: tokens, authorization, limits and the audit log are those of the API.
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use serde_json::Value;
 
 use super::{ConsoleContext, error_page::ConsoleError};
-use crate::{api::inmanta, auth::Caller};
+use crate::{
+    api::{infisical, inmanta},
+    auth::Caller,
+    base::reply::Reply,
+};
 
 /// The header that names an environment.
 const ENVIRONMENT: HeaderName = HeaderName::from_static("x-inmanta-tid");
@@ -37,6 +41,16 @@ pub(super) struct CallAnswer {
 }
 
 impl CallAnswer {
+    /// Returns its whole body.
+    pub(super) const fn body(&self) -> &Value {
+        &self.body
+    }
+
+    /// The answer to a call that cannot be sent.
+    const fn malformed() -> Self {
+        Self { status: StatusCode::BAD_REQUEST, retry_after: None, body: Value::Null }
+    }
+
     /// Returns the value in its envelope.
     pub(super) fn data(&self) -> &Value {
         &self.body["data"]
@@ -63,23 +77,48 @@ impl ConsoleCall<'_> {
         context: &ConsoleContext<'_>,
         caller: &Caller<'_, '_>,
     ) -> CallAnswer {
+        match self.request() {
+            Some(request) => inmanta::respond(&context.api, caller, &request).await.into(),
+            None => CallAnswer::malformed(),
+        }
+    }
+
+    /// Makes a call about machine identities as the client of a request, the [`Caller`].
+    pub(super) async fn make_infisical(
+        self,
+        context: &ConsoleContext<'_>,
+        caller: &Caller<'_, '_>,
+    ) -> CallAnswer {
+        let (Some(request), Some(identities)) = (self.request(), &context.api.settings.identities)
+        else {
+            return CallAnswer::malformed();
+        };
+        let caller = (caller, context.certificate);
+        // Apart, so that the memory of its work is not counted for every other page.
+        let reply = infisical::respond(&context.api, identities, caller, &request);
+        Box::pin(reply).await.into()
+    }
+
+    /// Returns the request of the call; `None` if an argument cannot be part of one.
+    fn request(self) -> Option<Request<Bytes>> {
         let body = if self.body.is_null() { Bytes::new() } else { self.body.to_string().into() };
         let mut request = Request::new(body);
         *request.method_mut() = self.method;
         let token = self.token.map(|token| format!("Bearer {token}"));
-        let token = token.map(HeaderValue::try_from).transpose();
-        let environment = self.environment.map(HeaderValue::from_str).transpose();
-        let (Ok(target), Ok(token), Ok(environment)) = (self.target.parse(), token, environment)
-        else {
-            let (status, retry_after) = (StatusCode::BAD_REQUEST, None);
-            return CallAnswer { status, retry_after, body: Value::Null };
-        };
-        *request.uri_mut() = target;
+        let token = token.map(HeaderValue::try_from).transpose().ok()?;
+        let environment = self.environment.map(HeaderValue::from_str).transpose().ok()?;
+        *request.uri_mut() = self.target.parse().ok()?;
         let headers = request.headers_mut();
         headers.extend(token.map(|token| (header::AUTHORIZATION, token)));
         headers.extend(environment.map(|id| (ENVIRONMENT, id)));
-        let response = inmanta::respond(&context.api, caller, &request).await.response;
-        CallAnswer {
+        Some(request)
+    }
+}
+
+impl From<Reply> for CallAnswer {
+    fn from(reply: Reply) -> Self {
+        let response = reply.response;
+        Self {
             status: response.status(),
             retry_after: response.headers().get(header::RETRY_AFTER).cloned(),
             body: serde_json::from_slice(response.body()).unwrap_or_default(),

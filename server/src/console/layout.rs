@@ -17,12 +17,18 @@ pub(super) struct Page<'p> {
 }
 
 /// An entry of the navigation: path, name, and the key that opens it after `g`.
-const NAVIGATION: [(&str, &str, &str); 5] = [
+const NAVIGATION: [(&str, &str, &str); 11] = [
     ("/console", "Overview", "o"),
     ("/console/issuers", "Issuers", "i"),
+    ("/console/inspect", "Inspector", "x"),
     ("/console/tokens", "Tokens", "t"),
     ("/console/users", "Users", "u"),
+    ("/console/identities", "Identities", "m"),
+    ("/console/tenants", "Tenants", "n"),
+    ("/console/policy", "Policy", "p"),
     ("/console/audit", "Audit log", "a"),
+    ("/console/configuration", "Configuration", "c"),
+    ("/console/cluster", "Cluster", "s"),
 ];
 
 /// Returns a page with this content.
@@ -83,6 +89,7 @@ fn keys() -> Markup {
                     }
                     dt { kbd { "/" } } dd { "Filter the table" }
                     dt { kbd { "?" } } dd { "This list" }
+                    dt { "Paste" } dd { "A token opens the inspector" }
                 }
             }
             p { "Countersign " (env!("CARGO_PKG_VERSION")) ". Times are in UTC." }
@@ -99,6 +106,15 @@ pub(super) fn form_token(user: &ConsoleUser) -> Markup {
 pub(super) fn refusal(message: &str) -> Markup {
     html! {
         @if !message.is_empty() { p.refusal role="alert" { "✗ " (message) } }
+    }
+}
+
+/// Returns the field that filters tables, which the script shows.
+pub(super) fn table_filter() -> Markup {
+    html! {
+        label.filter hidden {
+            "Filter " input type="search" data-filter="" autocomplete="off" spellcheck="false";
+        }
     }
 }
 

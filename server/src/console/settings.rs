@@ -1,7 +1,8 @@
 //! `[console]`: where the console is served, and how long its sessions last.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use super::loaded_config::LoadedConfig;
 use crate::{
     base::redacted::quoted,
     config::{
@@ -24,6 +25,8 @@ pub struct ConsoleSettings {
     pub allows_passwords: bool,
     /// Whether a back-channel logout revokes the tokens of the user.
     pub backchannel_revokes_tokens: bool,
+    /// The whole configuration, if the console is served. The assembly sets it.
+    pub loaded: Arc<LoadedConfig>,
 }
 
 /// The parts of the configuration on which the defaults of [`ConsoleSettings`] depend.
@@ -58,6 +61,7 @@ impl ConsoleSettings {
             allows_passwords: defaults.allows_passwords,
             backchannel_revokes_tokens: reader.flag("backchannel_revokes_tokens"),
             listener: read_listener(&mut reader, defaults).map(Into::into),
+            loaded: Arc::default(),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use countersign_engine::UnixTime;
 use maud::{Markup, html};
+use serde_json::Value;
 
 use crate::base::clock;
 
@@ -84,6 +85,12 @@ pub(super) fn moment(at: UnixTime, now: UnixTime) -> Markup {
         time datetime=(exact) { (ago(at, now)) }
         " " span.exact { (exact.replace('T', " ").replace('Z', " UTC")) }
     }
+}
+
+/// Returns a time of the API without parts of a second.
+pub(super) fn utc(time: &Value) -> String {
+    let time = time.as_str().and_then(|time| time.get(..19));
+    time.map_or_else(|| "never".into(), |time| format!("{} UTC", time.replace('T', " ")))
 }
 
 #[cfg(test)]

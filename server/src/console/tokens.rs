@@ -13,6 +13,7 @@ use super::{
     request::{self, FormFields},
     see_other,
     session::ConsoleUser,
+    text::utc,
 };
 use crate::{
     auth::Caller,
@@ -230,12 +231,6 @@ fn token_row(user: &ConsoleUser, environment: &str, one: &Value) -> Markup {
             }
         }
     }
-}
-
-/// Returns a time of the API without parts of a second.
-fn utc(time: &Value) -> String {
-    let time = time.as_str().and_then(|time| time.get(..19));
-    time.map_or_else(|| "never".into(), |time| format!("{} UTC", time.replace('T', " ")))
 }
 
 fn new_token_form(user: &ConsoleUser, environment: &str, notice: &TokensNotice<'_>) -> Markup {

@@ -9,7 +9,7 @@ use super::{
     ConsoleContext, ConsoleRequest,
     api_call::{CallAnswer, ConsoleCall},
     error_page::ConsoleError,
-    layout::{self, Page, as_command, form_token, refusal},
+    layout::{self, Page, as_command, form_token, refusal, table_filter},
     request::{self, FormFields},
     see_other,
     session::ConsoleUser,
@@ -129,7 +129,7 @@ async fn render(
         @if users.is_empty() {
             p.empty { "There are no local users yet. The form below adds the first one." }
         } @else {
-            (filter())
+            (table_filter())
             table data-filtered="" {
                 thead {
                     tr { th { "User" } th { "Rights" } th { "Roles" } th { "Changes" } }
@@ -171,15 +171,6 @@ impl RoleChoices {
     fn environment<'c>(&'c self, id: &'c str) -> &'c str {
         let found = self.environments.iter().find(|(one, _)| one == id);
         found.map_or(id, |(_, name)| name)
-    }
-}
-
-/// Returns the field that filters a table, which the script shows.
-fn filter() -> Markup {
-    html! {
-        label.filter hidden {
-            "Filter " input type="search" data-filter="" autocomplete="off" spellcheck="false";
-        }
     }
 }
 

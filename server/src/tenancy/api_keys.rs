@@ -29,6 +29,17 @@ struct StoredKey {
     sources: Vec<Network>,
 }
 
+/// What can be shown of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedKey<'k> {
+    /// Its name.
+    pub name: &'k str,
+    /// Its [`secret_id`], if it was generated.
+    pub id: Option<&'k str>,
+    /// Networks of the clients that may use it; empty for any.
+    pub sources: Vec<String>,
+}
+
 /// A key as it is configured.
 pub struct ConfiguredKey {
     /// Its name, for logs.
@@ -71,6 +82,15 @@ impl ApiKeys {
     /// Returns the names of the keys, with the id of each that was generated.
     pub fn names(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
         self.keys.iter().map(|key| (&*key.name, key.id.as_deref()))
+    }
+
+    /// Returns the keys by name, with the networks of their clients.
+    pub fn list(&self) -> impl Iterator<Item = ListedKey<'_>> {
+        self.keys.iter().map(|key| ListedKey {
+            name: &key.name,
+            id: key.id.as_deref(),
+            sources: key.sources.iter().map(Network::to_string).collect(),
+        })
     }
 
     /// Returns the name of a key that this client may use. Takes the same time for every key and

@@ -80,6 +80,26 @@ if (filter) {
   });
 }
 
+// A token that is pasted outside of a field opens the inspector. It is in no address.
+document.addEventListener("paste", (event) => {
+  const text = (event.clipboardData ? event.clipboardData.getData("text") : "").trim();
+  const session = document.querySelector("input[name=form_token]");
+  const isTyping = event.target.closest("input, select, textarea, [contenteditable]");
+  if (isTyping || !session || !/^(bearer )?eyJ[\w-]+\.[\w-]+\.[\w-]*$/i.test(text)) return;
+  const form = document.createElement("form");
+  form.method = "post";
+  form.action = "/console/inspect";
+  for (const [name, value] of [["form_token", session.value], ["token", text]]) {
+    const field = document.createElement("input");
+    field.type = "hidden";
+    field.name = name;
+    field.value = value;
+    form.append(field);
+  }
+  document.body.append(form);
+  form.submit();
+});
+
 // Keys: "g" and a letter for a page, "/" for the filter, "?" for the list of keys.
 let isGoing = false;
 document.addEventListener("keydown", (event) => {

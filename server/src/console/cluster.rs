@@ -1,0 +1,153 @@
+//! The servers that share the database: versions, heartbeats, and differences of their settings.
+
+use countersign_engine::UnixTime;
+use http::{Response, StatusCode};
+use maud::{Markup, html};
+
+use super::{
+    ConsoleContext,
+    error_page::ConsoleError,
+    issuers::may_administer,
+    layout::{self, Page, as_command},
+    session::ConsoleUser,
+    text::moment,
+};
+use crate::{
+    base::{clock, printable::printable, reply::Body},
+    cluster::{
+        comparison::{ACTIVE_WINDOW_SECONDS, ServerDifference, VERSION, differences},
+        digest::config_digests,
+    },
+    store::servers::{ConfigDigests, ServerRun},
+};
+
+const PATH: &str = "/console/cluster";
+/// Age in seconds up to which servers without a heartbeat are listed.
+const SHOWN_SECONDS: u64 = 24 * 3600;
+
+/// Returns the page.
+///
+/// # Errors
+/// The user may not read it, or the database cannot be queried.
+pub(super) async fn page(
+    context: &ConsoleContext<'_>,
+    user: &ConsoleUser,
+) -> Result<Response<Body>, ConsoleError> {
+    if !may_administer(context, user) {
+        return Err(ConsoleError::Forbidden("You may not see the servers.".into()));
+    }
+    let store = &context.api.users.ok_or(ConsoleError::Unavailable)?.store;
+    let now = clock::now();
+    let since = UnixTime(now.0.saturating_sub(SHOWN_SECONDS));
+    let servers = store.servers_active_since(since).await?;
+    let found = compare(context, &servers, now);
+    let content = html! {
+        h1 { "Cluster" }
+        (sentence(&servers, &found, now))
+        @if servers.is_empty() {
+            p.empty {
+                "No server has recorded a heartbeat yet. Each does so within 30 seconds of its \
+                 start; all servers with the same " code { "url" } " in " code { "[database]" }
+                " are listed here."
+            }
+        } @else {
+            table {
+                thead {
+                    tr {
+                        th { "Server" } th { "State" } th { "Version" } th { "Started" }
+                        th { "Last seen" }
+                    }
+                }
+                tbody { @for server in &servers { (row(server, now)) } }
+            }
+        }
+        (difference_list(&found))
+        (as_command("countersign doctor --config FILE"))
+    };
+    let page = Page { title: "Cluster", active: PATH, user: Some(user) };
+    Ok(layout::respond(StatusCode::OK, &page, &content))
+}
+
+fn is_active(server: &ServerRun, now: UnixTime) -> bool {
+    now.0.saturating_sub(server.seen_at.0) < ACTIVE_WINDOW_SECONDS
+}
+
+/// Compares the active servers of this version, and this one as it is configured.
+fn compare(
+    context: &ConsoleContext<'_>,
+    servers: &[ServerRun],
+    now: UnixTime,
+) -> Vec<ServerDifference> {
+    let compared = servers.iter().filter(|one| is_active(one, now) && one.version == VERSION);
+    let compared: Vec<_> = compared.cloned().collect();
+    let sources = context.api.authenticator.keys.all();
+    let own = config_digests(sources.iter().map(|source| source.section()));
+    let api_keys = context.api.auth.api_key_ids();
+    differences(&compared, &ConfigDigests { api_keys, ..own })
+}
+
+fn sentence(servers: &[ServerRun], found: &[ServerDifference], now: UnixTime) -> Markup {
+    let count = servers.iter().filter(|one| is_active(one, now)).count();
+    let versions = servers.iter().filter(|one| is_active(one, now) && one.version != VERSION);
+    let others = versions.count();
+    let running = if count == 1 { "1 server runs".into() } else { format!("{count} servers run") };
+    html! {
+        p.sentence {
+            (running) " on this database. "
+            @if found.is_empty() {
+                span.state data-state="good" { "✓ No difference in issuers, keys and API keys." }
+            } @else {
+                span.state data-state="bad" {
+                    "✗ "
+                    a href="#differences" {
+                        (found.len())
+                        @if found.len() == 1 { " difference" } @else { " differences" }
+                    }
+                    "."
+                }
+            }
+            @if others > 0 {
+                " " span.state data-state="warning" {
+                    "! " (others) " of another version, which are not compared."
+                }
+            }
+        }
+    }
+}
+
+fn row(server: &ServerRun, now: UnixTime) -> Markup {
+    html! {
+        tr {
+            td data-label="Server" { strong { (printable(&server.name)) } }
+            td data-label="State" {
+                @if is_active(server, now) {
+                    span.state data-state="good" { "✓ runs" }
+                } @else {
+                    span.state data-state="warning" { "! no heartbeat" }
+                }
+            }
+            td data-label="Version" {
+                (printable(&server.version))
+                @if server.version != VERSION { " (this is " (VERSION) ")" }
+            }
+            td data-label="Started" { (moment(server.started_at, now)) }
+            td data-label="Last seen" { (moment(server.seen_at, now)) }
+        }
+    }
+}
+
+fn difference_list(found: &[ServerDifference]) -> Markup {
+    html! {
+        @if !found.is_empty() {
+            section #differences {
+                h2 { "Differences" }
+                @for ServerDifference { text, help } in found {
+                    p {
+                        span.state data-state="bad" { "✗ " (text) }
+                        br; span.empty { (help) }
+                    }
+                }
+            }
+        }
+    }
+}

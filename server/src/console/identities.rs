@@ -1,0 +1,198 @@
+//! Machine identities, their roles and login methods, by the calls of the API.
+
+mod detail;
+
+use http::{Method, Response, StatusCode};
+use maud::{Markup, html};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Value, json};
+
+use super::{
+    ConsoleContext, ConsoleRequest,
+    api_call::{CallAnswer, ConsoleCall},
+    error_page::ConsoleError,
+    layout::{self, Page, as_command},
+    request::{self, FormFields},
+    session::ConsoleUser,
+    text::whole,
+};
+use crate::{
+    auth::Caller,
+    base::{printable::printable, reply::Body},
+};
+
+const PATH: &str = "/console/identities";
+/// Rows of a page.
+const MAX_ROWS: u64 = 50;
+
+/// Returns the page: all identities, or the one in the query.
+///
+/// # Errors
+/// The user may not administer identities, or the database is unavailable.
+pub(super) async fn page(
+    context: &ConsoleContext<'_>,
+    caller: &Caller<'_, '_>,
+    user: &ConsoleUser,
+    request: &ConsoleRequest,
+) -> Result<Response<Body>, ConsoleError> {
+    let query = request::query(request);
+    let calls = IdentityCalls { context, caller, user };
+    let content = if context.api.settings.identities.is_none() {
+        disabled()
+    } else if query.get("id").is_empty() {
+        list(&calls, &query).await?
+    } else {
+        detail::detail(&calls, query.get("id")).await?
+    };
+    let page = Page { title: "Identities", active: PATH, user: Some(user) };
+    Ok(layout::respond(StatusCode::OK, &page, &content))
+}
+
+/// Calls of a user about identities.
+struct IdentityCalls<'c> {
+    context: &'c ConsoleContext<'c>,
+    caller: &'c Caller<'c, 'c>,
+    user: &'c ConsoleUser,
+}
+
+impl IdentityCalls<'_> {
+    /// Reads from a path of the API.
+    ///
+    /// # Errors
+    /// The call is refused.
+    async fn get(&self, target: &str) -> Result<CallAnswer, ConsoleError> {
+        self.call(Method::GET, target, Value::Null).await
+    }
+
+    async fn call(
+        &self,
+        method: Method,
+        target: &str,
+        body: Value,
+    ) -> Result<CallAnswer, ConsoleError> {
+        let token = Some(self.user.token.as_str());
+        let call = ConsoleCall { token, environment: None, method, target, body };
+        let answer = call.make_infisical(self.context, self.caller).await;
+        match answer.status {
+            StatusCode::OK => Ok(answer),
+            StatusCode::NOT_FOUND => Err(ConsoleError::NotFound),
+            _ => Err(answer.into_error()),
+        }
+    }
+}
+
+fn disabled() -> Markup {
+    html! {
+        h1 { "Identities" }
+        p.empty {
+            "Machine identities are switched off. " code { "enabled = true" } " in "
+            code { "[identities]" } " switches them on."
+        }
+    }
+}
+
+async fn list(calls: &IdentityCalls<'_>, query: &FormFields) -> Result<Markup, ConsoleError> {
+    let offset = query.get("offset").parse::<u64>().unwrap_or_default();
+    let name = query.get("name");
+    let search = if name.is_empty() { json!({}) } else { json!({ "name": { "$contains": name } }) };
+    let body = json!({ "search": search, "offset": offset, "limit": MAX_ROWS });
+    let found = calls.call(Method::POST, "/api/v1/identities/search", body).await?;
+    let organizations = calls.get("/api/v1/organization").await?;
+    let identities: Vec<_> = found.body()["identities"].as_array().into_iter().flatten().collect();
+    let count = found.body()["totalCount"].as_u64().unwrap_or_default();
+    Ok(html! {
+        h1 { "Identities" }
+        (organization_list(&organizations))
+        form.filters method="get" action=(PATH) {
+            label { "Name " input name="name" value=(name) data-filter-key=""; }
+            button type="submit" { "Filter" }
+        }
+        @if identities.is_empty() {
+            p.empty {
+                @if name.is_empty() { "No identity exists yet. The first is made by:" }
+                @else { "No identity has this in its name." }
+            }
+        } @else {
+            p { (whole(count)) @if count == 1 { " identity" } @else { " identities" } }
+            table {
+                thead {
+                    tr { th { "Name" } th { "Id" } th { "Role" } th { "Login methods" } }
+                }
+                tbody { @for one in &identities { (row(one)) } }
+            }
+            (other_pages(offset, count, name))
+        }
+        (as_command("countersign identity create NAME --role no-access"))
+    })
+}
+
+fn organization_list(organizations: &CallAnswer) -> Markup {
+    let organizations = organizations.body()["organizations"].as_array();
+    html! {
+        @for one in organizations.into_iter().flatten() {
+            dl.facts {
+                dt { "Organization" }
+                dd { (text(&one["name"])) " (" (text(&one["slug"])) ")" }
+                dt { "Its id" }
+                dd { code data-copy="" { (text(&one["id"])) } }
+            }
+        }
+    }
+}
+
+fn row(one: &Value) -> Markup {
+    let (identity, id) = (&one["identity"], text(&one["identityId"]));
+    html! {
+        tr {
+            td data-label="Name" {
+                a href={ (PATH) "?id=" (utf8_percent_encode(&id, NON_ALPHANUMERIC)) } {
+                    (text(&identity["name"]))
+                }
+            }
+            td data-label="Id" { code data-copy="" { (id) } }
+            td data-label="Role" { (role(one)) }
+            td data-label="Login methods" { (texts(&identity["authMethods"])) }
+        }
+    }
+}
+
+/// Returns the role of a membership, that of the organization.
+fn role(membership: &Value) -> String {
+    match membership["customRole"]["slug"].as_str() {
+        Some(slug) => printable(slug),
+        None => text(&membership["role"]),
+    }
+}
+
+fn other_pages(offset: u64, count: u64, name: &str) -> Markup {
+    let at = |offset: u64| {
+        let offset = offset.to_string();
+        let fields = [("name", name), ("offset", offset.as_str())];
+        format!("{PATH}?{}", serde_urlencoded::to_string(fields).unwrap_or_default())
+    };
+    html! {
+        p {
+            @if offset > 0 {
+                a href=(at(offset.saturating_sub(MAX_ROWS))) rel="prev" { "Previous" } " "
+            }
+            @if offset.saturating_add(MAX_ROWS) < count {
+                a href=(at(offset.saturating_add(MAX_ROWS))) rel="next" { "Next" }
+            }
+        }
+    }
+}
+
+/// Returns a text of the API, without control characters.
+fn text(value: &Value) -> String {
+    printable(value.as_str().unwrap_or_default())
+}
+
+/// Returns a list of texts, or a single one, for display.
+fn texts(value: &Value) -> String {
+    let texts: Vec<_> = match value {
+        Value::Array(all) => all.iter().filter_map(Value::as_str).map(printable).collect(),
+        Value::String(one) if !one.is_empty() => vec![printable(one)],
+        _ => Vec::new(),
+    };
+    if texts.is_empty() { "–".into() } else { texts.join(", ") }
+}

@@ -1,0 +1,150 @@
+//! Tenants and API keys: their names, never a key.
+
+use http::{Response, StatusCode};
+use maud::{Markup, html};
+
+use super::{
+    ConsoleContext,
+    error_page::ConsoleError,
+    issuers::may_administer,
+    layout::{self, Page, as_command},
+    session::ConsoleUser,
+    text::whole,
+};
+use crate::{
+    base::{printable::printable, reply::Body},
+    observe::request_series::{RequestSeries, SeriesKey},
+    tenancy::settings::TenancySettings,
+};
+
+const PATH: &str = "/console/tenants";
+
+/// Returns the page.
+///
+/// # Errors
+/// The user may not see it.
+pub(super) fn page(
+    context: &ConsoleContext<'_>,
+    user: &ConsoleUser,
+) -> Result<Response<Body>, ConsoleError> {
+    if !may_administer(context, user) {
+        return Err(ConsoleError::Forbidden("You may not see the tenants.".into()));
+    }
+    let series = context.api.authenticator.metrics.series.as_ref();
+    let content = html! {
+        h1 { "Tenants and API keys" }
+        @match &context.api.auth.tenancy {
+            None => p.empty {
+                "This server knows no tenants. A listener with "
+                code { "surface = orchestrate" } " does: it takes the tenant of a request from a \
+                claim of its token."
+            },
+            Some(tenancy) => {
+                (facts(tenancy))
+                section { h2 { "API keys" } (key_table(tenancy)) }
+                section { h2 { "Tenants with requests since the start" } (tenant_table(series)) }
+            },
+        }
+    };
+    let page = Page { title: "Tenants and API keys", active: PATH, user: Some(user) };
+    Ok(layout::respond(StatusCode::OK, &page, &content))
+}
+
+fn facts(tenancy: &TenancySettings) -> Markup {
+    html! {
+        @if !tenancy.verifies {
+            p.state data-state="warning" {
+                "! Multi-tenancy is off: every request is allowed, as one of the tenant _."
+            }
+        }
+        dl.facts {
+            dt { "Tenant of a token" } dd { "the claim " code { (tenancy.claim.name()) } }
+            @if let Some(file) = &tenancy.key_file {
+                dt { "File of API keys" } dd { code { (printable(&file.display().to_string())) } }
+            }
+        }
+    }
+}
+
+fn key_table(tenancy: &TenancySettings) -> Markup {
+    html! {
+        @if tenancy.keys.is_empty() {
+            p.empty {
+                "No API key: machines use tokens. A line " code { "name = key" } " in the "
+                code { "api_key_file" } " of " code { "[multi_tenancy]" } " makes the first."
+            }
+            (as_command("countersign key generate"))
+        } @else {
+            table {
+                thead { tr { th { "Name" } th { "Id" } th { "From" } } }
+                tbody {
+                    @for key in tenancy.keys.list() {
+                        tr {
+                            td data-label="Name" { strong { (printable(key.name)) } }
+                            td data-label="Id" {
+                                @match key.id {
+                                    Some(id) => code data-copy="" { (id) },
+                                    None => "without one: it was not generated here",
+                                }
+                            }
+                            td data-label="From" {
+                                @if key.sources.is_empty() { "any address" }
+                                @else { (key.sources.join(", ")) }
+                            }
+                        }
+                    }
+                }
+            }
+            p.empty { "The id is derived from the key: the same key has the same id on each server." }
+        }
+    }
+}
+
+fn tenant_table(series: Option<&RequestSeries>) -> Markup {
+    let counts = series.map(tenant_counts).unwrap_or_default();
+    html! {
+        @if counts.is_empty() {
+            p.empty {
+                "No request was counted by tenant. " code { "orchestrate_names = true" } " and "
+                code { "orchestrate_tenants = 100" } " in " code { "[metrics]" } " count them. Each \
+                tenant is known from tokens only."
+            }
+        } @else {
+            table {
+                thead { tr { th { "Tenant" } th.number { "Requests" } th.number { "Refused" } } }
+                tbody {
+                    @for (tenant, TenantCount { all, refused }) in &counts {
+                        tr {
+                            td data-label="Tenant" { code { (printable(tenant)) } }
+                            td.number data-label="Requests" { (whole(*all)) }
+                            td.number data-label="Refused" { (whole(*refused)) }
+                        }
+                    }
+                }
+            }
+            p.empty { code { "_" } " stands for all other requests." }
+        }
+    }
+}
+
+/// Number of requests of a tenant.
+#[derive(Clone, Copy, Default)]
+struct TenantCount {
+    all: u64,
+    /// Those with a status of 400 or more.
+    refused: u64,
+}
+
+/// Returns the requests by tenant, the most first.
+fn tenant_counts(series: &RequestSeries) -> Vec<(String, TenantCount)> {
+    let mut counts = std::collections::BTreeMap::<String, TenantCount>::new();
+    for totals in series.totals() {
+        let Some(SeriesKey::Responses { status, .. }) = totals.key else { continue };
+        let count = counts.entry(totals.tenant).or_default();
+        count.all += totals.count;
+        count.refused += if status >= 400 { totals.count } else { 0 };
+    }
+    let mut counts: Vec<_> = counts.into_iter().collect();
+    counts.sort_by_key(|(_, count)| std::cmp::Reverse(count.all));
+    counts
+}
