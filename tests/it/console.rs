@@ -12,6 +12,8 @@ mod inspector;
 mod policy;
 /// Configuration, cluster, identities and tenants.
 mod server_pages;
+/// The console in a real browser.
+mod chromium;
 /// Where the console is served, and what every response has.
 mod places;
 /// Sign-in with an OpenID provider.

@@ -44,6 +44,14 @@ pub fn request(address: SocketAddr, head: &str, body: &[u8]) -> Response {
     connection.receive(head.starts_with("HEAD "))
 }
 
+/// Like [`request`], to this host.
+pub fn request_to(host: &str, address: SocketAddr, head: &str, body: &[u8]) -> Response {
+    let mut connection = Connection::open(address);
+    let lines = format!("{head}Host: {host}\r\nContent-Length: {}\r\n\r\n", body.len());
+    connection.send_raw(&[lines.as_bytes(), body].concat());
+    connection.receive(head.starts_with("HEAD "))
+}
+
 /// Persistent client connection.
 pub struct Connection<S = TcpStream> {
     reader: BufReader<S>,

@@ -1,7 +1,7 @@
 //! Test fixtures: the real binary ([`binary`]), HTTP clients ([`client`]), the engine as
 //! tests configure it ([`engine`]), keys and tokens made by the `openssl` command line
-//! ([`openssl`]), certificates ([`certificates`], [`pki`]), and the pages of documentation
-//! ([`pages`]).
+//! ([`openssl`]), certificates ([`certificates`], [`pki`]), a browser ([`webdriver`]), and the pages
+//! of documentation ([`pages`]).
 
 pub mod allocations;
 pub mod answers;
@@ -27,6 +27,7 @@ pub mod proxies;
 pub mod quic;
 pub mod shared;
 pub mod tls;
+pub mod webdriver;
 
 /// Polls a condition until it holds. Panics if it does not within 20 s.
 #[track_caller]
