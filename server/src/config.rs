@@ -123,7 +123,7 @@ impl Config {
         let mut issuers = issuer::read_all(&sections, listeners, &mut problems);
         let web_ui = WebUi::read(&sections, &mut problems);
         administration::assign(&mut issuers, web_ui.login());
-        let sign_in = web_ui.sign_in(&issuers, &mut problems);
+        let sign_in = web_ui.sign_in(&issuers);
         let written = issuers.len();
         let requires_token = settings.api.requires_token;
         let identities = IdentitySettings::read(&sections, &issuers, requires_token, &mut problems);
@@ -141,9 +141,11 @@ impl Config {
             is_served: web_ui.serves_console(settings.api.issues_tokens()),
             requires_token: settings.api.requires_token,
             allows_passwords: web_ui.allows_passwords(),
+            unverified_authority: sign_in.as_ref().err().copied(),
         };
         settings.console = ConsoleSettings::read(&sections, &defaults, &mut problems);
         settings.config_js = web_ui.config_js(&settings.api);
+        let sign_in = sign_in.unwrap_or_default();
         let database = Database::read(&sections, &mut problems);
         let audit = AuditSettings::read(&sections, &mut problems);
         let revocation = RevocationSettings::read(&sections, &mut problems);

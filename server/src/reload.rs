@@ -192,6 +192,7 @@ fn log_success(app: &App, needs_restart: &[String]) {
     }
     app.settings().api.log_restrictions();
     app.settings().log_console_without_tls();
+    app.settings().console.log_missing_section();
     if app.authenticator.keys.all().is_empty() {
         tracing::warn!("no auth_jwt_* section any more: every token is rejected");
     }

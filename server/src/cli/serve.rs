@@ -38,6 +38,7 @@ pub(super) fn run(source: &ConfigSource, threads: Option<u16>) -> Result<(), Com
     logging::start_logging(&log.level, log.format);
     config.settings.api.log_restrictions();
     config.settings.log_console_without_tls();
+    config.settings.console.log_missing_section();
     let threads = serve::threads(threads.map(usize::from).or(config.settings.threads));
     if let Err(reason) = source.revocation_location(&config) {
         source.check_api_clients(&config).map_err(CommandError::failed)?;

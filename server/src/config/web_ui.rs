@@ -8,11 +8,7 @@ use std::collections::BTreeMap;
 use http::Uri;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::{
-    problem::{Problem, Problems},
-    reader::SectionReader,
-    setting::Section,
-};
+use super::{problem::Problems, reader::SectionReader, setting::Section};
 use crate::{
     api::settings::ApiSettings,
     base::redacted::quoted,
@@ -131,31 +127,22 @@ impl WebUi {
     }
 
     /// Returns how the console signs in with its provider; `None` without a provider or a client
-    /// id. Warns if there are sections, and none of them is an [`IssuerSection`] that verifies the
-    /// access tokens of the provider.
+    /// id.
+    ///
+    /// # Errors
+    /// No section verifies the access tokens of the provider, whose URI is returned.
     pub(super) fn sign_in(
         &self,
         sections: &[IssuerSection],
-        problems: &mut Problems,
-    ) -> Option<SignInSettings> {
+    ) -> Result<Option<SignInSettings>, &str> {
         let login = self.login();
-        login.provider?;
-        let provider = self.provider.as_ref().filter(|provider| !provider.client_id.is_empty())?;
-        let Some(section) = provider_section(sections, login) else {
-            if !sections.is_empty() && !problems.has_errors() {
-                let text = format!(
-                    "no section verifies the access tokens of {}: users cannot sign in to the \
-                     console with it",
-                    provider.authority
-                );
-                let help = "set issuer of an external auth_jwt_* section to oidc_authority, or to \
-                            the iss of the access tokens if there is one such section only";
-                problems.push(Problem::warning("[web-ui] oidc_authority", text).help(help));
-            }
-            return None;
+        let provider = self.provider.as_ref().filter(|provider| !provider.client_id.is_empty());
+        let Some(provider) = provider.filter(|_| login.provider.is_some()) else {
+            return Ok(None);
         };
         let OpenIdProvider { authority, client_id, scope, .. } = provider;
-        Some(SignInSettings::new(authority, client_id, scope, section))
+        let section = provider_section(sections, login).ok_or(&**authority)?;
+        Ok(Some(SignInSettings::new(authority, client_id, scope, section)))
     }
 
     /// Returns what `config.js` describes to Inmanta's own web console; `None` if it is not served:

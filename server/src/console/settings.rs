@@ -6,7 +6,10 @@ use super::loaded_config::LoadedConfig;
 use crate::{
     base::redacted::quoted,
     config::{
-        options::CONSOLE_SECTION, problem::Problems, reader::SectionReader, setting::Section,
+        options::CONSOLE_SECTION,
+        problem::{Problem, Problems},
+        reader::SectionReader,
+        setting::Section,
     },
 };
 
@@ -23,6 +26,8 @@ pub struct ConsoleSettings {
     pub reauthenticate: Duration,
     /// Whether local users sign in with their password.
     pub allows_passwords: bool,
+    /// The OpenID provider, if no section verifies its access tokens.
+    pub unverified_authority: Option<Box<str>>,
     /// Whether a back-channel logout revokes the tokens of the user.
     pub backchannel_revokes_tokens: bool,
     /// The whole configuration, if the console is served. The assembly sets it.
@@ -40,6 +45,8 @@ pub(crate) struct ConsoleDefaults<'c> {
     pub(crate) requires_token: bool,
     /// Whether local users sign in with their password.
     pub(crate) allows_passwords: bool,
+    /// The OpenID provider, if no section verifies its access tokens.
+    pub(crate) unverified_authority: Option<&'c str>,
 }
 
 /// The value of `listener` for no console.
@@ -54,17 +61,44 @@ impl ConsoleSettings {
         problems: &mut Problems,
     ) -> Self {
         let mut reader = SectionReader::new(sections, CONSOLE_SECTION, problems);
-        Self {
+        let settings = Self {
             session_idle: reader.seconds("session_idle"),
             session_max: reader.seconds("session_max"),
             reauthenticate: reader.seconds("reauthenticate"),
             allows_passwords: defaults.allows_passwords,
             backchannel_revokes_tokens: reader.flag("backchannel_revokes_tokens"),
+            unverified_authority: defaults.unverified_authority.map(Into::into),
             listener: read_listener(&mut reader, defaults).map(Into::into),
             loaded: Arc::default(),
+        };
+        if let Some(text) = settings.missing_section() {
+            problems
+                .push(Problem::note("[web-ui] oidc_authority", text).help(MISSING_SECTION_HELP));
+        }
+        settings
+    }
+
+    /// Returns the problem of a console that is served, but whose users cannot sign in with the
+    /// provider.
+    fn missing_section(&self) -> Option<String> {
+        let authority = self.unverified_authority.as_ref().filter(|_| self.listener.is_some())?;
+        Some(format!(
+            "no section verifies the access tokens of {authority}: users cannot sign in to the \
+             console with it"
+        ))
+    }
+
+    /// Logs a warning if users cannot sign in with the provider.
+    pub(crate) fn log_missing_section(&self) {
+        if let Some(text) = self.missing_section() {
+            tracing::warn!("{text}; {MISSING_SECTION_HELP}");
         }
     }
 }
+
+const MISSING_SECTION_HELP: &str = "set issuer of an external auth_jwt_* section to oidc_authority, \
+                                    or to the iss of the access tokens if there is one such \
+                                    section only";
 
 fn read_listener<'r>(
     reader: &mut SectionReader<'r>,
