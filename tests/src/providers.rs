@@ -320,7 +320,9 @@ impl TlsProvider {
     pub fn serve(&self, name: &str, document: &Value) -> String {
         let response =
             format!("HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n{document}");
-        std::fs::write(self.directory.path().join(name), response).unwrap();
+        let file = self.directory.path().join(name);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, response).unwrap();
         format!("https://localhost:{}/{name}", self.port)
     }
 

@@ -1,11 +1,18 @@
-use countersign_tests::{binary::Sandbox, client::Protocol, oidc::OidcProvider};
+use countersign_tests::{
+    binary::Sandbox,
+    client::Protocol,
+    oidc::{AUDIENCE, OidcProvider},
+    openssl::{SigningKey, certificate},
+    providers::TlsProvider,
+};
+use serde_json::json;
 
 use super::{SIGN_IN, serve, with_provider};
 use crate::{
     config::check,
     console::Browser,
     fixture::SIGNING,
-    users::{Api, in_file},
+    users::{Api, configuration, in_file},
 };
 
 #[test]
@@ -29,6 +36,38 @@ fn origin_of_the_console_is_that_of_the_browser() {
         let is_secure = uri.starts_with("https");
         assert_eq!(cookie.starts_with("__Host-countersign-sign-in="), is_secure, "{cookie}");
         assert_eq!(cookie.ends_with("; Secure"), is_secure, "{cookie}");
+    }
+}
+
+#[test]
+fn sign_in_trusts_what_its_section_trusts() {
+    let (provider, key) = (TlsProvider::start(), SigningKey::generate("ES256", "k"));
+    let keys = provider.serve("jwks.json", &json!({ "keys": [key.jwk()] }));
+    let issuer = keys.trim_end_matches("/jwks.json");
+    let metadata = json!({
+        "issuer": issuer, "jwks_uri": keys,
+        "authorization_endpoint": format!("{issuer}/auth"),
+        "token_endpoint": format!("{issuer}/token"),
+    });
+    provider.serve(".well-known/openid-configuration", &metadata);
+    let (sandbox, other) = (Sandbox::new(), Sandbox::new());
+    let (others, _) = certificate(other.path());
+    for (trust, status) in [
+        (format!("ca_file={}", provider.authority().display()), 303),
+        (format!("ca_file={}", others.display()), 503),
+        (String::new(), 503),
+        ("validate_cert=false".into(), 303),
+    ] {
+        let options = format!(
+            "[auth_jwt_oidc]\nalgorithms=ES256\nclient_types=api\nissuer={issuer}\n\
+             jwks_uri={keys}\naudience={AUDIENCE}\n{trust}\n\
+             [web-ui]\noidc_authority={issuer}\noidc_client_id=console\n{}",
+            in_file(&sandbox)
+        );
+        let server = sandbox.serve(&configuration(&options));
+        let page = server.request(&format!("GET {SIGN_IN} HTTP/1.1\r\n"));
+        assert_eq!(page.status, status, "{trust}: {page:?}");
+        assert_eq!(page.body.contains("ca_file of its section"), status == 503, "{page:?}");
     }
 }
 

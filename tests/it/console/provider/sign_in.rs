@@ -190,6 +190,23 @@ fn sign_ins_of_an_address_are_limited() {
 }
 
 #[test]
+fn sign_in_ends_on_another_server() {
+    let [one, other] = [(); 2].map(|()| Sandbox::over(Protocol::Http2));
+    let provider = OidcProvider::start();
+    let server = serve(&one, &provider, "");
+    // It has the same database, and the same signing key.
+    let text = with_provider(&one, &provider, "").replace("{fallback}", "");
+    let second = other.serve(&text);
+    second.wait_until_ready();
+    let mut user = User::new(&server, &provider);
+    let location = user.begin(SIGN_IN);
+    user.browser.client = second.client();
+    leads_to(&user.finish(&location), "/console");
+    user.browser.client = server.client();
+    user.browser.page("/console");
+}
+
+#[test]
 fn sign_in_outlives_a_reload() {
     let (sandbox, provider) = (Sandbox::over(Protocol::Http2), OidcProvider::start());
     let server = serve(&sandbox, &provider, "");
