@@ -189,13 +189,18 @@ fn peer() -> impl Strategy<Value = Source> {
     )
 }
 
-fn check_requests() -> impl Strategy<Value = envoy::CheckRequest> {
+/// Boxed, because nested strategies take megabytes of the stack without optimizations.
+fn check_requests() -> BoxedStrategy<envoy::CheckRequest> {
     let time = option::of(
         (any::<i64>(), any::<i32>()).prop_map(|(seconds, nanos)| Timestamp { seconds, nanos }),
     );
-    let request = (time, option::of(http())).prop_map(|(time, http)| Request { time, http });
+    let request =
+        (time, option::of(http().boxed())).prop_map(|(time, http)| Request { time, http });
+    let request = request.boxed();
     let extensions = proptest::collection::hash_map(text(), text(), 0..3);
-    let attributes = (option::of(peer()), option::of(peer()), option::of(request), extensions);
+    let peers = [peer(), peer()].map(|peer| option::of(peer.boxed()));
+    let [source, destination] = peers;
+    let attributes = (source, destination, option::of(request), extensions);
     let attributes = attributes.prop_map(|(source, destination, request, context_extensions)| {
         AttributeContext {
             source,
@@ -205,7 +210,8 @@ fn check_requests() -> impl Strategy<Value = envoy::CheckRequest> {
             ..AttributeContext::default()
         }
     });
-    option::of(attributes).prop_map(|attributes| envoy::CheckRequest { attributes })
+    let attributes = option::of(attributes.boxed());
+    attributes.prop_map(|attributes| envoy::CheckRequest { attributes }).boxed()
 }
 
 proptest! {
