@@ -125,10 +125,17 @@ fn logout_token_is_used_once(open: &dyn Fn() -> Store) {
         assert_eq!(store.end_provider_sessions(token("a")).await, Ok(Some(Vec::new())));
         store.add_console_session(session("s", Some("x"))).await.unwrap();
         assert_eq!(other.end_provider_sessions(token("a")).await, Ok(None));
+        assert_eq!(other.subjects_of_logout(token("a")).await, Ok(None));
         assert!(store.console_session("s").await.unwrap().is_some());
-        store.forget_logout_token("a").await.unwrap();
-        let ended = other.end_provider_sessions(token("a")).await;
-        assert_eq!(ended, Ok(Some(vec!["subject".to_owned()])));
+        let expected = Ok(Some(vec!["subject".to_owned()]));
+        for _ in 0..2 {
+            assert_eq!(other.subjects_of_logout(token("b")).await, expected, "nothing ends");
+        }
+        let of_session = logout("b", None, Some("x"));
+        assert_eq!(other.subjects_of_logout(of_session).await, expected);
+        let elsewhere = logout("b", None, Some("y"));
+        assert_eq!(other.subjects_of_logout(elsewhere).await, Ok(Some(Vec::new())));
+        assert_eq!(other.end_provider_sessions(token("b")).await, expected);
     });
 }
 

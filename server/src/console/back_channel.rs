@@ -18,7 +18,6 @@ use crate::{
     auth::Caller,
     base::reply::{Body, empty, json},
     revocation::record::RevocationRecord,
-    store::Store,
 };
 
 /// Answers a logout request (section 2.8).
@@ -31,7 +30,7 @@ pub(super) async fn respond(
     let client = caller.client.get();
     match &error {
         // Anyone can send such a request.
-        LogoutTokenError::Form | LogoutTokenError::Token(_) => {
+        LogoutTokenError::Form | LogoutTokenError::Token(_) | LogoutTokenError::Unavailable(_) => {
             tracing::debug!(%client, "back-channel logout refused: {error}");
         }
         _ => tracing::warn!(%client, "back-channel logout refused: {error}"),
@@ -57,10 +56,15 @@ async fn log_out(
     let token = LogoutToken::read_form(request.body())?;
     let token = provider.client.verify_logout_token(&token, caller).await?;
     let section = &*provider.client.settings().section;
+    let revokes = context.settings.backchannel_revokes_tokens;
+    if revokes {
+        // Before the sessions end, which name the subjects: the provider repeats what fails.
+        let subjects = token.subjects(store, section).await?;
+        revoke_tokens(context, provider, &token, &subjects).await?;
+    }
     let ended = token.end_sessions(store, section).await?;
     let mut detail = format!("by the provider of {section}, sessions: {}", ended.len());
-    if context.settings.backchannel_revokes_tokens {
-        revoke_tokens(context, provider, (store, &token), &ended).await?;
+    if revokes {
         detail.push_str(", tokens revoked");
     }
     tracing::info!(sessions = ended.len(), "back-channel logout");
@@ -73,22 +77,18 @@ async fn log_out(
     Ok(())
 }
 
-/// Revokes the tokens of the subjects whose sessions end. If that fails, the provider may send the
-/// logout token again.
+/// Revokes the tokens of the subjects whose sessions end.
 async fn revoke_tokens(
     context: &ConsoleContext<'_>,
     provider: &ConsoleProvider,
-    (store, token): (&Store, &LogoutToken),
-    ended: &[String],
+    token: &LogoutToken,
+    subjects: &[String],
 ) -> Result<(), LogoutTokenError> {
-    let subjects: BTreeSet<&String> = ended.iter().chain(&token.subject).collect();
+    let subjects: BTreeSet<&String> = subjects.iter().chain(&token.subject).collect();
     for subject in subjects {
         if let Err(reason) = revoke_subject(context, provider, &token.issuer, subject).await {
             tracing::error!("cannot revoke the tokens of a subject that signs out: {reason}");
-            if let Err(error) = store.forget_logout_token(&token.id).await {
-                tracing::warn!("cannot let the provider repeat a logout token: {error}");
-            }
-            return Err(LogoutTokenError::Database);
+            return Err(LogoutTokenError::Revocation);
         }
     }
     Ok(())

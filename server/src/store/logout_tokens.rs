@@ -20,6 +20,16 @@ pub struct ProviderLogout {
     pub session: Option<String>,
 }
 
+/// The condition for the sessions of a logout token: its section, subject and session. An empty text
+/// selects all, because the drivers need the type of a parameter.
+macro_rules! ended_sessions {
+    () => {
+        "section = $1 AND subject IS NOT NULL
+             AND ($2 <> '' OR $3 <> '') AND ($2 = '' OR subject = $2)
+             AND ($3 = '' OR provider_session = $3 OR (provider_session IS NULL AND $2 <> ''))"
+    };
+}
+
 impl Store {
     /// Ends the sessions that a logout token names, and records its use. Returns the subject of
     /// each of them; `None` if the token was used before.
@@ -44,13 +54,11 @@ impl Store {
             if added.execute(&mut *transaction).await?.rows_affected() == 0 {
                 return Ok(None);
             }
-            // An empty text selects all, because the drivers need the type of a parameter.
-            let delete = "DELETE FROM countersign_console_session
-                 WHERE section = $1 AND subject IS NOT NULL
-                     AND ($2 <> '' OR $3 <> '') AND ($2 = '' OR subject = $2)
-                     AND ($3 = '' OR provider_session = $3
-                          OR (provider_session IS NULL AND $2 <> ''))
-                 RETURNING subject";
+            let delete = concat!(
+                "DELETE FROM countersign_console_session WHERE ",
+                ended_sessions!(),
+                " RETURNING subject"
+            );
             let ended = sqlx::query_scalar(delete)
                 .bind(logout.section)
                 .bind(logout.subject.unwrap_or_default())
@@ -63,13 +71,30 @@ impl Store {
         .await
     }
 
-    /// Forgets the use of a logout token that could not be carried out, so that the provider can
-    /// send it again.
+    /// Returns the subjects of the sessions that a logout token would end; `None` if it was used
+    /// before.
     ///
     /// # Errors
     /// The database cannot be queried.
-    pub async fn forget_logout_token(&self, id: &str) -> Result<(), StoreError> {
-        let statement = "DELETE FROM countersign_logout_token WHERE id = $1";
-        self.update(statement, [id.into()]).await.map(drop)
+    pub async fn subjects_of_logout(
+        &self,
+        logout: ProviderLogout,
+    ) -> Result<Option<Vec<String>>, StoreError> {
+        self.run(async move |pool| {
+            let used = sqlx::query("SELECT 1 FROM countersign_logout_token WHERE id = $1");
+            if used.bind(logout.id).fetch_optional(&pool).await?.is_some() {
+                return Ok(None);
+            }
+            let select = concat!(
+                "SELECT DISTINCT subject FROM countersign_console_session WHERE ",
+                ended_sessions!()
+            );
+            let subjects = sqlx::query_scalar(select)
+                .bind(logout.section)
+                .bind(logout.subject.unwrap_or_default())
+                .bind(logout.session.unwrap_or_default());
+            Ok(Some(subjects.fetch_all(&pool).await?))
+        })
+        .await
     }
 }

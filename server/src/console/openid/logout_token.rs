@@ -18,7 +18,7 @@ use super::{
 use crate::{
     auth::Caller,
     base::{claims::SESSION_ID_CLAIM, clock, exact_json, hex::to_hex},
-    store::{Store, logout_tokens::ProviderLogout},
+    store::{Store, StoreError, logout_tokens::ProviderLogout},
 };
 
 /// Age in seconds from which a logout token is refused, so that its id has to be known for this
@@ -61,6 +61,8 @@ pub enum LogoutTokenError {
     Unavailable(SignInError),
     /// It cannot be judged: the database cannot be reached.
     Database,
+    /// The tokens of its subjects cannot be revoked.
+    Revocation,
 }
 
 impl LogoutToken {
@@ -88,20 +90,28 @@ impl LogoutToken {
         store: &Store,
         section: &str,
     ) -> Result<Vec<String>, LogoutTokenError> {
-        let logout = ProviderLogout {
+        unless_used(store.end_provider_sessions(self.logout(section)).await)
+    }
+
+    /// Returns the subject of each session that it would end.
+    ///
+    /// # Errors
+    /// It was used before, or the database cannot be reached.
+    pub async fn subjects(
+        &self,
+        store: &Store,
+        section: &str,
+    ) -> Result<Vec<String>, LogoutTokenError> {
+        unless_used(store.subjects_of_logout(self.logout(section)).await)
+    }
+
+    fn logout(&self, section: &str) -> ProviderLogout {
+        ProviderLogout {
             id: self.id.clone(),
             until: self.until,
             section: section.to_owned(),
             subject: self.subject.clone(),
             session: self.session.clone(),
-        };
-        match store.end_provider_sessions(logout).await {
-            Ok(Some(ended)) => Ok(ended),
-            Ok(None) => Err(LogoutTokenError::Used),
-            Err(error) => {
-                tracing::warn!("cannot end sessions by a logout token: {error}");
-                Err(LogoutTokenError::Database)
-            }
         }
     }
 
@@ -155,6 +165,16 @@ impl LogoutToken {
     }
 }
 
+fn unless_used(
+    subjects: Result<Option<Vec<String>>, StoreError>,
+) -> Result<Vec<String>, LogoutTokenError> {
+    let subjects = subjects.map_err(|error| {
+        tracing::warn!("cannot end sessions by a logout token: {error}");
+        LogoutTokenError::Database
+    })?;
+    subjects.ok_or(LogoutTokenError::Used)
+}
+
 impl LogoutTokenError {
     /// Whether the provider may have a key that signed the token, and that is not known here.
     pub(super) const fn may_have_new_key(&self) -> bool {
@@ -165,7 +185,9 @@ impl LogoutTokenError {
     #[must_use]
     pub const fn status(&self) -> StatusCode {
         match self {
-            Self::Unavailable(_) | Self::Database => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unavailable(_) | Self::Database | Self::Revocation => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Token(reject) if matches!(reject.blame(), Blame::Unavailable) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -188,6 +210,7 @@ impl fmt::Display for LogoutTokenError {
             Self::Database => {
                 f.write_str("the logout token cannot be judged: the database cannot be reached")
             }
+            Self::Revocation => f.write_str("the tokens of the user cannot be revoked now"),
         }
     }
 }
