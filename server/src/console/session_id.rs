@@ -39,6 +39,8 @@ pub(super) struct SessionTokens {
 /// credentials.
 #[derive(Clone, Deserialize, Serialize)]
 pub(super) struct ProviderPart {
+    /// The provider and client that issued them. They are sent to no other.
+    pub(super) issued_by: String,
     /// The refresh token, if the provider issues one.
     pub(super) refresh: Option<String>,
     /// The last ID token, to sign out at the provider.

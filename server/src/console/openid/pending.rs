@@ -171,8 +171,7 @@ impl PendingKey {
 
     /// What a sealed sign-in is bound to: a code of one provider is never sent to another.
     fn context(settings: &SignInSettings) -> Vec<u8> {
-        let SignInSettings { authority, client_id, .. } = settings;
-        format!("countersign sign-in\0{}\0{authority}{client_id}", authority.len()).into_bytes()
+        format!("countersign sign-in\0{}", settings.provider_and_client()).into_bytes()
     }
 }
 

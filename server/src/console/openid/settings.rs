@@ -58,6 +58,15 @@ impl SignInSettings {
     }
 }
 
+impl SignInSettings {
+    /// Returns a text that names provider and client, and no other pair.
+    #[must_use]
+    pub fn provider_and_client(&self) -> String {
+        let Self { authority, client_id, .. } = self;
+        format!("{} {authority}{client_id}", authority.len())
+    }
+}
+
 /// Splits a list of scopes (RFC 6749 section 3.3). Without `openid`, a provider sends no ID token.
 fn scopes(text: &str) -> Vec<String> {
     const OPENID: &str = "openid";

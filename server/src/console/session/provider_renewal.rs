@@ -13,7 +13,9 @@ use super::{
     super::{
         ConsoleContext,
         error_page::ConsoleError,
-        openid::{AccessCheck, ProviderTokens, RenewableSession, SignInBlame, SignInError},
+        openid::{
+            AccessCheck, ProviderTokens, RenewableSession, SignInBlame, SignInError, SignInSettings,
+        },
         provider::ConsoleProvider,
         session_id::{ProviderPart, SessionId, SessionTokens},
     },
@@ -36,6 +38,7 @@ const MAX_LOOKS: usize = 100;
 
 /// Returns what a session keeps of tokens that the provider has just issued.
 pub(in crate::console) fn session_tokens(
+    settings: &SignInSettings,
     tokens: ProviderTokens,
     expires_at: Option<UnixTime>,
 ) -> SessionTokens {
@@ -45,7 +48,9 @@ pub(in crate::console) fn session_tokens(
         .zip(lifetime)
         .map(|(end, lifetime)| end.0.saturating_sub(RENEW_BEFORE.min(lifetime / 2)));
     let expires_at = expires_at.map(|end| end.0);
-    let provider = ProviderPart { refresh: refresh_token, id_token, renew_at, expires_at };
+    let issued_by = settings.provider_and_client();
+    let provider =
+        ProviderPart { issued_by, refresh: refresh_token, id_token, renew_at, expires_at };
     SessionTokens { access: access_token, provider: Some(provider) }
 }
 
@@ -61,6 +66,14 @@ pub(super) async fn current_tokens(
     mut tokens: SessionTokens,
     origin: Option<String>,
 ) -> Result<Option<SessionTokens>, ConsoleError> {
+    let is_of_other = |provider: &ConsoleProvider| {
+        let part = tokens.provider.as_ref();
+        part.is_some_and(|part| part.issued_by != provider.client.settings().provider_and_client())
+    };
+    if context.provider.is_some_and(is_of_other) {
+        // The configuration names another provider now, which must not get the tokens.
+        return Ok(None);
+    }
     let provider = context.provider.filter(|provider| provider.is_of_section(&stored.section));
     let Some((provider, origin)) = provider.zip(origin) else { return Ok(Some(tokens)) };
     let lease = provider.client.settings().timeout.as_secs() + LEASE_MARGIN;
@@ -148,7 +161,8 @@ impl TokenRenewal<'_> {
         let authenticator = self.context.api.authenticator;
         let access = AccessCheck { authenticator, caller: self.caller };
         let renewed = self.provider.client.refresh(session, access).await?;
-        Ok(session_tokens(renewed.tokens, renewed.expires_at))
+        let settings = self.provider.client.settings();
+        Ok(session_tokens(settings, renewed.tokens, renewed.expires_at))
     }
 }
 
