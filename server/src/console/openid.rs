@@ -153,6 +153,14 @@ impl OpenIdClient {
         Ok(BegunSignIn { location, pending })
     }
 
+    /// Checks that the query of a callback belongs to a [`PendingSignIn`].
+    ///
+    /// # Errors
+    /// It does not, or its parameters are malformed.
+    pub fn check_state(&self, pending: &PendingSignIn, query: &str) -> Result<(), SignInError> {
+        CallbackQuery::parse(query)?.check_state(pending)
+    }
+
     /// Finishes a [`PendingSignIn`] with the query of the callback.
     ///
     /// # Errors

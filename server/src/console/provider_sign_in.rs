@@ -144,8 +144,14 @@ pub(super) async fn callback(
         Ok(pending) => finish(context, caller, request, (provider, pending, query)).await,
         Err(error) => Err(error.into()),
     };
-    // An answer with another state does not end the sign-in that this browser has begun.
-    let keeps_pending = matches!(finished, Err(CallbackError::SignIn(SignInError::State)));
+    // An answer with another state, or none, does not end the sign-in that this browser has begun:
+    // another site may have caused it.
+    let keeps_pending = matches!(
+        finished,
+        Err(CallbackError::SignIn(
+            SignInError::State | SignInError::Callback("state" | "the query")
+        ))
+    );
     let mut response = match finished {
         Ok(response) => response,
         // Of several tabs that sign in at once, one has done so.
@@ -204,6 +210,8 @@ async fn finish(
     request: &ConsoleRequest,
     (provider, pending, query): (&ConsoleProvider, PendingSignIn, &str),
 ) -> Result<Response<Body>, CallbackError> {
+    // First, since another site may have caused an answer that is not that of this sign-in.
+    provider.client.check_state(&pending, query)?;
     let users = context.api.users.ok_or(ConsoleError::Unavailable)?;
     let origin = LoginOrigin {
         source: Source::of(caller.client.get()),
@@ -219,7 +227,7 @@ async fn finish(
     let new = NewSession {
         username: &username,
         section: &provider.client.settings().section,
-        tokens: session_tokens(signed_in.tokens, signed_in.expires_at),
+        tokens: session_tokens(provider.client.settings(), signed_in.tokens, signed_in.expires_at),
         subject: Some(subject),
         provider_session,
         authenticated_at: signed_in.authenticated_at,
@@ -335,7 +343,9 @@ const fn is_from_anyone(error: &SignInError) -> bool {
 
 fn log_failure(error: &SignInError) {
     let (code, remedy) = (error.code(), error.remedy());
-    if is_from_anyone(error) {
+    // Anyone can repeat these without a limit.
+    let is_repeatable = matches!(error, SignInError::Busy | SignInError::Unreachable(_));
+    if is_repeatable || is_from_anyone(error) {
         tracing::debug!(code, "sign-in with the provider failed: {error}");
     } else {
         tracing::warn!(code, "sign-in with the provider failed: {error}; {remedy}");

@@ -18,13 +18,20 @@ const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto")
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORM: &[u8] = b"application/x-www-form-urlencoded";
 
+/// Most fields of a form or query. They are compared with each other.
+const MAX_FIELDS: usize = 64;
+
 /// The fields of a form or query, in their order.
 #[derive(Default)]
 pub(super) struct FormFields(Vec<(String, String)>);
 
 impl FormFields {
-    /// Parses a form or query; `None` if it is malformed or has a field twice.
+    /// Parses a form or query; `None` if it is malformed, has a field twice, or more than
+    /// [`MAX_FIELDS`].
     pub(super) fn parse(text: &[u8]) -> Option<Self> {
+        if text.split(|byte| *byte == b'&').count() > MAX_FIELDS {
+            return None;
+        }
         let fields: Vec<(String, String)> = serde_urlencoded::from_bytes(text).ok()?;
         let is_repeated = |(index, (name, _)): (usize, &(String, String))| {
             fields.iter().skip(index + 1).any(|(other, _)| other == name)
@@ -137,6 +144,16 @@ mod tests {
             (form.get("a"), form.get("b"), form.get("c"), form.get("d")),
             ("1", "& x", "", "")
         );
+    }
+
+    #[test]
+    fn forms_with_too_many_fields_are_refused() {
+        let form = |fields: usize| {
+            let fields: Vec<_> = (0..fields).map(|number| number.to_string()).collect();
+            FormFields::parse(fields.join("&").as_bytes())
+        };
+        assert!(form(MAX_FIELDS).is_some());
+        assert!(form(MAX_FIELDS + 1).is_none());
     }
 
     #[test]

@@ -2,9 +2,15 @@
 //!
 //! Both are fetched when a sign-in needs them, by a few threads with a bounded queue. They are kept
 //! for a while, and beyond that while the provider is down. An unknown key causes a fetch, at most
-//! one in some seconds, since anyone can send a logout token.
+//! one at a time and in some seconds, since anyone can send a logout token.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use arc_swap::ArcSwapOption;
 use countersign_engine::{
@@ -77,6 +83,26 @@ pub(super) struct ProviderSource {
     clock: Stopwatch,
     known: ArcSwapOption<KnownProvider>,
     failed: ArcSwapOption<(Duration, SignInError)>,
+    /// Whether a fetch for an unknown key is under way.
+    fetches_new_keys: AtomicBool,
+}
+
+/// The only fetch for an unknown key. Others need not wait for it, nor take a thread that sign-ins
+/// need.
+struct NewKeysFetch(Arc<ProviderSource>);
+
+impl NewKeysFetch {
+    /// Begins the fetch; `None` if one is under way.
+    fn begin(source: &Arc<ProviderSource>) -> Option<Self> {
+        let is_under_way = source.fetches_new_keys.swap(true, Ordering::AcqRel);
+        (!is_under_way).then(|| Self(Arc::clone(source)))
+    }
+}
+
+impl Drop for NewKeysFetch {
+    fn drop(&mut self) {
+        self.0.fetches_new_keys.store(false, Ordering::Release);
+    }
 }
 
 /// Runs the blocking requests of a [`ProviderClient`] on the threads of a [`BackgroundPool`].
@@ -94,6 +120,7 @@ impl ProviderThreads {
             clock: Stopwatch::start(),
             known: ArcSwapOption::empty(),
             failed: ArcSwapOption::empty(),
+            fetches_new_keys: AtomicBool::new(false),
         };
         let pool = BackgroundPool::start("sign-in", THREADS, MAX_WAITING);
         Ok(Self { source: Arc::new(source), pool: pool.map_err(|_| SignInError::Busy)? })
@@ -112,7 +139,15 @@ impl ProviderThreads {
         if let Some(known) = self.source.current(freshness, now) {
             return Ok(known);
         }
-        self.run(move |source| source.fetch(freshness, now)).await
+        let only = match freshness {
+            Freshness::NewKeys => Some(NewKeysFetch::begin(&self.source).ok_or(SignInError::Busy)?),
+            Freshness::Usual | Freshness::Newest => None,
+        };
+        self.run(move |source| {
+            let _until_fetched = only;
+            source.fetch(freshness, now)
+        })
+        .await
     }
 
     /// Runs a request to the provider.
