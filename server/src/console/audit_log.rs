@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     audit::{AuditEvent, AuditFilter, AuditOperation, AuditOutcome},
-    base::{clock, reply::Body},
+    base::{clock, printable::printable, reply::Body},
 };
 
 /// Rows of a page.
@@ -131,7 +131,7 @@ pub(super) fn event_table(events: &[(i64, AuditEvent)]) -> Markup {
 fn target(event: &AuditEvent) -> String {
     let target = &event.target;
     let parts = [&target.user, &target.role, &target.project, &target.environment, &target.token];
-    parts.into_iter().flatten().map(|part| format!(" {part}")).collect()
+    parts.into_iter().flatten().map(|part| format!(" {}", printable(part))).collect()
 }
 
 /// Returns the user that made a change. A login has its user as the target.

@@ -7,7 +7,7 @@ use crate::{
     authorization::ListenerAccess,
     base::redacted::{is_key_text, is_token_text, may_be_secret, without_query},
     config::{
-        options::{self, API_CLIENTS_SECTION},
+        options::{self, API_CLIENTS_SECTION, OptionKind},
         problem::Problem,
         raw::looks_like_a_name,
         setting::{Section, Setting, is_claim_option},
@@ -76,12 +76,23 @@ fn shown(section: &str, option: &str, text: &str) -> String {
     let is_secret = match spec {
         _ if text.trim().is_empty() => false,
         _ if section == API_CLIENTS_SECTION => true,
-        Some(spec) => spec.is_secret || is_key_text(text) || is_token_text(text),
-        None => !is_claim_option(section, option) && may_be_secret(text),
+        Some(spec) => {
+            spec.is_secret
+                || spec.kind == OptionKind::Ignored
+                || is_key_text(text)
+                || is_token_text(text)
+        }
+        // It may be a misspelt name of a secret, or the password of another program.
+        None => !is_claim_option(section, option) || may_be_secret(text),
     };
     if is_secret {
         return HIDDEN.into();
     }
+    // A query may contain commas.
+    let text = match text.split_once('?') {
+        Some((before, _)) if before.contains("://") => &format!("{before}?…"),
+        _ => text,
+    };
     let text = text.split(',').map(shown_item).collect::<Vec<_>>().join(",");
     match text.char_indices().nth(MAX_CHARACTERS) {
         Some((end, _)) => format!("{}…", &text[..end]),
@@ -112,6 +123,8 @@ mod tests {
             ("auth_jwt_a", "issuer", "-----BEGIN PRIVATE KEY-----"),
             ("auth_jwt_a", "jwks_uri", "https://user:secret@idp/keys"),
             ("server", "misspelt_key", "rID3kG4OwGpajIsxnGDhat4UFcMkyFZQc1y3oKQTPRs"),
+            ("database", "passwort", "hunter2"),
+            ("influxdb", "password", "hunter2"),
         ] {
             assert_eq!(shown(section, option, text), HIDDEN, "{section} {option}");
         }
@@ -122,6 +135,7 @@ mod tests {
         for (section, option, text, expected) in [
             ("auth_jwt_a", "audience", "api://orders, api://stock", "api://orders, api://stock"),
             ("auth_jwt_a", "jwks_uri", "https://idp/keys?api_key=1", "https://idp/keys?…"),
+            ("auth_jwt_a", "jwks_uri", "https://idp/keys?a=1,secret", "https://idp/keys?…"),
             ("database", "url", "sqlite:/var/lib/users.db", HIDDEN),
             ("database", "url", "postgres://user@db/countersign", HIDDEN),
             ("server", "auth", "true", "true"),

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     auth::Caller,
-    base::{clock, reply::Body},
+    base::{clock, reply::Body, route::CONSOLE_PATH},
 };
 
 /// Field of the page to return to.
@@ -34,15 +34,35 @@ pub(super) const SIGNED_OUT_HERE_PATH: &str = "/console/sign-in?out=here";
 
 /// Returns the redirect to the sign-in, which then returns to the requested page. A session that
 /// has lapsed `at_provider` is renewed there.
+///
+/// A form is answered by a page with a link instead: a browser follows no redirect of a form to a
+/// provider, as `form-action` does not name it.
 pub(super) fn redirect(request: &ConsoleRequest, at_provider: bool) -> Response<Body> {
-    let is_page = matches!(*request.method(), Method::GET | Method::HEAD);
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return session_ended(at_provider);
+    }
     let target = request.uri().path_and_query().map_or("", |target| target.as_str());
-    let path = if is_page { request::return_path(target) } else { "/console" };
+    let path = request::return_path(target);
     if at_provider {
         return see_other(&provider_sign_in::address(path, false));
     }
     let path = utf8_percent_encode(path, NON_ALPHANUMERIC);
     see_other(&format!("{SIGN_IN_PATH}?{RETURN}={path}"))
+}
+
+/// Returns the page for a form of a session that has ended.
+fn session_ended(at_provider: bool) -> Response<Body> {
+    let provider = provider_sign_in::address(CONSOLE_PATH, false);
+    let address = if at_provider { &provider } else { SIGN_IN_PATH };
+    let content = html! {
+        section.narrow {
+            h1 { "Your session has ended" }
+            p { "Nothing was changed. Sign in, and send the form again." }
+            p { a.button href=(address) { "Sign in" } }
+        }
+    };
+    let page = Page { title: "Signed out", active: "", user: None };
+    layout::respond(StatusCode::UNAUTHORIZED, &page, &content)
 }
 
 /// Returns the redirect to the page that asks for the password again.

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     auth::Caller,
-    base::{claims::ClientType, reply::Body},
+    base::{claims::ClientType, printable::printable, reply::Body},
 };
 
 const PATH: &str = "/console/tokens";
@@ -172,7 +172,7 @@ fn environment_form(environments: &[&Value], chosen: &str) -> Markup {
                     @for one in environments {
                         @let id = one["id"].as_str().unwrap_or_default();
                         option value=(id) selected[id == chosen] {
-                            (one["name"].as_str().unwrap_or(id))
+                            (printable(one["name"].as_str().unwrap_or(id)))
                         }
                     }
                 }

@@ -15,7 +15,10 @@ use super::{
     session::ConsoleUser,
     sign_in::redirect_to_confirmation,
 };
-use crate::{auth::Caller, base::reply::Body};
+use crate::{
+    auth::Caller,
+    base::{printable::printable, reply::Body},
+};
 
 const PATH: &str = "/console/users";
 
@@ -179,7 +182,7 @@ fn user_row(user: &ConsoleUser, one: &Value, choices: &RoleChoices) -> Markup {
     let is_admin = one["is_admin"].as_bool().unwrap_or_default();
     html! {
         tr {
-            td data-label="User" { strong { (username) } }
+            td data-label="User" { strong { (printable(username)) } }
             td data-label="Rights" { @if is_admin { "administrator" } @else { "–" } }
             td data-label="Roles" { (roles(user, username, &one["roles"], choices)) }
             td data-label="Changes" {
@@ -209,7 +212,7 @@ fn roles(user: &ConsoleUser, username: &str, roles: &Value, choices: &RoleChoice
                 input type="hidden" name="username" value=(username);
                 input type="hidden" name="environment" value=(environment);
                 input type="hidden" name="role" value=(role);
-                (role) " in " (choices.environment(environment)) " "
+                (printable(role)) " in " (printable(choices.environment(environment))) " "
                 button type="submit" aria-label={ "Remove role " (role) " of " (username) } {
                     "Remove"
                 }
@@ -233,7 +236,7 @@ fn assignment_form(user: &ConsoleUser, username: &str, choices: &RoleChoices) ->
                 label {
                     "Environment "
                     select name="environment" {
-                        @for (id, name) in &choices.environments { option value=(id) { (name) } }
+                        @for (id, name) in &choices.environments { option value=(id) { (printable(name)) } }
                     }
                 }
                 button type="submit" { "Assign" }
@@ -262,11 +265,11 @@ fn deletion_form(user: &ConsoleUser, username: &str) -> Markup {
             (form_token(user))
             input type="hidden" name="username" value=(username);
             p {
-                "Deleting " strong { (username) } " ends all sessions of the user. Tokens of \
+                "Deleting " strong { (printable(username)) } " ends all sessions of the user. Tokens of \
                  environments that the user created stay valid. It cannot be undone."
             }
             label {
-                "Type " strong { (username) } " to confirm "
+                "Type " strong { (printable(username)) } " to confirm "
                 input name="typed" autocomplete="off" spellcheck="false" required;
             }
             button type="submit" { "Delete the user" }

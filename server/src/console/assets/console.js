@@ -29,9 +29,10 @@ async function update() {
   try {
     const answer = await fetch(live.dataset.liveFrom, { redirect: "error" });
     if (answer.status === 401) {
-      // The session has ended: the page leads to the sign-in.
-      location.reload();
-      return;
+      // To sign in again is up to the user: at a provider that knows the browser, it would give an
+      // unattended page a new session without end.
+      clearInterval(updates);
+      live.querySelector(".stale").textContent = "! You are signed out. Reload the page to sign in.";
     }
     if (answer.ok) {
       show(await answer.json());
@@ -43,8 +44,9 @@ async function update() {
   live.querySelector(".stale").hidden = !isStale;
 }
 
+let updates;
 if (live) {
-  setInterval(update, INTERVAL);
+  updates = setInterval(update, INTERVAL);
   document.addEventListener("visibilitychange", update);
 }
 
