@@ -30,7 +30,7 @@ pub struct PendingAppRequest<'c> {
     /// What the handler and the access log read of the head; absent if neither needs it.
     head: Option<KeptHead>,
     /// The host of a request of the console. HTTP/2 and 3 have it in no header line.
-    host: Option<HeaderValue>,
+    host: Option<Box<HeaderValue>>,
     service: &'c AppService,
     peer: Peer<'c>,
     version: HttpVersion,
@@ -90,6 +90,7 @@ impl<'c> PendingAppRequest<'c> {
             head.check_target()?;
         }
         let host = (route == Route::Console).then(|| HeaderValue::from_str(host).ok()).flatten();
+        let host = host.map(Box::new);
         let (service, peer) = (request.service(), connection.peer);
         let labels = || RequestLabels::new(&peer, route, request.head.method());
         let series = service.app.authenticator.metrics.series.as_ref();
@@ -112,7 +113,7 @@ impl<'c> PendingAppRequest<'c> {
         let head = head.filter(|_| matches!(work, PendingWork::Handler));
         let mut request = head.and_then(|head| head.into_request(()).ok()).unwrap_or_default();
         if let Some(host) = host {
-            request.headers_mut().insert(header::HOST, host);
+            request.headers_mut().insert(header::HOST, *host);
         }
         (work, request, ResponseRecorder { service, version, route, started, open, entry })
     }

@@ -117,8 +117,7 @@ impl Service for AppService {
 
     fn route(&self, settings: &Self::Settings, listener: usize, target: &str) -> Route {
         match Route::of(target, settings.listeners[listener].serves) {
-            Route::None if settings.serves_console(listener) => Route::of_console(target),
-            Route::None if settings.serves_config_js(listener, target) => Route::Console,
+            Route::None => console_route(settings, listener, target),
             route => route,
         }
     }
@@ -276,4 +275,18 @@ fn access_log_entry<H: RequestHead>(
         RequestLine { version: head.version(), method: head.method(), target: head.target() };
     let listener = &request.settings.listeners[peer.listener];
     AccessLogEntry::new(&listener.name, &listener.client, peer, line, head)
+}
+
+/// Finds the handler of a request target that is not one of [`Route::of`]: the console, if the
+/// listener serves it.
+#[cold]
+#[inline(never)]
+fn console_route(settings: &Settings, listener: usize, target: &str) -> Route {
+    if settings.serves_console(listener) {
+        Route::of_console(target)
+    } else if settings.serves_config_js(listener, target) {
+        Route::Console
+    } else {
+        Route::None
+    }
 }

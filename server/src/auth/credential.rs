@@ -202,7 +202,7 @@ fn after_scheme(line: &[u8]) -> Option<&[u8]> {
 /// Returns the token in the cookie of this name, in all `Cookie` lines: HTTP/2 and HTTP/3 clients
 /// may send each cookie in a line (RFC 9113 section 8.2.3). A cookie without a value has been
 /// deleted.
-/// Returns the value of the cookie with this name as a credential.
+#[inline]
 pub(crate) fn in_cookie<'h>(fields: &'h impl Fields, name: &str) -> Credential<'h> {
     let mut found = Credential::None;
     fields.each_line(&header::COOKIE, &mut |line| {
