@@ -24,7 +24,7 @@ use crate::{
     auth::Authenticator,
     cluster::maintenance::{MaintainedServer, Maintenance},
     config::{Config, Problem, Problems, Settings},
-    console::{figures::Figures, provider::ConsoleProvider},
+    console::{figures::ConsoleFigures, provider::ConsoleProvider},
     identities::checks::IdentityChecks,
     keys::{IssuerSection, KeySources, settings::KeySource, static_keys},
     observe::{
@@ -62,7 +62,7 @@ pub struct App {
     /// Number of databases that lack what this server knew of them.
     pub unexpected_databases: Arc<AtomicUsize>,
     /// Recent figures for the console.
-    pub(crate) figures: Figures,
+    pub(crate) figures: ConsoleFigures,
     /// The OpenID provider of the console, replaced by a reload.
     pub(crate) console_provider: ArcSwapOption<ConsoleProvider>,
     /// Results of reloads, by [`ReloadKind`].
@@ -107,7 +107,7 @@ impl App {
             audit_settings: config.audit,
             database: config.database,
             unexpected_databases: Arc::default(),
-            figures: Figures::default(),
+            figures: ConsoleFigures::default(),
             console_provider: ArcSwapOption::new(console_provider),
             reloads: std::array::from_fn(|_| ReloadResults::new()),
             is_stopping: AtomicBool::new(false),

@@ -44,7 +44,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use self::{
     config_js::ConfigJs,
     error_page::ConsoleError,
-    figures::Figures,
+    figures::ConsoleFigures,
     provider::ConsoleProvider,
     request::FormFields,
     session::{Activity, ConsoleUser, RequestSession},
@@ -78,7 +78,7 @@ pub struct ConsoleContext<'a> {
     /// What `config.js` describes, if it is served.
     pub config_js: Option<&'a ConfigJs>,
     /// Recent figures.
-    pub figures: &'a Figures,
+    pub figures: &'a ConsoleFigures,
     /// The peer of the connection.
     pub peer: Peer<'a>,
     /// The proxies that the listener trusts.

@@ -31,7 +31,7 @@ use countersign_tests::{
 use crate::users::{Api, PASSWORD, configuration, in_file};
 
 /// A browser with its cookies, on the pages of one server.
-pub(crate) struct Browser {
+pub(crate) struct ConsoleBrowser {
     client: Client,
     /// The cookie of the session, with its name.
     pub(crate) cookie: Option<String>,
@@ -41,7 +41,7 @@ pub(crate) struct Browser {
     form_token: String,
 }
 
-impl Browser {
+impl ConsoleBrowser {
     pub(crate) fn new(server: &Server<'_>) -> Self {
         Self {
             client: server.client(),
@@ -139,8 +139,8 @@ fn serve<'s>(sandbox: &'s Sandbox, options: &str) -> Server<'s> {
 
 /// Returns a browser in which `ann` is signed in.
 #[track_caller]
-fn signed_in(server: &Server<'_>) -> Browser {
-    let mut browser = Browser::new(server);
+fn signed_in(server: &Server<'_>) -> ConsoleBrowser {
+    let mut browser = ConsoleBrowser::new(server);
     let answer = browser.sign_in("ann", PASSWORD);
     assert_eq!(answer.status, 303, "{answer:?}");
     browser.page("/console");

@@ -1,4 +1,4 @@
-//! MachineCredentials identities, as Infisical has them. The behaviours of the real system are tested under
+//! Machine identities, as Infisical has them. The behaviours of the real system are tested under
 //! their numbers.
 
 /// Identities, roles and memberships, and who may change them.

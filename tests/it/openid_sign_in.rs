@@ -24,7 +24,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::fixture;
 
 /// A console with a certified provider, and a browser of its user.
-pub(crate) struct Console {
+pub(crate) struct SignInClient {
     runtime: Runtime,
     client: OpenIdClient,
     authenticator: Authenticator,
@@ -32,7 +32,7 @@ pub(crate) struct Console {
     cookies: HashMap<String, String>,
 }
 
-impl Console {
+impl SignInClient {
     pub(crate) fn new(provider: &OidcProvider) -> Self {
         let section = format!("audience={AUDIENCE}\njwt_username_claim=preferred_username");
         Self::with(provider, &section)
@@ -117,7 +117,7 @@ pub(crate) fn with_parameter(query: &str, name: &str, value: &str) -> String {
 #[test]
 fn user_of_a_certified_provider_signs_in() {
     let provider = OidcProvider::start();
-    let mut console = Console::new(&provider);
+    let mut console = SignInClient::new(&provider);
     let signed_in = console.sign_in(&provider).unwrap();
     assert_eq!((&*signed_in.username, &*signed_in.subject), (USERNAME, SUBJECT));
     assert_eq!(signed_in.return_to, "/console/tokens");
@@ -130,7 +130,7 @@ fn user_of_a_certified_provider_signs_in() {
 #[test]
 fn access_token_is_renewed() {
     let provider = OidcProvider::start();
-    let mut console = Console::new(&provider);
+    let mut console = SignInClient::new(&provider);
     let signed_in = console.sign_in(&provider).unwrap();
     let renew = |username: &str, tokens| {
         let session = RenewableSession { username, subject: SUBJECT, tokens, origin: ORIGIN };
@@ -149,7 +149,7 @@ fn access_token_is_renewed() {
 #[test]
 fn answer_with_another_state_is_refused() {
     let provider = OidcProvider::start();
-    let mut console = Console::new(&provider);
+    let mut console = SignInClient::new(&provider);
     let (pending, query) = console.callback(&provider, false);
     let other = with_parameter(&query, "state", "AAAA");
     assert_eq!(console.finish(pending, &other), Err(SignInError::State));
@@ -163,7 +163,7 @@ fn answer_with_another_state_is_refused() {
 #[test]
 fn answer_with_another_nonce_is_refused() {
     let provider = OidcProvider::start();
-    let mut console = Console::new(&provider);
+    let mut console = SignInClient::new(&provider);
     let BegunSignIn { location, pending } = console.begin(false).unwrap();
     let (endpoint, query) = location.split_once('?').unwrap();
     let location = format!("{endpoint}?{}", with_parameter(query, "nonce", "AAAA"));
@@ -174,7 +174,7 @@ fn answer_with_another_nonce_is_refused() {
 #[test]
 fn answer_of_another_provider_is_refused() {
     let provider = OidcProvider::start();
-    let mut console = Console::new(&provider);
+    let mut console = SignInClient::new(&provider);
     for issuer in ["https%3A%2F%2Fevil.example", ""] {
         let (pending, query) = console.callback(&provider, false);
         let other = with_parameter(&query, "iss", issuer);
@@ -189,7 +189,7 @@ fn answer_of_another_provider_is_refused() {
 #[test]
 fn expired_and_replayed_codes_are_refused() {
     let provider = OidcProvider::start();
-    let mut console = Console::new(&provider);
+    let mut console = SignInClient::new(&provider);
     let (key, settings) = (PendingKey::new(None).unwrap(), console.client.settings().clone());
     let open = |sealed: &str| PendingSignIn::open(sealed, &key, &settings, clock::now()).unwrap();
     let (pending, query) = console.callback(&provider, false);
@@ -207,7 +207,7 @@ fn expired_and_replayed_codes_are_refused() {
 fn refused_user_is_not_signed_in() {
     let provider = OidcProvider::start();
     provider.deny(true);
-    let mut console = Console::new(&provider);
+    let mut console = SignInClient::new(&provider);
     let error = console.sign_in(&provider).unwrap_err();
     assert_eq!((error.code(), error.status().as_u16()), ("denied", 403), "{error}");
 }
@@ -215,7 +215,7 @@ fn refused_user_is_not_signed_in() {
 #[test]
 fn fresh_sign_in_has_a_new_time() {
     let provider = OidcProvider::start();
-    let mut console = Console::new(&provider);
+    let mut console = SignInClient::new(&provider);
     provider.set_clock_ahead(-1000);
     console.sign_in(&provider).unwrap();
     provider.set_clock_ahead(0);
@@ -227,7 +227,7 @@ fn fresh_sign_in_has_a_new_time() {
 #[test]
 fn fresh_sign_in_cannot_be_removed_from_the_uri() {
     let provider = OidcProvider::start();
-    let mut console = Console::new(&provider);
+    let mut console = SignInClient::new(&provider);
     provider.set_clock_ahead(-1000);
     console.sign_in(&provider).unwrap();
     provider.set_clock_ahead(0);
@@ -242,7 +242,7 @@ fn fresh_sign_in_cannot_be_removed_from_the_uri() {
 #[test]
 fn provider_that_is_down_is_reported() {
     let provider = OidcProvider::start();
-    let mut console = Console::new(&provider);
+    let mut console = SignInClient::new(&provider);
     let (pending, query) = console.callback(&provider, false);
     drop(provider);
     let error = console.finish(pending, &query).unwrap_err();
@@ -260,7 +260,7 @@ fn provider_that_is_down_is_reported() {
 #[test]
 fn rotated_keys_of_the_provider_are_fetched() {
     let provider = OidcProvider::start();
-    let mut console = Console::new(&provider);
+    let mut console = SignInClient::new(&provider);
     console.sign_in(&provider).unwrap();
     provider.rotate();
     assert!(console.sign_in(&provider).is_ok());
@@ -269,14 +269,14 @@ fn rotated_keys_of_the_provider_are_fetched() {
 #[test]
 fn unusable_access_token_names_its_remedy() {
     let provider = OidcProvider::start();
-    let mut console = Console::with(&provider, "audience=other");
+    let mut console = SignInClient::with(&provider, "audience=other");
     let error = console.sign_in(&provider).unwrap_err();
     let expected = (SignInBlame::Configuration, "access_token");
     assert_eq!((error.blame(), error.code()), expected, "{error}");
     assert!(error.remedy().contains("audience of [auth_jwt_oidc]"), "{}", error.remedy());
 
     let mut console =
-        Console::with(&provider, &format!("audience={AUDIENCE}\njwt_username_claim=upn"));
+        SignInClient::with(&provider, &format!("audience={AUDIENCE}\njwt_username_claim=upn"));
     let error = console.sign_in(&provider).unwrap_err();
     assert_eq!(error, SignInError::Username { section: "auth_jwt_oidc".into() });
 }
@@ -284,7 +284,7 @@ fn unusable_access_token_names_its_remedy() {
 #[test]
 fn unknown_client_is_an_error_of_configuration() {
     let provider = OidcProvider::start();
-    let mut console = Console::new(&provider);
+    let mut console = SignInClient::new(&provider);
     let (pending, query) = console.callback(&provider, false);
     let settings =
         SignInSettings { client_id: "unknown".into(), ..console.client.settings().clone() };
@@ -297,7 +297,7 @@ fn unknown_client_is_an_error_of_configuration() {
 #[test]
 fn back_channel_logout_names_the_session() {
     let provider = OidcProvider::start();
-    let mut console = Console::new(&provider);
+    let mut console = SignInClient::new(&provider);
     let signed_in = console.sign_in(&provider).unwrap();
     let session = signed_in.session.unwrap();
     let body = provider.logout_body(&session);
@@ -332,7 +332,7 @@ fn back_channel_logout_names_the_session() {
 #[test]
 fn sign_out_ends_at_the_provider() {
     let provider = OidcProvider::start();
-    let mut console = Console::new(&provider);
+    let mut console = SignInClient::new(&provider);
     let signed_in = console.sign_in(&provider).unwrap();
     let id_token = signed_in.tokens.id_token.unwrap();
     let uri = |token: &str| {

@@ -1,7 +1,7 @@
-//! Test fixtures: the real binary ([`binary`]), HTTP clients ([`client`]), the engine as
-//! tests configure it ([`engine`]), keys and tokens made by the `openssl` command line
-//! ([`openssl`]), certificates ([`certificates`], [`pki`]), a browser ([`webdriver`]), and the pages
-//! of documentation ([`pages`]).
+//! Test fixtures: the real binary ([`binary`]), HTTP clients ([`client`]), the engine as tests
+//! configure it ([`engine`]), keys and tokens made by the `openssl` command line ([`openssl`]),
+//! certificates ([`certificates`], [`pki`]), a browser ([`webdriver`]), and the pages of
+//! documentation ([`pages`]).
 
 pub mod allocations;
 pub mod answers;

@@ -3,7 +3,7 @@
 //! logins with a million stored tokens.
 //!
 //! Usage: `taskset -c 1 target/dist/identities`, on an otherwise idle machine with two cores. The
-//! server is on the first core. OpensslCertificates are made by `openssl`.
+//! server is on the first core. Certificates are made by `openssl`.
 
 use std::{
     error::Error,

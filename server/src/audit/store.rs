@@ -97,7 +97,8 @@ impl Store {
                 "SELECT id, ",
                 columns!(),
                 " FROM countersign_audit WHERE at >= $1 AND id > $2 AND ($3 = '' OR username = $3 OR target_user = $3)
-                 AND ($4 = '' OR operation = $4) AND ($5 = '' OR outcome = $5) AND id < $6 ORDER BY id DESC LIMIT $7"
+                 AND ($4 = '' OR operation = $4) AND ($5 = '' OR outcome = $5)
+                 AND id < $6 ORDER BY id DESC LIMIT $7"
             );
             let rows = sqlx::query(statement)
                 .bind(filter.since.map_or(0, moment))

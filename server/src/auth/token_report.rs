@@ -15,7 +15,7 @@ use countersign_engine::{
 use serde_json::Value;
 
 pub use self::contents::{MemberMeaning, TokenMember, claim_members, header_members};
-use self::expectations::{Expectation, ReadToken};
+use self::expectations::{CheckExpectation, ReadToken};
 use super::Authenticator;
 use crate::{
     base::printable::printable,
@@ -110,7 +110,7 @@ impl TokenReport {
         });
         let mut claims: Vec<_> = checked.collect();
         let is_revoked = explanation.revocation.is_err();
-        let revocation = Expectation {
+        let revocation = CheckExpectation {
             name: "revocation",
             expected: "not revoked".into(),
             found: if is_revoked { "revoked" } else { "not revoked" }.into(),
@@ -139,8 +139,8 @@ struct ConfigurationLines<'c> {
 }
 
 impl ConfigurationLines<'_> {
-    fn row(&self, expectation: Expectation, result: Result<(), Reject>) -> ReportRow {
-        let Expectation { name, expected, found, options } = expectation;
+    fn row(&self, expectation: CheckExpectation, result: Result<(), Reject>) -> ReportRow {
+        let CheckExpectation { name, expected, found, options } = expectation;
         let written = options.iter().filter_map(|option| self.written(option));
         let mut decided_by: Vec<_> = written.collect();
         if decided_by.is_empty() {

@@ -109,8 +109,8 @@ impl Settings {
         listener.is_some() && listener == self.console.listener.as_deref()
     }
 
-    /// Whether a listener serves `config.js` at this target, for Inmanta's own web console: the main
-    /// listener does, also without the console.
+    /// Whether a listener serves `config.js` at this target, for Inmanta's own web console: the
+    /// main listener does, also without the console.
     #[must_use]
     pub fn serves_config_js(&self, listener: usize, target: &str) -> bool {
         let serves_everything = self.listeners[listener].serves == Serves::Everything;

@@ -7,7 +7,7 @@ use super::{
     ConsoleContext, ConsoleRequest,
     error_page::ConsoleError,
     issuers::may_administer,
-    layout::{self, Page},
+    layout::{self, ConsolePage},
     request::{self, FormFields},
     session::ConsoleUser,
     text::{moment, whole},
@@ -45,7 +45,7 @@ pub(super) async fn page(
         @if let Some(older) = older { p { a href=(older) rel="next" { "Older events" } } }
         (layout::as_command("countersign audit"))
     };
-    let page = Page { title: "Audit log", active: PATH, user: Some(user) };
+    let page = ConsolePage { title: "Audit log", active: PATH, user: Some(user) };
     Ok(layout::respond(StatusCode::OK, &page, &content))
 }
 

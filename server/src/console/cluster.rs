@@ -8,7 +8,7 @@ use super::{
     ConsoleContext,
     error_page::ConsoleError,
     issuers::may_administer,
-    layout::{self, Page, as_command},
+    layout::{self, ConsolePage, as_command},
     session::ConsoleUser,
     text::moment,
 };
@@ -64,7 +64,7 @@ pub(super) async fn page(
         (difference_list(&found))
         (as_command("countersign doctor --config FILE"))
     };
-    let page = Page { title: "Cluster", active: PATH, user: Some(user) };
+    let page = ConsolePage { title: "Cluster", active: PATH, user: Some(user) };
     Ok(layout::respond(StatusCode::OK, &page, &content))
 }
 

@@ -9,7 +9,7 @@ use super::{
     ConsoleContext, ConsoleRequest,
     error_page::ConsoleError,
     issuers::may_administer,
-    layout::{self, Page, as_command, table_filter},
+    layout::{self, ConsolePage, as_command, table_filter},
     loaded_config::LoadedConfig,
     request,
     session::ConsoleUser,
@@ -53,7 +53,7 @@ pub(super) fn page(
         }
         (as_command("countersign config check --config FILE\ncountersign config reference"))
     };
-    let page = Page { title: "Configuration", active: PATH, user: Some(user) };
+    let page = ConsolePage { title: "Configuration", active: PATH, user: Some(user) };
     Ok(layout::respond(StatusCode::OK, &page, &content))
 }
 

@@ -4,7 +4,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use maud::html;
 
 use super::{
-    layout::{self, Page},
+    layout::{self, ConsolePage},
     session::ConsoleUser,
 };
 use crate::{base::reply::Body, store::StoreError};
@@ -12,7 +12,7 @@ use crate::{base::reply::Body, store::StoreError};
 /// Error of a request to the console, which [`respond`] shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ConsoleError {
-    /// There is no such page.
+    /// The page does not exist.
     NotFound,
     /// The page has these other methods.
     Method(&'static str),
@@ -104,7 +104,7 @@ pub(super) fn respond(error: &ConsoleError, user: Option<&ConsoleUser>) -> Respo
             p { a href="/console" { "To the overview" } }
         }
     };
-    let page = Page { title: error.title(), active: "", user };
+    let page = ConsolePage { title: error.title(), active: "", user };
     let mut response = layout::respond(error.status(), &page, &content);
     let headers = response.headers_mut();
     if let ConsoleError::Method(methods) = error {

@@ -10,7 +10,7 @@ use crate::{
     observe::metrics::{BUCKETS, HttpVersion, MetricEvent, Metrics, bucket_bound},
 };
 
-/// Interval between two samples.
+/// Time between two samples.
 pub const SAMPLE_INTERVAL: Duration = Duration::from_secs(2);
 /// Number of samples: five minutes and the one before.
 const MAX_SAMPLES: usize = 151;
@@ -39,26 +39,26 @@ const OTHER_REFUSALS: [Outcome; 11] = [
 ///
 /// # Synchronization
 /// One task adds samples, each by replacing the list. Readers load it once.
-pub struct Figures {
-    samples: ArcSwap<VecDeque<Arc<Sample>>>,
+pub struct ConsoleFigures {
+    samples: ArcSwap<VecDeque<Arc<FigureSample>>>,
     clock: Stopwatch,
 }
 
-impl Default for Figures {
+impl Default for ConsoleFigures {
     fn default() -> Self {
         Self { samples: ArcSwap::default(), clock: Stopwatch::start() }
     }
 }
 
-/// The [`Counts`] at one time.
-struct Sample {
+/// The [`RequestCounts`] at one time.
+struct FigureSample {
     at: Duration,
-    counts: Counts,
+    counts: RequestCounts,
 }
 
-/// Numbers of events, since the start or in an [`Interval`].
+/// Numbers of events, since the start or in a [`SampleInterval`].
 #[derive(Clone)]
-pub(super) struct Counts {
+pub(super) struct RequestCounts {
     /// Requests with a token to verify.
     pub(super) requests: u64,
     /// Tokens verified from the cache.
@@ -69,17 +69,17 @@ pub(super) struct Counts {
     latency: [u64; BUCKETS],
 }
 
-/// The events between two [`Sample`]s.
-pub(super) struct Interval {
+/// The events between two [`FigureSample`]s.
+pub(super) struct SampleInterval {
     seconds: f64,
     /// Their numbers.
-    pub(super) counts: Counts,
+    pub(super) counts: RequestCounts,
 }
 
-impl Figures {
+impl ConsoleFigures {
     /// Adds a sample.
     pub fn add_sample(&self, metrics: &Metrics) {
-        let sample = Sample { at: self.clock.elapsed(), counts: Counts::of(metrics) };
+        let sample = FigureSample { at: self.clock.elapsed(), counts: RequestCounts::of(metrics) };
         let mut samples = VecDeque::clone(&self.samples.load());
         samples.push_back(Arc::new(sample));
         while samples.len() > MAX_SAMPLES {
@@ -89,28 +89,28 @@ impl Figures {
     }
 
     /// Returns the intervals between the samples, the oldest first.
-    pub(super) fn intervals(&self) -> Vec<Interval> {
+    pub(super) fn intervals(&self) -> Vec<SampleInterval> {
         let samples = self.samples.load();
-        samples.iter().zip(samples.iter().skip(1)).map(Interval::between).collect()
+        samples.iter().zip(samples.iter().skip(1)).map(SampleInterval::between).collect()
     }
 
     /// Returns the last seconds as one interval, for current values.
-    pub(super) fn current(&self) -> Option<Interval> {
+    pub(super) fn current(&self) -> Option<SampleInterval> {
         let samples = self.samples.load();
         let last = samples.back()?;
         let first = samples.get(samples.len().saturating_sub(CURRENT + 1))?;
-        (first.at < last.at).then(|| Interval::between((first, last)))
+        (first.at < last.at).then(|| SampleInterval::between((first, last)))
     }
 
-    /// Returns all samples as one [`Interval`].
-    pub(super) fn recent(&self) -> Option<Interval> {
+    /// Returns all samples as one [`SampleInterval`].
+    pub(super) fn recent(&self) -> Option<SampleInterval> {
         let samples = self.samples.load();
         let (first, last) = (samples.front()?, samples.back()?);
-        (first.at < last.at).then(|| Interval::between((first, last)))
+        (first.at < last.at).then(|| SampleInterval::between((first, last)))
     }
 }
 
-impl Counts {
+impl RequestCounts {
     fn of(metrics: &Metrics) -> Self {
         let responses = |route| {
             HttpVersion::ALL.map(|version| metrics.responses(version, route).iter().sum::<u64>())
@@ -183,8 +183,8 @@ impl Counts {
     }
 }
 
-impl Interval {
-    fn between((before, after): (&Arc<Sample>, &Arc<Sample>)) -> Self {
+impl SampleInterval {
+    fn between((before, after): (&Arc<FigureSample>, &Arc<FigureSample>)) -> Self {
         let seconds = after.at.saturating_sub(before.at).as_secs_f64();
         Self { seconds, counts: after.counts.since(&before.counts) }
     }
@@ -209,7 +209,8 @@ mod tests {
 
     #[test]
     fn figures_are_differences_of_samples() {
-        let (metrics, figures) = (Metrics::new(1, &MetricsSettings::default()), Figures::default());
+        let (metrics, figures) =
+            (Metrics::new(1, &MetricsSettings::default()), ConsoleFigures::default());
         let request = |status, outcome, micros| {
             metrics.count(outcome);
             let took = Some(Duration::from_micros(micros));
@@ -234,7 +235,8 @@ mod tests {
 
     #[test]
     fn samples_are_bounded() {
-        let (metrics, figures) = (Metrics::new(1, &MetricsSettings::default()), Figures::default());
+        let (metrics, figures) =
+            (Metrics::new(1, &MetricsSettings::default()), ConsoleFigures::default());
         (0..200).for_each(|_| figures.add_sample(&metrics));
         assert_eq!(figures.intervals().len(), MAX_SAMPLES - 1);
         assert_eq!(figures.recent().unwrap().counts.quantile(0.5), None);

@@ -11,7 +11,7 @@ use super::{
     ConsoleContext, ConsoleRequest,
     api_call::{CallAnswer, ConsoleCall},
     error_page::ConsoleError,
-    layout::{self, Page, as_command},
+    layout::{self, ConsolePage, as_command},
     request::{self, FormFields},
     session::ConsoleUser,
     text::whole,
@@ -44,7 +44,7 @@ pub(super) async fn page(
     } else {
         detail::detail(&calls, query.get("id")).await?
     };
-    let page = Page { title: "Identities", active: PATH, user: Some(user) };
+    let page = ConsolePage { title: "Identities", active: PATH, user: Some(user) };
     Ok(layout::respond(StatusCode::OK, &page, &content))
 }
 

@@ -14,7 +14,7 @@ use super::{
     configuration::linked,
     error_page::ConsoleError,
     issuers::may_administer,
-    layout::{self, Page, as_command, form_token},
+    layout::{self, ConsolePage, as_command, form_token},
     request::FormFields,
     request_test::{TestedBearer, TestedRequest},
     session::ConsoleUser,
@@ -60,7 +60,7 @@ pub(super) async fn page(
         @if let Some(tested) = tested { (tested) }
         (as_command("countersign token explain --config FILE < TOKEN"))
     };
-    let page = Page { title: "Token inspector", active: PATH, user: Some(user) };
+    let page = ConsolePage { title: "Token inspector", active: PATH, user: Some(user) };
     Ok(layout::respond(StatusCode::OK, &page, &content))
 }
 

@@ -9,7 +9,7 @@ use maud::{Markup, html};
 use super::{
     ConsoleContext, ConsoleRequest,
     error_page::ConsoleError,
-    layout::{self, Page, as_command, form_token},
+    layout::{self, ConsolePage, as_command, form_token},
     live, request, see_other,
     session::ConsoleUser,
     text,
@@ -210,7 +210,7 @@ pub(super) fn page(
         @for row in &rows { (issuer(row, now)) }
         @if can_refresh { (as_command("countersign keys refresh")) }
     };
-    let page = Page { title: "Issuers", active: "/console/issuers", user: Some(user) };
+    let page = ConsolePage { title: "Issuers", active: "/console/issuers", user: Some(user) };
     layout::respond(StatusCode::OK, &page, &content)
 }
 

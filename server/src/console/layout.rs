@@ -7,7 +7,7 @@ use super::{FORM_TOKEN, assets, session::ConsoleUser};
 use crate::base::reply::{Body, typed};
 
 /// Properties of a page, for [`respond`].
-pub(super) struct Page<'p> {
+pub(super) struct ConsolePage<'p> {
     /// Its title.
     pub(super) title: &'p str,
     /// The path of its entry in [`NAVIGATION`]; empty for none.
@@ -32,7 +32,11 @@ const NAVIGATION: [(&str, &str, &str); 11] = [
 ];
 
 /// Returns a page with this content.
-pub(super) fn respond(status: StatusCode, page: &Page<'_>, content: &Markup) -> Response<Body> {
+pub(super) fn respond(
+    status: StatusCode,
+    page: &ConsolePage<'_>,
+    content: &Markup,
+) -> Response<Body> {
     let assets = assets::paths();
     let document = html! {
         (DOCTYPE)

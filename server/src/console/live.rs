@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     ConsoleContext,
-    figures::{Counts, Interval},
+    figures::{RequestCounts, SampleInterval},
     issuers::IssuerRow,
     text::{duration, percent, rate, whole},
 };
@@ -19,7 +19,7 @@ use crate::base::{
 };
 
 /// A small chart with its current value.
-pub(super) struct Chart {
+pub(super) struct FigureChart {
     /// Its name for the script.
     pub(super) name: &'static str,
     /// Its title.
@@ -30,12 +30,12 @@ pub(super) struct Chart {
     pub(super) line: String,
 }
 
-/// The figures of the overview: those of [`Figures`](super::figures::Figures), and the issuers.
+/// The figures of the overview: those of [`ConsoleFigures`](super::figures::ConsoleFigures), and the issuers.
 pub(super) struct LiveFigures {
     /// What is to know, in a sentence or two.
     pub(super) sentence: String,
     /// The charts.
-    pub(super) charts: [Chart; 4],
+    pub(super) charts: [FigureChart; 4],
     /// The most frequent reasons for refusals, with their numbers.
     pub(super) reasons: Vec<(Outcome, u64)>,
     /// The issuers.
@@ -72,7 +72,7 @@ pub(super) fn respond(context: &ConsoleContext<'_>) -> Response<Body> {
     let LiveFigures { sentence, charts, reasons, issuers } = LiveFigures::of(context);
     let (mut texts, mut lines, mut states) = (Map::new(), Map::new(), Map::new());
     texts.insert("sentence".into(), sentence.into());
-    for Chart { name, value, line, .. } in charts {
+    for FigureChart { name, value, line, .. } in charts {
         texts.insert(name.into(), value.into());
         lines.insert(name.into(), line.into());
     }
@@ -89,8 +89,8 @@ pub(super) fn respond(context: &ConsoleContext<'_>) -> Response<Body> {
     json_response(StatusCode::OK, &value)
 }
 
-fn charts(intervals: &[Interval], current: Option<&Interval>) -> [Chart; 4] {
-    type Reading = fn(&Interval) -> Option<f64>;
+fn charts(intervals: &[SampleInterval], current: Option<&SampleInterval>) -> [FigureChart; 4] {
+    type Reading = fn(&SampleInterval) -> Option<f64>;
     let requests: Reading = |one| Some(one.rate(one.counts.requests));
     let refused: Reading = |one| Some(one.rate(one.counts.refusals()));
     let p99: Reading = |one| one.counts.quantile(0.99);
@@ -109,7 +109,7 @@ fn charts(intervals: &[Interval], current: Option<&Interval>) -> [Chart; 4] {
         let (hits, all) = one.counts.cache();
         percent(hits, all)
     });
-    let chart = |name, title, value, reading: Reading| Chart {
+    let chart = |name, title, value, reading: Reading| FigureChart {
         name,
         title,
         value,
@@ -142,7 +142,7 @@ fn line(values: impl Iterator<Item = Option<f64>>) -> String {
 }
 
 /// Returns whether issuers answer and how many requests are refused, in words.
-fn sentence(issuers: &[IssuerRow], recent: Option<&Counts>) -> String {
+fn sentence(issuers: &[IssuerRow], recent: Option<&RequestCounts>) -> String {
     let failing: Vec<_> = issuers.iter().filter(|issuer| !issuer.state.is_good()).collect();
     let keys = match (issuers, failing.as_slice()) {
         ([], _) => "No issuer is configured.".to_owned(),

@@ -32,7 +32,7 @@ use countersign_engine::{UnixTime, Verified};
 use self::{
     callback::CallbackQuery,
     id_token::{ExpectedToken, IdToken},
-    provider::{Freshness, ProviderThreads, may_have_new_key},
+    provider::{ProviderFreshness, ProviderThreads, may_have_new_key},
     tokens::{ReceivedTokens, authorization_uri},
 };
 pub use self::{
@@ -147,7 +147,7 @@ impl OpenIdClient {
     /// # Errors
     /// The provider cannot be reached, or its metadata cannot be used.
     pub async fn begin(&self, request: SignInRequest<'_>) -> Result<BegunSignIn, SignInError> {
-        let provider = self.threads.provider(Freshness::Usual).await?;
+        let provider = self.threads.provider(ProviderFreshness::Usual).await?;
         let pending = PendingSignIn::begin(&request, clock::now())?;
         let location = authorization_uri(self.settings(), &provider.metadata, &pending)?;
         Ok(BegunSignIn { location, pending })
@@ -173,7 +173,7 @@ impl OpenIdClient {
     ) -> Result<SignedIn, SignInError> {
         let query = CallbackQuery::parse(query)?;
         query.check_state(&pending)?;
-        let provider = self.threads.provider(Freshness::Usual).await?;
+        let provider = self.threads.provider(ProviderFreshness::Usual).await?;
         let code = query.into_code(&provider.metadata)?;
         let return_to = pending.return_to().to_owned();
         let nonce = pending.nonce.clone();
@@ -217,7 +217,7 @@ impl OpenIdClient {
     ) -> Result<RenewedSession, SignInError> {
         let RenewableSession { username, subject, tokens: before, origin } = session;
         let refresh_token = before.refresh_token.clone().ok_or(SignInError::NotBegun)?;
-        let provider = self.threads.provider(Freshness::Usual).await?;
+        let provider = self.threads.provider(ProviderFreshness::Usual).await?;
         let origin = origin.trim_end_matches('/').to_owned();
         let renew = self
             .threads
@@ -262,10 +262,10 @@ impl OpenIdClient {
         let provider = |freshness| async move {
             self.threads.provider(freshness).await.map_err(LogoutTokenError::Unavailable)
         };
-        let known = provider(Freshness::Usual).await?;
+        let known = provider(ProviderFreshness::Usual).await?;
         match LogoutToken::verify(&known, token, caller).await {
             Err(error) if error.may_have_new_key() => {
-                let known = provider(Freshness::NewKeys).await?;
+                let known = provider(ProviderFreshness::NewKeys).await?;
                 LogoutToken::verify(&known, token, caller).await
             }
             verified => verified,
@@ -277,10 +277,10 @@ impl OpenIdClient {
         token: &str,
         expected: ExpectedToken<'_>,
     ) -> Result<IdToken, SignInError> {
-        let known = self.threads.provider(Freshness::Usual).await?;
+        let known = self.threads.provider(ProviderFreshness::Usual).await?;
         match IdToken::verify(&known, token, expected, clock::now()) {
             Err(SignInError::IdToken(reject)) if may_have_new_key(reject) => {
-                let known = self.threads.provider(Freshness::Newest).await?;
+                let known = self.threads.provider(ProviderFreshness::Newest).await?;
                 IdToken::verify(&known, token, expected, clock::now())
             }
             verified => verified,

@@ -9,8 +9,8 @@ use super::{
     audit_log::event_table,
     error_page::ConsoleError,
     issuers::{IssuerRow, may_administer},
-    layout::{self, Page},
-    live::{Chart, HEIGHT, LiveFigures, WIDTH, reason_words},
+    layout::{self, ConsolePage},
+    live::{FigureChart, HEIGHT, LiveFigures, WIDTH, reason_words},
     session::ConsoleUser,
     text::whole,
 };
@@ -60,11 +60,11 @@ pub(super) async fn page(
             }
         }
     };
-    let page = Page { title: "Overview", active: "/console", user: Some(user) };
+    let page = ConsolePage { title: "Overview", active: "/console", user: Some(user) };
     Ok(layout::respond(StatusCode::OK, &page, &content))
 }
 
-fn small_chart(chart: &Chart) -> Markup {
+fn small_chart(chart: &FigureChart) -> Markup {
     html! {
         figure.chart {
             figcaption { (chart.title) }

@@ -10,7 +10,7 @@ use super::{
     error_page::ConsoleError,
     inspector::bare_token,
     issuers::may_administer,
-    layout::{self, Page, as_command, form_token, refusal},
+    layout::{self, ConsolePage, as_command, form_token, refusal},
     loaded_config::DecidingListener,
     request::FormFields,
     request_test::{TestedBearer, TestedRequest},
@@ -68,7 +68,7 @@ pub(super) async fn page(
              countersign policy explain --policy FILE < INPUT"
         ))
     };
-    let page = Page { title: "Policy and routes", active: PATH, user: Some(user) };
+    let page = ConsolePage { title: "Policy and routes", active: PATH, user: Some(user) };
     Ok(layout::respond(status, &page, &content))
 }
 
@@ -170,7 +170,9 @@ fn routes(routes: &RouteTable) -> Markup {
                     tbody {
                         @for rule in routes.rules() {
                             tr {
-                                td data-label="Rule" { code { (linked(&format!("[{}]", rule.name))) } }
+                                td data-label="Rule" {
+                                    code { (linked(&format!("[{}]", rule.name))) }
+                                }
                                 td data-label="Requests" { (rule.pattern_list()) }
                                 td data-label="Allows" { (rule.access()) }
                             }
@@ -195,7 +197,8 @@ fn policy_text(policy: Option<&Policy>) -> Markup {
                 None => p.empty {
                     "No listener and no call of the API asks a policy: "
                     code { "authorization_provider = policy-engine" } " in " code { "[server]" }
-                    " does. " code { "countersign policy print-default" } " prints one to start with."
+                    " does. " code { "countersign policy print-default" }
+                    " prints one to start with."
                 },
                 Some(policy) => {
                     p {
@@ -205,7 +208,9 @@ fn policy_text(policy: Option<&Policy>) -> Markup {
                         @if !policy.roles().is_empty() { "; roles: " (policy.roles().join(", ")) }
                     }
                     details {
-                        summary { "Its text, " (whole(policy.text().lines().count() as u64)) " lines" }
+                        summary {
+                            "Its text, " (whole(policy.text().lines().count() as u64)) " lines"
+                        }
                         (numbered(policy.text()))
                     }
                 },
@@ -246,7 +251,10 @@ fn endpoints(table: &EndpointTable) -> Markup {
             summary { "Known endpoints, " (endpoints.len()) }
             table {
                 thead {
-                    tr { th { "Endpoint" } th { "Client types" } th { "Label" } th { "Environment" } }
+                    tr {
+                        th { "Endpoint" } th { "Client types" } th { "Label" }
+                        th { "Environment" }
+                    }
                 }
                 tbody {
                     @for (id, properties) in &endpoints {

@@ -12,8 +12,9 @@ pub struct ConsoleProvider {
 }
 
 impl ConsoleProvider {
-    /// Creates the client of a provider. Keeps that of `before`, with what it knows of the provider,
-    /// if the settings are the same. `signing` is the section from which the key is derived.
+    /// Creates the client of a provider. Keeps that of `before`, with what it knows of the
+    /// provider, if the settings are the same. `signing` is the section from which the key is
+    /// derived.
     ///
     /// # Errors
     /// The trust store is empty, or the operating system cannot create a thread.

@@ -80,7 +80,7 @@ pub(super) fn address(return_path: &str, is_fresh: bool) -> String {
 /// Begins the sign-in that an [`address`] describes.
 ///
 /// # Errors
-/// There is no provider, or the origin of the console is unknown.
+/// No provider is configured, or the origin of the console is unknown.
 pub(super) async fn begin(
     context: &ConsoleContext<'_>,
     request: &ConsoleRequest,
@@ -121,8 +121,8 @@ pub(super) async fn begin_with(
     })
 }
 
-/// Answers at the root: to a browser that returns from the provider, or with a redirect to the first
-/// page.
+/// Answers at the root: to a browser that returns from the provider, or with a redirect to the
+/// first page.
 pub(super) async fn callback(
     context: &ConsoleContext<'_>,
     caller: &Caller<'_, '_>,

@@ -140,7 +140,9 @@ impl<'f> TestedRequest<'f> {
                 @match &explained {
                     None => {},
                     Some(Ok(explanation)) => (policy_rules(explanation)),
-                    Some(Err(reason)) => p.refusal { "✗ The policy cannot be explained: " (reason) },
+                    Some(Err(reason)) => p.refusal {
+                        "✗ The policy cannot be explained: " (reason)
+                    },
                 }
                 @if let Some(input) = &preview.policy_input {
                     details {
@@ -166,7 +168,7 @@ impl<'f> TestedRequest<'f> {
         let listeners = &context.settings.loaded.listeners;
         let listener = listeners.iter().find(|one| one.name == self.place);
         if listener.is_none() && self.place != API {
-            return Err("There is no such listener any more.".into());
+            return Err("This listener has been removed.".into());
         }
         let mut headers = HeaderMap::new();
         if !self.environment.is_empty() {
@@ -286,7 +288,7 @@ async fn explain(context: &ConsoleContext<'_>, input: Value) -> Result<PolicyExp
     const BUSY: &str = "too many others are being explained";
     let authorization = &context.api.auth.authorization;
     let policy = authorization.policy.policy.as_ref().map(Arc::clone);
-    let policy = policy.ok_or_else(|| "there is none".to_owned())?;
+    let policy = policy.ok_or_else(|| "no policy is loaded".to_owned())?;
     let endpoints = authorization.endpoints.data()["endpoints"].take();
     let pool = POOL.get_or_init(|| BackgroundPool::start("explain", 1, MAX_WAITING).ok());
     let pool = pool.as_ref().ok_or_else(|| BUSY.to_owned())?;

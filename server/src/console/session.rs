@@ -161,8 +161,8 @@ impl ConsoleUser {
         Ok(id)
     }
 
-    /// Ends the session that a browser has before a sign-in, which replaces its cookie. One of which
-    /// it cannot be decided whether it is valid is left to its end.
+    /// Ends the session that a browser has before a sign-in, which replaces its cookie. One of
+    /// which it cannot be decided whether it is valid is left to its end.
     ///
     /// # Errors
     /// The session cannot be deleted.

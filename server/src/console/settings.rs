@@ -96,9 +96,8 @@ impl ConsoleSettings {
     }
 }
 
-const MISSING_SECTION_HELP: &str = "set issuer of an external auth_jwt_* section to oidc_authority, \
-                                    or to the iss of the access tokens if there is one such \
-                                    section only";
+const MISSING_SECTION_HELP: &str = "set issuer of an external auth_jwt_* section to oidc_authority, or to the iss of the access \
+     tokens if there is one such section only";
 
 fn read_listener<'r>(
     reader: &mut SectionReader<'r>,

@@ -13,7 +13,7 @@ use super::{
     ConsoleContext, ConsoleRequest, SIGN_IN_PATH,
     api_call::{CallAnswer, ConsoleCall},
     error_page::ConsoleError,
-    layout::{self, Page, form_token, refusal},
+    layout::{self, ConsolePage, form_token, refusal},
     provider_sign_in,
     request::{self, FormFields},
     see_other,
@@ -61,7 +61,7 @@ fn session_ended(at_provider: bool) -> Response<Body> {
             p { a.button href=(address) { "Sign in" } }
         }
     };
-    let page = Page { title: "Signed out", active: "", user: None };
+    let page = ConsolePage { title: "Signed out", active: "", user: None };
     layout::respond(StatusCode::UNAUTHORIZED, &page, &content)
 }
 
@@ -253,7 +253,7 @@ fn sign_in_page(
             }
         }
     };
-    layout::respond(status, &Page { title: "Sign in", active: "", user: None }, &content)
+    layout::respond(status, &ConsolePage { title: "Sign in", active: "", user: None }, &content)
 }
 
 /// What the page shows if no user can sign in.
@@ -307,5 +307,9 @@ fn confirmation(
             p { a href=(return_path) { "Back, without a change" } }
         }
     };
-    layout::respond(status, &Page { title: "Password", active: "", user: Some(user) }, &content)
+    layout::respond(
+        status,
+        &ConsolePage { title: "Password", active: "", user: Some(user) },
+        &content,
+    )
 }

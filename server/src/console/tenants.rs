@@ -7,7 +7,7 @@ use super::{
     ConsoleContext,
     error_page::ConsoleError,
     issuers::may_administer,
-    layout::{self, Page, as_command},
+    layout::{self, ConsolePage, as_command},
     session::ConsoleUser,
     text::whole,
 };
@@ -46,7 +46,7 @@ pub(super) fn page(
             },
         }
     };
-    let page = Page { title: "Tenants and API keys", active: PATH, user: Some(user) };
+    let page = ConsolePage { title: "Tenants and API keys", active: PATH, user: Some(user) };
     Ok(layout::respond(StatusCode::OK, &page, &content))
 }
 
@@ -95,7 +95,9 @@ fn key_table(tenancy: &TenancySettings) -> Markup {
                     }
                 }
             }
-            p.empty { "The id is derived from the key: the same key has the same id on each server." }
+            p.empty {
+                "The id is derived from the key: the same key has the same id on each server."
+            }
         }
     }
 }
@@ -106,8 +108,8 @@ fn tenant_table(series: Option<&RequestSeries>) -> Markup {
         @if counts.is_empty() {
             p.empty {
                 "No request was counted by tenant. " code { "orchestrate_names = true" } " and "
-                code { "orchestrate_tenants = 100" } " in " code { "[metrics]" } " count them. Each \
-                tenant is known from tokens only."
+                code { "orchestrate_tenants = 100" } " in " code { "[metrics]" }
+                " count them. Each tenant is known from tokens only."
             }
         } @else {
             table {

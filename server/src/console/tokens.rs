@@ -9,7 +9,7 @@ use super::{
     ConsoleContext, ConsoleRequest,
     api_call::{CallAnswer, ConsoleCall},
     error_page::ConsoleError,
-    layout::{self, Page, as_command, form_token, refusal},
+    layout::{self, ConsolePage, as_command, form_token, refusal},
     request::{self, FormFields},
     see_other,
     session::ConsoleUser,
@@ -52,7 +52,7 @@ pub(super) async fn page(
 /// Creates or revokes a token.
 ///
 /// # Errors
-/// There is no such change, or the page cannot be shown.
+/// The change is unknown, or the page cannot be shown.
 pub(super) async fn change(
     context: &ConsoleContext<'_>,
     caller: &Caller<'_, '_>,
@@ -149,7 +149,7 @@ async fn render(
             },
         }
     };
-    let page = Page { title: "Tokens", active: PATH, user: Some(user) };
+    let page = ConsolePage { title: "Tokens", active: PATH, user: Some(user) };
     Ok(layout::respond(status, &page, &content))
 }
 

@@ -9,7 +9,7 @@ use super::{
     ConsoleContext, ConsoleRequest,
     api_call::{CallAnswer, ConsoleCall},
     error_page::ConsoleError,
-    layout::{self, Page, as_command, form_token, refusal, table_filter},
+    layout::{self, ConsolePage, as_command, form_token, refusal, table_filter},
     request::{self, FormFields},
     see_other,
     session::ConsoleUser,
@@ -47,7 +47,7 @@ pub(super) async fn page(
 /// Changes users or their roles.
 ///
 /// # Errors
-/// There is no such change, or the page cannot be shown.
+/// The change is unknown, or the page cannot be shown.
 pub(super) async fn change(
     context: &ConsoleContext<'_>,
     caller: &Caller<'_, '_>,
@@ -142,7 +142,7 @@ async fn render(
         }
         (new_user_form(user, notice.username))
     };
-    let page = Page { title: "Users and roles", active: PATH, user: Some(user) };
+    let page = ConsolePage { title: "Users and roles", active: PATH, user: Some(user) };
     Ok(layout::respond(status, &page, &content))
 }
 
@@ -236,7 +236,9 @@ fn assignment_form(user: &ConsoleUser, username: &str, choices: &RoleChoices) ->
                 label {
                     "Environment "
                     select name="environment" {
-                        @for (id, name) in &choices.environments { option value=(id) { (printable(name)) } }
+                        @for (id, name) in &choices.environments {
+                            option value=(id) { (printable(name)) }
+                        }
                     }
                 }
                 button type="submit" { "Assign" }
@@ -265,8 +267,9 @@ fn deletion_form(user: &ConsoleUser, username: &str) -> Markup {
             (form_token(user))
             input type="hidden" name="username" value=(username);
             p {
-                "Deleting " strong { (printable(username)) } " ends all sessions of the user. Tokens of \
-                 environments that the user created stay valid. It cannot be undone."
+                "Deleting " strong { (printable(username)) }
+                " ends all sessions of the user. Tokens of environments that the user created stay \
+                 valid. It cannot be undone."
             }
             label {
                 "Type " strong { (printable(username)) } " to confirm "

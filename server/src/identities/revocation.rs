@@ -1,8 +1,8 @@
-//! Revocations of access tokens: of one with its renewals, of a client secret, of a login method, or
-//! of an identity.
+//! Revocations of access tokens: of one with its renewals, of a client secret, of a login method,
+//! or of an identity.
 //!
-//! All but that of a token, and that of a changed role, are timeless: the id of a secret, a method or
-//! an identity is not used again, so no token that a concurrent login issues is accepted, and a
+//! All but that of a token, and that of a changed role, are timeless: the id of a secret, a method
+//! or an identity is not used again, so no token that a concurrent login issues is accepted, and a
 //! login after a method was attached again is not concerned.
 
 use countersign_engine::{Revocation, RevocationTarget, UnixTime};

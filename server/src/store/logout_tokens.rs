@@ -20,8 +20,8 @@ pub struct ProviderLogout {
     pub session: Option<String>,
 }
 
-/// The condition for the sessions of a logout token: its section, subject and session. An empty text
-/// selects all, because the drivers need the type of a parameter.
+/// The condition for the sessions of a logout token: its section, subject and session. An empty
+/// text selects all, because the drivers need the type of a parameter.
 macro_rules! ended_sessions {
     () => {
         "section = $1 AND subject IS NOT NULL

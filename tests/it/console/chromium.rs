@@ -41,12 +41,12 @@ const PAGES: [&str; 12] = [
 ];
 
 /// A user of the console in a browser.
-struct Operator {
+struct ChromiumOperator {
     browser: ChromiumBrowser,
     origin: String,
 }
 
-impl Operator {
+impl ChromiumOperator {
     /// Starts a browser for a server, which it reaches by these arguments.
     fn start(sandbox: &Sandbox, server: &Server<'_>, arguments: &[&str]) -> Self {
         let directory = tempfile::tempdir_in(sandbox.path()).unwrap().keep();
@@ -88,7 +88,7 @@ fn first_sign_in_leads_to_a_token_that_works() {
     let sandbox = Sandbox::over(Protocol::Http2);
     let server = serve(&sandbox, "");
     Api::root(&server).add_environment(ENVIRONMENT);
-    let operator = Operator::start(&sandbox, &server, &[]);
+    let operator = ChromiumOperator::start(&sandbox, &server, &[]);
     let browser = &operator.browser;
     operator.open("/console/tokens");
     assert!(browser.url().contains("/console/sign-in"), "{}", browser.url());
@@ -114,7 +114,7 @@ fn console_works_over_http_3() {
     let trusted = STANDARD.encode(digest(&SHA256, &key));
     let trusted = format!("--ignore-certificate-errors-spki-list={trusted}");
     let quic = format!("--origin-to-force-quic-on=127.0.0.1:{}", server.address.port());
-    let operator = Operator::start(&sandbox, &server, &[&trusted, &quic]);
+    let operator = ChromiumOperator::start(&sandbox, &server, &[&trusted, &quic]);
     operator.open("/console");
     operator.sign_in("ann");
     let script = "return performance.getEntriesByType('navigation')[0].nextHopProtocol";
@@ -127,7 +127,7 @@ fn keys_open_pages_and_the_filter() {
     let sandbox = Sandbox::over(Protocol::Http2);
     let server = serve(&sandbox, "");
     Api::root(&server).add_user("bob");
-    let operator = Operator::start(&sandbox, &server, &[]);
+    let operator = ChromiumOperator::start(&sandbox, &server, &[]);
     let browser = &operator.browser;
     operator.open("/console");
     operator.sign_in("ann");
@@ -153,7 +153,7 @@ fn names_are_never_markup() {
     root.add_environment(ENVIRONMENT);
     let rename = json!({ "name": NAME });
     root.send(&format!("POST /environment/{ENVIRONMENT}"), rename);
-    let operator = Operator::start(&sandbox, &server, &[]);
+    let operator = ChromiumOperator::start(&sandbox, &server, &[]);
     operator.open("/console");
     operator.sign_in("ann");
     for path in PAGES {
@@ -174,7 +174,7 @@ fn lost_role_ends_what_another_browser_may_do() {
     let admin = json!({ "username": "bob", "is_admin": true });
     assert_eq!(root.send("PATCH /is_admin", admin).status, 200);
     let [ann, bob] = ["ann", "bob"].map(|name| {
-        let operator = Operator::start(&sandbox, &server, &[]);
+        let operator = ChromiumOperator::start(&sandbox, &server, &[]);
         operator.open("/console/users");
         operator.sign_in(name);
         operator
@@ -213,7 +213,7 @@ fn accessibility_findings(browser: &ChromiumBrowser) -> Value {
 fn pages_are_accessible_in_both_colours() {
     let sandbox = Sandbox::over(Protocol::Http2);
     let server = populated(&sandbox);
-    let operator = Operator::start(&sandbox, &server, &[]);
+    let operator = ChromiumOperator::start(&sandbox, &server, &[]);
     operator.open("/console");
     assert_eq!(accessibility_findings(&operator.browser), json!([]), "the sign-in");
     operator.browser.script("document.body.append(document.createElement('img'))");
@@ -266,7 +266,7 @@ fn pictures_show_the_pages_as_they_are() {
     let is_renewed = std::env::var_os("COUNTERSIGN_NEW_PICTURES").is_some();
     let sandbox = Sandbox::over(Protocol::Http2);
     let server = populated(&sandbox);
-    let operator = Operator::start(&sandbox, &server, &[]);
+    let operator = ChromiumOperator::start(&sandbox, &server, &[]);
     operator.open("/console");
     operator.sign_in("ann");
     for (name, path, size, is_dark) in PICTURES {

@@ -3,7 +3,7 @@ use std::fs;
 use countersign_tests::{binary::Sandbox, client::Protocol, over_every_protocol};
 use serde_json::json;
 
-use super::{Browser, serve, signed_in};
+use super::{ConsoleBrowser, serve, signed_in};
 use crate::fixture::{self, KEY, claims, good_token, now, token};
 
 over_every_protocol!(
@@ -18,7 +18,7 @@ const PATH: &str = "/console/inspect";
 
 /// Inspects a token, with these further fields of the form.
 #[track_caller]
-fn inspect(browser: &mut Browser, token: &str, fields: &[(&str, &str)]) -> String {
+fn inspect(browser: &mut ConsoleBrowser, token: &str, fields: &[(&str, &str)]) -> String {
     let page = browser.post(PATH, &[&[("token", token)], fields].concat());
     assert_eq!((page.status, page.header("cache-control")), (200, Some("no-store")), "{page:?}");
     page.body

@@ -2,7 +2,7 @@ use countersign_tests::{binary::Sandbox, client::Protocol, eventually, over_ever
 
 use serde_json::json;
 
-use super::{Browser, leads_to, serve, signed_in};
+use super::{ConsoleBrowser, leads_to, serve, signed_in};
 use crate::{
     audit::audit,
     fixture,
@@ -82,7 +82,7 @@ fn pages_show_no_markup_of_users(protocol: Protocol) {
     let server = serve(&sandbox, "");
     const NAME: &str = "\"><script>alert(1)</script><img src=x onerror=alert(1)>";
     Api::root(&server).add_user(NAME);
-    let mut browser = Browser::new(&server);
+    let mut browser = ConsoleBrowser::new(&server);
     assert_eq!(browser.sign_in(NAME, PASSWORD).status, 303);
     for path in ["/console", "/console/users", "/console/issuers", "/console/confirm"] {
         let page = browser.page(path);

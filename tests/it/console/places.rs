@@ -7,7 +7,7 @@ use countersign_tests::{
     over_every_protocol,
 };
 
-use super::{Browser, leads_to, serve, signed_in};
+use super::{ConsoleBrowser, leads_to, serve, signed_in};
 use crate::{
     config::check,
     fixture::SIGNING,
@@ -52,7 +52,7 @@ fn pages_have_restrictive_headers(protocol: Protocol) {
 fn assets_are_kept_until_they_change(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = serve(&sandbox, "");
-    let mut browser = Browser::new(&server);
+    let mut browser = ConsoleBrowser::new(&server);
     let page = browser.page("/console/sign-in");
     let mut size = page.len();
     let paths: Vec<_> =
@@ -123,7 +123,7 @@ fn console_on_an_impossible_listener_is_an_error() {
 fn cookie_without_tls_has_no_prefix() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "[listen]\ntrusted_proxies=127.0.0.1\n");
-    let mut browser = Browser::new(&server);
+    let mut browser = ConsoleBrowser::new(&server);
     let fields = [("username", "ann"), ("password", PASSWORD)];
     let mut cookie = |lines: &str| {
         let lines = format!("Sec-Fetch-Site: same-origin\r\n{lines}");

@@ -1,7 +1,7 @@
 use countersign_tests::{binary::Sandbox, client::Protocol, over_every_protocol};
 use serde_json::json;
 
-use super::{Browser, serve, signed_in};
+use super::{ConsoleBrowser, serve, signed_in};
 use crate::{
     fixture::{DEFAULT_POLICY, policy_engine, token},
     users::{Api, ENVIRONMENT, PASSWORD},
@@ -23,7 +23,7 @@ fn by_policy() -> String {
 
 /// Tests a call of the API with a token or claims.
 #[track_caller]
-fn test(browser: &mut Browser, target: &str, bearer: &str) -> String {
+fn test(browser: &mut ConsoleBrowser, target: &str, bearer: &str) -> String {
     let fields =
         [("place", ""), ("method", "GET"), ("target", target), ("environment", ENVIRONMENT)];
     let page = browser.post(PATH, &[&fields[..], &[("bearer", bearer)]].concat());
@@ -95,7 +95,7 @@ fn pages_of_administrators_are_refused_to_others(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = serve(&sandbox, &by_policy());
     Api::root(&server).add_user("bob");
-    let mut browser = Browser::new(&server);
+    let mut browser = ConsoleBrowser::new(&server);
     assert_eq!(browser.sign_in("bob", PASSWORD).status, 303);
     browser.page("/console/confirm");
     for path in ["inspect", "policy", "configuration", "cluster", "tenants", "audit"] {

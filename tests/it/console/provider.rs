@@ -17,7 +17,7 @@ use countersign_tests::{
     oidc::{AUDIENCE, CLIENT_ID, OidcProvider},
 };
 
-use super::{Browser, leads_to, query};
+use super::{ConsoleBrowser, leads_to, query};
 use crate::users::{configuration, in_file};
 
 const SIGN_IN: &str = "/console/sign-in?return=%2Fconsole";
@@ -44,15 +44,15 @@ fn serve<'s>(sandbox: &'s Sandbox, provider: &OidcProvider, options: &str) -> Se
 }
 
 /// A browser with its cookies at the provider.
-struct User<'p> {
-    browser: Browser,
+struct ProviderUser<'p> {
+    browser: ConsoleBrowser,
     provider: &'p OidcProvider,
     cookies: HashMap<String, String>,
 }
 
-impl<'p> User<'p> {
+impl<'p> ProviderUser<'p> {
     fn new(server: &Server<'_>, provider: &'p OidcProvider) -> Self {
-        Self { browser: Browser::new(server), provider, cookies: HashMap::new() }
+        Self { browser: ConsoleBrowser::new(server), provider, cookies: HashMap::new() }
     }
 
     /// Begins a sign-in. Returns the address of the provider.

@@ -1,6 +1,6 @@
 use countersign_tests::{binary::Sandbox, client::Protocol, eventually, over_every_protocol};
 
-use super::{Browser, database, leads_to, query, serve, signed_in};
+use super::{ConsoleBrowser, database, leads_to, query, serve, signed_in};
 use crate::users::{Api, PASSWORD};
 
 over_every_protocol!(
@@ -95,7 +95,7 @@ fn password_is_asked_again_before_a_deletion(protocol: Protocol) {
 fn database_has_no_credential_of_a_session() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
-    let mut browser = Browser::new(&server);
+    let mut browser = ConsoleBrowser::new(&server);
     browser.sign_in("ann", PASSWORD);
     let cookie = browser.cookie.clone().unwrap();
     let (name, id) = cookie.split_once('=').unwrap();

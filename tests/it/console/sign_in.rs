@@ -1,6 +1,6 @@
 use countersign_tests::{binary::Sandbox, client::Protocol, over_every_protocol};
 
-use super::{Browser, leads_to, serve, signed_in};
+use super::{ConsoleBrowser, leads_to, serve, signed_in};
 use crate::{audit::audit_with, users::PASSWORD};
 
 over_every_protocol!(
@@ -14,7 +14,7 @@ over_every_protocol!(
 fn sign_in_leads_to_the_requested_page(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = serve(&sandbox, "");
-    let mut browser = Browser::new(&server);
+    let mut browser = ConsoleBrowser::new(&server);
     leads_to(&browser.get("/"), "/console");
     leads_to(&browser.get("/console"), "/console/sign-in?return=%2Fconsole");
     leads_to(
@@ -44,7 +44,7 @@ fn sign_in_leads_to_the_requested_page(protocol: Protocol) {
 fn wrong_password_is_refused_as_by_the_api(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = serve(&sandbox, "[login]\nfailures_per_user=2\nlockout=200\n");
-    let mut browser = Browser::new(&server);
+    let mut browser = ConsoleBrowser::new(&server);
     for username in ["ann", "<b>eve"] {
         for _ in 0..2 {
             let refused = browser.sign_in(username, "wrong");
@@ -66,7 +66,7 @@ fn wrong_password_is_refused_as_by_the_api(protocol: Protocol) {
 fn forms_of_other_sites_are_refused(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = serve(&sandbox, "");
-    let mut browser = Browser::new(&server);
+    let mut browser = ConsoleBrowser::new(&server);
     let fields = [("username", "ann"), ("password", PASSWORD)];
     for lines in [
         "",

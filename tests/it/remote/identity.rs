@@ -166,7 +166,7 @@ fn revoke_locally(sandbox: &Sandbox, id: &str) {
     let revoke = ["token", "revoke", "-c", "server.cfg", "--identity", id];
     let revoked = sandbox.run(revoke);
     assert!(revoked.code() == 0 && revoked.stdout.contains("are not revoked"), "{revoked:?}");
-    for unknown in ["nobody", "00000000-0000-0000-0000-000000000000"] {
+    for unknown in ["unknown", "00000000-0000-0000-0000-000000000000"] {
         let revoke = ["token", "revoke", "-c", "server.cfg", "--identity", unknown];
         refused(&sandbox.run(revoke), "no machine identity has the id or the name");
     }

@@ -34,10 +34,10 @@ pub(super) fn with_roles(member: MemberIdentity) -> (MachineIdentity, IdentityRo
     (identity, roles)
 }
 
-/// Makes a change of the roles of an identity, and revokes the tokens with roles that it takes away.
-/// `edit` applies it to the roles. `change` makes it, and returns whether it was made: not if the
-/// roles are no longer the ones that it receives, as otherwise a role that was given meanwhile would
-/// stay in tokens.
+/// Makes a change of the roles of an identity, and revokes the tokens with roles that it takes
+/// away. `edit` applies it to the roles. `change` makes it, and returns whether it was made: not if
+/// the roles are no longer the ones that it receives, as otherwise a role that was given meanwhile
+/// would stay in tokens.
 pub(super) async fn change_roles(
     context: &InfisicalContext<'_>,
     id: &str,

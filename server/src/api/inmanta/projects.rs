@@ -93,7 +93,8 @@ async fn delete(context: &CallContext<'_>, id: &str) -> Result<Response<Body>, A
     }
 }
 
-/// Revokes the access tokens of the members of a project that was deleted: they contain roles in it.
+/// Revokes the access tokens of the members of a project that was deleted: they contain roles in
+/// it.
 async fn end_tokens(
     context: &CallContext<'_>,
     members: &[ProjectMembership],

@@ -17,7 +17,7 @@ pub(super) struct ReadToken {
 }
 
 /// What a check expects and finds.
-pub(super) struct Expectation {
+pub(super) struct CheckExpectation {
     pub(super) name: &'static str,
     pub(super) expected: String,
     pub(super) found: String,
@@ -28,14 +28,14 @@ pub(super) struct Expectation {
 impl ReadToken {
     pub(super) const ABSENT: &str = "absent";
 
-    pub(super) fn issuer(&self, issuer: &IssuerConfig) -> Expectation {
+    pub(super) fn issuer(&self, issuer: &IssuerConfig) -> CheckExpectation {
         let names = issuer.names().collect::<Vec<_>>().join(", or ");
         let tenants = match &issuer.tenants {
             _ if !issuer.has_tenants() => String::new(),
             IssuerTenants::Any => ", with any tenant".into(),
             IssuerTenants::Listed(tenants) => format!(", with a tenant of {}", tenants.join(", ")),
         };
-        Expectation {
+        CheckExpectation {
             name: "issuer (iss)",
             expected: names + &tenants,
             found: self.claim("iss"),
@@ -49,9 +49,9 @@ impl ReadToken {
         issuer: &IssuerConfig,
         keys: Option<&KeySet>,
         result: Result<(), Reject>,
-    ) -> Vec<(Expectation, Result<(), Reject>)> {
+    ) -> Vec<(CheckExpectation, Result<(), Reject>)> {
         let algorithms: Vec<_> = issuer.algorithms.iter().map(|one| one.name()).collect();
-        let algorithm = Expectation {
+        let algorithm = CheckExpectation {
             name: "algorithm (alg)",
             expected: algorithms.join(", "),
             found: shown(self.header.get("alg")),
@@ -63,13 +63,13 @@ impl ReadToken {
             kids.truncate(20);
             format!("a key of the issuer: {}", kids.join(", "))
         });
-        let key = Expectation {
+        let key = CheckExpectation {
             name: "key (kid)",
             expected: kids.unwrap_or_else(|| "keys, which are not available".into()),
             found: shown(self.header.get("kid")),
             options: &["jwks_uri", "discovery_uri", "key_file", "key"],
         };
-        let signature = Expectation {
+        let signature = CheckExpectation {
             name: "signature",
             expected: "made with the key".into(),
             found: if result.is_ok() { "made with it" } else { "not made with it" }.into(),
@@ -91,10 +91,10 @@ impl ReadToken {
     }
 
     /// Returns what one check of the claims expects and finds.
-    pub(super) fn expectation(&self, check: ClaimCheck, issuer: &IssuerConfig) -> Expectation {
+    pub(super) fn expectation(&self, check: ClaimCheck, issuer: &IssuerConfig) -> CheckExpectation {
         let rules = &issuer.rules;
         let (expected, found, options) = self.check(check, issuer, rules);
-        Expectation { name: check_name(check), expected, found, options }
+        CheckExpectation { name: check_name(check), expected, found, options }
     }
 
     fn check(

@@ -96,8 +96,8 @@ impl IdentityClient {
     }
 }
 
-/// Reads the certificate of an authority. A file that contains a key as well is refused here, before
-/// the key is sent.
+/// Reads the certificate of an authority. A file that contains a key as well is refused here,
+/// before the key is sent.
 fn read_certificate(file: &Path) -> Result<String, CommandError> {
     const MAX_FILE_BYTES: u64 = 64 * 1024;
     let failed = |text: &dyn std::fmt::Display| {

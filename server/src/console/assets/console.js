@@ -32,7 +32,8 @@ async function update() {
       // To sign in again is up to the user: at a provider that knows the browser, it would give an
       // unattended page a new session without end.
       clearInterval(updates);
-      live.querySelector(".stale").textContent = "! You are signed out. Reload the page to sign in.";
+      live.querySelector(".stale").textContent =
+        "! You are signed out. Reload the page to sign in.";
     }
     if (answer.ok) {
       show(await answer.json());
@@ -109,7 +110,8 @@ document.addEventListener("keydown", (event) => {
   if (isTyping || event.ctrlKey || event.metaKey || event.altKey) return;
   if (isGoing) {
     isGoing = false;
-    const link = Array.from(document.querySelectorAll("nav a")).find((one) => one.dataset.key === event.key);
+    const links = Array.from(document.querySelectorAll("nav a"));
+    const link = links.find((one) => one.dataset.key === event.key);
     if (link) link.click();
     return;
   }

@@ -160,7 +160,10 @@ fn secret_table(secrets: &Value) -> Markup {
         } @else {
             table {
                 thead {
-                    tr { th { "Client secret" } th { "Id" } th { "Created" } th.number { "Uses" } th { "State" } }
+                    tr {
+                        th { "Client secret" } th { "Id" } th { "Created" } th.number { "Uses" }
+                        th { "State" }
+                    }
                 }
                 tbody {
                     @for secret in secrets {

@@ -35,8 +35,8 @@ impl CallbackQuery {
         Ok(read)
     }
 
-    /// Checks that the answer belongs to the [`PendingSignIn`] which this browser began. Before this check,
-    /// nothing of it is used.
+    /// Checks that the answer belongs to the [`PendingSignIn`] which this browser began. Before
+    /// this check, nothing of it is used.
     pub(super) fn check_state(&self, pending: &PendingSignIn) -> Result<(), SignInError> {
         let state = self.state.as_deref().ok_or(SignInError::Callback("state"))?;
         if pending.has_state(state) { Ok(()) } else { Err(SignInError::State) }

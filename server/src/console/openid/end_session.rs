@@ -4,7 +4,7 @@ use countersign_engine::Verifier;
 use http::Uri;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::{OpenIdClient, SignInError, provider::Freshness};
+use super::{OpenIdClient, SignInError, provider::ProviderFreshness};
 use crate::base::clock;
 
 /// `state` of a sign-out, with which the browser returns from the provider.
@@ -26,7 +26,7 @@ impl OpenIdClient {
         origin: &str,
         verifier: &Verifier,
     ) -> Result<Option<String>, SignInError> {
-        let provider = self.threads.provider(Freshness::Usual).await?;
+        let provider = self.threads.provider(ProviderFreshness::Usual).await?;
         let Some(endpoint) = &provider.metadata.end_session_endpoint else { return Ok(None) };
         let is_credential = |token: &&str| verifier.verify(token.as_bytes(), clock::now()).is_ok();
         let hint = id_token.filter(|token| !is_credential(token));

@@ -1,4 +1,5 @@
-//! Logout tokens (OpenID Connect Back-Channel Logout 1.0): the provider ends the sessions of a user.
+//! Logout tokens (OpenID Connect Back-Channel Logout 1.0): the provider ends the sessions of a
+//! user.
 //!
 //! They arrive from anyone who reaches this server, so that each is verified like a credential: by
 //! the engine, which accepts no other token in the place of one, and by the rules of section 2.6.

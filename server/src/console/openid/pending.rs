@@ -33,9 +33,9 @@ pub const fn cookie_name(is_tls: bool) -> &'static str {
     if is_tls { COOKIE } else { PLAIN_COOKIE }
 }
 
-/// Returns a value of `Set-Cookie` that stores a sealed [`PendingSignIn`]; without one, that removes it. The
-/// browser sends it with the redirect from the provider, but not with requests that other sites
-/// make in the background (`SameSite=Lax`).
+/// Returns a value of `Set-Cookie` that stores a sealed [`PendingSignIn`]; without one, that
+/// removes it. The browser sends it with the redirect from the provider, but not with requests that
+/// other sites make in the background (`SameSite=Lax`).
 #[must_use]
 pub fn set_cookie(sealed: Option<&str>, is_tls: bool) -> String {
     let (value, seconds) = sealed.map_or(("", 0), |sealed| (sealed, MAX_SIGN_IN_SECONDS));

@@ -56,7 +56,7 @@ pub(super) struct KnownProvider {
 
 /// What a caller needs to know of the provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Freshness {
+pub(super) enum ProviderFreshness {
     /// Metadata and keys of usual age.
     Usual,
     /// Keys that are newer than those last used, unless they were just fetched: for a token that
@@ -130,18 +130,20 @@ impl ProviderThreads {
         &self.source.settings
     }
 
-    /// Returns the [`KnownProvider`], and fetches it if its [`Freshness`] requires that.
+    /// Returns the [`KnownProvider`], and fetches it if its [`ProviderFreshness`] requires that.
     pub(super) async fn provider(
         &self,
-        freshness: Freshness,
+        freshness: ProviderFreshness,
     ) -> Result<Arc<KnownProvider>, SignInError> {
         let now = self.source.clock.elapsed();
         if let Some(known) = self.source.current(freshness, now) {
             return Ok(known);
         }
         let only = match freshness {
-            Freshness::NewKeys => Some(NewKeysFetch::begin(&self.source).ok_or(SignInError::Busy)?),
-            Freshness::Usual | Freshness::Newest => None,
+            ProviderFreshness::NewKeys => {
+                Some(NewKeysFetch::begin(&self.source).ok_or(SignInError::Busy)?)
+            }
+            ProviderFreshness::Usual | ProviderFreshness::Newest => None,
         };
         self.run(move |source| {
             let _until_fetched = only;
@@ -163,11 +165,11 @@ impl ProviderThreads {
 
 impl ProviderSource {
     /// Returns the provider if it need not be fetched.
-    fn current(&self, freshness: Freshness, now: Duration) -> Option<Arc<KnownProvider>> {
+    fn current(&self, freshness: ProviderFreshness, now: Duration) -> Option<Arc<KnownProvider>> {
         let limit = match freshness {
-            Freshness::Usual => REFRESH_INTERVAL,
-            Freshness::NewKeys => COOL_DOWN,
-            Freshness::Newest => return None,
+            ProviderFreshness::Usual => REFRESH_INTERVAL,
+            ProviderFreshness::NewKeys => COOL_DOWN,
+            ProviderFreshness::Newest => return None,
         };
         self.known.load_full().filter(|known| now < known.fetched.saturating_add(limit))
     }
@@ -175,7 +177,7 @@ impl ProviderSource {
     /// Fetches the provider, unless that was done since `asked`.
     fn fetch(
         &self,
-        freshness: Freshness,
+        freshness: ProviderFreshness,
         asked: Duration,
     ) -> Result<Arc<KnownProvider>, SignInError> {
         let known = self.known.load_full();
@@ -192,7 +194,7 @@ impl ProviderSource {
         // The provider may be back before its keys change.
         let usable = |known: &Arc<KnownProvider>| began < known.fetched.saturating_add(MAX_AGE);
         match (fetched, known.filter(usable)) {
-            (Err(_), Some(known)) if freshness == Freshness::Usual => Ok(known),
+            (Err(_), Some(known)) if freshness == ProviderFreshness::Usual => Ok(known),
             (fetched, _) => fetched,
         }
     }

@@ -20,7 +20,8 @@ use crate::{
 /// Limit of a token response in bytes: three tokens.
 const MAX_TOKEN_RESPONSE: u64 = 128 * 1024;
 
-/// Sends requests to one provider, with its [`ProviderTrust`]. Each of them blocks the calling thread.
+/// Sends requests to one provider, with its [`ProviderTrust`]. Each of them blocks the calling
+/// thread.
 pub(super) struct ProviderClient {
     agent: Agent,
     timeout: Duration,

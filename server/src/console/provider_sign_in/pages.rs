@@ -8,7 +8,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use super::{
     super::{
         ConsoleContext, SIGN_IN_PATH,
-        layout::{self, Page, refusal},
+        layout::{self, ConsolePage, refusal},
         openid::{SignInBlame, SignInError},
         provider::ConsoleProvider,
         session::ConsoleUser,
@@ -28,7 +28,7 @@ pub(in crate::console) fn link(
     }
 }
 
-const PAGE: Page<'_> = Page { title: "Sign in", active: "", user: None };
+const PAGE: ConsolePage<'_> = ConsolePage { title: "Sign in", active: "", user: None };
 
 /// Returns the page of a [`SignInError`].
 pub(super) fn failure_page(
@@ -136,6 +136,6 @@ pub(in crate::console) fn confirmation(
             p { a href=(return_path) { "Back, without a change" } }
         }
     };
-    let page = Page { title: "Sign in again", active: "", user: Some(user) };
+    let page = ConsolePage { title: "Sign in again", active: "", user: Some(user) };
     layout::respond(StatusCode::OK, &page, &content)
 }

@@ -119,8 +119,8 @@ impl fmt::Display for CaError {
 
 impl std::error::Error for CaError {}
 
-/// Returns the name and key of an authority, without its name constraints. `None` if the certificate
-/// is malformed.
+/// Returns the name and key of an authority, without its name constraints. `None` if the
+/// certificate is malformed.
 pub(super) fn anchor(certificate: &CertificateDer<'_>) -> Option<TrustAnchor<'static>> {
     let anchor = webpki::anchor_from_trusted_cert(certificate).ok()?.to_owned();
     Some(TrustAnchor { name_constraints: None, ..anchor })

@@ -1,8 +1,8 @@
 //! Name constraints of authorities (RFC 5280 section 4.2.1.10).
 //!
 //! `rustls-webpki` checks those for DNS names and addresses, and refuses every name of another type
-//! that has a constraint. So the constraints of all authorities are checked here, for all types, and
-//! not there: see [`authority_links`](super::authority_links).
+//! that has a constraint. So the constraints of all authorities are checked here, for all types,
+//! and not there: see [`authority_links`](super::authority_links).
 //!
 //! Every name of a constrained type has to conform; one that does not carry the others. A name or a
 //! constraint that cannot be compared does not conform.

@@ -87,7 +87,8 @@ pub(crate) fn transport_error(error: &ureq::Error) -> FetchError {
         }
         // A self-signed certificate made by `openssl req -x509` with its defaults.
         _ if text.contains("CaUsedAsEndEntity") => {
-            let hint = "the provider presents a CA certificate (CA:TRUE): issue it a server certificate signed by that CA";
+            let hint = "the provider presents a CA certificate (CA:TRUE): issue it a server \
+                        certificate signed by that CA";
             FetchError::new("unreachable", format!("{text}; {hint}"))
         }
         _ => FetchError::new("unreachable", text),

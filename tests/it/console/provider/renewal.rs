@@ -6,7 +6,7 @@ use countersign_tests::{
     over_every_protocol,
 };
 
-use super::{User, serve, sessions, with_provider};
+use super::{ProviderUser, serve, sessions, with_provider};
 use crate::console::leads_to;
 
 over_every_protocol!(access_token_is_renewed_once, session_without_refresh_token_lapses,);
@@ -15,7 +15,7 @@ fn access_token_is_renewed_once(protocol: Protocol) {
     let (sandbox, provider) = (Sandbox::over(protocol), OidcProvider::start());
     provider.set_tokens(4, true);
     let server = serve(&sandbox, &provider, "");
-    let mut user = User::new(&server, &provider);
+    let mut user = ProviderUser::new(&server, &provider);
     user.sign_in();
     let head = format!("GET /console HTTP/1.1\r\n{}", user.browser.cookie_lines());
     // The provider ends a session whose refresh token is used twice.
@@ -35,11 +35,11 @@ fn access_token_is_renewed_once(protocol: Protocol) {
 fn serve_expired<'s, 'p>(
     sandbox: &'s Sandbox,
     provider: &'p OidcProvider,
-) -> (Server<'s>, User<'p>) {
+) -> (Server<'s>, ProviderUser<'p>) {
     let text = with_provider(sandbox, provider, "").replace("{fallback}", "");
     let server = sandbox.serve(&text.replace("leeway=0", "leeway=300"));
     server.wait_until_ready();
-    let mut user = User::new(&server, provider);
+    let mut user = ProviderUser::new(&server, provider);
     provider.set_clock_ahead(-100);
     provider.set_tokens(50, true);
     user.sign_in();
@@ -64,7 +64,7 @@ fn requests_wait_for_the_renewal_of_an_expired_token() {
 fn expired_session_survives_a_provider_that_is_down() {
     let (sandbox, provider) = (Sandbox::over(Protocol::Http2), OidcProvider::start());
     let (_server, user) = serve_expired(&sandbox, &provider);
-    let User { mut browser, .. } = user;
+    let ProviderUser { mut browser, .. } = user;
     drop(provider);
     let page = browser.get("/console");
     assert_eq!((page.status, page.header("retry-after")), (503, Some("5")), "{page:?}");
@@ -76,7 +76,7 @@ fn session_without_refresh_token_lapses(protocol: Protocol) {
     let (sandbox, provider) = (Sandbox::over(protocol), OidcProvider::start());
     provider.set_tokens(2, false);
     let server = serve(&sandbox, &provider, "");
-    let mut user = User::new(&server, &provider);
+    let mut user = ProviderUser::new(&server, &provider);
     user.sign_in();
     let at_provider = "/console/sign-in/provider?return=%2Fconsole%2Fissuers";
     let mut lapsed = None;

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::{SIGN_IN, serve, with_provider};
 use crate::{
     config::check,
-    console::Browser,
+    console::ConsoleBrowser,
     fixture::SIGNING,
     users::{Api, configuration, in_file},
 };
@@ -84,7 +84,7 @@ fn provider_without_a_section_is_reported() {
     assert!(checked.text().contains(&format!("note: [web-ui] oidc_authority: {expected}")));
     let server = sandbox.serve(&text);
     assert!(server.log().contains(expected), "{}", server.log());
-    let page = Browser::new(&server).page("/console/sign-in");
+    let page = ConsoleBrowser::new(&server).page("/console/sign-in");
     assert!(page.contains("No user can sign in"), "{page}");
 }
 

@@ -6,10 +6,10 @@ use countersign_tests::{
 };
 use serde_json::json;
 
-use super::{SIGN_IN, User, serve, sessions, with_provider};
+use super::{ProviderUser, SIGN_IN, serve, sessions, with_provider};
 use crate::{
     audit::{audit, audit_with},
-    console::{Browser, leads_to},
+    console::{ConsoleBrowser, leads_to},
     openid_sign_in::with_parameter,
     users::{Api, PASSWORD},
 };
@@ -19,7 +19,7 @@ over_every_protocol!(user_of_the_provider_signs_in, answer_of_another_sign_in_is
 fn user_of_the_provider_signs_in(protocol: Protocol) {
     let (sandbox, provider) = (Sandbox::over(protocol), OidcProvider::start());
     let server = serve(&sandbox, &provider, "");
-    let mut user = User::new(&server, &provider);
+    let mut user = ProviderUser::new(&server, &provider);
     let page = "/console/issuers?x=1";
     let to_sign_in = "/console/sign-in?return=%2Fconsole%2Fissuers%3Fx%3D1";
     leads_to(&user.browser.get(page), to_sign_in);
@@ -50,7 +50,7 @@ fn user_of_the_provider_signs_in(protocol: Protocol) {
 fn answer_of_another_sign_in_is_refused(protocol: Protocol) {
     let (sandbox, provider) = (Sandbox::over(protocol), OidcProvider::start());
     let server = serve(&sandbox, &provider, "");
-    let mut user = User::new(&server, &provider);
+    let mut user = ProviderUser::new(&server, &provider);
     let location = user.begin(SIGN_IN);
     let callback = user.callback(&location);
     let other = callback.replace("state=", "state=x");
@@ -71,7 +71,7 @@ fn answer_of_another_sign_in_is_refused(protocol: Protocol) {
     let replayed = user.browser.get(&callback);
     assert!(replayed.body.contains("expired, or was used"), "{replayed:?}");
     // Another browser, to which an attacker gives the address.
-    let mut victim = Browser::new(&server);
+    let mut victim = ConsoleBrowser::new(&server);
     let location = user.begin(SIGN_IN);
     let injected = user.callback(&location);
     assert_eq!((victim.get(&injected).status, &victim.cookie), (400, &None));
@@ -92,7 +92,7 @@ fn answer_of_another_sign_in_is_refused(protocol: Protocol) {
 fn sign_in_that_the_provider_refuses_names_the_reason() {
     let (sandbox, provider) = (Sandbox::over(Protocol::Http2), OidcProvider::start());
     let server = serve(&sandbox, &provider, "");
-    let mut user = User::new(&server, &provider);
+    let mut user = ProviderUser::new(&server, &provider);
     let location = user.begin(SIGN_IN);
     let callback = user.callback(&location);
     provider.set_clock_ahead(120);
@@ -101,7 +101,7 @@ fn sign_in_that_the_provider_refuses_names_the_reason() {
     assert!(expired.body.contains("expired, or was used"), "{expired:?}");
     provider.set_clock_ahead(0);
     provider.deny(true);
-    let mut user = User::new(&server, &provider);
+    let mut user = ProviderUser::new(&server, &provider);
     let location = user.begin(SIGN_IN);
     let denied = user.finish(&location);
     assert_eq!(denied.status, 403, "{denied:?}");
@@ -114,10 +114,10 @@ fn sign_in_that_the_provider_refuses_names_the_reason() {
 fn provider_that_is_down_is_no_loop() {
     let (sandbox, provider) = (Sandbox::over(Protocol::Http2), OidcProvider::start());
     let server = serve(&sandbox, &provider, "");
-    let mut user = User::new(&server, &provider);
+    let mut user = ProviderUser::new(&server, &provider);
     let location = user.begin(SIGN_IN);
     let callback = user.callback(&location);
-    let User { mut browser, .. } = user;
+    let ProviderUser { mut browser, .. } = user;
     drop(provider);
     let failed = browser.get(&callback);
     assert_eq!((failed.status, failed.header("retry-after")), (503, Some("5")), "{failed:?}");
@@ -127,7 +127,7 @@ fn provider_that_is_down_is_no_loop() {
     // A server that does not know the provider yet.
     let server =
         sandbox.serve(&std::fs::read_to_string(sandbox.path().join("server.cfg")).unwrap());
-    let failed = Browser::new(&server).get(SIGN_IN);
+    let failed = ConsoleBrowser::new(&server).get(SIGN_IN);
     assert_eq!((failed.status, failed.header("location")), (503, None), "{failed:?}");
     assert!(failed.body.contains("oidc_authority of [web-ui]"), "{failed:?}");
 }
@@ -137,7 +137,7 @@ fn deletion_asks_the_provider_to_sign_in_again() {
     let (sandbox, provider) = (Sandbox::over(Protocol::Http2), OidcProvider::start());
     let server = serve(&sandbox, &provider, "");
     Api::root(&server).add_user("bob");
-    let mut user = User::new(&server, &provider);
+    let mut user = ProviderUser::new(&server, &provider);
     provider.set_clock_ahead(-400);
     user.sign_in();
     provider.set_clock_ahead(0);
@@ -162,7 +162,7 @@ fn local_users_sign_in_beside_the_provider() {
     let server = sandbox.serve(&text.replace("{fallback}", "oidc_local_fallback=true\n"));
     server.wait_until_ready();
     Api::root(&server).add_user("ann");
-    let mut user = User::new(&server, &provider);
+    let mut user = ProviderUser::new(&server, &provider);
     let page = user.browser.page(SIGN_IN);
     assert!(page.contains("name=\"password\"") && page.contains("/console/sign-in/provider"));
     leads_to(&user.browser.sign_in("ann", PASSWORD), "/console");
@@ -170,7 +170,7 @@ fn local_users_sign_in_beside_the_provider() {
     leads_to(&user.finish(&location), "/console");
     drop(server);
     let server = serve(&sandbox, &provider, "");
-    let refused = Browser::new(&server).sign_in("ann", PASSWORD);
+    let refused = ConsoleBrowser::new(&server).sign_in("ann", PASSWORD);
     assert_eq!(refused.status, 403, "{refused:?}");
 }
 
@@ -178,7 +178,7 @@ fn local_users_sign_in_beside_the_provider() {
 fn sign_ins_of_an_address_are_limited() {
     let (sandbox, provider) = (Sandbox::over(Protocol::Http2), OidcProvider::start());
     let server = serve(&sandbox, &provider, "[login]\nattempts_per_source=2\n");
-    let mut user = User::new(&server, &provider);
+    let mut user = ProviderUser::new(&server, &provider);
     let refusals = [400, 400, 429].map(|status| {
         let location = user.begin(SIGN_IN);
         let callback = user.callback(&location).replace("code=", "code=x");
@@ -198,7 +198,7 @@ fn sign_in_ends_on_another_server() {
     let text = with_provider(&one, &provider, "").replace("{fallback}", "");
     let second = other.serve(&text);
     second.wait_until_ready();
-    let mut user = User::new(&server, &provider);
+    let mut user = ProviderUser::new(&server, &provider);
     let location = user.begin(SIGN_IN);
     user.browser.client = second.client();
     leads_to(&user.finish(&location), "/console");
@@ -210,7 +210,7 @@ fn sign_in_ends_on_another_server() {
 fn sign_in_outlives_a_reload() {
     let (sandbox, provider) = (Sandbox::over(Protocol::Http2), OidcProvider::start());
     let server = serve(&sandbox, &provider, "");
-    let mut user = User::new(&server, &provider);
+    let mut user = ProviderUser::new(&server, &provider);
     let location = user.begin(SIGN_IN);
     server.reload();
     leads_to(&user.finish(&location), "/console");

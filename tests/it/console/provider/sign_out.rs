@@ -7,11 +7,11 @@ use countersign_tests::{
 };
 use serde_json::json;
 
-use super::{SIGN_IN, User, serve, sessions};
+use super::{ProviderUser, SIGN_IN, serve, sessions};
 use crate::{
     audit::audit,
-    console::{Browser, leads_to},
-    openid_sign_in::Console,
+    console::{ConsoleBrowser, leads_to},
+    openid_sign_in::SignInClient,
 };
 
 over_every_protocol!(sign_out_ends_at_both_ends, back_channel_logout_ends_the_session,);
@@ -19,7 +19,7 @@ over_every_protocol!(sign_out_ends_at_both_ends, back_channel_logout_ends_the_se
 fn sign_out_ends_at_both_ends(protocol: Protocol) {
     let (sandbox, provider) = (Sandbox::over(protocol), OidcProvider::start());
     let server = serve(&sandbox, &provider, "");
-    let mut user = User::new(&server, &provider);
+    let mut user = ProviderUser::new(&server, &provider);
     user.sign_in();
     user.browser.page("/console");
     let out = user.browser.post("/console/sign-out", &[]);
@@ -39,7 +39,7 @@ fn sign_out_ends_at_both_ends(protocol: Protocol) {
     assert_eq!((&event["outcome"], &event["by"]["user"]), (&json!("done"), &json!(USERNAME)));
 }
 
-fn log_out(browser: &mut Browser, body: &str) -> Response {
+fn log_out(browser: &mut ConsoleBrowser, body: &str) -> Response {
     let head = "POST /console/back-channel-logout HTTP/1.1\r\n\
                 Content-Type: application/x-www-form-urlencoded\r\n";
     browser.client.request(head, body.as_bytes())
@@ -48,11 +48,11 @@ fn log_out(browser: &mut Browser, body: &str) -> Response {
 fn back_channel_logout_ends_the_session(protocol: Protocol) {
     let (sandbox, provider) = (Sandbox::over(protocol), OidcProvider::start());
     let server = serve(&sandbox, &provider, "");
-    let [mut user, mut other] = [(); 2].map(|()| User::new(&server, &provider));
+    let [mut user, mut other] = [(); 2].map(|()| ProviderUser::new(&server, &provider));
     user.sign_in();
     let session = sessions(&sandbox, "provider_session");
     other.sign_in();
-    let token = Console::new(&provider).sign_in(&provider).unwrap().tokens;
+    let token = SignInClient::new(&provider).sign_in(&provider).unwrap().tokens;
     let id_token = format!("logout_token={}", token.id_token.unwrap());
     for (body, status) in [("", 400), ("logout_token=a.b.c", 400), (&id_token, 400)] {
         assert_eq!(log_out(&mut user.browser, body).status, status, "{body}");
@@ -75,9 +75,9 @@ fn back_channel_logout_may_revoke_tokens() {
     let (sandbox, provider) = (Sandbox::over(Protocol::Http2), OidcProvider::start());
     let options = "[console]\nbackchannel_revokes_tokens=true\n";
     let server = serve(&sandbox, &provider, options);
-    let mut user = User::new(&server, &provider);
+    let mut user = ProviderUser::new(&server, &provider);
     user.sign_in();
-    let token = Console::new(&provider).sign_in(&provider).unwrap().tokens.access_token;
+    let token = SignInClient::new(&provider).sign_in(&provider).unwrap().tokens.access_token;
     assert_eq!(server.auth(&token).status, 200);
     let body = provider.logout_body(&sessions(&sandbox, "provider_session"));
     assert_eq!(log_out(&mut user.browser, &body).status, 200);
