@@ -42,6 +42,7 @@ use countersign_front::Peer;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 
 use self::{
+    api_call::UserCalls,
     config_js::ConfigJs,
     error_page::ConsoleError,
     figures::ConsoleFigures,
@@ -241,16 +242,13 @@ async fn answer(
     if !user.id.is_form_token(form.get(FORM_TOKEN)) {
         return Err(ConsoleError::CrossSite);
     }
+    let calls = UserCalls { context, caller, user: &user };
     match page {
         ConsolePath::SignOut => sign_in::sign_out(context, caller, user, request).await,
         ConsolePath::Confirm => sign_in::confirm(context, caller, user, &form).await,
         ConsolePath::RefreshKeys => issuers::refresh(context, caller, &user).await,
-        ConsolePath::TokenChange(change) => {
-            tokens::change(context, caller, &user, change, &form).await
-        }
-        ConsolePath::UserChange(change) => {
-            users::change(context, caller, &user, change, &form).await
-        }
+        ConsolePath::TokenChange(change) => tokens::change(&calls, change, &form).await,
+        ConsolePath::UserChange(change) => users::change(&calls, change, &form).await,
         ConsolePath::Inspector => inspector::page(context, &user, &form).await,
         ConsolePath::Policy => policy::page(context, &user, &form).await,
         _ => Err(ConsoleError::NotFound),
@@ -265,14 +263,13 @@ async fn show(
     page: ConsolePath<'_>,
     request: &ConsoleRequest,
 ) -> Result<Response<Body>, ConsoleError> {
+    let calls = UserCalls { context, caller, user };
     match page {
         ConsolePath::Confirm => return Ok(sign_in::confirmation_page(context, user, request)),
         ConsolePath::Audit => return audit_log::page(context, user, request).await,
-        ConsolePath::Tokens => return tokens::page(context, caller, user, request).await,
-        ConsolePath::Users => return users::page(context, caller, user, request).await,
-        ConsolePath::Identities => {
-            return identities::page(context, caller, user, request).await;
-        }
+        ConsolePath::Tokens => return tokens::page(&calls, request).await,
+        ConsolePath::Users => return users::page(&calls, request).await,
+        ConsolePath::Identities => return identities::page(&calls, request).await,
         ConsolePath::Inspector => {
             return inspector::page(context, user, &FormFields::default()).await;
         }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use serde_json::Value;
 
-use super::{ConsoleContext, error_page::ConsoleError};
+use super::{ConsoleContext, error_page::ConsoleError, session::ConsoleUser};
 use crate::{
     api::{infisical, inmanta},
     auth::Caller,
@@ -29,6 +29,53 @@ pub(super) struct ConsoleCall<'c> {
     pub(super) target: &'c str,
     /// Its arguments. Null for none.
     pub(super) body: Value,
+}
+
+/// The calls of a user, as the client of a request.
+#[derive(Clone, Copy)]
+pub(super) struct UserCalls<'c> {
+    pub(super) context: &'c ConsoleContext<'c>,
+    pub(super) caller: &'c Caller<'c, 'c>,
+    pub(super) user: &'c ConsoleUser,
+}
+
+impl UserCalls<'_> {
+    /// Reads from a path.
+    pub(super) async fn get(&self, target: &str) -> CallAnswer {
+        self.make(Method::GET, target, Value::Null).await
+    }
+
+    /// Makes a call.
+    pub(super) async fn make(&self, method: Method, target: &str, body: Value) -> CallAnswer {
+        self.make_within("", method, target, body).await
+    }
+
+    /// Makes a call within an environment; an empty one is none.
+    pub(super) async fn make_within(
+        &self,
+        environment: &str,
+        method: Method,
+        target: &str,
+        body: Value,
+    ) -> CallAnswer {
+        let environment = Some(environment).filter(|environment| !environment.is_empty());
+        let call = ConsoleCall { environment, ..self.call(method, target, body) };
+        call.make(self.context, self.caller).await
+    }
+
+    /// Makes a call about machine identities.
+    pub(super) async fn make_infisical(
+        &self,
+        method: Method,
+        target: &str,
+        body: Value,
+    ) -> CallAnswer {
+        self.call(method, target, body).make_infisical(self.context, self.caller).await
+    }
+
+    fn call<'t>(&'t self, method: Method, target: &'t str, body: Value) -> ConsoleCall<'t> {
+        ConsoleCall { token: Some(&self.user.token), environment: None, method, target, body }
+    }
 }
 
 /// The answer to a [`ConsoleCall`]. Not `Debug`: it may contain a token.
@@ -84,7 +131,7 @@ impl ConsoleCall<'_> {
     }
 
     /// Makes a call about machine identities as the client of a request, the [`Caller`].
-    pub(super) async fn make_infisical(
+    async fn make_infisical(
         self,
         context: &ConsoleContext<'_>,
         caller: &Caller<'_, '_>,

@@ -8,18 +8,14 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use super::{
-    ConsoleContext, ConsoleRequest,
-    api_call::{CallAnswer, ConsoleCall},
+    ConsoleRequest,
+    api_call::{CallAnswer, UserCalls},
     error_page::ConsoleError,
     layout::{self, ConsolePage, as_command},
     request::{self, FormFields},
-    session::ConsoleUser,
     text::whole,
 };
-use crate::{
-    auth::Caller,
-    base::{printable::printable, reply::Body},
-};
+use crate::base::{printable::printable, reply::Body};
 
 const PATH: &str = "/console/identities";
 /// Rows of a page.
@@ -30,54 +26,40 @@ const MAX_ROWS: u64 = 50;
 /// # Errors
 /// The user may not administer identities, or the database is unavailable.
 pub(super) async fn page(
-    context: &ConsoleContext<'_>,
-    caller: &Caller<'_, '_>,
-    user: &ConsoleUser,
+    calls: &UserCalls<'_>,
     request: &ConsoleRequest,
 ) -> Result<Response<Body>, ConsoleError> {
     let query = request::query(request);
-    let calls = IdentityCalls { context, caller, user };
-    let content = if context.api.settings.identities.is_none() {
+    let content = if calls.context.api.settings.identities.is_none() {
         disabled()
     } else if query.get("id").is_empty() {
-        list(&calls, &query).await?
+        list(calls, &query).await?
     } else {
-        detail::detail(&calls, query.get("id")).await?
+        detail::detail(calls, query.get("id")).await?
     };
-    let page = ConsolePage { title: "Identities", active: PATH, user: Some(user) };
+    let page = ConsolePage { title: "Identities", active: PATH, user: Some(calls.user) };
     Ok(layout::respond(StatusCode::OK, &page, &content))
 }
 
-/// Calls of a user about identities.
-struct IdentityCalls<'c> {
-    context: &'c ConsoleContext<'c>,
-    caller: &'c Caller<'c, 'c>,
-    user: &'c ConsoleUser,
+/// Reads what the API has about identities at a path.
+///
+/// # Errors
+/// The call is refused.
+async fn get(calls: &UserCalls<'_>, target: &str) -> Result<CallAnswer, ConsoleError> {
+    call(calls, Method::GET, target, Value::Null).await
 }
 
-impl IdentityCalls<'_> {
-    /// Reads from a path of the API.
-    ///
-    /// # Errors
-    /// The call is refused.
-    async fn get(&self, target: &str) -> Result<CallAnswer, ConsoleError> {
-        self.call(Method::GET, target, Value::Null).await
-    }
-
-    async fn call(
-        &self,
-        method: Method,
-        target: &str,
-        body: Value,
-    ) -> Result<CallAnswer, ConsoleError> {
-        let token = Some(self.user.token.as_str());
-        let call = ConsoleCall { token, environment: None, method, target, body };
-        let answer = call.make_infisical(self.context, self.caller).await;
-        match answer.status {
-            StatusCode::OK => Ok(answer),
-            StatusCode::NOT_FOUND => Err(ConsoleError::NotFound),
-            _ => Err(answer.into_error()),
-        }
+async fn call(
+    calls: &UserCalls<'_>,
+    method: Method,
+    target: &str,
+    body: Value,
+) -> Result<CallAnswer, ConsoleError> {
+    let answer = calls.make_infisical(method, target, body).await;
+    match answer.status {
+        StatusCode::OK => Ok(answer),
+        StatusCode::NOT_FOUND => Err(ConsoleError::NotFound),
+        _ => Err(answer.into_error()),
     }
 }
 
@@ -91,13 +73,13 @@ fn disabled() -> Markup {
     }
 }
 
-async fn list(calls: &IdentityCalls<'_>, query: &FormFields) -> Result<Markup, ConsoleError> {
+async fn list(calls: &UserCalls<'_>, query: &FormFields) -> Result<Markup, ConsoleError> {
     let offset = query.get("offset").parse::<u64>().unwrap_or_default();
     let name = query.get("name");
     let search = if name.is_empty() { json!({}) } else { json!({ "name": { "$contains": name } }) };
     let body = json!({ "search": search, "offset": offset, "limit": MAX_ROWS });
-    let found = calls.call(Method::POST, "/api/v1/identities/search", body).await?;
-    let organizations = calls.get("/api/v1/organization").await?;
+    let found = call(calls, Method::POST, "/api/v1/identities/search", body).await?;
+    let organizations = get(calls, "/api/v1/organization").await?;
     let identities: Vec<_> = found.body()["identities"].as_array().into_iter().flatten().collect();
     let count = found.body()["totalCount"].as_u64().unwrap_or_default();
     Ok(html! {

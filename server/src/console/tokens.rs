@@ -6,8 +6,8 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use super::{
-    ConsoleContext, ConsoleRequest,
-    api_call::{CallAnswer, ConsoleCall},
+    ConsoleRequest,
+    api_call::{CallAnswer, UserCalls},
     error_page::ConsoleError,
     layout::{self, ConsolePage, as_command, form_token, refusal},
     request::{self, FormFields},
@@ -15,10 +15,7 @@ use super::{
     session::ConsoleUser,
     text::utc,
 };
-use crate::{
-    auth::Caller,
-    base::{claims::ClientType, printable::printable, reply::Body},
-};
+use crate::base::{claims::ClientType, printable::printable, reply::Body};
 
 const PATH: &str = "/console/tokens";
 const TARGET: &str = "/api/v2/environment_auth";
@@ -38,15 +35,13 @@ struct TokensNotice<'n> {
 /// # Errors
 /// The user may not list environments, or the database is unavailable.
 pub(super) async fn page(
-    context: &ConsoleContext<'_>,
-    caller: &Caller<'_, '_>,
-    user: &ConsoleUser,
+    calls: &UserCalls<'_>,
     request: &ConsoleRequest,
 ) -> Result<Response<Body>, ConsoleError> {
     let query = request::query(request);
     let done = if query.get("done") == "revoke" { "The token is revoked." } else { "" };
     let notice = TokensNotice { done, ..TokensNotice::default() };
-    render(context, caller, user, query.get("environment"), StatusCode::OK, &notice).await
+    render(calls, query.get("environment"), StatusCode::OK, &notice).await
 }
 
 /// Creates or revokes a token.
@@ -54,9 +49,7 @@ pub(super) async fn page(
 /// # Errors
 /// The change is unknown, or the page cannot be shown.
 pub(super) async fn change(
-    context: &ConsoleContext<'_>,
-    caller: &Caller<'_, '_>,
-    user: &ConsoleUser,
+    calls: &UserCalls<'_>,
     change: &str,
     form: &FormFields,
 ) -> Result<Response<Body>, ConsoleError> {
@@ -69,8 +62,7 @@ pub(super) async fn change(
         }
         _ => return Err(ConsoleError::NotFound),
     };
-    let call = ConsoleCall { method, target: &target, body, ..call_of(user, environment) };
-    let answer = call.make(context, caller).await;
+    let answer = calls.make_within(environment, method, &target, body).await;
     let notice = match (answer.status, change) {
         (StatusCode::OK, "revoke") => {
             let environment = utf8_percent_encode(environment, NON_ALPHANUMERIC);
@@ -85,7 +77,7 @@ pub(super) async fn change(
             ..TokensNotice::default()
         },
     };
-    render(context, caller, user, environment, answer.status, &notice).await
+    render(calls, environment, answer.status, &notice).await
 }
 
 /// Returns the arguments of a new token. The API checks them.
@@ -101,26 +93,13 @@ fn new_token(form: &FormFields) -> Value {
     arguments
 }
 
-fn call_of<'c>(user: &'c ConsoleUser, environment: &'c str) -> ConsoleCall<'c> {
-    ConsoleCall {
-        token: Some(&user.token),
-        environment: Some(environment).filter(|environment| !environment.is_empty()),
-        method: Method::GET,
-        target: TARGET,
-        body: Value::Null,
-    }
-}
-
 async fn render(
-    context: &ConsoleContext<'_>,
-    caller: &Caller<'_, '_>,
-    user: &ConsoleUser,
+    calls: &UserCalls<'_>,
     environment: &str,
     status: StatusCode,
     notice: &TokensNotice<'_>,
 ) -> Result<Response<Body>, ConsoleError> {
-    let call = ConsoleCall { target: "/api/v2/environment", ..call_of(user, "") };
-    let environments = call.make(context, caller).await;
+    let environments = calls.get("/api/v2/environment").await;
     if environments.status != StatusCode::OK {
         return Err(environments.into_error());
     }
@@ -130,7 +109,7 @@ async fn render(
     let environment = if is_known { environment } else { first() };
     let tokens = match environment {
         "" => None,
-        environment => Some(call_of(user, environment).make(context, caller).await),
+        environment => Some(calls.make_within(environment, Method::GET, TARGET, Value::Null).await),
     };
     let content = html! {
         h1 { "Tokens" }
@@ -144,12 +123,12 @@ async fn render(
             },
             Some(tokens) => {
                 (environment_form(&environments, environment))
-                (token_table(user, environment, tokens))
-                (new_token_form(user, environment, notice))
+                (token_table(calls.user, environment, tokens))
+                (new_token_form(calls.user, environment, notice))
             },
         }
     };
-    let page = ConsolePage { title: "Tokens", active: PATH, user: Some(user) };
+    let page = ConsolePage { title: "Tokens", active: PATH, user: Some(calls.user) };
     Ok(layout::respond(status, &page, &content))
 }
 

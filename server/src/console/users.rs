@@ -6,8 +6,8 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use super::{
-    ConsoleContext, ConsoleRequest,
-    api_call::{CallAnswer, ConsoleCall},
+    ConsoleRequest,
+    api_call::{CallAnswer, UserCalls},
     error_page::ConsoleError,
     layout::{self, ConsolePage, as_command, form_token, refusal, table_filter},
     request::{self, FormFields},
@@ -15,10 +15,7 @@ use super::{
     session::ConsoleUser,
     sign_in::redirect_to_confirmation,
 };
-use crate::{
-    auth::Caller,
-    base::{printable::printable, reply::Body},
-};
+use crate::base::{printable::printable, reply::Body};
 
 const PATH: &str = "/console/users";
 
@@ -27,9 +24,7 @@ const PATH: &str = "/console/users";
 /// # Errors
 /// The user may not list them.
 pub(super) async fn page(
-    context: &ConsoleContext<'_>,
-    caller: &Caller<'_, '_>,
-    user: &ConsoleUser,
+    calls: &UserCalls<'_>,
     request: &ConsoleRequest,
 ) -> Result<Response<Body>, ConsoleError> {
     let done = match request::query(request).get("done") {
@@ -41,7 +36,7 @@ pub(super) async fn page(
         _ => "",
     };
     let notice = PageNotice { done, refused: "", username: "" };
-    render(context, caller, user, StatusCode::OK, &notice).await
+    render(calls, StatusCode::OK, &notice).await
 }
 
 /// Changes users or their roles.
@@ -49,9 +44,7 @@ pub(super) async fn page(
 /// # Errors
 /// The change is unknown, or the page cannot be shown.
 pub(super) async fn change(
-    context: &ConsoleContext<'_>,
-    caller: &Caller<'_, '_>,
-    user: &ConsoleUser,
+    calls: &UserCalls<'_>,
     change: &str,
     form: &FormFields,
 ) -> Result<Response<Body>, ConsoleError> {
@@ -74,24 +67,24 @@ pub(super) async fn change(
             let target = format!("{}?{query}", named("/api/v2/role_assignment"));
             (Method::DELETE, target, Value::Null)
         }
-        "delete" if !user.is_recent(context) => return Ok(redirect_to_confirmation(PATH)),
+        "delete" if !calls.user.is_recent(calls.context) => {
+            return Ok(redirect_to_confirmation(PATH));
+        }
         "delete" if username != form.get("typed") || username.is_empty() => {
             let refused = "The typed name is not that of the user: nothing was changed.";
             let notice = PageNotice { done: "", refused, username: "" };
-            return render(context, caller, user, StatusCode::BAD_REQUEST, &notice).await;
+            return render(calls, StatusCode::BAD_REQUEST, &notice).await;
         }
         "delete" => (Method::DELETE, named("/api/v2/user"), Value::Null),
         _ => return Err(ConsoleError::NotFound),
     };
-    let call =
-        ConsoleCall { token: Some(&user.token), environment: None, method, target: &target, body };
-    let answer = call.make(context, caller).await;
+    let answer = calls.make(method, &target, body).await;
     if answer.status == StatusCode::OK {
         return Ok(see_other(&format!("{PATH}?done={change}")));
     }
     let typed = if change == "add" { username } else { "" };
     let notice = PageNotice { done: "", refused: answer.message(), username: typed };
-    render(context, caller, user, answer.status, &notice).await
+    render(calls, answer.status, &notice).await
 }
 
 /// The result of the last [`change`], above the table.
@@ -111,18 +104,16 @@ struct RoleChoices {
 }
 
 async fn render(
-    context: &ConsoleContext<'_>,
-    caller: &Caller<'_, '_>,
-    user: &ConsoleUser,
+    calls: &UserCalls<'_>,
     status: StatusCode,
     notice: &PageNotice<'_>,
 ) -> Result<Response<Body>, ConsoleError> {
-    let users = get(context, caller, user, "/api/v2/user").await;
+    let users = calls.get("/api/v2/user").await;
     if users.status != StatusCode::OK {
         return Err(users.into_error());
     }
-    let roles = get(context, caller, user, "/api/v2/role").await;
-    let environments = get(context, caller, user, "/api/v2/environment").await;
+    let roles = calls.get("/api/v2/role").await;
+    let environments = calls.get("/api/v2/environment").await;
     let choices = RoleChoices::of(&roles, &environments);
     let users: Vec<_> = users.data().as_array().into_iter().flatten().collect();
     let content = html! {
@@ -137,24 +128,13 @@ async fn render(
                 thead {
                     tr { th { "User" } th { "Rights" } th { "Roles" } th { "Changes" } }
                 }
-                tbody { @for one in &users { (user_row(user, one, &choices)) } }
+                tbody { @for one in &users { (user_row(calls.user, one, &choices)) } }
             }
         }
-        (new_user_form(user, notice.username))
+        (new_user_form(calls.user, notice.username))
     };
-    let page = ConsolePage { title: "Users and roles", active: PATH, user: Some(user) };
+    let page = ConsolePage { title: "Users and roles", active: PATH, user: Some(calls.user) };
     Ok(layout::respond(status, &page, &content))
-}
-
-async fn get(
-    context: &ConsoleContext<'_>,
-    caller: &Caller<'_, '_>,
-    user: &ConsoleUser,
-    target: &str,
-) -> CallAnswer {
-    let (token, method) = (Some(user.token.as_str()), Method::GET);
-    let call = ConsoleCall { token, environment: None, method, target, body: Value::Null };
-    call.make(context, caller).await
 }
 
 impl RoleChoices {

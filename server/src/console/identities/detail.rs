@@ -4,7 +4,7 @@ use maud::{Markup, html};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{IdentityCalls, PATH, role, text, texts};
+use super::{super::api_call::UserCalls, PATH, get, role, text, texts};
 use crate::{
     base::printable::printable,
     console::{
@@ -19,10 +19,10 @@ use crate::{
 ///
 /// # Errors
 /// It does not exist, or the call is refused.
-pub(super) async fn detail(calls: &IdentityCalls<'_>, id: &str) -> Result<Markup, ConsoleError> {
+pub(super) async fn detail(calls: &UserCalls<'_>, id: &str) -> Result<Markup, ConsoleError> {
     // An id is a segment of the paths below.
     let id = Uuid::parse_str(id).map_err(|_| ConsoleError::NotFound)?;
-    let found = calls.get(&format!("/api/v1/identities/{id}")).await?;
+    let found = get(calls, &format!("/api/v1/identities/{id}")).await?;
     let membership = &found.body()["identity"];
     let methods = membership["identity"]["authMethods"].as_array().cloned().unwrap_or_default();
     let mut sections = Vec::new();
@@ -31,7 +31,7 @@ pub(super) async fn detail(calls: &IdentityCalls<'_>, id: &str) -> Result<Markup
         sections.push(method_section(calls, kind, id).await?);
     }
     let projects = format!("/api/v1/identities/{id}/identity-memberships");
-    let projects = calls.get(&projects).await?;
+    let projects = get(calls, &projects).await?;
     let name = text(&membership["identity"]["name"]);
     let command = format!("countersign identity show {}", text(&membership["identityId"]));
     Ok(html! {
@@ -69,16 +69,16 @@ fn facts(membership: &Value) -> Markup {
 }
 
 async fn method_section(
-    calls: &IdentityCalls<'_>,
+    calls: &UserCalls<'_>,
     kind: MethodKind,
     identity: Uuid,
 ) -> Result<Markup, ConsoleError> {
     let path = format!("/api/v1/auth/{}/identities/{identity}", kind.name());
-    let answer = calls.get(&path).await?;
+    let answer = get(calls, &path).await?;
     let shown = answer.body().as_object().and_then(|body| body.values().next());
     let shown = shown.unwrap_or(&Value::Null);
     let secrets = match shown["clientId"].as_str() {
-        Some(_) => Some(calls.get(&format!("{path}/client-secrets")).await?),
+        Some(_) => Some(get(calls, &format!("{path}/client-secrets")).await?),
         None => None,
     };
     Ok(html! {
