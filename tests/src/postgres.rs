@@ -34,8 +34,7 @@ impl Postgres {
         if let Some(user) = user() {
             chown(directory.path(), Some(user), None).unwrap();
         }
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut postgres = Self { directory, port, process: None };
+        let mut postgres = Self { directory, port: 0, process: None };
         let data = postgres.data();
         let initialized = postgres
             .command("initdb")
@@ -44,13 +43,22 @@ impl Postgres {
             .output();
         let initialized = initialized.unwrap();
         assert!(initialized.status.success(), "{}", String::from_utf8_lossy(&initialized.stderr));
-        postgres.resume();
+        // Another test may take a port between its choice and the start of the server.
+        eventually(|| {
+            postgres.port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            postgres.try_resume()
+        });
         postgres.execute("postgres", "CREATE DATABASE countersign");
         postgres
     }
 
     /// Restarts it after [`crash`](Self::crash) on the same port.
     pub fn resume(&mut self) {
+        eventually(|| self.try_resume());
+    }
+
+    /// Returns whether it accepts connections. It ends if its port is in use.
+    fn try_resume(&mut self) -> bool {
         let (port, data) = (self.port.to_string(), self.data());
         let mut command = self.command("postgres");
         command
@@ -59,8 +67,14 @@ impl Postgres {
             .arg("-D")
             .arg(data);
         command.stdout(Stdio::null()).stderr(Stdio::null());
-        self.process = Some(command.spawn().unwrap());
-        eventually(|| self.try_execute("postgres", "SELECT 1").is_ok());
+        let mut process = command.spawn().unwrap();
+        let mut has_ended = false;
+        eventually(|| {
+            has_ended = process.try_wait().unwrap().is_some();
+            has_ended || self.try_execute("postgres", "SELECT 1").is_ok()
+        });
+        self.process = (!has_ended).then_some(process);
+        !has_ended
     }
 
     /// Stops it immediately, without closing client connections in order.
@@ -92,9 +106,8 @@ impl Postgres {
 
     fn try_execute(&self, database: &str, statements: &str) -> Result<String, String> {
         let mut psql = self.command("psql");
-        psql.args([
-            "-h",
-            "127.0.0.1",
+        // Its socket is in its own directory, so that no other server can respond.
+        psql.arg("-h").arg(self.directory.path()).args([
             "-p",
             &self.port.to_string(),
             "-U",
