@@ -31,7 +31,10 @@ use tokio::{
 };
 
 use self::{store::RevocationStore, writer::RevocationWriter};
-use crate::base::clock::Stopwatch;
+use crate::{
+    base::clock::Stopwatch,
+    store::{Store, StoreError},
+};
 
 /// Error of [`RevocationService::revoke`].
 #[derive(Clone, Debug)]
@@ -79,6 +82,8 @@ pub struct RevocationStatus {
 /// Handle of the revocation writer thread.
 pub struct RevocationService {
     table: Arc<Revocations>,
+    /// The database that has the table; `None` if nothing can be revoked.
+    database: Option<Store>,
     commands: SyncSender<WriterCommand>,
     /// Whether a [`WriterCommand::Poll`] is queued.
     poll_requested: Arc<AtomicBool>,
@@ -127,6 +132,7 @@ impl RevocationService {
             RevocationsWriter::new(capacity)
         };
         let table = Arc::clone(writer.revocations());
+        let database = store.as_ref().ok().map(|store| store.database().clone());
         let (commands, queue) = sync_channel(MAX_QUEUED);
         let (publish, status) = watch::channel(RevocationStatus {
             count: 0,
@@ -145,7 +151,7 @@ impl RevocationService {
         );
         writer.poll();
         thread::Builder::new().name("revocations".into()).spawn(move || writer.run(&queue))?;
-        Ok(Self { table, commands, poll_requested, status })
+        Ok(Self { table, database, commands, poll_requested, status })
     }
 
     /// Returns the table that verifications look up.
@@ -158,6 +164,21 @@ impl RevocationService {
     #[must_use]
     pub fn status(&self) -> RevocationStatus {
         self.status.borrow().clone()
+    }
+
+    /// Returns the stored revocations after the one with a number, in their order, each with its
+    /// number.
+    ///
+    /// # Errors
+    /// There is no store, it cannot be queried, or a revocation cannot be parsed.
+    pub async fn list(&self, after: i64, limit: u32) -> Result<Vec<(i64, Revocation)>, StoreError> {
+        let missing = || StoreError::Unavailable("revocations are not stored".into());
+        let database = self.database.as_ref().ok_or_else(missing)?;
+        // A file is created with the first revocation.
+        if !database.exists()? {
+            return Ok(Vec::new());
+        }
+        database.revocations_after(after, limit).await
     }
 
     /// Returns whether every stored revocation is in force.

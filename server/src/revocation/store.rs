@@ -271,6 +271,33 @@ impl RevocationStore {
     }
 }
 
+impl Store {
+    /// Returns the revocations after the one with a number, in their order, each with its number.
+    ///
+    /// # Errors
+    /// The database cannot be queried, or a revocation cannot be parsed.
+    pub(super) async fn revocations_after(
+        &self,
+        number: i64,
+        limit: u32,
+    ) -> Result<Vec<(i64, Revocation)>, StoreError> {
+        let rows = self.run(async move |pool| {
+            let select = "SELECT number, record FROM countersign_revocation WHERE number > $1
+                          ORDER BY number LIMIT $2";
+            let rows = sqlx::query(select).bind(number).bind(i64::from(limit));
+            let row = |row: &AnyRow| Ok((row.try_get(0)?, row.try_get(1)?));
+            Ok(rows.fetch_all(&pool).await?.iter().map(row).collect::<sqlx::Result<Vec<_>>>()?)
+        });
+        let parsed = |(number, record): (i64, String)| {
+            let revocation = parse_record(&record).map_err(|reason| {
+                StoreError::Unavailable(format!("cannot parse the revocation {number}: {reason}"))
+            });
+            Ok((number, revocation?))
+        };
+        rows.await?.into_iter().map(parsed).collect()
+    }
+}
+
 /// Whether rows that were read from `last` on belong to the same table: they begin with that row.
 fn continues(last: Option<&StoredRow>, rows: &[StoredRow]) -> bool {
     last.is_none_or(|last| rows.first() == Some(last))
