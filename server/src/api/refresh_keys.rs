@@ -66,11 +66,16 @@ async fn refresh(
     let detail = section.map_or_else(|| "all sections".into(), |name| format!("section {name}"));
     audited.set_target((AuditTarget::default(), Some(detail.clone())));
     tracing::info!(client, "keys are fetched on request: {detail}");
+    Ok(results(fetches).await)
+}
+
+/// Waits for fetches, and returns the result of each.
+pub(super) async fn results(fetches: Vec<RequestedFetch>) -> Vec<Value> {
     let (mut results, started) = (Vec::new(), Stopwatch::start());
     for fetch in fetches {
         results.push(result(fetch, TIMEOUT.saturating_sub(started.elapsed())).await);
     }
-    Ok(results)
+    results
 }
 
 fn request_fetches(

@@ -6,7 +6,7 @@
 //! `issued_before`, or `signing_input_sha256`. The body is a form or JSON.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use countersign_engine::UnixTime;
+use countersign_engine::{Revocation, UnixTime};
 use countersign_front::{DuplicateHeader, Fields, only_line};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use percent_encoding::percent_decode_str;
@@ -118,17 +118,10 @@ async fn revoke(
     let record = parameters.record();
     let unavailable = |error: RevokeError| OAuthError::Unavailable(error.to_string());
     let Some(token) = token else {
-        let target = AuditTarget::from(&record);
-        let revocation =
-            context.authenticator.validate_revocation(record).map_err(OAuthError::Request)?;
-        let detail = RevocationRecord::from(&revocation);
-        let (kind, valid_from) =
-            (revocation.target.kind_name(), RevocationRecord::tokens_valid_from(&revocation));
-        audited.set_target((target, Some(format!("by {kind}: {detail}"))));
-        let stored = context.authenticator.revoke_described(context.revocations, &revocation);
-        stored.await.map_err(unavailable)?;
+        let revocation = revoke_record(context, record, audited).await?;
+        let kind = revocation.target.kind_name();
         tracing::info!(client, "revoked by {kind}");
-        return Ok(valid_from);
+        return Ok(RevocationRecord::tokens_valid_from(&revocation));
     };
     if record != RevocationRecord::default() {
         return Err(OAuthError::Request(
@@ -141,6 +134,40 @@ async fn revoke(
         tracing::info!(client, "revoked a token");
     }
     Ok(None)
+}
+
+/// Error of [`revoke_record`].
+pub(super) enum RecordError {
+    /// The record does not describe a plausible revocation, for this reason.
+    Invalid(String),
+    /// The revocation cannot be stored.
+    Store(RevokeError),
+}
+
+impl From<RecordError> for OAuthError {
+    fn from(error: RecordError) -> Self {
+        match error {
+            RecordError::Invalid(text) => Self::Request(text),
+            RecordError::Store(error) => Self::Unavailable(error.to_string()),
+        }
+    }
+}
+
+/// Revokes what a record describes. Returns the revocation, which is stored and in force.
+///
+/// # Errors
+/// The [`RecordError`].
+pub(super) async fn revoke_record(
+    context: &ApiContext<'_>,
+    record: RevocationRecord,
+    audited: &mut AuditedCall<'_>,
+) -> Result<Revocation, RecordError> {
+    let (authenticator, target) = (context.authenticator, AuditTarget::from(&record));
+    let revocation = authenticator.validate_revocation(record).map_err(RecordError::Invalid)?;
+    let (kind, detail) = (revocation.target.kind_name(), RevocationRecord::from(&revocation));
+    audited.set_target((target, Some(format!("by {kind}: {detail}"))));
+    let stored = authenticator.revoke_described(context.revocations, &revocation).await;
+    stored.map(|()| revocation).map_err(RecordError::Store)
 }
 
 /// Reads the parameters of a body in JSON or a form.
