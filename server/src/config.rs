@@ -11,6 +11,7 @@ pub mod setting;
 pub mod problem;
 pub mod options;
 pub mod reader;
+pub(crate) mod without_secrets;
 mod request_memory;
 pub mod reference;
 pub mod changed_defaults;
@@ -159,8 +160,11 @@ impl Config {
         let remarks = problems;
         if settings.console.listener.is_some() {
             let listeners = settings.deciding_listeners();
-            let loaded = LoadedConfig::new(&sections, remarks.0.clone(), listeners);
-            settings.console.loaded = Arc::new(loaded);
+            settings.console.loaded = Arc::new(LoadedConfig {
+                sections: Arc::clone(&settings.api.loaded),
+                remarks: remarks.0.clone(),
+                listeners,
+            });
         }
         Ok(Self {
             settings,

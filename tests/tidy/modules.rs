@@ -37,8 +37,17 @@ const SERVER_MODULES: [&str; 25] = [
 ];
 
 /// The modules of `config` that count as `syntax`.
-const SYNTAX: [&str; 8] =
-    ["ini", "options", "problem", "protocols", "raw", "reader", "setting", "toml"];
+const SYNTAX: [&str; 9] = [
+    "ini",
+    "options",
+    "problem",
+    "protocols",
+    "raw",
+    "reader",
+    "setting",
+    "toml",
+    "without_secrets",
+];
 
 /// The crates of the workspace, and those of them that each may depend on.
 const CRATES: [(&str, &[&str]); 5] = [

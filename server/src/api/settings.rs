@@ -8,7 +8,10 @@ use crate::{
     accounts::settings::LoginSettings,
     authorization::{AuthorizationProvider, policy::settings::read_log_level},
     base::redacted::quoted,
-    config::{problem::Problems, reader::SectionReader, setting::Section},
+    config::{
+        problem::Problems, reader::SectionReader, setting::Section,
+        without_secrets::without_secrets,
+    },
     identities::settings::IdentitySettings,
     keys::IssuerSection,
 };
@@ -39,6 +42,8 @@ pub struct ApiSettings {
     pub signing: Option<Arc<IssuerSection>>,
     /// Machine identities, if they are enabled. The assembly sets it.
     pub identities: Option<Arc<IdentitySettings>>,
+    /// The configuration as written, without secrets, for administrators.
+    pub loaded: Arc<BTreeMap<String, Section>>,
 }
 
 impl ApiSettings {
@@ -55,6 +60,7 @@ impl ApiSettings {
             authorization_provider: AuthorizationProvider::read(&mut server),
             signing: None,
             identities: None,
+            loaded: Arc::new(without_secrets(sections)),
         }
     }
 
