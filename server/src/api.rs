@@ -13,9 +13,10 @@ use std::sync::Arc;
 
 use self::settings::ApiSettings;
 use crate::{
-    accounts::Users,
+    accounts::{Users, session::Session},
     audit::Audit,
     auth::{Authenticator, settings::AuthSettings},
+    base::claims::ClientType,
     identities::checks::IdentityChecks,
     revocation::RevocationService,
 };
@@ -37,4 +38,18 @@ pub struct ApiContext<'a> {
     pub auth: &'a AuthSettings,
     /// Settings of the API.
     pub settings: &'a ApiSettings,
+}
+
+impl ApiContext<'_> {
+    /// Whether the holder of a session may administer this server: make calls, and see pages of
+    /// the console, that the access policy does not know.
+    ///
+    /// It is so if it may make others administrators, which is the most powerful call that the
+    /// policy knows. A policy may let more users read the list of users, or add to it.
+    pub(crate) fn is_administrator(&self, session: &Session) -> bool {
+        session.may_administer
+            && session.has_client_type(ClientType::Api)
+            && session.environment().is_none()
+            && inmanta::may_call(self, session, "PATCH", "/api/v2/is_admin")
+    }
 }

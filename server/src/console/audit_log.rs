@@ -6,7 +6,6 @@ use maud::{Markup, html};
 use super::{
     ConsoleContext, ConsoleRequest,
     error_page::ConsoleError,
-    issuers::may_administer,
     layout::{self, ConsolePage},
     request::{self, FormFields},
     session::ConsoleUser,
@@ -30,7 +29,7 @@ pub(super) async fn page(
     user: &ConsoleUser,
     request: &ConsoleRequest,
 ) -> Result<Response<Body>, ConsoleError> {
-    if !may_administer(context, user) {
+    if !context.api.is_administrator(&user.session) {
         return Err(ConsoleError::Forbidden("You may not read the audit log.".into()));
     }
     let query = request::query(request);

@@ -7,7 +7,6 @@ use maud::{Markup, html};
 use super::{
     ConsoleContext,
     error_page::ConsoleError,
-    issuers::may_administer,
     layout::{self, ConsolePage, as_command},
     session::ConsoleUser,
     text::moment,
@@ -33,7 +32,7 @@ pub(super) async fn page(
     context: &ConsoleContext<'_>,
     user: &ConsoleUser,
 ) -> Result<Response<Body>, ConsoleError> {
-    if !may_administer(context, user) {
+    if !context.api.is_administrator(&user.session) {
         return Err(ConsoleError::Forbidden("You may not see the servers.".into()));
     }
     let store = &context.api.users.ok_or(ConsoleError::Unavailable)?.store;

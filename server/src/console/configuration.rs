@@ -8,7 +8,6 @@ use maud::{Markup, html};
 use super::{
     ConsoleContext, ConsoleRequest,
     error_page::ConsoleError,
-    issuers::may_administer,
     layout::{self, ConsolePage, as_command, table_filter},
     loaded_config::LoadedConfig,
     request,
@@ -34,7 +33,7 @@ pub(super) fn page(
     user: &ConsoleUser,
     request: &ConsoleRequest,
 ) -> Result<Response<Body>, ConsoleError> {
-    if !may_administer(context, user) {
+    if !context.api.is_administrator(&user.session) {
         return Err(ConsoleError::Forbidden("You may not read the configuration.".into()));
     }
     let shows_defaults = request::query(request).get("defaults") == "1";

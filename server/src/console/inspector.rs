@@ -13,7 +13,6 @@ use super::{
     ConsoleContext,
     configuration::linked,
     error_page::ConsoleError,
-    issuers::may_administer,
     layout::{self, ConsolePage, as_command, form_token},
     request::FormFields,
     request_test::{TestedBearer, TestedRequest},
@@ -39,7 +38,7 @@ pub(super) async fn page(
     user: &ConsoleUser,
     form: &FormFields,
 ) -> Result<Response<Body>, ConsoleError> {
-    if !may_administer(context, user) {
+    if !context.api.is_administrator(&user.session) {
         return Err(ConsoleError::Forbidden("You may not inspect tokens.".into()));
     }
     let token = bare_token(form.get("token"));

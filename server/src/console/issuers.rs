@@ -15,7 +15,6 @@ use super::{
     text,
 };
 use crate::{
-    api::inmanta,
     audit::{AuditCaller, AuditEvent, AuditOperation, AuditOrigin, AuditOutcome},
     auth::Caller,
     base::{
@@ -26,9 +25,6 @@ use crate::{
 
 /// Longest wait for the fetches.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
-/// The call whose authorization pages of administrators need. A policy may let every user read the
-/// list of users, but not add to it.
-const ADMINISTRATION: (&str, &str) = ("POST", "/api/v2/user");
 
 /// State of the keys of an issuer, an [`IssuerRow`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,12 +166,6 @@ impl IssuerRow {
     }
 }
 
-/// Whether a user may have keys fetched, and see the pages of administrators.
-pub(super) fn may_administer(context: &ConsoleContext<'_>, user: &ConsoleUser) -> bool {
-    let (method, path) = ADMINISTRATION;
-    user.session.may_administer && inmanta::may_call(&context.api, &user.session, method, path)
-}
-
 /// Returns the page of the issuers.
 pub(super) fn page(
     context: &ConsoleContext<'_>,
@@ -184,7 +174,8 @@ pub(super) fn page(
 ) -> Response<Body> {
     let now = clock::now();
     let rows = IssuerRow::all(context, now);
-    let can_refresh = may_administer(context, user) && rows.iter().any(IssuerRow::is_fetched);
+    let can_refresh =
+        context.api.is_administrator(&user.session) && rows.iter().any(IssuerRow::is_fetched);
     let result = match request::query(request).get("fetched") {
         "ok" => "All fetches succeeded.",
         "failed" => "A fetch failed or takes longer: its reason is below.",
@@ -280,7 +271,7 @@ pub(super) async fn refresh(
     };
     let mut event = AuditEvent::new(AuditOperation::RefreshKeys, origin, clock::now());
     event.caller = AuditCaller::of(&user.session);
-    if !may_administer(context, user) {
+    if !context.api.is_administrator(&user.session) {
         event.outcome = AuditOutcome::Refused;
         event.reason = Some("not_authorized".into());
         context.api.audit.record_later(event);

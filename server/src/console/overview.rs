@@ -8,7 +8,7 @@ use super::{
     ConsoleContext,
     audit_log::event_table,
     error_page::ConsoleError,
-    issuers::{IssuerRow, may_administer},
+    issuers::IssuerRow,
     layout::{self, ConsolePage},
     live::{FigureChart, HEIGHT, LiveFigures, WIDTH, reason_words},
     session::ConsoleUser,
@@ -31,7 +31,7 @@ pub(super) async fn page(
     user: &ConsoleUser,
 ) -> Result<Response<Body>, ConsoleError> {
     let figures = LiveFigures::of(context);
-    let events = match context.api.users.filter(|_| may_administer(context, user)) {
+    let events = match context.api.users.filter(|_| context.api.is_administrator(&user.session)) {
         Some(users) => {
             let filter = AuditFilter { limit: MAX_EVENTS, ..AuditFilter::default() };
             Some(users.store.audit_events(filter).await?)

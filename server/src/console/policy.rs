@@ -9,7 +9,6 @@ use super::{
     configuration::linked,
     error_page::ConsoleError,
     inspector::bare_token,
-    issuers::may_administer,
     layout::{self, ConsolePage, as_command, form_token, refusal},
     loaded_config::DecidingListener,
     request::FormFields,
@@ -40,7 +39,7 @@ pub(super) async fn page(
     user: &ConsoleUser,
     form: &FormFields,
 ) -> Result<Response<Body>, ConsoleError> {
-    if !may_administer(context, user) {
+    if !context.api.is_administrator(&user.session) {
         return Err(ConsoleError::Forbidden("You may not read the policy.".into()));
     }
     let request = TestedRequest::of(form);

@@ -6,7 +6,6 @@ use maud::{Markup, html};
 use super::{
     ConsoleContext,
     error_page::ConsoleError,
-    issuers::may_administer,
     layout::{self, ConsolePage, as_command},
     session::ConsoleUser,
     text::whole,
@@ -27,7 +26,7 @@ pub(super) fn page(
     context: &ConsoleContext<'_>,
     user: &ConsoleUser,
 ) -> Result<Response<Body>, ConsoleError> {
-    if !may_administer(context, user) {
+    if !context.api.is_administrator(&user.session) {
         return Err(ConsoleError::Forbidden("You may not see the tenants.".into()));
     }
     let series = context.api.authenticator.metrics.series.as_ref();

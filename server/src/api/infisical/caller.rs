@@ -8,8 +8,7 @@ use crate::{
     accounts::{TokenRegistration, session::Session},
     audit::AuditCaller,
     auth::{Rejection, credential::Credential, profile::Profile},
-    authorization::AuthorizationProvider,
-    base::{claims::ClientType, clock, exact_json, outcome::Outcome},
+    base::{clock, exact_json, outcome::Outcome},
     identities::{
         access_token::AccessTokenFacts,
         checks::IdentityRefusal,
@@ -133,15 +132,7 @@ impl InfisicalCaller {
     ) -> Result<(), InfisicalError> {
         let may_administer = match self {
             Self::Identity(caller) => caller.identity.role == ADMIN_ROLE,
-            Self::Person(session) => {
-                // The access policy does not know these calls.
-                let provider = context.api.settings.authorization_provider;
-                let needs_admin = provider == AuthorizationProvider::PolicyEngine;
-                session.may_administer
-                    && session.has_client_type(ClientType::Api)
-                    && session.environment().is_none()
-                    && (!needs_admin || session.is_admin())
-            }
+            Self::Person(session) => context.api.is_administrator(session),
         };
         if may_administer {
             return Ok(());
