@@ -1,7 +1,9 @@
 //! Handlers that return JSON: the Inmanta API, token revocation, key fetches, health, and `/.well-known`.
 
+pub mod admin;
 mod audited;
 pub mod health;
+mod html;
 pub mod infisical;
 pub mod inmanta;
 pub mod revoke;
@@ -11,11 +13,13 @@ pub mod well_known;
 
 use std::sync::Arc;
 
+use countersign_front::{RequestHead, Step};
+
 use self::settings::ApiSettings;
 use crate::{
     accounts::{Users, session::Session},
     audit::Audit,
-    auth::{Authenticator, settings::AuthSettings},
+    auth::{Authenticator, Caller, credential::Credential, settings::AuthSettings},
     base::claims::ClientType,
     identities::checks::IdentityChecks,
     revocation::RevocationService,
@@ -41,6 +45,19 @@ pub struct ApiContext<'a> {
 }
 
 impl ApiContext<'_> {
+    /// Whether the token in a request may be accepted: it is not rejected at once. One that waits
+    /// for the keys of its issuer may be. `None` without a token.
+    fn may_be_accepted<H: RequestHead>(&self, caller: &Caller<'_, '_>, head: &H) -> Option<bool> {
+        match self.auth.credentials.in_headers(head) {
+            Credential::None => None,
+            Credential::Conflict | Credential::CrossSite => Some(false),
+            Credential::Token(token) => {
+                let verified = self.authenticator.try_verify(caller, token);
+                Some(!matches!(verified, Step::Done(Err(_))))
+            }
+        }
+    }
+
     /// Whether the holder of a session may administer this server: make calls, and see pages of
     /// the console, that the access policy does not know.
     ///

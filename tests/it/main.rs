@@ -113,6 +113,8 @@ mod audit;
 mod users;
 /// The web console: sign-in, sessions and pages.
 mod console;
+/// The Admin API.
+mod admin_api;
 /// Machine identities and their access tokens.
 mod identities;
 /// Tokens bound to a client certificate.

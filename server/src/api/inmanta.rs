@@ -13,6 +13,7 @@ mod docs;
 mod environment_settings;
 mod environments;
 mod error;
+mod inner_call;
 mod login;
 mod logout;
 mod projects;
@@ -27,12 +28,17 @@ use std::sync::OnceLock;
 
 use arguments::CallArguments;
 use bytes::Bytes;
-use countersign_front::{RequestHead, Step};
-use error::ApiError;
+use countersign_front::RequestHead;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use request::ApiRequest;
 use serde_json::{Map, Value, json};
 
+pub(super) use self::{
+    error::ApiError,
+    inner_call::{InnerAnswer, InnerCall},
+    session::{MACHINE_IDENTITY, SessionRefusal, verify as verify_session},
+    users::user_json,
+};
 use crate::{
     accounts::{Users, attempts::LoginOrigin, session::Session},
     admission::Source,
@@ -79,13 +85,7 @@ pub fn may_use_body<H: RequestHead>(
     if context.settings.signing.is_none() && endpoint.operation != ApiOperation::Health {
         return false;
     }
-    match context.auth.credentials.in_headers(head) {
-        Credential::None => !endpoint.needs_token,
-        Credential::Conflict | Credential::CrossSite => false,
-        Credential::Token(token) => {
-            !matches!(context.authenticator.try_verify(caller, token), Step::Done(Err(_)))
-        }
-    }
+    context.may_be_accepted(caller, head).unwrap_or(!endpoint.needs_token)
 }
 
 /// Answers a call.
@@ -215,9 +215,34 @@ async fn execute(
     origin: LoginOrigin,
     session: Option<&Session>,
     endpoint: &ApiEndpoint,
-    (of_path, request): (Vec<(&'static str, String)>, &Request<Bytes>),
+    called: CalledPath<'_>,
     audited: &mut AuditedCall<'_>,
 ) -> Result<Response<Body>, ApiError> {
+    let lookup = EnvironmentLookup::BeforeAuthorization;
+    let api_request = authorize(context, session, (endpoint, lookup), called, audited).await?;
+    perform(context, origin, session, (endpoint, api_request), audited).await
+}
+
+/// The arguments in the path of a request, and the request.
+type CalledPath<'r> = (Vec<(&'static str, String)>, &'r Request<Bytes>);
+
+/// When the environment that a header names is looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum EnvironmentLookup {
+    /// As in the Inmanta server.
+    BeforeAuthorization,
+    /// A caller that may not make the call does not learn whether the environment exists.
+    AfterAuthorization,
+}
+
+/// Reads the arguments of a call, and authorizes it.
+async fn authorize(
+    context: &ApiContext<'_>,
+    session: Option<&Session>,
+    (endpoint, lookup): (&ApiEndpoint, EnvironmentLookup),
+    (of_path, request): CalledPath<'_>,
+    audited: &mut AuditedCall<'_>,
+) -> Result<ApiRequest, ApiError> {
     let parsed = parse(endpoint, of_path, request);
     // A caller that may not administer is refused, whatever is wrong with the arguments.
     if parsed.is_err() && session.is_some_and(|session| authorization::is_barred(session, endpoint))
@@ -227,8 +252,9 @@ async fn execute(
     let ParsedCall { api_request, environment, parameters, arguments } = parsed?;
     audited.set_target(audited::target(&api_request));
     // An environment in the path is looked up after the authorization.
-    let is_in_header = endpoint.environment == Some(ENVIRONMENT_HEADER);
-    if is_in_header {
+    let is_looked_up_first = endpoint.environment == Some(ENVIRONMENT_HEADER)
+        && lookup == EnvironmentLookup::BeforeAuthorization;
+    if is_looked_up_first {
         require_environment(context, endpoint, environment.as_deref()).await?;
     }
     // Without authentication the caller is unknown, and the changes would stay in force once
@@ -243,9 +269,20 @@ async fn execute(
         let authorized = context.auth.authorization.authorize_api(provider, session, call);
         authorized.map_err(|denial| ApiError::Forbidden(denial.to_string()))?;
     }
-    if !is_in_header && endpoint.operation != ApiOperation::CreateEnvironment {
+    if !is_looked_up_first && endpoint.operation != ApiOperation::CreateEnvironment {
         require_environment(context, endpoint, environment.as_deref()).await?;
     }
+    Ok(api_request)
+}
+
+/// Executes a call that is authorized.
+async fn perform(
+    context: &ApiContext<'_>,
+    origin: LoginOrigin,
+    session: Option<&Session>,
+    (endpoint, api_request): (&ApiEndpoint, ApiRequest),
+    audited: &mut AuditedCall<'_>,
+) -> Result<Response<Body>, ApiError> {
     audited.begin().await?;
     let (api, issued) = (context, &audited.issued);
     let context = || {

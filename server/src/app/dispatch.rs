@@ -7,6 +7,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use super::{AppService, metrics};
 use crate::{
     api::{
+        admin,
         health::{self, ProbeForm},
         infisical, inmanta, refresh_keys, revoke, well_known,
     },
@@ -71,8 +72,21 @@ pub(super) fn may_use_body<H: RequestHead>(
             let caller = Caller { username_optional: true, ..caller };
             inmanta::may_use_body(&service.app.api(settings), &caller, head)
         }
+        Route::Admin => may_use_admin_body(request),
         _ => true,
     }
+}
+
+/// [`may_use_body`] for a call of the Admin API. Apart from it, because it is on the way of every
+/// request.
+#[cold]
+#[inline(never)]
+fn may_use_admin_body<H: RequestHead>(request: &IncomingRequest<'_, '_, AppService, H>) -> bool {
+    let (service, head, settings) = (request.service(), request.head, request.settings);
+    let peer = request.connection.peer;
+    let caller = service.caller(&peer, &settings.listeners[peer.listener], head);
+    let caller = Caller { username_optional: true, ..caller };
+    admin::may_use_body(&service.app.api(settings), &caller, head)
 }
 
 /// Answers a call about machine identities. Apart from [`respond`], so that the memory of its work
@@ -135,6 +149,22 @@ pub(super) async fn respond_console(
     console::respond(&context, &caller, &request).await
 }
 
+/// Answers a call of the Admin API. Apart from [`respond`] for the same reason.
+pub(super) async fn respond_admin(
+    service: &AppService,
+    peer: Peer<'_>,
+    request: Request<Bytes>,
+) -> Reply {
+    let settings = service.app.settings_arc();
+    let listener = &settings.listeners[peer.listener];
+    if !settings.api.issues_tokens() {
+        return not_found(listener.serves).into();
+    }
+    let caller = service.caller(&peer, listener, request.headers());
+    let caller = Caller { username_optional: true, ..caller };
+    admin::respond(&service.app.api(&settings), &caller, &request).await
+}
+
 /// Calls the handler of a request that is neither a gRPC call nor a check of `/auth`.
 pub(super) async fn respond(
     service: &AppService,
@@ -193,8 +223,9 @@ pub(super) async fn respond(
         Route::Keys => get_only(method, || keys::status::respond(&app.authenticator.keys_in_use())),
         // gRPC calls are dispatched in `call_grpc`.
         Route::Check | Route::GrpcHealth => grpc::refuse(request.version(), method.as_str()).into(),
-        // Checks of `/auth`, and requests to the console, never reach this function.
-        Route::Auth | Route::Console | Route::None => {
+        // Checks of `/auth`, and requests to the console and the Admin API, never reach this
+        // function.
+        Route::Auth | Route::Console | Route::Admin | Route::None => {
             grpc::unknown_method(request.version(), headers)
                 .unwrap_or_else(|| not_found(listener.serves).into())
         }

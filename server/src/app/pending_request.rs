@@ -182,6 +182,9 @@ impl<'c> PendingRequest<'c> for PendingAppRequest<'c> {
             PendingResponse::Handler(request) if route == Route::Console => Box::pin(async move {
                 recorder.record(dispatch::respond_console(service, peer, request).await)
             }),
+            PendingResponse::Handler(request) if route == Route::Admin => Box::pin(async move {
+                recorder.record(dispatch::respond_admin(service, peer, request).await)
+            }),
             pending => {
                 Box::pin(async move { recorder.record(pending.finish(service, peer, route).await) })
             }

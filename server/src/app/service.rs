@@ -117,13 +117,16 @@ impl Service for AppService {
 
     fn route(&self, settings: &Self::Settings, listener: usize, target: &str) -> Route {
         match Route::of(target, settings.listeners[listener].serves) {
-            Route::None => console_route(settings, listener, target),
+            Route::None => operator_route(settings, listener, target),
             route => route,
         }
     }
 
     fn reads_body<H: RequestHead>(request: &IncomingRequest<'_, '_, Self, H>) -> bool {
-        request.route.reads_body(request.head.method()) && dispatch::may_use_body(request)
+        // A check of `/auth` has no body, which the first comparison finds.
+        request.route != Route::Auth
+            && request.route.reads_body(request.head.method())
+            && dispatch::may_use_body(request)
     }
 
     fn respond<'c, H: RequestHead>(
@@ -277,12 +280,14 @@ fn access_log_entry<H: RequestHead>(
     AccessLogEntry::new(&listener.name, &listener.client, peer, line, head)
 }
 
-/// Finds the handler of a request target that is not one of [`Route::of`]: the console, if the
-/// listener serves it.
+/// Finds the handler of a request target that is not one of [`Route::of`]: the console or the Admin
+/// API, if the listener serves it.
 #[cold]
 #[inline(never)]
-fn console_route(settings: &Settings, listener: usize, target: &str) -> Route {
-    if settings.serves_console(listener) {
+fn operator_route(settings: &Settings, listener: usize, target: &str) -> Route {
+    if settings.serves_admin_api(listener) && Route::of_admin_api(target) == Route::Admin {
+        Route::Admin
+    } else if settings.serves_console(listener) {
         Route::of_console(target)
     } else if settings.serves_config_js(listener, target) {
         Route::Console

@@ -167,7 +167,8 @@ fn verified_json(
     serde_json::to_string(&answer).unwrap_or_default()
 }
 
-fn refused(settings: &AuthSettings, refusal: &Refusal<'_>) -> Response<Body> {
+/// Returns the problem response to a rejected token.
+pub(crate) fn refused(settings: &AuthSettings, refusal: &Refusal<'_>) -> Response<Body> {
     let status = Profile::Generic.status_of(refusal, settings.rejected_token_status);
     let mut response = problem(status, refusal.reject.code(), &refusal.to_string());
     generic::add_headers(refusal, &settings.challenges, response.headers_mut());

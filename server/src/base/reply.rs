@@ -85,13 +85,27 @@ pub fn typed(
 /// Returns a problem response (RFC 9457): a status, a stable code, and a sentence for people.
 #[must_use]
 pub fn problem(status: StatusCode, code: &str, detail: &str) -> Response<Body> {
-    let value = serde_json::json!({
+    problem_with(status, code, detail, None)
+}
+
+/// Returns a problem response with an extension member: its name and value.
+#[must_use]
+pub fn problem_with(
+    status: StatusCode,
+    code: &str,
+    detail: &str,
+    extension: Option<(&str, &str)>,
+) -> Response<Body> {
+    let mut value = serde_json::json!({
         "type": "about:blank",
         "title": status.canonical_reason().unwrap_or("Error"),
         "status": status.as_u16(),
         "detail": detail,
         "code": code,
     });
+    if let Some((name, extension)) = extension {
+        value[name] = extension.into();
+    }
     typed(status, "application/problem+json", value.to_string())
 }
 

@@ -90,13 +90,15 @@ pub enum Route {
     RefreshKeys,
     /// `/console`, `/console/*` and `/`, on the listener that serves the console.
     Console,
+    /// `/v1/admin/*`: administration, on the listeners that serve it.
+    Admin,
     /// No handler: 404.
     None,
 }
 
 impl Route {
     /// Every route.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Auth,
         Self::Check,
         Self::GrpcHealth,
@@ -112,6 +114,7 @@ impl Route {
         Self::Keys,
         Self::RefreshKeys,
         Self::Console,
+        Self::Admin,
         Self::None,
     ];
 
@@ -162,6 +165,13 @@ impl Route {
         }
     }
 
+    /// Finds the handler of a request target that is not one of [`Route::of`], on a listener of the
+    /// Admin API.
+    #[must_use]
+    pub fn of_admin_api(target: &str) -> Self {
+        if path_of(target).starts_with("/v1/admin/") { Self::Admin } else { Self::None }
+    }
+
     /// Returns the index in [`Route::ALL`].
     #[must_use]
     pub fn index(self) -> usize {
@@ -187,6 +197,7 @@ impl Route {
             Self::Keys => "keys",
             Self::RefreshKeys => "refresh_keys",
             Self::Console => "console",
+            Self::Admin => "admin",
             Self::None => "none",
         }
     }
@@ -196,7 +207,7 @@ impl Route {
     pub fn reads_body(self, method: &str) -> bool {
         match self {
             // A DELETE with a body is refused.
-            Self::Inmanta | Self::Infisical => {
+            Self::Inmanta | Self::Infisical | Self::Admin => {
                 matches!(method, "POST" | "PUT" | "PATCH" | "DELETE")
             }
             _ => {
@@ -215,6 +226,7 @@ impl Route {
             Self::Inmanta => reads(ENVIRONMENT_HEADER) || reads("content-encoding"),
             Self::Infisical => reads("x-api-key") || reads("x-infisical-org"),
             Self::Console => CONSOLE_HEADERS.into_iter().any(reads),
+            Self::Admin => reads("if-match") || reads("if-none-match"),
             // gRPC calls of an unknown method are recognized by their media type.
             Self::Check | Self::GrpcHealth | Self::None => reads("content-type"),
             _ => false,
@@ -224,7 +236,7 @@ impl Route {
     /// Whether the handler reads the query.
     #[must_use]
     pub const fn reads_query(self) -> bool {
-        matches!(self, Self::Inmanta | Self::Infisical | Self::Ready | Self::Console)
+        matches!(self, Self::Inmanta | Self::Infisical | Self::Ready | Self::Console | Self::Admin)
     }
 
     /// Whether the handler serves gRPC calls.
@@ -335,6 +347,22 @@ mod tests {
             ("*", Route::None),
         ] {
             assert_eq!(Route::of_console(target), expected, "{target}");
+            assert_eq!(Route::of(target, Serves::Everything), Route::None, "{target}");
+        }
+    }
+
+    #[test]
+    fn admin_api_is_below_its_path() {
+        for (target, expected) in [
+            ("/v1/admin/users?x", Route::Admin),
+            ("/v1/admin/", Route::Admin),
+            ("http://host/v1/admin/users", Route::Admin),
+            ("/v1/admin", Route::None),
+            ("/v1/administer", Route::None),
+            ("/V1/admin/users", Route::None),
+            ("//v1/admin/users", Route::None),
+        ] {
+            assert_eq!(Route::of_admin_api(target), expected, "{target}");
             assert_eq!(Route::of(target, Serves::Everything), Route::None, "{target}");
         }
     }

@@ -109,6 +109,12 @@ impl Settings {
         listener.is_some() && listener == self.console.listener.as_deref()
     }
 
+    /// Whether a listener serves the Admin API: it has all routes, and the server has accounts.
+    #[must_use]
+    pub fn serves_admin_api(&self, listener: usize) -> bool {
+        self.listeners[listener].serves == Serves::Everything && self.api.issues_tokens()
+    }
+
     /// Whether a listener serves `config.js` at this target, for Inmanta's own web console: the
     /// main listener does, also without the console.
     #[must_use]

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::{arguments::CallArguments, data, error::ApiError};
 use crate::{
-    api::ApiContext,
+    api::{ApiContext, html::escaped},
     authorization::endpoints::{
         ParameterType,
         api::{ApiArgument, ApiEndpoint, ArgumentDefault, ENDPOINTS},
@@ -199,11 +199,6 @@ fn page(document: &Value) -> String {
         escaped(&document)
     );
     page
-}
-
-/// Escapes text for HTML, outside of attributes.
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Error of a call.
-pub(super) enum ApiError {
+pub(in crate::api) enum ApiError {
     /// The arguments are invalid.
     Request(String),
     /// The body cannot be read. The text is the whole message.

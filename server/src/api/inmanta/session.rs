@@ -11,7 +11,7 @@ use crate::{
     },
     api::ApiContext,
     auth::{
-        Caller,
+        Caller, Rejection,
         credential::Credential,
         profile::{Profile, Style, inmanta},
     },
@@ -44,24 +44,13 @@ pub(super) async fn authenticate(
         }
         Credential::Token(token) => token,
     };
-    let verified = context.authenticator.verify(caller, token).await;
-    let verified = verified.and_then(|verified| {
-        Profile::Inmanta.check(&verified, clock::now, &context.authenticator.keys)?;
-        Ok(verified)
-    });
-    let session = match verified {
-        Ok(verified) if is_access_token(&verified) => {
-            let text = "The token of a machine identity cannot be used for this API.";
-            let response = ApiError::Forbidden(text.into()).into_response();
-            return Err(refused(context, Outcome::Denied, response));
+    match verify(context, caller, token).await {
+        Ok(session) => Ok(Some(session)),
+        Err(SessionRefusal::MachineIdentity) => {
+            let response = ApiError::Forbidden(MACHINE_IDENTITY.into()).into_response();
+            Err(Box::new(Reply::with_outcome(Outcome::Denied, response)))
         }
-        Ok(verified) => {
-            let issuer = &verified.issuer().name;
-            let is_ours = signer(context.settings).is_some_and(|one| one.issuer.name == *issuer);
-            let may_administer = context.auth.authorization.may_administer(issuer);
-            Session::of(&verified, token, is_ours, may_administer)
-        }
-        Err(rejection) => {
+        Err(SessionRefusal::Rejected(rejection)) => {
             let (reject, outcome) = (rejection.reject, rejection.outcome());
             let refusal = context.authenticator.refusal(Profile::Inmanta, rejection, token);
             let status = if is_ended_session(context, reject, token) {
@@ -70,14 +59,57 @@ pub(super) async fn authenticate(
                 context.auth.rejected_token_status
             };
             let response = Profile::Inmanta.refuse(Style::Body, challenges, &refusal, status);
-            return Err(refused(context, outcome, response));
+            Err(Box::new(Reply::with_outcome(outcome, response)))
         }
-    };
-    context.authenticator.metrics.count(Outcome::Verified);
-    match check_registry(context, &session).await {
-        Ok(()) => Ok(Some(session)),
-        Err(error) => Err(Box::new(error.into_response().into())),
+        Err(SessionRefusal::Registry(error)) => Err(Box::new(error.into_response().into())),
     }
+}
+
+/// Reason to refuse the token of a call.
+pub(in crate::api) enum SessionRefusal {
+    /// It is that of a machine identity.
+    MachineIdentity,
+    /// It is rejected.
+    Rejected(Rejection),
+    /// It is not in the registry of issued tokens, or the registry cannot be queried.
+    Registry(ApiError),
+}
+
+/// Message for the token of a machine identity.
+pub(in crate::api) const MACHINE_IDENTITY: &str =
+    "The token of a machine identity cannot be used for this API.";
+
+/// Verifies the token of a call, and counts the outcome.
+///
+/// # Errors
+/// The [`SessionRefusal`].
+pub(in crate::api) async fn verify(
+    context: &ApiContext<'_>,
+    caller: &Caller<'_, '_>,
+    token: &[u8],
+) -> Result<Session, SessionRefusal> {
+    let metrics = &context.authenticator.metrics;
+    let verified = context.authenticator.verify(caller, token).await;
+    let verified = verified.and_then(|verified| {
+        Profile::Inmanta.check(&verified, clock::now, &context.authenticator.keys)?;
+        Ok(verified)
+    });
+    let verified = verified.map_err(|rejection| {
+        metrics.count(rejection.outcome());
+        SessionRefusal::Rejected(rejection)
+    })?;
+    if is_access_token(&verified) {
+        metrics.count(Outcome::Denied);
+        return Err(SessionRefusal::MachineIdentity);
+    }
+    let issuer = &verified.issuer().name;
+    let is_ours = signer(context.settings).is_some_and(|one| one.issuer.name == *issuer);
+    let may_administer = context.auth.authorization.may_administer(issuer);
+    let session = Session::of(&verified, token, is_ours, may_administer);
+    drop(verified);
+    metrics.count(Outcome::Verified);
+    check_registry(context, &session).await.map_err(SessionRefusal::Registry)?;
+    Ok(session)
 }
 
 /// Whether a rejected token is a login session that was ended or has expired. The status is then

@@ -38,7 +38,7 @@ pub(super) async fn respond(
 }
 
 /// Returns a user in the API's JSON form; with `roles` in lists of all users.
-pub(super) fn user_json(user: &User, roles: Option<&Roles>) -> Value {
+pub(in crate::api) fn user_json(user: &User, roles: Option<&Roles>) -> Value {
     let mut shown = json!({ "username": user.username, "auth_method": user.auth_method, "is_admin": user.is_admin });
     if let Some(roles) = roles {
         shown["roles"] = json!(roles);

@@ -1,0 +1,147 @@
+//! Errors of calls, as problems (RFC 9457).
+
+use http::{HeaderValue, Response, StatusCode, header};
+
+use crate::{
+    api::inmanta::ApiError,
+    base::reply::{Body, problem_with},
+    revocation::RevokeError,
+    store::StoreError,
+};
+
+/// Error of a call.
+#[derive(Debug)]
+pub(super) struct AdminError {
+    status: StatusCode,
+    code: &'static str,
+    detail: String,
+    /// Name and value of a further member: `pointer` to a member of the body, or `parameter`.
+    place: Option<(&'static str, String)>,
+    /// Seconds after which to try again.
+    retry_after: Option<u64>,
+}
+
+/// Message of a database that cannot be queried. The reason is only logged.
+const NO_DATABASE: &str = "the database does not answer";
+
+impl AdminError {
+    fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        Self { status, code, detail: detail.into(), place: None, retry_after: None }
+    }
+
+    /// Error of a body that cannot be read.
+    pub(super) fn body(detail: &str) -> Self {
+        Self { place: Some(("pointer", String::new())), ..Self::invalid(detail) }
+    }
+
+    /// Error of a member of the body, or of an element of it: `element` is `/` and its index.
+    pub(super) fn member(name: &str, element: &str, detail: &str) -> Self {
+        let pointer = format!("/{}{element}", name.replace('~', "~0").replace('/', "~1"));
+        let detail = format!("{name}{element}: {detail}");
+        Self { place: Some(("pointer", pointer)), ..Self::invalid(detail) }
+    }
+
+    /// Error of a parameter of the query or the path.
+    pub(super) fn parameter(name: &str, detail: &str) -> Self {
+        let detail = format!("{name}: {detail}");
+        Self { place: Some(("parameter", name.to_owned())), ..Self::invalid(detail) }
+    }
+
+    /// Error of a call that cannot be made as it is.
+    pub(super) fn invalid(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_request", detail)
+    }
+
+    /// Error of a caller that may not make the call.
+    pub(super) fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "not_authorized", detail)
+    }
+
+    /// Error of something that does not exist.
+    pub(super) fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", detail)
+    }
+
+    /// Error of a path without a call.
+    pub(super) fn no_such_call() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "no_such_call", "there is no such call")
+    }
+
+    /// Error of a change that conflicts with the present state.
+    pub(super) fn conflict(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "conflict", detail)
+    }
+
+    /// Error of a change of something that is not as the caller expects.
+    pub(super) fn changed() -> Self {
+        let detail = "it was changed meanwhile: the ETag in If-Match is not that of now";
+        Self::new(StatusCode::PRECONDITION_FAILED, "changed", detail)
+    }
+
+    /// Error of a call that cannot be answered now.
+    pub(super) fn unavailable(detail: impl Into<String>) -> Self {
+        let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail);
+        Self { retry_after: Some(5), ..error }
+    }
+
+    /// Returns a refusal of the arguments as the conflict that it is, and others as they are.
+    pub(super) fn or_conflict(self) -> Self {
+        if self.status == StatusCode::BAD_REQUEST { Self::conflict(self.detail) } else { self }
+    }
+
+    /// Returns the pointer to the member that is wrong; `None` for the body itself.
+    #[cfg(test)]
+    pub(super) fn pointer(&self) -> Option<&str> {
+        self.place.as_ref().map(|(_, pointer)| &**pointer).filter(|pointer| !pointer.is_empty())
+    }
+
+    /// Returns the problem.
+    pub(super) fn into_response(self) -> Response<Body> {
+        let Self { status, code, detail, place, retry_after } = self;
+        let place = place.as_ref().map(|(name, value)| (*name, &**value));
+        let mut response = problem_with(status, code, &detail, place);
+        let headers = response.headers_mut();
+        if let Some(seconds) = retry_after {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+impl From<ApiError> for AdminError {
+    fn from(error: ApiError) -> Self {
+        match error {
+            ApiError::Request(text) | ApiError::Body(text) => Self::invalid(text),
+            ApiError::Unauthorized(text) => {
+                Self::new(StatusCode::UNAUTHORIZED, "unauthorized", text)
+            }
+            ApiError::Forbidden(text) => Self::forbidden(text),
+            ApiError::NotFound(text) => Self::not_found(text),
+            ApiError::Conflict(text) => Self::conflict(text),
+            ApiError::TooMany(attempts, wait) => {
+                let detail = format!("too many {attempts}: try again later");
+                let error = Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_attempts", detail);
+                // Rounded up, so that a client does not retry too early.
+                Self { retry_after: Some(wait.as_secs() + 1), ..error }
+            }
+            ApiError::Unavailable(text) => Self::unavailable(text),
+        }
+    }
+}
+
+impl From<StoreError> for AdminError {
+    fn from(error: StoreError) -> Self {
+        tracing::error!("{error}");
+        Self::unavailable(NO_DATABASE)
+    }
+}
+
+impl From<RevokeError> for AdminError {
+    fn from(error: RevokeError) -> Self {
+        tracing::error!("{error}");
+        Self::unavailable("nothing can be revoked")
+    }
+}

@@ -1,0 +1,97 @@
+use countersign_tests::{binary::Sandbox, client::Protocol, over_every_protocol};
+use serde_json::json;
+
+use super::{AdminApi, assert_problem, etag};
+use crate::users::{PASSWORD, configuration};
+
+over_every_protocol!(
+    lists_have_pages_that_insertions_do_not_shift,
+    changes_are_made_only_if_the_etag_matches,
+    unchanged_resources_are_answered_with_304,
+    bodies_and_queries_are_read_strictly,
+);
+
+fn lists_have_pages_that_insertions_do_not_shift(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let server = sandbox.serve(&configuration(""));
+    let api = AdminApi::root(&server);
+    let add = |name: &str| {
+        let added = api.send("POST /roles", json!({ "name": name }));
+        assert_eq!(added.status, 201, "{added:?}");
+    };
+    for index in 0..5 {
+        add(&format!("r{index}"));
+    }
+    let first = api.get("/roles?limit=2");
+    assert_eq!(first["items"], json!([{ "name": "r0" }, { "name": "r1" }]));
+    let next = first["next"].as_str().unwrap();
+    add("r00");
+    add("r11");
+    assert_eq!(api.ask("DELETE /roles/r1").status, 204);
+    let (rest, pages) = api.pages(next);
+    let names: Vec<_> = rest.iter().map(|role| role["name"].as_str().unwrap()).collect();
+    assert_eq!((&names[..], pages), (&["r11", "r2", "r3", "r4"][..], 2));
+    assert_eq!(api.get("/roles?limit=200")["next"], json!(null));
+    for query in ["limit=0", "limit=201", "limit=x", "limit=1&limit=1", "after=%21", "other=1"] {
+        let refused = api.ask(&format!("GET /roles?{query}"));
+        let problem = assert_problem(&refused, 400, "invalid_request");
+        assert_eq!(problem["parameter"], query.split('=').next().unwrap());
+    }
+}
+
+fn changes_are_made_only_if_the_etag_matches(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let server = sandbox.serve(&configuration(""));
+    let api = AdminApi::root(&server);
+    let added = api.send("POST /users", json!({ "username": "bob", "password": PASSWORD }));
+    let old = format!("If-Match: {}\r\n", etag(&added));
+    let grant = |lines: &str| api.call("PATCH /users/bob", lines, "{\"is_admin\":true}");
+    let changed = grant(&old);
+    assert_eq!(changed.status, 200, "{changed:?}");
+    let refused = grant(&old);
+    assert_problem(&refused, 412, "changed");
+    assert_problem(&api.call("DELETE /users/bob", &old, ""), 412, "changed");
+    let password = json!({ "password": "another password" }).to_string();
+    assert_problem(&api.call("PUT /users/bob/password", &old, &password), 412, "changed");
+    assert_eq!(etag(&api.ask("GET /users/bob")), etag(&changed), "nothing was changed");
+    let now = format!("If-Match: \"x\", {}\r\n", etag(&changed));
+    assert_eq!(api.call("DELETE /users/bob", &now, "").status, 204);
+    assert_problem(&api.call("DELETE /users/bob", &now, ""), 404, "not_found");
+}
+
+fn unchanged_resources_are_answered_with_304(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let server = sandbox.serve(&configuration(""));
+    let api = AdminApi::root(&server);
+    let added = api.send("POST /users", json!({ "username": "bob", "password": PASSWORD }));
+    let known = format!("If-None-Match: {}\r\n", etag(&added));
+    let same = api.call("GET /users/bob", &known, "");
+    assert_eq!((same.status, &*same.body, etag(&same)), (304, "", etag(&added)));
+    api.send("PATCH /users/bob", json!({ "is_admin": true }));
+    let other = api.call("GET /users/bob", &known, "");
+    assert_eq!((other.status, &other.json()["is_admin"]), (200, &json!(true)));
+}
+
+fn bodies_and_queries_are_read_strictly(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let server = sandbox.serve(&configuration(""));
+    let api = AdminApi::root(&server);
+    for (body, pointer) in [
+        ("", ""),
+        ("[]", ""),
+        ("{\"username\":\"bob\"}", "/password"),
+        ("{\"username\":7,\"password\":\"x\"}", "/username"),
+        ("{\"username\":\"a\",\"username\":\"b\",\"password\":\"x\"}", "/username"),
+        ("{\"username\":\"a\",\"password\":\"x\",\"a/b\":1}", "/a~1b"),
+    ] {
+        let problem = assert_problem(&api.call("POST /users", "", body), 400, "invalid_request");
+        assert_eq!(problem["pointer"], pointer, "{body}");
+    }
+    assert_problem(&api.call("DELETE /users/bob", "", "{}"), 400, "invalid_request");
+    assert_problem(&api.ask("DELETE /users/bob?force=true"), 400, "invalid_request");
+    assert_problem(&api.ask("GET /users/b%00b"), 400, "invalid_request");
+    let long = format!("{{\"username\":\"{}\"}}", "x".repeat(70_000));
+    let server = &api.server;
+    let head = format!("POST /v1/admin/users HTTP/1.1\r\nAuthorization: Bearer {}\r\n", api.token);
+    assert_eq!(server.send(&head, long.as_bytes()).status, 413);
+}
