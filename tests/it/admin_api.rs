@@ -16,6 +16,8 @@ mod refusals;
 mod revocations;
 /// Strict bodies and queries, pages, and preconditions.
 mod requests;
+/// Requests that an independent tester makes of the document.
+mod schemathesis;
 /// Tokens of environments.
 mod tokens;
 /// Users, roles and assignments.
