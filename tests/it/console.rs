@@ -6,6 +6,8 @@ mod sign_in;
 mod sessions;
 /// The pages, and what they change.
 mod pages;
+/// What a page has in place of data that it cannot get.
+mod refusals;
 /// The token inspector.
 mod inspector;
 /// Routes and the access policy, and tests of requests.

@@ -3,11 +3,17 @@
 //! The console changes and reads through [`inmanta::respond`] and [`infisical::respond`], as every
 //! other client: tokens, authorization, limits and the audit log are those of the API.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{ConsoleContext, error_page::ConsoleError, session::ConsoleUser};
+use super::{
+    ConsoleContext,
+    error_page::{CallRefusal, ConsoleError},
+    session::ConsoleUser,
+};
 use crate::{
     api::{infisical, inmanta},
     auth::Caller,
@@ -94,8 +100,9 @@ impl CallAnswer {
     }
 
     /// The answer to a call that cannot be sent.
-    const fn malformed() -> Self {
-        Self { status: StatusCode::BAD_REQUEST, retry_after: None, body: Value::Null }
+    fn malformed() -> Self {
+        let body = json!({ "message": "An argument has characters that it cannot have." });
+        Self { status: StatusCode::BAD_REQUEST, retry_after: None, body }
     }
 
     /// Returns the value in its envelope.
@@ -103,17 +110,47 @@ impl CallAnswer {
         &self.body["data"]
     }
 
+    /// Returns the answer of a call whose data a page needs.
+    ///
+    /// # Errors
+    /// The call is refused, or fails.
+    pub(super) fn into_success(self) -> Result<Self, ConsoleError> {
+        if self.status == StatusCode::OK { Ok(self) } else { Err(self.into_error()) }
+    }
+
+    /// Returns the answer of a call whose data a page shows to those who may have them.
+    ///
+    /// # Errors
+    /// The call fails for another reason.
+    pub(super) fn unless_failed(self) -> Result<Self, ConsoleError> {
+        if self.status == StatusCode::FORBIDDEN { Ok(self) } else { self.into_success() }
+    }
+
     /// Returns the [`ConsoleError`] of a page that needs the data of this call, and lacks it.
-    pub(super) fn into_error(self) -> ConsoleError {
+    fn into_error(self) -> ConsoleError {
+        let message = self.message().into_owned();
         match self.status {
-            StatusCode::FORBIDDEN => ConsoleError::Forbidden(self.message().to_owned()),
-            _ => ConsoleError::Unavailable,
+            StatusCode::FORBIDDEN => ConsoleError::Forbidden(message),
+            status => {
+                let retry_after = self.retry_after;
+                ConsoleError::Call(CallRefusal { status, message, retry_after })
+            }
         }
     }
 
-    /// Returns the message of a refusal.
-    pub(super) fn message(&self) -> &str {
-        self.body["message"].as_str().unwrap_or("The call failed.")
+    /// Returns the message of a refusal. Bodies in a wrong form are answered with a list.
+    pub(super) fn message(&self) -> Cow<'_, str> {
+        match &self.body["message"] {
+            Value::String(message) => message.into(),
+            Value::Array(issues) => {
+                let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+                let issue = |issue: &Value| {
+                    format!("{}: {}", text(&issue["path"][0]), text(&issue["message"]))
+                };
+                issues.iter().map(issue).collect::<Vec<_>>().join("; ").into()
+            }
+            _ => "The call failed without a reason.".into(),
+        }
     }
 }
 

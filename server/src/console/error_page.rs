@@ -7,7 +7,10 @@ use super::{
     layout::{self, ConsolePage},
     session::ConsoleUser,
 };
-use crate::{base::reply::Body, store::StoreError};
+use crate::{
+    base::{printable::printable, reply::Body},
+    store::StoreError,
+};
 
 /// Error of a request to the console, which [`respond`] shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,12 +27,25 @@ pub(super) enum ConsoleError {
     Host,
     /// The user may not see this page or make this change, with the reason.
     Forbidden(String),
+    /// A call of the API that the page needs is refused, or fails.
+    Call(CallRefusal),
     /// Whether the session is valid cannot be decided now.
     Undecided,
     /// The access token of the session has expired, and the provider does not renew it now.
     Provider,
     /// The database, or another part that the page needs, is unavailable.
     Unavailable,
+}
+
+/// The answer to a call of the API that was not successful.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct CallRefusal {
+    /// Its status, which the page has too.
+    pub(super) status: StatusCode,
+    /// Its message.
+    pub(super) message: String,
+    /// The seconds after which to try again, if it has them.
+    pub(super) retry_after: Option<HeaderValue>,
 }
 
 /// The reason is only logged.
@@ -43,6 +59,7 @@ impl From<StoreError> for ConsoleError {
 impl ConsoleError {
     const fn status(&self) -> StatusCode {
         match self {
+            Self::Call(refusal) => refusal.status,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::CrossSite | Self::Forbidden(_) => StatusCode::FORBIDDEN,
@@ -51,8 +68,17 @@ impl ConsoleError {
         }
     }
 
-    const fn title(&self) -> &'static str {
+    fn title(&self) -> &'static str {
         match self {
+            Self::Call(refusal) => match refusal.status {
+                StatusCode::UNAUTHORIZED => "Signed out",
+                StatusCode::NOT_FOUND => "No longer there",
+                StatusCode::CONFLICT => "Changed meanwhile",
+                StatusCode::TOO_MANY_REQUESTS => "Too many requests",
+                status if status.is_client_error() => "Not accepted",
+                StatusCode::SERVICE_UNAVAILABLE => "Not available now",
+                _ => "Failed",
+            },
             Self::NotFound => "No such page",
             Self::Method(_) => "Not possible here",
             Self::CrossSite => "Form not accepted",
@@ -77,7 +103,7 @@ impl ConsoleError {
                 "The request does not name the address of this console. A proxy in between has to \
                  pass on the Host header, or to set X-Forwarded-Host."
             }
-            Self::Forbidden(reason) => reason,
+            Self::Forbidden(reason) | Self::Call(CallRefusal { message: reason, .. }) => reason,
             Self::Undecided => {
                 "Whether you are signed in cannot be decided now: keys or revocations are \
                  unavailable. Nothing was changed. Try again in a few seconds."
@@ -100,7 +126,10 @@ pub(super) fn respond(error: &ConsoleError, user: Option<&ConsoleUser>) -> Respo
     let content = html! {
         section.notice {
             h1 { (error.title()) }
-            p { (error.detail()) }
+            p { (printable(error.detail())) }
+            @if matches!(error, ConsoleError::Call(call) if call.status.is_server_error()) {
+                p { "The log of the server has the reason." }
+            }
             p { a href="/console" { "To the overview" } }
         }
     };
@@ -110,8 +139,13 @@ pub(super) fn respond(error: &ConsoleError, user: Option<&ConsoleUser>) -> Respo
     if let ConsoleError::Method(methods) = error {
         headers.insert(header::ALLOW, HeaderValue::from_static(methods));
     }
-    if error.status() == StatusCode::SERVICE_UNAVAILABLE {
-        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
-    }
+    let retry_after = match error {
+        ConsoleError::Call(call) => call.retry_after.clone(),
+        _ if error.status() == StatusCode::SERVICE_UNAVAILABLE => {
+            Some(HeaderValue::from_static("5"))
+        }
+        _ => None,
+    };
+    headers.extend(retry_after.map(|seconds| (header::RETRY_AFTER, seconds)));
     response
 }

@@ -55,12 +55,7 @@ async fn call(
     target: &str,
     body: Value,
 ) -> Result<CallAnswer, ConsoleError> {
-    let answer = calls.make_infisical(method, target, body).await;
-    match answer.status {
-        StatusCode::OK => Ok(answer),
-        StatusCode::NOT_FOUND => Err(ConsoleError::NotFound),
-        _ => Err(answer.into_error()),
-    }
+    calls.make_infisical(method, target, body).await.into_success()
 }
 
 fn disabled() -> Markup {

@@ -112,7 +112,7 @@ pub(super) async fn sign_in(
     let answer = log_in(context, caller, username, form.get("password")).await;
     let Some(token) = issued_token(&answer) else {
         let message = answer.message();
-        let fields = SignInFields { username, message, note: "", return_path };
+        let fields = SignInFields { username, message: &message, note: "", return_path };
         return Ok(refused(sign_in_page(context, answer.status, &fields), &answer));
     };
     ConsoleUser::end_earlier(context, caller, request).await?;
@@ -188,7 +188,7 @@ pub(super) async fn confirm(
             Ok(see_other(return_path))
         }
         None => {
-            let page = confirmation(&user, answer.status, answer.message(), return_path);
+            let page = confirmation(&user, answer.status, &answer.message(), return_path);
             Ok(refused(page, &answer))
         }
     }

@@ -63,6 +63,7 @@ pub(super) async fn change(
         _ => return Err(ConsoleError::NotFound),
     };
     let answer = calls.make_within(environment, method, &target, body).await;
+    let message = answer.message();
     let notice = match (answer.status, change) {
         (StatusCode::OK, "revoke") => {
             let environment = utf8_percent_encode(environment, NON_ALPHANUMERIC);
@@ -72,7 +73,7 @@ pub(super) async fn change(
             TokensNotice { token: answer.data().as_str(), ..TokensNotice::default() }
         }
         _ => TokensNotice {
-            refused: answer.message(),
+            refused: &message,
             expire: form.get("expire"),
             ..TokensNotice::default()
         },
@@ -99,17 +100,17 @@ async fn render(
     status: StatusCode,
     notice: &TokensNotice<'_>,
 ) -> Result<Response<Body>, ConsoleError> {
-    let environments = calls.get("/api/v2/environment").await;
-    if environments.status != StatusCode::OK {
-        return Err(environments.into_error());
-    }
+    let environments = calls.get("/api/v2/environment").await.into_success()?;
     let environments: Vec<_> = environments.data().as_array().into_iter().flatten().collect();
     let is_known = environments.iter().any(|one| one["id"] == environment);
     let first = || environments.first().and_then(|one| one["id"].as_str()).unwrap_or_default();
     let environment = if is_known { environment } else { first() };
     let tokens = match environment {
         "" => None,
-        environment => Some(calls.make_within(environment, Method::GET, TARGET, Value::Null).await),
+        environment => {
+            let listed = calls.make_within(environment, Method::GET, TARGET, Value::Null).await;
+            Some(listed.unless_failed()?)
+        }
     };
     let content = html! {
         h1 { "Tokens" }
@@ -165,7 +166,7 @@ fn token_table(user: &ConsoleUser, environment: &str, tokens: &CallAnswer) -> Ma
     let rows: Vec<_> = tokens.data().as_array().into_iter().flatten().collect();
     html! {
         @if tokens.status != StatusCode::OK {
-            (refusal(tokens.message()))
+            (refusal(&tokens.message()))
         } @else if rows.is_empty() {
             p.empty { "This environment has no tokens yet. The form below makes the first one." }
         } @else {

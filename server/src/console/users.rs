@@ -83,7 +83,8 @@ pub(super) async fn change(
         return Ok(see_other(&format!("{PATH}?done={change}")));
     }
     let typed = if change == "add" { username } else { "" };
-    let notice = PageNotice { done: "", refused: answer.message(), username: typed };
+    let message = answer.message();
+    let notice = PageNotice { done: "", refused: &message, username: typed };
     render(calls, answer.status, &notice).await
 }
 
@@ -108,12 +109,9 @@ async fn render(
     status: StatusCode,
     notice: &PageNotice<'_>,
 ) -> Result<Response<Body>, ConsoleError> {
-    let users = calls.get("/api/v2/user").await;
-    if users.status != StatusCode::OK {
-        return Err(users.into_error());
-    }
-    let roles = calls.get("/api/v2/role").await;
-    let environments = calls.get("/api/v2/environment").await;
+    let users = calls.get("/api/v2/user").await.into_success()?;
+    let roles = calls.get("/api/v2/role").await.unless_failed()?;
+    let environments = calls.get("/api/v2/environment").await.unless_failed()?;
     let choices = RoleChoices::of(&roles, &environments);
     let users: Vec<_> = users.data().as_array().into_iter().flatten().collect();
     let content = html! {
