@@ -7,7 +7,7 @@
 //   {"command":"rotate"}               ->  {"kids":["...","..."]}
 //   {"command":"requests"}             ->  {"jwks":1,"discovery":1,"token":1}
 //   {"command":"set","deny":true}      ->  {}
-//   {"command":"logout","sid":"..."}   ->  {"body":"logout_token=..."}
+//   {"command":"logout","sid":"..."}   ->  {"body":"logout_token=..."}, with "sub":null without one
 //
 // Users sign in to the public client "console", by authorization code, without a password. "set"
 // changes how: "deny" refuses the user, "ahead" sets the clock of the provider, in seconds,
@@ -142,9 +142,9 @@ function getResourceServerInfo(_context, resource, client) {
   return { audience: resource, scope: SCOPE, accessTokenFormat: 'jwt', accessTokenTTL, jwt };
 }
 
-async function logout({ sid }) {
+async function logout({ sid, sub = ACCOUNT }) {
   const client = await provider.Client.find(CONSOLE);
-  await client.backchannelLogout(ACCOUNT, sid);
+  await client.backchannelLogout(sub ?? undefined, sid);
   return { body: lastLogout };
 }
 

@@ -122,6 +122,12 @@ impl OidcProvider {
         text(&self.send_command(&json!({ "command": "logout", "sid": session }))["body"])
     }
 
+    /// As [`logout_body`](Self::logout_body), of a token without a subject.
+    pub fn logout_body_of_session(&self, session: &str) -> String {
+        let logout = json!({ "command": "logout", "sid": session, "sub": null });
+        text(&self.send_command(&logout)["body"])
+    }
+
     /// Opens a page of the provider as a browser of a user does, follows its redirects, and returns
     /// the one that leaves the provider. Cookies are kept in `cookies`.
     pub fn browse(&self, uri: &str, cookies: &mut HashMap<String, String>) -> String {

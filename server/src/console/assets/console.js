@@ -3,6 +3,7 @@
 // Figures that update themselves. All else on the pages works without this script.
 const INTERVAL = 2000;
 const live = document.querySelector("[data-live-from]");
+let isSignedOut = false;
 
 function each(selector, work) {
   document.querySelectorAll(selector).forEach(work);
@@ -24,13 +25,14 @@ function show(figures) {
 }
 
 async function update() {
-  if (document.hidden) return;
+  if (document.hidden || isSignedOut) return;
   let isStale = true;
   try {
     const answer = await fetch(live.dataset.liveFrom, { redirect: "error" });
     if (answer.status === 401) {
       // To sign in again is up to the user: at a provider that knows the browser, it would give an
       // unattended page a new session without end.
+      isSignedOut = true;
       clearInterval(updates);
       live.querySelector(".stale").textContent =
         "! You are signed out. Reload the page to sign in.";

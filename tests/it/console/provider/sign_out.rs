@@ -1,6 +1,8 @@
 use countersign_tests::{
     binary::Sandbox,
     client::Protocol,
+    database::query_sqlite,
+    eventually,
     http::Response,
     oidc::{CLIENT_ID, OidcProvider, USERNAME},
     over_every_protocol,
@@ -12,6 +14,7 @@ use crate::{
     audit::audit,
     console::{ConsoleBrowser, leads_to},
     openid_sign_in::SignInClient,
+    users::{Api, session_of},
 };
 
 over_every_protocol!(sign_out_ends_at_both_ends, back_channel_logout_ends_the_session,);
@@ -82,4 +85,33 @@ fn back_channel_logout_may_revoke_tokens() {
     let body = provider.logout_body(&sessions(&sandbox, "provider_session"));
     assert_eq!(log_out(&mut user.browser, &body).status, 200);
     assert_eq!(server.auth(&token).status, 401);
+}
+
+#[test]
+fn logout_is_repeated_after_a_failed_revocation() {
+    let (sandbox, provider) = (Sandbox::over(Protocol::Http2), OidcProvider::start());
+    let revocations = sandbox.path().join("revoked.db");
+    let options = format!(
+        "[revocation]\nfile={}\n[console]\nbackchannel_revokes_tokens=true\n",
+        revocations.display()
+    );
+    let server = serve(&sandbox, &provider, &options);
+    let mut user = ProviderUser::new(&server, &provider);
+    user.sign_in();
+    let token = SignInClient::new(&provider).sign_in(&provider).unwrap().tokens.access_token;
+    // One revocation is stored, and after it none can be.
+    let ended = Api::bearing(&server, &session_of("eve", false)).ask("POST /logout");
+    assert_eq!(ended.status, 200, "{ended:?}");
+    let full = "CREATE UNIQUE INDEX one ON countersign_revocation (number > 0)";
+    query_sqlite(&revocations, full);
+    // The subject of a token that names a session only is that of the session.
+    let body = provider.logout_body_of_session(&sessions(&sandbox, "provider_session"));
+    let failed = log_out(&mut user.browser, &body);
+    assert_eq!((failed.status, failed.header("retry-after")), (503, Some("5")), "{failed:?}");
+    assert_eq!(sessions(&sandbox, "count(*)"), "1");
+    query_sqlite(&revocations, "DROP INDEX one");
+    eventually(|| log_out(&mut user.browser, &body).status == 200);
+    assert_eq!(sessions(&sandbox, "count(*)"), "0");
+    assert_eq!(server.auth(&token).status, 401);
+    assert_eq!(log_out(&mut user.browser, &body).status, 400, "it is used");
 }
