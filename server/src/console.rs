@@ -25,6 +25,7 @@ mod overview;
 mod policy;
 pub mod provider;
 mod provider_sign_in;
+mod reference;
 mod request;
 mod request_test;
 mod security_headers;
@@ -32,6 +33,7 @@ mod session;
 mod session_id;
 pub mod settings;
 mod sign_in;
+mod table;
 mod tenants;
 mod text;
 mod tokens;
@@ -127,6 +129,8 @@ enum ConsolePath<'p> {
     Cluster,
     Identities,
     Tenants,
+    /// `/console/reference`: the meaning of figures and reasons.
+    Reference,
 }
 
 impl<'p> ConsolePath<'p> {
@@ -158,6 +162,7 @@ impl<'p> ConsolePath<'p> {
             "/cluster" => Self::Cluster,
             "/identities" => Self::Identities,
             "/tenants" => Self::Tenants,
+            "/reference" => Self::Reference,
             _ => match below.split_once("assets/") {
                 Some(("/", file)) => Self::Asset(file),
                 _ => match below.strip_prefix("/tokens/") {
@@ -275,8 +280,8 @@ async fn show(
         }
         ConsolePath::Policy => return policy::page(context, user, &FormFields::default()).await,
         ConsolePath::Configuration => return configuration::page(context, user, request),
-        ConsolePath::Cluster => return cluster::page(context, user).await,
-        ConsolePath::Tenants => return tenants::page(context, user),
+        ConsolePath::Cluster => return cluster::page(context, user, request).await,
+        ConsolePath::Tenants => return tenants::page(context, user, request),
         _ => {}
     }
     let (method, path) = STATUS;
@@ -286,6 +291,7 @@ async fn show(
     match page {
         ConsolePath::Live => Ok(live::respond(context)),
         ConsolePath::Issuers => Ok(issuers::page(context, user, request)),
+        ConsolePath::Reference => Ok(reference::page(context, user, request)),
         _ => overview::page(context, user).await,
     }
 }

@@ -8,6 +8,8 @@ mod sessions;
 mod pages;
 /// What a page has in place of data that it cannot get.
 mod refusals;
+/// Sorted tables, and where figures lead.
+mod tables;
 /// The token inspector.
 mod inspector;
 /// Routes and the access policy, and tests of requests.

@@ -1,5 +1,6 @@
 //! The audit log: sign-ins, changes and refusals, with filters.
 
+use countersign_engine::UnixTime;
 use http::{Response, StatusCode};
 use maud::{Markup, html};
 
@@ -9,6 +10,7 @@ use super::{
     layout::{self, ConsolePage},
     request::{self, FormFields},
     session::ConsoleUser,
+    table::{ConsoleTable, TableCell, TableColumn, TableOrder},
     text::{moment, whole},
 };
 use crate::{
@@ -40,7 +42,7 @@ pub(super) async fn page(
     let content = html! {
         h1 { "Audit log" }
         (filter_form(&query))
-        (event_table(&events))
+        (event_table(&events, Some(TableOrder { path: PATH, query: &query })))
         @if let Some(older) = older { p { a href=(older) rel="next" { "Older events" } } }
         (layout::as_command("countersign audit"))
     };
@@ -66,11 +68,7 @@ fn filter(query: &FormFields) -> AuditFilter {
 
 /// Returns the address of the events before the one with this id.
 fn older_page(query: &FormFields, before: i64) -> String {
-    let fields = ["user", "operation", "outcome"].map(|name| (name, query.get(name)));
-    let before = before.to_string();
-    let fields = fields.into_iter().chain([("before", before.as_str())]);
-    let fields: Vec<_> = fields.filter(|(_, value)| !value.is_empty()).collect();
-    format!("{PATH}?{}", serde_urlencoded::to_string(fields).unwrap_or_default())
+    query.address(PATH, &[("before", &before.to_string())])
 }
 
 fn filter_form(query: &FormFields) -> Markup {
@@ -101,29 +99,36 @@ fn choice(name: &str, chosen: &str) -> Markup {
 }
 
 /// Returns a table of events, the newest first.
-pub(super) fn event_table(events: &[(i64, AuditEvent)]) -> Markup {
+pub(super) fn event_table(events: &[(i64, AuditEvent)], order: Option<TableOrder<'_>>) -> Markup {
     let now = clock::now();
     html! {
         @if events.is_empty() {
             p.empty { "No such change and no such sign-in is recorded yet." }
         } @else {
-            table {
-                thead { tr { th { "When" } th { "What" } th { "By" } th { "Outcome" } } }
-                tbody {
-                    @for (_, event) in events.iter().rev() {
-                        tr {
-                            td data-label="When" { (moment(event.at, now)) }
-                            td data-label="What" {
-                                code { (event.operation.name()) } (target(event))
-                            }
-                            td data-label="By" { (caller(event)) }
-                            td data-label="Outcome" { (outcome(event)) }
-                        }
-                    }
-                }
+            (ConsoleTable {
+                columns: [
+                    TableColumn::sorted("When", "when"),
+                    TableColumn::sorted("What", "what"),
+                    TableColumn::sorted("By", "by"),
+                    TableColumn::sorted("Outcome", "outcome"),
+                ],
+                rows: events.iter().rev().map(|(_, event)| event_row(event, now)).collect(),
+                is_filtered: false,
             }
+            .render(order))
         }
     }
+}
+
+fn event_row(event: &AuditEvent, now: UnixTime) -> [TableCell; 4] {
+    let (operation, target, caller) = (event.operation.name(), target(event), caller(event));
+    let what = html! { code { (operation) } (target) };
+    [
+        TableCell::number(event.at.0, moment(event.at, now)),
+        TableCell::text(&format!("{operation}{target}"), what),
+        TableCell::text(caller, html! { (printable(caller)) }),
+        TableCell::text(event.outcome.name(), outcome(event)),
+    ]
 }
 
 /// Returns what an event is applied to.

@@ -5,10 +5,12 @@ use http::{Response, StatusCode};
 use maud::{Markup, html};
 
 use super::{
-    ConsoleContext,
+    ConsoleContext, ConsoleRequest,
     error_page::ConsoleError,
     layout::{self, ConsolePage, as_command},
+    request,
     session::ConsoleUser,
+    table::{ConsoleTable, TableCell, TableColumn, TableOrder},
     text::moment,
 };
 use crate::{
@@ -31,11 +33,13 @@ const SHOWN_SECONDS: u64 = 24 * 3600;
 pub(super) async fn page(
     context: &ConsoleContext<'_>,
     user: &ConsoleUser,
+    request: &ConsoleRequest,
 ) -> Result<Response<Body>, ConsoleError> {
     if !context.api.is_administrator(&user.session) {
         return Err(ConsoleError::Forbidden("You may not see the servers.".into()));
     }
     let store = &context.api.users.ok_or(ConsoleError::Unavailable)?.store;
+    let query = request::query(request);
     let now = clock::now();
     let since = UnixTime(now.0.saturating_sub(SHOWN_SECONDS));
     let servers = store.servers_active_since(since).await?;
@@ -50,15 +54,7 @@ pub(super) async fn page(
                 " are listed here."
             }
         } @else {
-            table {
-                thead {
-                    tr {
-                        th { "Server" } th { "State" } th { "Version" } th { "Started" }
-                        th { "Last seen" }
-                    }
-                }
-                tbody { @for server in &servers { (row(server, now)) } }
-            }
+            (server_table(&servers, now).render(Some(TableOrder { path: PATH, query: &query })))
         }
         (difference_list(&found))
         (as_command("countersign doctor --config FILE"))
@@ -114,25 +110,40 @@ fn sentence(servers: &[ServerRun], found: &[ServerDifference], now: UnixTime) ->
     }
 }
 
-fn row(server: &ServerRun, now: UnixTime) -> Markup {
-    html! {
-        tr {
-            td data-label="Server" { strong { (printable(&server.name)) } }
-            td data-label="State" {
-                @if is_active(server, now) {
-                    span.state data-state="good" { "✓ runs" }
-                } @else {
-                    span.state data-state="warning" { "! no heartbeat" }
-                }
-            }
-            td data-label="Version" {
-                (printable(&server.version))
-                @if server.version != VERSION { " (this is " (VERSION) ")" }
-            }
-            td data-label="Started" { (moment(server.started_at, now)) }
-            td data-label="Last seen" { (moment(server.seen_at, now)) }
-        }
+fn server_table(servers: &[ServerRun], now: UnixTime) -> ConsoleTable<5> {
+    ConsoleTable {
+        columns: [
+            TableColumn::sorted("Server", "server"),
+            TableColumn::sorted("State", "state"),
+            TableColumn::sorted("Version", "version"),
+            TableColumn::sorted("Started", "started"),
+            TableColumn::sorted("Last seen", "seen"),
+        ],
+        rows: servers.iter().map(|server| row(server, now)).collect(),
+        is_filtered: false,
     }
+}
+
+fn row(server: &ServerRun, now: UnixTime) -> [TableCell; 5] {
+    let is_active = is_active(server, now);
+    let state = html! {
+        @if is_active {
+            span.state data-state="good" { "✓ runs" }
+        } @else {
+            span.state data-state="warning" { "! no heartbeat" }
+        }
+    };
+    let version = html! {
+        (printable(&server.version))
+        @if server.version != VERSION { " (this is " (VERSION) ")" }
+    };
+    [
+        TableCell::text(&server.name, html! { strong { (printable(&server.name)) } }),
+        TableCell::number(is_active.into(), state),
+        TableCell::text(&server.version, version),
+        TableCell::number(server.started_at.0, moment(server.started_at, now)),
+        TableCell::number(server.seen_at.0, moment(server.seen_at, now)),
+    ]
 }
 
 fn difference_list(found: &[ServerDifference]) -> Markup {

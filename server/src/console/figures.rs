@@ -196,7 +196,7 @@ impl SampleInterval {
 }
 
 /// The outcomes of refused requests.
-fn refusals() -> impl Iterator<Item = Outcome> {
+pub(super) fn refusals() -> impl Iterator<Item = Outcome> {
     Reject::ALL.iter().map(|reject| Outcome::Rejected(*reject)).chain(OTHER_REFUSALS)
 }
 

@@ -13,6 +13,7 @@ use super::{
     error_page::ConsoleError,
     layout::{self, ConsolePage, as_command},
     request::{self, FormFields},
+    table::{ConsoleTable, TableCell, TableColumn, TableOrder},
     text::whole,
 };
 use crate::base::{printable::printable, reply::Body};
@@ -91,13 +92,18 @@ async fn list(calls: &UserCalls<'_>, query: &FormFields) -> Result<Markup, Conso
             }
         } @else {
             p { (whole(count)) @if count == 1 { " identity" } @else { " identities" } }
-            table {
-                thead {
-                    tr { th { "Name" } th { "Id" } th { "Role" } th { "Login methods" } }
-                }
-                tbody { @for one in &identities { (row(one)) } }
+            (ConsoleTable {
+                columns: [
+                    TableColumn::sorted("Name", "name"),
+                    TableColumn::sorted("Id", "id"),
+                    TableColumn::sorted("Role", "role"),
+                    TableColumn::sorted("Login methods", "methods"),
+                ],
+                rows: identities.iter().map(|one| row(one)).collect(),
+                is_filtered: false,
             }
-            (other_pages(offset, count, name))
+            .render(Some(TableOrder { path: PATH, query })))
+            (other_pages(offset, count, query))
         }
         (as_command("countersign identity create NAME --role no-access"))
     })
@@ -117,20 +123,19 @@ fn organization_list(organizations: &CallAnswer) -> Markup {
     }
 }
 
-fn row(one: &Value) -> Markup {
+fn row(one: &Value) -> [TableCell; 4] {
     let (identity, id) = (&one["identity"], text(&one["identityId"]));
-    html! {
-        tr {
-            td data-label="Name" {
-                a href={ (PATH) "?id=" (utf8_percent_encode(&id, NON_ALPHANUMERIC)) } {
-                    (text(&identity["name"]))
-                }
-            }
-            td data-label="Id" { code data-copy="" { (id) } }
-            td data-label="Role" { (role(one)) }
-            td data-label="Login methods" { (texts(&identity["authMethods"])) }
-        }
-    }
+    let (name, role) = (text(&identity["name"]), role(one));
+    let methods = texts(&identity["authMethods"]);
+    let link = html! {
+        a href={ (PATH) "?id=" (utf8_percent_encode(&id, NON_ALPHANUMERIC)) } { (name) }
+    };
+    [
+        TableCell::text(&name, link),
+        TableCell::text(&id, html! { code data-copy="" { (id) } }),
+        TableCell::text(&role, html! { (role) }),
+        TableCell::text(&methods, html! { (methods) }),
+    ]
 }
 
 /// Returns the role of a membership, that of the organization.
@@ -141,12 +146,8 @@ fn role(membership: &Value) -> String {
     }
 }
 
-fn other_pages(offset: u64, count: u64, name: &str) -> Markup {
-    let at = |offset: u64| {
-        let offset = offset.to_string();
-        let fields = [("name", name), ("offset", offset.as_str())];
-        format!("{PATH}?{}", serde_urlencoded::to_string(fields).unwrap_or_default())
-    };
+fn other_pages(offset: u64, count: u64, query: &FormFields) -> Markup {
+    let at = |offset: u64| query.address(PATH, &[("offset", &offset.to_string())]);
     html! {
         p {
             @if offset > 0 {

@@ -12,6 +12,7 @@ use super::{
     layout::{self, ConsolePage, as_command, form_token},
     live, request, see_other,
     session::ConsoleUser,
+    table::{ConsoleTable, TableCell, TableColumn, TableOrder},
     text,
 };
 use crate::{
@@ -23,6 +24,7 @@ use crate::{
     },
 };
 
+const PATH: &str = "/console/issuers";
 /// Longest wait for the fetches.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -174,9 +176,10 @@ pub(super) fn page(
 ) -> Response<Body> {
     let now = clock::now();
     let rows = IssuerRow::all(context, now);
-    let can_refresh =
-        context.api.is_administrator(&user.session) && rows.iter().any(IssuerRow::is_fetched);
-    let result = match request::query(request).get("fetched") {
+    let can_refresh = context.api.is_administrator(&user.session) && rows.iter().any(IssuerRow::is_fetched);
+    let query = request::query(request);
+    let order = TableOrder { path: PATH, query: &query };
+    let result = match query.get("fetched") {
         "ok" => "All fetches succeeded.",
         "failed" => "A fetch failed or takes longer: its reason is below.",
         _ => "",
@@ -198,14 +201,14 @@ pub(super) fn page(
                 code { "[auth_jwt_<name>]" } " adds one."
             }
         }
-        @for row in &rows { (issuer(row, now)) }
+        @for row in &rows { (issuer(row, now, order)) }
         @if can_refresh { (as_command("countersign keys refresh")) }
     };
-    let page = ConsolePage { title: "Issuers", active: "/console/issuers", user: Some(user) };
+    let page = ConsolePage { title: "Issuers", active: PATH, user: Some(user) };
     layout::respond(StatusCode::OK, &page, &content)
 }
 
-fn issuer(row: &IssuerRow, now: UnixTime) -> Markup {
+fn issuer(row: &IssuerRow, now: UnixTime, order: TableOrder<'_>) -> Markup {
     html! {
         section.issuer id={ "issuer-" (row.section) } {
             h2 { (row.section) }
@@ -220,40 +223,45 @@ fn issuer(row: &IssuerRow, now: UnixTime) -> Markup {
                     dt { "Last failure" } dd { (text::moment(*at, now)) br; (reason) }
                 }
             }
-            (key_table(row))
+            (key_table(row, order))
         }
     }
 }
 
-fn key_table(row: &IssuerRow) -> Markup {
+fn key_table(row: &IssuerRow, order: TableOrder<'_>) -> Markup {
     html! {
         @if row.keys.is_empty() {
             p.empty { "No keys." }
         } @else {
-            table {
-                thead { tr { th { "Key id" } th { "Algorithm" } th { "State" } } }
-                tbody {
-                    @for key in &row.keys {
-                        tr {
-                            td data-label="Key id" {
-                                @if key.kid.is_empty() { "without an id" }
-                                @else { code data-copy="" { (key.kid) } }
-                            }
-                            td data-label="Algorithm" { (key.algorithm) }
-                            td data-label="State" {
-                                @match &key.skipped {
-                                    None => span.state data-state="good" { "✓ in use" },
-                                    Some(reason) => span.state data-state="warning" {
-                                        "! not used: " (reason)
-                                    },
-                                }
-                            }
-                        }
-                    }
-                }
+            (ConsoleTable {
+                columns: [
+                    TableColumn::sorted("Key id", "kid"),
+                    TableColumn::sorted("Algorithm", "algorithm"),
+                    TableColumn::sorted("State", "state"),
+                ],
+                rows: row.keys.iter().map(key_row).collect(),
+                is_filtered: false,
             }
+            .render(Some(order)))
         }
     }
+}
+
+fn key_row(key: &KeyRow) -> [TableCell; 3] {
+    let kid = html! {
+        @if key.kid.is_empty() { "without an id" } @else { code data-copy="" { (key.kid) } }
+    };
+    let state = html! {
+        @match &key.skipped {
+            None => span.state data-state="good" { "✓ in use" },
+            Some(reason) => span.state data-state="warning" { "! not used: " (reason) },
+        }
+    };
+    [
+        TableCell::text(&key.kid, kid),
+        TableCell::text(&key.algorithm, html! { (key.algorithm) }),
+        TableCell::text(key.skipped.as_deref().unwrap_or_default(), state),
+    ]
 }
 
 /// Has all keys fetched now, and waits for the results.

@@ -92,11 +92,16 @@ fn keys() -> Markup {
                         dt { kbd { "g" } " " kbd { (key) } } dd { (name) }
                     }
                     dt { kbd { "/" } } dd { "Filter the table" }
+                    dt { kbd { "↑" } " " kbd { "↓" } } dd { "Move between rows of a table" }
+                    dt { kbd { "Enter" } } dd { "Open the row" }
                     dt { kbd { "?" } } dd { "This list" }
                     dt { "Paste" } dd { "A token opens the inspector" }
                 }
             }
-            p { "Countersign " (env!("CARGO_PKG_VERSION")) ". Times are in UTC." }
+            p {
+                "Countersign " (env!("CARGO_PKG_VERSION")) ". Times are in UTC. "
+                a href="/console/reference" { "Figures and reasons" }
+            }
         }
     }
 }

@@ -11,6 +11,7 @@ use super::{
     issuers::IssuerRow,
     layout::{self, ConsolePage},
     live::{FigureChart, HEIGHT, LiveFigures, WIDTH, reason_words},
+    reference::{figure_link, reason_link},
     session::ConsoleUser,
     text::whole,
 };
@@ -54,7 +55,7 @@ pub(super) async fn page(
             @match &events {
                 None => p.empty { "Administrators see the audit log here." },
                 Some(events) => {
-                    (event_table(events))
+                    (event_table(events, None))
                     p { a href="/console/audit" { "All of the audit log" } }
                 },
             }
@@ -67,7 +68,7 @@ pub(super) async fn page(
 fn small_chart(chart: &FigureChart) -> Markup {
     html! {
         figure.chart {
-            figcaption { (chart.title) }
+            figcaption { a href=(figure_link(chart.name)) { (chart.title) } }
             strong data-live=(chart.name) { (chart.value) }
             svg viewBox={ "0 0 " (WIDTH) " " (HEIGHT) } preserveAspectRatio="none"
                 aria-hidden="true" {
@@ -106,7 +107,9 @@ fn issuer_row(issuer: &IssuerRow) -> Markup {
                 span.state data-state=(issuer.state.name()) data-live-state=(name)
                     data-live={ (name) "-state" } { (issuer.state_text()) }
             }
-            td data-label="Keys" { (issuer.key_text()) }
+            td data-label="Keys" {
+                a href={ "/console/issuers#" (name) } { (issuer.key_text()) }
+            }
             td data-label="Last fetched" data-live={ (name) "-age" } { (issuer.age) }
         }
     }
@@ -123,7 +126,9 @@ fn reasons(reasons: &[(Outcome, u64)]) -> Markup {
                     @for (reason, count) in reasons {
                         tr {
                             td data-label="Reason" { (reason_words(*reason)) }
-                            td data-label="Code" { code { (reason.name()) } }
+                            td data-label="Code" {
+                                a href=(reason_link(*reason)) { code { (reason.name()) } }
+                            }
                             td.number data-label="Requests"
                                 data-live={ "reason-" (reason.name()) } { (whole(*count)) }
                         }

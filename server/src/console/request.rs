@@ -40,10 +40,28 @@ impl FormFields {
         (!has_repeated).then_some(Self(fields))
     }
 
+    /// Returns a query with one field.
+    pub(super) fn of(name: &str, value: &str) -> Self {
+        Self(vec![(name.to_owned(), value.to_owned())])
+    }
+
     /// Returns the value of a field; empty if the form does not have it.
     pub(super) fn get(&self, name: &str) -> &str {
         let found = self.0.iter().find(|(field, _)| field == name);
         found.map_or("", |(_, value)| value)
+    }
+
+    /// Returns the address of a page with these fields as its query, but for those that change.
+    /// Empty ones are left out.
+    pub(super) fn address(&self, path: &str, changes: &[(&str, &str)]) -> String {
+        let kept = self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let kept = kept.filter(|(name, _)| changes.iter().all(|(changed, _)| changed != name));
+        let fields = kept.chain(changes.iter().copied());
+        let fields: Vec<_> = fields.filter(|(_, value)| !value.is_empty()).collect();
+        match serde_urlencoded::to_string(fields) {
+            Ok(query) if !query.is_empty() => format!("{path}?{query}"),
+            _ => path.to_owned(),
+        }
     }
 }
 

@@ -4,16 +4,18 @@ use http::{Response, StatusCode};
 use maud::{Markup, html};
 
 use super::{
-    ConsoleContext,
+    ConsoleContext, ConsoleRequest,
     error_page::ConsoleError,
     layout::{self, ConsolePage, as_command},
+    request,
     session::ConsoleUser,
+    table::{ConsoleTable, TableCell, TableColumn, TableOrder},
     text::whole,
 };
 use crate::{
     base::{printable::printable, reply::Body},
     observe::request_series::{RequestSeries, SeriesKey},
-    tenancy::settings::TenancySettings,
+    tenancy::{api_keys::ListedKey, settings::TenancySettings},
 };
 
 const PATH: &str = "/console/tenants";
@@ -25,11 +27,14 @@ const PATH: &str = "/console/tenants";
 pub(super) fn page(
     context: &ConsoleContext<'_>,
     user: &ConsoleUser,
+    request: &ConsoleRequest,
 ) -> Result<Response<Body>, ConsoleError> {
     if !context.api.is_administrator(&user.session) {
         return Err(ConsoleError::Forbidden("You may not see the tenants.".into()));
     }
     let series = context.api.authenticator.metrics.series.as_ref();
+    let query = request::query(request);
+    let order = TableOrder { path: PATH, query: &query };
     let content = html! {
         h1 { "Tenants and API keys" }
         @match &context.api.auth.tenancy {
@@ -40,8 +45,11 @@ pub(super) fn page(
             },
             Some(tenancy) => {
                 (facts(tenancy))
-                section { h2 { "API keys" } (key_table(tenancy)) }
-                section { h2 { "Tenants with requests since the start" } (tenant_table(series)) }
+                section { h2 { "API keys" } (key_table(tenancy, order)) }
+                section {
+                    h2 { "Tenants with requests since the start" }
+                    (tenant_table(series, order))
+                }
             },
         }
     };
@@ -65,7 +73,7 @@ fn facts(tenancy: &TenancySettings) -> Markup {
     }
 }
 
-fn key_table(tenancy: &TenancySettings) -> Markup {
+fn key_table(tenancy: &TenancySettings, order: TableOrder<'_>) -> Markup {
     html! {
         @if tenancy.keys.is_empty() {
             p.empty {
@@ -74,26 +82,16 @@ fn key_table(tenancy: &TenancySettings) -> Markup {
             }
             (as_command("countersign key generate"))
         } @else {
-            table {
-                thead { tr { th { "Name" } th { "Id" } th { "From" } } }
-                tbody {
-                    @for key in tenancy.keys.list() {
-                        tr {
-                            td data-label="Name" { strong { (printable(key.name)) } }
-                            td data-label="Id" {
-                                @match key.id {
-                                    Some(id) => code data-copy="" { (id) },
-                                    None => "without one: it was not generated here",
-                                }
-                            }
-                            td data-label="From" {
-                                @if key.sources.is_empty() { "any address" }
-                                @else { (key.sources.join(", ")) }
-                            }
-                        }
-                    }
-                }
+            (ConsoleTable {
+                columns: [
+                    TableColumn::sorted("Name", "name"),
+                    TableColumn::sorted("Id", "id"),
+                    TableColumn::sorted("From", "from"),
+                ],
+                rows: tenancy.keys.list().map(|key| key_row(&key)).collect(),
+                is_filtered: false,
             }
+            .render(Some(order)))
             p.empty {
                 "The id is derived from the key: the same key has the same id on each server."
             }
@@ -101,7 +99,23 @@ fn key_table(tenancy: &TenancySettings) -> Markup {
     }
 }
 
-fn tenant_table(series: Option<&RequestSeries>) -> Markup {
+fn key_row(key: &ListedKey<'_>) -> [TableCell; 3] {
+    let (id, sources) = (key.id, key.sources.join(", "));
+    let shown_id = html! {
+        @match id {
+            Some(id) => code data-copy="" { (id) },
+            None => "without one: it was not generated here",
+        }
+    };
+    let shown_sources = if sources.is_empty() { "any address" } else { &sources };
+    [
+        TableCell::text(key.name, html! { strong { (printable(key.name)) } }),
+        TableCell::text(id.unwrap_or_default(), shown_id),
+        TableCell::text(&sources, html! { (shown_sources) }),
+    ]
+}
+
+fn tenant_table(series: Option<&RequestSeries>, order: TableOrder<'_>) -> Markup {
     let counts = series.map(tenant_counts).unwrap_or_default();
     html! {
         @if counts.is_empty() {
@@ -111,21 +125,25 @@ fn tenant_table(series: Option<&RequestSeries>) -> Markup {
                 " count them. Each tenant is known from tokens only."
             }
         } @else {
-            table {
-                thead { tr { th { "Tenant" } th.number { "Requests" } th.number { "Refused" } } }
-                tbody {
-                    @for (tenant, TenantCount { all, refused }) in &counts {
-                        tr {
-                            td data-label="Tenant" { code { (printable(tenant)) } }
-                            td.number data-label="Requests" { (whole(*all)) }
-                            td.number data-label="Refused" { (whole(*refused)) }
-                        }
-                    }
-                }
+            (ConsoleTable {
+                columns: [
+                    TableColumn::sorted("Tenant", "tenant"),
+                    TableColumn::number("Requests", "requests"),
+                    TableColumn::number("Refused", "refused"),
+                ],
+                rows: counts.iter().map(tenant_row).collect(),
+                is_filtered: false,
             }
+            .render(Some(order)))
             p.empty { code { "_" } " stands for all other requests." }
         }
     }
+}
+
+fn tenant_row((tenant, count): &(String, TenantCount)) -> [TableCell; 3] {
+    let number = |count: u64| TableCell::number(count, html! { (whole(count)) });
+    let name = TableCell::text(tenant, html! { code { (printable(tenant)) } });
+    [name, number(count.all), number(count.refused)]
 }
 
 /// Number of requests of a tenant.

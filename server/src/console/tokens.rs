@@ -9,10 +9,11 @@ use super::{
     ConsoleRequest,
     api_call::{CallAnswer, UserCalls},
     error_page::ConsoleError,
-    layout::{self, ConsolePage, as_command, form_token, refusal},
+    layout::{self, ConsolePage, as_command, form_token, refusal, table_filter},
     request::{self, FormFields},
     see_other,
     session::ConsoleUser,
+    table::{ConsoleTable, TableCell, TableColumn, TableOrder},
     text::utc,
 };
 use crate::base::{claims::ClientType, printable::printable, reply::Body};
@@ -41,7 +42,7 @@ pub(super) async fn page(
     let query = request::query(request);
     let done = if query.get("done") == "revoke" { "The token is revoked." } else { "" };
     let notice = TokensNotice { done, ..TokensNotice::default() };
-    render(calls, query.get("environment"), StatusCode::OK, &notice).await
+    render(calls, &query, StatusCode::OK, &notice).await
 }
 
 /// Creates or revokes a token.
@@ -78,7 +79,8 @@ pub(super) async fn change(
             ..TokensNotice::default()
         },
     };
-    render(calls, environment, answer.status, &notice).await
+    let shown = FormFields::of("environment", environment);
+    render(calls, &shown, answer.status, &notice).await
 }
 
 /// Returns the arguments of a new token. The API checks them.
@@ -96,10 +98,11 @@ fn new_token(form: &FormFields) -> Value {
 
 async fn render(
     calls: &UserCalls<'_>,
-    environment: &str,
+    query: &FormFields,
     status: StatusCode,
     notice: &TokensNotice<'_>,
 ) -> Result<Response<Body>, ConsoleError> {
+    let environment = query.get("environment");
     let environments = calls.get("/api/v2/environment").await.into_success()?;
     let environments: Vec<_> = environments.data().as_array().into_iter().flatten().collect();
     let is_known = environments.iter().any(|one| one["id"] == environment);
@@ -124,7 +127,7 @@ async fn render(
             },
             Some(tokens) => {
                 (environment_form(&environments, environment))
-                (token_table(calls.user, environment, tokens))
+                (token_table(calls.user, environment, tokens, query))
                 (new_token_form(calls.user, environment, notice))
             },
         }
@@ -162,7 +165,12 @@ fn environment_form(environments: &[&Value], chosen: &str) -> Markup {
     }
 }
 
-fn token_table(user: &ConsoleUser, environment: &str, tokens: &CallAnswer) -> Markup {
+fn token_table(
+    user: &ConsoleUser,
+    environment: &str,
+    tokens: &CallAnswer,
+    query: &FormFields,
+) -> Markup {
     let rows: Vec<_> = tokens.data().as_array().into_iter().flatten().collect();
     html! {
         @if tokens.status != StatusCode::OK {
@@ -170,47 +178,56 @@ fn token_table(user: &ConsoleUser, environment: &str, tokens: &CallAnswer) -> Ma
         } @else if rows.is_empty() {
             p.empty { "This environment has no tokens yet. The form below makes the first one." }
         } @else {
-            table data-filtered="" {
-                thead {
-                    tr {
-                        th { "Id" } th { "Client types" } th { "Created" } th { "Expires" }
-                        th { "Last used" } th { "State" }
-                    }
-                }
-                tbody { @for one in &rows { (token_row(user, environment, one)) } }
+            (table_filter())
+            (ConsoleTable {
+                columns: [
+                    TableColumn::sorted("Id", "id"),
+                    TableColumn::sorted("Client types", "types"),
+                    TableColumn::sorted("Created", "created"),
+                    TableColumn::sorted("Expires", "expires"),
+                    TableColumn::sorted("Last used", "used"),
+                    TableColumn::sorted("State", "state"),
+                ],
+                rows: rows.iter().map(|one| token_row(user, environment, one)).collect(),
+                is_filtered: true,
             }
+            .render(Some(TableOrder { path: PATH, query })))
         }
     }
 }
 
-fn token_row(user: &ConsoleUser, environment: &str, one: &Value) -> Markup {
+fn token_row(user: &ConsoleUser, environment: &str, one: &Value) -> [TableCell; 6] {
     let jti = one["jti"].as_str().unwrap_or_default();
     let client_types = one["client_types"].as_array().into_iter().flatten();
     let client_types: Vec<_> = client_types.filter_map(Value::as_str).collect();
-    html! {
-        tr {
-            td data-label="Id" { code data-copy="" { (jti) } }
-            td data-label="Client types" { (client_types.join(", ")) }
-            td data-label="Created" {
-                (utc(&one["issued_at"]))
-                @if let Some(by) = one["created_by"].as_str() { " by " (by) }
-            }
-            td data-label="Expires" { (utc(&one["expires_at"])) }
-            td data-label="Last used" { (utc(&one["last_used"])) }
-            td data-label="State" {
-                @if one["revoked_at"].is_string() {
-                    span.state data-state="bad" { "✗ revoked " (utc(&one["revoked_at"])) }
-                } @else {
-                    form.inline method="post" action="/console/tokens/revoke" {
-                        (form_token(user))
-                        input type="hidden" name="environment" value=(environment);
-                        input type="hidden" name="jti" value=(jti);
-                        button type="submit" aria-label={ "Revoke token " (jti) } { "Revoke" }
-                    }
-                }
+    let client_types = client_types.join(", ");
+    let created = html! {
+        (utc(&one["issued_at"]))
+        @if let Some(by) = one["created_by"].as_str() { " by " (printable(by)) }
+    };
+    let state = html! {
+        @if one["revoked_at"].is_string() {
+            span.state data-state="bad" { "✗ revoked " (utc(&one["revoked_at"])) }
+        } @else {
+            form.inline method="post" action="/console/tokens/revoke" {
+                (form_token(user))
+                input type="hidden" name="environment" value=(environment);
+                input type="hidden" name="jti" value=(jti);
+                button type="submit" aria-label={ "Revoke token " (jti) } { "Revoke" }
             }
         }
-    }
+    };
+    // Times of the API are in the order of their texts, which are the same in length.
+    let time =
+        |name: &str, content| TableCell::text(one[name].as_str().unwrap_or_default(), content);
+    [
+        TableCell::text(jti, html! { code data-copy="" { (jti) } }),
+        TableCell::text(&client_types, html! { (client_types) }),
+        time("issued_at", created),
+        time("expires_at", html! { (utc(&one["expires_at"])) }),
+        time("last_used", html! { (utc(&one["last_used"])) }),
+        time("revoked_at", state),
+    ]
 }
 
 fn new_token_form(user: &ConsoleUser, environment: &str, notice: &TokensNotice<'_>) -> Markup {

@@ -14,6 +14,7 @@ use super::{
     see_other,
     session::ConsoleUser,
     sign_in::redirect_to_confirmation,
+    table::{ConsoleTable, TableCell, TableColumn, TableOrder},
 };
 use crate::base::{printable::printable, reply::Body};
 
@@ -27,7 +28,8 @@ pub(super) async fn page(
     calls: &UserCalls<'_>,
     request: &ConsoleRequest,
 ) -> Result<Response<Body>, ConsoleError> {
-    let done = match request::query(request).get("done") {
+    let query = request::query(request);
+    let done = match query.get("done") {
         "add" => "The user is added.",
         "delete" => "The user is deleted, and the sessions of the user have ended.",
         "admin" => "The rights are changed.",
@@ -36,7 +38,7 @@ pub(super) async fn page(
         _ => "",
     };
     let notice = PageNotice { done, refused: "", username: "" };
-    render(calls, StatusCode::OK, &notice).await
+    render(calls, StatusCode::OK, &notice, &query).await
 }
 
 /// Changes users or their roles.
@@ -73,7 +75,7 @@ pub(super) async fn change(
         "delete" if username != form.get("typed") || username.is_empty() => {
             let refused = "The typed name is not that of the user: nothing was changed.";
             let notice = PageNotice { done: "", refused, username: "" };
-            return render(calls, StatusCode::BAD_REQUEST, &notice).await;
+            return render(calls, StatusCode::BAD_REQUEST, &notice, &FormFields::default()).await;
         }
         "delete" => (Method::DELETE, named("/api/v2/user"), Value::Null),
         _ => return Err(ConsoleError::NotFound),
@@ -85,7 +87,7 @@ pub(super) async fn change(
     let typed = if change == "add" { username } else { "" };
     let message = answer.message();
     let notice = PageNotice { done: "", refused: &message, username: typed };
-    render(calls, answer.status, &notice).await
+    render(calls, answer.status, &notice, &FormFields::default()).await
 }
 
 /// The result of the last [`change`], above the table.
@@ -108,6 +110,7 @@ async fn render(
     calls: &UserCalls<'_>,
     status: StatusCode,
     notice: &PageNotice<'_>,
+    query: &FormFields,
 ) -> Result<Response<Body>, ConsoleError> {
     let users = calls.get("/api/v2/user").await.into_success()?;
     let roles = calls.get("/api/v2/role").await.unless_failed()?;
@@ -122,12 +125,7 @@ async fn render(
             p.empty { "There are no local users yet. The form below adds the first one." }
         } @else {
             (table_filter())
-            table data-filtered="" {
-                thead {
-                    tr { th { "User" } th { "Rights" } th { "Roles" } th { "Changes" } }
-                }
-                tbody { @for one in &users { (user_row(calls.user, one, &choices)) } }
-            }
+            (user_table(calls.user, &users, &choices).render(Some(TableOrder { path: PATH, query })))
         }
         (new_user_form(calls.user, notice.username))
     };
@@ -155,24 +153,39 @@ impl RoleChoices {
     }
 }
 
-fn user_row(user: &ConsoleUser, one: &Value, choices: &RoleChoices) -> Markup {
+fn user_table(user: &ConsoleUser, users: &[&Value], choices: &RoleChoices) -> ConsoleTable<4> {
+    ConsoleTable {
+        columns: [
+            TableColumn::sorted("User", "user"),
+            TableColumn::sorted("Rights", "rights"),
+            TableColumn::sorted("Roles", "roles"),
+            TableColumn::plain("Changes"),
+        ],
+        rows: users.iter().map(|one| user_row(user, one, choices)).collect(),
+        is_filtered: true,
+    }
+}
+
+fn user_row(user: &ConsoleUser, one: &Value, choices: &RoleChoices) -> [TableCell; 4] {
     let username = one["username"].as_str().unwrap_or_default();
     let is_admin = one["is_admin"].as_bool().unwrap_or_default();
-    html! {
-        tr {
-            td data-label="User" { strong { (printable(username)) } }
-            td data-label="Rights" { @if is_admin { "administrator" } @else { "–" } }
-            td data-label="Roles" { (roles(user, username, &one["roles"], choices)) }
-            td data-label="Changes" {
-                details {
-                    summary { "Change" }
-                    (assignment_form(user, username, choices))
-                    (rights_form(user, username, is_admin))
-                    (deletion_form(user, username))
-                }
-            }
+    let rights = if is_admin { "administrator" } else { "–" };
+    let count = |roles: &Value| roles.as_array().map_or(0, Vec::len);
+    let assigned = one["roles"].as_object().map_or(0, |roles| roles.values().map(count).sum());
+    let changes = html! {
+        details {
+            summary { "Change" }
+            (assignment_form(user, username, choices))
+            (rights_form(user, username, is_admin))
+            (deletion_form(user, username))
         }
-    }
+    };
+    [
+        TableCell::text(username, html! { strong { (printable(username)) } }),
+        TableCell::text(rights, html! { (rights) }),
+        TableCell::number(assigned as u64, roles(user, username, &one["roles"], choices)),
+        TableCell::plain(changes),
+    ]
 }
 
 /// Returns the roles of a user, each with the button that removes it.

@@ -83,7 +83,58 @@ if (filter) {
       row.hidden = !row.textContent.toLowerCase().includes(wanted);
     });
   });
+  filter.addEventListener("keydown", (event) => {
+    const table = document.querySelector("[data-filtered]");
+    if (event.key === "ArrowDown" && table) {
+      event.preventDefault();
+      focusRow(table, 0);
+    }
+  });
 }
+
+// Rows: the arrow keys move between them, and Enter or a click opens the link in one. One row of
+// each table is reached by Tab.
+function rowsOf(table) {
+  return [...table.tBodies[0].rows].filter((row) => row.checkVisibility());
+}
+
+function focusRow(table, index) {
+  const rows = rowsOf(table);
+  const row = rows[Math.max(0, Math.min(index, rows.length - 1))];
+  if (!row) return;
+  table.querySelectorAll("tbody tr").forEach((one) => { one.tabIndex = one === row ? 0 : -1; });
+  row.focus();
+}
+
+function openRow(row) {
+  const link = row.querySelector("td a, summary");
+  if (link) link.click();
+}
+
+each("table", (table) => {
+  if (!table.tBodies[0] || !table.tBodies[0].rows[0]) return;
+  table.tBodies[0].rows[0].tabIndex = 0;
+  table.addEventListener("keydown", (event) => {
+    const row = event.target.closest("tbody tr");
+    if (!row || event.target.closest("input, select, textarea")) return;
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const index = rowsOf(table).indexOf(row);
+    const next = { ArrowDown: index + 1, ArrowUp: index - 1, Home: 0, End: Infinity }[event.key];
+    if (next !== undefined) {
+      event.preventDefault();
+      focusRow(table, next);
+    } else if (event.key === "Enter" && event.target === row) {
+      openRow(row);
+    }
+  });
+  table.addEventListener("click", (event) => {
+    const row = event.target.closest("tbody tr");
+    const isOther = event.target.closest("a, button, input, select, summary, label, form");
+    if (row && !isOther && row.querySelector("td:first-child a") && !String(getSelection())) {
+      openRow(row);
+    }
+  });
+});
 
 // A token that is pasted outside of a field opens the inspector. It is in no address.
 document.addEventListener("paste", (event) => {

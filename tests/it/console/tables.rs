@@ -1,0 +1,76 @@
+use countersign_tests::{binary::Sandbox, client::Protocol, over_every_protocol};
+use serde_json::json;
+
+use super::{serve, signed_in};
+use crate::{
+    fixture,
+    users::{Api, ENVIRONMENT},
+};
+
+over_every_protocol!(tables_are_sorted_by_links, figures_lead_to_their_meaning,);
+
+/// Returns the names in the first column of the users.
+fn names(page: &str) -> Vec<&str> {
+    let cells = page.split("<td data-label=\"User\"><strong>").skip(1);
+    cells.map(|cell| cell.split('<').next().unwrap()).collect()
+}
+
+fn tables_are_sorted_by_links(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let server = serve(&sandbox, "");
+    let root = Api::root(&server);
+    ["Cid", "bob"].into_iter().for_each(|name| root.add_user(name));
+    root.add_environment(ENVIRONMENT);
+    root.send("POST /role", json!({ "name": "operator" }));
+    let role = json!({ "environment": ENVIRONMENT, "role": "operator" });
+    root.send("POST /role_assignment/bob", role);
+    let mut browser = signed_in(&server);
+    for (query, expected, order) in [
+        ("sort=user", ["ann", "bob", "Cid"], "ascending"),
+        ("sort=-user", ["Cid", "bob", "ann"], "descending"),
+        ("sort=-roles", ["bob", "Cid", "ann"], "descending"),
+    ] {
+        let page = browser.page(&format!("/console/users?done=add&{query}"));
+        let found = names(&page);
+        assert_eq!((found[0], found.len()), (expected[0], 3), "{query}: {page}");
+        assert!(query.contains("roles") || found == expected, "{query}: {found:?}");
+        assert_eq!(page.matches("aria-sort=").count(), 1, "{page}");
+        assert!(page.contains(&format!("aria-sort=\"{order}\"")), "{page}");
+        let other = if query == "sort=user" { "-user" } else { "user" };
+        assert!(page.contains(&format!("href=\"/console/users?sort={other}\"")), "{page}");
+    }
+    // The order is kept with the other fields of an address.
+    let logins = browser.page("/console/audit?operation=login&sort=by");
+    assert!(logins.contains("href=\"/console/audit?operation=login&amp;sort=-by\""), "{logins}");
+    assert!(!browser.page("/console/audit?sort=%22%3E%3Cb%3E").contains("<b>"));
+}
+
+fn figures_lead_to_their_meaning(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let server = serve(&sandbox, "");
+    let mut browser = signed_in(&server);
+    let expired = fixture::token(&fixture::claims(json!({ "exp": 1_000_000_000 })));
+    assert_eq!(server.auth(&expired).status, 401);
+    let mut page = String::new();
+    countersign_tests::eventually(|| {
+        page = browser.page("/console");
+        page.contains("data-live=\"reason-expired\"")
+    });
+    let links: Vec<_> = page
+        .split("href=\"/console/reference#")
+        .skip(1)
+        .map(|rest| rest.split('"').next().unwrap())
+        .collect();
+    assert_eq!(links, ["requests", "refused", "p99", "hits", "reason-expired"]);
+    assert!(page.contains("href=\"/console/issuers#issuer-auth_jwt_default\">1 key"), "{page}");
+    let reference = browser.page("/console/reference");
+    for link in links {
+        assert!(reference.contains(&format!("id=\"{link}\"")), "{link} in {reference}");
+    }
+    let first = browser.page("/console/reference?sort=-count");
+    let first = first.split("<tbody>").nth(1).unwrap();
+    assert!(
+        first.starts_with("<tr><td data-label=\"Code\"><code id=\"reason-expired\""),
+        "{first}"
+    );
+}
