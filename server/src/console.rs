@@ -12,6 +12,7 @@ mod back_channel;
 mod cluster;
 pub mod config_js;
 mod configuration;
+mod danger;
 mod error_page;
 pub mod figures;
 mod identities;
@@ -121,6 +122,8 @@ enum ConsolePath<'p> {
     Users,
     /// `/console/users/...`: a change of users or their roles.
     UserChange(&'p str),
+    /// `/console/danger/...`: a change that needs a recent sign-in and a typed name.
+    DangerousChange(&'p str),
     /// `/console/inspect`: the token inspector, whose form is answered by the same page.
     Inspector,
     /// `/console/policy`, whose form is answered by the same page.
@@ -165,18 +168,30 @@ impl<'p> ConsolePath<'p> {
             "/reference" => Self::Reference,
             _ => match below.split_once("assets/") {
                 Some(("/", file)) => Self::Asset(file),
-                _ => match below.strip_prefix("/tokens/") {
-                    Some(change) => Self::TokenChange(change),
-                    None => Self::UserChange(below.strip_prefix("/users/")?),
-                },
+                _ => Self::of_change(path, below)?,
             },
         })
+    }
+
+    /// Returns the change at a path, the end of which is `below` the console.
+    fn of_change(path: &'p str, below: &'p str) -> Option<Self> {
+        if let Some(change) = path.strip_prefix(danger::PATH) {
+            return Some(Self::DangerousChange(change));
+        }
+        match below.strip_prefix("/tokens/") {
+            Some(change) => Some(Self::TokenChange(change)),
+            None => below.strip_prefix("/users/").map(Self::UserChange),
+        }
     }
 
     /// The methods that it has.
     const fn methods(self) -> &'static str {
         match self {
-            Self::SignIn | Self::Confirm | Self::Inspector | Self::Policy => "GET, HEAD, POST",
+            Self::SignIn
+            | Self::Confirm
+            | Self::Inspector
+            | Self::Policy
+            | Self::DangerousChange(_) => "GET, HEAD, POST",
             Self::SignOut
             | Self::BackChannel
             | Self::RefreshKeys
@@ -248,12 +263,16 @@ async fn answer(
         return Err(ConsoleError::CrossSite);
     }
     let calls = UserCalls { context, caller, user: &user };
+    if let Some(redirect) = danger::sign_in_again(&calls, path) {
+        return Ok(redirect);
+    }
     match page {
         ConsolePath::SignOut => sign_in::sign_out(context, caller, user, request).await,
         ConsolePath::Confirm => sign_in::confirm(context, caller, user, &form).await,
         ConsolePath::RefreshKeys => issuers::refresh(context, caller, &user).await,
         ConsolePath::TokenChange(change) => tokens::change(&calls, change, &form).await,
         ConsolePath::UserChange(change) => users::change(&calls, change, &form).await,
+        ConsolePath::DangerousChange(name) => danger::make(&calls, name, &form).await,
         ConsolePath::Inspector => inspector::page(context, &user, &form).await,
         ConsolePath::Policy => policy::page(context, &user, &form).await,
         _ => Err(ConsoleError::NotFound),
@@ -275,6 +294,7 @@ async fn show(
         ConsolePath::Tokens => return tokens::page(&calls, request).await,
         ConsolePath::Users => return users::page(&calls, request).await,
         ConsolePath::Identities => return identities::page(&calls, request).await,
+        ConsolePath::DangerousChange(name) => return danger::page(&calls, name, request).await,
         ConsolePath::Inspector => {
             return inspector::page(context, user, &FormFields::default()).await;
         }
@@ -323,6 +343,7 @@ mod tests {
             ("/console/", None),
             ("/console/users", Some(ConsolePath::Users)),
             ("/console/users/add", Some(ConsolePath::UserChange("add"))),
+            ("/console/danger/x", Some(ConsolePath::DangerousChange("x"))),
             ("/console/assets/a.css", Some(ConsolePath::Asset("a.css"))),
             ("/console/x/assets/a.css", None),
             ("/console/sign-in/provider", Some(ConsolePath::SignInAtProvider)),

@@ -8,6 +8,8 @@ mod sessions;
 mod pages;
 /// What a page has in place of data that it cannot get.
 mod refusals;
+/// Changes that cannot be undone.
+mod danger;
 /// Sorted tables, and where figures lead.
 mod tables;
 /// The token inspector.

@@ -48,6 +48,24 @@ pub(super) struct CallRefusal {
     pub(super) retry_after: Option<HeaderValue>,
 }
 
+impl CallRefusal {
+    /// Creates a refusal that the console makes itself.
+    pub(super) const fn new(status: StatusCode, message: String) -> Self {
+        Self { status, message, retry_after: None }
+    }
+
+    /// The refusal of a call about something that does not exist.
+    pub(super) const fn not_found(message: String) -> Self {
+        Self::new(StatusCode::NOT_FOUND, message)
+    }
+}
+
+impl From<CallRefusal> for ConsoleError {
+    fn from(refusal: CallRefusal) -> Self {
+        Self::Call(refusal)
+    }
+}
+
 /// The reason is only logged.
 impl From<StoreError> for ConsoleError {
     fn from(error: StoreError) -> Self {

@@ -36,7 +36,7 @@ pub(super) async fn page(
     } else if query.get("id").is_empty() {
         list(calls, &query).await?
     } else {
-        detail::detail(calls, query.get("id")).await?
+        detail::detail(calls, query.get("id"), !query.get("done").is_empty()).await?
     };
     let page = ConsolePage { title: "Identities", active: PATH, user: Some(calls.user) };
     Ok(layout::respond(StatusCode::OK, &page, &content))
@@ -80,6 +80,9 @@ async fn list(calls: &UserCalls<'_>, query: &FormFields) -> Result<Markup, Conso
     let count = found.body()["totalCount"].as_u64().unwrap_or_default();
     Ok(html! {
         h1 { "Identities" }
+        @if query.get("done") == "delete" {
+            p role="status" { "✓ The identity is deleted, and its tokens are refused." }
+        }
         (organization_list(&organizations))
         form.filters method="get" action=(PATH) {
             label { "Name " input name="name" value=(name) data-filter-key=""; }

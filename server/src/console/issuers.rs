@@ -8,6 +8,7 @@ use maud::{Markup, html};
 
 use super::{
     ConsoleContext, ConsoleRequest,
+    danger::DangerousChange,
     error_page::ConsoleError,
     layout::{self, ConsolePage, as_command, form_token},
     live, request, see_other,
@@ -176,12 +177,14 @@ pub(super) fn page(
 ) -> Response<Body> {
     let now = clock::now();
     let rows = IssuerRow::all(context, now);
-    let can_refresh = context.api.is_administrator(&user.session) && rows.iter().any(IssuerRow::is_fetched);
+    let administers = context.api.is_administrator(&user.session);
+    let can_refresh = administers && rows.iter().any(IssuerRow::is_fetched);
     let query = request::query(request);
     let order = TableOrder { path: PATH, query: &query };
     let result = match query.get("fetched") {
         "ok" => "All fetches succeeded.",
         "failed" => "A fetch failed or takes longer: its reason is below.",
+        _ if query.get("done") == "revoke" => "✓ The tokens of the subject are revoked.",
         _ => "",
     };
     let content = html! {
@@ -201,14 +204,14 @@ pub(super) fn page(
                 code { "[auth_jwt_<name>]" } " adds one."
             }
         }
-        @for row in &rows { (issuer(row, now, order)) }
+        @for row in &rows { (issuer(row, now, order, administers)) }
         @if can_refresh { (as_command("countersign keys refresh")) }
     };
     let page = ConsolePage { title: "Issuers", active: PATH, user: Some(user) };
     layout::respond(StatusCode::OK, &page, &content)
 }
 
-fn issuer(row: &IssuerRow, now: UnixTime, order: TableOrder<'_>) -> Markup {
+fn issuer(row: &IssuerRow, now: UnixTime, order: TableOrder<'_>, administers: bool) -> Markup {
     html! {
         section.issuer id={ "issuer-" (row.section) } {
             h2 { (row.section) }
@@ -224,6 +227,25 @@ fn issuer(row: &IssuerRow, now: UnixTime, order: TableOrder<'_>) -> Markup {
                 }
             }
             (key_table(row, order))
+            @if administers { (subject_form(&row.section)) }
+        }
+    }
+}
+
+/// Returns the form that leads to the revocation of all tokens of a subject.
+fn subject_form(section: &str) -> Markup {
+    html! {
+        details {
+            summary { "Revoke the tokens of a subject" }
+            form method="get" action=(DangerousChange::RevokeSubject.path()) {
+                input type="hidden" name="section" value=(section);
+                label {
+                    "Subject (sub) "
+                    input name="subject" autocomplete="off" autocapitalize="none"
+                        spellcheck="false" required;
+                }
+                " " button type="submit" { "Revoke…" }
+            }
         }
     }
 }

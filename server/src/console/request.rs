@@ -144,8 +144,9 @@ fn cookie_name(is_secure: bool) -> &'static str {
 /// could be that of another site.
 pub(super) fn return_path(given: &str) -> &str {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_.~?=&%+:@".contains(&byte);
-    let is_page = given == "/console" || given.starts_with("/console/");
-    let decoded = percent_decode_str(given).decode_utf8_lossy();
+    let path = given.split('?').next().unwrap_or_default();
+    let is_page = path == "/console" || path.starts_with("/console/");
+    let decoded = percent_decode_str(path).decode_utf8_lossy();
     let is_normal = !decoded.contains("..") && !decoded.contains("//") && !decoded.contains('\\');
     if is_page && is_normal && given.bytes().all(is_plain) { given } else { "/console" }
 }
@@ -176,7 +177,13 @@ mod tests {
 
     #[test]
     fn sign_in_returns_to_pages_of_the_console_only() {
-        for path in ["/console", "/console/users?user=b%20c&x", "/console/issuers"] {
+        for path in [
+            "/console",
+            "/console?sort=when",
+            "/console/users?user=b%20c&x",
+            "/console/danger/delete-user?user=a%2E%2Eb%2F%2Fc",
+            "/console/issuers",
+        ] {
             assert_eq!(return_path(path), path);
         }
         for path in [

@@ -12,6 +12,7 @@ use serde_json::json;
 use super::{
     ConsoleContext, ConsoleRequest, SIGN_IN_PATH,
     api_call::{CallAnswer, ConsoleCall},
+    danger,
     error_page::ConsoleError,
     layout::{self, ConsolePage, form_token, refusal},
     provider_sign_in,
@@ -153,6 +154,15 @@ pub(super) async fn sign_out(
     Ok(response)
 }
 
+/// Returns the page to which a user returns without a sign-in. That of a change needs one.
+pub(super) fn page_before(return_path: &str) -> &str {
+    if return_path.starts_with(danger::PATH) { CONSOLE_PATH } else { return_path }
+}
+
+/// Why the password is asked again.
+pub(super) const BEFORE_CHANGE: &str = "The change needs a recent sign-in, and yours was some time \
+                                        ago. Nothing was changed yet.";
+
 /// Returns the page that asks for the password again, here or at the provider.
 pub(super) fn confirmation_page(
     context: &ConsoleContext<'_>,
@@ -292,7 +302,7 @@ fn confirmation(
     let content = html! {
         section.narrow {
             h1 { "Your password, please" }
-            p { "The change cannot be undone, and your last sign-in was some time ago." }
+            p { (BEFORE_CHANGE) }
             (refusal(message))
             form method="post" action="/console/confirm" {
                 (form_token(user))
@@ -304,7 +314,7 @@ fn confirmation(
                     required autofocus;
                 button.main type="submit" { "Continue" }
             }
-            p { a href=(return_path) { "Back, without a change" } }
+            p { a href=(page_before(return_path)) { "Back, without a change" } }
         }
     };
     layout::respond(

@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 use super::{
     ConsoleRequest,
     api_call::{CallAnswer, UserCalls},
+    danger::DangerousChange,
     error_page::ConsoleError,
     layout::{self, ConsolePage, as_command, form_token, refusal, table_filter},
     request::{self, FormFields},
     see_other,
     session::ConsoleUser,
-    sign_in::redirect_to_confirmation,
     table::{ConsoleTable, TableCell, TableColumn, TableOrder},
 };
 use crate::base::{printable::printable, reply::Body};
@@ -32,7 +32,8 @@ pub(super) async fn page(
     let done = match query.get("done") {
         "add" => "The user is added.",
         "delete" => "The user is deleted, and the sessions of the user have ended.",
-        "admin" => "The rights are changed.",
+        "admin" => "The rights are changed, and the sessions of the user have ended.",
+        "password" => "The password is set, and the sessions of the user have ended.",
         "assign" => "The role is assigned. It is in tokens from the next sign-in of the user.",
         "unassign" => "The role is removed, and the sessions of the user have ended.",
         _ => "",
@@ -58,10 +59,6 @@ pub(super) async fn change(
             let body = json!({ "username": username, "password": form.get("password") });
             (Method::POST, "/api/v2/user".to_owned(), body)
         }
-        "admin" => {
-            let body = json!({ "username": username, "is_admin": form.get("is_admin") == "true" });
-            (Method::PATCH, "/api/v2/is_admin".to_owned(), body)
-        }
         "assign" => (Method::POST, named("/api/v2/role_assignment"), role()),
         "unassign" => {
             let query = [("environment", form.get("environment")), ("role", form.get("role"))];
@@ -69,15 +66,6 @@ pub(super) async fn change(
             let target = format!("{}?{query}", named("/api/v2/role_assignment"));
             (Method::DELETE, target, Value::Null)
         }
-        "delete" if !calls.user.is_recent(calls.context) => {
-            return Ok(redirect_to_confirmation(PATH));
-        }
-        "delete" if username != form.get("typed") || username.is_empty() => {
-            let refused = "The typed name is not that of the user: nothing was changed.";
-            let notice = PageNotice { done: "", refused, username: "" };
-            return render(calls, StatusCode::BAD_REQUEST, &notice, &FormFields::default()).await;
-        }
-        "delete" => (Method::DELETE, named("/api/v2/user"), Value::Null),
         _ => return Err(ConsoleError::NotFound),
     };
     let answer = calls.make(method, &target, body).await;
@@ -117,6 +105,7 @@ async fn render(
     let environments = calls.get("/api/v2/environment").await.unless_failed()?;
     let choices = RoleChoices::of(&roles, &environments);
     let users: Vec<_> = users.data().as_array().into_iter().flatten().collect();
+    let order = TableOrder { path: PATH, query };
     let content = html! {
         h1 { "Users and roles" }
         @if !notice.done.is_empty() { p role="status" { "✓ " (notice.done) } }
@@ -125,7 +114,7 @@ async fn render(
             p.empty { "There are no local users yet. The form below adds the first one." }
         } @else {
             (table_filter())
-            (user_table(calls.user, &users, &choices).render(Some(TableOrder { path: PATH, query })))
+            (user_table(calls.user, &users, &choices).render(Some(order)))
         }
         (new_user_form(calls.user, notice.username))
     };
@@ -176,8 +165,7 @@ fn user_row(user: &ConsoleUser, one: &Value, choices: &RoleChoices) -> [TableCel
         details {
             summary { "Change" }
             (assignment_form(user, username, choices))
-            (rights_form(user, username, is_admin))
-            (deletion_form(user, username))
+            (dangerous_changes(username, is_admin))
         }
     };
     [
@@ -238,35 +226,22 @@ fn assignment_form(user: &ConsoleUser, username: &str, choices: &RoleChoices) ->
     }
 }
 
-fn rights_form(user: &ConsoleUser, username: &str, is_admin: bool) -> Markup {
+/// Returns links to the changes that cannot be undone.
+fn dangerous_changes(username: &str, is_admin: bool) -> Markup {
+    let (rights, text) = if is_admin {
+        (DangerousChange::WithdrawAdmin, "Withdraw administrator rights…")
+    } else {
+        (DangerousChange::GrantAdmin, "Make an administrator…")
+    };
     html! {
-        form method="post" action="/console/users/admin" {
-            (form_token(user))
-            input type="hidden" name="username" value=(username);
-            input type="hidden" name="is_admin" value=(if is_admin { "false" } else { "true" });
-            button type="submit" {
-                @if is_admin { "Withdraw administrator rights" }
-                @else { "Make an administrator" }
+        ul.danger {
+            @for (change, text) in [
+                (rights, text),
+                (DangerousChange::SetPassword, "Set a password…"),
+                (DangerousChange::DeleteUser, "Delete the user…"),
+            ] {
+                li { a href=(change.address(&[username])) { (text) } }
             }
-        }
-    }
-}
-
-fn deletion_form(user: &ConsoleUser, username: &str) -> Markup {
-    html! {
-        form.danger method="post" action="/console/users/delete" {
-            (form_token(user))
-            input type="hidden" name="username" value=(username);
-            p {
-                "Deleting " strong { (printable(username)) }
-                " ends all sessions of the user. Tokens of environments that the user created stay \
-                 valid. It cannot be undone."
-            }
-            label {
-                "Type " strong { (printable(username)) } " to confirm "
-                input name="typed" autocomplete="off" spellcheck="false" required;
-            }
-            button type="submit" { "Delete the user" }
         }
     }
 }

@@ -65,16 +65,14 @@ fn users_and_their_roles_are_changed_by_the_api(protocol: Protocol) {
     let roles = root.ask("GET /role_assignment/bob").json();
     assert_eq!(roles["data"]["assignments"][ENVIRONMENT][0], "operator");
     leads_to(&browser.post("/console/users/unassign", &role), "/console/users?done=unassign");
-    let admin = [("username", "bob"), ("is_admin", "true")];
-    leads_to(&browser.post("/console/users/admin", &admin), "/console/users?done=admin");
     let events = audit(&sandbox, &["--user", "ann"]);
     let by_ann = |operation: &str| {
         events.iter().any(|one| one["operation"] == operation && one["by"]["user"] == "ann")
     };
-    for operation in ["user.add", "role.assign", "role.unassign", "user.admin"] {
+    for operation in ["user.add", "role.assign", "role.unassign"] {
         assert!(by_ann(operation), "{operation} in {events:?}");
     }
-    assert_eq!(browser.post("/console/users/other", &admin).status, 404);
+    assert_eq!(browser.post("/console/users/other", &role).status, 404);
 }
 
 fn pages_show_no_markup_of_users(protocol: Protocol) {

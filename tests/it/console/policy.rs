@@ -16,7 +16,7 @@ over_every_protocol!(
 const PATH: &str = "/console/policy";
 
 /// Returns options with which the default policy decides.
-fn by_policy() -> String {
+pub(super) fn by_policy() -> String {
     let engine = policy_engine(DEFAULT_POLICY);
     format!("authorization_provider=policy-engine\n[listen]\nauthorization=policy-engine\n{engine}")
 }

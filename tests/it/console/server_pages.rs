@@ -93,7 +93,7 @@ fn cluster_lists_servers_and_differences(protocol: Protocol) {
 }
 
 /// Creates an identity with universal auth and a client secret. Returns its id, and the secret.
-fn machine(server: &Server<'_>, name: &str) -> (String, String) {
+pub(super) fn machine(server: &Server<'_>, name: &str) -> (String, String) {
     let root = Api::root(server);
     let organization = root.ask("GET /api/v1/organization").json()["organizations"][0]["id"].take();
     let text = |value: &Value| value.as_str().unwrap().to_owned();

@@ -8,7 +8,6 @@ over_every_protocol!(
     session_ends_with_the_sessions_of_its_user,
     updates_of_a_page_do_not_extend_a_session,
     login_token_of_a_session_is_renewed,
-    password_is_asked_again_before_a_deletion,
 );
 
 const SIGN_IN: &str = "/console/sign-in?return=%2Fconsole";
@@ -67,28 +66,6 @@ fn login_token_of_a_session_is_renewed(protocol: Protocol) {
         sealed() != before
     });
     browser.page("/console");
-}
-
-fn password_is_asked_again_before_a_deletion(protocol: Protocol) {
-    let sandbox = Sandbox::over(protocol);
-    let server = serve(&sandbox, "");
-    Api::root(&server).add_user("bob");
-    let mut browser = signed_in(&server);
-    let deletion = [("username", "bob"), ("typed", "bob")];
-    let age = "UPDATE countersign_console_session SET authenticated_at = authenticated_at - 301";
-    query(&sandbox, age);
-    let asked = browser.post("/console/users/delete", &deletion);
-    leads_to(&asked, "/console/confirm?return=%2Fconsole%2Fusers");
-    browser.page("/console/confirm?return=%2Fconsole%2Fusers");
-    let password = |password| [("password", password), ("return", "/console/users")];
-    assert_eq!(browser.post("/console/confirm", &password("wrong")).status, 401);
-    assert_eq!(browser.post("/console/users/delete", &deletion).status, 303, "still too old");
-    leads_to(&browser.post("/console/confirm", &password(PASSWORD)), "/console/users");
-    let wrong = [("username", "bob"), ("typed", "bo")];
-    assert_eq!(browser.post("/console/users/delete", &wrong).status, 400);
-    let deleted = browser.post("/console/users/delete", &deletion);
-    leads_to(&deleted, "/console/users?done=delete");
-    assert!(!browser.page("/console/users").contains("bob"));
 }
 
 #[test]

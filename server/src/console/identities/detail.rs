@@ -8,6 +8,7 @@ use super::{super::api_call::UserCalls, PATH, get, role, text, texts};
 use crate::{
     base::printable::printable,
     console::{
+        danger::DangerousChange,
         error_page::ConsoleError,
         layout::as_command,
         text::{utc, whole},
@@ -19,7 +20,11 @@ use crate::{
 ///
 /// # Errors
 /// It does not exist, or the call is refused.
-pub(super) async fn detail(calls: &UserCalls<'_>, id: &str) -> Result<Markup, ConsoleError> {
+pub(super) async fn detail(
+    calls: &UserCalls<'_>,
+    id: &str,
+    is_changed: bool,
+) -> Result<Markup, ConsoleError> {
     // An id is a segment of the paths below.
     let id = Uuid::parse_str(id).map_err(|_| ConsoleError::NotFound)?;
     let found = get(calls, &format!("/api/v1/identities/{id}")).await?;
@@ -37,6 +42,7 @@ pub(super) async fn detail(calls: &UserCalls<'_>, id: &str) -> Result<Markup, Co
     Ok(html! {
         p { a href=(PATH) { "All identities" } }
         h1 { (name) }
+        @if is_changed { p role="status" { "✓ The identity is changed." } }
         (facts(membership))
         @if sections.is_empty() {
             p.empty {
@@ -46,6 +52,11 @@ pub(super) async fn detail(calls: &UserCalls<'_>, id: &str) -> Result<Markup, Co
         }
         @for section in &sections { (section) }
         (memberships(&projects.body()["identityMemberships"]))
+        p.danger {
+            a href=(DangerousChange::DeleteIdentity.address(&[&id.to_string()])) {
+                "Delete the identity…"
+            }
+        }
         (as_command(&command))
     })
 }
@@ -81,12 +92,16 @@ async fn method_section(
         Some(_) => Some(get(calls, &format!("{path}/client-secrets")).await?),
         None => None,
     };
+    let detach = DangerousChange::DetachMethod.address(&[&identity.to_string(), kind.name()]);
     Ok(html! {
         section.issuer {
             h2 { "Login method " (kind.name()) }
             (method_facts(shown))
             @if let Some(secrets) = &secrets {
-                (secret_table(&secrets.body()["clientSecretData"]))
+                (secret_table(&secrets.body()["clientSecretData"], identity))
+            }
+            p.danger {
+                a href=(detach) { "Detach the method…" }
             }
         }
     })
@@ -149,7 +164,7 @@ fn addresses(list: &Value) -> String {
     all.join(", ")
 }
 
-fn secret_table(secrets: &Value) -> Markup {
+fn secret_table(secrets: &Value, identity: Uuid) -> Markup {
     let secrets: Vec<_> = secrets.as_array().into_iter().flatten().collect();
     html! {
         @if secrets.is_empty() {
@@ -174,7 +189,7 @@ fn secret_table(secrets: &Value) -> Markup {
                             td.number data-label="Uses" {
                                 (whole(secret["clientSecretNumUses"].as_u64().unwrap_or_default()))
                             }
-                            td data-label="State" { (secret_state(secret)) }
+                            td data-label="State" { (secret_state(secret, identity)) }
                         }
                     }
                 }
@@ -183,12 +198,16 @@ fn secret_table(secrets: &Value) -> Markup {
     }
 }
 
-fn secret_state(secret: &Value) -> Markup {
+fn secret_state(secret: &Value, identity: Uuid) -> Markup {
+    let id = secret["id"].as_str().unwrap_or_default();
     html! {
         @if secret["isClientSecretRevoked"] == true {
             span.state data-state="bad" { "✗ revoked" }
         } @else {
-            span.state data-state="good" { "✓ not revoked" }
+            span.state data-state="good" { "✓ not revoked" } " "
+            a href=(DangerousChange::RevokeSecret.address(&[&identity.to_string(), id])) {
+                "Revoke…"
+            }
         }
     }
 }

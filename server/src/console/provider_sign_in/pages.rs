@@ -12,6 +12,7 @@ use super::{
         openid::{SignInBlame, SignInError},
         provider::ConsoleProvider,
         session::ConsoleUser,
+        sign_in::{BEFORE_CHANGE, page_before},
     },
     address,
 };
@@ -117,6 +118,9 @@ pub(super) fn leave(provider: &ConsoleProvider, location: &str, shown: &str) -> 
     response
 }
 
+const UNKNOWN_SIGN_IN: &str = "The change needs a recent sign-in, and the time of yours is \
+                               unknown. Nothing was changed yet.";
+
 /// Returns the page that asks a user to sign in at the provider again.
 pub(in crate::console) fn confirmation(
     user: &ConsoleUser,
@@ -128,12 +132,10 @@ pub(in crate::console) fn confirmation(
         section.narrow {
             h1 { "Sign in again, please" }
             p {
-                "The change cannot be undone, and "
-                @if at == UnixTime(0) { "the time of your last sign-in is unknown." }
-                @else { "your last sign-in was some time ago." }
+                @if at == UnixTime(0) { (UNKNOWN_SIGN_IN) } @else { (BEFORE_CHANGE) }
             }
             p { (link(provider, return_path, true)) }
-            p { a href=(return_path) { "Back, without a change" } }
+            p { a href=(page_before(return_path)) { "Back, without a change" } }
         }
     };
     let page = ConsolePage { title: "Sign in again", active: "", user: Some(user) };

@@ -141,18 +141,19 @@ fn deletion_asks_the_provider_to_sign_in_again() {
     provider.set_clock_ahead(-400);
     user.sign_in();
     provider.set_clock_ahead(0);
-    let users = "/console/users";
-    user.browser.page(users);
-    let deletion = [("username", "bob"), ("typed", "bob")];
-    let confirm = "/console/confirm?return=%2Fconsole%2Fusers";
-    leads_to(&user.browser.post("/console/users/delete", &deletion), confirm);
-    let again = "/console/sign-in/provider?return=%2Fconsole%2Fusers&fresh=1";
+    let address = "/console/danger/delete-user?user=bob";
+    let deletion = [("user", "bob"), ("typed", "bob")];
+    let confirm = "/console/confirm?return=%2Fconsole%2Fdanger%2Fdelete%2Duser%3Fuser%3Dbob";
+    leads_to(&user.browser.get(address), confirm);
+    let again = "/console/sign-in/provider\
+                 ?return=%2Fconsole%2Fdanger%2Fdelete%2Duser%3Fuser%3Dbob&fresh=1";
     assert!(user.browser.page(confirm).contains(&again.replace('&', "&amp;")));
     let location = user.begin(again);
     assert!(location.contains("&prompt=login"), "{location}");
-    leads_to(&user.finish(&location), users);
-    user.browser.page(users);
-    leads_to(&user.browser.post("/console/users/delete", &deletion), "/console/users?done=delete");
+    leads_to(&user.finish(&location), address);
+    user.browser.page(address);
+    let deleted = user.browser.post("/console/danger/delete-user", &deletion);
+    leads_to(&deleted, "/console/users?done=delete");
 }
 
 #[test]

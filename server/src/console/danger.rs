@@ -1,0 +1,278 @@
+//! Changes that cannot be undone, or that decide who administers: each is a [`DangerousChange`].
+//!
+//! All of them are made in one way. The page of a change lists what stops working, and asks for the
+//! name of what is changed. Both the page and its form need a recent sign-in. Changes that give
+//! access, and can be undone, [need only that](sign_in_again).
+
+mod identity_changes;
+mod subject_revocation;
+mod user_changes;
+
+use http::{Response, StatusCode};
+use maud::{Markup, html};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
+pub(super) use self::subject_revocation::revoke_subject;
+use super::{
+    ConsoleRequest,
+    api_call::UserCalls,
+    error_page::{CallRefusal, ConsoleError},
+    layout::{self, ConsolePage, as_command, form_token, refusal},
+    request::{self, FormFields},
+    see_other,
+    sign_in::redirect_to_confirmation,
+};
+use crate::base::{printable::printable, reply::Body};
+
+/// Prefix of the paths of the changes.
+pub(super) const PATH: &str = "/console/danger/";
+/// The field of the name that confirms a change.
+const TYPED: &str = "typed";
+
+/// Changes that give access and can be undone, and the page of each.
+const ACCESS_CHANGES: [(&str, &str); 4] = [
+    ("/console/users/add", "/console/users"),
+    ("/console/users/assign", "/console/users"),
+    ("/console/users/unassign", "/console/users"),
+    ("/console/tokens/create", "/console/tokens"),
+];
+
+/// A change that needs a recent sign-in, and the name of what it changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum DangerousChange {
+    DeleteUser,
+    SetPassword,
+    GrantAdmin,
+    WithdrawAdmin,
+    /// Revokes all tokens of a subject.
+    RevokeSubject,
+    DeleteIdentity,
+    /// Deletes a login method of an identity.
+    DetachMethod,
+    /// Revokes a client secret of an identity.
+    RevokeSecret,
+}
+
+impl DangerousChange {
+    const ALL: [Self; 8] = [
+        Self::DeleteUser,
+        Self::SetPassword,
+        Self::GrantAdmin,
+        Self::WithdrawAdmin,
+        Self::RevokeSubject,
+        Self::DeleteIdentity,
+        Self::DetachMethod,
+        Self::RevokeSecret,
+    ];
+
+    /// Returns the end of its path.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::DeleteUser => "delete-user",
+            Self::SetPassword => "set-password",
+            Self::GrantAdmin => "grant-admin",
+            Self::WithdrawAdmin => "withdraw-admin",
+            Self::RevokeSubject => "revoke-subject",
+            Self::DeleteIdentity => "delete-identity",
+            Self::DetachMethod => "detach-method",
+            Self::RevokeSecret => "revoke-secret",
+        }
+    }
+
+    /// Returns its path.
+    pub(super) fn path(self) -> String {
+        format!("{PATH}{}", self.name())
+    }
+
+    /// Returns the names of the fields that select what is changed.
+    const fn targets(self) -> &'static [&'static str] {
+        match self {
+            Self::DeleteUser | Self::SetPassword | Self::GrantAdmin | Self::WithdrawAdmin => {
+                &["user"]
+            }
+            Self::RevokeSubject => &["section", "subject"],
+            Self::DeleteIdentity => &["identity"],
+            Self::DetachMethod => &["identity", "method"],
+            Self::RevokeSecret => &["identity", "secret"],
+        }
+    }
+
+    /// Returns the address of its page, with these values of its [`targets`](Self::targets).
+    pub(super) fn address(self, targets: &[&str]) -> String {
+        let encode = |value| utf8_percent_encode(value, NON_ALPHANUMERIC);
+        let pairs = self.targets().iter().zip(targets);
+        let pairs: Vec<_> =
+            pairs.map(|(name, value)| format!("{name}={}", encode(value))).collect();
+        format!("{}?{}", self.path(), pairs.join("&"))
+    }
+
+    fn address_of(self, fields: &FormFields) -> String {
+        let targets: Vec<_> = self.targets().iter().map(|name| fields.get(name)).collect();
+        self.address(&targets)
+    }
+
+    fn of(name: &str) -> Result<Self, ConsoleError> {
+        let found = Self::ALL.into_iter().find(|change| change.name() == name);
+        found.ok_or(ConsoleError::NotFound)
+    }
+
+    async fn preview(
+        self,
+        calls: &UserCalls<'_>,
+        fields: &FormFields,
+    ) -> Result<ChangePreview, ConsoleError> {
+        match self {
+            Self::DeleteUser | Self::SetPassword | Self::GrantAdmin | Self::WithdrawAdmin => {
+                user_changes::preview(calls, self, fields.get("user")).await
+            }
+            Self::RevokeSubject => subject_revocation::preview(calls, fields),
+            Self::DeleteIdentity | Self::DetachMethod | Self::RevokeSecret => {
+                identity_changes::preview(calls, self, fields).await
+            }
+        }
+    }
+
+    async fn make(self, calls: &UserCalls<'_>, fields: &FormFields) -> Result<(), ConsoleError> {
+        match self {
+            Self::DeleteUser | Self::SetPassword | Self::GrantAdmin | Self::WithdrawAdmin => {
+                user_changes::make(calls, self, fields).await
+            }
+            Self::RevokeSubject => subject_revocation::make(calls, fields).await,
+            Self::DeleteIdentity | Self::DetachMethod | Self::RevokeSecret => {
+                identity_changes::make(calls, self, fields).await
+            }
+        }
+    }
+}
+
+/// What the page of a [`DangerousChange`] shows.
+struct ChangePreview {
+    /// The change in a few words.
+    title: String,
+    /// What stops working, and for how many.
+    consequences: Vec<String>,
+    /// The name that confirms the change.
+    name: String,
+    /// Further fields of the form.
+    inputs: Markup,
+    /// The text of its button.
+    button: &'static str,
+    /// The page to return to without the change.
+    back: String,
+    /// The page after the change.
+    done: String,
+    /// The command line that does the same.
+    command: String,
+}
+
+/// Returns the page of the change with this name, or asks for a sign-in first.
+///
+/// # Errors
+/// The change or its target does not exist, or the user may not make it.
+pub(super) async fn page(
+    calls: &UserCalls<'_>,
+    name: &str,
+    request: &ConsoleRequest,
+) -> Result<Response<Body>, ConsoleError> {
+    let (change, fields) = (DangerousChange::of(name)?, request::query(request));
+    if !calls.user.is_recent(calls.context) {
+        return Ok(redirect_to_confirmation(&change.address_of(&fields)));
+    }
+    let preview = change.preview(calls, &fields).await?;
+    Ok(render(calls, change, &preview, &fields, (StatusCode::OK, "")))
+}
+
+/// Makes the change with this name, if the form has the name of what is changed.
+///
+/// # Errors
+/// As [`page`], or the change fails.
+pub(super) async fn make(
+    calls: &UserCalls<'_>,
+    name: &str,
+    form: &FormFields,
+) -> Result<Response<Body>, ConsoleError> {
+    let change = DangerousChange::of(name)?;
+    if !calls.user.is_recent(calls.context) {
+        return Ok(redirect_to_confirmation(&change.address_of(form)));
+    }
+    let preview = change.preview(calls, form).await?;
+    let refused = |status, message| render(calls, change, &preview, form, (status, message));
+    let typed = form.get(TYPED);
+    let is_name = typed == preview.name || typed == printable(&preview.name);
+    if typed.is_empty() || !is_name {
+        let message = "The typed name is another one: nothing was changed.";
+        return Ok(refused(StatusCode::BAD_REQUEST, message));
+    }
+    match change.make(calls, form).await {
+        Ok(()) => Ok(see_other(&preview.done)),
+        Err(ConsoleError::Call(CallRefusal { status, message, .. }))
+            if status.is_client_error() && status != StatusCode::NOT_FOUND =>
+        {
+            Ok(refused(status, &message))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Returns the redirect to a sign-in that this change needs before; `None` if it needs none, or
+/// the last one is recent.
+pub(super) fn sign_in_again(calls: &UserCalls<'_>, path: &str) -> Option<Response<Body>> {
+    let (_, page) = ACCESS_CHANGES.iter().find(|(change, _)| *change == path)?;
+    (!calls.user.is_recent(calls.context)).then(|| redirect_to_confirmation(page))
+}
+
+fn render(
+    calls: &UserCalls<'_>,
+    change: DangerousChange,
+    preview: &ChangePreview,
+    fields: &FormFields,
+    (status, message): (StatusCode, &str),
+) -> Response<Body> {
+    let ChangePreview { title, consequences, name, inputs, button, back, command, .. } = preview;
+    let content = html! {
+        section.notice {
+            h1 { (printable(title)) }
+            (refusal(message))
+            ul { @for one in consequences { li { (printable(one)) } } }
+            form.danger method="post" action=(change.path()) {
+                (form_token(calls.user))
+                @for target in change.targets() {
+                    input type="hidden" name=(target) value=(fields.get(target));
+                }
+                (inputs)
+                label for="typed" { "Type " strong { (printable(name)) } " to confirm" }
+                input #typed name=(TYPED) autocomplete="off" autocapitalize="none"
+                    spellcheck="false" required;
+                p { button type="submit" { (button) } }
+            }
+            p { a href=(back) { "Back, without a change" } }
+            (as_command(command))
+        }
+    };
+    let page = ConsolePage { title: button, active: "", user: Some(calls.user) };
+    layout::respond(status, &page, &content)
+}
+
+/// Returns a number of things in words.
+fn count(number: usize, one: &str) -> String {
+    format!("{number} {one}{}", if number == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_have_addresses_of_their_own() {
+        for change in DangerousChange::ALL {
+            assert_eq!(DangerousChange::of(change.name()), Ok(change));
+        }
+        assert_eq!(DangerousChange::of("other"), Err(ConsoleError::NotFound));
+        let address = DangerousChange::RevokeSubject.address(&["a_b", "x&y=\"é"]);
+        let expected = "/console/danger/revoke-subject?section=a%5Fb&subject=x%26y%3D%22%C3%A9";
+        assert_eq!(address, expected);
+        assert_eq!(request::return_path(&address), address);
+        let query = FormFields::parse(address.split_once('?').unwrap().1.as_bytes()).unwrap();
+        assert_eq!(DangerousChange::RevokeSubject.address_of(&query), address);
+    }
+}

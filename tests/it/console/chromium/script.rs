@@ -1,0 +1,77 @@
+use countersign_tests::{binary::Sandbox, client::Protocol, eventually};
+use serde_json::json;
+
+use super::ChromiumOperator;
+use crate::{
+    console::{query, serve},
+    users::Api,
+};
+
+#[test]
+fn keys_open_pages_and_the_filter() {
+    let sandbox = Sandbox::over(Protocol::Http2);
+    let server = serve(&sandbox, "");
+    Api::root(&server).add_user("bob");
+    let operator = ChromiumOperator::start(&sandbox, &server, &[]);
+    let browser = &operator.browser;
+    operator.open("/console");
+    operator.sign_in("ann");
+    browser.press("gu");
+    eventually(|| browser.url().ends_with("/console/users"));
+    browser.press("/bob");
+    let rows = "return [...document.querySelectorAll('tbody tr')]
+        .filter((row) => row.offsetParent).map((row) => row.cells[0].innerText)";
+    eventually(|| browser.script(rows) == json!(["bob"]));
+    browser.script("document.activeElement.blur()");
+    browser.press("?");
+    eventually(|| browser.script("return document.getElementById('keys').open") == true);
+}
+
+#[test]
+fn arrow_keys_move_between_rows() {
+    let sandbox = Sandbox::over(Protocol::Http2);
+    let server = serve(&sandbox, "");
+    let root = Api::root(&server);
+    ["bob", "cid"].into_iter().for_each(|name| root.add_user(name));
+    let operator = ChromiumOperator::start(&sandbox, &server, &[]);
+    let browser = &operator.browser;
+    operator.open("/console/users");
+    operator.sign_in("ann");
+    browser.click("th:first-child a");
+    eventually(|| browser.url().ends_with("/console/users?sort=user"));
+    let focused = "const row = document.activeElement.closest('tbody tr');
+        return row && row.cells[0].innerText";
+    // Keys of WebDriver (section 17.4.2).
+    let [enter, end, home, up, down] = ["\u{e007}", "\u{e010}", "\u{e011}", "\u{e013}", "\u{e015}"];
+    browser.press("/");
+    for (key, expected) in
+        [(down, "ann"), (down, "bob"), (end, "cid"), (down, "cid"), (up, "bob"), (home, "ann")]
+    {
+        browser.press(key);
+        assert_eq!(browser.script(focused), expected, "{key:?}");
+    }
+    let reached = "return document.querySelectorAll('tbody tr[tabindex=\"0\"]').length";
+    assert_eq!(browser.script(reached), 1, "one row is reached by Tab");
+    browser.press(enter);
+    let is_open = "return document.activeElement.querySelector('details').open";
+    assert_eq!(browser.script(is_open), true);
+}
+
+#[test]
+fn idle_overview_stays_signed_out() {
+    let sandbox = Sandbox::over(Protocol::Http2);
+    let server = serve(&sandbox, "");
+    let operator = ChromiumOperator::start(&sandbox, &server, &[]);
+    let browser = &operator.browser;
+    operator.open("/console");
+    operator.sign_in("ann");
+    query(&sandbox, "DELETE FROM countersign_console_session");
+    eventually(|| operator.text().contains("You are signed out. Reload the page to sign in."));
+    assert!(browser.url().ends_with("/console"), "{}", browser.url());
+    let polls = "let polls = 0;
+        window.fetch = () => { polls += 1; return Promise.reject(); };
+        document.dispatchEvent(new Event('visibilitychange'));
+        return polls";
+    assert_eq!(browser.script(polls), 0, "the page asks for nothing");
+    assert_eq!(query(&sandbox, "SELECT count(*) FROM countersign_console_session"), "0");
+}
