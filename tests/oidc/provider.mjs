@@ -5,13 +5,14 @@
 //
 //   {"command":"token","alg":"RS256"}  ->  {"token":"..."}
 //   {"command":"rotate"}               ->  {"kids":["...","..."]}
-//   {"command":"requests"}             ->  {"jwks":1,"discovery":1,"token":1}
+//   {"command":"requests"}             ->  {"jwks":1,"discovery":1,"token":1,"revoked":1}
 //   {"command":"set","deny":true}      ->  {}
 //   {"command":"logout","sid":"..."}   ->  {"body":"logout_token=..."}, with "sub":null without one
 //
 // Users sign in to the public client "console", by authorization code, without a password. "set"
 // changes how: "deny" refuses the user, "ahead" sets the clock of the provider, in seconds,
-// "lifetime" is that of access tokens, in seconds, and "refresh" whether it issues refresh tokens.
+// "lifetime" is that of access tokens, in seconds, "refresh" whether it issues refresh tokens, and
+// "revocation" whether it revokes them. The command "requests" also counts the revoked ones.
 //
 // It exits at the end of standard input.
 
@@ -26,11 +27,11 @@ const KEYS = {
 const AUDIENCE = 'https://service.example/';
 const SCOPE = 'read';
 const CLIENT_SECRET = 'known-to-everyone';
-const ROUTES = { jwks: '/jwks', token: '/token' };
+const ROUTES = { jwks: '/jwks', token: '/token', revocation: '/token/revocation' };
 const CONSOLE = 'console';
 const ACCOUNT = 'u1';
 const ORIGINS = ['http://localhost:8888', 'https://localhost:8888', 'https://test'];
-const behaviour = { deny: false, ahead: 0, lifetime: 3600, refresh: true };
+const behaviour = { deny: false, ahead: 0, lifetime: 3600, refresh: true, revocation: true };
 
 const wallClock = Date.now;
 Date.now = () => wallClock() + behaviour.ahead * 1000;
@@ -43,10 +44,12 @@ const { default: Provider } = await import('oidc-provider');
 const requests = { [ROUTES.jwks]: 0, '/.well-known/openid-configuration': 0, [ROUTES.token]: 0 };
 let provider;
 let lastLogout;
+let revoked = 0;
 const server = createServer((request, response) => {
   const path = request.url.split('?')[0];
   if (path in requests) requests[path] += 1;
   if (path.startsWith('/interaction/')) return interact(request, response);
+  if (path === ROUTES.revocation && !behaviour.revocation) return response.writeHead(503).end();
   return provider.callback()(request, response);
 });
 await new Promise((listening) => server.listen(0, '127.0.0.1', listening));
@@ -69,6 +72,7 @@ function rotate() {
       devInteractions: { enabled: false },
       clientCredentials: { enabled: true },
       backchannelLogout: { enabled: true },
+      revocation: { enabled: true },
       resourceIndicators: {
         enabled: true,
         getResourceServerInfo,
@@ -88,6 +92,7 @@ function rotate() {
       return new Response(null, { status: 200 });
     },
   });
+  provider.on('refresh_token.destroyed', () => { revoked += 1; });
   return { kids: keys.map(({ kid }) => kid) };
 }
 
@@ -171,7 +176,7 @@ const commands = {
   set,
   requests: () => {
     const [jwks, discovery, token] = Object.values(requests);
-    return { jwks, discovery, token };
+    return { jwks, discovery, token, revoked };
   },
 };
 

@@ -100,6 +100,16 @@ impl OidcProvider {
         self.send_command(&json!({ "command": "requests" }))["token"].as_u64().unwrap()
     }
 
+    /// Returns the number of refresh tokens that were revoked at it.
+    pub fn revoked_tokens(&self) -> u64 {
+        self.send_command(&json!({ "command": "requests" }))["revoked"].as_u64().unwrap()
+    }
+
+    /// Makes the provider revoke tokens, or answer 503.
+    pub fn set_revocation(&self, revokes: bool) {
+        self.send_command(&json!({ "command": "set", "revocation": revokes }));
+    }
+
     /// Makes the provider refuse users, or not.
     pub fn deny(&self, deny: bool) {
         self.send_command(&json!({ "command": "set", "deny": deny }));

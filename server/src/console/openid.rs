@@ -22,6 +22,7 @@ mod metadata;
 pub mod pending;
 mod provider;
 mod requests;
+mod revocation;
 pub mod settings;
 mod tokens;
 

@@ -18,7 +18,7 @@ use super::{
     api_call::ConsoleCall,
     error_page::ConsoleError,
     request,
-    session_id::{SessionId, SessionTokens},
+    session_id::{ProviderPart, SessionId, SessionTokens},
 };
 use crate::{
     accounts::session::Session,
@@ -41,8 +41,8 @@ pub(super) struct ConsoleUser {
     pub(super) stored: StoredConsoleSession,
     /// The token of the user.
     pub(super) token: String,
-    /// The ID token of the provider, if the session began there.
-    pub(super) id_token: Option<String>,
+    /// What it has from the provider, if the session began there.
+    pub(super) provider: Option<ProviderPart>,
     /// The verified claims of its token.
     pub(super) session: Session,
 }
@@ -125,8 +125,7 @@ impl ConsoleUser {
             });
         };
         let SessionTokens { access: token, provider } = tokens;
-        let id_token = provider.and_then(|provider| provider.id_token);
-        let mut user = Self { id, stored, token, id_token, session };
+        let mut user = Self { id, stored, token, provider, session };
         if activity == Activity::User {
             user.touch(context, now).await?;
             user.renew(context, caller, now).await?;

@@ -19,6 +19,8 @@ pub(super) struct ProviderMetadata {
     pub(super) jwks_uri: String,
     /// Where a user signs out (OpenID Connect RP-Initiated Logout 1.0 section 2.1).
     pub(super) end_session_endpoint: Option<String>,
+    /// Where tokens are revoked (RFC 7009), if it can be used.
+    pub(super) revocation_endpoint: Option<String>,
     /// Whether each answer names the provider (RFC 9207 section 3).
     pub(super) names_issuer: bool,
 }
@@ -31,6 +33,7 @@ struct MetadataDocument {
     token_endpoint: String,
     jwks_uri: String,
     end_session_endpoint: Option<String>,
+    revocation_endpoint: Option<String>,
     #[serde(default)]
     authorization_response_iss_parameter_supported: bool,
     code_challenge_methods_supported: Option<Vec<String>>,
@@ -62,12 +65,16 @@ impl ProviderMetadata {
                 check_endpoint(name, uri, authority)?;
             }
         }
+        // Sign-in does not depend on it.
+        let is_usable = |uri: &String| check_endpoint("", uri, authority).is_ok();
+        let revocation_endpoint = document.revocation_endpoint.filter(is_usable);
         Ok(Self {
             issuer: document.issuer,
             authorization_endpoint: document.authorization_endpoint,
             token_endpoint: document.token_endpoint,
             jwks_uri: document.jwks_uri,
             end_session_endpoint: document.end_session_endpoint,
+            revocation_endpoint,
             names_issuer: document.authorization_response_iss_parameter_supported,
         })
     }
@@ -155,6 +162,18 @@ mod tests {
             assert!(text.contains(reason) || uri.starts_with("javascript"), "{text}");
             assert!(!text.contains("secret"), "{text}");
         }
+    }
+
+    #[test]
+    fn unusable_revocation_endpoint_is_left_out() {
+        let endpoint = |uri: &str| {
+            let document = json!({ "revocation_endpoint": uri });
+            parse(&document, "https://idp.example/").unwrap().revocation_endpoint
+        };
+        let usable = "https://idp.example/revoke";
+        assert_eq!(endpoint(usable).as_deref(), Some(usable));
+        assert_eq!(endpoint("http://idp.example/revoke"), None);
+        assert_eq!(endpoint("https://a:b@idp.example/"), None);
     }
 
     #[test]

@@ -322,6 +322,7 @@ pub(super) mod tests {
             token_endpoint: format!("{ISSUER}/token"),
             jwks_uri: format!("{ISSUER}/jwks"),
             end_session_endpoint: Some(format!("{ISSUER}/end")),
+            revocation_endpoint: None,
             names_issuer: true,
         };
         let keys = Arc::new(keys.unwrap());

@@ -68,9 +68,9 @@ impl ProviderClient {
         Err(FetchError::new("redirect", text))
     }
 
-    /// Sends a request to the token endpoint, on behalf of a page of this origin: some providers
-    /// let a client without a secret redeem its codes only with an `Origin`, as browsers send it.
-    /// No redirect is followed, since the request has a code.
+    /// Sends a request to the token or revocation endpoint, on behalf of a page of this origin.
+    /// Some providers let a client without a secret redeem its codes only with an `Origin`, as
+    /// browsers send it. No redirect is followed, since the request has a code or a token.
     pub(super) fn post(
         &self,
         request: Request<Vec<u8>>,
@@ -96,7 +96,7 @@ impl ProviderClient {
         let response = self.agent.run(request).map_err(|error| transport_error(&error))?;
         let status = response.status();
         if status.is_redirection() || status.is_server_error() {
-            let text = format!("the token endpoint answered {status}");
+            let text = format!("the endpoint answered {status}");
             return Err(FetchError::new("status", text));
         }
         let headers = response.headers().clone();

@@ -17,7 +17,11 @@ use crate::{
     users::{Api, session_of},
 };
 
-over_every_protocol!(sign_out_ends_at_both_ends, back_channel_logout_ends_the_session,);
+over_every_protocol!(
+    sign_out_ends_at_both_ends,
+    sign_out_revokes_the_refresh_token,
+    back_channel_logout_ends_the_session,
+);
 
 fn sign_out_ends_at_both_ends(protocol: Protocol) {
     let (sandbox, provider) = (Sandbox::over(protocol), OidcProvider::start());
@@ -40,6 +44,26 @@ fn sign_out_ends_at_both_ends(protocol: Protocol) {
     assert!(page.contains("You are signed out") && page.contains("/console/sign-in/provider"));
     let event = &audit(&sandbox, &["--operation", "logout"])[0];
     assert_eq!((&event["outcome"], &event["by"]["user"]), (&json!("done"), &json!(USERNAME)));
+}
+
+fn sign_out_revokes_the_refresh_token(protocol: Protocol) {
+    let (sandbox, provider) = (Sandbox::over(protocol), OidcProvider::start());
+    let server = serve(&sandbox, &provider, "");
+    let mut user = ProviderUser::new(&server, &provider);
+    for (revokes, revoked) in [(true, 1), (false, 1)] {
+        provider.set_revocation(revokes);
+        user.sign_in();
+        user.browser.page("/console");
+        let out = user.browser.post("/console/sign-out", &[]);
+        assert_eq!((out.status, &user.browser.cookie), (200, &None), "{out:?}");
+        assert!(out.header("refresh").unwrap().contains("/session/end?"), "{out:?}");
+        assert_eq!(
+            (sessions(&sandbox, "count(*)"), provider.revoked_tokens()),
+            ("0".into(), revoked)
+        );
+    }
+    let warning = "cannot revoke the refresh token of a session that ended: ";
+    assert_eq!(server.log().matches(warning).count(), 1, "{}", server.log());
 }
 
 fn log_out(browser: &mut ConsoleBrowser, body: &str) -> Response {
