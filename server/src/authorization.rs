@@ -79,13 +79,11 @@ impl Authorization {
         call: &FoundEndpoint<'_>,
         tenant: Option<RequestTenant<'_>>,
     ) -> Result<(), Denial<'static>> {
-        let is_machine = |name: &&str| matches!(*name, "agent" | "compiler");
-        if provider != AuthorizationProvider::PolicyEngine
-            || principal.client_types().iter().any(is_machine)
-        {
-            return legacy::authorize(principal, call);
+        if is_decided_by_policy(provider, principal) {
+            self.ask_policy(principal, call, tenant)
+        } else {
+            legacy::authorize(principal, call)
         }
-        self.ask_policy(principal, call, tenant)
     }
 
     /// Evaluates the policy, and writes to its log.
@@ -98,13 +96,7 @@ impl Authorization {
         // A configuration that uses the policy engine without a policy is refused.
         let policy = self.policy.policy.as_ref().ok_or(Denial::Policy)?;
         let (claims, issuer) = (principal.policy_claims(), principal.standing());
-        let input = PolicyInput {
-            endpoint_id: &call.id,
-            parameters: &call.parameters,
-            token: &claims,
-            issuer: (!issuer.is_own).then_some(issuer.section),
-            tenant,
-        };
+        let input = PolicyInput::of_call(call, &claims, issuer, tenant);
         let started = Stopwatch::start();
         let result = policy.allows(input);
         if let Some(log) = &self.policy_log {
@@ -116,6 +108,14 @@ impl Authorization {
             Err(_logged) => Err(Denial::PolicyFailed),
         }
     }
+}
+
+/// Whether the policy decides about the calls of a principal. Those of agents and compilers do not
+/// depend on it.
+fn is_decided_by_policy(provider: AuthorizationProvider, principal: &dyn Principal) -> bool {
+    let is_machine = |name: &&str| matches!(*name, "agent" | "compiler");
+    provider == AuthorizationProvider::PolicyEngine
+        && !principal.client_types().iter().any(is_machine)
 }
 
 /// Checks that the holder of `session` may administer, whatever the provider: a genuine token of

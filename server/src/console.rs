@@ -4,6 +4,7 @@
 //! themselves. What a page shows or changes goes through the handlers and the authorizer of the
 //! API, with the token of the user, which the browser never has.
 
+mod administrator_page;
 mod api_call;
 mod assets;
 mod audit_event;

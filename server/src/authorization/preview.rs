@@ -11,7 +11,7 @@ use super::{
         api::{ApiOperation, PathMatch, find_endpoint},
     },
     explanation::{DecidingFact, request_facts, requirement_facts, route_facts, rule_facts},
-    legacy,
+    is_decided_by_policy, legacy,
     policy::PolicyInput,
     principal::VerifiedPrincipal,
     request_path::canonical,
@@ -247,11 +247,8 @@ impl Authorization {
         tenant: Option<RequestTenant<'_>>,
     ) -> RequestPreview {
         facts.extend(principal_facts(principal));
-        let is_machine = |name: &&str| matches!(*name, "agent" | "compiler");
-        let policy = self.policy.policy.as_ref().filter(|_| {
-            provider == AuthorizationProvider::PolicyEngine
-                && !principal.client_types().iter().any(is_machine)
-        });
+        let policy = self.policy.policy.as_ref();
+        let policy = policy.filter(|_| is_decided_by_policy(provider, principal));
         let Some(policy) = policy else {
             facts.push(DecidingFact::new("by", "client types and environment (legacy)"));
             let decision = legacy::authorize(principal, call).map_err(|denial| denial.to_string());
@@ -259,13 +256,7 @@ impl Authorization {
         };
         facts.push(DecidingFact::new("by", format!("the access policy {}", policy.path())));
         let (claims, issuer) = (principal.policy_claims(), principal.standing());
-        let input = PolicyInput {
-            endpoint_id: &call.id,
-            parameters: &call.parameters,
-            token: &claims,
-            issuer: (!issuer.is_own).then_some(issuer.section),
-            tenant,
-        };
+        let input = PolicyInput::of_call(call, &claims, issuer, tenant);
         let decision = match policy.allows(input) {
             Ok(true) => Ok(()),
             Ok(false) => Err(Denial::Policy.to_string()),

@@ -6,8 +6,9 @@ use maud::{Markup, html};
 
 use super::{
     ConsoleContext, ConsoleRequest,
+    administrator_page::AdministratorPage,
     error_page::ConsoleError,
-    layout::{self, ConsolePage},
+    layout::as_command,
     request::{self, FormFields},
     session::ConsoleUser,
     table::{ConsoleTable, TableCell, TableColumn, TableOrder},
@@ -21,6 +22,8 @@ use crate::{
 /// Rows of a page.
 const MAX_ROWS: u32 = 50;
 const PATH: &str = "/console/audit";
+const PAGE: AdministratorPage =
+    AdministratorPage { title: "Audit log", path: PATH, right: "read the audit log" };
 
 /// Returns the page.
 ///
@@ -31,9 +34,7 @@ pub(super) async fn page(
     user: &ConsoleUser,
     request: &ConsoleRequest,
 ) -> Result<Response<Body>, ConsoleError> {
-    if !context.api.is_administrator(&user.session) {
-        return Err(ConsoleError::Forbidden("You may not read the audit log.".into()));
-    }
+    PAGE.check(context, user)?;
     let query = request::query(request);
     let store = &context.api.users.ok_or(ConsoleError::Unavailable)?.store;
     let events = store.audit_events(filter(&query)).await?;
@@ -44,10 +45,9 @@ pub(super) async fn page(
         (filter_form(&query))
         (event_table(&events, Some(TableOrder { path: PATH, query: &query })))
         @if let Some(older) = older { p { a href=(older) rel="next" { "Older events" } } }
-        (layout::as_command("countersign audit"))
+        (as_command("countersign audit"))
     };
-    let page = ConsolePage { title: "Audit log", active: PATH, user: Some(user) };
-    Ok(layout::respond(StatusCode::OK, &page, &content))
+    Ok(PAGE.respond(user, StatusCode::OK, &content))
 }
 
 /// Reads the filter in a query. Unknown names select all.

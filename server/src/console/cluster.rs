@@ -6,8 +6,9 @@ use maud::{Markup, html};
 
 use super::{
     ConsoleContext, ConsoleRequest,
+    administrator_page::AdministratorPage,
     error_page::ConsoleError,
-    layout::{self, ConsolePage, as_command},
+    layout::as_command,
     request,
     session::ConsoleUser,
     table::{ConsoleTable, TableCell, TableColumn, TableOrder},
@@ -23,6 +24,8 @@ use crate::{
 };
 
 const PATH: &str = "/console/cluster";
+const PAGE: AdministratorPage =
+    AdministratorPage { title: "Cluster", path: PATH, right: "see the servers" };
 /// Age in seconds up to which servers without a heartbeat are listed.
 const SHOWN_SECONDS: u64 = 24 * 3600;
 
@@ -35,9 +38,7 @@ pub(super) async fn page(
     user: &ConsoleUser,
     request: &ConsoleRequest,
 ) -> Result<Response<Body>, ConsoleError> {
-    if !context.api.is_administrator(&user.session) {
-        return Err(ConsoleError::Forbidden("You may not see the servers.".into()));
-    }
+    PAGE.check(context, user)?;
     let store = &context.api.users.ok_or(ConsoleError::Unavailable)?.store;
     let query = request::query(request);
     let now = clock::now();
@@ -59,8 +60,7 @@ pub(super) async fn page(
         (difference_list(&found))
         (as_command("countersign doctor --config FILE"))
     };
-    let page = ConsolePage { title: "Cluster", active: PATH, user: Some(user) };
-    Ok(layout::respond(StatusCode::OK, &page, &content))
+    Ok(PAGE.respond(user, StatusCode::OK, &content))
 }
 
 fn is_active(server: &ServerRun, now: UnixTime) -> bool {

@@ -7,8 +7,9 @@ use maud::{Markup, html};
 
 use super::{
     ConsoleContext, ConsoleRequest,
+    administrator_page::AdministratorPage,
     error_page::ConsoleError,
-    layout::{self, ConsolePage, as_command, table_filter},
+    layout::{as_command, table_filter},
     loaded_config::LoadedConfig,
     request,
     session::ConsoleUser,
@@ -23,6 +24,8 @@ use crate::{
 };
 
 const PATH: &str = "/console/configuration";
+const PAGE: AdministratorPage =
+    AdministratorPage { title: "Configuration", path: PATH, right: "read the configuration" };
 
 /// Returns the page.
 ///
@@ -33,9 +36,7 @@ pub(super) fn page(
     user: &ConsoleUser,
     request: &ConsoleRequest,
 ) -> Result<Response<Body>, ConsoleError> {
-    if !context.api.is_administrator(&user.session) {
-        return Err(ConsoleError::Forbidden("You may not read the configuration.".into()));
-    }
+    PAGE.check(context, user)?;
     let shows_defaults = request::query(request).get("defaults") == "1";
     let LoadedConfig { sections, remarks, .. } = &*context.settings.loaded;
     let content = html! {
@@ -52,8 +53,7 @@ pub(super) fn page(
         }
         (as_command("countersign config check --config FILE\ncountersign config reference"))
     };
-    let page = ConsolePage { title: "Configuration", active: PATH, user: Some(user) };
-    Ok(layout::respond(StatusCode::OK, &page, &content))
+    Ok(PAGE.respond(user, StatusCode::OK, &content))
 }
 
 /// Returns the id of a section in the page.

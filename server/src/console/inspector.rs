@@ -11,9 +11,10 @@ use maud::{Markup, html};
 use self::damage::damages;
 use super::{
     ConsoleContext,
+    administrator_page::AdministratorPage,
     configuration::linked,
     error_page::ConsoleError,
-    layout::{self, ConsolePage, as_command, form_token},
+    layout::{as_command, form_token},
     request::FormFields,
     request_test::{TestedBearer, TestedRequest},
     session::ConsoleUser,
@@ -28,6 +29,8 @@ use crate::{
 
 /// The path of the page.
 pub(super) const PATH: &str = "/console/inspect";
+const PAGE: AdministratorPage =
+    AdministratorPage { title: "Token inspector", path: PATH, right: "inspect tokens" };
 
 /// Returns the page, with the token of a form if it has one.
 ///
@@ -38,9 +41,7 @@ pub(super) async fn page(
     user: &ConsoleUser,
     form: &FormFields,
 ) -> Result<Response<Body>, ConsoleError> {
-    if !context.api.is_administrator(&user.session) {
-        return Err(ConsoleError::Forbidden("You may not inspect tokens.".into()));
-    }
+    PAGE.check(context, user)?;
     let token = bare_token(form.get("token"));
     let request = TestedRequest::of(form);
     let tested = if token.is_empty() || !request.is_given() {
@@ -59,8 +60,7 @@ pub(super) async fn page(
         @if let Some(tested) = tested { (tested) }
         (as_command("countersign token explain --config FILE < TOKEN"))
     };
-    let page = ConsolePage { title: "Token inspector", active: PATH, user: Some(user) };
-    Ok(layout::respond(StatusCode::OK, &page, &content))
+    Ok(PAGE.respond(user, StatusCode::OK, &content))
 }
 
 /// Returns a token without the spaces and the words of a header that are often copied with it.

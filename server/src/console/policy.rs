@@ -6,10 +6,11 @@ use serde_json::{Map, Value};
 
 use super::{
     ConsoleContext,
+    administrator_page::AdministratorPage,
     configuration::linked,
     error_page::ConsoleError,
     inspector::bare_token,
-    layout::{self, ConsolePage, as_command, form_token, refusal},
+    layout::{as_command, form_token, refusal},
     loaded_config::DecidingListener,
     request::FormFields,
     request_test::{TestedBearer, TestedRequest},
@@ -27,6 +28,8 @@ use crate::{
 
 /// The path of the page.
 pub(super) const PATH: &str = "/console/policy";
+const PAGE: AdministratorPage =
+    AdministratorPage { title: "Policy and routes", path: PATH, right: "read the policy" };
 /// Longest policy in bytes that the page has as a whole.
 const MAX_SHOWN_BYTES: usize = 128 << 10;
 
@@ -39,9 +42,7 @@ pub(super) async fn page(
     user: &ConsoleUser,
     form: &FormFields,
 ) -> Result<Response<Body>, ConsoleError> {
-    if !context.api.is_administrator(&user.session) {
-        return Err(ConsoleError::Forbidden("You may not read the policy.".into()));
-    }
+    PAGE.check(context, user)?;
     let request = TestedRequest::of(form);
     let tested = if request.is_given() { Some(test(context, &request, form).await) } else { None };
     let status = match &tested {
@@ -67,8 +68,7 @@ pub(super) async fn page(
              countersign policy explain --policy FILE < INPUT"
         ))
     };
-    let page = ConsolePage { title: "Policy and routes", active: PATH, user: Some(user) };
-    Ok(layout::respond(status, &page, &content))
+    Ok(PAGE.respond(user, status, &content))
 }
 
 /// Returns the result of a test, or the mistake in its form.

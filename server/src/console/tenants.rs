@@ -5,8 +5,9 @@ use maud::{Markup, html};
 
 use super::{
     ConsoleContext, ConsoleRequest,
+    administrator_page::AdministratorPage,
     error_page::ConsoleError,
-    layout::{self, ConsolePage, as_command},
+    layout::as_command,
     request,
     session::ConsoleUser,
     table::{ConsoleTable, TableCell, TableColumn, TableOrder},
@@ -19,6 +20,8 @@ use crate::{
 };
 
 const PATH: &str = "/console/tenants";
+const PAGE: AdministratorPage =
+    AdministratorPage { title: "Tenants and API keys", path: PATH, right: "see the tenants" };
 
 /// Returns the page.
 ///
@@ -29,9 +32,7 @@ pub(super) fn page(
     user: &ConsoleUser,
     request: &ConsoleRequest,
 ) -> Result<Response<Body>, ConsoleError> {
-    if !context.api.is_administrator(&user.session) {
-        return Err(ConsoleError::Forbidden("You may not see the tenants.".into()));
-    }
+    PAGE.check(context, user)?;
     let series = context.api.authenticator.metrics.series.as_ref();
     let query = request::query(request);
     let order = TableOrder { path: PATH, query: &query };
@@ -53,8 +54,7 @@ pub(super) fn page(
             },
         }
     };
-    let page = ConsolePage { title: "Tenants and API keys", active: PATH, user: Some(user) };
-    Ok(layout::respond(StatusCode::OK, &page, &content))
+    Ok(PAGE.respond(user, StatusCode::OK, &content))
 }
 
 fn facts(tenancy: &TenancySettings) -> Markup {

@@ -7,6 +7,7 @@ use serde_json::{Map, Value as Json};
 
 use super::error::EvaluationError;
 use crate::{
+    authorization::{IssuerStanding, endpoints::FoundEndpoint},
     base::claims::{TENANT_MEMBER, TENANT_USER_MEMBER},
     tenancy::{identity::TenantNames, request_tenant::RequestTenant},
 };
@@ -52,6 +53,24 @@ impl Default for InputNames {
             token: "token".into(),
             issuer: "issuer".into(),
             name: "name".into(),
+        }
+    }
+}
+
+impl<'i> PolicyInput<'i> {
+    /// Creates the input of a call by the bearer of a token with these claims.
+    pub(in crate::authorization) fn of_call(
+        call: &'i FoundEndpoint<'_>,
+        claims: &'i Map<String, Json>,
+        issuer: IssuerStanding<'i>,
+        tenant: Option<RequestTenant<'i>>,
+    ) -> Self {
+        Self {
+            endpoint_id: &call.id,
+            parameters: &call.parameters,
+            token: claims,
+            issuer: (!issuer.is_own).then_some(issuer.section),
+            tenant,
         }
     }
 }
