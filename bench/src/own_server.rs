@@ -40,7 +40,7 @@ impl Connection {
         token: &str,
         body: &str,
     ) -> io::Result<u16> {
-        Ok(self.exchange_body(method_and_path, lines, token, body)?.0)
+        Ok(self.request(method_and_path, lines, token, body)?.status)
     }
 
     /// As [`exchange`](Self::exchange), but also returns the body of the answer.
@@ -54,6 +54,21 @@ impl Connection {
         token: &str,
         body: &str,
     ) -> io::Result<(u16, String)> {
+        let HttpAnswer { status, body, .. } = self.request(method_and_path, lines, token, body)?;
+        Ok((status, body))
+    }
+
+    /// As [`exchange`](Self::exchange), but returns the whole answer.
+    ///
+    /// # Errors
+    /// The connection ends.
+    pub fn request(
+        &mut self,
+        method_and_path: &str,
+        lines: &str,
+        token: &str,
+        body: &str,
+    ) -> io::Result<HttpAnswer> {
         let credential = if token.is_empty() {
             String::new()
         } else {
@@ -75,18 +90,19 @@ impl Connection {
         self.0.get_mut().write_all(requests.as_bytes())?;
         for _ in 0..count {
             let answer = self.answer()?;
-            if answer.0 != status {
+            if answer.status != status {
                 return Err(io::Error::other(format!("unexpected answer: {answer:?}")));
             }
         }
         Ok(())
     }
 
-    fn answer(&mut self) -> io::Result<(u16, String)> {
-        let (mut line, mut status, mut length) = (String::new(), 0, 0);
+    fn answer(&mut self) -> io::Result<HttpAnswer> {
+        let (mut head, mut line, mut status, mut length) = (String::new(), String::new(), 0, 0);
         while line != "\r\n" {
             line.clear();
             self.0.read_line(&mut line)?;
+            head.push_str(&line);
             if let Some(code) = line.strip_prefix("HTTP/1.1 ") {
                 status = code.split(' ').next().and_then(|code| code.parse().ok()).unwrap_or(0);
             } else if let Some(text) = line.strip_prefix("content-length: ") {
@@ -97,7 +113,25 @@ impl Connection {
         }
         let mut body = String::new();
         self.0.by_ref().take(length).read_to_string(&mut body)?;
-        Ok((status, body))
+        Ok(HttpAnswer { status, head, body })
+    }
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct HttpAnswer {
+    /// Its status.
+    pub status: u16,
+    /// Its body.
+    pub body: String,
+    head: String,
+}
+
+impl HttpAnswer {
+    /// Returns the value of its first header of this name, in lower case.
+    #[must_use]
+    pub fn field(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
     }
 }
 
