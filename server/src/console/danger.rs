@@ -215,10 +215,13 @@ pub(super) async fn make(
 }
 
 /// Returns the redirect to a sign-in that this change needs before; `None` if it needs none, or
-/// the last one is recent.
+/// the last one is recent. Where the provider does not report the time of sign-ins, none could be
+/// recent, and the change is made without one.
 pub(super) fn sign_in_again(calls: &UserCalls<'_>, path: &str) -> Option<Response<Body>> {
     let (_, page) = ACCESS_CHANGES.iter().find(|(change, _)| *change == path)?;
-    (!calls.user.is_recent(calls.context)).then(|| redirect_to_confirmation(page))
+    let user = calls.user;
+    let needs_sign_in = user.has_known_sign_in() && !user.is_recent(calls.context);
+    needs_sign_in.then(|| redirect_to_confirmation(page))
 }
 
 fn render(

@@ -219,6 +219,11 @@ impl ConsoleUser {
         clock::now() < until
     }
 
+    /// Whether the time of the last sign-in is known. Not every provider reports it.
+    pub(super) const fn has_known_sign_in(&self) -> bool {
+        self.stored.authenticated_at.0 > 0
+    }
+
     /// Returns the value that every form of the session has.
     pub(super) fn form_token(&self) -> String {
         self.id.form_token()

@@ -216,6 +216,10 @@ fn access_is_given_after_a_recent_sign_in(protocol: Protocol) {
     assert!(!browser.page("/console/users").contains("<strong>bob</strong>"));
     let revoked = browser.post("/console/tokens/revoke", &token);
     assert_eq!(revoked.status, 404, "a token is revoked at once: {revoked:?}");
+    // As in the session of a provider that reports no time.
+    query(&sandbox, "UPDATE countersign_console_session SET authenticated_at = 0");
+    leads_to(&browser.post("/console/users/add", &user), "/console/users?done=add");
+    assert_eq!(browser.get("/console/danger/delete-user?user=bob").status, 303);
 }
 
 fn dangerous_changes_need_rights(protocol: Protocol) {

@@ -1,6 +1,5 @@
 //! Pages of the sign-in with the provider.
 
-use countersign_engine::UnixTime;
 use http::{HeaderValue, Response, StatusCode, header};
 use maud::{Markup, html};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -127,12 +126,11 @@ pub(in crate::console) fn confirmation(
     provider: &ConsoleProvider,
     return_path: &str,
 ) -> Response<Body> {
-    let at = user.stored.authenticated_at;
     let content = html! {
         section.narrow {
             h1 { "Sign in again, please" }
             p {
-                @if at == UnixTime(0) { (UNKNOWN_SIGN_IN) } @else { (BEFORE_CHANGE) }
+                @if user.has_known_sign_in() { (BEFORE_CHANGE) } @else { (UNKNOWN_SIGN_IN) }
             }
             p { (link(provider, return_path, true)) }
             p { a href=(page_before(return_path)) { "Back, without a change" } }
