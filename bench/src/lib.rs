@@ -20,6 +20,7 @@ pub mod order;
 pub mod paired;
 pub mod machine;
 pub mod own_server;
+pub mod latency;
 pub mod budget;
 pub mod counts;
 

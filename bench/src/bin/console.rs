@@ -15,6 +15,7 @@ use std::{
 
 use countersign_bench::{
     e2e::process::CpuTime,
+    latency,
     machine::pin_to_core,
     own_server::{Address, Connection, HttpAnswer, StateDirectory},
     paired::report,
@@ -75,7 +76,7 @@ fn main() -> Result<()> {
     let consoles = (0..CONSOLES).map(|_| OpenConsole::open()).collect::<Result<Vec<_>>>()?;
     let mut consoles = OpenConsoles(consoles);
     cpu(&mut consoles, server.id())?;
-    latency(&mut consoles, &token)
+    beside_consoles(&mut consoles, &token)
 }
 
 /// A browser that shows the overview.
@@ -182,16 +183,16 @@ fn core_share(server: u32) -> Result<f64> {
 }
 
 /// Measures the latency of `/auth` with all consoles open, and without, by turns.
-fn latency(consoles: &mut OpenConsoles, token: &str) -> Result<()> {
+fn beside_consoles(consoles: &mut OpenConsoles, token: &str) -> Result<()> {
     let (mut ratios, mut with, mut without) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..LATENCY_ROUNDS {
         let [mut alone, mut beside] = [0.0; 2];
         for turn in 0..2 {
             // The order alternates, since the machine drifts.
             if (round + turn) % 2 == 0 {
-                alone = percentile(auth_latencies(token)?);
+                alone = auth_p99(token)?;
             } else {
-                beside = consoles.beside(|| Ok(percentile(auth_latencies(token)?)))?;
+                beside = consoles.beside(|| auth_p99(token))?;
             }
         }
         ratios.push(beside / alone);
@@ -208,26 +209,7 @@ fn median(mut seconds: Vec<f64>) -> String {
     format!("{:.0} us", seconds[seconds.len() / 2] * 1e6)
 }
 
-/// Returns the latency of each answer in seconds, from the due time of its request.
-fn auth_latencies(token: &str) -> io::Result<Vec<f64>> {
-    let mut connection = Connection::open(ADDRESS)?;
-    let (start, every) = (Instant::now(), Duration::from_secs(1) / AUTH_REQUESTS);
-    let mut latencies = Vec::new();
-    for number in 0.. {
-        let due = start + every * number;
-        if due >= start + LATENCY_PHASE {
-            break;
-        }
-        while Instant::now() < due {
-            std::hint::spin_loop();
-        }
-        assert_eq!(connection.exchange("GET /auth", "", token, "")?, 200, "an /auth request");
-        latencies.push(due.elapsed().as_secs_f64());
-    }
-    Ok(latencies)
-}
-
-fn percentile(mut latencies: Vec<f64>) -> f64 {
-    latencies.sort_by(f64::total_cmp);
-    latencies[latencies.len() * 99 / 100]
+/// Returns the p99 of `/auth` in seconds.
+fn auth_p99(token: &str) -> Result<f64> {
+    Ok(latency::p99(latency::of_auth(ADDRESS, token, AUTH_REQUESTS, LATENCY_PHASE)?))
 }

@@ -16,6 +16,7 @@ use std::{
 
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use countersign_bench::{
+    latency,
     machine::pin_to_core,
     own_server::{ChildGuard, Connection, StateDirectory},
     paired::report,
@@ -64,7 +65,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut connection = Connection::open(ADDRESS)?;
     assert_eq!(connection.exchange("POST /api/v2/user", "", &token, CREDENTIALS)?, 200, "the user");
     throughput()?;
-    latency(&token)
+    beside_logins(&token)
 }
 
 /// Measures logins per second, and hashes per second.
@@ -132,14 +133,14 @@ fn logins() -> io::Result<f64> {
 /// Measures the latency of `/auth` while users log in, and without logins: once on an otherwise
 /// idle core, and once while a low-priority loop uses the rest of the core. A shared machine is
 /// suspended more often if all of its cores are busy, whatever they do.
-fn latency(token: &str) -> Result<(), Box<dyn Error>> {
+fn beside_logins(token: &str) -> Result<(), Box<dyn Error>> {
     let [mut idle, mut busy, mut beside] = [const { Vec::new() }; 3];
     for _ in 0..LATENCY_ROUNDS {
-        idle.push(percentile(auth_latencies(token)?));
+        idle.push(auth_p99(token)?);
         let busy_loop = ChildGuard::new(idle_priority_loop())?;
-        busy.push(percentile(auth_latencies(token)?));
+        busy.push(auth_p99(token)?);
         drop(busy_loop);
-        beside.push(percentile(with_logins(|| auth_latencies(token))?));
+        beside.push(with_logins(|| auth_p99(token))?);
     }
     let ratios =
         |others: &[f64]| beside.iter().zip(others).map(|(one, other)| one / other).collect();
@@ -195,26 +196,7 @@ fn keep_logging_in(number: u32, stop: &AtomicBool) {
     }
 }
 
-/// Returns the latency of each answer in seconds, from the due time of its request.
-fn auth_latencies(token: &str) -> io::Result<Vec<f64>> {
-    let mut connection = Connection::open(ADDRESS)?;
-    let (start, every) = (Instant::now(), Duration::from_secs(1) / AUTH_REQUESTS);
-    let mut latencies = Vec::new();
-    for number in 0.. {
-        let due = start + every * number;
-        if due >= start + LATENCY_PHASE {
-            break;
-        }
-        while Instant::now() < due {
-            std::hint::spin_loop();
-        }
-        assert_eq!(connection.exchange("GET /auth", "", token, "")?, 200, "an /auth request");
-        latencies.push(due.elapsed().as_secs_f64());
-    }
-    Ok(latencies)
-}
-
-fn percentile(mut latencies: Vec<f64>) -> f64 {
-    latencies.sort_by(f64::total_cmp);
-    latencies[latencies.len() * 99 / 100]
+/// Returns the p99 of `/auth` in seconds.
+fn auth_p99(token: &str) -> io::Result<f64> {
+    Ok(latency::p99(latency::of_auth(ADDRESS, token, AUTH_REQUESTS, LATENCY_PHASE)?))
 }
