@@ -77,7 +77,7 @@ pub(super) fn respond(context: &ConsoleContext<'_>) -> Response<Body> {
         lines.insert(name.into(), line.into());
     }
     for (reason, count) in reasons {
-        texts.insert(format!("reason-{}", reason.name()), whole(count).into());
+        texts.insert(reason_id(reason), whole(count).into());
     }
     for issuer in issuers {
         states.insert(format!("issuer-{}", issuer.section), issuer.state.name().into());
@@ -166,6 +166,13 @@ fn sentence(issuers: &[IssuerRow], recent: Option<&RequestCounts>) -> String {
             format!("{keys} {refused} of requests refused, most: {}.", reason_words(*reason))
         }
     }
+}
+
+/// Returns the id of a reason for a refusal in pages. A tenant may be refused because of the token,
+/// or of the request: both have the same code.
+pub(super) fn reason_id(reason: Outcome) -> String {
+    let of_request = if reason == Outcome::Tenant { "request-" } else { "" };
+    format!("reason-{of_request}{}", reason.name())
 }
 
 /// Returns a reason for a refusal in words.

@@ -10,7 +10,7 @@ use super::{
     error_page::ConsoleError,
     issuers::IssuerRow,
     layout::{self, ConsolePage},
-    live::{FigureChart, HEIGHT, LiveFigures, WIDTH, reason_words},
+    live::{FigureChart, HEIGHT, LiveFigures, WIDTH, reason_id, reason_words},
     reference::{figure_link, reason_link},
     session::ConsoleUser,
     text::whole,
@@ -130,7 +130,7 @@ fn reasons(reasons: &[(Outcome, u64)]) -> Markup {
                                 a href=(reason_link(*reason)) { code { (reason.name()) } }
                             }
                             td.number data-label="Requests"
-                                data-live={ "reason-" (reason.name()) } { (whole(*count)) }
+                                data-live=(reason_id(*reason)) { (whole(*count)) }
                         }
                     }
                 }

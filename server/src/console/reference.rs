@@ -9,7 +9,7 @@ use super::{
     ConsoleContext, ConsoleRequest,
     figures::refusals,
     layout::{self, ConsolePage},
-    live::reason_words,
+    live::{reason_id, reason_words},
     request,
     session::ConsoleUser,
     table::{ConsoleTable, TableCell, TableColumn, TableOrder},
@@ -72,11 +72,7 @@ pub(super) fn figure_link(name: &str) -> String {
 
 /// Returns the link from a reason for a refusal to its meaning.
 pub(super) fn reason_link(reason: Outcome) -> String {
-    figure_link(&anchor(reason))
-}
-
-fn anchor(reason: Outcome) -> String {
-    format!("reason-{}", reason.name())
+    figure_link(&reason_id(reason))
 }
 
 /// Returns the page.
@@ -135,7 +131,7 @@ fn meaning(figure: &FigureMeaning) -> Markup {
 fn reason_row(reason: Outcome, count: u64) -> [TableCell; 4] {
     let (words, remedy) = (reason_words(reason), remedy(reason));
     [
-        TableCell::text(reason.name(), html! { code id=(anchor(reason)) { (reason.name()) } }),
+        TableCell::text(reason.name(), html! { code id=(reason_id(reason)) { (reason.name()) } }),
         TableCell::text(&words, html! { (words) }),
         TableCell::text(remedy, html! { (remedy) }),
         TableCell::number(count, html! { (whole(count)) }),
@@ -187,10 +183,10 @@ mod tests {
 
     #[test]
     fn every_reason_has_a_remedy_and_a_place() {
-        let mut anchors: Vec<_> = refusals().map(anchor).collect();
+        let mut ids: Vec<_> = refusals().map(reason_id).collect();
         assert!(refusals().all(|reason| !remedy(reason).is_empty()));
-        anchors.sort();
-        anchors.dedup();
-        assert_eq!(anchors.len(), refusals().count());
+        ids.sort();
+        ids.dedup();
+        assert_eq!(ids.len(), refusals().count());
     }
 }
