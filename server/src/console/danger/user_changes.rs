@@ -54,7 +54,6 @@ impl UserAccount {
                 }
                 let tokens = "Tokens of environments stay valid, also those that the user created.";
                 all.push(tokens.into());
-                all.push("It cannot be undone.".into());
             }
             DangerousChange::SetPassword => {
                 all.push("The old password is refused from now on.".into());
@@ -69,13 +68,16 @@ impl UserAccount {
             matches!(change, DangerousChange::DeleteUser | DangerousChange::WithdrawAdmin);
         if *is_only_admin && loses_rights {
             all.push(
-                "No other user is an administrator: it then takes a token of \
-                 `countersign token bootstrap` to make one."
+                "No other user is an administrator. To make one, it then takes the token of \
+                 countersign token bootstrap."
                     .into(),
             );
         }
         if *is_own {
             all.push("It is your own account: you are signed out.".into());
+        }
+        if change == DangerousChange::DeleteUser {
+            all.push("It cannot be undone.".into());
         }
         all
     }
