@@ -20,7 +20,7 @@ impl OpenIdClient {
     /// endpoint for that.
     ///
     /// # Errors
-    /// The provider cannot be reached in [`REVOCATION_TIMEOUT`], or refuses the request.
+    /// The provider does not answer within five seconds, or refuses the request.
     pub async fn revoke(&self, refresh_token: String, origin: &str) -> Result<bool, SignInError> {
         let origin = origin.trim_end_matches('/').to_owned();
         let revoke = async {
