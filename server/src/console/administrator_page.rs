@@ -6,7 +6,6 @@ use maud::Markup;
 use super::{
     ConsoleContext,
     error_page::ConsoleError,
-    issuers::may_administer,
     layout::{self, ConsolePage},
     session::ConsoleUser,
 };
@@ -32,7 +31,7 @@ impl AdministratorPage {
         context: &ConsoleContext<'_>,
         user: &ConsoleUser,
     ) -> Result<(), ConsoleError> {
-        if may_administer(context, user) {
+        if context.api.is_administrator(&user.session) {
             Ok(())
         } else {
             Err(ConsoleError::Forbidden(format!("You may not {}.", self.right)))

@@ -13,7 +13,6 @@ use crate::{
         api_call::UserCalls,
         audit_event,
         error_page::{CallRefusal, ConsoleError},
-        issuers::may_administer,
         request::FormFields,
     },
     revocation::record::RevocationRecord,
@@ -73,7 +72,7 @@ pub(super) fn preview(
     calls: &UserCalls<'_>,
     fields: &FormFields,
 ) -> Result<ChangePreview, ConsoleError> {
-    if !may_administer(calls.context, calls.user) {
+    if !calls.context.api.is_administrator(&calls.user.session) {
         return Err(ConsoleError::Forbidden("You may not revoke the tokens of others.".into()));
     }
     let (section, subject) = (fields.get("section"), fields.get("subject"));
