@@ -12,6 +12,7 @@ pub mod claim_headers;
 pub mod profile;
 mod protected_resource;
 pub mod forward_auth;
+pub mod header_changes;
 pub mod ext_authz;
 pub mod grpc;
 pub mod verify;
