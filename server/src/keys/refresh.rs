@@ -26,8 +26,8 @@ use super::{
 };
 use crate::{base::clock, store::Store};
 
-/// Starts the thread that refreshes the keys of every issuer. It ends with the process. Fetched
-/// keys are kept in `store` for the next start.
+/// Starts the thread that refreshes the keys of every issuer. It ends when `keys` is dropped.
+/// Fetched keys are kept in `store` for the next start.
 ///
 /// # Errors
 /// The operating system cannot create a thread.
@@ -42,15 +42,13 @@ pub fn spawn(
     for source in keys.all() {
         let _ignored = renewals.send(source);
     }
-    let (verifier, keys) = (Arc::clone(verifier), Arc::clone(keys));
+    let (verifier, clock) = (Arc::clone(verifier), keys.clock);
     thread::Builder::new().name("keys".into()).spawn(move || {
         LocalSet::new().block_on(&runtime, async {
             while let Some(source) = starting.recv().await {
                 if let Some(renewed) = source.renewed() {
                     let stored = StoredKeys::new(store.as_ref(), source.section(), renewed);
-                    spawn_local(
-                        Renewal::new(&verifier, keys.clock, &source, renewed, stored).run(),
-                    );
+                    spawn_local(Renewal::new(&verifier, clock, &source, renewed, stored).run());
                 }
             }
         });
