@@ -40,4 +40,5 @@ pub mod config;
 pub mod app;
 pub mod reload;
 pub mod serve;
+pub mod embedding;
 pub mod cli;

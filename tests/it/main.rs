@@ -8,6 +8,7 @@ mod config;
 mod eras;
 /// Starting without a configuration, as the README promises.
 mod embedded;
+mod embedding;
 /// Command blocks, configurations and proxy files of the documentation.
 mod docs;
 /// `/auth`, the route for reverse proxies.

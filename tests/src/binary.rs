@@ -31,6 +31,19 @@ pub fn path() -> &'static Path {
 
 /// Builds a binary of the workspace and returns its path.
 pub fn built(name: &str) -> PathBuf {
+    built_in(&["--bin", name]).join(name)
+}
+
+/// Builds the libraries of the workspace and returns the directory of this one.
+pub fn built_library(name: &str) -> PathBuf {
+    let directory = built_in(&["--lib"]);
+    assert!(directory.join(name).exists(), "{name} is missing in {}", directory.display());
+    directory
+}
+
+/// Builds the part of the workspace that these arguments select. Returns the directory of the
+/// result.
+fn built_in(selection: &[&str]) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     // target/<profile>/deps/<test>
     let profile = test.ancestors().nth(2).unwrap();
@@ -38,14 +51,15 @@ pub fn built(name: &str) -> PathBuf {
     // Builds the whole workspace. For a single package cargo selects other features of
     // the dependencies and would compile them all again.
     build
-        .args(["build", "--quiet", "--workspace", "--bin", name])
+        .args(["build", "--quiet", "--workspace"])
+        .args(selection)
         .current_dir(env!("CARGO_MANIFEST_DIR"));
     // The directory of the profile `dev` is called `debug`.
     if !profile.ends_with("debug") {
         build.arg("--profile").arg(profile.file_name().unwrap());
     }
     assert!(build.status().unwrap().success(), "cargo build failed");
-    profile.join(name)
+    profile.to_owned()
 }
 
 /// Whether a log line reports a reload, successful or not.

@@ -8,7 +8,7 @@ use super::{
 /// The modules of the server, from the bottom up: each imports only from those before it.
 /// `syntax` is the part of `config` that reads files; the rest of `config` assembles the
 /// settings that the features own.
-const SERVER_MODULES: [&str; 25] = [
+const SERVER_MODULES: [&str; 26] = [
     "base",
     "syntax",
     "client",
@@ -33,6 +33,7 @@ const SERVER_MODULES: [&str; 25] = [
     "app",
     "reload",
     "serve",
+    "embedding",
     "cli",
 ];
 

@@ -40,7 +40,7 @@ pub struct HttpCheck<'r> {
     pub fields: &'r dyn Fields,
 }
 
-/// The attributes of a check over gRPC.
+/// The attributes of a request, in a check over gRPC or in this process.
 #[derive(Clone, Copy)]
 pub struct CheckAttributes<'r> {
     /// The method.
@@ -97,6 +97,20 @@ impl<'r> RequestDescription<'r> {
             scheme: Some(scheme).filter(|scheme| !scheme.is_empty()),
             // Another peer could name the origin of any site.
             host: if is_trusted { host } else { b"" },
+            fields,
+            allows_preflights: settings.allows_preflights,
+        }
+    }
+
+    /// Describes a request that arrived at this process itself.
+    #[must_use]
+    pub fn of_own(settings: &ClientSettings, attributes: CheckAttributes<'r>) -> Self {
+        let CheckAttributes { method, host, scheme, fields } = attributes;
+        Self {
+            method: Some(method),
+            claimed_method: method,
+            scheme: Some(scheme),
+            host,
             fields,
             allows_preflights: settings.allows_preflights,
         }

@@ -1,0 +1,268 @@
+//! The auth tier in the process of a proxy, without sockets: [`TierConfig`] reads a configuration,
+//! and [`EmbeddedTier`] decides about the proxy's own requests as `/auth` decides about those that
+//! it is asked about.
+//!
+//! - **A check never blocks.** A token in the cache is decided on the calling thread. What has to
+//!   wait, for keys or for the turn of a signature check, is decided by a thread of the tier.
+//! - **Reading and starting are separate**, because a proxy reads its configuration with rights
+//!   that its workers give up, and forks between the two. Reading starts no thread.
+//! - **No database file is opened**: it belongs to the server. Revocations come from PostgreSQL, if
+//!   the configuration has it.
+
+mod decision;
+mod head;
+mod pending;
+
+use std::{
+    cell::RefCell,
+    io,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    ptr,
+    rc::Rc,
+    slice,
+    sync::{
+        Arc, Once, Weak,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
+};
+
+use countersign_front::{Peer, RequestHead, Step};
+
+pub use countersign_front::address::UNIX_PEER;
+
+use self::pending::{CheckQueue, PendingCheck};
+pub use self::{
+    decision::{CallerIdentity, CheckDecision},
+    head::{HeaderLine, HeaderLines, InvalidHead},
+};
+use crate::{
+    admission::Admission,
+    app::App,
+    auth::{Caller, PendingDecision, decide},
+    client::{
+        ClientAddress, ClientCertificate, RequestDescription, original_request::OriginalRequest,
+        request_description::CheckAttributes,
+    },
+    config::{Config, Severity, raw},
+    keys,
+    observe::{logging, metrics::Metrics},
+    reload::{self, ConfigLoader, ConfigWatcher},
+    revocation::{RevocationService, store::RevocationStore},
+    store::{Store, settings::DatabaseLocation},
+};
+
+/// A configuration that was read, and is not in use yet.
+pub struct TierConfig {
+    config: Config,
+    watcher: ConfigWatcher,
+}
+
+impl TierConfig {
+    /// Reads a configuration file and all files that it refers to. The environment overrides it, as
+    /// for the server.
+    ///
+    /// # Errors
+    /// All mistakes in it, as text with places and remedies.
+    pub fn load(file: &Path, environment: fn() -> Vec<(String, String)>) -> Result<Self, String> {
+        let source = ConfigFile { file: file.to_owned(), environment };
+        let watcher = ConfigWatcher::new(Box::new(source.clone()));
+        let config = source.load()?;
+        start_logging(&config);
+        for warning in config.remarks.of(Severity::Warning) {
+            tracing::warn!("{warning}");
+        }
+        Ok(Self { config, watcher })
+    }
+
+    /// Returns the index of the listener with this name, whose rules a check can be made by:
+    /// `main`, or a section name without `listener_`.
+    #[must_use]
+    pub fn listener(&self, name: &str) -> Option<usize> {
+        self.config.settings.listeners.iter().position(|listener| listener.name == name)
+    }
+
+    /// Starts the tier, in the process that makes the checks.
+    ///
+    /// # Errors
+    /// A key that the engine rejects, too little memory for the cache, or too few threads.
+    pub fn start(self) -> io::Result<EmbeddedTier> {
+        let Self { config, watcher } = self;
+        let revocations = revocations(&config)?;
+        let threads = crate::serve::threads(config.settings.threads);
+        let app = App::new(config, threads, revocations, None).map_err(io::Error::other)?;
+        keys::refresh::spawn(&app.authenticator.verifier, &app.authenticator.keys, None)?;
+        let (reload_requests, received) = mpsc::channel();
+        reload::spawn(&app, watcher, received)?;
+        let checks = CheckQueue::start(Arc::clone(&app))?;
+        Ok(EmbeddedTier { app, checks, reload_requests, threads: AtomicUsize::new(0) })
+    }
+}
+
+/// Starts logging to standard error, with the first configuration of the process.
+fn start_logging(config: &Config) {
+    static STARTED: Once = Once::new();
+    let log = &config.settings.log;
+    STARTED.call_once(|| logging::start_logging(&log.level, log.format));
+}
+
+/// Opens the revocations. Those in a file are the server's.
+fn revocations(config: &Config) -> io::Result<RevocationService> {
+    let is_shared = matches!(config.database.location, DatabaseLocation::Postgres { .. });
+    let store = if is_shared && config.revocation.file.is_none() {
+        let no_directory = || Err(io::Error::other("a tier in a proxy has no state directory"));
+        Ok(RevocationStore::in_database(Store::new(&config.database, no_directory)?, Vec::new()))
+    } else {
+        let reason = "revocations are applied in a proxy only if they are in PostgreSQL";
+        tracing::warn!("{reason}: see url in [database]");
+        Err(reason.to_owned())
+    };
+    RevocationService::open(store, config.revocation.capacity, None)
+}
+
+/// The auth tier in this process. Any thread may make checks.
+pub struct EmbeddedTier {
+    app: Arc<App>,
+    checks: CheckQueue,
+    reload_requests: mpsc::Sender<()>,
+    /// Number of threads that have made a check.
+    threads: AtomicUsize,
+}
+
+/// A request of a client of the proxy.
+#[derive(Clone, Copy)]
+pub struct EmbeddedRequest<'r, H> {
+    /// Its head, as the client sent it.
+    pub head: &'r H,
+    /// Whether it arrived over TLS.
+    pub is_tls: bool,
+    /// The peer of its connection.
+    pub peer: IpAddr,
+    /// The verified certificate of its connection: PEM, percent-encoded PEM, or base64. Empty
+    /// without one.
+    pub certificate: &'r [u8],
+    /// Whether the decision has all claims of the token. Without it, a decision on a cached token
+    /// does not allocate.
+    pub wants_claims: bool,
+}
+
+impl EmbeddedTier {
+    /// Whether keys and revocations have been read, so that good tokens are accepted.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.app.is_ready()
+    }
+
+    /// Reads the configuration again, in the background.
+    pub fn reload(&self) {
+        let _ignored = self.reload_requests.send(());
+    }
+
+    /// Decides about a request by the rules of the listener with this index, and writes the decision.
+    /// Returns `false` if that has to wait: see [`check_later`](Self::check_later).
+    pub fn check<H: RequestHead>(
+        &self,
+        listener: usize,
+        request: &EmbeddedRequest<'_, H>,
+        decision: &mut CheckDecision,
+    ) -> bool {
+        with_admission(&self.app, &self.threads, |admission| {
+            let step = decide_request(&self.app, admission, listener, request, decision);
+            matches!(step, Step::Done(())) && !pending::is_premature(&self.app, decision)
+        })
+    }
+
+    /// Decides about a request after what it has to wait for. `callback` is called with the
+    /// decision, once, on another thread, or on this one if too many checks wait.
+    pub fn check_later<H: RequestHead>(
+        &self,
+        listener: usize,
+        request: &EmbeddedRequest<'_, H>,
+        callback: DecisionCallback,
+    ) {
+        let limit = self.app.settings().memory.process;
+        self.checks.submit(PendingCheck::new(listener, request), limit, callback);
+    }
+}
+
+/// Receives a decision that had to wait.
+pub type DecisionCallback = Box<dyn FnOnce(&CheckDecision) + Send>;
+
+/// Decides about a request by what is known now, and writes the decision.
+fn decide_request<'a, H: RequestHead>(
+    app: &App,
+    admission: &'a Admission,
+    listener: usize,
+    request: &EmbeddedRequest<'_, H>,
+    decision: &mut CheckDecision,
+) -> Step<(), PendingDecision<'a>> {
+    let settings = app.settings();
+    let EmbeddedRequest { head, is_tls, peer: address, certificate, .. } = *request;
+    let client = &settings.listeners[listener].client;
+    let peer = Peer { address, listener, certificates: &[], tls: None };
+    let certificate = if certificate.is_empty() {
+        ClientCertificate::Deferred { peer: &peer, settings: client, fields: head }
+    } else {
+        ClientCertificate::Forwarded(certificate)
+    };
+    let address = ClientAddress::Deferred { peer: address, proxies: &client.proxies, fields: head };
+    let caller = Caller { admission, client: address, certificate, username_optional: false };
+    let describe = || {
+        let scheme: &[u8] = if is_tls { b"https" } else { b"http" };
+        let (method, host) = (head.method().as_bytes(), head.host().as_bytes());
+        RequestDescription::of_own(client, CheckAttributes { method, host, scheme, fields: head })
+    };
+    let original = || OriginalRequest::new(head.method().as_bytes(), head.target().as_bytes());
+    let authenticator = &app.authenticator;
+    match decide(authenticator, &**settings, listener, &caller, head, (describe, original)) {
+        Step::Done(decided) => {
+            decision.write(&settings.auth, request, &decided);
+            Step::Done(())
+        }
+        Step::Wait(pending) => Step::Wait(pending),
+    }
+}
+
+/// Calls `use_it` with the admission budgets of the calling thread.
+fn with_admission<R>(
+    app: &Arc<App>,
+    threads: &AtomicUsize,
+    use_it: impl FnOnce(&Admission) -> R,
+) -> R {
+    thread_local! {
+        /// The budgets of this thread, one for each tier in the process.
+        static BUDGETS: RefCell<Vec<(Weak<App>, Rc<Admission>)>> = const { RefCell::new(Vec::new()) };
+    }
+    let find = |budgets: &mut Vec<(Weak<App>, Rc<Admission>)>| {
+        let known = budgets.iter().find(|(of, _)| ptr::eq(of.as_ptr(), Arc::as_ptr(app)));
+        if let Some((_, admission)) = known {
+            return Rc::clone(admission);
+        }
+        budgets.retain(|(of, _)| of.strong_count() > 0);
+        Metrics::use_shard(threads.fetch_add(1, Ordering::Relaxed));
+        let admission = Rc::new(Admission::new(app.settings().limits));
+        budgets.push((Arc::downgrade(app), Rc::clone(&admission)));
+        admission
+    };
+    let admission = BUDGETS.with_borrow_mut(find);
+    use_it(&admission)
+}
+
+/// The configuration file of a tier, and the environment that overrides it.
+#[derive(Clone)]
+struct ConfigFile {
+    file: PathBuf,
+    environment: fn() -> Vec<(String, String)>,
+}
+
+impl ConfigLoader for ConfigFile {
+    fn load(&self) -> Result<Config, String> {
+        let config = Config::load(slice::from_ref(&self.file), (self.environment)());
+        config.map_err(|problems| problems.to_string())
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        raw::expand(slice::from_ref(&self.file)).unwrap_or_default()
+    }
+}

@@ -1,0 +1,179 @@
+//! Checks that wait, for keys or for the turn of a signature check, on a thread of the tier.
+
+use std::{
+    io,
+    net::IpAddr,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use countersign_front::{RequestHead, Step, worker_pool::runtime};
+use http::StatusCode;
+use tokio::{
+    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    task::{LocalSet, spawn_local},
+    time::{sleep, timeout},
+};
+
+use super::{CheckDecision, DecisionCallback, EmbeddedRequest, decide_request, head::KeptHead};
+use crate::{admission::Admission, app::App, base::reply::empty, observe::metrics::Metrics};
+
+/// A copy of a request whose check waits.
+pub(super) struct PendingCheck {
+    listener: usize,
+    head: KeptHead,
+    is_tls: bool,
+    peer: IpAddr,
+    certificate: Box<[u8]>,
+    wants_claims: bool,
+}
+
+impl PendingCheck {
+    pub(super) fn new(listener: usize, request: &EmbeddedRequest<'_, impl RequestHead>) -> Self {
+        let EmbeddedRequest { head, is_tls, peer, certificate, wants_claims } = *request;
+        let (head, certificate) = (KeptHead::new(head), certificate.into());
+        Self { listener, head, is_tls, peer, certificate, wants_claims }
+    }
+
+    fn held_bytes(&self) -> usize {
+        size_of::<Self>() + self.head.held_bytes() + self.certificate.len()
+    }
+}
+
+/// Passes checks to the thread on which they wait. Dropping it refuses those that still wait.
+pub(super) struct CheckQueue {
+    checks: UnboundedSender<(PendingCheck, PendingCallback)>,
+    /// Memory that the waiting checks hold, in bytes.
+    held: Arc<AtomicUsize>,
+}
+
+impl CheckQueue {
+    /// Starts the thread.
+    pub(super) fn start(app: Arc<App>) -> io::Result<Self> {
+        let (checks, received) = unbounded_channel();
+        let runtime = runtime()?;
+        thread::Builder::new().name("checks".into()).spawn(move || {
+            LocalSet::new().block_on(&runtime, run(app, received));
+        })?;
+        Ok(Self { checks, held: Arc::default() })
+    }
+
+    /// Makes a check wait. `limit` is the memory for all of them, in bytes.
+    pub(super) fn submit(&self, check: PendingCheck, limit: usize, callback: DecisionCallback) {
+        let bytes = check.held_bytes();
+        let held = HeldBytes { all: Arc::clone(&self.held), bytes };
+        // Relaxed: a counter.
+        let is_too_much =
+            self.held.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) > limit;
+        // If it is dropped, the callback gets a refusal: here, or if the thread has ended.
+        let callback = PendingCallback { call: Some(callback), _held: held };
+        if !is_too_much {
+            let _ignored = self.checks.send((check, callback));
+        }
+    }
+}
+
+/// Memory that a waiting check holds, which is given back when this is dropped.
+struct HeldBytes {
+    all: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Drop for HeldBytes {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// The callback of a check, which is called exactly once: with a refusal if the check ends without
+/// a decision, because the tier is stopped or has a defect.
+struct PendingCallback {
+    call: Option<DecisionCallback>,
+    _held: HeldBytes,
+}
+
+impl PendingCallback {
+    fn call(&mut self, decision: &CheckDecision) {
+        if let Some(call) = self.call.take() {
+            call(decision);
+        }
+    }
+}
+
+impl Drop for PendingCallback {
+    fn drop(&mut self) {
+        let mut refusal = CheckDecision::default();
+        if thread::panicking() {
+            refusal.refuse(StatusCode::INTERNAL_SERVER_ERROR);
+        } else {
+            refusal.refuse_overload();
+        }
+        self.call(&refusal);
+    }
+}
+
+async fn run(app: Arc<App>, mut checks: UnboundedReceiver<(PendingCheck, PendingCallback)>) {
+    Metrics::use_shard(0);
+    let admission = Rc::new(Admission::new(app.settings().limits));
+    while let Some((check, mut callback)) = checks.recv().await {
+        let (app, admission) = (Arc::clone(&app), Rc::clone(&admission));
+        spawn_local(async move {
+            let mut decision = CheckDecision::default();
+            decide_after(&app, &admission, &check, &mut decision).await;
+            callback.call(&decision);
+        });
+    }
+}
+
+/// Whether a decision is only that the tier has just started. A server is not asked before it is
+/// ready, but a proxy that starts or is reloaded has requests at once.
+pub(super) fn is_premature(app: &App, decision: &CheckDecision) -> bool {
+    decision.status() == StatusCode::SERVICE_UNAVAILABLE && !app.is_ready()
+}
+
+/// Waits until keys and revocations have been read, or not for the first time.
+async fn wait_until_ready(app: &App) {
+    const LIMIT: Duration = Duration::from_secs(5);
+    const INTERVAL: Duration = Duration::from_millis(5);
+    let ready = async {
+        while !app.is_ready() {
+            sleep(INTERVAL).await;
+        }
+    };
+    // Afterwards, the decision has the reason.
+    let _timed_out = timeout(LIMIT, ready).await;
+}
+
+/// Decides about a request after what it has to wait for, and writes the decision.
+async fn decide_after(
+    app: &App,
+    admission: &Admission,
+    check: &PendingCheck,
+    decision: &mut CheckDecision,
+) {
+    let head = check.head.head();
+    let request = EmbeddedRequest {
+        head: &head,
+        is_tls: check.is_tls,
+        peer: check.peer,
+        certificate: &check.certificate,
+        wants_claims: check.wants_claims,
+    };
+    let mut step = decide_request(app, admission, check.listener, &request, decision);
+    if matches!(step, Step::Done(())) && is_premature(app, decision) {
+        wait_until_ready(app).await;
+        step = decide_request(app, admission, check.listener, &request, decision);
+    }
+    let Step::Wait(pending) = step else { return };
+    let settings = || app.settings_arc();
+    let written = pending.finish(&app.authenticator, settings, |settings, decided| {
+        decision.write(settings, &request, &decided);
+        empty(StatusCode::OK).into()
+    });
+    written.await;
+}

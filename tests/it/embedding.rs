@@ -1,0 +1,185 @@
+//! The tier in another process: by its Rust interface, and as a C library.
+
+mod c_library;
+mod nginx;
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::mpsc,
+    time::Duration,
+};
+
+use countersign_server::embedding::{
+    CheckDecision, EmbeddedRequest, EmbeddedTier, HeaderLine, HeaderLines, TierConfig,
+};
+use countersign_tests::{
+    binary::Sandbox,
+    eventually,
+    grpc::{CheckOutcome, Envoy, check_request},
+    openssl::SigningKey,
+    providers::JwksServer,
+};
+use serde_json::json;
+
+use crate::fixture;
+
+const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+struct Line<'l>(&'l str, &'l str);
+
+impl HeaderLine for Line<'_> {
+    fn name(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+
+    fn value(&self) -> &[u8] {
+        self.1.as_bytes()
+    }
+}
+
+/// A decision in the form of those over gRPC.
+#[derive(Debug, PartialEq)]
+struct Decided {
+    status: i32,
+    set: Vec<(String, String)>,
+    removed: Vec<String>,
+    body: String,
+}
+
+impl From<&CheckDecision> for Decided {
+    fn from(decision: &CheckDecision) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let set = decision.lines().map(|(name, value)| (text(name), text(value)));
+        Self {
+            status: decision.status().into(),
+            set: set.collect(),
+            removed: decision.removed().map(text).collect(),
+            body: text(decision.body()),
+        }
+    }
+}
+
+impl From<CheckOutcome> for Decided {
+    fn from(outcome: CheckOutcome) -> Self {
+        let CheckOutcome { status, set, removed, body, .. } = outcome;
+        Self { status, set, removed, body }
+    }
+}
+
+fn start(sandbox: &Sandbox, configuration: &str) -> EmbeddedTier {
+    let file = sandbox.file("embedded.cfg", configuration);
+    TierConfig::load(&file, Vec::new).unwrap().start().unwrap()
+}
+
+/// Checks `GET /page?x=1` with these header lines. Returns the decision, and whether it was made
+/// at once.
+fn check(tier: &EmbeddedTier, lines: &[(&str, &str)]) -> (Decided, bool) {
+    let lines: Vec<_> = lines.iter().map(|(name, value)| Line(name, value)).collect();
+    let parts = [&b"GET"[..], b"/page?x=1", b"shop.example"];
+    let head = HeaderLines::new(parts, &lines).unwrap();
+    let request = EmbeddedRequest {
+        head: &head,
+        is_tls: true,
+        peer: CLIENT,
+        certificate: b"",
+        wants_claims: false,
+    };
+    let mut decision = CheckDecision::default();
+    if tier.check(0, &request, &mut decision) {
+        return (Decided::from(&decision), true);
+    }
+    let (decided, received) = mpsc::channel();
+    let callback = move |decision: &CheckDecision| decided.send(Decided::from(decision)).unwrap();
+    tier.check_later(0, &request, Box::new(callback));
+    (received.recv_timeout(Duration::from_secs(20)).unwrap(), false)
+}
+
+fn check_token(tier: &EmbeddedTier, token: &str) -> i32 {
+    check(tier, &[("authorization", &format!("Bearer {token}"))]).0.status
+}
+
+#[test]
+fn embedded_decision_is_that_over_grpc() {
+    let sandbox = Sandbox::new();
+    let configuration = format!(
+        "{}[listen]\nprotocols=http/1.1, h2\ntrusted_proxies=127.0.0.1\n[server]\ntoken_cookie=t\n",
+        fixture::SIGNING
+    );
+    let server = sandbox.serve(&configuration);
+    let (envoy, tier) = (Envoy::plain(server.address), start(&sandbox, &configuration));
+    let good = fixture::good_token();
+    let bearer = format!("Bearer {good}");
+    let expired = fixture::token(&fixture::claims(json!({ "exp": 1 })));
+    let expired = format!("Bearer {expired}");
+    let forged = format!("{}AAAA", &bearer[..bearer.len() - 4]);
+    let environment = fixture::token(&fixture::claims(json!({ "urn:inmanta:env": "e1" })));
+    let environment = format!("Bearer {environment}");
+    let cookies = format!("a=1; t={good}; b=2");
+    let many: Vec<_> = (0..900).map(|number| (format!("x-{number}"), "v".to_owned())).collect();
+    let mut many: Vec<_> = many.iter().map(|(name, value)| (&**name, &**value)).collect();
+    many.push(("authorization", &bearer));
+    let tables: [&[(&str, &str)]; 12] = [
+        &[],
+        &[("authorization", &bearer)],
+        &[("Authorization", &bearer), ("x-auth-user", "root"), ("X_Auth_User", "root")],
+        &[("authorization", &bearer), ("x.auth.user", "root"), ("X-AUTH-SUBJECT", "root")],
+        &[("authorization", &bearer), ("authorization", &bearer)],
+        &[("authorization", &environment), ("x-auth-environment", "root")],
+        &[("authorization", &expired)],
+        &[("authorization", &forged)],
+        &[("authorization", "Bearer abc")],
+        &[("authorization", "Basic Ym9iOngK")],
+        &[("cookie", &cookies), ("sec-fetch-site", "same-origin")],
+        &many,
+    ];
+    for lines in tables {
+        let over_grpc = CheckOutcome::of(envoy.check(check_request(lines)).unwrap());
+        assert_eq!(check(&tier, lines).0, Decided::from(over_grpc), "{lines:?}");
+    }
+    assert_eq!(check_token(&tier, &good), 200);
+}
+
+#[test]
+fn embedded_check_waits_for_keys() {
+    let (sandbox, key) = (Sandbox::new(), SigningKey::generate("ES256", "k"));
+    let provider = JwksServer::start(&fixture::key_set(&[&key]));
+    let options = format!("jwks_uri={}", provider.uri());
+    let tier = start(&sandbox, &fixture::with_idp("ES256", &options));
+    let token = format!("Bearer {}", key.token(&fixture::claims_of("https://idp/")));
+    let (decided, _) = check(&tier, &[("authorization", &token)]);
+    assert_eq!(decided.status, 200, "{decided:?}");
+    let (decided, was_decided_at_once) = check(&tier, &[("authorization", &token)]);
+    assert_eq!((decided.status, was_decided_at_once), (200, true));
+    // A key that appears later.
+    let next = SigningKey::generate("ES256", "next");
+    provider.publish(&fixture::key_set(&[&key, &next]));
+    let token = format!("Bearer {}", next.token(&fixture::claims_of("https://idp/")));
+    let (decided, was_decided_at_once) = check(&tier, &[("authorization", &token)]);
+    assert_eq!((decided.status, was_decided_at_once), (200, false), "{decided:?}");
+}
+
+#[test]
+fn embedded_tier_follows_its_configuration() {
+    let sandbox = Sandbox::new();
+    let tier = start(&sandbox, fixture::SIGNING);
+    let good = fixture::good_token();
+    assert_eq!(check_token(&tier, &good), 200);
+    // A configuration with a mistake changes nothing.
+    sandbox.replace("embedded.cfg", "[auth_jwt_default]\nalgorithm=none\n");
+    tier.reload();
+    assert_eq!(check_token(&tier, &good), 200);
+    let other = fixture::SIGNING.replace("client_types=agent,compiler,api", "client_types=agent");
+    sandbox.replace("embedded.cfg", other);
+    tier.reload();
+    eventually(|| check_token(&tier, &good) != 200);
+}
+
+#[test]
+fn mistakes_of_an_embedded_tier_have_their_place() {
+    let sandbox = Sandbox::new();
+    let file = sandbox.file("bad.cfg", "[auth_jwt_x]\nalgorithm=none\n");
+    let problems = TierConfig::load(&file, Vec::new).map(drop).unwrap_err();
+    assert!(problems.contains("bad.cfg:2") && problems.contains("algorithm"), "{problems}");
+    let good = TierConfig::load(&sandbox.file("good.cfg", fixture::SIGNING), Vec::new).unwrap();
+    assert_eq!([good.listener("main"), good.listener("other")], [Some(0), None]);
+}

@@ -1,0 +1,98 @@
+//! The C library, by programs that gcc compiles.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
+
+use countersign_tests::binary::{self, Sandbox};
+use serde_json::json;
+
+use crate::fixture;
+
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../embed/c");
+
+/// Builds the library once and returns its directory.
+fn library() -> &'static Path {
+    static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
+    DIRECTORY.get_or_init(|| binary::built_library("libcountersign.so"))
+}
+
+/// Compiles a C file, with all warnings as errors, and returns the program.
+fn compile(sandbox: &Sandbox, source: &Path) -> PathBuf {
+    let program = sandbox.path().join(source.file_stem().unwrap());
+    let library = library().display();
+    let output = Command::new("gcc")
+        .args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-D_GNU_SOURCE"])
+        .arg(format!("-I{ROOT}/include"))
+        .arg(source)
+        .arg(format!("-L{library}"))
+        .arg(format!("-Wl,-rpath,{library}"))
+        .args(["-lcountersign", "-lpthread", "-o"])
+        .arg(&program)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    program
+}
+
+fn run(program: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn header_of_the_c_library_is_that_of_its_source() {
+    let header = Path::new(ROOT).join("include/countersign.h");
+    let config = cbindgen::Config::from_file(Path::new(ROOT).join("cbindgen.toml")).unwrap();
+    let sources = ["boundary", "layout"].map(|name| format!("{ROOT}/src/{name}.rs"));
+    let builder = sources.iter().fold(cbindgen::Builder::new(), cbindgen::Builder::with_src);
+    let mut made = Vec::new();
+    builder.with_config(config).generate().unwrap().write(&mut made);
+    let made = String::from_utf8(made).unwrap();
+    if std::env::var_os("COUNTERSIGN_NEW_HEADER").is_some() {
+        std::fs::write(&header, &made).unwrap();
+    }
+    assert_eq!(
+        std::fs::read_to_string(&header).unwrap_or_default(),
+        made,
+        "run this test with COUNTERSIGN_NEW_HEADER=1"
+    );
+}
+
+#[test]
+fn example_in_c_decides() {
+    let sandbox = Sandbox::new();
+    let example = Path::new(ROOT).join("examples/check.c");
+    assert!(std::fs::read_to_string(&example).unwrap().lines().count() <= 60);
+    let program = compile(&sandbox, &example);
+    let config = sandbox.file("auth.cfg", fixture::SIGNING);
+    let config = config.to_str().unwrap();
+    let bearer = format!("Bearer {}", fixture::good_token());
+    let (code, output, errors) = run(&program, &[config, &bearer]);
+    assert_eq!(code, Some(0), "{errors}");
+    for line in ["allowed 200", "  set x-auth-user: bob", "  remove authorization"] {
+        assert!(output.lines().any(|one| one == line), "{line}: {output}");
+    }
+    let expired = fixture::token(&fixture::claims(json!({ "exp": 1 })));
+    let (code, output, _) = run(&program, &[config, &format!("Bearer {expired}")]);
+    assert_eq!((code, output.lines().next()), (Some(0), Some("refused 401")));
+    assert!(output.contains("set www-authenticate: Bearer"), "{output}");
+    let bad = sandbox.file("bad.cfg", "[auth_jwt_x]\nalgorithm=none\n");
+    let (code, _, errors) = run(&program, &[bad.to_str().unwrap(), &bearer]);
+    assert_eq!(code, Some(2));
+    assert!(errors.contains("bad.cfg:2"), "{errors}");
+}
+
+#[test]
+fn misuse_of_the_c_library_is_refused() {
+    let sandbox = Sandbox::new();
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/it/embedding/misuse.c");
+    let program = compile(&sandbox, Path::new(source));
+    let config = sandbox.file("auth.cfg", fixture::SIGNING);
+    let (code, output, errors) =
+        run(&program, &[config.to_str().unwrap(), &format!("Bearer {}", fixture::good_token())]);
+    assert_eq!((code, output.as_str()), (Some(0), "done\n"), "{errors}");
+}
