@@ -1,0 +1,193 @@
+// The request as the tier reads it, and what the decision does to it.
+
+#include "countersign_module.h"
+
+static cs_text
+text_of(const ngx_str_t *string)
+{
+    return (cs_text) { (const char *) string->data, string->len };
+}
+
+// Writes the header lines of a request to `lines`, or to memory of its pool, and returns them.
+static cs_line *
+header_lines(ngx_http_request_t *r, cs_line *lines, size_t *count)
+{
+    size_t number = 0;
+    ngx_list_part_t *part;
+    ngx_table_elt_t *header;
+
+    for (part = &r->headers_in.headers.part; part != NULL; part = part->next) {
+        number += part->nelts;
+    }
+    if (number > COUNTERSIGN_USUAL_LINES) {
+        lines = ngx_palloc(r->pool, number * sizeof(cs_line));
+        if (lines == NULL) {
+            return NULL;
+        }
+    }
+    *count = 0;
+    for (part = &r->headers_in.headers.part; part != NULL; part = part->next) {
+        header = part->elts;
+        for (ngx_uint_t i = 0; i < part->nelts; i++) {
+            lines[*count].name = text_of(&header[i].key);
+            lines[*count].value = text_of(&header[i].value);
+            *count += 1;
+        }
+    }
+    return lines;
+}
+
+// Returns the client's certificate, if nginx has verified it.
+static cs_text
+certificate(ngx_http_request_t *r)
+{
+#if (NGX_HTTP_SSL)
+    ngx_str_t verified, escaped;
+    ngx_connection_t *connection = r->connection;
+
+    if (connection->ssl == NULL
+        || ngx_ssl_get_client_verify(connection, r->pool, &verified) != NGX_OK
+        || verified.len != sizeof("SUCCESS") - 1
+        || ngx_memcmp(verified.data, "SUCCESS", verified.len) != 0
+        || ngx_ssl_get_escaped_certificate(connection, r->pool, &escaped) != NGX_OK)
+    {
+        return (cs_text) { NULL, 0 };
+    }
+    return text_of(&escaped);
+#else
+    return (cs_text) { NULL, 0 };
+#endif
+}
+
+ngx_int_t
+countersign_describe(ngx_http_request_t *r, cs_request *request, cs_line *usual)
+{
+    ngx_connection_t *connection = r->connection;
+    countersign_main_conf_t *conf;
+
+    conf = ngx_http_get_module_main_conf(r, ngx_http_countersign_module);
+
+    ngx_memzero(request, sizeof(cs_request));
+    request->method = text_of(&r->method_name);
+    request->target = text_of(&r->unparsed_uri);
+    request->host = text_of(r->headers_in.host ? &r->headers_in.host->value
+                                               : &r->headers_in.server);
+#if (NGX_HTTP_SSL)
+    request->is_tls = connection->ssl != NULL;
+#endif
+    request->wants_claims = conf->keeps_claims;
+    request->certificate = certificate(r);
+    if (connection->sockaddr->sa_family != AF_UNIX) {
+        request->peer = text_of(&connection->addr_text);
+    }
+    request->lines = header_lines(r, usual, &request->line_count);
+    return request->lines == NULL ? NGX_ERROR : NGX_OK;
+}
+
+static ngx_int_t
+keep_text(ngx_pool_t *pool, ngx_str_t *kept, cs_text text)
+{
+    if (text.length == 0) {
+        ngx_str_null(kept);
+        return NGX_OK;
+    }
+    kept->len = text.length;
+    kept->data = ngx_pnalloc(pool, text.length);
+    if (kept->data == NULL) {
+        return NGX_ERROR;
+    }
+    ngx_memcpy(kept->data, text.data, text.length);
+    return NGX_OK;
+}
+
+// Keeps the texts of an allowed request that variables show.
+static ngx_int_t
+keep_identity(ngx_http_request_t *r, countersign_identity_t *identity, const cs_decision *decision)
+{
+    if (keep_text(r->pool, &identity->subject, decision->subject) != NGX_OK
+        || keep_text(r->pool, &identity->user, decision->user) != NGX_OK
+        || keep_text(r->pool, &identity->issuer, decision->issuer) != NGX_OK
+        || keep_text(r->pool, &identity->client_types, decision->client_types) != NGX_OK
+        || keep_text(r->pool, &identity->environment, decision->environment) != NGX_OK
+        || keep_text(r->pool, &identity->tenant, decision->tenant) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+    return keep_text(r->pool, &identity->claims, decision->claims);
+}
+
+// Keeps the header lines of the response to a refused request.
+static ngx_int_t
+keep_lines(ngx_http_request_t *r, countersign_request_t *checked, const cs_decision *decision)
+{
+    ngx_keyval_t *line;
+
+    checked->lines = ngx_array_create(r->pool, decision->line_count + 1, sizeof(ngx_keyval_t));
+    if (checked->lines == NULL) {
+        return NGX_ERROR;
+    }
+    for (size_t i = 0; i < decision->line_count; i++) {
+        line = ngx_array_push(checked->lines);
+        if (line == NULL
+            || keep_text(r->pool, &line->key, decision->lines[i].name) != NGX_OK
+            || keep_text(r->pool, &line->value, decision->lines[i].value) != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+    }
+    return NGX_OK;
+}
+
+ngx_int_t
+countersign_keep(ngx_http_request_t *r, countersign_request_t *checked,
+    const cs_decision *decision)
+{
+    checked->status = decision->status;
+    if (decision->is_allowed) {
+        checked->status = NGX_HTTP_OK;
+        return keep_identity(r, &checked->identity, decision);
+    }
+    if (checked->status < NGX_HTTP_BAD_REQUEST) {
+        checked->status = NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+    return keep_lines(r, checked, decision);
+}
+
+static ngx_int_t
+is_challenge(const ngx_str_t *name)
+{
+    static const ngx_str_t challenge = ngx_string("www-authenticate");
+
+    return name->len == challenge.len
+           && ngx_strncasecmp(name->data, challenge.data, challenge.len) == 0;
+}
+
+ngx_int_t
+countersign_refuse(ngx_http_request_t *r, countersign_request_t *checked)
+{
+    ngx_keyval_t *lines;
+    ngx_table_elt_t *header;
+    ngx_http_core_loc_conf_t *location;
+
+    location = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
+    lines = checked->lines != NULL ? checked->lines->elts : NULL;
+    for (ngx_uint_t i = 0; lines != NULL && i < checked->lines->nelts; i++) {
+        // With `satisfy any`, another module may allow the request. nginx then removes the
+        // challenge, and only that.
+        if (location->satisfy == NGX_HTTP_SATISFY_ANY && !is_challenge(&lines[i].key)) {
+            continue;
+        }
+        header = ngx_list_push(&r->headers_out.headers);
+        if (header == NULL) {
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+        ngx_memzero(header, sizeof(ngx_table_elt_t));
+        header->hash = 1;
+        header->key = lines[i].key;
+        header->value = lines[i].value;
+        if (is_challenge(&lines[i].key)) {
+            r->headers_out.www_authenticate = header;
+        }
+    }
+    return checked->status;
+}
