@@ -18,6 +18,7 @@ use countersign_engine::{
 use countersign_server::{
     authorization::routes::RouteMatch,
     config::{Config, ConfigFormat, RawConfig},
+    embedding::{CheckDecision, EmbeddedRequest, HeaderLine, HeaderLines, TierConfig},
     tenancy::{
         identity::TenantIdentity,
         tenant::{TenantAccess, TenantImpersonation},
@@ -423,6 +424,53 @@ fn tokens_verified_each_time_allocate_nothing() {
         let before = allocation_count();
         (0..100).for_each(|_| verify());
         assert_eq!(allocation_count() - before, 0, "{member}");
+    }
+}
+
+struct Line<'l>(&'l str, &'l str);
+
+impl HeaderLine for Line<'_> {
+    fn name(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+
+    fn value(&self) -> &[u8] {
+        self.1.as_bytes()
+    }
+}
+
+/// Decisions in the process of a proxy, on a token in the cache.
+#[test]
+fn embedded_decisions_allocate_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("auth.cfg");
+    let configuration = format!(
+        "[auth_jwt_default]\nalgorithm=HS256\nkey={}\nissuer=i\naudience=us\nexpire=0\n\
+         client_types=api\n[listener_routed]\nbind=127.0.0.1:1\nauthorization=routes\n\
+         [route_page]\nmatch=GET /page\n",
+        URL_SAFE_NO_PAD.encode(SECRET)
+    );
+    std::fs::write(&file, configuration).unwrap();
+    let tier = TierConfig::load(&file, Vec::new).unwrap().start().unwrap();
+    let claims = r#"{"iss":"i","aud":"us","sub":"bob","exp":4102444800}"#;
+    let bearer = format!("Bearer {}", signed(r#"{"alg":"HS256"}"#, claims));
+    let lines =
+        [Line("Host", "a.example"), Line("authorization", &bearer), Line("X_Auth_User", "x")];
+    let head = HeaderLines::new([b"GET", b"/page", b"a.example"], &lines).unwrap();
+    let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let request =
+        EmbeddedRequest { head: &head, is_tls: true, peer, certificate: b"", wants_claims: false };
+    let mut decision = CheckDecision::new();
+    for listener in [0, 1] {
+        let mut check = || {
+            assert!(tier.check(listener, &request, &mut decision));
+            assert!(decision.is_allowed(), "{}", decision.status());
+        };
+        // The first checks allocate the thread's buffers.
+        (0..3).for_each(|_| check());
+        let before = allocation_count();
+        (0..100).for_each(|_| check());
+        assert_eq!(allocation_count() - before, 0, "{listener}");
     }
 }
 
