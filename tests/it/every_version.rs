@@ -255,7 +255,10 @@ fn cases() -> Vec<RequestCase> {
             .line("content-length", length()),
         verify("less than the length", Malformed).line("content-length", "9999").not_in_http1(),
         verify("more than the length", Malformed).line("content-length", "9").not_in_http1(),
-        get("a length without a body", Malformed).line("content-length", "30").not_in_http1(),
+        // On a route that waits for the end of the request. Others may answer before it.
+        RequestCase::new("a length without a body", "POST", "/v1/verify", Malformed)
+            .line("content-length", "30")
+            .not_in_http1(),
         // Trailers.
         verify("trailers", Status(200)).trailer("x-checksum", "abc").trailer("b", ""),
         verify("a trailer with a blank in its name", Malformed).trailer("x y", "z"),
