@@ -1,7 +1,7 @@
 //! The Admin API, for our own tools: one API for what `/api/v2` and `/api/v1` have in the forms of
 //! other systems, and for the state of the server.
 //!
-//! A [table of operations](table) is the router and the source of the OpenAPI document. The order
+//! A table of operations (`table`) is the router and the source of the OpenAPI document. The order
 //! of the checks:
 //! 1. The token of the request is verified, and looked up in the registry.
 //! 2. The caller must be allowed to make the call, by the authorization of the call of `/api/v2`
