@@ -451,7 +451,7 @@ fn embedded_decisions_allocate_nothing() {
         URL_SAFE_NO_PAD.encode(SECRET)
     );
     std::fs::write(&file, configuration).unwrap();
-    let tier = TierConfig::load(&file, Vec::new).unwrap().start().unwrap();
+    let tier = TierConfig::load(&file, Vec::new()).unwrap().start().unwrap();
     let claims = r#"{"iss":"i","aud":"us","sub":"bob","exp":4102444800}"#;
     let bearer = format!("Bearer {}", signed(r#"{"alg":"HS256"}"#, claims));
     let lines =

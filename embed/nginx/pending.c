@@ -22,9 +22,23 @@ struct countersign_pending_s {
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static countersign_pending_t *decided;
 static int wake_fd = -1;
+// Number of decisions that wait. A timer keeps a worker that stops from ending before them.
+static ngx_uint_t waiting;
+static ngx_event_t keep_running;
 static ngx_connection_t *wake_connection;
 
 static void resume_all(ngx_event_t *event);
+
+// Time after which the timer is set again, in milliseconds.
+#define KEEP_INTERVAL 60000
+
+static void
+keep_waiting(ngx_event_t *event)
+{
+    if (waiting) {
+        ngx_add_timer(event, KEEP_INTERVAL);
+    }
+}
 
 ngx_int_t
 countersign_pending_init(ngx_cycle_t *cycle)
@@ -37,6 +51,9 @@ countersign_pending_init(ngx_cycle_t *cycle)
     if (wake_connection == NULL) {
         return NGX_ERROR;
     }
+    keep_running.handler = keep_waiting;
+    keep_running.log = cycle->log;
+    keep_running.data = &keep_running;
     wake_connection->log = cycle->log;
     wake_connection->read->handler = resume_all;
     wake_connection->read->log = cycle->log;
@@ -76,6 +93,9 @@ countersign_pending_create(ngx_http_request_t *r, countersign_request_t *checked
     pending = ngx_calloc(sizeof(countersign_pending_t), r->connection->log);
     if (pending == NULL) {
         return NULL;
+    }
+    if (waiting++ == 0) {
+        ngx_add_timer(&keep_running, KEEP_INTERVAL);
     }
     pending->request = r;
     pending->cleanup = cleanup;
@@ -223,5 +243,8 @@ resume_all(ngx_event_t *event)
         }
         free(pending->memory);
         free(pending);
+        if (--waiting == 0 && keep_running.timer_set) {
+            ngx_del_timer(&keep_running);
+        }
     }
 }

@@ -154,12 +154,26 @@ countersign_keep(ngx_http_request_t *r, countersign_request_t *checked,
 }
 
 static ngx_int_t
+is_named(const ngx_str_t *name, char *other)
+{
+    size_t length = ngx_strlen(other);
+
+    return name->len == length && ngx_strncasecmp(name->data, (u_char *) other, length) == 0;
+}
+
+static ngx_int_t
 is_challenge(const ngx_str_t *name)
 {
-    static const ngx_str_t challenge = ngx_string("www-authenticate");
+    return is_named(name, "www-authenticate");
+}
 
-    return name->len == challenge.len
-           && ngx_strncasecmp(name->data, challenge.data, challenge.len) == 0;
+// Whether a header line of a refusal is for the operator of the proxy, or about a body that nginx
+// replaces.
+static ngx_int_t
+is_left_out(const ngx_str_t *name)
+{
+    return is_named(name, "x-auth-error") || is_named(name, "content-type")
+           || is_named(name, "content-length");
 }
 
 ngx_int_t
@@ -172,6 +186,9 @@ countersign_refuse(ngx_http_request_t *r, countersign_request_t *checked)
     location = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
     lines = checked->lines != NULL ? checked->lines->elts : NULL;
     for (ngx_uint_t i = 0; lines != NULL && i < checked->lines->nelts; i++) {
+        if (is_left_out(&lines[i].key)) {
+            continue;
+        }
         // With `satisfy any`, another module may allow the request. nginx then removes the
         // challenge, and only that.
         if (location->satisfy == NGX_HTTP_SATISFY_ANY && !is_challenge(&lines[i].key)) {

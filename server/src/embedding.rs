@@ -61,11 +61,12 @@ pub struct TierConfig {
 
 impl TierConfig {
     /// Reads a configuration file and all files that it refers to. The environment overrides it, as
-    /// for the server.
+    /// for the server. The same environment counts for each reload: a proxy may give its workers
+    /// another one.
     ///
     /// # Errors
     /// All mistakes in it, as text with places and remedies.
-    pub fn load(file: &Path, environment: fn() -> Vec<(String, String)>) -> Result<Self, String> {
+    pub fn load(file: &Path, environment: Vec<(String, String)>) -> Result<Self, String> {
         let source = ConfigFile { file: file.to_owned(), environment };
         let watcher = ConfigWatcher::new(Box::new(source.clone()));
         let config = source.load()?;
@@ -253,12 +254,12 @@ fn with_admission<R>(
 #[derive(Clone)]
 struct ConfigFile {
     file: PathBuf,
-    environment: fn() -> Vec<(String, String)>,
+    environment: Vec<(String, String)>,
 }
 
 impl ConfigLoader for ConfigFile {
     fn load(&self) -> Result<Config, String> {
-        let config = Config::load(slice::from_ref(&self.file), (self.environment)());
+        let config = Config::load(slice::from_ref(&self.file), self.environment.clone());
         config.map_err(|problems| problems.to_string())
     }
 

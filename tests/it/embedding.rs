@@ -68,7 +68,7 @@ impl From<CheckOutcome> for Decided {
 
 fn start(sandbox: &Sandbox, configuration: &str) -> EmbeddedTier {
     let file = sandbox.file("embedded.cfg", configuration);
-    TierConfig::load(&file, Vec::new).unwrap().start().unwrap()
+    TierConfig::load(&file, Vec::new()).unwrap().start().unwrap()
 }
 
 /// Checks `GET /page?x=1` with these header lines. Returns the decision, and whether it was made
@@ -175,11 +175,32 @@ fn embedded_tier_follows_its_configuration() {
 }
 
 #[test]
+fn environment_counts_after_a_reload() {
+    let sandbox = Sandbox::new();
+    let file = sandbox.file("embedded.cfg", fixture::SIGNING);
+    let environment = vec![("INMANTA_AUTH_JWT_DEFAULT_AUDIENCE".into(), "other".into())];
+    let tier = TierConfig::load(&file, environment).unwrap().start().unwrap();
+    let good = fixture::good_token();
+    assert_eq!(check_token(&tier, &good), 401);
+    let second = fixture::issuer_section(
+        "second",
+        "HS256",
+        "https://second/",
+        &format!("key={}", fixture::KEY),
+    );
+    sandbox.replace("embedded.cfg", format!("{}{second}", fixture::SIGNING));
+    tier.reload();
+    let of_second = fixture::token(&fixture::claims_of("https://second/"));
+    eventually(|| check_token(&tier, &of_second) == 200);
+    assert_eq!(check_token(&tier, &good), 401);
+}
+
+#[test]
 fn mistakes_of_an_embedded_tier_have_their_place() {
     let sandbox = Sandbox::new();
     let file = sandbox.file("bad.cfg", "[auth_jwt_x]\nalgorithm=none\n");
-    let problems = TierConfig::load(&file, Vec::new).map(drop).unwrap_err();
+    let problems = TierConfig::load(&file, Vec::new()).map(drop).unwrap_err();
     assert!(problems.contains("bad.cfg:2") && problems.contains("algorithm"), "{problems}");
-    let good = TierConfig::load(&sandbox.file("good.cfg", fixture::SIGNING), Vec::new).unwrap();
+    let good = TierConfig::load(&sandbox.file("good.cfg", fixture::SIGNING), Vec::new()).unwrap();
     assert_eq!([good.listener("main"), good.listener("other")], [Some(0), None]);
 }

@@ -66,7 +66,7 @@ pub unsafe extern "C" fn cs_config_load(
     }
     // SAFETY: not null, and terminated as stated.
     let file = Path::new(OsStr::from_bytes(unsafe { CStr::from_ptr(file) }.to_bytes()));
-    match caught(|| TierConfig::load(file, environment)) {
+    match caught(|| TierConfig::load(file, environment())) {
         Some(Ok(config)) => Box::into_raw(Box::new(cs_config(config))),
         Some(Err(reason)) => fail(error, &reason),
         None => fail(error, DEFECT),
@@ -174,7 +174,7 @@ pub unsafe extern "C" fn cs_tier_is_ready(tier: *const cs_tier) -> bool {
 /// Decides about a request by the rules of a listener, of which `listener` is the index. Never
 /// blocks. Writes the decision and returns `CS_DECIDED`, or returns `CS_PENDING`: `callback` is
 /// then called with `context` and the decision, once, by another thread, which may happen before
-/// this returns. With a null `callback`, nothing is started, and the call has to be repeated with one.
+/// this returns. With a null `callback`, nothing is started: repeat the call with one.
 ///
 /// # Safety
 /// `tier` is of `cs_tier_start`. `request` and `decision` point to one each, and the texts of
@@ -219,8 +219,9 @@ pub unsafe extern "C" fn cs_check(
     progress
 }
 
-/// Writes a claim to `buffer`: a string as it is, and any other value as JSON. Returns its length,
-/// of which at most `size` bytes are written, or -1 without this claim.
+/// Writes a claim to `buffer`, for use in a header: a string with all but visible ASCII
+/// percent-encoded, and any other value as JSON in visible ASCII. Returns its length, of which at
+/// most `size` bytes are written, or -1 without this claim.
 ///
 /// `claims` is that of a decision, or a copy.
 ///

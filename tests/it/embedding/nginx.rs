@@ -17,6 +17,7 @@ use countersign_tests::{
     providers::{CannedResponse, JwksServer},
     proxies::{Application, DaemonProcess, free_address, shipped_config},
 };
+use serde_json::json;
 
 use crate::fixture;
 
@@ -189,6 +190,24 @@ fn nginx_module_decides_by_location() {
 }
 
 #[test]
+fn nginx_module_encodes_claims_for_headers() {
+    let nginx = ModuleNginx::start(
+        fixture::SIGNING,
+        "location / { countersign_check on; proxy_pass http://APPLICATION;
+            proxy_set_header X-Name $countersign_claim_name;
+            proxy_set_header X-List $countersign_claim_list; }",
+    );
+    let name = "x\r\nX-Auth-User: root\r\n\r\nGET /other HTTP/1.1";
+    let claims = fixture::claims(json!({ "name": name, "list": ["é\r\n", 1] }));
+    let (response, seen) = nginx.get("/", &bearer(&fixture::token(&claims)));
+    let seen = seen.unwrap();
+    assert_eq!((response.status, seen.header("x-auth-user")), (200, None));
+    let encoded = "x%0D%0AX-Auth-User:%20root%0D%0A%0D%0AGET%20/other%20HTTP/1.1";
+    assert_eq!(seen.header("x-name"), Some(encoded));
+    assert_eq!(seen.header("x-list"), Some(r#"["\u00e9\r\n",1]"#));
+}
+
+#[test]
 fn nginx_module_waits_for_keys() {
     let [old, key] = ["old", "new"].map(|kid| SigningKey::generate("ES256", kid));
     let provider = JwksServer::start(&fixture::key_set(&[&old]));
@@ -214,6 +233,18 @@ fn nginx_module_waits_for_keys() {
         }
     });
     assert_eq!(nginx.status("/", &token), 200);
+    // A worker that is replaced answers what waits.
+    let third = SigningKey::generate("ES256", "third");
+    let slow = CannedResponse::json(&fixture::key_set(&[&third]));
+    provider.respond_with(slow.delayed(Duration::from_millis(700)));
+    let token = bearer(&third.token(&fixture::claims_of("https://idp/")));
+    let mut waiting = Connection::open(nginx.address);
+    waiting.send_raw(get("/", &token).as_bytes());
+    let before = provider.requests();
+    eventually(|| provider.requests() > before);
+    let pid = std::fs::read_to_string(nginx.sandbox.path().join("nginx.pid")).unwrap();
+    assert!(Command::new("kill").args(["-HUP", pid.trim()]).status().unwrap().success());
+    assert_eq!(waiting.receive(false).status, 200);
     let log = nginx.running.log();
     assert!(!log.contains("[alert]") && !log.contains("signal 11"), "{log}");
 }
