@@ -124,6 +124,10 @@ fn preconditions_that_are_not_taken_are_refused(protocol: Protocol) {
     assert_eq!(patch("If-Match: *\r\n"), 200);
     assert_eq!(api.call("GET /users/bob", "If-None-Match: *\r\n", "").status, 304);
     assert_eq!(api.call("GET /users/bob", "If-None-Match: \"a\r\n", "").status, 200);
+    // Also where a refusal of the change itself is a conflict.
+    assert_eq!(api.call("POST /roles", "", "{\"name\":\"kept\"}").status, 201);
+    let malformed = api.call("DELETE /roles/kept", "If-Match: abc\r\n", "");
+    assert_problem(&malformed, 400, "invalid_request");
     let missing = api.call("PATCH /users/eve", "If-Match: *\r\n", "{\"is_admin\":true}");
     assert_problem(&missing, 404, "not_found");
 }

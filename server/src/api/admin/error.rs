@@ -84,9 +84,11 @@ impl AdminError {
         Self { retry_after: Some(5), ..error }
     }
 
-    /// Returns a refusal of the arguments as the conflict that it is, and others as they are.
+    /// Returns a refusal of a change as the conflict that it is, and others as they are. An error
+    /// of an argument has a place.
     pub(super) fn or_conflict(self) -> Self {
-        if self.status == StatusCode::BAD_REQUEST { Self::conflict(self.detail) } else { self }
+        let is_refusal = self.status == StatusCode::BAD_REQUEST && self.place.is_none();
+        if is_refusal { Self::conflict(self.detail) } else { self }
     }
 
     /// Returns the pointer to the member that is wrong; `None` for the body itself.
