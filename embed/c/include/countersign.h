@@ -1,4 +1,4 @@
-// The auth tier in the process of a proxy: docs/embedding/c.md.
+// The auth tier in the process of a proxy: docs/embedding.md.
 //
 // Made by cbindgen of embed/c/src: change it there.
 
@@ -162,7 +162,7 @@ bool cs_tier_is_ready(const struct cs_tier *tier);
 // Decides about a request by the rules of a listener, of which `listener` is the index. Never
 // blocks. Writes the decision and returns `CS_DECIDED`, or returns `CS_PENDING`: `callback` is
 // then called with `context` and the decision, once, by another thread, which may happen before
-// this returns. With a null `callback`, nothing is started, and the call has to be repeated with one.
+// this returns. With a null `callback`, nothing is started: repeat the call with one.
 //
 // # Safety
 // `tier` is of `cs_tier_start`. `request` and `decision` point to one each, and the texts of
@@ -174,8 +174,9 @@ enum cs_progress cs_check(const struct cs_tier *tier,
                           cs_callback callback,
                           void *context);
 
-// Writes a claim to `buffer`: a string as it is, and any other value as JSON. Returns its length,
-// of which at most `size` bytes are written, or -1 without this claim.
+// Writes a claim to `buffer`, for use in a header: a string with all but visible ASCII
+// percent-encoded, and any other value as JSON in visible ASCII. Returns its length, of which at
+// most `size` bytes are written, or -1 without this claim.
 //
 // `claims` is that of a decision, or a copy.
 //
