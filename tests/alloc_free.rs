@@ -18,7 +18,7 @@ use countersign_engine::{
 use countersign_server::{
     authorization::routes::RouteMatch,
     config::{Config, ConfigFormat, RawConfig},
-    embedding::{CheckDecision, EmbeddedRequest, HeaderLine, HeaderLines, TierConfig},
+    embedding::{CheckDecision, EmbeddedRequest, HeaderLines, TierConfig},
     tenancy::{
         identity::TenantIdentity,
         tenant::{TenantAccess, TenantImpersonation},
@@ -427,18 +427,6 @@ fn tokens_verified_each_time_allocate_nothing() {
     }
 }
 
-struct Line<'l>(&'l str, &'l str);
-
-impl HeaderLine for Line<'_> {
-    fn name(&self) -> &[u8] {
-        self.0.as_bytes()
-    }
-
-    fn value(&self) -> &[u8] {
-        self.1.as_bytes()
-    }
-}
-
 /// Decisions in the process of a proxy, on a token in the cache.
 #[test]
 fn embedded_decisions_allocate_nothing() {
@@ -454,8 +442,7 @@ fn embedded_decisions_allocate_nothing() {
     let tier = TierConfig::load(&file, Vec::new()).unwrap().start().unwrap();
     let claims = r#"{"iss":"i","aud":"us","sub":"bob","exp":4102444800}"#;
     let bearer = format!("Bearer {}", signed(r#"{"alg":"HS256"}"#, claims));
-    let lines =
-        [Line("Host", "a.example"), Line("authorization", &bearer), Line("X_Auth_User", "x")];
+    let lines = [("Host", "a.example"), ("authorization", &*bearer), ("X_Auth_User", "x")];
     let head = HeaderLines::new([b"GET", b"/page", b"a.example"], &lines).unwrap();
     let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let request =

@@ -11,6 +11,15 @@ use std::{
     time::Duration,
 };
 
+/// The section of a configuration by which a server signs tokens and verifies them.
+pub const SIGNING: &str = "\
+[auth_jwt_default]
+algorithm=HS256
+sign=true
+client_types=agent,compiler,api
+key=rID3kG4OwGpajIsxnGDhat4UFcMkyFZQc1y3oKQTPRs
+";
+
 /// Address of a server: host and port.
 pub type Address = (&'static str, u16);
 

@@ -43,8 +43,6 @@ typedef struct {
     countersign_identity_t identity;
     // Header lines of the response, if the request is refused.
     ngx_array_t *lines;
-    // Whether the decision has to wait.
-    countersign_pending_t *pending;
 } countersign_request_t;
 
 // Writes a request as the tier reads it. Its header lines are in `usual`, or in memory of its pool.

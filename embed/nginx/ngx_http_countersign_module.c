@@ -29,6 +29,7 @@ check(ngx_http_request_t *r, cs_tier *tier, ngx_int_t listener, countersign_requ
     cs_line usual[COUNTERSIGN_USUAL_LINES];
     cs_request request;
     cs_decision decision;
+    countersign_pending_t *pending;
 
     if (countersign_describe(r, &request, usual) != NGX_OK) {
         return NGX_ERROR;
@@ -36,17 +37,15 @@ check(ngx_http_request_t *r, cs_tier *tier, ngx_int_t listener, countersign_requ
     if (cs_check(tier, listener, &request, &decision, NULL, NULL) == CS_DECIDED) {
         return countersign_keep(r, checked, &decision);
     }
-    checked->pending = countersign_pending_create(r, checked);
-    if (checked->pending == NULL) {
+    pending = countersign_pending_create(r, checked);
+    if (pending == NULL) {
         return NGX_ERROR;
     }
     // Notices a client that leaves.
     r->read_event_handler = ngx_http_test_reading;
-    if (cs_check(tier, listener, &request, &decision, countersign_decided, checked->pending)
-        == CS_DECIDED)
-    {
+    if (cs_check(tier, listener, &request, &decision, countersign_decided, pending) == CS_DECIDED) {
         // The keys have arrived between the two calls.
-        countersign_decided(checked->pending, &decision);
+        countersign_decided(pending, &decision);
     }
     return NGX_OK;
 }

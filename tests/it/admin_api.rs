@@ -35,7 +35,7 @@ struct AdminApi<'s> {
 }
 
 impl<'s> AdminApi<'s> {
-    /// Returns a client with an administrator's session for which there is no user account.
+    /// Returns a client with the session of an administrator without a user account.
     fn root(server: &'s Server<'s>) -> Self {
         Self { server, token: session_of("root", true) }
     }

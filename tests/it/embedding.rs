@@ -10,7 +10,7 @@ use std::{
 };
 
 use countersign_server::embedding::{
-    CheckDecision, EmbeddedRequest, EmbeddedTier, HeaderLine, HeaderLines, TierConfig,
+    CheckDecision, EmbeddedRequest, EmbeddedTier, HeaderLines, TierConfig,
 };
 use countersign_tests::{
     binary::Sandbox,
@@ -25,28 +25,16 @@ use crate::fixture;
 
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-struct Line<'l>(&'l str, &'l str);
-
-impl HeaderLine for Line<'_> {
-    fn name(&self) -> &[u8] {
-        self.0.as_bytes()
-    }
-
-    fn value(&self) -> &[u8] {
-        self.1.as_bytes()
-    }
-}
-
 /// A decision in the form of those over gRPC.
 #[derive(Debug, PartialEq)]
-struct Decided {
+struct ComparedDecision {
     status: i32,
     set: Vec<(String, String)>,
     removed: Vec<String>,
     body: String,
 }
 
-impl From<&CheckDecision> for Decided {
+impl From<&CheckDecision> for ComparedDecision {
     fn from(decision: &CheckDecision) -> Self {
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         let set = decision.lines().map(|(name, value)| (text(name), text(value)));
@@ -59,7 +47,7 @@ impl From<&CheckDecision> for Decided {
     }
 }
 
-impl From<CheckOutcome> for Decided {
+impl From<CheckOutcome> for ComparedDecision {
     fn from(outcome: CheckOutcome) -> Self {
         let CheckOutcome { status, set, removed, body, .. } = outcome;
         Self { status, set, removed, body }
@@ -73,10 +61,9 @@ fn start(sandbox: &Sandbox, configuration: &str) -> EmbeddedTier {
 
 /// Checks `GET /page?x=1` with these header lines. Returns the decision, and whether it was made
 /// at once.
-fn check(tier: &EmbeddedTier, lines: &[(&str, &str)]) -> (Decided, bool) {
-    let lines: Vec<_> = lines.iter().map(|(name, value)| Line(name, value)).collect();
+fn check(tier: &EmbeddedTier, lines: &[(&str, &str)]) -> (ComparedDecision, bool) {
     let parts = [&b"GET"[..], b"/page?x=1", b"shop.example"];
-    let head = HeaderLines::new(parts, &lines).unwrap();
+    let head = HeaderLines::new(parts, lines).unwrap();
     let request = EmbeddedRequest {
         head: &head,
         is_tls: true,
@@ -86,10 +73,11 @@ fn check(tier: &EmbeddedTier, lines: &[(&str, &str)]) -> (Decided, bool) {
     };
     let mut decision = CheckDecision::default();
     if tier.check(0, &request, &mut decision) {
-        return (Decided::from(&decision), true);
+        return (ComparedDecision::from(&decision), true);
     }
     let (decided, received) = mpsc::channel();
-    let callback = move |decision: &CheckDecision| decided.send(Decided::from(decision)).unwrap();
+    let callback =
+        move |decision: &CheckDecision| decided.send(ComparedDecision::from(decision)).unwrap();
     tier.check_later(0, &request, Box::new(callback));
     (received.recv_timeout(Duration::from_secs(20)).unwrap(), false)
 }
@@ -134,7 +122,7 @@ fn embedded_decision_is_that_over_grpc() {
     ];
     for lines in tables {
         let over_grpc = CheckOutcome::of(envoy.check(check_request(lines)).unwrap());
-        assert_eq!(check(&tier, lines).0, Decided::from(over_grpc), "{lines:?}");
+        assert_eq!(check(&tier, lines).0, ComparedDecision::from(over_grpc), "{lines:?}");
     }
     assert_eq!(check_token(&tier, &good), 200);
 }

@@ -17,7 +17,7 @@ use countersign_bench::{
     e2e::process::CpuTime,
     latency,
     machine::pin_to_core,
-    own_server::{Address, Connection, HttpAnswer, StateDirectory},
+    own_server::{Address, Connection, HttpAnswer, SIGNING, StateDirectory},
     paired::report,
 };
 
@@ -33,11 +33,6 @@ bind_port=18886
 threads=1
 [login]
 attempts_per_source=off
-[auth_jwt_default]
-algorithm=HS256
-sign=true
-client_types=agent,compiler,api
-key=rID3kG4OwGpajIsxnGDhat4UFcMkyFZQc1y3oKQTPRs
 ";
 const ADDRESS: Address = ("127.0.0.1", 18885);
 const USER: &str = r#"{"username":"ann","password":"correct horse"}"#;
@@ -64,7 +59,7 @@ const LATENCY_PHASE: Duration = Duration::from_secs(2);
 const AUTH_REQUESTS: u32 = 2_000;
 
 fn main() -> Result<()> {
-    let state = StateDirectory::create("console", CONFIGURATION)?;
+    let state = StateDirectory::create("console", &[CONFIGURATION, SIGNING].concat())?;
     let server = state.serve(ADDRESS)?;
     let token = state.run(&["token", "bootstrap"])?;
     pin_to_core(1);

@@ -16,7 +16,7 @@ use std::{
 
 use countersign_bench::{
     e2e::process::CpuTime,
-    own_server::{ChildGuard, Connection, StateDirectory},
+    own_server::{ChildGuard, Connection, SIGNING, StateDirectory},
     paired::report,
 };
 use rustls_pki_types::{CertificateDer, UnixTime, pem::PemObject as _};
@@ -42,11 +42,6 @@ trusted_proxies=127.0.0.1
 attempts_per_source=off
 [identities]
 enabled=true
-[auth_jwt_default]
-algorithm=HS256
-sign=true
-client_types=agent,compiler,api
-key=rID3kG4OwGpajIsxnGDhat4UFcMkyFZQc1y3oKQTPRs
 ";
 const ADDRESS: (&str, u16) = ("127.0.0.1", 18883);
 const ROUNDS: usize = 15;
@@ -59,7 +54,7 @@ const USES: usize = ROUNDS * BATCHES * BATCH * 2;
 const STORED_TOKENS: u32 = 1_000_000;
 
 fn main() -> Result<()> {
-    let state = StateDirectory::create("identities", CONFIGURATION)?;
+    let state = StateDirectory::create("identities", &[CONFIGURATION, SIGNING].concat())?;
     let certificates = OpensslCertificates::create(state.path())?;
     let server = state.serve(ADDRESS)?;
     let mut api = AdminClient { connection: Connection::open(ADDRESS)?, token: String::new() };

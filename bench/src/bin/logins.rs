@@ -18,7 +18,7 @@ use argon2::{Algorithm, Argon2, Block, Params, Version};
 use countersign_bench::{
     latency,
     machine::pin_to_core,
-    own_server::{ChildGuard, Connection, StateDirectory},
+    own_server::{ChildGuard, Connection, SIGNING, StateDirectory},
     paired::report,
 };
 
@@ -48,17 +48,12 @@ threads=1
 hashing_threads=1
 failures_per_user=off
 attempts_per_source=off
-[auth_jwt_default]
-algorithm=HS256
-sign=true
-client_types=agent,compiler,api
-key=rID3kG4OwGpajIsxnGDhat4UFcMkyFZQc1y3oKQTPRs
 ";
 const ADDRESS: (&str, u16) = ("127.0.0.1", 18881);
 const CREDENTIALS: &str = r#"{"username":"bob","password":"correct horse"}"#;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let state = StateDirectory::create("logins", CONFIGURATION)?;
+    let state = StateDirectory::create("logins", &[CONFIGURATION, SIGNING].concat())?;
     let _server = state.serve(ADDRESS)?;
     let token = state.run(&["token", "bootstrap"])?;
     pin_to_core(1);

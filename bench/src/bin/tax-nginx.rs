@@ -21,7 +21,7 @@ use std::{
 use countersign_bench::{
     e2e::process::CpuTime,
     machine::pin_to_core,
-    own_server::{Address, ChildGuard, StateDirectory},
+    own_server::{Address, ChildGuard, SIGNING, StateDirectory},
     paired::report,
 };
 
@@ -40,11 +40,6 @@ trusted_proxies=127.0.0.1, unix
 bind=unix:SOCKET
 dialect=nginx
 trusted_proxies=unix
-[auth_jwt_default]
-algorithm=HS256
-sign=true
-client_types=agent,compiler,api
-key=rID3kG4OwGpajIsxnGDhat4UFcMkyFZQc1y3oKQTPRs
 ";
 const ADDRESS: Address = ("127.0.0.1", 18885);
 
@@ -63,10 +58,10 @@ const VARIANTS: [(&str, u16, &str); 5] = [
 ];
 
 fn main() -> Result<()> {
-    let state = StateDirectory::create("tax", CONFIGURATION)?;
+    let state = StateDirectory::create("tax", "")?;
     let socket = state.path().join("auth.sock");
     let configuration = CONFIGURATION.replace("SOCKET", &socket.display().to_string());
-    fs::write(state.path().join("c.cfg"), configuration)?;
+    fs::write(state.path().join("c.cfg"), configuration + SIGNING)?;
     let server = state.serve(ADDRESS)?;
     let padding = format!("padding=\"{}\"", "x".repeat(300));
     let sign = |_| state.run(&["token", "sign", "--client-type", "api", "--claim-json", &padding]);
@@ -78,7 +73,7 @@ fn main() -> Result<()> {
     processes.push(server.id());
     let mut variants = Vec::new();
     for (_, port, _) in VARIANTS {
-        variants.push(Clients::open(port, &tokens)?);
+        variants.push(VariantClients::open(port, &tokens)?);
     }
     let mut costs = vec![Vec::new(); VARIANTS.len()];
     for round in 0..=ROUNDS {
@@ -170,13 +165,13 @@ fn children(process: u32) -> Result<Vec<u32>> {
 }
 
 /// Connections to one variant, each with a request at a time.
-struct Clients {
+struct VariantClients {
     connections: Vec<TcpStream>,
     requests: Vec<String>,
     next: usize,
 }
 
-impl Clients {
+impl VariantClients {
     fn open(port: u16, tokens: &[String]) -> Result<Self> {
         let open = |_| -> io::Result<TcpStream> {
             let stream = TcpStream::connect(("127.0.0.1", port))?;

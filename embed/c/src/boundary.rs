@@ -195,7 +195,7 @@ pub unsafe extern "C" fn cs_check(
     // SAFETY: null or as stated.
     let (tier, request) = unsafe { (tier.as_ref(), request.as_ref()) };
     let mut last = LAST.take();
-    let caller = Callback { call: callback, context };
+    let caller = CheckCallback { call: callback, context };
     let progress = match (tier, request) {
         (Some(tier), Some(request)) if tier.forks == forks() => {
             // SAFETY: the texts of `request` are as stated, and outlive this call.
@@ -252,7 +252,7 @@ unsafe fn check(
     listener: usize,
     request: &cs_request,
     decision: &mut CheckDecision,
-    callback: Callback,
+    callback: CheckCallback,
 ) -> cs_progress {
     let &cs_request { method, target, host, peer, certificate, is_tls, wants_claims, .. } = request;
     // SAFETY: as stated.
@@ -286,16 +286,16 @@ fn address(text: &[u8]) -> Option<IpAddr> {
 }
 
 /// The caller's function for a decision that had to wait.
-struct Callback {
+struct CheckCallback {
     call: cs_callback,
     context: *mut c_void,
 }
 
 // SAFETY: the caller states that `context` may be used by another thread, and does nothing with it
 // until the callback has been called.
-unsafe impl Send for Callback {}
+unsafe impl Send for CheckCallback {}
 
-impl Callback {
+impl CheckCallback {
     fn call(self, decision: &CheckDecision) {
         let (mut lines, mut removed) = (Vec::new(), Vec::new());
         let shared = share(decision, &mut lines, &mut removed);

@@ -200,7 +200,9 @@ async fn authorize_and_execute(
         context: *context,
         caller,
         session,
-        users: context.users.ok_or_else(|| AdminError::unavailable("there is no database"))?,
+        users: context
+            .users
+            .ok_or_else(|| AdminError::unavailable("this server has no database"))?,
         operation,
         path: operation::checked(path)?,
         encoded_path: request.uri().path(),

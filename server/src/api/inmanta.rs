@@ -34,7 +34,7 @@ use request::ApiRequest;
 use serde_json::{Map, Value, json};
 
 pub(super) use self::{
-    error::ApiError,
+    error::{ApiError, advise_client},
     inner_call::{InnerAnswer, InnerCall},
     session::{MACHINE_IDENTITY, SessionRefusal, verify as verify_session},
     users::user_json,

@@ -56,7 +56,7 @@ impl UserCalls<'_> {
         self.make_within("", method, target, body).await
     }
 
-    /// Makes a call within an environment; an empty one is none.
+    /// Makes a call within an environment, unless that is empty.
     pub(super) async fn make_within(
         &self,
         environment: &str,

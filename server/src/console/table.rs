@@ -8,7 +8,7 @@ use super::request::FormFields;
 
 /// Parameter of the column to sort by, with a minus sign for the descending order.
 const SORT: &str = "sort";
-/// Parameter of the result of a change, which is no part of another address.
+/// Parameter of the result of a change, which other addresses leave out.
 const DONE: &str = "done";
 
 /// A column of a [`ConsoleTable`].

@@ -23,6 +23,16 @@ pub trait HeaderLine {
     fn value(&self) -> &[u8];
 }
 
+impl<N: AsRef<[u8]>, V: AsRef<[u8]>> HeaderLine for (N, V) {
+    fn name(&self) -> &[u8] {
+        self.0.as_ref()
+    }
+
+    fn value(&self) -> &[u8] {
+        self.1.as_ref()
+    }
+}
+
 /// Error of a method, target or host that is not UTF-8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidHead;
@@ -91,17 +101,14 @@ pub(super) struct KeptHead {
     lines: Vec<KeptLine>,
 }
 
-/// A copy of a header line.
-struct KeptLine {
-    name: Box<[u8]>,
-    value: Box<[u8]>,
-}
+/// A copy of a header line: its name and its value.
+type KeptLine = (Box<[u8]>, Box<[u8]>);
 
 impl KeptHead {
     pub(super) fn new(head: &impl RequestHead) -> Self {
         let mut lines = Vec::new();
         head.for_each_line(&mut |name, value| {
-            lines.push(KeptLine { name: name.into(), value: value.into() });
+            lines.push((name.into(), value.into()));
         });
         let [method, target, host] = [head.method(), head.target(), head.host()].map(str::to_owned);
         Self { method, target, host, lines }
@@ -110,7 +117,7 @@ impl KeptHead {
     /// Returns the memory that it holds, in bytes.
     pub(super) fn held_bytes(&self) -> usize {
         let texts = self.method.len() + self.target.len() + self.host.len();
-        let line = |line: &KeptLine| size_of::<KeptLine>() + line.name.len() + line.value.len();
+        let line = |line: &KeptLine| size_of::<KeptLine>() + line.name().len() + line.value().len();
         texts + self.lines.iter().map(line).sum::<usize>()
     }
 
@@ -118,15 +125,5 @@ impl KeptHead {
     pub(super) fn head(&self) -> impl RequestHead + '_ {
         let Self { method, target, host, lines } = self;
         HeaderLines { method, target, host, lines }
-    }
-}
-
-impl HeaderLine for KeptLine {
-    fn name(&self) -> &[u8] {
-        &self.name
-    }
-
-    fn value(&self) -> &[u8] {
-        &self.value
     }
 }

@@ -148,7 +148,7 @@ fn tenants_read_no_more_than_by_other_calls(protocol: Protocol) {
     let allowed = allowed(&server, &key.token(&claims), &[target, missing()]);
     let reads = ["GetIssuer", "GetRole", "GetToken", "GetUser", "ListAssignments", "ListIssuers"];
     assert_eq!(allowed, [&reads[..], &["ListRoles", "ListTokens", "ListUsers"]].concat());
-    // An API key is no token of this API, on either listener.
+    // An API key does not count as a token, on either listener.
     let head = format!("GET /v1/admin/users HTTP/1.1\r\nX-API-Key: {API_KEY}\r\n");
     assert_problem(&server.request(&head), 401, "token_missing");
     let mut connection = Connection::over(UnixStream::connect(&socket).unwrap());

@@ -44,7 +44,7 @@ pub(super) const FILTER: &[QueryParameter] = &[
 pub(super) async fn list(call: &AdminCall<'_>) -> Answer {
     let page = ListPage::of(call)?;
     let query = &call.query;
-    let unknown = || AdminError::parameter("operation", "there is no such operation");
+    let unknown = || AdminError::parameter("operation", "unknown operation");
     let operation = query.get("operation").map(|name| {
         AuditOperation::ALL.iter().copied().find(|one| one.name() == name).ok_or_else(unknown)
     });

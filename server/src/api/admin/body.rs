@@ -37,7 +37,7 @@ impl BodyValues {
         for (name, value) in raw.0 {
             let Some(member) = schema.member(&name) else {
                 let name = shown(&name);
-                return Err(AdminError::member(&name, "", "there is no such member"));
+                return Err(AdminError::member(&name, "", "unknown member"));
             };
             // A raw value may be nested to any depth, and this has a limit.
             let too_deep =

@@ -1,9 +1,12 @@
 //! Errors of calls, as problems (RFC 9457).
 
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{Response, StatusCode};
 
 use crate::{
-    api::inmanta::ApiError,
+    api::{
+        inmanta::{ApiError, advise_client},
+        settings::NO_SUCH_CALL,
+    },
     base::reply::{Body, problem_with},
     revocation::RevokeError,
     store::StoreError,
@@ -20,9 +23,6 @@ pub(super) struct AdminError {
     /// Seconds after which to try again.
     retry_after: Option<u64>,
 }
-
-/// Message of a database that cannot be queried. The reason is only logged.
-const NO_DATABASE: &str = "the database does not answer";
 
 impl AdminError {
     fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
@@ -64,7 +64,7 @@ impl AdminError {
 
     /// Error of a path without a call.
     pub(super) fn no_such_call() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "no_such_call", "there is no such call")
+        Self::new(StatusCode::NOT_FOUND, "no_such_call", NO_SUCH_CALL)
     }
 
     /// Error of a change that conflicts with the present state.
@@ -102,13 +102,7 @@ impl AdminError {
         let Self { status, code, detail, place, retry_after } = self;
         let place = place.as_ref().map(|(name, value)| (*name, &**value));
         let mut response = problem_with(status, code, &detail, place);
-        let headers = response.headers_mut();
-        if let Some(seconds) = retry_after {
-            headers.insert(header::RETRY_AFTER, seconds.into());
-        }
-        if status == StatusCode::UNAUTHORIZED {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
+        advise_client(&mut response, retry_after);
         response
     }
 }
@@ -136,8 +130,7 @@ impl From<ApiError> for AdminError {
 
 impl From<StoreError> for AdminError {
     fn from(error: StoreError) -> Self {
-        tracing::error!("{error}");
-        Self::unavailable(NO_DATABASE)
+        ApiError::from(error).into()
     }
 }
 

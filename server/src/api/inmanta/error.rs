@@ -69,14 +69,20 @@ impl ApiError {
             }
         };
         let mut response = inmanta::message_response(status, &message);
-        let headers = response.headers_mut();
-        if let Some(seconds) = retry_after {
-            headers.insert(header::RETRY_AFTER, seconds.into());
-        }
-        if status == StatusCode::UNAUTHORIZED {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
+        advise_client(&mut response, retry_after);
         response
+    }
+}
+
+/// Adds to a refusal when to try again, in seconds, and what credential is needed.
+pub(in crate::api) fn advise_client(response: &mut Response<Body>, retry_after: Option<u64>) {
+    let needs_token = response.status() == StatusCode::UNAUTHORIZED;
+    let headers = response.headers_mut();
+    if let Some(seconds) = retry_after {
+        headers.insert(header::RETRY_AFTER, seconds.into());
+    }
+    if needs_token {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
 }
 
