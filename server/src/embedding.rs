@@ -23,7 +23,7 @@ use std::{
     slice,
     sync::{
         Arc, Once, Weak,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc,
     },
 };
@@ -97,7 +97,13 @@ impl TierConfig {
         let (reload_requests, received) = mpsc::channel();
         reload::spawn(&app, watcher, received)?;
         let checks = CheckQueue::start(Arc::clone(&app))?;
-        Ok(EmbeddedTier { app, checks, reload_requests, threads: AtomicUsize::new(0) })
+        Ok(EmbeddedTier {
+            app,
+            checks,
+            reload_requests,
+            threads: AtomicUsize::new(0),
+            was_ready: AtomicBool::new(false),
+        })
     }
 }
 
@@ -129,6 +135,7 @@ pub struct EmbeddedTier {
     reload_requests: mpsc::Sender<()>,
     /// Number of threads that have made a check.
     threads: AtomicUsize,
+    was_ready: AtomicBool,
 }
 
 /// A request of a client of the proxy.
@@ -155,6 +162,17 @@ impl EmbeddedTier {
         self.app.is_ready()
     }
 
+    /// Whether it has been ready once.
+    fn was_ready(&self) -> bool {
+        // Relaxed: a flag that is set once, and only saves work.
+        if self.was_ready.load(Ordering::Relaxed) {
+            return true;
+        }
+        let is_ready = self.is_ready();
+        self.was_ready.store(is_ready, Ordering::Relaxed);
+        is_ready
+    }
+
     /// Reads the configuration again, in the background.
     pub fn reload(&self) {
         let _ignored = self.reload_requests.send(());
@@ -168,9 +186,11 @@ impl EmbeddedTier {
         request: &EmbeddedRequest<'_, H>,
         decision: &mut CheckDecision,
     ) -> bool {
+        // Before the decision, which may otherwise be the last one without keys.
+        let was_ready = self.was_ready();
         with_admission(&self.app, &self.threads, |admission| {
             let step = decide_request(&self.app, admission, listener, request, decision);
-            matches!(step, Step::Done(())) && !pending::is_premature(&self.app, decision)
+            matches!(step, Step::Done(())) && (was_ready || !pending::is_undecided(decision))
         })
     }
 

@@ -130,10 +130,10 @@ async fn run(app: Arc<App>, mut checks: UnboundedReceiver<(PendingCheck, Pending
     }
 }
 
-/// Whether a decision is only that the tier has just started. A server is not asked before it is
-/// ready, but a proxy that starts or is reloaded has requests at once.
-pub(super) fn is_premature(app: &App, decision: &CheckDecision) -> bool {
-    decision.status() == StatusCode::SERVICE_UNAVAILABLE && !app.is_ready()
+/// Whether a request is refused because keys or revocations are missing. A server is not asked
+/// before it is ready, but a proxy that starts or is reloaded has requests at once.
+pub(super) fn is_undecided(decision: &CheckDecision) -> bool {
+    decision.status() == StatusCode::SERVICE_UNAVAILABLE
 }
 
 /// Waits until keys and revocations have been read, or not for the first time.
@@ -164,8 +164,9 @@ async fn decide_after(
         certificate: &check.certificate,
         wants_claims: check.wants_claims,
     };
+    let was_ready = app.is_ready();
     let mut step = decide_request(app, admission, check.listener, &request, decision);
-    if matches!(step, Step::Done(())) && is_premature(app, decision) {
+    if matches!(step, Step::Done(())) && !was_ready && is_undecided(decision) {
         wait_until_ready(app).await;
         step = decide_request(app, admission, check.listener, &request, decision);
     }
