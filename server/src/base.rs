@@ -14,6 +14,7 @@ pub mod reply;
 pub mod roots;
 pub mod route;
 pub mod secret_hash;
+pub mod strict_json;
 pub mod tenant_label;
 pub mod uri;
 pub mod watched_file;

@@ -2,13 +2,14 @@ use countersign_tests::{binary::Sandbox, client::Protocol, over_every_protocol};
 use serde_json::json;
 
 use super::{AdminApi, assert_problem, etag};
-use crate::users::{PASSWORD, configuration};
+use crate::users::{Api, ENVIRONMENT, PASSWORD, configuration};
 
 over_every_protocol!(
     lists_have_pages_that_insertions_do_not_shift,
     changes_are_made_only_if_the_etag_matches,
     unchanged_resources_are_answered_with_304,
     bodies_and_queries_are_read_strictly,
+    mistake_of_a_value_is_named_with_its_place,
 );
 
 fn lists_have_pages_that_insertions_do_not_shift(protocol: Protocol) {
@@ -94,4 +95,27 @@ fn bodies_and_queries_are_read_strictly(protocol: Protocol) {
     let server = &api.server;
     let head = format!("POST /v1/admin/users HTTP/1.1\r\nAuthorization: Bearer {}\r\n", api.token);
     assert_eq!(server.send(&head, long.as_bytes()).status, 413);
+}
+
+fn mistake_of_a_value_is_named_with_its_place(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let server = sandbox.serve(&configuration(""));
+    let api = AdminApi::root(&server);
+    Api::root(&server).add_environment(ENVIRONMENT);
+    let tokens = format!("POST /environments/{ENVIRONMENT}/tokens");
+    let deep = format!("{{\"username\":{}{}}}", "[".repeat(200), "]".repeat(200));
+    for (call, body, pointer, mistake) in [
+        ("POST /users", "{\"username\":\"\\ud800\"}", "/username", "surrogate pair"),
+        ("POST /users", "{\"username\":\"a\",\"password\":\"\\udc00\"}", "/password", "surrogate"),
+        (&tokens, "{\"client_types\":[\"api\",\"\\ud800x\"]}", "/client_types/1", "surrogate"),
+        (&tokens, "{\"client_types\":[\"api\"],\"expire\":1e400}", "/expire", "too large"),
+        (&tokens, "{\"client_types\":[{\"a\":1,\"a\":2}]}", "/client_types/0/a", "there twice"),
+        ("POST /users", &deep, "/username", "nested too deeply"),
+    ] {
+        let problem = assert_problem(&api.call(call, "", body), 400, "invalid_request");
+        let detail = problem["detail"].as_str().unwrap();
+        assert_eq!(problem["pointer"], pointer, "{problem}");
+        assert!(detail.starts_with(&pointer[1..]) && detail.contains(mistake), "{problem}");
+        assert_eq!(detail.contains("too deeply"), mistake.contains("too deeply"), "{problem}");
+    }
 }

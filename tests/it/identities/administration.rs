@@ -18,6 +18,7 @@ over_every_protocol!(
     calls_have_the_envelope_of_infisical,
     routes_exist_only_if_enabled,
     hostile_bodies_are_refused,
+    repeated_members_are_refused_at_any_depth,
     logins_are_recorded_by_identity_and_without_secrets,
     changes_are_in_the_audit_log,
 );
@@ -257,6 +258,38 @@ fn hostile_bodies_are_refused(protocol: Protocol) {
         invalid(&api.open("POST /auth/universal-auth/login", body), "clientId");
         let number = api.call("", "POST /auth/token/revoke", "", "{\"accessToken\":1e999}");
         assert_eq!(number.status, 400);
+    });
+}
+
+fn repeated_members_are_refused_at_any_depth(protocol: Protocol) {
+    with_server(protocol, "", |api| {
+        let machine = api.machine("member", json!({}));
+        let token = api.token.clone();
+        let method = format!("PATCH /auth/universal-auth/identities/{}", machine.id);
+        let organization = &api.organization;
+        let new = |rest: &str| format!("{{\"organizationId\":\"{organization}\",{rest}}}");
+        for (call, body) in [
+            ("POST /identities", new("\"name\":\"a\",\"name\":\"b\"")),
+            (
+                "POST /identities",
+                new("\"name\":\"a\",\"metadata\":[{\"key\":\"k\",\"key\":\"l\",\"value\":\"v\"}]"),
+            ),
+            ("POST /identities/search", "{\"search\":{\"name\":\"a\",\"name\":\"b\"}}".into()),
+            (
+                "POST /identities/search",
+                "{\"search\":{\"name\":{\"$contains\":\"a\",\"$\\u0063ontains\":\"b\"}}}".into(),
+            ),
+            (
+                &method,
+                "{\"accessTokenTrustedIps\":[{\"ipAddress\":\"10.0.0.1\",\"ipAddress\":\"::/0\"}]}"
+                    .into(),
+            ),
+        ] {
+            let refusal = api.call(&token, call, "", &body);
+            refused(&refusal, 400, "Body has a member twice");
+        }
+        let all = api.ask(&format!("GET /identities?orgId={organization}")).json();
+        assert_eq!(all["totalCount"], 1, "nothing was added: {all}");
     });
 }
 

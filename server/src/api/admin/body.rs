@@ -7,6 +7,7 @@ use super::{error::AdminError, schema::ObjectSchema};
 use crate::base::{
     exact_json::RawMembers,
     redacted::{json_error, shown},
+    strict_json::parse_strict,
 };
 
 /// The members of a body, which the schema of its operation accepts. Not `Debug`: it may contain a
@@ -39,10 +40,9 @@ impl BodyValues {
                 let name = shown(&name);
                 return Err(AdminError::member(&name, "", "unknown member"));
             };
-            // A raw value may be nested to any depth, and this has a limit.
-            let too_deep =
-                |_| AdminError::member(member.name, "", "the value is nested too deeply");
-            let value: Value = serde_json::from_str(value.get()).map_err(too_deep)?;
+            let value = parse_strict(value).map_err(|error| {
+                AdminError::member(member.name, &error.pointer, &error.mistake.to_string())
+            })?;
             if !(member.is_nullable && value.is_null())
                 && let Some((place, mistake)) = member.value.mistake(&value)
             {
@@ -121,6 +121,10 @@ mod tests {
             (r#"{"name":"a","types":"a"}"#, Some("/types")),
             (r#"{"name":"a","types":["a","c"]}"#, Some("/types/1")),
             (r#"{"name":"a","types":["a","a"]}"#, Some("/types/1")),
+            (r#"{"name":"\ud800"}"#, Some("/name")),
+            (r#"{"name":"a","types":["a","\ud800"]}"#, Some("/types/1")),
+            (r#"{"name":"a","types":{"a":1,"a":1}}"#, Some("/types/a")),
+            (r#"{"name":"a","count":1e400}"#, Some("/count")),
         ] {
             let error = read(body).err().unwrap_or_else(|| panic!("{body}"));
             assert_eq!(error.pointer(), pointer, "{body}");

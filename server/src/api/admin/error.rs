@@ -34,7 +34,8 @@ impl AdminError {
         Self { place: Some(("pointer", String::new())), ..Self::invalid(detail) }
     }
 
-    /// Error of a member of the body, or of an element of it: `element` is `/` and its index.
+    /// Error of a member of the body, or of an element of it: `element` is the pointer from the
+    /// member, such as `/` and an index.
     pub(super) fn member(name: &str, element: &str, detail: &str) -> Self {
         let pointer = format!("/{}{element}", name.replace('~', "~0").replace('/', "~1"));
         let detail = format!("{name}{element}: {detail}");

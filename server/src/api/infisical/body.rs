@@ -4,7 +4,10 @@
 use serde_json::{Map, Value, json};
 
 use super::error::InfisicalError;
-use crate::base::exact_json::RawMembers;
+use crate::base::{
+    exact_json::RawMembers,
+    strict_json::{JsonMistake, parse_strict},
+};
 
 /// Reader of the members of a body.
 pub(super) struct BodyReader {
@@ -19,7 +22,7 @@ impl BodyReader {
     /// Parses a body. An empty one has no members.
     ///
     /// # Errors
-    /// It is not JSON, or a member occurs twice; or it is not an object.
+    /// It is not JSON, or a member of it or of an object in it occurs twice; or it is not an object.
     pub(super) fn parse(body: &[u8]) -> Result<Self, InfisicalError> {
         if body.is_empty() {
             return Ok(Self { members: Map::new(), issues: Vec::new() });
@@ -33,14 +36,15 @@ impl BodyReader {
         })?;
         let mut reader = Self { members: Map::new(), issues: Vec::new() };
         for (name, value) in raw.0 {
-            // A raw value may be nested to any depth, and this has a limit.
-            let value = serde_json::from_str(value.get())
-                .map_err(|_| InfisicalError::bad_request("Body is not valid JSON"))?;
+            let value = parse_strict(value).map_err(|error| match error.mistake {
+                JsonMistake::Duplicate => member_twice(),
+                _ => InfisicalError::bad_request("Body is not valid JSON"),
+            })?;
             if has_null_character(&value) {
                 reader.report(&name, "String must not contain null characters");
             }
             if reader.members.insert(name, value).is_some() {
-                return Err(InfisicalError::bad_request("Body has a member twice"));
+                return Err(member_twice());
             }
         }
         Ok(reader)
@@ -166,6 +170,10 @@ impl BodyReader {
 /// Longest text, in characters.
 const MAX_TEXT: usize = 16_384;
 
+fn member_twice() -> InfisicalError {
+    InfisicalError::bad_request("Body has a member twice")
+}
+
 fn issue(member: &str, message: &str) -> Value {
     let path: Vec<_> = Some(member).filter(|member| !member.is_empty()).into_iter().collect();
     json!({ "code": "custom", "path": path, "message": message })
@@ -213,6 +221,9 @@ mod tests {
         assert_eq!(status(b"{}"), None);
         assert_eq!(status(b"[]"), Some(422));
         assert_eq!(status(b"{"), Some(400));
-        assert_eq!(status(br#"{"a":1,"a":2}"#), Some(400));
+        for twice in [r#"{"a":1,"a":2}"#, r#"{"a":{"b":1,"b":2}}"#, r#"{"a":[{"b":1,"b":1}]}"#] {
+            let refusal = BodyReader::parse(twice.as_bytes()).err().unwrap();
+            assert!(format!("{refusal:?}").contains("Body has a member twice"), "{twice}");
+        }
     }
 }
