@@ -1,5 +1,7 @@
 //! The Admin API: its document, pages of lists, preconditions, and every resource.
 
+/// Changes that others make at the same time.
+mod concurrent;
 /// The OpenAPI document: every operation is called, and answers as it describes.
 mod document;
 /// Cursors, limits, methods, preconditions, paths and bodies as an attacker sends them.

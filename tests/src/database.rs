@@ -25,13 +25,24 @@ pub const TO_VERSION_9: &str = "DROP TABLE countersign_logout_token;
     ALTER TABLE countersign_audit DROP COLUMN project;
     DELETE FROM countersign_migration WHERE version > 9";
 
-/// Executes statements in an SQLite file. Returns the first value that the last one selects, or
-/// nothing.
+/// Makes a change in an SQLite file of a server whenever the server is about to make another one:
+/// `event` is that of a trigger, such as `BEFORE INSERT ON countersign_client_secret`.
+pub fn change_meanwhile(file: &Path, event: &str, change: &str) {
+    let trigger = format!("CREATE TRIGGER meanwhile {event} BEGIN {change}; END");
+    query_sqlite(file, &format!("DROP TRIGGER IF EXISTS meanwhile; {trigger}"));
+}
+
+/// Executes statements in an SQLite file, also those that create triggers. Returns the first value
+/// that the last one selects, or nothing.
 pub fn query_sqlite(file: &Path, statements: &str) -> String {
     const SCRIPT: &str = "import sqlite3, sys\n\
         connection = sqlite3.connect(sys.argv[1], isolation_level=None)\n\
-        rows = [connection.execute(one).fetchone() for one in sys.argv[2].split(';')]\n\
-        print(rows[-1][0] if rows[-1] else '')";
+        row, statement = None, ''\n\
+        for part in sys.argv[2].split(';'):\n\
+        \x20   statement += part + ';'\n\
+        \x20   if sqlite3.complete_statement(statement):\n\
+        \x20       row, statement = connection.execute(statement).fetchone(), ''\n\
+        print(row[0] if row else '')";
     let output = Command::new("python3").args(["-c", SCRIPT]).arg(file).arg(statements).output();
     let output = output.unwrap();
     assert!(output.status.success(), "{statements}: {}", String::from_utf8_lossy(&output.stderr));

@@ -29,12 +29,13 @@ use std::sync::OnceLock;
 use arguments::CallArguments;
 use bytes::Bytes;
 use countersign_front::RequestHead;
+use error::unknown_environment;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use request::ApiRequest;
 use serde_json::{Map, Value, json};
 
 pub(super) use self::{
-    error::{ApiError, advise_client},
+    error::{ApiError, ChangeRefusal, advise_client},
     inner_call::{InnerAnswer, InnerCall},
     session::{MACHINE_IDENTITY, SessionRefusal, verify as verify_session},
     users::user_json,
@@ -353,11 +354,11 @@ async fn require_environment(
     if require_users(context)?.store.environment(id).await?.is_some() {
         return Ok(());
     }
-    Err(ApiError::not_found(match (endpoint.environment, endpoint.method) {
-        (Some(ENVIRONMENT_HEADER), _) => "The given environment id does not exist!",
-        (_, "DELETE") => "The environment with given id does not exist.",
-        _ => "The environment id does not exist.",
-    }))
+    Err(match (endpoint.environment, endpoint.method) {
+        (Some(ENVIRONMENT_HEADER), _) => unknown_environment(),
+        (_, "DELETE") => ApiError::not_found("The environment with given id does not exist."),
+        _ => ApiError::not_found("The environment id does not exist."),
+    })
 }
 
 /// Context in which a call is executed.

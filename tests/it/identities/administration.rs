@@ -1,11 +1,13 @@
-use countersign_tests::{binary::Sandbox, client::Protocol, over_every_protocol};
+use countersign_tests::{
+    binary::Sandbox, client::Protocol, database::change_meanwhile, over_every_protocol,
+};
 use serde_json::{Value, json};
 
 use super::{IdentityApi, configuration, invalid, refused, session_of, text, with_server};
 use crate::{
     audit::{audit, audit_with},
     fixture::{SIGNING, claims, token},
-    users::{Api, ENVIRONMENT},
+    users::{Api, ENVIRONMENT, in_file},
 };
 
 over_every_protocol!(
@@ -19,6 +21,7 @@ over_every_protocol!(
     routes_exist_only_if_enabled,
     hostile_bodies_are_refused,
     repeated_members_are_refused_at_any_depth,
+    constraint_is_answered_as_the_check_before_it,
     logins_are_recorded_by_identity_and_without_secrets,
     changes_are_in_the_audit_log,
 );
@@ -291,6 +294,27 @@ fn repeated_members_are_refused_at_any_depth(protocol: Protocol) {
         let all = api.ask(&format!("GET /identities?orgId={organization}")).json();
         assert_eq!(all["totalCount"], 1, "nothing was added: {all}");
     });
+}
+
+fn constraint_is_answered_as_the_check_before_it(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let server = sandbox.serve(&configuration(&in_file(&sandbox)));
+    let (api, file) = (IdentityApi::new(&server), sandbox.path().join("users.db"));
+    let machine = api.machine("member", json!({}));
+    let project = "00000000-0000-0000-0000-000000000009";
+    let new = json!({ "name": "other", "project_id": project });
+    assert_eq!(Api::root(&server).send("PUT /project", new).status, 200);
+    // What another change has deleted exists again, because the trigger is undone.
+    let secret = format!("POST /auth/universal-auth/identities/{}/client-secrets", machine.id);
+    let insert = "BEFORE INSERT ON countersign_client_secret";
+    change_meanwhile(&file, insert, "DELETE FROM countersign_identity_method");
+    refused(&api.send(&secret, json!({})), 400, "The identity does not have universal auth");
+    let member = format!("POST /api/v2/workspace/{project}/identity-memberships/{}", machine.id);
+    let insert = "BEFORE INSERT ON countersign_identity_project";
+    let delete = format!("DELETE FROM countersign_project WHERE id = '{project}'");
+    change_meanwhile(&file, insert, &delete);
+    let missing = format!("Project with ID {project} not found");
+    refused(&api.send(&member, json!({ "role": "viewer" })), 404, &missing);
 }
 
 fn logins_are_recorded_by_identity_and_without_secrets(protocol: Protocol) {

@@ -4,7 +4,7 @@ use http::{Response, StatusCode};
 
 use crate::{
     api::{
-        inmanta::{ApiError, advise_client},
+        inmanta::{ApiError, ChangeRefusal, advise_client},
         settings::NO_SUCH_CALL,
     },
     base::reply::{Body, problem_with},
@@ -85,13 +85,6 @@ impl AdminError {
         Self { retry_after: Some(5), ..error }
     }
 
-    /// Returns a refusal of a change as the conflict that it is, and others as they are. An error
-    /// of an argument has a place.
-    pub(super) fn or_conflict(self) -> Self {
-        let is_refusal = self.status == StatusCode::BAD_REQUEST && self.place.is_none();
-        if is_refusal { Self::conflict(self.detail) } else { self }
-    }
-
     /// Returns the pointer to the member that is wrong; `None` for the body itself.
     #[cfg(test)]
     pub(super) fn pointer(&self) -> Option<&str> {
@@ -116,8 +109,12 @@ impl From<ApiError> for AdminError {
                 Self::new(StatusCode::UNAUTHORIZED, "unauthorized", text)
             }
             ApiError::Forbidden(text) => Self::forbidden(text),
-            ApiError::NotFound(text) => Self::not_found(text),
-            ApiError::Conflict(text) => Self::conflict(text),
+            ApiError::NotFound(text) | ApiError::Refused(ChangeRefusal::Missing, text) => {
+                Self::not_found(text)
+            }
+            ApiError::Conflict(text) | ApiError::Refused(ChangeRefusal::Conflict, text) => {
+                Self::conflict(text)
+            }
             ApiError::TooMany(attempts, wait) => {
                 let detail = format!("too many {attempts}: try again later");
                 let error = Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_attempts", detail);

@@ -15,7 +15,7 @@ use super::{
     logins::{check_organization_name, issue_for, read_organization},
     methods::{MAX_TTL, MAX_USES},
     new_id, ok, shown_time,
-    universal_auth::attached,
+    universal_auth::{attached, detached},
 };
 use crate::{
     admission::Source,
@@ -23,7 +23,7 @@ use crate::{
     base::{clock, hex::to_hex, reply::Body},
     identities::{checks::IdentityRefusal, revocation, trusted_ips::TrustedIps},
     store::{
-        client_secrets::ClientSecret, identity_methods::MethodKind,
+        StoreError, client_secrets::ClientSecret, identity_methods::MethodKind,
         universal_auth_methods::UniversalAuthMethod,
     },
 };
@@ -75,7 +75,15 @@ pub(super) async fn create(
         last_used_at: None,
         created_at: clock::now(),
     };
-    context.users.store.add_client_secret(stored.clone()).await?;
+    match context.users.store.add_client_secret(stored.clone()).await {
+        Ok(()) => {}
+        // The method was deleted meanwhile, maybe with its identity.
+        Err(StoreError::ForeignKeyViolation) => {
+            attached(context, identity).await?;
+            return Err(detached());
+        }
+        Err(error) => return Err(error.into()),
+    }
     Ok(ok(&json!({ "clientSecret": secret, "clientSecretData": secret_json(&stored) })))
 }
 

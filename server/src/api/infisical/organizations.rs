@@ -70,9 +70,7 @@ impl NewRole {
                 let message = format!("Role with slug {} already exists", role.slug);
                 Err(InfisicalError::bad_request(message))
             }
-            Err(StoreError::ForeignKeyViolation) => {
-                Err(InfisicalError::not_found(format!("Project with ID {owner} not found")))
-            }
+            Err(StoreError::ForeignKeyViolation) => Err(unknown_project(owner)),
             Err(error) => Err(error.into()),
         }
     }
@@ -127,6 +125,11 @@ impl<'r> OrganizationCall<'r> {
             }
         }
     }
+}
+
+/// Returns the error for a project that does not exist.
+pub(super) fn unknown_project(id: &str) -> InfisicalError {
+    InfisicalError::not_found(format!("Project with ID {id} not found"))
 }
 
 /// Returns all roles of an organization or a project: the built-in ones first.

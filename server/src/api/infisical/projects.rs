@@ -9,7 +9,7 @@ use super::{
     body::BodyReader,
     identities::{find, methods_of},
     new_id, ok,
-    organizations::{NewRole, built_in_roles, roles_json},
+    organizations::{NewRole, built_in_roles, roles_json, unknown_project},
     role_changes::{change_roles, check_size, roles_of},
     shown_time,
 };
@@ -81,9 +81,7 @@ impl<'r> ProjectCall<'r> {
         context: &InfisicalContext<'_>,
     ) -> Result<Response<Body>, InfisicalError> {
         let project = context.users.store.project(self.project).await?;
-        let project = project.ok_or_else(|| {
-            InfisicalError::not_found(format!("Project with ID {} not found", self.project))
-        })?;
+        let project = project.ok_or_else(|| unknown_project(self.project))?;
         match self.request {
             ProjectMethod::ListRoles => {
                 let shown = roles_json(context, RoleScope::Project, &project.id).await?;
@@ -164,6 +162,11 @@ async fn add(
             "Identity with ID {id} already exists in project with ID {}",
             project.id
         ))),
+        // The identity or the project was deleted meanwhile.
+        Err(StoreError::ForeignKeyViolation) => {
+            find(context, id).await?;
+            Err(unknown_project(&project.id))
+        }
         Err(error) => Err(error.into()),
     }
 }

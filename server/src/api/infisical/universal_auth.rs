@@ -143,7 +143,12 @@ pub(super) async fn attached(
 ) -> Result<UniversalAuthMethod, InfisicalError> {
     find(context, identity).await?;
     let method = context.users.store.universal_auth_method(identity).await?;
-    method.ok_or_else(|| InfisicalError::bad_request(DETACHED))
+    method.ok_or_else(detached)
+}
+
+/// Returns the error for an identity without the method.
+pub(super) fn detached() -> InfisicalError {
+    InfisicalError::bad_request(DETACHED)
 }
 
 fn shown(method: &UniversalAuthMethod) -> Response<Body> {

@@ -16,6 +16,9 @@ use crate::{
 pub(in crate::api) enum ApiError {
     /// The arguments are invalid.
     Request(String),
+    /// The state of the server does not allow the change. The Inmanta server answers as for
+    /// invalid arguments.
+    Refused(ChangeRefusal, String),
     /// The body cannot be read. The text is the whole message.
     Body(String),
     /// Authentication failed.
@@ -32,9 +35,23 @@ pub(in crate::api) enum ApiError {
     Unavailable(String),
 }
 
+/// Why the state of the server does not allow a change. It may be found by a check before the
+/// change, or by a constraint of the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::api) enum ChangeRefusal {
+    /// The object of the change, or one that it refers to, does not exist.
+    Missing,
+    /// The new object exists already, or the one to delete is in use.
+    Conflict,
+}
+
 impl ApiError {
     pub(super) fn request(text: impl Into<String>) -> Self {
         Self::Request(text.into())
+    }
+
+    pub(super) fn refused(refusal: ChangeRefusal, text: impl Into<String>) -> Self {
+        Self::Refused(refusal, text.into())
     }
 
     pub(super) fn not_found(text: impl Into<String>) -> Self {
@@ -49,7 +66,9 @@ impl ApiError {
             _ => None,
         };
         let (status, message) = match self {
-            Self::Request(text) => (StatusCode::BAD_REQUEST, format!("Invalid request: {text}")),
+            Self::Request(text) | Self::Refused(_, text) => {
+                (StatusCode::BAD_REQUEST, format!("Invalid request: {text}"))
+            }
             Self::Body(text) => (StatusCode::BAD_REQUEST, text),
             Self::Unauthorized(text) => (StatusCode::UNAUTHORIZED, text),
             Self::Forbidden(text) => (StatusCode::FORBIDDEN, format!("Access denied: {text}")),
@@ -72,6 +91,11 @@ impl ApiError {
         advise_client(&mut response, retry_after);
         response
     }
+}
+
+/// The error of a call within an environment that does not exist.
+pub(super) fn unknown_environment() -> ApiError {
+    ApiError::not_found("The given environment id does not exist!")
 }
 
 /// Adds to a refusal when to try again, in seconds, and what credential is needed.

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{
     CallContext, data,
-    error::ApiError,
+    error::{ApiError, ChangeRefusal},
     ok_empty,
     request::RoleRequest,
     users::{end_sessions, sessions_end},
@@ -22,16 +22,22 @@ pub(super) async fn respond(
         RoleRequest::Add { name } => match store.add_role(&name).await {
             Ok(()) => Ok(ok_empty()),
             Err(StoreError::AlreadyExists) => {
-                Err(ApiError::request(format!("Role {name} already exists.")))
+                let text = format!("Role {name} already exists.");
+                Err(ApiError::refused(ChangeRefusal::Conflict, text))
             }
             Err(error) => Err(error.into()),
         },
         RoleRequest::Delete { name } => match store.delete_role(&name).await {
             Ok(true) => Ok(ok_empty()),
-            Ok(false) => Err(ApiError::request(format!("Role {name} doesn't exist."))),
-            Err(StoreError::ForeignKeyViolation) => Err(ApiError::request(format!(
-                "Role {name} cannot be delete because it's still assigned to a user."
-            ))),
+            Ok(false) => {
+                let text = format!("Role {name} doesn't exist.");
+                Err(ApiError::refused(ChangeRefusal::Missing, text))
+            }
+            Err(StoreError::ForeignKeyViolation) => {
+                let text =
+                    format!("Role {name} cannot be delete because it's still assigned to a user.");
+                Err(ApiError::refused(ChangeRefusal::Conflict, text))
+            }
             Err(error) => Err(error.into()),
         },
         RoleRequest::Assignments { username } => {
@@ -40,10 +46,13 @@ pub(super) async fn respond(
         RoleRequest::Assign { username, environment, role } => {
             match store.assign_role(&username, &environment, &role).await {
                 Ok(()) => Ok(ok_empty()),
-                Err(StoreError::ForeignKeyViolation) => Err(ApiError::request(format!(
-                    "Cannot assign role {role} to user {username}. Role {role}, environment {environment} or user {username} doesn't \
-                 exist."
-                ))),
+                Err(StoreError::ForeignKeyViolation) => {
+                    let text = format!(
+                        "Cannot assign role {role} to user {username}. Role {role}, environment \
+                         {environment} or user {username} doesn't exist."
+                    );
+                    Err(ApiError::refused(ChangeRefusal::Missing, text))
+                }
                 Err(error) => Err(error.into()),
             }
         }
@@ -80,9 +89,9 @@ async fn unassign(
     if store.user(username).await?.is_some_and(|user| user.sessions_since.0 != 0) {
         end_sessions_of(context, username).await?;
     }
-    Err(ApiError::request(format!(
-        "Role {role} (environment={environment}) is not assigned to user {username}"
-    )))
+    let text =
+        format!("Role {role} (environment={environment}) is not assigned to user {username}");
+    Err(ApiError::refused(ChangeRefusal::Missing, text))
 }
 
 async fn end_sessions_of(context: &CallContext<'_>, username: &str) -> Result<(), ApiError> {

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{
     CallContext, data,
-    error::ApiError,
+    error::{ApiError, unknown_environment},
     ok_empty,
     request::{TokenApiRequest, TokenOptions},
 };
@@ -23,7 +23,7 @@ use crate::{
     },
     keys::IssuerSection,
     revocation::{RevocationEntry, record::RevocationRecord},
-    store::tokens::IssuedToken,
+    store::{StoreError, tokens::IssuedToken},
 };
 
 pub(super) async fn respond(
@@ -92,8 +92,16 @@ async fn create(
     let _first = context.issued.set(issued.jti.clone());
     // Signed before the registration, so that a signing error leaves no entry.
     let token = signing::sign(section, &request, now)?;
-    context.users.store.register_token(issued).await?;
+    register(context, issued).await?;
     Ok(token)
+}
+
+/// Registers a token, unless its environment was deleted meanwhile.
+async fn register(context: &CallContext<'_>, issued: IssuedToken) -> Result<(), ApiError> {
+    context.users.store.register_token(issued).await.map_err(|error| match error {
+        StoreError::ForeignKeyViolation => unknown_environment(),
+        error => error.into(),
+    })
 }
 
 /// Returns the user on whose behalf a caller creates tokens: the user of the session, or the
@@ -110,7 +118,7 @@ async fn register_idempotent(
 ) -> Result<(), ApiError> {
     let store = &context.users.store;
     let jti = issued.jti.clone();
-    store.register_token(issued).await?;
+    register(context, issued).await?;
     match store.token(&jti).await? {
         Some(token) if token.revoked_at.is_some() => Err(ApiError::Conflict(format!(
             "The idempotent token {jti} was revoked, and the same request always gives the same \

@@ -7,7 +7,11 @@ use http::Response;
 use serde_json::{Value, json};
 
 use super::{
-    CallContext, data, error::ApiError, login, ok_empty, request::UserRequest, signer, with_token,
+    CallContext, data,
+    error::{ApiError, ChangeRefusal},
+    login, ok_empty,
+    request::UserRequest,
+    signer, with_token,
 };
 use crate::{
     accounts::session::Session,
@@ -154,7 +158,10 @@ async fn set_admin(
     username: &str,
     is_admin: bool,
 ) -> Result<Response<Body>, ApiError> {
-    let unknown = || ApiError::request(format!("No user exists with username {username}."));
+    let unknown = || {
+        let text = format!("No user exists with username {username}.");
+        ApiError::refused(ChangeRefusal::Missing, text)
+    };
     if is_admin {
         return if context.users.store.grant_admin(username).await? {
             Ok(ok_empty())
