@@ -8,6 +8,8 @@ use crate::client::trusted_proxies::Network;
 
 /// Networks that any address is in.
 const WILDCARDS: [&str; 2] = ["0.0.0.0/0", "::/0"];
+/// All IPv4-mapped addresses: every address of IPv4, and none of IPv6.
+const MAPPED_WILDCARD: &str = "::ffff:0.0.0.0/96";
 
 /// Networks of a login method.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,14 +21,17 @@ pub struct TrustedIps {
 
 impl TrustedIps {
     /// Parses networks in the form of [`normalized`]. A list of wildcards alone trusts the addresses
-    /// of both families.
+    /// of both families. That of IPv4-mapped addresses is one for IPv4 only.
     ///
     /// # Errors
     /// One of them is not a network.
     pub fn parse(networks: &[String]) -> Result<Self, TrustedIpError> {
         let is_wildcard = |network: &String| WILDCARDS.contains(&network.as_str());
         let is_unrestricted = networks.iter().all(is_wildcard) && !networks.is_empty();
-        let networks = networks.iter().map(|one| Network::parse(one).map_err(|_| TrustedIpError));
+        let networks = networks.iter().map(|one| {
+            let network = if one == MAPPED_WILDCARD { "0.0.0.0/0" } else { one.as_str() };
+            Network::parse(network).map_err(|_| TrustedIpError)
+        });
         Ok(Self { networks: networks.collect::<Result<_, _>>()?, is_unrestricted })
     }
 
@@ -77,9 +82,11 @@ pub fn normalized(text: &str) -> Result<String, TrustedIpError> {
     let prefix: u8 = prefix.parse().ok().filter(|_| is_number).ok_or(TrustedIpError)?;
     let (address, prefix) = match (address, address.to_canonical()) {
         // A network of IPv4-mapped addresses.
-        (IpAddr::V6(_), canonical @ IpAddr::V4(_)) => {
-            (canonical, prefix.checked_sub(96).ok_or(TrustedIpError)?)
-        }
+        (IpAddr::V6(_), canonical @ IpAddr::V4(_)) => match prefix.checked_sub(96) {
+            // In the form of IPv4, it would be the wildcard that admits IPv6, too.
+            Some(0) => return Ok(MAPPED_WILDCARD.to_owned()),
+            prefix => (canonical, prefix.ok_or(TrustedIpError)?),
+        },
         (address, _) => (address, prefix),
     };
     let first = match address {
@@ -131,6 +138,9 @@ mod tests {
             ("::1/128", "::1/128"),
             ("::ffff:10.0.0.1", "10.0.0.1"),
             ("::ffff:10.0.0.1/104", "10.0.0.0/8"),
+            ("::ffff:0.0.0.0/96", "::ffff:0.0.0.0/96"),
+            ("::FFFF:10.1.2.3/96", "::ffff:0.0.0.0/96"),
+            ("::ffff:0:0/97", "0.0.0.0/1"),
         ] {
             assert_eq!(normalized(text).as_deref(), Ok(expected), "{text}");
         }
@@ -165,6 +175,20 @@ mod tests {
     }
 
     #[test]
+    fn mapped_wildcard_trusts_ipv4_only() {
+        let address = |text: &str| text.parse::<IpAddr>().unwrap();
+        for list in [&["::ffff:0.0.0.0/96"][..], &["0.0.0.0/0", "::ffff:0:0/96"]] {
+            let list = trusted(list);
+            assert!(
+                list.contains(address("192.0.2.1")) && list.contains(address("::ffff:1.2.3.4"))
+            );
+            assert!(!list.contains(address("2001:db8::1")) && !list.is_unrestricted());
+        }
+        let both = trusted(&["::ffff:0.0.0.0/96", "::/0"]);
+        assert!(both.contains(address("192.0.2.1")) && both.contains(address("2001:db8::1")));
+    }
+
+    #[test]
     fn list_of_one_family_is_known() {
         for (list, expected) in [
             (&["0.0.0.0/0"][..], None),
@@ -173,6 +197,8 @@ mod tests {
             (&["0.0.0.0/0", "10.0.0.0/8"], Some("IPv4")),
             (&["::1", "2001:db8::/32"], Some("IPv6")),
             (&["::/0", "10.0.0.0/8"], None),
+            (&["::ffff:0.0.0.0/96"], Some("IPv4")),
+            (&["::ffff:0.0.0.0/96", "::/0"], None),
         ] {
             assert_eq!(trusted(list).only_family(), expected, "{list:?}");
         }
@@ -191,5 +217,7 @@ mod tests {
         let expected = json!({ "ipAddress": "10.0.0.0", "type": "ipv4", "prefix": 8 });
         assert_eq!(shown("10.0.0.0/8"), expected);
         assert_eq!(shown("::1"), json!({ "ipAddress": "::1", "type": "ipv6" }));
+        let expected = json!({ "ipAddress": "::ffff:0.0.0.0", "type": "ipv6", "prefix": 96 });
+        assert_eq!(shown("::ffff:0.0.0.0/96"), expected);
     }
 }

@@ -12,6 +12,7 @@ over_every_protocol!(
     c63_token_is_used_from_trusted_addresses,
     c64_tightened_addresses_apply_at_once,
     c65_wildcards_alone_admit_both_families,
+    wildcard_of_mapped_addresses_admits_ipv4_only,
     c66_uses_are_counted_exactly,
     c74_exhausted_token_is_not_renewed,
     c82_forged_address_does_not_count,
@@ -73,6 +74,26 @@ fn c65_wildcards_alone_admit_both_families(protocol: Protocol) {
         let token = api.access_token(&machine);
         assert_eq!(api.auth_from(&token, "2001:db8::1"), 403);
         assert_eq!(api.auth_from(&token, "192.0.2.1"), 200);
+    });
+}
+
+fn wildcard_of_mapped_addresses_admits_ipv4_only(protocol: Protocol) {
+    with_server(protocol, "", |api| {
+        let machine = api.machine("member", trusted(&["::ffff:0.0.0.0/96"]));
+        let token = api.access_token(&machine);
+        let admitted = |addresses: &[&str]| {
+            addresses.iter().map(|one| api.auth_from(&token, one)).collect::<Vec<_>>()
+        };
+        assert_eq!(admitted(&["192.0.2.1", "::ffff:198.51.100.7"]), [200, 200]);
+        assert_eq!(admitted(&["2001:db8::1", "::1"]), [403, 403]);
+        let path = format!("/auth/universal-auth/identities/{}", machine.id);
+        let shown = api.ask(&format!("GET {path}")).json()["identityUniversalAuth"].take();
+        let network = json!([{ "ipAddress": "::ffff:0.0.0.0", "type": "ipv6", "prefix": 96 }]);
+        assert_eq!(shown["accessTokenTrustedIps"], network);
+        // With that of IPv6, all are admitted.
+        let both = trusted(&["::ffff:0.0.0.0/96", "::/0"]);
+        assert_eq!(api.send(&format!("PATCH {path}"), both).status, 200);
+        assert_eq!(admitted(&["192.0.2.1", "2001:db8::1"]), [200, 200]);
     });
 }
 
