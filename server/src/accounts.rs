@@ -86,6 +86,19 @@ pub enum LoginError {
     Store(StoreError),
 }
 
+/// Checks the name of a new user. It is a segment of paths: clients remove `.` and `..` from a URL,
+/// also where they are percent-encoded, and would call another path.
+///
+/// # Errors
+/// The reason why the name is refused.
+pub fn check_username(username: &str) -> Result<(), &'static str> {
+    match username {
+        "" => Err("the username cannot be an empty string"),
+        "." | ".." => Err("the username cannot be . or .., which have a meaning in paths of URLs"),
+        _ => Ok(()),
+    }
+}
+
 impl LoginError {
     /// Returns the outcome that metrics count.
     #[must_use]

@@ -16,7 +16,7 @@ use super::{
     print, printable, record_change, state_directory,
 };
 use crate::{
-    accounts::{LoginError, Users},
+    accounts::{LoginError, Users, check_username},
     audit::{AuditOperation, AuditTarget},
     base::redacted::shown,
     config::{AuthMethod, Config},
@@ -38,9 +38,7 @@ pub(super) fn run(source: &ConfigSource, args: SetupArgs) -> Result<(), CommandE
         Some(name) => name,
         None => ask_name()?,
     };
-    if username.is_empty() {
-        return Err(CommandError::failed("the username cannot be an empty string"));
-    }
+    check_username(&username).map_err(CommandError::failed)?;
     // Asked only once, as by Inmanta's command. After a typing error, setup cannot be repeated
     // on this database.
     let password =

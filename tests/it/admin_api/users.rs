@@ -1,14 +1,17 @@
-use countersign_tests::{binary::Sandbox, client::Protocol, over_every_protocol};
+use countersign_tests::{
+    binary::Sandbox, client::Protocol, database::query_sqlite, over_every_protocol,
+};
 use serde_json::json;
 
 use super::{AdminApi, assert_problem, etag};
 use crate::{
     audit::audit,
-    users::{Api, ENVIRONMENT, PASSWORD, configuration},
+    users::{Api, ENVIRONMENT, PASSWORD, configuration, in_file},
 };
 
 over_every_protocol!(
     users_are_added_changed_and_deleted,
+    user_with_the_name_of_a_dot_segment_is_deleted,
     own_password_change_returns_a_new_session,
     roles_are_assigned_within_environments,
     changes_of_users_are_in_the_audit_log,
@@ -30,6 +33,12 @@ fn users_are_added_changed_and_deleted(protocol: Protocol) {
     assert_problem(&api.send("POST /users", new), 409, "conflict");
     let short = json!({ "username": "eve", "password": "short" });
     assert_problem(&api.send("POST /users", short), 400, "invalid_request");
+    for name in [".", ".."] {
+        let dots = json!({ "username": name, "password": PASSWORD });
+        let problem = assert_problem(&api.send("POST /users", dots), 400, "invalid_request");
+        assert_eq!(problem["pointer"], "/username");
+        assert!(problem["detail"].as_str().unwrap().contains("cannot be . or .."), "{problem}");
+    }
 
     let patch = format!("PATCH {location}");
     let changed = api.send(&patch, json!({ "is_admin": true }));
@@ -46,6 +55,22 @@ fn users_are_added_changed_and_deleted(protocol: Protocol) {
         let body = if call.starts_with("PATCH") { "{\"is_admin\":true}" } else { "" };
         assert_problem(&api.call(&call, "", body), 404, "not_found");
     }
+}
+
+fn user_with_the_name_of_a_dot_segment_is_deleted(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let server = sandbox.serve(&configuration(&in_file(&sandbox)));
+    let api = AdminApi::root(&server);
+    assert_eq!(api.get("/users")["items"], json!([]));
+    // Such users exist from earlier versions.
+    let add = "INSERT INTO countersign_user (username, password_hash, auth_method, is_admin)
+               VALUES ('.', 'x', 'database', 0), ('..', 'x', 'database', 0)";
+    query_sqlite(&sandbox.path().join("users.db"), add);
+    for (name, segment) in [(".", "%2E"), ("..", "%2E%2E")] {
+        assert_eq!(api.get(&format!("/users/{segment}"))["username"], name);
+        assert_eq!(api.ask(&format!("DELETE /users/{segment}")).status, 204);
+    }
+    assert_eq!(api.get("/users")["items"], json!([]));
 }
 
 fn own_password_change_returns_a_new_session(protocol: Protocol) {

@@ -19,6 +19,7 @@ fn objects_that_cannot_move_are_reported() {
     source.query(&format!(
         "INSERT INTO inmanta_user VALUES
              (gen_random_uuid(), 'scrypt', '$7$C6..../....secret', 'database', false),
+             (gen_random_uuid(), '..', '{HASH}', 'database', false),
              (gen_random_uuid(), '{}', '{HASH}', 'database', false);
          INSERT INTO role VALUES (gen_random_uuid(), '{long}');
          INSERT INTO project VALUES (gen_random_uuid(), '');
@@ -32,12 +33,13 @@ fn objects_that_cannot_move_are_reported() {
         PROD.replace('1', "2"),
     ));
     let imported = import(&sandbox, &source, &[]);
-    assert_eq!(counts(&imported, "users"), [3, 0, 0, 2], "{imported:?}");
+    assert_eq!(counts(&imported, "users"), [3, 0, 0, 3], "{imported:?}");
     assert_eq!(counts(&imported, "roles"), [2, 0, 0, 1], "{imported:?}");
     assert_eq!(counts(&imported, "environments"), [1, 0, 0, 1], "{imported:?}");
     assert_eq!(counts(&imported, "tokens"), [2, 0, 0, 2], "{imported:?}");
     for note in [
         "users: alice: skipped, because another user has this name here",
+        "users: ..: skipped, because a user cannot have the name . or ..",
         "users: scrypt: skipped, because the password hash has an unknown form",
         "roles: rrr",
         "projects: (no name): skipped, because its name is empty",

@@ -116,6 +116,8 @@ fn setup_refusals_give_a_remedy_and_add_no_user() {
             "the password should be at least 8 characters long",
         ),
         (&usual, "--yes --username admin", "", "the password is empty"),
+        (&usual, "--yes --username ..", PASSWORD, "the username cannot be . or .."),
+        (&usual, "", "y\n.\n", "the username cannot be . or .."),
         (&nowhere, "--yes", "", "check [database]"),
     ] {
         let refused = setup(&sandbox, configuration, options, answers);

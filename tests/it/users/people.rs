@@ -3,11 +3,15 @@ use std::{iter, sync::mpsc};
 use countersign_tests::{binary::Sandbox, client::Protocol, over_every_protocol};
 use serde_json::json;
 
-use super::{Api, ENVIRONMENT, PASSWORD, assert_done, configuration, data, refused, session_of};
+use super::{
+    Api, ENVIRONMENT, PASSWORD, add_with_hash, assert_done, configuration, data, in_file, refused,
+    session_of, store,
+};
 
 over_every_protocol!(
     users_are_added_listed_and_deleted,
     c46_invalid_new_users_are_refused,
+    dot_segments_are_not_names_of_new_users,
     deleting_a_user_ends_their_sessions,
     c49_own_password_change_needs_the_current_one,
     password_reset_ends_the_users_sessions,
@@ -56,6 +60,30 @@ fn c46_invalid_new_users_are_refused(protocol: Protocol) {
     refused(&add("bob", "1234567"), 400, "the password should be at least 8 characters long");
     root.add_user("bob");
     refused(&add("bob", PASSWORD), 409, "A user with name bob already exists.");
+}
+
+fn dot_segments_are_not_names_of_new_users(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let server = sandbox.serve(&configuration(&in_file(&sandbox)));
+    let root = Api::root(&server);
+    let text = "the username cannot be . or .., which have a meaning in paths of URLs";
+    for username in [".", ".."] {
+        let new = json!({ "username": username, "password": PASSWORD });
+        refused(&root.send("POST /user", new), 400, text);
+    }
+    for username in ["...", ".a", "a.", "./.."] {
+        root.add_user(username);
+    }
+    // Users of an earlier version can be changed and deleted.
+    let store = store(&sandbox);
+    for (username, segment) in [(".", "%2E"), ("..", "%2E%2E")] {
+        add_with_hash(&store, username, "x");
+        let password = json!({ "password": PASSWORD });
+        assert_done(&root.send(&format!("PATCH /user/{segment}/password"), password));
+        assert_eq!(Api::anonymous(&server).log_in(username, PASSWORD).status, 200);
+        assert_done(&root.ask(&format!("DELETE /user/{segment}")));
+    }
+    assert_eq!(data(&root.ask("GET /user")).as_array().unwrap().len(), 4);
 }
 
 #[test]

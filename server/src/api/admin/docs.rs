@@ -118,7 +118,10 @@ fn table(
 
 fn kind(value: ValueSchema) -> String {
     match value {
-        ValueSchema::Text(_) | ValueSchema::Name | ValueSchema::Password => "text".into(),
+        ValueSchema::Text(_)
+        | ValueSchema::Name
+        | ValueSchema::Username
+        | ValueSchema::Password => "text".into(),
         ValueSchema::Uuid => "UUID".into(),
         ValueSchema::Time => "time".into(),
         ValueSchema::Flag => "true or false".into(),

@@ -4,7 +4,7 @@ use super::schema::{
     MAX_TEXT, ObjectSchema,
     ValueSchema::{
         self, Choices, Flag, Name, Object, Objects, Password, Text, TextLists, TextMap, Texts,
-        Time, Uuid, Whole,
+        Time, Username, Uuid, Whole,
     },
     member,
 };
@@ -165,7 +165,7 @@ pub(super) const USER: ObjectSchema = ObjectSchema {
 pub(super) const NEW_USER: ObjectSchema = ObjectSchema {
     name: "NewUser",
     members: &[
-        member("username", Name, "The name, which no other user has."),
+        member("username", Username, "The name, which no other user has."),
         member("password", Password, "The password, of at most 128 characters."),
     ],
 };

@@ -4,6 +4,8 @@
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
+use crate::accounts::check_username;
+
 /// An object, of which no other member exists.
 #[derive(Debug)]
 pub(super) struct ObjectSchema {
@@ -35,6 +37,8 @@ pub(super) enum ValueSchema {
     Text(usize),
     /// A name of 1 to 255 characters.
     Name,
+    /// A name that a new user may have.
+    Username,
     /// A text that is only ever sent to the server.
     Password,
     /// A UUID.
@@ -138,6 +142,11 @@ impl ValueSchema {
         match self {
             Self::Text(max) => json!({ "type": "string", "maxLength": max }),
             Self::Name => json!({ "type": "string", "minLength": 1, "maxLength": MAX_NAME }),
+            Self::Username => {
+                let mut schema = Self::Name.json();
+                schema["not"] = json!({ "enum": [".", ".."] });
+                schema
+            }
             Self::Password => {
                 json!({ "type": "string", "format": "password", "writeOnly": true,
                         "maxLength": MAX_PASSWORD })
@@ -172,6 +181,10 @@ impl ValueSchema {
             (Self::Text(max), Value::String(text)) => text_mistake(text, max),
             (Self::Name, Value::String(text)) if text.is_empty() => here("the text is empty"),
             (Self::Name, Value::String(text)) => text_mistake(text, MAX_NAME),
+            (Self::Username, Value::String(text)) => match check_username(text) {
+                Err(mistake) if !text.is_empty() => here(mistake),
+                _ => Self::Name.mistake(value),
+            },
             (Self::Password, Value::String(text)) => text_mistake(text, MAX_PASSWORD),
             (Self::Uuid, Value::String(text)) if Uuid::parse_str(text).is_ok() => None,
             (Self::Uuid, _) => here("expected a UUID"),
@@ -185,7 +198,7 @@ impl ValueSchema {
             (Self::Choice(choices), _) => here(&format!("expected {}", choices.join(", "))),
             (Self::Choices(choices), Value::Array(chosen)) => choices_mistake(choices, chosen),
             (Self::Choices(_) | Self::Texts, _) => here("expected a list of texts"),
-            (Self::Text(_) | Self::Name | Self::Password | Self::Time, _) => {
+            (Self::Text(_) | Self::Name | Self::Username | Self::Password | Self::Time, _) => {
                 here("expected a text")
             }
             // Only answers have these.

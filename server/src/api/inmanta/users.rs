@@ -14,7 +14,7 @@ use super::{
     signer, with_token,
 };
 use crate::{
-    accounts::session::Session,
+    accounts::{check_username, session::Session},
     base::{clock, reply::Body},
     revocation::{RevocationEntry, record::RevocationRecord},
     store::{
@@ -64,9 +64,7 @@ async fn add(
     username: &str,
     password: &str,
 ) -> Result<Response<Body>, ApiError> {
-    if username.is_empty() {
-        return Err(ApiError::request("the username cannot be an empty string"));
-    }
+    check_username(username).map_err(ApiError::request)?;
     context.api.settings.login.passwords.check(password).map_err(ApiError::Request)?;
     let password_hash = context.users.hash(password).await?;
     let user = User::new(username, password_hash, false);

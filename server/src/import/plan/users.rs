@@ -9,7 +9,7 @@ use super::{
     ImportValue, InsertOrder, USER, digest_of, is_valid_name,
 };
 use crate::{
-    accounts::password,
+    accounts::{check_username, password},
     import::{
         KindReport,
         source::{SourceAssignment, SourceContents, SourceUser},
@@ -101,6 +101,8 @@ impl ImportPlanner<'_> {
         let SourceUser { id, username, password_hash, auth_method, is_admin } = user;
         let reason = if !is_valid_name(username) {
             Some(INVALID_NAME)
+        } else if check_username(username).is_err() {
+            Some("skipped, because a user cannot have the name . or ..: rename it in the source")
         } else if self.existing.users.contains_key(username) {
             Some("skipped, because another user has this name here")
         } else {
