@@ -28,6 +28,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use countersign_engine::UnixTime;
+use countersign_front::BadRequest;
 use http::{HeaderMap, Request, Response, StatusCode};
 use serde_json::Value;
 
@@ -82,6 +83,11 @@ pub async fn respond(
         Err(error) => error.into_response(),
     };
     no_store(response).into()
+}
+
+/// Answers a call whose body is not accepted.
+pub fn refuse(reason: &BadRequest) -> Reply {
+    no_store(InfisicalError::of_body(reason).into_response()).into()
 }
 
 async fn answer(

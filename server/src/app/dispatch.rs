@@ -1,7 +1,7 @@
 //! Dispatch of a request to the handler of its route, the same for every HTTP version.
 
 use bytes::Bytes;
-use countersign_front::{IncomingRequest, Peer, RequestHead, Step};
+use countersign_front::{BadRequest, IncomingRequest, Peer, RequestHead, Step};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 
 use super::{AppService, metrics};
@@ -87,6 +87,18 @@ fn may_use_admin_body<H: RequestHead>(request: &IncomingRequest<'_, '_, AppServi
     let caller = service.caller(&peer, &settings.listeners[peer.listener], head);
     let caller = Caller { username_optional: true, ..caller };
     admin::may_use_body(&service.app.api(settings), &caller, head)
+}
+
+/// Answers a request whose body is not accepted, in the form of the other errors of its API.
+pub(super) fn refuse(service: &AppService, route: Route, reason: &BadRequest) -> Reply {
+    let reply = Reply::from(reason);
+    match route {
+        Route::Admin => Reply { response: no_store(reply.response), ..reply },
+        Route::Infisical if service.app.settings().api.identities.is_some() => {
+            infisical::refuse(reason)
+        }
+        _ => reply,
+    }
 }
 
 /// Answers a call about machine identities. Apart from [`respond`], so that the memory of its work

@@ -147,7 +147,9 @@ impl<'c> PendingRequest<'c> for PendingAppRequest<'c> {
         let (work, _, recorder) = self.into_parts();
         let reply = match work {
             PendingWork::GrpcCall => GrpcError::from(reason).into(),
-            PendingWork::ForwardAuth(_) | PendingWork::Handler => Reply::from(reason),
+            PendingWork::ForwardAuth(_) | PendingWork::Handler => {
+                dispatch::refuse(recorder.service, recorder.route, reason)
+            }
         };
         recorder.record(reply)
     }

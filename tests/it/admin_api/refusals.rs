@@ -14,7 +14,7 @@ use super::{
     document::{ApiDocument, ApiTarget},
 };
 use crate::{
-    fixture::{DEFAULT_POLICY, claims_of, issuer_section, key_set, policy_engine},
+    fixture::{DEFAULT_POLICY, SIGNING, claims_of, issuer_section, key_set, policy_engine},
     orchestrate::tier::API_KEY,
     users::{Api, ENVIRONMENT, OTHER, claims, configuration, session_of},
 };
@@ -25,6 +25,7 @@ over_every_protocol!(
     tokens_of_machine_identities_are_refused,
     tenants_read_no_more_than_by_other_calls,
     api_is_on_listeners_with_all_routes,
+    refusals_before_a_call_are_problems,
 );
 
 /// Fills a server with one of each resource, and returns them.
@@ -156,6 +157,29 @@ fn tenants_read_no_more_than_by_other_calls(protocol: Protocol) {
     assert_problem(&connection.receive(false), 401, "token_missing");
 }
 
+fn refusals_before_a_call_are_problems(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let server = sandbox.serve(&configuration(""));
+    let api = AdminApi::root(&server);
+    let long = "x".repeat(70_000);
+    for (call, body, status, code) in [
+        ("POST /users", &*long, 413, "body_too_large"),
+        ("PUT /users/bob/password", &long, 413, "body_too_large"),
+        ("GET /nothing", "", 404, "no_such_call"),
+        ("POST /nothing", "{}", 404, "no_such_call"),
+        ("PUT /users", "{}", 405, "method_not_allowed"),
+    ] {
+        assert_problem(&api.call(call, "", body), status, code);
+    }
+    // The type of a body is not looked at.
+    let typed = api.call("POST /roles", "Content-Type: text/plain\r\n", "{\"name\":\"noc\"}");
+    assert_eq!(typed.status, 201, "{typed:?}");
+    drop(server);
+    let server = sandbox.serve(&SIGNING.replace("sign=true", "sign=false"));
+    let missing = server.request("GET /v1/admin/users HTTP/1.1\r\n");
+    assert_problem(&missing, 404, "not_found");
+}
+
 fn api_is_on_listeners_with_all_routes(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     for (serves, expected) in [("everything", 200), ("auth", 404)] {
@@ -170,7 +194,11 @@ fn api_is_on_listeners_with_all_routes(protocol: Protocol) {
             let head =
                 format!("GET /v1/admin/{path} HTTP/1.1\r\nAuthorization: Bearer {token}\r\n");
             connection.send(&head, b"");
-            assert_eq!(connection.receive(false).status, expected, "{serves} {path}");
+            let answer = connection.receive(false);
+            assert_eq!(answer.status, expected, "{serves} {path}");
+            if expected == 404 {
+                assert_problem(&answer, 404, "not_found");
+            }
         }
     }
 }

@@ -257,6 +257,10 @@ fn hostile_bodies_are_refused(protocol: Protocol) {
                 }
             }
         }
+        let long = json!({ "clientId": "x".repeat(70_000), "clientSecret": "x" });
+        let long = api.open("POST /auth/universal-auth/login", long);
+        refused(&long, 413, "a body may have 65536 bytes");
+        assert_eq!(long.json()["error"], "PayloadTooLarge", "{long:?}");
         let body = json!({ "clientId": "a\0", "clientSecret": "x" });
         invalid(&api.open("POST /auth/universal-auth/login", body), "clientId");
         let number = api.call("", "POST /auth/token/revoke", "", "{\"accessToken\":1e999}");

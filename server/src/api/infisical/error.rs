@@ -1,6 +1,7 @@
 //! Errors of calls, in Infisical's envelope: `reqId`, `statusCode`, `message` and `error`.
 
 use countersign_engine::{Blame, Reject};
+use countersign_front::BadRequest;
 use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
 
@@ -84,6 +85,17 @@ impl InfisicalError {
     /// The members of a body that do not have the form of the call.
     pub(super) fn validation(issues: Vec<Value>) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "ValidationFailure", issues)
+    }
+
+    /// The refusal of a body that is too long, too slow, or too much for the memory of the server.
+    pub(super) fn of_body(reason: &BadRequest) -> Self {
+        let name = match reason.status {
+            StatusCode::PAYLOAD_TOO_LARGE => "PayloadTooLarge",
+            StatusCode::REQUEST_TIMEOUT => "RequestTimeout",
+            StatusCode::SERVICE_UNAVAILABLE => "ServiceUnavailable",
+            _ => "BadRequest",
+        };
+        Self::new(reason.status, name, &*reason.detail)
     }
 
     pub(super) fn unavailable(message: impl Into<String>) -> Self {
