@@ -10,6 +10,8 @@ mod pages;
 mod refusals;
 /// Changes that cannot be undone.
 mod danger;
+/// What confirms such a change, and what does not.
+mod confirmation;
 /// Sorted tables, and where figures lead.
 mod tables;
 /// The token inspector.
@@ -45,6 +47,8 @@ pub(crate) struct ConsoleBrowser {
     pub(crate) sign_in_cookie: Option<String>,
     /// The value that the forms of the last page have.
     form_token: String,
+    /// What the last page of a dangerous change has shown, as its form has it.
+    shown: String,
 }
 
 impl ConsoleBrowser {
@@ -54,6 +58,7 @@ impl ConsoleBrowser {
             cookie: None,
             sign_in_cookie: None,
             form_token: String::new(),
+            shown: String::new(),
         }
     }
 
@@ -86,8 +91,11 @@ impl ConsoleBrowser {
         fields: &[(&str, &str)],
         lines: &str,
     ) -> Response {
-        let token = self.form_token.clone();
-        let fields = [fields, &[("form_token", token.as_str())]].concat();
+        let (token, shown) = (self.form_token.clone(), self.shown.clone());
+        let mut fields = [fields, &[("form_token", token.as_str())]].concat();
+        if path.starts_with("/console/danger/") {
+            fields.push(("shown", &shown));
+        }
         let pairs: Vec<_> =
             fields.iter().map(|(name, value)| format!("{name}={}", encoded(value))).collect();
         let head = format!(
@@ -106,8 +114,11 @@ impl ConsoleBrowser {
             let place = if is_of_sign_in { &mut self.sign_in_cookie } else { &mut self.cookie };
             *place = (!cookie.ends_with('=')).then_some(cookie);
         }
-        if let Some((_, rest)) = response.body.split_once("name=\"form_token\" value=\"") {
-            self.form_token = rest.split('"').next().unwrap().to_owned();
+        for (name, place) in [("form_token", &mut self.form_token), ("shown", &mut self.shown)] {
+            let field = format!("name=\"{name}\" value=\"");
+            if let Some((_, rest)) = response.body.split_once(&field) {
+                *place = rest.split('"').next().unwrap().to_owned();
+            }
         }
         response
     }

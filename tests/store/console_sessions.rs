@@ -15,6 +15,7 @@ use super::{
 over_every_store!(
     console_session_is_changed_until_it_is_deleted,
     console_tokens_are_renewed_by_one_request,
+    console_confirmation_is_counted_once,
     logout_token_ends_the_sessions_it_names,
     logout_token_is_used_once,
     ended_console_sessions_are_swept,
@@ -32,6 +33,7 @@ fn session(id: &str, provider_session: Option<&str>) -> StoredConsoleSession {
         used_at: UnixTime(11),
         authenticated_at: UnixTime(12),
         expires_at: UnixTime(100),
+        confirmations: 0,
     }
 }
 
@@ -77,6 +79,23 @@ fn console_tokens_are_renewed_by_one_request(open: &dyn Fn() -> Store) {
         assert_eq!(replaced, Ok(true));
         assert_eq!(begin(&store, "sealed", 120).await, Ok(false), "they were replaced");
         assert_eq!(begin(&store, "other", 114).await, Ok(true));
+    });
+}
+
+fn console_confirmation_is_counted_once(open: &dyn Fn() -> Store) {
+    let (store, other) = (open(), open());
+    wait(&store, async {
+        store.add_console_session(session("a", None)).await.unwrap();
+        let count = |earlier| store.count_console_confirmation("a", earlier);
+        assert_eq!(
+            [count(1).await, count(0).await, count(0).await],
+            [Ok(false), Ok(true), Ok(false)]
+        );
+        assert_eq!(other.count_console_confirmation("a", 0).await, Ok(false), "on another server");
+        assert_eq!(other.count_console_confirmation("b", 0).await, Ok(false));
+        assert_eq!(count(1).await, Ok(true));
+        let counted = StoredConsoleSession { confirmations: 2, ..session("a", None) };
+        assert!(store.console_session("a").await.unwrap().unwrap() == counted);
     });
 }
 

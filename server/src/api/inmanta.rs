@@ -129,6 +129,27 @@ pub(crate) fn may_call(
     context.auth.authorization.authorize_api(provider, session, call).is_ok()
 }
 
+/// Returns the response to a call that the holder of a session may not make; `None` if it may, or if
+/// the arguments are invalid, which the call itself reports.
+pub(crate) fn denial(
+    context: &ApiContext<'_>,
+    session: &Session,
+    request: &Request<Bytes>,
+) -> Option<Response<Body>> {
+    let found = find_endpoint(request.method().as_str(), request.uri().path());
+    let PathMatch::Endpoint(endpoint, of_path) = found else { return None };
+    let denial = match parse(endpoint, of_path, request) {
+        Ok(ParsedCall { environment, parameters, arguments, .. }) => {
+            let environment = environment.as_deref();
+            let call = ApiCall { endpoint, environment, parameters, arguments };
+            let provider = context.settings.authorization_provider;
+            context.auth.authorization.authorize_api(provider, session, call).err()
+        }
+        Err(_) => authorization::is_barred(session, endpoint).then_some(Denial::MayNotAdminister),
+    };
+    denial.map(|denial| ApiError::Forbidden(denial.to_string()).into_response())
+}
+
 async fn answer_call(
     context: &ApiContext<'_>,
     caller: &Caller<'_, '_>,

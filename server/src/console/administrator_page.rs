@@ -31,11 +31,7 @@ impl AdministratorPage {
         context: &ConsoleContext<'_>,
         user: &ConsoleUser,
     ) -> Result<(), ConsoleError> {
-        if context.api.is_administrator(&user.session) {
-            Ok(())
-        } else {
-            Err(ConsoleError::Forbidden(format!("You may not {}.", self.right)))
-        }
+        require_administrator(context, user, self.right)
     }
 
     /// Returns the page with this content.
@@ -48,4 +44,19 @@ impl AdministratorPage {
         let page = ConsolePage { title: self.title, active: self.path, user: Some(user) };
         layout::respond(status, &page, content)
     }
+}
+
+/// Checks that a user is an administrator. `right` is what others may not do, for their error.
+///
+/// # Errors
+/// The user is not an administrator.
+pub(super) fn require_administrator(
+    context: &ConsoleContext<'_>,
+    user: &ConsoleUser,
+    right: &str,
+) -> Result<(), ConsoleError> {
+    if context.api.is_administrator(&user.session) {
+        return Ok(());
+    }
+    Err(ConsoleError::Forbidden(format!("You may not {right}.")))
 }

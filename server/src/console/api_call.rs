@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use serde_json::{Value, json};
 
 use super::{
@@ -17,7 +17,7 @@ use super::{
 use crate::{
     api::{infisical, inmanta},
     auth::Caller,
-    base::reply::Reply,
+    base::reply::{Body, Reply},
 };
 
 /// The header that names an environment.
@@ -77,6 +77,23 @@ impl UserCalls<'_> {
         body: Value,
     ) -> CallAnswer {
         self.call(method, target, body).make_infisical(self.context, self.caller).await
+    }
+
+    /// Checks that the user may make a call, without making it.
+    ///
+    /// # Errors
+    /// The call would be refused.
+    pub(super) fn check(
+        &self,
+        method: Method,
+        target: &str,
+        body: Value,
+    ) -> Result<(), ConsoleError> {
+        let request = self.call(method, target, body).request();
+        let session = &self.user.session;
+        let refused =
+            request.and_then(|request| inmanta::denial(&self.context.api, session, &request));
+        refused.map_or(Ok(()), |refused| Err(CallAnswer::from(refused).into_error()))
     }
 
     fn call<'t>(&'t self, method: Method, target: &'t str, body: Value) -> ConsoleCall<'t> {
@@ -201,7 +218,12 @@ impl ConsoleCall<'_> {
 
 impl From<Reply> for CallAnswer {
     fn from(reply: Reply) -> Self {
-        let response = reply.response;
+        reply.response.into()
+    }
+}
+
+impl From<Response<Body>> for CallAnswer {
+    fn from(response: Response<Body>) -> Self {
         Self {
             status: response.status(),
             retry_after: response.headers().get(header::RETRY_AFTER).cloned(),

@@ -1,23 +1,30 @@
 //! Changes that cannot be undone, or that decide who administers: each is a [`DangerousChange`].
 //!
 //! All of them are made in one way. The page of a change lists what stops working, and asks for the
-//! name of what is changed. Both the page and its form need a recent sign-in. Changes that give
-//! access, and can be undone, [need only that](sign_in_again).
+//! name of what is changed. Both the page and its form need the right to make the change, and a
+//! recent sign-in. The form confirms [what the page has shown](confirmation::ShownChange), once. Changes that give
+//! access, and can be undone, [need only a recent sign-in](sign_in_again).
 
+mod change_page;
+mod confirmation;
 mod identity_changes;
 mod subject_revocation;
 mod user_changes;
 
 use http::{Response, StatusCode};
-use maud::{Markup, html};
+use maud::Markup;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 pub(super) use self::subject_revocation::revoke_subject;
+use self::{
+    change_page::{ChangePage, FormRefusal},
+    confirmation::ConfirmationError,
+};
 use super::{
     ConsoleRequest,
+    administrator_page::require_administrator,
     api_call::UserCalls,
     error_page::{CallRefusal, ConsoleError},
-    layout::{self, ConsolePage, as_command, form_token, refusal},
     request::{self, FormFields},
     see_other,
     sign_in::redirect_to_confirmation,
@@ -28,6 +35,8 @@ use crate::base::{printable::printable, reply::Body};
 pub(super) const PATH: &str = "/console/danger/";
 /// The field of the name that confirms a change.
 const TYPED: &str = "typed";
+/// The field of what the page has shown.
+const SHOWN: &str = "shown";
 
 /// Changes that give access and can be undone, and the page of each.
 const ACCESS_CHANGES: [(&str, &str); 4] = [
@@ -116,6 +125,24 @@ impl DangerousChange {
         found.ok_or(ConsoleError::NotFound)
     }
 
+    /// Checks that the user may make the change.
+    fn check_permission(
+        self,
+        calls: &UserCalls<'_>,
+        fields: &FormFields,
+    ) -> Result<(), ConsoleError> {
+        let right = match self {
+            Self::DeleteUser | Self::SetPassword | Self::GrantAdmin | Self::WithdrawAdmin => {
+                return user_changes::check_permission(calls, self, fields);
+            }
+            Self::RevokeSubject => "revoke the tokens of others",
+            Self::DeleteIdentity | Self::DetachMethod | Self::RevokeSecret => {
+                "administer machine identities"
+            }
+        };
+        require_administrator(calls.context, calls.user, right)
+    }
+
     async fn preview(
         self,
         calls: &UserCalls<'_>,
@@ -153,6 +180,8 @@ struct ChangePreview {
     consequences: Vec<String>,
     /// The name that confirms the change.
     name: String,
+    /// The object of the change as it is now. It is not shown.
+    state: String,
     /// Further fields of the form.
     inputs: Markup,
     /// The text of its button.
@@ -175,14 +204,17 @@ pub(super) async fn page(
     request: &ConsoleRequest,
 ) -> Result<Response<Body>, ConsoleError> {
     let (change, fields) = (DangerousChange::of(name)?, request::query(request));
+    change.check_permission(calls, &fields)?;
     if !calls.user.is_recent(calls.context) {
         return Ok(redirect_to_confirmation(&change.address_of(&fields)));
     }
     let preview = change.preview(calls, &fields).await?;
-    Ok(render(calls, change, &preview, &fields, (StatusCode::OK, "")))
+    let page = ChangePage { calls, change, fields: &fields, preview: &preview };
+    Ok(page.respond(calls.user.stored.confirmations, &FormRefusal::none()))
 }
 
-/// Makes the change with this name, if the form has the name of what is changed.
+/// Makes the change with this name, if the form confirms what its page has shown, and has the name
+/// of what is changed.
 ///
 /// # Errors
 /// As [`page`], or the change fails.
@@ -192,23 +224,32 @@ pub(super) async fn make(
     form: &FormFields,
 ) -> Result<Response<Body>, ConsoleError> {
     let change = DangerousChange::of(name)?;
+    change.check_permission(calls, form)?;
     if !calls.user.is_recent(calls.context) {
         return Ok(redirect_to_confirmation(&change.address_of(form)));
     }
     let preview = change.preview(calls, form).await?;
-    let refused = |status, message| render(calls, change, &preview, form, (status, message));
+    let page = ChangePage { calls, change, fields: form, preview: &preview };
+    let earlier = calls.user.stored.confirmations;
+    if let Err(error) = page.shown(earlier).check(&calls.user.id, form.get(SHOWN)) {
+        return Ok(page.respond(earlier, &FormRefusal::from(error)));
+    }
     let typed = form.get(TYPED);
     let is_name = typed == preview.name || typed == printable(&preview.name);
     if typed.is_empty() || !is_name {
         let message = "The typed name is another one: nothing was changed.";
-        return Ok(refused(StatusCode::BAD_REQUEST, message));
+        return Ok(page.respond(earlier, &FormRefusal::new(StatusCode::BAD_REQUEST, message)));
+    }
+    if !calls.user.count_confirmation(calls.context, earlier).await? {
+        // The page has the number after the one that was meanwhile.
+        return Ok(page.respond(earlier + 1, &FormRefusal::from(ConfirmationError::Used)));
     }
     match change.make(calls, form).await {
         Ok(()) => Ok(see_other(&preview.done)),
         Err(ConsoleError::Call(CallRefusal { status, message, .. }))
             if status.is_client_error() && status != StatusCode::NOT_FOUND =>
         {
-            Ok(refused(status, &message))
+            Ok(page.respond(earlier + 1, &FormRefusal::new(status, &message)))
         }
         Err(error) => Err(error),
     }
@@ -222,38 +263,6 @@ pub(super) fn sign_in_again(calls: &UserCalls<'_>, path: &str) -> Option<Respons
     let user = calls.user;
     let needs_sign_in = user.has_known_sign_in() && !user.is_recent(calls.context);
     needs_sign_in.then(|| redirect_to_confirmation(page))
-}
-
-fn render(
-    calls: &UserCalls<'_>,
-    change: DangerousChange,
-    preview: &ChangePreview,
-    fields: &FormFields,
-    (status, message): (StatusCode, &str),
-) -> Response<Body> {
-    let ChangePreview { title, consequences, name, inputs, button, back, command, .. } = preview;
-    let content = html! {
-        section.notice {
-            h1 { (printable(title)) }
-            (refusal(message))
-            ul { @for one in consequences { li { (printable(one)) } } }
-            form.danger method="post" action=(change.path()) {
-                (form_token(calls.user))
-                @for target in change.targets() {
-                    input type="hidden" name=(target) value=(fields.get(target));
-                }
-                (inputs)
-                label for="typed" { "Type " strong { (printable(name)) } " to confirm" }
-                input #typed name=(TYPED) autocomplete="off" autocapitalize="none"
-                    spellcheck="false" required;
-                p { button type="submit" { (button) } }
-            }
-            p { a href=(back) { "Back, without a change" } }
-            (as_command(command))
-        }
-    };
-    let page = ConsolePage { title: button, active: "", user: Some(calls.user) };
-    layout::respond(status, &page, &content)
 }
 
 /// Returns a number of things in words.

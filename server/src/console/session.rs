@@ -155,6 +155,7 @@ impl ConsoleUser {
             used_at: now,
             authenticated_at: new.authenticated_at.map_or(UnixTime(0), |at| at.min(now)),
             expires_at: end(context, now, now),
+            confirmations: 0,
         };
         store(context)?.add_console_session(stored).await?;
         Ok(id)
@@ -227,6 +228,19 @@ impl ConsoleUser {
     /// Returns the value that every form of the session has.
     pub(super) fn form_token(&self) -> String {
         self.id.form_token()
+    }
+
+    /// Counts a confirmation, if the session has this number of earlier ones. Returns `false` if it
+    /// has another: the confirmation was used, or another was meanwhile.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub(super) async fn count_confirmation(
+        &self,
+        context: &ConsoleContext<'_>,
+        earlier: u64,
+    ) -> Result<bool, ConsoleError> {
+        Ok(store(context)?.count_console_confirmation(&self.stored.id, earlier).await?)
     }
 
     /// Stores the time of this request, unless that of a recent one is stored.

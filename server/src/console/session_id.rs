@@ -85,6 +85,17 @@ impl SessionId {
         verify_slices_are_equal(self.form_token().as_bytes(), given.as_bytes()).is_ok()
     }
 
+    /// Returns a value that only this session can have for a text: HMAC-SHA256 under a secret of this
+    /// purpose.
+    pub(super) fn tag(&self, purpose: &str, text: &str) -> String {
+        URL_SAFE_NO_PAD.encode(derived_secret(&derived_secret(&self.0, purpose), text))
+    }
+
+    /// Whether a text has the right value, that of [`tag`](Self::tag).
+    pub(super) fn is_tag(&self, purpose: &str, text: &str, given: &str) -> bool {
+        verify_slices_are_equal(self.tag(purpose, text).as_bytes(), given.as_bytes()).is_ok()
+    }
+
     /// Encrypts tokens: the nonce, the text and its tag, in base64. `None` without randomness.
     pub(super) fn seal(&self, tokens: &SessionTokens) -> Option<String> {
         let mut text = serde_json::to_vec(tokens).ok()?;

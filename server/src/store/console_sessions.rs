@@ -6,7 +6,7 @@
 use countersign_engine::UnixTime;
 use sqlx::Row as _;
 
-use super::{Store, StoreError, moment, unix_time};
+use super::{Store, StoreError, moment, read_number, stored_number, unix_time};
 
 /// A session of the console, as stored. Not `Debug`: it contains encrypted tokens.
 #[derive(Clone, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub struct StoredConsoleSession {
     pub authenticated_at: UnixTime,
     /// Time at which it ends without a further request.
     pub expires_at: UnixTime,
+    /// Number of dangerous changes that were confirmed in it.
+    pub confirmations: u64,
 }
 
 impl Store {
@@ -46,8 +48,8 @@ impl Store {
             sqlx::query(
                 "INSERT INTO countersign_console_session
                  (id, username, section, sealed, subject, provider_session,
-                  created_at, used_at, authenticated_at, expires_at)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+                  created_at, used_at, authenticated_at, expires_at, confirmations)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
             )
             .bind(session.id)
             .bind(session.username)
@@ -59,6 +61,7 @@ impl Store {
             .bind(moment(session.used_at))
             .bind(moment(session.authenticated_at))
             .bind(moment(session.expires_at))
+            .bind(stored_number(session.confirmations))
             .execute(&pool)
             .await?;
             Ok(())
@@ -78,7 +81,7 @@ impl Store {
         self.run(async move |pool| {
             let row = sqlx::query(
                 "SELECT id, username, section, sealed, subject, provider_session,
-                        created_at, used_at, authenticated_at, expires_at
+                        created_at, used_at, authenticated_at, expires_at, confirmations
                  FROM countersign_console_session WHERE id = $1",
             );
             let Some(row) = row.bind(id).fetch_optional(&pool).await? else { return Ok(None) };
@@ -94,6 +97,7 @@ impl Store {
                 used_at: time("used_at")?,
                 authenticated_at: time("authenticated_at")?,
                 expires_at: time("expires_at")?,
+                confirmations: read_number(&row, "confirmations")?,
             }))
         })
         .await
@@ -184,6 +188,28 @@ impl Store {
             );
             defer.bind(moment(until)).bind(id).execute(&pool).await?;
             Ok(())
+        })
+        .await
+    }
+
+    /// Counts a confirmation in a session, if it has this number of earlier ones. Returns `false` if
+    /// it has another, or has ended meanwhile.
+    ///
+    /// # Errors
+    /// The database cannot be queried.
+    pub async fn count_console_confirmation(
+        &self,
+        id: &str,
+        earlier: u64,
+    ) -> Result<bool, StoreError> {
+        let id = id.to_owned();
+        self.run(async move |pool| {
+            let count = sqlx::query(
+                "UPDATE countersign_console_session SET confirmations = confirmations + 1
+                 WHERE id = $1 AND confirmations = $2",
+            );
+            let count = count.bind(id).bind(stored_number(earlier));
+            Ok(count.execute(&pool).await?.rows_affected() == 1)
         })
         .await
     }

@@ -100,6 +100,12 @@ const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
         include_str!("../../migrations/sqlite/0014_logout_tokens.sql"),
         include_str!("../../migrations/postgres/0014_logout_tokens.sql"),
     ),
+    (
+        15,
+        "confirmations",
+        include_str!("../../migrations/sqlite/0015_confirmations.sql"),
+        include_str!("../../migrations/postgres/0015_confirmations.sql"),
+    ),
 ];
 
 /// Whether this process has migrated a database of an earlier version.

@@ -63,9 +63,9 @@ pub(super) async fn preview(
     change: DangerousChange,
     fields: &FormFields,
 ) -> Result<ChangePreview, ConsoleError> {
-    let IdentityTarget { identity, .. } = IdentityTarget::of(change, fields)?;
-    let found = get(calls, &format!("/api/v1/identities/{identity}")).await?;
-    let found = &found.body()["identity"]["identity"];
+    let IdentityTarget { identity, path } = IdentityTarget::of(change, fields)?;
+    let shown = get(calls, &format!("/api/v1/identities/{identity}")).await?;
+    let found = &shown.body()["identity"]["identity"];
     let name = found["name"].as_str().unwrap_or_default().to_owned();
     let methods = found["authMethods"].as_array().map_or(0, Vec::len);
     let mut consequences = match change {
@@ -82,12 +82,15 @@ pub(super) async fn preview(
         DangerousChange::DetachMethod => {
             method_consequences(calls, identity, fields, &name).await?
         }
-        _ => vec![
-            format!("{name} cannot log in with this client secret any more."),
-            "Access tokens that were obtained with it are refused at once.".into(),
-        ],
+        _ => secret_consequences(calls, &path, &name).await?,
     };
     consequences.push("It cannot be undone.".into());
+    let state = match change {
+        DangerousChange::DetachMethod => {
+            json!([shown.body(), get(calls, &path).await?.body()]).to_string()
+        }
+        _ => shown.body().to_string(),
+    };
     let page = format!("{PAGE}?id={identity}");
     let (title, button, done, command) = match change {
         DangerousChange::DeleteIdentity => {
@@ -107,6 +110,7 @@ pub(super) async fn preview(
         title,
         consequences,
         name,
+        state,
         inputs: html! {},
         button,
         back: page,
@@ -136,6 +140,23 @@ async fn method_consequences(
                 number => format!("{number} client secrets are"),
             }
         ));
+    }
+    Ok(all)
+}
+
+/// `path` is that of the call that revokes the secret.
+async fn secret_consequences(
+    calls: &UserCalls<'_>,
+    path: &str,
+    name: &str,
+) -> Result<Vec<String>, ConsoleError> {
+    let secret = get(calls, path.trim_end_matches("/revoke")).await?;
+    let mut all = vec![
+        format!("{name} cannot log in with this client secret any more."),
+        "Access tokens that were obtained with it are refused at once.".into(),
+    ];
+    if secret.body()["clientSecretData"]["isClientSecretRevoked"] == true {
+        all.push("It is revoked already.".into());
     }
     Ok(all)
 }

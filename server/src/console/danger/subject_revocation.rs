@@ -72,9 +72,6 @@ pub(super) fn preview(
     calls: &UserCalls<'_>,
     fields: &FormFields,
 ) -> Result<ChangePreview, ConsoleError> {
-    if !calls.context.api.is_administrator(&calls.user.session) {
-        return Err(ConsoleError::Forbidden("You may not revoke the tokens of others.".into()));
-    }
     let (section, subject) = (fields.get("section"), fields.get("subject"));
     let issuer = issuer_of(calls, section)?;
     if subject.is_empty() {
@@ -94,6 +91,7 @@ pub(super) fn preview(
             "It cannot be undone.".into(),
         ],
         name: subject.to_owned(),
+        state: String::new(),
         inputs: html! {},
         button: "Revoke the tokens",
         back: format!("{PAGE}#issuer-{section}"),
