@@ -1,6 +1,6 @@
 //! The sockets of the listeners.
 
-use std::io;
+use std::{io, net::UdpSocket};
 
 use countersign_front::{
     ListenAddress, Protocols,
@@ -10,7 +10,7 @@ use countersign_front::{
 use http::HeaderValue;
 use rustix::system::uname;
 
-use crate::{app::App, base::route::Serves};
+use crate::{app::App, base::route::Serves, config::Listener};
 
 /// The listeners of the server, once their sockets are bound.
 #[derive(Clone, Debug)]
@@ -75,7 +75,7 @@ pub(super) fn bind_all(app: &App) -> io::Result<Vec<(usize, Acceptor)>> {
         for address in &listener.addresses {
             let acceptor = match inherited.iter().position(|open| open.address() == address) {
                 Some(open) => inherited.swap_remove(open),
-                None => Acceptor::bind(address, listener.socket_file, &listener.option)?,
+                None => bind(address, listener)?,
             };
             acceptors.push((index, acceptor));
         }
@@ -88,6 +88,35 @@ pub(super) fn bind_all(app: &App) -> io::Result<Vec<(usize, Acceptor)>> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
     Ok(acceptors)
+}
+
+/// Binds an address of a listener. HTTP/3 has the port of TCP: one that the system chooses is free
+/// for TCP, but a program may use it for UDP.
+fn bind(address: &ListenAddress, listener: &Listener) -> io::Result<Acceptor> {
+    let bind = || Acceptor::bind(address, listener.socket_file, &listener.option);
+    let is_chosen = address.address().is_some_and(|address| address.port() == 0);
+    if listener.protocols.http3 && is_chosen { bind_usable(bind, is_free_for_udp) } else { bind() }
+}
+
+fn is_free_for_udp(acceptor: &Acceptor) -> bool {
+    acceptor.address().address().is_some_and(|address| UdpSocket::bind(address).is_ok())
+}
+
+/// Calls `bind` until its result is usable, but not forever: the last result is returned anyway.
+/// The others are held meanwhile, so that the system chooses another port.
+fn bind_usable<T>(
+    bind: impl Fn() -> io::Result<T>,
+    is_usable: impl Fn(&T) -> bool,
+) -> io::Result<T> {
+    const MAX_ATTEMPTS: usize = 16;
+    let mut held = Vec::new();
+    loop {
+        let bound = bind()?;
+        if is_usable(&bound) || held.len() == MAX_ATTEMPTS - 1 {
+            return Ok(bound);
+        }
+        held.push(bound);
+    }
 }
 
 /// Binds every UDP socket of HTTP/3: one for each thread at each address of its listener. Sets
@@ -135,4 +164,26 @@ pub(super) fn bind_udp(
     }
     app.set_alt_svc(alt_svc.into_iter().map(Option::flatten).collect());
     Ok(bindings)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::Cell, rc::Rc};
+
+    use super::*;
+
+    #[test]
+    fn unusable_ports_are_held_until_a_usable_one_is_bound() {
+        let (next, held) = (Cell::new(0), Rc::new(()));
+        let bind = || Ok((next.replace(next.get() + 1), Rc::clone(&held)));
+        let (port, _) = bind_usable(bind, |&(port, _)| {
+            // Each of the earlier ones is still bound.
+            assert_eq!(Rc::strong_count(&held), port + 2);
+            port == 3
+        })
+        .unwrap();
+        assert_eq!(port, 3);
+        assert_eq!(bind_usable(bind, |_| false).unwrap().0, 3 + 16, "the last is returned");
+        assert!(bind_usable(|| Err::<u8, _>(io::Error::other("refused")), |_| false).is_err());
+    }
 }
