@@ -5,7 +5,7 @@ use std::{
     collections::HashMap,
     io::{self, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
     time::Duration,
@@ -291,28 +291,11 @@ pub struct TlsProvider {
 impl TlsProvider {
     /// Starts a server without documents and waits until it listens.
     pub fn start() -> Self {
+        const MAX_ATTEMPTS: usize = 5;
         let directory = tempfile::tempdir().unwrap();
         certificate_with_ca(directory.path());
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let child = Command::new("openssl")
-            .args([
-                "s_server",
-                "-quiet",
-                "-HTTP",
-                "-cert",
-                "tls.crt",
-                "-key",
-                "tls.key",
-                "-accept",
-                &port.to_string(),
-            ])
-            .current_dir(directory.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        eventually(|| TcpStream::connect(("127.0.0.1", port)).is_ok());
+        let started = (0..MAX_ATTEMPTS).find_map(|_| start_openssl(directory.path()));
+        let (child, port) = started.expect("openssl listens");
         Self { child, directory, port }
     }
 
@@ -330,6 +313,23 @@ impl TlsProvider {
     pub fn authority(&self) -> PathBuf {
         self.directory.path().join("ca.crt")
     }
+}
+
+/// Starts `openssl s_server` on a free port. Returns `None` if another program took it meanwhile.
+fn start_openssl(directory: &Path) -> Option<(Child, u16)> {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut child = Command::new("openssl")
+        .args(["s_server", "-quiet", "-HTTP", "-cert", "tls.crt", "-key", "tls.key", "-accept"])
+        .arg(port.to_string())
+        .current_dir(directory)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut has_ended = || child.try_wait().unwrap().is_some();
+    eventually(|| has_ended() || TcpStream::connect(("127.0.0.1", port)).is_ok());
+    (!has_ended()).then_some((child, port))
 }
 
 impl Drop for TlsProvider {

@@ -25,28 +25,40 @@ pub struct ChromiumBrowser {
     session: String,
 }
 
+/// Starts ChromeDriver and returns its address. It has one port for IPv4 and IPv6, and ends if
+/// another program uses one of the two.
+fn start_driver(directory: &Path) -> Option<(Child, SocketAddr)> {
+    let mut driver = Command::new("chromedriver")
+        .arg("--port=0")
+        .env("HOME", directory)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("chromedriver is missing (apt-get install chromium-driver)");
+    let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
+    let port: Option<u16> = lines.find_map(|line| {
+        let line = line.unwrap();
+        let (_, port) = line.split_once("started successfully on port ")?;
+        port.trim_end_matches('.').parse().ok()
+    });
+    let Some(port) = port else {
+        driver.wait().unwrap();
+        return None;
+    };
+    // What it prints later is read, so that it never waits.
+    std::thread::spawn(move || lines.for_each(drop));
+    Some((driver, SocketAddr::from(([127, 0, 0, 1], port))))
+}
+
 impl ChromiumBrowser {
     /// Starts a browser with its data in this directory and further arguments.
     ///
     /// # Panics
     /// `chromedriver` or `chromium` is missing.
     pub fn start(directory: &Path, arguments: &[&str]) -> Self {
-        let mut driver = Command::new("chromedriver")
-            .arg("--port=0")
-            .env("HOME", directory)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("chromedriver is missing (apt-get install chromium-driver)");
-        let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
-        let port = lines.find_map(|line| {
-            let line = line.unwrap();
-            let (_, port) = line.split_once("started successfully on port ")?;
-            port.trim_end_matches('.').parse().ok()
-        });
-        // What it prints later is read, so that it never waits.
-        std::thread::spawn(move || lines.for_each(drop));
-        let address = SocketAddr::from(([127, 0, 0, 1], port.unwrap()));
+        const MAX_ATTEMPTS: usize = 5;
+        let started = (0..MAX_ATTEMPTS).find_map(|_| start_driver(directory));
+        let (driver, address) = started.expect("ChromeDriver listens");
         let mut browser = Self { driver, address, session: String::new() };
         let data = format!("--user-data-dir={}", directory.join("chromium").display());
         let fixed = [
