@@ -193,8 +193,13 @@ fn pool_options(kind: DatabaseKind, settings: &Database) -> PoolOptions<Any> {
     let options = AnyPoolOptions::new().acquire_timeout(settings.connection_timeout);
     match kind {
         DatabaseKind::Postgres => options.max_connections(settings.connections),
-        // SQLite allows one writer at a time. With one connection no query fails as busy.
-        DatabaseKind::Sqlite => options.max_connections(1).idle_timeout(None).max_lifetime(None),
+        // SQLite allows one writer at a time. With one connection no query fails as busy. A file
+        // does not disconnect, and each test would be two more changes of the thread.
+        DatabaseKind::Sqlite => options
+            .max_connections(1)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .test_before_acquire(false),
     }
 }
 
