@@ -2,7 +2,8 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use bytes::Bytes;
 use countersign_engine::Reject;
 
 use crate::{
@@ -41,12 +42,24 @@ const OTHER_REFUSALS: [Outcome; 11] = [
 /// One task adds samples, each by replacing the list. Readers load it once.
 pub struct ConsoleFigures {
     samples: ArcSwap<VecDeque<Arc<FigureSample>>>,
+    update: ArcSwapOption<PageUpdate>,
     clock: Stopwatch,
+}
+
+/// What all consoles that poll between two samples receive.
+struct PageUpdate {
+    /// Time of the sample before.
+    at: Duration,
+    body: Bytes,
 }
 
 impl Default for ConsoleFigures {
     fn default() -> Self {
-        Self { samples: ArcSwap::default(), clock: Stopwatch::start() }
+        Self {
+            samples: ArcSwap::default(),
+            update: ArcSwapOption::default(),
+            clock: Stopwatch::start(),
+        }
     }
 }
 
@@ -86,6 +99,19 @@ impl ConsoleFigures {
             samples.pop_front();
         }
         self.samples.store(Arc::new(samples));
+    }
+
+    /// Returns the update of a page, which is created once for each sample.
+    pub(super) fn update(&self, create: impl FnOnce() -> Bytes) -> Bytes {
+        let Some(at) = self.samples.load().back().map(|last| last.at) else { return create() };
+        if let Some(update) = &*self.update.load()
+            && update.at == at
+        {
+            return update.body.clone();
+        }
+        let body = create();
+        self.update.store(Some(Arc::new(PageUpdate { at, body: body.clone() })));
+        body
     }
 
     /// Returns the intervals between the samples, the oldest first.
@@ -231,6 +257,18 @@ mod tests {
         assert!(counts.quantile(0.5).unwrap() < 1e-5);
         assert!((0.003..0.005).contains(&counts.quantile(0.99).unwrap()));
         assert_eq!(figures.intervals().len(), 1);
+    }
+
+    #[test]
+    fn update_is_created_once_for_each_sample() {
+        let (metrics, figures) =
+            (Metrics::new(1, &MetricsSettings::default()), ConsoleFigures::default());
+        let update = |text: &'static str| figures.update(|| Bytes::from_static(text.as_bytes()));
+        assert_eq!((update("a"), update("b")), ("a".into(), "b".into()), "before any sample");
+        figures.add_sample(&metrics);
+        assert_eq!((update("c"), update("d")), ("c".into(), "c".into()));
+        figures.add_sample(&metrics);
+        assert_eq!((update("e"), update("f")), ("e".into(), "e".into()));
     }
 
     #[test]

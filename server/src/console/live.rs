@@ -4,7 +4,7 @@
 
 use countersign_engine::UnixTime;
 use http::{Response, StatusCode};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
 
 use super::{
     ConsoleContext,
@@ -15,7 +15,7 @@ use super::{
 use crate::base::{
     clock,
     outcome::Outcome,
-    reply::{Body, json as json_response},
+    reply::{Body, typed},
 };
 
 /// A small chart with its current value.
@@ -69,6 +69,10 @@ impl LiveFigures {
 
 /// Answers with the figures in JSON: texts, lines and states by name.
 pub(super) fn respond(context: &ConsoleContext<'_>) -> Response<Body> {
+    typed(StatusCode::OK, "application/json", context.figures.update(|| update(context)))
+}
+
+fn update(context: &ConsoleContext<'_>) -> Body {
     let LiveFigures { sentence, charts, reasons, issuers } = LiveFigures::of(context);
     let (mut texts, mut lines, mut states) = (Map::new(), Map::new(), Map::new());
     texts.insert("sentence".into(), sentence.into());
@@ -85,8 +89,7 @@ pub(super) fn respond(context: &ConsoleContext<'_>) -> Response<Body> {
             texts.insert(format!("issuer-{}-{name}", issuer.section), text.into());
         }
     }
-    let value: Value = json!({ "texts": texts, "lines": lines, "states": states });
-    json_response(StatusCode::OK, &value)
+    json!({ "texts": texts, "lines": lines, "states": states }).to_string().into()
 }
 
 fn charts(intervals: &[SampleInterval], current: Option<&SampleInterval>) -> [FigureChart; 4] {
