@@ -69,13 +69,17 @@ fn play_all(words: &[String]) -> Result<()> {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("e2e");
     let paths = BenchPaths { data, work: Path::new(work).canonicalize()?, programs };
     let (peers, scenarios) = (PeerServers::read(&paths.data)?, Scenario::read(&paths.data)?);
+    let is_meant = |name: &String, scenario: &Scenario| {
+        scenario.name == *name || scenario.name.starts_with(&format!("{name}-"))
+    };
     if let Some(name) =
-        names.iter().find(|name| scenarios.iter().all(|scenario| scenario.name != **name))
+        names.iter().find(|name| !scenarios.iter().any(|scenario| is_meant(name, scenario)))
     {
         return Err(format!("unknown scenario {name}").into());
     }
-    for scenario in
-        scenarios.iter().filter(|scenario| names.is_empty() || names.contains(&scenario.name))
+    for scenario in scenarios
+        .iter()
+        .filter(|scenario| names.is_empty() || names.iter().any(|name| is_meant(name, scenario)))
     {
         play_one(&paths, &peers, scenario)?;
     }

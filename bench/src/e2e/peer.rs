@@ -26,6 +26,10 @@ pub struct PeerServer {
     /// The configuration files it reads, from `bench/e2e/peers/`.
     #[serde(default)]
     pub files: Vec<String>,
+    /// Further placeholders, without the `@` around them. Their values may contain those of all
+    /// servers.
+    #[serde(default)]
+    pub values: BTreeMap<String, String>,
     /// The kinds that it rejects. It must allow all the others.
     #[serde(default)]
     pub refuses: Vec<CredentialKind>,
@@ -117,19 +121,23 @@ impl BenchPaths {
         // The name without characters that a configuration would have to quote.
         let state = self.work.join("state").join(format!("{name}-{copy}").replace([',', ' '], "-"));
         std::fs::create_dir_all(&state)?;
-        let port = free_port()?;
+        let (port, auth_port) = (free_port()?, free_port()?);
+        let path = |path: &Path| path.display().to_string();
+        let common = [
+            ("PORT", port.to_string()),
+            ("AUTH_PORT", auth_port.to_string()),
+            ("STATE", path(&state)),
+            ("CORPUS", path(&self.corpus(tokens))),
+            ("WORK", path(&self.work)),
+            ("PROGRAMS", path(&self.programs)),
+            ("DATA", path(&self.data)),
+        ];
+        let own = peer.values.iter().map(|(name, value)| (name.as_str(), value.clone()));
+        let placeholders: Vec<_> = own.chain(common).collect();
         let fill = |text: &str| {
-            let path = |path: &Path| path.display().to_string();
-            let placeholders = [
-                ("@PORT@", port.to_string()),
-                ("@STATE@", path(&state)),
-                ("@CORPUS@", path(&self.corpus(tokens))),
-                ("@WORK@", path(&self.work)),
-                ("@PROGRAMS@", path(&self.programs)),
-            ];
-            placeholders
-                .into_iter()
-                .fold(text.to_owned(), |text, (name, value)| text.replace(name, &value))
+            placeholders.iter().fold(text.to_owned(), |text, (name, value)| {
+                text.replace(&format!("@{name}@"), value)
+            })
         };
         for file in &peer.files {
             let text = std::fs::read_to_string(self.data.join("peers").join(file))?;

@@ -30,6 +30,7 @@ impl Report<'_> {
         for line in self.table() {
             println!("{line}");
         }
+        self.print_added()?;
         println!();
         for figure in figures {
             let (value, detail) =
@@ -93,37 +94,79 @@ impl Report<'_> {
 
     /// Returns the median over the rounds, and details for the report.
     fn figure(&self, measure: Measure, of: &str, over: Option<&str>) -> Result<(f64, String)> {
-        let rounds = |name: &str| {
-            let index = self
-                .turns
-                .iter()
-                .position(|turn| turn == name)
-                .ok_or_else(|| format!("unknown turn {name}"))?;
-            let values = self.measured[index].iter().map(|measured| measured.value(measure));
-            values
-                .collect::<Option<Vec<_>>>()
-                .ok_or_else(|| format!("{measure:?} of {name} was not measured"))
+        let ours = self.rounds(measure, of)?;
+        let Some(over) = over else {
+            let [low, middle, high] = quartiles(ours).ok_or("no rounds")?;
+            return Ok((middle, spread(low, high)));
         };
-        let ours = rounds(of)?;
-        let (values, what) = match over {
-            None => (ours, String::new()),
-            Some(over) => {
-                let theirs = rounds(over)?;
-                let ratios = ours.iter().zip(&theirs).map(|(one, other)| one / other).collect();
-                let median = |values| quartiles(values).map_or(f64::NAN, |quartiles| quartiles[1]);
-                (
-                    ratios,
-                    format!(
-                        "; {} / {}",
-                        budget::number(median(ours)),
-                        budget::number(median(theirs))
-                    ),
-                )
-            }
-        };
-        let [low, middle, high] = quartiles(values).ok_or("no rounds")?;
-        Ok((middle, format!("quartiles {} to {}{what}", budget::number(low), budget::number(high))))
+        let theirs = self.rounds(measure, over)?;
+        let ratios = ours.iter().zip(&theirs).map(|(one, other)| one / other).collect();
+        let [[low, middle, high], one, other] =
+            [quartiles(ratios), quartiles(ours), quartiles(theirs)].map(Option::unwrap_or_default);
+        Ok(if measure == Measure::Added {
+            let [[low, one, high], [least, other, most]] = [one, other];
+            (
+                one / other,
+                format!(
+                    "{} ({}) / {} ({})",
+                    budget::number(one),
+                    spread(low, high),
+                    budget::number(other),
+                    spread(least, most)
+                ),
+            )
+        } else {
+            let [one, other] = [one[1], other[1]].map(budget::number);
+            (middle, format!("{}; {one} / {other}", spread(low, high)))
+        })
     }
+
+    /// Returns the values of a turn by round.
+    fn rounds(&self, measure: Measure, turn: &str) -> Result<Vec<f64>> {
+        let index = self.index(turn)?;
+        let values = self.measured[index].iter().map(|measured| measured.value(measure));
+        let values = values.collect::<Option<Vec<_>>>();
+        let values = values.ok_or_else(|| format!("{measure:?} of {turn} was not measured"))?;
+        match &self.scenario.baseline {
+            Some(baseline) if measure == Measure::Added => {
+                let baseline = self.rounds(Measure::Cpu, baseline)?;
+                Ok(values.iter().zip(baseline).map(|(value, less)| value - less).collect())
+            }
+            _ => Ok(values),
+        }
+    }
+
+    fn index(&self, turn: &str) -> Result<usize> {
+        let index = self.turns.iter().position(|name| name == turn);
+        index.ok_or_else(|| format!("unknown turn {turn}").into())
+    }
+
+    /// Prints the CPU time that each turn adds to the baseline.
+    #[expect(clippy::print_stdout, reason = "the report")]
+    fn print_added(&self) -> Result<()> {
+        let Some(baseline) = &self.scenario.baseline else { return Ok(()) };
+        println!(
+            "\nadded us, median and quartiles of the rounds; lowest tenth less that of the baseline"
+        );
+        for turn in &self.turns {
+            let [low, middle, high] =
+                quartiles(self.rounds(Measure::Added, turn)?).ok_or("no rounds")?;
+            let quiet = tenth(self.rounds(Measure::Cpu, turn)?)
+                - tenth(self.rounds(Measure::Cpu, baseline)?);
+            println!("{turn:28}{middle:>9.2}  [{low:.2} to {high:.2}]  {quiet:>8.2}");
+        }
+        Ok(())
+    }
+}
+
+fn spread(low: f64, high: f64) -> String {
+    format!("quartiles {} to {}", budget::number(low), budget::number(high))
+}
+
+/// Returns the first decile, which an otherwise idle machine would have as median.
+fn tenth(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 10).copied().unwrap_or(f64::NAN)
 }
 
 fn median_of(rounds: &[Measurement], of: impl Fn(&Measurement) -> Option<f64>) -> Option<f64> {

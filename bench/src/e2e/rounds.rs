@@ -59,7 +59,8 @@ impl Measurement {
     #[must_use]
     pub fn value(&self, measure: Measure) -> Option<f64> {
         let value = match measure {
-            Measure::Cpu => self.cpu,
+            // The report subtracts the baseline.
+            Measure::Cpu | Measure::Added => self.cpu,
             Measure::PerCpuSecond => 1e6 / self.cpu,
             Measure::Capacity => 1e6 / (self.cpu * self.busiest),
             Measure::P99 => self.valid?.p99,

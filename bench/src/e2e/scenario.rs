@@ -60,6 +60,8 @@ pub struct Scenario {
     pub seconds: f64,
     /// Number of turns of each server.
     pub rounds: usize,
+    /// The turn without the work that the others add. The report then has the CPU time added to it.
+    pub baseline: Option<String>,
     /// Figures to print. They may have a limit in `budget.toml`.
     #[serde(default)]
     pub figures: Vec<Figure>,
@@ -198,6 +200,9 @@ pub struct Figure {
 pub enum Measure {
     /// Microseconds of the server's CPU time per request.
     Cpu,
+    /// Microseconds of the server's CPU time per request, less those of the baseline. The ratio of
+    /// two turns is that of their medians: a single round may have added nothing.
+    Added,
     /// Requests per second of the server's CPU time.
     PerCpuSecond,
     /// Requests per CPU second of the busiest thread: the requests that the server would answer in
@@ -324,9 +329,12 @@ mod tests {
                 turns.iter().enumerate().all(|(index, name)| !turns[..index].contains(name)),
                 "twice in {turns:?}"
             );
+            assert!(scenario.baseline.iter().all(|name| turns.contains(name)), "{turns:?}");
             for figure in &scenario.figures {
                 assert!(turns.contains(&figure.of), "{figure:?}");
                 assert!(figure.over.iter().all(|over| turns.contains(over)), "{figure:?}");
+                let is_added = figure.measure == Measure::Added;
+                assert!(!is_added || scenario.baseline.is_some(), "{figure:?}");
                 assert!(figure.name.len() <= 56, "{figure:?} is too long for its column");
             }
         }
