@@ -32,7 +32,7 @@ use crate::{
 };
 use filter::BloomFilter;
 pub use target::{Revocation, RevocationTarget};
-use target::{RevocationEntry, RevocationKind, encode_name, sha256};
+use target::{RevocationEntry, RevocationKind, decode_name, encode_name, sha256};
 pub use writer::{RevocationCapacityError, RevocationsWriter};
 
 /// The atomics of the filter; replaced by loom's for model checking.
@@ -131,6 +131,15 @@ impl Revocations {
     #[must_use]
     pub fn are_available(&self) -> bool {
         self.present.load(Ordering::Acquire) & UNAVAILABLE == 0
+    }
+
+    /// Returns all entries in parts, in no particular order, so that a copy of the table is not
+    /// needed at once. An entry that is inserted or removed meanwhile may be missing.
+    pub fn parts(&self) -> impl Iterator<Item = Vec<Revocation>> + '_ {
+        self.shards.iter().map(|shard| {
+            let entries = shard.load();
+            entries.iter().filter_map(|(name, entry)| decode_name(name, *entry)).collect()
+        })
     }
 
     /// Returns an error if the token is revoked. `name` is a scratch buffer.

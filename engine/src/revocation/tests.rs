@@ -187,6 +187,17 @@ fn revocations_are_purged_when_expired_not_before() {
 }
 
 #[test]
+fn revocations_outside_a_complete_set_are_removed() {
+    let mut writer = RevocationsWriter::new(10);
+    writer.insert(&[token_id("1", None), token_id("2", None), token_id("3", None)]).unwrap();
+    let kept = [token_id("1", None), token_id("3", None)];
+    let hashes = kept.iter().map(|one| writer.entry_hash(&one.target)).collect();
+    assert_eq!(writer.retain(&hashes), 1);
+    assert_eq!(["1", "2", "3"].map(|id| check(&writer, &token(id)).is_err()), [true, false, true]);
+    assert_eq!((writer.retain(&hashes), writer.count(), writer.all().len()), (0, 2, 2));
+}
+
+#[test]
 fn unavailable_revocations_refuse_every_token() {
     let mut writer = RevocationsWriter::unavailable(10);
     assert!(!writer.revocations().are_available());
@@ -195,8 +206,10 @@ fn unavailable_revocations_refuse_every_token() {
     assert_eq!((writer.revocations().are_available(), check(&writer, &token("1"))), (true, Ok(())));
     writer.mark_unavailable();
     assert_eq!(check(&writer, &token("1")), Err(Reject::RevocationsUnavailable));
+    writer.preload(&[token_id("1", None)]);
+    assert_eq!(check(&writer, &token("2")), Err(Reject::RevocationsUnavailable));
     writer.insert(&[]).unwrap();
-    assert_eq!(check(&writer, &token("1")), Ok(()));
+    assert_eq!(["1", "2"].map(|id| check(&writer, &token(id))), [Err(Reject::Revoked), Ok(())]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The [`RevocationsWriter`]: inserts and purges the entries of a [`Revocations`] table.
 
-use core::fmt;
+use core::{fmt, hash::BuildHasher as _};
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, atomic::Ordering},
@@ -12,7 +12,7 @@ use foldhash::fast::RandomState;
 use super::{
     RevocationShard, Revocations, SHARDS, UNAVAILABLE,
     filter::BloomFilter,
-    target::{Revocation, RevocationEntry, RevocationTarget, decode_name},
+    target::{Revocation, RevocationEntry, RevocationTarget},
 };
 use crate::time::UnixTime;
 
@@ -101,6 +101,21 @@ impl RevocationsWriter {
     /// They were accepted when they were stored, and dropping one would make its tokens valid
     /// again.
     pub fn restore(&mut self, revocations: &[Revocation]) {
+        let kinds = self.merge(revocations);
+        let present = self.revocations.present.load(Ordering::Relaxed) & !UNAVAILABLE;
+        self.revocations.present.store(present | kinds, Ordering::Release);
+    }
+
+    /// Inserts a part of the stored revocations as [`restore`](Self::restore) does, and leaves the
+    /// table unavailable if it is.
+    pub fn preload(&mut self, revocations: &[Revocation]) {
+        let kinds = self.merge(revocations);
+        self.revocations.present.fetch_or(kinds, Ordering::Release);
+    }
+
+    /// Publishes the maps with these revocations. Returns the bits of their kinds, to be published
+    /// next.
+    fn merge(&mut self, revocations: &[Revocation]) -> u8 {
         let mut changed: HashMap<usize, RevocationShard, RandomState> = HashMap::default();
         let mut kinds = 0;
         for Revocation { target, until } in revocations {
@@ -124,36 +139,51 @@ impl RevocationsWriter {
         revocations
             .iter()
             .for_each(|revocation| filter.insert(self.filter_hash(&revocation.target)));
-        let present = self.revocations.present.load(Ordering::Relaxed) & !UNAVAILABLE;
-        self.revocations.present.store(present | kinds, Ordering::Release);
+        kinds
     }
 
     /// Removes the entries that have expired at `now` and returns their number.
     pub fn purge_expired(&mut self, now: UnixTime) -> usize {
-        let is_expired = |entry: &RevocationEntry| entry.until.is_some_and(|until| until <= now);
-        let mut purged = 0usize;
+        self.remove(|_, entry| entry.until.is_some_and(|until| until <= now))
+    }
+
+    /// Returns the hash of the entry for these tokens, for [`retain`](Self::retain).
+    #[must_use]
+    pub fn entry_hash(&self, target: &RevocationTarget) -> u64 {
+        self.revocations.hash.hash_one(&*target.name())
+    }
+
+    /// Removes the entries that are not in a complete set, and returns their number. The set has
+    /// their [hashes](Self::entry_hash): an entry with the hash of another one stays. Those that
+    /// stay are in force throughout.
+    pub fn retain(&mut self, hashes: &HashSet<u64>) -> usize {
+        let revocations = Arc::clone(&self.revocations);
+        self.remove(|name, _| !hashes.contains(&revocations.hash.hash_one(name)))
+    }
+
+    fn remove(&mut self, is_removed: impl Fn(&[u8], &RevocationEntry) -> bool) -> usize {
+        let mut removed = 0usize;
         for shard_index in 0..SHARDS {
             let Some(shard) = self.revocations.shards.get(shard_index).map(ArcSwap::load_full)
             else {
                 continue;
             };
-            let expired = shard.values().filter(|entry| is_expired(entry)).count();
-            if expired > 0 {
+            let count = shard.iter().filter(|(name, entry)| is_removed(name, entry)).count();
+            if count > 0 {
                 let mut remaining = RevocationShard::clone(&shard);
-                remaining.retain(|_, entry| !is_expired(entry));
+                remaining.retain(|name, entry| !is_removed(name, entry));
                 self.swap(shard_index, remaining);
-                purged = purged.saturating_add(expired);
+                removed = removed.saturating_add(count);
             }
         }
-        self.count = self.count.saturating_sub(purged);
-        if purged > 0 {
+        self.count = self.count.saturating_sub(removed);
+        if removed > 0 {
             let filter = BloomFilter::with_capacity(self.capacity);
-            self.all()
-                .iter()
-                .for_each(|revocation| filter.insert(self.filter_hash(&revocation.target)));
+            let remaining = self.revocations.parts().flatten();
+            remaining.for_each(|revocation| filter.insert(self.filter_hash(&revocation.target)));
             self.revocations.filter.store(Arc::new(filter));
         }
-        purged
+        removed
     }
 
     fn filter_hash(&self, target: &RevocationTarget) -> u64 {
@@ -164,15 +194,7 @@ impl RevocationsWriter {
     /// Returns all entries, in no particular order.
     #[must_use]
     pub fn all(&self) -> Vec<Revocation> {
-        let shards = self.revocations.shards.iter().map(ArcSwap::load_full);
-        shards
-            .flat_map(|shard| {
-                shard
-                    .iter()
-                    .filter_map(|(name, entry)| decode_name(name, *entry))
-                    .collect::<Vec<_>>()
-            })
-            .collect()
+        self.revocations.parts().flatten().collect()
     }
 
     fn swap(&self, shard_index: usize, shard: RevocationShard) {
