@@ -25,6 +25,7 @@ use crate::{
     cluster::maintenance::{MaintainedServer, Maintenance},
     config::{Config, Problem, Problems, Settings},
     console::{figures::ConsoleFigures, provider::ConsoleProvider},
+    feed::{publisher::FeedPublisher, settings::FeedSettings},
     identities::checks::IdentityChecks,
     keys::{IssuerSection, KeySources, settings::KeySource, static_keys},
     observe::{
@@ -55,6 +56,10 @@ pub struct App {
     pub(crate) maintenance: Maintenance,
     /// `[revocation]` as of the start; a change needs a restart.
     pub(crate) revocation: RevocationSettings,
+    /// `[feed]` as of the start; a change needs a restart.
+    pub(crate) feed: Option<FeedSettings>,
+    /// The feed, if this is a server that has one.
+    pub(crate) feed_publisher: OnceLock<Arc<FeedPublisher>>,
     /// `[audit]` as of the start; a change needs a restart.
     pub(crate) audit_settings: AuditSettings,
     /// `[database]` as of the start; a change needs a restart.
@@ -88,6 +93,7 @@ impl App {
             keys: Arc::new(KeySources::new(&config.issuers)),
             metrics: Arc::new(Metrics::new(threads, &config.settings.metrics)),
             identities: users.as_ref().map(identity_checks).transpose()?,
+            freshness: revocations.freshness().cloned(),
         };
         config.settings.auth.authorization.open_log(None);
         let is_used = config.uses_database();
@@ -104,6 +110,8 @@ impl App {
             connections: Arc::new(ConnectionCounts::new(threads)),
             maintenance: Maintenance::default(),
             revocation: config.revocation,
+            feed: config.feed,
+            feed_publisher: OnceLock::new(),
             audit_settings: config.audit,
             database: config.database,
             unexpected_databases: Arc::default(),

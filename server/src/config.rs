@@ -23,7 +23,7 @@ pub(crate) mod protocols;
 mod quic;
 mod remarks;
 mod settings;
-mod socket_file;
+pub(crate) mod socket_file;
 mod timeouts;
 mod request_limits;
 mod transport;
@@ -50,6 +50,7 @@ use crate::{
         provider::ConsoleProvider,
         settings::{ConsoleDefaults, ConsoleSettings},
     },
+    feed::settings::FeedSettings,
     identities::settings::IdentitySettings,
     keys::{IssuerSection, administration, issuer},
     revocation::settings::RevocationSettings,
@@ -69,6 +70,8 @@ pub struct Config {
     pub audit: AuditSettings,
     /// `[revocation]`.
     pub revocation: RevocationSettings,
+    /// `[feed]`, if it has a socket.
+    pub feed: Option<FeedSettings>,
     /// The `*_rest_transport` sections: how clients reach the server.
     pub transports: Transports,
     /// `[web-ui]`.
@@ -150,6 +153,7 @@ impl Config {
         let database = Database::read(&sections, &mut problems);
         let audit = AuditSettings::read(&sections, &mut problems);
         let revocation = RevocationSettings::read(&sections, &mut problems);
+        let feed = FeedSettings::read(&sections, &mut problems);
         let transports = Transports::read(&sections, &mut problems);
         let written = &issuers[..written];
         let changed_defaults = changed_defaults::that_apply(&sections, &settings.api, written);
@@ -172,6 +176,7 @@ impl Config {
             database,
             audit,
             revocation,
+            feed,
             transports,
             web_ui,
             sign_in,

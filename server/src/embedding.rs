@@ -6,8 +6,9 @@
 //!   wait, for keys or for the turn of a signature check, is decided by a thread of the tier.
 //! - **Reading and starting are separate**, because a proxy reads its configuration with rights
 //!   that its workers give up, and forks between the two. Reading starts no thread.
-//! - **No database file is opened**: it belongs to the server. Revocations come from PostgreSQL, if
-//!   the configuration has it.
+//! - **Keys and revocations come from the server** of the machine, by its [`feed`](crate::feed), if the
+//!   configuration has it. Otherwise the tier fetches keys itself, and reads revocations from
+//!   PostgreSQL. A database file is never opened: it belongs to the server.
 
 mod decision;
 mod head;
@@ -46,10 +47,11 @@ use crate::{
         request_description::CheckAttributes,
     },
     config::{Config, Severity, raw},
-    keys,
+    feed::{FeedClient, TrustedOwners, settings::FeedSettings},
+    keys::{self, follower::KeyFollower},
     observe::{logging, metrics::Metrics},
     reload::{self, ConfigLoader, ConfigWatcher},
-    revocation::{RevocationService, store::RevocationStore},
+    revocation::{RevocationService, follower::RevocationFollower, store::RevocationStore},
     store::{Store, settings::DatabaseLocation},
 };
 
@@ -57,6 +59,7 @@ use crate::{
 pub struct TierConfig {
     config: Config,
     watcher: ConfigWatcher,
+    owners: TrustedOwners,
 }
 
 impl TierConfig {
@@ -74,7 +77,7 @@ impl TierConfig {
         for warning in config.remarks.of(Severity::Warning) {
             tracing::warn!("{warning}");
         }
-        Ok(Self { config, watcher })
+        Ok(Self { config, watcher, owners: TrustedOwners::of_configuration(file) })
     }
 
     /// Returns the index of the listener with this name, whose rules a check can be made by:
@@ -89,11 +92,23 @@ impl TierConfig {
     /// # Errors
     /// A key that the engine rejects, too little memory for the cache, or too few threads.
     pub fn start(self) -> io::Result<EmbeddedTier> {
-        let Self { config, watcher } = self;
-        let revocations = revocations(&config)?;
+        let Self { config, watcher, owners } = self;
+        let feed = config.feed.clone();
+        let (revocations, followed) = if feed.is_some() {
+            let (revocations, follower) = RevocationService::followed(config.revocation.capacity);
+            (revocations, Some(follower))
+        } else {
+            (stored_revocations(&config)?, None)
+        };
         let threads = crate::serve::threads(config.settings.threads);
         let app = App::new(config, threads, revocations, None).map_err(io::Error::other)?;
-        keys::refresh::spawn(&app.authenticator.verifier, &app.authenticator.keys, None)?;
+        let feed = match feed.zip(followed) {
+            Some((settings, follower)) => Some(follow_feed(&app, settings, owners, follower)?),
+            None => {
+                keys::refresh::spawn(&app.authenticator.verifier, &app.authenticator.keys, None)?;
+                None
+            }
+        };
         let (reload_requests, received) = mpsc::channel();
         reload::spawn(&app, watcher, received)?;
         let checks = CheckQueue::start(Arc::clone(&app))?;
@@ -103,8 +118,21 @@ impl TierConfig {
             reload_requests,
             threads: AtomicUsize::new(0),
             was_ready: AtomicBool::new(false),
+            _feed: feed,
         })
     }
+}
+
+/// Starts to follow the feed of the server. Keys in files are read by this process.
+fn follow_feed(
+    app: &App,
+    settings: FeedSettings,
+    owners: TrustedOwners,
+    revocations: RevocationFollower,
+) -> io::Result<FeedClient> {
+    let (verifier, keys) = (&app.authenticator.verifier, &app.authenticator.keys);
+    keys::refresh::spawn_for_files(verifier, keys)?;
+    FeedClient::start(settings, owners, (KeyFollower::new(verifier, keys), revocations))
 }
 
 /// Starts logging to standard error, with the first configuration of the process.
@@ -114,18 +142,19 @@ fn start_logging(config: &Config) {
     STARTED.call_once(|| logging::start_logging(&log.level, log.format));
 }
 
-/// Opens the revocations. Those in a file are the server's.
-fn revocations(config: &Config) -> io::Result<RevocationService> {
+/// Opens the revocations in PostgreSQL, in the background. Those in a file are the server's.
+fn stored_revocations(config: &Config) -> io::Result<RevocationService> {
     let is_shared = matches!(config.database.location, DatabaseLocation::Postgres { .. });
     let store = if is_shared && config.revocation.file.is_none() {
         let no_directory = || Err(io::Error::other("a tier in a proxy has no state directory"));
         Ok(RevocationStore::in_database(Store::new(&config.database, no_directory)?, Vec::new()))
     } else {
-        let reason = "revocations are applied in a proxy only if they are in PostgreSQL";
-        tracing::warn!("{reason}: see url in [database]");
+        let reason = "revocations are applied in a proxy only by the feed of a server, or if they \
+                      are in PostgreSQL";
+        tracing::warn!("{reason}: see [feed], and url in [database]");
         Err(reason.to_owned())
     };
-    RevocationService::open(store, config.revocation.capacity, None)
+    RevocationService::open_in_background(store, config.revocation.capacity)
 }
 
 /// The auth tier in this process. Any thread may make checks.
@@ -136,6 +165,8 @@ pub struct EmbeddedTier {
     /// Number of threads that have made a check.
     threads: AtomicUsize,
     was_ready: AtomicBool,
+    /// Follows the server's feed, if there is one.
+    _feed: Option<FeedClient>,
 }
 
 /// A request of a client of the proxy.

@@ -7,6 +7,7 @@
 
 pub mod administration;
 pub mod fetch;
+pub mod follower;
 pub mod issuer;
 mod pem;
 mod pem_map;
@@ -16,6 +17,7 @@ pub mod refresh;
 pub mod secret_encoding;
 pub mod secret_id;
 pub mod settings;
+pub mod shared;
 pub mod static_keys;
 pub mod status;
 mod stored;
@@ -30,9 +32,9 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use countersign_engine::{
-    UnixTime,
+    KeySet, KidHash, UnixTime,
     rotation::{Cause, WithdrawalReason},
 };
 use tokio::{
@@ -46,7 +48,7 @@ use self::{
     settings::{KeySource, RefreshedKeys},
     unknown_kid::SeenKids,
 };
-use crate::base::clock::Stopwatch;
+use crate::base::clock::{Stopwatch, since_boot};
 
 /// The keys of all issuers.
 ///
@@ -62,19 +64,29 @@ pub struct KeySources {
     /// Whether every issuer has been fetched from at some time. Relaxed, because it orders
     /// no other access.
     all_fetched: AtomicBool,
+    /// Notified when keys or their progress have changed.
+    changed: Arc<Notify>,
 }
 
 /// The clock of the rotations. It starts late, so that keys which were fetched before this process
 /// started have a time on it.
 #[derive(Clone, Copy)]
-struct KeyClock(Stopwatch);
+struct KeyClock {
+    started: Stopwatch,
+    /// [`since_boot`] at the start.
+    boot: Duration,
+}
 
 impl KeyClock {
     /// A hundred years.
     const START: Duration = Duration::from_secs(3_155_760_000);
 
+    fn start() -> Self {
+        Self { started: Stopwatch::start(), boot: since_boot() }
+    }
+
     fn now(self) -> Duration {
-        Self::START.saturating_add(self.0.elapsed())
+        Self::START.saturating_add(self.started.elapsed())
     }
 }
 
@@ -97,13 +109,16 @@ impl KeySources {
     /// Creates the keys of these sections; nothing is fetched yet.
     #[must_use]
     pub fn new(sections: &[IssuerSection]) -> Self {
-        let sources =
-            sections.iter().map(|section| Arc::new(IssuerKeys::new(section.clone()))).collect();
+        let changed = Arc::default();
+        let new = |section: &IssuerSection| {
+            Arc::new(IssuerKeys::new(section.clone(), Arc::clone(&changed)))
+        };
         Self {
-            table: ArcSwap::from_pointee(Table::new(sources)),
-            clock: KeyClock(Stopwatch::start()),
+            table: ArcSwap::from_pointee(Table::new(sections.iter().map(new).collect())),
+            clock: KeyClock::start(),
             renewals: OnceLock::new(),
             all_fetched: AtomicBool::new(false),
+            changed,
         }
     }
 
@@ -123,7 +138,7 @@ impl KeySources {
             let source =
                 before.in_order.iter().find(|source| source.section.can_share_keys_with(section));
             Arc::new(source.map_or_else(
-                || IssuerKeys::new(section.clone()),
+                || IssuerKeys::new(section.clone(), Arc::clone(&self.changed)),
                 |source| source.successor(section.clone()),
             ))
         };
@@ -148,10 +163,17 @@ impl KeySources {
 
     /// Starts refreshing these keys.
     pub fn start(&self, sources: Vec<Arc<IssuerKeys>>) {
-        let Some(renewals) = self.renewals.get() else { return };
-        for source in sources {
-            let _ignored = renewals.send(source);
+        if let Some(renewals) = self.renewals.get() {
+            for source in sources {
+                let _ignored = renewals.send(source);
+            }
         }
+        self.changed.notify_one();
+    }
+
+    /// Waits until keys or their progress have changed since the last call. For one caller.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
     }
 
     /// Returns the keys of every issuer, in the order of the sections.
@@ -232,6 +254,14 @@ pub struct IssuerKeys {
     unknown_kids: AtomicU64,
     undecided_kids: AtomicU64,
     fetches: [AtomicU64; Cause::ALL.len()],
+    /// The keys in use as a JWK Set of public keys, if they are fetched over a network and can be
+    /// written as one.
+    jwks: ArcSwapOption<String>,
+    /// Milliseconds on the [`KeyClock`] at which a token last had a `kid` that was not seen since
+    /// the last fetch.
+    last_unknown: AtomicU64,
+    /// [`KeySources::changed`].
+    changed: Arc<Notify>,
 }
 
 /// Progress of the fetches for one issuer.
@@ -291,7 +321,7 @@ impl IssuerKeys {
         self.renewed().is_none() || progress.state.rounds > 0 || progress.confirmed.is_some()
     }
 
-    fn new(section: IssuerSection) -> Self {
+    fn new(section: IssuerSection, changed: Arc<Notify>) -> Self {
         Self {
             section,
             progress: watch::Sender::default(),
@@ -303,13 +333,33 @@ impl IssuerKeys {
             unknown_kids: AtomicU64::new(0),
             undecided_kids: AtomicU64::new(0),
             fetches: [const { AtomicU64::new(0) }; Cause::ALL.len()],
+            jwks: ArcSwapOption::empty(),
+            last_unknown: AtomicU64::new(0),
+            changed,
+        }
+    }
+
+    /// Records that a token has a `kid` that was not seen since the last fetch.
+    fn record_unknown(&self, now: Duration) {
+        // Rounded up, so that a fetch that begins in the same millisecond is not after it.
+        let at = u64::try_from(now.as_millis()).unwrap_or(u64::MAX).saturating_add(1);
+        self.last_unknown.fetch_max(at, Ordering::Relaxed);
+    }
+
+    /// Remembers the `kid`s that the issuer has withdrawn: they were in use before the fetch after
+    /// this number.
+    fn remember_withdrawn(&self, before: Option<&KeySet>, next: &KeySet, number: u64) {
+        let before = before.into_iter().flat_map(KeySet::iter).filter_map(|key| key.kid());
+        for kid in before.filter(|kid| !next.has_kid(kid)) {
+            self.seen_kids.insert(KidHash::of(kid), number);
         }
     }
 
     /// Returns a successor for another section that takes over the keys in use.
     fn successor(&self, section: IssuerSection) -> Self {
         let Progress { confirmed, last_success, .. } = self.progress();
-        let next = Self::new(section);
+        let next = Self::new(section, Arc::clone(&self.changed));
+        next.jwks.store(self.jwks.load_full());
         // With the age of these keys: a new section does not extend their use.
         next.progress.send_modify(|progress| {
             (progress.confirmed, progress.last_success) = (confirmed, last_success)

@@ -21,6 +21,7 @@ pub mod tls;
 pub mod store;
 pub mod keys;
 pub mod revocation;
+pub mod feed;
 pub mod accounts;
 pub mod audit;
 pub mod cluster;

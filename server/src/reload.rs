@@ -288,7 +288,7 @@ impl App {
     /// A secret that the engine rejects; then nothing has changed.
     pub fn reconfigure(&self, config: Config) -> Result<Vec<String>, Problems> {
         let console_provider = config.console_provider(self.console_provider.load().as_deref());
-        let Config { settings, issuers, database, audit, revocation, .. } = config;
+        let Config { settings, issuers, database, audit, revocation, feed, .. } = config;
         let static_keys = issuers.iter().map(static_keys_of).collect::<Result<Vec<_>, _>>()?;
         let mut needs_restart = Vec::new();
         if revocation != self.revocation {
@@ -296,6 +296,9 @@ impl App {
         }
         if database != self.database {
             needs_restart.push("[database]".into());
+        }
+        if feed != self.feed {
+            needs_restart.push("[feed]".into());
         }
         if audit != self.audit_settings {
             needs_restart.push("[audit]".into());

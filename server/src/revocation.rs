@@ -4,6 +4,8 @@
 //! then publishes it to the engine's [`Revocations`]. [`RevocationService`] is the handle of
 //! that thread.
 
+pub mod follower;
+pub mod freshness;
 mod import;
 pub mod inspection;
 pub mod record;
@@ -16,9 +18,9 @@ mod writer;
 use std::{
     fmt, io,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
-        mpsc::{Sender, SyncSender, channel, sync_channel},
+        mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
     },
     thread,
     time::Duration,
@@ -30,7 +32,10 @@ use tokio::{
     time::timeout,
 };
 
-use self::{store::RevocationStore, writer::RevocationWriter};
+use self::{
+    follower::RevocationFollower, freshness::FollowedFreshness, store::RevocationStore,
+    writer::RevocationWriter,
+};
 use crate::{
     base::clock::Stopwatch,
     store::{Store, StoreError},
@@ -88,7 +93,13 @@ pub struct RevocationService {
     /// Whether a [`WriterCommand::Poll`] is queued.
     poll_requested: Arc<AtomicBool>,
     status: watch::Receiver<RevocationStatus>,
+    observer: Arc<OnceLock<RevocationObserver>>,
+    freshness: Option<Arc<FollowedFreshness>>,
 }
+
+/// Called by the writer thread with revocations, once they are in force and before the request is
+/// answered. Called with none when the revocations have become unavailable or available again.
+pub type RevocationObserver = Box<dyn Fn(&[Revocation]) + Send + Sync>;
 
 /// Command to the writer thread.
 enum WriterCommand {
@@ -111,6 +122,15 @@ const MAX_QUEUED: usize = 256;
 /// ready.
 const WRITER_TIMEOUT: Duration = Duration::from_secs(15);
 
+const THREAD_NAME: &str = "revocations";
+
+impl RevocationStatus {
+    /// The state before the store was read.
+    fn unread(capacity: usize) -> Self {
+        Self { count: 0, capacity, replaced: 0, error: None, polled: Stopwatch::start() }
+    }
+}
+
 impl RevocationService {
     /// Reads `store` and starts the writer thread, which ends with [`stop`](Self::stop) or when this
     /// handle is dropped.
@@ -126,6 +146,36 @@ impl RevocationService {
         capacity: usize,
         deletion_interval: Option<Duration>,
     ) -> io::Result<Self> {
+        let (service, mut writer, queue) = Self::new(store, capacity, deletion_interval);
+        writer.poll();
+        thread::Builder::new().name(THREAD_NAME.into()).spawn(move || writer.run(&queue))?;
+        Ok(service)
+    }
+
+    /// Starts the writer thread as [`open`](Self::open) does, and leaves the first reading of the
+    /// store to it: this does not wait for a database that is unreachable.
+    ///
+    /// # Errors
+    /// The operating system cannot create a thread.
+    pub fn open_in_background(
+        store: Result<RevocationStore, String>,
+        capacity: usize,
+    ) -> io::Result<Self> {
+        let (service, mut writer, queue) = Self::new(store, capacity, None);
+        let run = move || {
+            writer.poll();
+            writer.run(&queue);
+        };
+        thread::Builder::new().name(THREAD_NAME.into()).spawn(run)?;
+        Ok(service)
+    }
+
+    /// Creates the handle, the state of the thread, and the queue between them.
+    fn new(
+        store: Result<RevocationStore, String>,
+        capacity: usize,
+        deletion_interval: Option<Duration>,
+    ) -> (Self, RevocationWriter, Receiver<WriterCommand>) {
         let writer = if store.is_ok() {
             RevocationsWriter::unavailable(capacity)
         } else {
@@ -134,24 +184,50 @@ impl RevocationService {
         let table = Arc::clone(writer.revocations());
         let database = store.as_ref().ok().map(|store| store.database().clone());
         let (commands, queue) = sync_channel(MAX_QUEUED);
-        let (publish, status) = watch::channel(RevocationStatus {
-            count: 0,
-            capacity,
-            replaced: 0,
-            error: None,
-            polled: Stopwatch::start(),
-        });
-        let poll_requested = Arc::new(AtomicBool::new(false));
-        let mut writer = RevocationWriter::new(
-            writer,
-            store,
+        let (publish, status) = watch::channel(RevocationStatus::unread(capacity));
+        let (poll_requested, observer) = (Arc::default(), Arc::default());
+        let writer = RevocationWriter::new(
+            (writer, store),
             deletion_interval,
             publish,
             Arc::clone(&poll_requested),
+            Arc::clone(&observer),
         );
-        writer.poll();
-        thread::Builder::new().name("revocations".into()).spawn(move || writer.run(&queue))?;
-        Ok(Self { table, database, commands, poll_requested, status })
+        let freshness = None;
+        let service =
+            Self { table, database, commands, poll_requested, status, observer, freshness };
+        (service, writer, queue)
+    }
+
+    /// Creates the handle of revocations that another process of this machine has, and the
+    /// [`RevocationFollower`] that applies them. Nothing can be revoked here. While its
+    /// [`freshness`](Self::freshness) has ended, no token is to be verified.
+    #[must_use]
+    pub fn followed(capacity: usize) -> (Self, RevocationFollower) {
+        let writer = RevocationsWriter::unavailable(capacity);
+        let table = Arc::clone(writer.revocations());
+        let (publish, status) = watch::channel(RevocationStatus::unread(capacity));
+        // Without a receiver, every command fails.
+        let (commands, _) = sync_channel(0);
+        let (poll_requested, observer) = (Arc::default(), Arc::default());
+        let followed = Arc::default();
+        let follower = RevocationFollower::new(writer, publish, Arc::clone(&followed));
+        let (database, freshness) = (None, Some(followed));
+        let service =
+            Self { table, database, commands, poll_requested, status, observer, freshness };
+        (service, follower)
+    }
+
+    /// Returns how long they may be relied on, if they are those of another process.
+    #[must_use]
+    pub fn freshness(&self) -> Option<&Arc<FollowedFreshness>> {
+        self.freshness.as_ref()
+    }
+
+    /// Sets the observer of later revocations, once. Those of before are in the
+    /// [`table`](Self::table).
+    pub fn observe(&self, observer: RevocationObserver) {
+        let _ignored = self.observer.set(observer);
     }
 
     /// Returns the table that verifications look up.
@@ -186,6 +262,7 @@ impl RevocationService {
     pub fn is_ready(&self) -> bool {
         let status = self.status.borrow();
         self.table.are_available()
+            && self.freshness.as_ref().is_none_or(|freshness| freshness.is_current())
             && status.error.is_none()
             && status.polled.elapsed() < WRITER_TIMEOUT
     }

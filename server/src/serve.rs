@@ -22,6 +22,7 @@ use crate::{
     app::{App, AppService},
     base::route::Serves,
     console::figures::SAMPLE_INTERVAL,
+    feed::{FeedServer, publisher::FeedPublisher},
     keys,
     reload::{self, ConfigWatcher},
 };
@@ -73,6 +74,8 @@ async fn supervise(
     listening: impl FnOnce(&BoundListeners),
 ) -> io::Result<()> {
     let acceptors = sockets::bind_all(app)?;
+    // Until the last connection is closed: the tiers that follow it decide as this server does.
+    let _feed = start_feed(app)?;
     let (mut terminate, mut interrupt) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let (reload_sender, reload_receiver) = std::sync::mpsc::channel();
@@ -131,6 +134,15 @@ async fn supervise(
         let _ignored = withdrawn.recv_timeout(WITHDRAW_TIMEOUT);
     }
     Ok(())
+}
+
+/// Starts the feed for tiers in other processes, if the configuration has its socket.
+fn start_feed(app: &App) -> io::Result<Option<FeedServer>> {
+    let Some(settings) = &app.feed else { return Ok(None) };
+    let publisher = FeedPublisher::new(&app.authenticator.keys, &app.revocations)
+        .map_err(|_| io::Error::other("the system has no randomness"))?;
+    let publisher = app.feed_publisher.get_or_init(|| publisher);
+    FeedServer::start(settings, Arc::clone(publisher)).map(Some)
 }
 
 /// Timeout for deleting this server's heartbeat from the database, after all connections are

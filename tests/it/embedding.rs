@@ -1,11 +1,13 @@
 //! The tier in another process: by its Rust interface, and as a C library.
 
 mod c_library;
+mod feed;
 mod nginx;
 
 use std::{
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, TcpListener},
     sync::mpsc,
+    thread,
     time::Duration,
 };
 
@@ -54,7 +56,7 @@ impl From<CheckOutcome> for ComparedDecision {
     }
 }
 
-fn start(sandbox: &Sandbox, configuration: &str) -> EmbeddedTier {
+pub(crate) fn start(sandbox: &Sandbox, configuration: &str) -> EmbeddedTier {
     let file = sandbox.file("embedded.cfg", configuration);
     TierConfig::load(&file, Vec::new()).unwrap().start().unwrap()
 }
@@ -82,7 +84,7 @@ fn check(tier: &EmbeddedTier, lines: &[(&str, &str)]) -> (ComparedDecision, bool
     (received.recv_timeout(Duration::from_secs(20)).unwrap(), false)
 }
 
-fn check_token(tier: &EmbeddedTier, token: &str) -> i32 {
+pub(crate) fn check_token(tier: &EmbeddedTier, token: &str) -> i32 {
     check(tier, &[("authorization", &format!("Bearer {token}"))]).0.status
 }
 
@@ -160,6 +162,20 @@ fn embedded_tier_follows_its_configuration() {
     sandbox.replace("embedded.cfg", other);
     tier.reload();
     eventually(|| check_token(&tier, &good) != 200);
+}
+
+#[test]
+fn start_does_not_wait_for_the_database() {
+    let (sandbox, database) = (Sandbox::new(), TcpListener::bind("127.0.0.1:0").unwrap());
+    let address = database.local_addr().unwrap();
+    let configuration = format!(
+        "{}[database]\nurl=postgres://user@{address}/name\nconnection_timeout=60\n",
+        fixture::SIGNING
+    );
+    let (started, receiver) = mpsc::channel();
+    thread::spawn(move || started.send(start(&sandbox, &configuration)));
+    let tier = receiver.recv_timeout(Duration::from_secs(5)).unwrap();
+    assert_eq!(check_token(&tier, &fixture::good_token()), 503);
 }
 
 #[test]

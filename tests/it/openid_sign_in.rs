@@ -60,7 +60,13 @@ impl SignInClient {
         Self {
             runtime,
             client: OpenIdClient::start(config.sign_in.unwrap()).unwrap(),
-            authenticator: Authenticator { verifier, keys, metrics, identities: None },
+            authenticator: Authenticator {
+                verifier,
+                keys,
+                metrics,
+                identities: None,
+                freshness: None,
+            },
             admission: Admission::new(config.settings.limits),
             cookies: HashMap::new(),
         }

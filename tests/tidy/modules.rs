@@ -8,7 +8,7 @@ use super::{
 /// The modules of the server, from the bottom up: each imports only from those before it.
 /// `syntax` is the part of `config` that reads files; the rest of `config` assembles the
 /// settings that the features own.
-const SERVER_MODULES: [&str; 26] = [
+const SERVER_MODULES: [&str; 27] = [
     "base",
     "syntax",
     "client",
@@ -18,6 +18,7 @@ const SERVER_MODULES: [&str; 26] = [
     "store",
     "keys",
     "revocation",
+    "feed",
     "accounts",
     "audit",
     "cluster",
@@ -38,7 +39,7 @@ const SERVER_MODULES: [&str; 26] = [
 ];
 
 /// The modules of `config` that count as `syntax`.
-const SYNTAX: [&str; 9] = [
+const SYNTAX: [&str; 10] = [
     "ini",
     "options",
     "problem",
@@ -46,6 +47,7 @@ const SYNTAX: [&str; 9] = [
     "raw",
     "reader",
     "setting",
+    "socket_file",
     "toml",
     "without_secrets",
 ];

@@ -3,6 +3,8 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
+use rustix::time::{ClockId, clock_gettime};
+
 /// Returns the time of day in seconds since 1970. A system clock before 1970 reads as
 /// [`u64::MAX`], so that everything with an expiry has expired.
 #[must_use]
@@ -28,6 +30,16 @@ const YEAR_10000: u64 = 253_402_300_800;
 pub fn instant() -> Instant {
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the monotonic clock")]
     Instant::now()
+}
+
+/// Returns the time on the monotonic clock of the machine, which all its processes share. It
+/// starts at about the start of the machine.
+#[must_use]
+pub fn since_boot() -> Duration {
+    let now = clock_gettime(ClockId::Monotonic);
+    // Neither part is negative, and the second has nine digits at most.
+    let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
+    Duration::new(seconds, u32::try_from(now.tv_nsec).unwrap_or_default())
 }
 
 /// Measures the time since it was started, on the monotonic clock.

@@ -27,6 +27,7 @@ use crate::{
         reply::{Body, empty, typed},
         route::Route,
     },
+    feed::figures::FeedClosure,
     keys::{IssuerKeys, Progress},
     observe::metrics::{
         Budget, HttpVersion, Latency, LoginOutcome, MetricEvent, STATUSES, bucket_bound,
@@ -77,6 +78,7 @@ impl Collector for Scrape {
         self.encode_admission(&mut encoder)?;
         self.encode_issuers(&mut encoder)?;
         self.encode_revocations(&mut encoder)?;
+        self.encode_feed(&mut encoder)?;
         self.encode_logins(&mut encoder)?;
         self.encode_audit(&mut encoder)
     }
@@ -343,6 +345,26 @@ impl Scrape {
             gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
         }
         Ok(())
+    }
+
+    /// Zero without a feed.
+    fn encode_feed(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let publisher = self.0.feed_publisher.get();
+        let clients = publisher.map_or(0, |publisher| publisher.figures.clients());
+        let generation = publisher.map_or(0, |publisher| publisher.generation());
+        let help = "Number of changes of keys and revocations in the feed";
+        for (name, help, value) in [
+            ("feed_clients", "Tiers that follow the feed", u64::try_from(clients)),
+            ("feed_generation", help, Ok(generation)),
+        ] {
+            let gauge = ConstGauge::new(value.unwrap_or(u64::MAX));
+            gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
+        }
+        let closures = FeedClosure::ALL.map(|closure| {
+            let count = publisher.map_or(0, |publisher| publisher.figures.closures(closure));
+            ([("reason", closure.name())], count)
+        });
+        counters(encoder, "feed_disconnected", "Clients of the feed disconnected", closures)
     }
 
     /// Encodes nothing without a database of users.

@@ -22,6 +22,7 @@ use crate::{
         unknown_kid::{KeyRefetch, KidAnswer, UndecidedKid},
     },
     observe::metrics::{MetricEvent, Metrics},
+    revocation::freshness::FollowedFreshness,
 };
 
 /// Verifies tokens within the budgets of [`Admission`]. A token with
@@ -36,6 +37,9 @@ pub struct Authenticator {
     pub metrics: Arc<Metrics>,
     /// Checks the uses of access tokens of machine identities, if the server has a database.
     pub identities: Option<Arc<IdentityChecks>>,
+    /// How long keys and revocations may be relied on, if they are those of another process. No
+    /// token is verified afterwards.
+    pub freshness: Option<Arc<FollowedFreshness>>,
 }
 
 /// The caller that presents a token.
@@ -319,6 +323,9 @@ impl Authenticator {
         token: &'t [u8],
         turn: Option<CheckTurn<'_>>,
     ) -> Result<Verification<'t, 'a>, Box<UnknownKid>> {
+        if self.freshness.as_ref().is_some_and(|freshness| !freshness.is_current()) {
+            return Ok(Step::Done(Err(Reject::RevocationsUnavailable.into())));
+        }
         let certificate = || caller.certificate.thumbprint();
         let presentation = Presentation {
             certificate: Some(&certificate),

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use countersign_engine::UnixTime;
 use countersign_front::clock::unix_seconds;
-pub use countersign_front::clock::{Stopwatch, instant};
+pub use countersign_front::clock::{Stopwatch, instant, since_boot};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// Returns the wall-clock time. A system clock before 1970 reads as the maximum time, so

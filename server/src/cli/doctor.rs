@@ -29,6 +29,7 @@ use crate::{
         clock::{self, distance},
     },
     config::BearerToken,
+    feed::{self, settings::FeedSettings},
     keys::IssuerSection,
 };
 
@@ -41,6 +42,7 @@ pub(super) fn run(source: &ConfigSource) -> Result<(), CommandError> {
     config.database.migrates = false;
     let servers = ServerComparison::of(source, &config)?;
     let known = KnownDatabases::of(source, &config)?;
+    let feed = config.feed.clone();
     let mut connections: Vec<_> =
         config.transports.configured().cloned().map(ServerConnection::of_transport).collect();
     if connections.is_empty() {
@@ -80,6 +82,9 @@ pub(super) fn run(source: &ConfigSource) -> Result<(), CommandError> {
     if let Some(known) = known {
         check_databases(&known, &mut report)?;
     }
+    if let Some(feed) = feed {
+        check_feed(&feed, &mut report)?;
+    }
     match report.wrong {
         0 => Ok(()),
         1 => Err(CommandError::failed("1 problem found")),
@@ -99,6 +104,15 @@ fn check_databases(known: &KnownDatabases, report: &mut DoctorReport) -> io::Res
         Err(error) => print(format_args!("  cannot compare the databases: {error}"))?,
     }
     Ok(())
+}
+
+/// Checks that tiers in other processes can follow the server of this machine.
+fn check_feed(settings: &FeedSettings, report: &mut DoctorReport) -> io::Result<()> {
+    print(format_args!("[feed] {}", settings.socket.display()))?;
+    match feed::probe(settings) {
+        Ok(()) => report.ok("the server has the feed for tiers in proxies"),
+        Err(reason) => report.wrong(&reason, ""),
+    }
 }
 
 /// Report of the checks, printed as they run.

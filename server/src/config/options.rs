@@ -137,6 +137,7 @@ pub const SECTIONS: &[SectionSpec] = &[
     authorization::ROUTE,
     storage::DATABASE,
     storage::REVOCATION,
+    storage::FEED,
     storage::AUDIT,
     storage::CACHE,
     limits::LIMITS,
@@ -164,6 +165,7 @@ pub(super) const STRICT_SECTIONS: &[&str] = &[
     TLS_CERT_AUTH_SECTION,
     IDENTITIES_SECTION,
     CONSOLE_SECTION,
+    "feed",
 ];
 
 /// Inmanta's sections without a meaning here. Their options are not checked.

@@ -1,4 +1,4 @@
-//! `mode` and `group` in `[listener_<name>]`: permissions of Unix sockets.
+//! `mode` and `group`: permissions of Unix sockets.
 
 use countersign_front::{ListenAddress, accept::SocketPermissions};
 use nix::unistd::Group;
@@ -19,6 +19,11 @@ pub(super) fn read(
             reader.warn(option, text, "remove it, or add an address such as unix:/run/a.sock");
         }
     }
+    read_permissions(reader)
+}
+
+/// Reads the permissions of the Unix sockets of a section.
+pub(crate) fn read_permissions(reader: &mut SectionReader<'_>) -> SocketPermissions {
     SocketPermissions {
         mode: read_mode(reader).unwrap_or_else(|| SocketPermissions::default().mode),
         group: read_group(reader),

@@ -9,7 +9,7 @@ use std::{
 
 use aws_lc_rs::rand;
 use countersign_engine::{
-    IssuerConfig, KeySet, KidHash, Verifier,
+    IssuerConfig, KeySet, Verifier,
     rotation::{Cause, Event, Rotation, WithdrawalReason},
 };
 use tokio::{
@@ -36,6 +36,23 @@ pub fn spawn(
     keys: &Arc<KeySources>,
     store: Option<Store>,
 ) -> io::Result<()> {
+    spawn_for(|_| true, verifier, keys, store)
+}
+
+/// Starts the thread for keys in files only. Another process fetches the others.
+///
+/// # Errors
+/// The operating system cannot create a thread.
+pub fn spawn_for_files(verifier: &Arc<Verifier>, keys: &Arc<KeySources>) -> io::Result<()> {
+    spawn_for(|renewed| renewed.location.uri().is_none(), verifier, keys, None)
+}
+
+fn spawn_for(
+    is_refreshed: fn(&RefreshedKeys) -> bool,
+    verifier: &Arc<Verifier>,
+    keys: &Arc<KeySources>,
+    store: Option<Store>,
+) -> io::Result<()> {
     let runtime = Builder::new_current_thread().enable_time().build()?;
     let (renewals, mut starting) = mpsc::unbounded_channel();
     let renewals = keys.renewals.get_or_init(|| renewals);
@@ -46,7 +63,7 @@ pub fn spawn(
     thread::Builder::new().name("keys".into()).spawn(move || {
         LocalSet::new().block_on(&runtime, async {
             while let Some(source) = starting.recv().await {
-                if let Some(renewed) = source.renewed() {
+                if let Some(renewed) = source.renewed().filter(|renewed| is_refreshed(renewed)) {
                     let stored = StoredKeys::new(store.as_ref(), source.section(), renewed);
                     spawn_local(Renewal::new(&verifier, clock, &source, renewed, stored).run());
                 }
@@ -69,7 +86,7 @@ struct Renewal {
     /// them (304).
     keys: Option<Arc<KeySet>>,
     /// The same keys as they are stored.
-    jwks: Option<String>,
+    jwks: Option<Arc<String>>,
     /// The place to store them.
     stored: Option<StoredKeys>,
     /// `None` while a fetch on another thread has it.
@@ -154,11 +171,14 @@ impl Renewal {
         tracing::info!(section, keys = keys.len(), "using stored keys, fetched {seconds} s ago");
         let keys = Arc::new(keys);
         set_keys(&self.verifier, &self.source.section.issuer, Some(&keys));
-        (self.keys, self.jwks) = (Some(keys), Some(stored.keys));
+        let fetched_at = stored.fetched_at;
+        (self.keys, self.jwks) = (Some(keys), Some(Arc::new(stored.keys)));
+        self.source.jwks.store(self.jwks.clone());
         self.source.progress.send_modify(|progress| {
             progress.confirmed = Some(confirmed);
-            progress.last_success = Some(stored.fetched_at.min(clock::now()));
+            progress.last_success = Some(fetched_at.min(clock::now()));
         });
+        self.source.changed.notify_one();
     }
 
     async fn next_event(&mut self, fetching: &mut Option<FetchTask>) -> Event {
@@ -235,8 +255,9 @@ impl Renewal {
         let in_use = self.rotation.refetch_from().is_some();
         let changed = fetched.keys.is_some();
         if let Some(keys) = fetched.keys {
-            self.remember_withdrawn(&keys);
-            (self.keys, self.jwks) = (Some(Arc::new(keys)), fetched.stored);
+            let rounds = self.source.progress.borrow().state.rounds;
+            self.source.remember_withdrawn(self.keys.as_deref(), &keys, rounds);
+            (self.keys, self.jwks) = (Some(Arc::new(keys)), fetched.stored.map(Arc::new));
         }
         if let (Some(keys), true) = (&self.keys, changed || !in_use) {
             if !in_use || self.source.progress.borrow().state.is_failing {
@@ -247,20 +268,12 @@ impl Renewal {
                 );
             }
             set_keys(&self.verifier, &self.source.section.issuer, Some(keys));
+            self.source.jwks.store(self.jwks.clone());
         }
         if let (Some(stored), Some(jwks)) = (&self.stored, &self.jwks) {
-            stored.save(jwks.clone());
+            stored.save(String::clone(jwks));
         }
         Event::Confirmed { max_age: fetched.max_age }
-    }
-
-    /// Remembers the `kid`s that the issuer has withdrawn: they were in use before this fetch.
-    fn remember_withdrawn(&self, next: &KeySet) {
-        let before = self.keys.iter().flat_map(|keys| keys.iter()).filter_map(|key| key.kid());
-        let rounds = self.source.progress.borrow().state.rounds;
-        for kid in before.filter(|kid| !next.has_kid(kid)) {
-            self.source.seen_kids.insert(KidHash::of(kid), rounds);
-        }
     }
 
     fn withdraw(&self, withdrawal: WithdrawalReason) {
@@ -279,6 +292,7 @@ impl Renewal {
             }
         }
         set_keys(&self.verifier, &self.source.section.issuer, None);
+        self.source.jwks.store(None);
         self.source.progress.send_if_modified(|progress| {
             (progress.confirmed, progress.withdrawn) = (None, Some(withdrawal));
             false
@@ -310,7 +324,7 @@ impl Renewal {
 
     /// Publishes the effect of `event`, which wakes the requests that wait for a fetch to end.
     fn publish(&self, event: Event) {
-        self.source.progress.send_if_modified(|progress| {
+        let has_changed = self.source.progress.send_if_modified(|progress| {
             let before = progress.state;
             let state = FetchState {
                 fetching: self.rotation.is_fetching(),
@@ -335,6 +349,9 @@ impl Renewal {
             progress.state.rounds += 1;
             true
         });
+        if has_changed {
+            self.source.changed.notify_one();
+        }
     }
 }
 

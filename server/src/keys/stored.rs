@@ -123,7 +123,7 @@ fn report(stored: Result<(), crate::store::StoreError>) {
 
 /// Returns a digest of the location and of what authenticates it, without which its keys are not
 /// to be trusted. A query may be a secret, so the location itself is not stored.
-fn source_digest(source: &RefreshedKeys) -> Option<String> {
+pub(super) fn source_digest(source: &RefreshedKeys) -> Option<String> {
     let RefreshedKeys {
         location,
         validate_cert,

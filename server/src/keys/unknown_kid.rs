@@ -80,6 +80,9 @@ fn decide(
     let Some(renewed) = source.renewed() else { return Step::Done(KidAnswer::Unknown) };
     let (state, now) = (source.progress.borrow().state, clock.now());
     let first_seen = source.seen_kids.first_seen(unknown.kid, state.begun());
+    if first_seen == state.begun() {
+        source.record_unknown(now);
+    }
     let success = state.success.filter(|_| !state.is_failing);
     let is_absent = success.is_some_and(|success| success.number > first_seen);
     let is_recent = |success: SuccessfulFetch| now < success.ended + renewed.timing.cool_down;

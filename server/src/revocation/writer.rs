@@ -10,7 +10,7 @@ use std::{
     io, iter, mem,
     path::Path,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, RecvTimeoutError},
     },
@@ -21,7 +21,7 @@ use countersign_engine::{Revocation, RevocationsWriter, UnixTime};
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    MAX_QUEUED, RevocationEntry, RevocationStatus, RevokeError, WriterCommand,
+    MAX_QUEUED, RevocationEntry, RevocationObserver, RevocationStatus, RevokeError, WriterCommand,
     record::RevocationRecord, store::RevocationStore,
 };
 use crate::{
@@ -78,15 +78,16 @@ pub(super) struct RevocationWriter {
     /// Whether an unreachable database has been logged.
     outage_logged: bool,
     poll_requested: Arc<AtomicBool>,
+    observer: Arc<OnceLock<RevocationObserver>>,
 }
 
 impl RevocationWriter {
     pub(super) fn new(
-        table: RevocationsWriter,
-        store: Result<RevocationStore, String>,
+        (table, store): (RevocationsWriter, Result<RevocationStore, String>),
         deletion_interval: Option<Duration>,
         status: watch::Sender<RevocationStatus>,
         poll_requested: Arc<AtomicBool>,
+        observer: Arc<OnceLock<RevocationObserver>>,
     ) -> Self {
         let now = Stopwatch::start();
         Self {
@@ -105,6 +106,7 @@ impl RevocationWriter {
             last_read: None,
             outage_logged: false,
             poll_requested,
+            observer,
         }
     }
 
@@ -195,6 +197,7 @@ impl RevocationWriter {
             }
             Err(error) => {
                 self.table.mark_unavailable();
+                self.notify_observer(&[]);
                 Some(error.to_string())
             }
         };
@@ -231,7 +234,11 @@ impl RevocationWriter {
 
     /// Publishes stored revocations, expired ones too: the clock may be wrong.
     fn restore(&mut self, stored: &[Revocation]) {
+        let was_available = self.table.revocations().are_available();
         self.table.restore(stored);
+        if !stored.is_empty() || !was_available {
+            self.notify_observer(stored);
+        }
         if self.table.count() > self.table.capacity()
             && self.purge_expired() == 0
             && !mem::replace(&mut self.overfull_logged, true)
@@ -239,6 +246,12 @@ impl RevocationWriter {
             tracing::error!(
                 "the number of revocations exceeds the capacity: raise capacity in [revocation]"
             );
+        }
+    }
+
+    fn notify_observer(&self, revocations: &[Revocation]) {
+        if let Some(observer) = self.observer.get() {
+            observer(revocations);
         }
     }
 

@@ -55,7 +55,7 @@ fn command(directory: &Path, http: &str) -> Command {
 }
 
 /// nginx with the module, with the tier's configuration in `auth.cfg` of its directory.
-struct ModuleNginx {
+pub(super) struct ModuleNginx {
     sandbox: Sandbox,
     address: SocketAddr,
     application: Application,
@@ -64,7 +64,7 @@ struct ModuleNginx {
 
 impl ModuleNginx {
     /// Starts it with a server of these locations. `APPLICATION` in them is that address.
-    fn start(configuration: &str, locations: &str) -> Self {
+    pub(super) fn start(configuration: &str, locations: &str) -> Self {
         Self::with_http(configuration, |address, _| {
             format!("countersign auth.cfg;\nserver {{\nlisten {address};\n{locations}\n}}")
         })
@@ -89,8 +89,19 @@ impl ModuleNginx {
         (response, self.application.take().pop())
     }
 
-    fn status(&self, target: &str, lines: &str) -> u16 {
+    pub(super) fn status(&self, target: &str, lines: &str) -> u16 {
         self.get(target, lines).0.status
+    }
+
+    /// Replaces the workers.
+    pub(super) fn reload(&self) {
+        let pid = std::fs::read_to_string(self.sandbox.path().join("nginx.pid")).unwrap();
+        assert!(Command::new("kill").args(["-HUP", pid.trim()]).status().unwrap().success());
+    }
+
+    /// Returns its log so far.
+    pub(super) fn log(&self) -> String {
+        self.running.log()
     }
 }
 
@@ -98,7 +109,7 @@ fn get(target: &str, lines: &str) -> String {
     format!("GET {target} HTTP/1.1\r\nHost: shop.example\r\nConnection: close\r\n{lines}\r\n")
 }
 
-fn bearer(token: &str) -> String {
+pub(super) fn bearer(token: &str) -> String {
     format!("Authorization: Bearer {token}\r\n")
 }
 

@@ -6,7 +6,10 @@ use countersign_tests::{
 use serde_json::{Value, json};
 
 use super::{IdentityApi, claims, configuration, refused, text, with_server};
-use crate::audit::{audit, audit_with};
+use crate::{
+    audit::{audit, audit_with},
+    embedding,
+};
 
 over_every_protocol!(
     c63_token_is_used_from_trusted_addresses,
@@ -232,4 +235,21 @@ fn nodes_count_uses_and_see_changes_together() {
     assert_eq!(here.ask(&format!("DELETE /identities/{}", machine.id)).status, 200);
     assert_eq!(here.auth(&token), 401);
     eventually(|| there.auth(&token) == 401);
+}
+
+#[test]
+fn tier_in_a_proxy_refuses_access_tokens_with_503() {
+    let sandbox = Sandbox::new();
+    let feed = format!("[feed]\nsocket={}/feed.sock\n", sandbox.path().display());
+    let with_feed = configuration(&feed);
+    let server = sandbox.serve(&with_feed);
+    let api = IdentityApi::new(&server);
+    let machine = api.machine("member", json!({}));
+    let token = api.access_token(&machine);
+    assert_eq!(api.auth(&token), 200);
+    for configuration in [with_feed, configuration("")] {
+        let tier = embedding::start(&sandbox, &configuration);
+        assert_eq!(embedding::check_token(&tier, &token), 503);
+        assert_eq!(embedding::check_token(&tier, &api.token), 200);
+    }
 }

@@ -69,6 +69,31 @@ pub(super) const REVOCATION: SectionSpec = SectionSpec::new(
     ]],
 );
 
+pub(super) const FEED: SectionSpec = SectionSpec::new(
+    "feed",
+    "The feed of keys and revocations from the server to the tiers in other processes of its \
+     machine, such as nginx. The server listens on the socket, and the tiers connect to it.",
+    &[&[
+        text("socket", "path", "").unset("no feed").restart().about(
+            "Unix socket of the feed. A tier with it fetches no keys, and opens no database. Only \
+             root and the server's user should be able to create files in its directory.",
+            "/run/countersign/feed.sock",
+        ),
+        text("mode", "octal number", "0660")
+            .restart()
+            .about("Mode of the socket's file. Tiers need write permission.", "0600"),
+        text("group", "name or number", "")
+            .unset("that of the process")
+            .restart()
+            .about("Group of the socket's file.", "www-data"),
+        decimal("max_staleness", 2.0, 3600.0, "5").restart().about(
+            "Seconds for which a tier verifies tokens by what it knows while the server is silent. \
+             Afterwards they are answered with 503.",
+            "10",
+        ),
+    ]],
+);
+
 pub(super) const AUDIT: SectionSpec = SectionSpec::new(
     "audit",
     "The audit log: logins, refusals of administrative calls, and administrative changes. They are \

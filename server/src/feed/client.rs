@@ -1,0 +1,237 @@
+//! The thread of a tier that reads the feed.
+
+use std::{
+    cell::RefCell, convert::Infallible, io, path::Path, pin::pin, sync::Arc, thread, time::Duration,
+};
+
+use countersign_front::worker_pool::runtime;
+use memchr::memchr;
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    net::UnixStream,
+    sync::oneshot,
+    time::{sleep, timeout},
+};
+
+use super::{
+    connection::{FeedError, FeedFollower},
+    line::{FeedLine, MAX_LINE_BYTES},
+    peer::TrustedOwners,
+    settings::FeedSettings,
+};
+use crate::{
+    base::clock::since_boot,
+    keys::follower::KeyFollower,
+    revocation::{follower::RevocationFollower, freshness::FollowedFreshness},
+};
+
+/// Time before the first attempt to connect again; it doubles each time.
+const MIN_BACKOFF: Duration = Duration::from_millis(20);
+/// Longest time between attempts to connect.
+const MAX_BACKOFF: Duration = Duration::from_millis(500);
+/// Memory for lines that were received and not read.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// The thread that follows the feed. It ends soon after this is dropped.
+pub struct FeedClient {
+    _running: oneshot::Sender<()>,
+}
+
+impl FeedClient {
+    /// Starts the thread, which applies the feed to keys and revocations.
+    ///
+    /// # Errors
+    /// The operating system cannot create a thread.
+    pub fn start(
+        settings: FeedSettings,
+        owners: TrustedOwners,
+        (keys, revocations): (KeyFollower, RevocationFollower),
+    ) -> io::Result<Self> {
+        let runtime = runtime()?;
+        let (running, stopped) = oneshot::channel();
+        thread::Builder::new().name("feed".into()).spawn(move || {
+            let staleness = StalenessLog::new(&settings, Arc::clone(revocations.freshness()));
+            let follower = FeedFollower::new(keys, revocations, settings.max_staleness);
+            let mut connections = FeedConnections { settings: &settings, owners, follower };
+            runtime.block_on(async {
+                tokio::select! {
+                    () = connections.run(&staleness) => {}
+                    () = staleness.run() => {}
+                    _ = stopped => {}
+                }
+            });
+        })?;
+        Ok(Self { _running: running })
+    }
+}
+
+/// Connects, and connects again.
+struct FeedConnections<'s> {
+    settings: &'s FeedSettings,
+    owners: TrustedOwners,
+    follower: FeedFollower,
+}
+
+impl FeedConnections<'_> {
+    async fn run(&mut self, log: &StalenessLog<'_>) {
+        let mut backoff = MIN_BACKOFF;
+        loop {
+            let Err(error) = self.follow().await;
+            log.record(error);
+            // What was read is in force, although more may be missing.
+            let _too_many = self.follower.apply();
+            if self.follower.is_complete() {
+                backoff = MIN_BACKOFF;
+            }
+            self.pause(backoff).await;
+            backoff = backoff.saturating_mul(2).min(MAX_BACKOFF);
+        }
+    }
+
+    /// Follows one connection to its end.
+    async fn follow(&mut self) -> Result<Infallible, FeedError> {
+        self.follower.begin();
+        let socket = &*self.settings.socket;
+        let stream = UnixStream::connect(socket).await.map_err(|error| connect_error(&error))?;
+        self.owners.check(&stream, socket)?;
+        let mut reader = LineReader::new(stream);
+        loop {
+            tokio::select! {
+                line = timeout(self.settings.max_staleness, reader.next_line()) => {
+                    let line = line.map_err(|_elapsed| FeedError("the server is silent".into()))??;
+                    let line = FeedLine::parse(line)?;
+                    self.follower.receive(line, since_boot())?;
+                    reader.end_line();
+                    // Revocations that arrive together are applied together.
+                    if self.follower.is_complete() && !reader.has_line() {
+                        self.follower.apply()?;
+                    }
+                }
+                () = self.follower.keys().changed() => self.follower.keys().apply(),
+            }
+        }
+    }
+
+    /// Waits before the next attempt. A reload may need keys meanwhile.
+    async fn pause(&mut self, backoff: Duration) {
+        let mut elapsed = pin!(sleep(backoff));
+        loop {
+            tokio::select! {
+                () = &mut elapsed => return,
+                () = self.follower.keys().changed() => self.follower.keys().apply(),
+            }
+        }
+    }
+}
+
+pub(super) fn connect_error(error: &io::Error) -> FeedError {
+    let remedy = match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "add the user of the proxy to the group of the socket: see group in [feed]"
+        }
+        _ => "start the server with the same configuration",
+    };
+    FeedError(format!("cannot connect: {error}; {remedy}"))
+}
+
+/// Reads lines of bounded length. What is read stays if the future is dropped.
+struct LineReader {
+    stream: BufReader<UnixStream>,
+    line: Vec<u8>,
+    is_whole: bool,
+}
+
+impl LineReader {
+    fn new(stream: UnixStream) -> Self {
+        let stream = BufReader::with_capacity(BUFFER_BYTES, stream);
+        Self { stream, line: Vec::new(), is_whole: false }
+    }
+
+    /// Reads the next line, without its end. Call [`end_line`](Self::end_line) after its use.
+    async fn next_line(&mut self) -> Result<&[u8], FeedError> {
+        while !self.is_whole {
+            let bytes = self.stream.fill_buf().await;
+            let bytes = bytes.map_err(|error| FeedError(format!("cannot read: {error}")))?;
+            if bytes.is_empty() {
+                return Err(FeedError("the server has closed the connection".into()));
+            }
+            let end = memchr(b'\n', bytes);
+            let part = &bytes[..end.unwrap_or(bytes.len())];
+            if self.line.len() + part.len() > MAX_LINE_BYTES {
+                return Err(FeedError(format!("a line is longer than {MAX_LINE_BYTES} bytes")));
+            }
+            self.line.extend_from_slice(part);
+            self.is_whole = end.is_some();
+            let read = part.len() + usize::from(self.is_whole);
+            self.stream.consume(read);
+        }
+        Ok(&self.line)
+    }
+
+    fn end_line(&mut self) {
+        /// Memory that is kept for the next line.
+        const MAX_KEPT: usize = 64 * 1024;
+        self.line.clear();
+        self.line.shrink_to(MAX_KEPT);
+        self.is_whole = false;
+    }
+
+    /// Whether the next line was received, so that reading it does not wait.
+    fn has_line(&self) -> bool {
+        memchr(b'\n', self.stream.buffer()).is_some()
+    }
+}
+
+/// Logs when no token can be verified, and why, and when the feed is current again.
+struct StalenessLog<'s> {
+    socket: &'s Path,
+    max_staleness: Duration,
+    freshness: Arc<FollowedFreshness>,
+    /// Why the last connection has ended.
+    reason: RefCell<Option<FeedError>>,
+}
+
+impl<'s> StalenessLog<'s> {
+    fn new(settings: &'s FeedSettings, freshness: Arc<FollowedFreshness>) -> Self {
+        let FeedSettings { socket, max_staleness, .. } = settings;
+        Self { socket, max_staleness: *max_staleness, freshness, reason: RefCell::default() }
+    }
+
+    /// Records why a connection has ended, and logs it if it is another reason than before.
+    fn record(&self, error: FeedError) {
+        let is_new = self.reason.borrow().as_ref() != Some(&error);
+        if is_new {
+            tracing::warn!("the feed at {} is interrupted: {error}", self.socket.display());
+        }
+        self.reason.replace(Some(error));
+    }
+
+    /// Follows the freshness. Never returns.
+    async fn run(&self) {
+        const INTERVAL: Duration = Duration::from_millis(100);
+        // A start takes a moment.
+        sleep(self.max_staleness.min(Duration::from_secs(1))).await;
+        let mut is_logged = false;
+        loop {
+            let left = self.freshness.left();
+            if left.is_some() && is_logged {
+                let socket = self.socket.display();
+                tracing::info!("the feed at {socket} is current again: tokens are verified");
+            } else if left.is_none() && !is_logged {
+                self.log();
+            }
+            is_logged = left.is_none();
+            sleep(left.unwrap_or(INTERVAL)).await;
+        }
+    }
+
+    fn log(&self) {
+        let (socket, seconds) = (self.socket.display(), self.max_staleness.as_secs_f64());
+        let reason = self.reason.borrow();
+        let reason = reason.as_ref().map_or("the server is silent", |error| &error.0);
+        tracing::error!(
+            "no token is verified, because the feed at {socket} is older than {seconds} s \
+             (max_staleness): {reason}"
+        );
+    }
+}

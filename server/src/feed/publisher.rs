@@ -1,0 +1,222 @@
+//! The changes of keys and revocations in the server, numbered and passed on to its clients.
+
+#[expect(
+    clippy::disallowed_types,
+    reason = "held while a change is written; see `FeedPublisher`"
+)]
+use std::sync::{Mutex, MutexGuard};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
+
+use aws_lc_rs::{error::Unspecified, rand};
+use countersign_engine::{Revocation, Revocations};
+use tokio::sync::broadcast;
+
+use super::{
+    figures::FeedFigures,
+    line::{FEED_VERSION, FeedLine, FeedLineError, FeedState},
+};
+use crate::{
+    base::{clock::since_boot, hex::to_hex},
+    keys::{KeySources, shared::SharedKeys},
+    revocation::{RevocationService, record::RevocationRecord},
+};
+
+/// Interval of [`FeedLine::Alive`].
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
+/// Number of messages that a client may be behind.
+const MAX_BEHIND: usize = 1024;
+/// Number of revocations in one message.
+const BATCH: usize = 256;
+
+/// Numbers the changes and passes them on.
+///
+/// # Synchronization
+/// The lock makes the number of a change and its place among the messages one step, for the writer
+/// of revocations and the thread of the feed. It is never held during input or output.
+pub struct FeedPublisher {
+    /// Random id of this run.
+    run: String,
+    keys: Arc<KeySources>,
+    revocations: Arc<RevocationService>,
+    /// Counters.
+    pub figures: FeedFigures,
+    messages: broadcast::Sender<Arc<str>>,
+    #[expect(clippy::disallowed_types, reason = "as above")]
+    published: Mutex<PublishedState>,
+}
+
+#[derive(Default)]
+struct PublishedState {
+    generation: u64,
+    /// By section.
+    keys: BTreeMap<String, Arc<SharedKeys>>,
+}
+
+/// The changes from a generation on, and what is needed for the snapshot of that generation.
+pub(super) struct FeedSubscription {
+    pub(super) generation: u64,
+    /// Messages of whole lines.
+    pub(super) messages: broadcast::Receiver<Arc<str>>,
+    pub(super) keys: Vec<Arc<SharedKeys>>,
+}
+
+impl FeedPublisher {
+    /// Creates the publisher. It follows the revocations from now on, and the keys when
+    /// [`publish_keys`](Self::publish_keys) is called.
+    ///
+    /// # Errors
+    /// The operating system has no randomness.
+    pub fn new(
+        keys: &Arc<KeySources>,
+        revocations: &Arc<RevocationService>,
+    ) -> Result<Arc<Self>, Unspecified> {
+        let mut run = [0; 16];
+        rand::fill(&mut run)?;
+        #[expect(clippy::disallowed_types, reason = "as above")]
+        let published = Mutex::new(PublishedState::default());
+        let publisher = Arc::new(Self {
+            run: to_hex(&run),
+            keys: Arc::clone(keys),
+            revocations: Arc::clone(revocations),
+            figures: FeedFigures::default(),
+            messages: broadcast::channel(MAX_BEHIND).0,
+            published,
+        });
+        // Weak: the publisher has the revocations.
+        let observer = Arc::downgrade(&publisher);
+        revocations.observe(Box::new(move |revocations| {
+            if let Some(publisher) = observer.upgrade() {
+                publisher.publish_revocations(revocations);
+            }
+        }));
+        Ok(publisher)
+    }
+
+    /// Returns the number of changes.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.lock().generation
+    }
+
+    /// Waits until keys may have changed. For one caller.
+    pub(super) async fn changed_keys(&self) {
+        self.keys.changed().await;
+    }
+
+    /// Publishes the keys that have changed.
+    pub fn publish_keys(&self) {
+        // Read under the lock: an older state must not follow a newer one.
+        let mut published = self.lock();
+        let now = self.keys.shared();
+        let removed: Vec<_> = published.keys.keys().cloned().collect();
+        for section in removed {
+            if !now.iter().any(|shared| shared.section == section) {
+                published.keys.remove(&section);
+                let generation = published.next();
+                self.send(&[FeedLine::Removed { generation, section }]);
+            }
+        }
+        for shared in now {
+            if published.keys.get(&shared.section).is_some_and(|before| **before == shared) {
+                continue;
+            }
+            warn_if_withheld(&shared);
+            published.keys.insert(shared.section.clone(), Arc::new(shared.clone()));
+            let generation = Some(published.next());
+            self.send(&[FeedLine::Keys { generation, keys: Box::new(shared) }]);
+        }
+    }
+
+    /// Publishes revocations that are in force, or with none of them, whether all are known.
+    fn publish_revocations(&self, revocations: &[Revocation]) {
+        for batch in revocations.chunks(BATCH) {
+            let mut published = self.lock();
+            let line = |revocation| FeedLine::Revocation {
+                generation: Some(published.next()),
+                revocation: RevocationRecord::from(revocation),
+            };
+            let lines: Vec<_> = batch.iter().map(line).collect();
+            self.send(&lines);
+        }
+        if revocations.is_empty() {
+            self.publish_heartbeat();
+        }
+    }
+
+    /// Publishes that the server is alive.
+    pub fn publish_heartbeat(&self) {
+        let published = self.lock();
+        self.send(&[FeedLine::Alive(self.state(published.generation))]);
+    }
+
+    /// Subscribes to the changes after the present generation.
+    pub(super) fn subscribe(&self) -> FeedSubscription {
+        let published = self.lock();
+        FeedSubscription {
+            generation: published.generation,
+            messages: self.messages.subscribe(),
+            keys: published.keys.values().cloned().collect(),
+        }
+    }
+
+    /// Returns the first line of a connection.
+    pub(super) fn hello(&self, generation: u64) -> FeedLine {
+        FeedLine::Hello { version: FEED_VERSION, run: self.run.clone(), generation }
+    }
+
+    /// Returns the revocations.
+    pub(super) fn table(&self) -> &Revocations {
+        self.revocations.table()
+    }
+
+    /// Returns the state of the server.
+    pub(super) fn state(&self, generation: u64) -> FeedState {
+        FeedState {
+            generation,
+            at: u64::try_from(since_boot().as_millis()).unwrap_or(u64::MAX),
+            is_available: self.table().are_available(),
+            revocations: self.revocations.status().count,
+        }
+    }
+
+    /// Sends lines as one message. The caller has the lock.
+    fn send(&self, lines: &[FeedLine]) {
+        match text_of(lines) {
+            // An error if there are no clients.
+            Ok(text) => drop(self.messages.send(text.into())),
+            Err(error) => tracing::error!("cannot write a line of the feed: {error}"),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, PublishedState> {
+        self.published.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl PublishedState {
+    fn next(&mut self) -> u64 {
+        self.generation += 1;
+        self.generation
+    }
+}
+
+/// Returns lines as they are written.
+pub(super) fn text_of(lines: &[FeedLine]) -> Result<String, FeedLineError> {
+    let mut text = String::new();
+    lines.iter().try_for_each(|line| line.write(&mut text))?;
+    Ok(text)
+}
+
+fn warn_if_withheld(shared: &SharedKeys) {
+    if shared.are_withheld() {
+        tracing::warn!(
+            section = shared.section,
+            "the keys are not passed on in the feed: their set has members that are not public; \
+             check what the provider publishes"
+        );
+    }
+}

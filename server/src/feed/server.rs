@@ -1,0 +1,193 @@
+//! The server's side of the feed: one thread, which serves all clients.
+
+use std::{
+    io,
+    ops::ControlFlow::{self, Break, Continue},
+    os::unix::net::UnixStream as StdUnixStream,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use countersign_front::{
+    ListenAddress,
+    accept::{AcceptedConnection, Acceptor},
+    worker_pool::runtime,
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{UnixStream, unix::WriteHalf},
+    sync::oneshot,
+    task::{LocalSet, spawn_local},
+    time::{MissedTickBehavior, interval, timeout},
+};
+
+use super::{
+    figures::FeedClosure,
+    line::FeedLine,
+    publisher::{FeedPublisher, FeedSubscription, HEARTBEAT_INTERVAL, text_of},
+    settings::FeedSettings,
+};
+use crate::revocation::record::RevocationRecord;
+
+/// Maximum number of clients: two for each worker of a proxy on a large machine, while it reloads.
+const MAX_CLIENTS: usize = 1024;
+/// Time in which a client takes a part of the snapshot, or a message.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The thread that serves the feed. It ends when this is dropped, and the file of the socket is
+/// removed.
+pub struct FeedServer {
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl FeedServer {
+    /// Binds the socket and starts the thread.
+    ///
+    /// # Errors
+    /// The socket cannot be bound, or the operating system cannot create a thread.
+    pub fn start(settings: &FeedSettings, publisher: Arc<FeedPublisher>) -> io::Result<Self> {
+        let runtime = runtime()?;
+        let acceptor = {
+            let _guard = runtime.enter();
+            let address = ListenAddress::Unix(settings.socket.clone());
+            Acceptor::bind(&address, settings.permissions, "socket in [feed]")?
+        };
+        publisher.publish_keys();
+        let (stop, stopped) = oneshot::channel();
+        let thread = thread::Builder::new().name("feed".into()).spawn(move || {
+            LocalSet::new().block_on(&runtime, async move {
+                tokio::select! {
+                    () = serve(acceptor, publisher) => {}
+                    _ = stopped => {}
+                }
+            });
+        })?;
+        Ok(Self { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for FeedServer {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        // So that the file is removed before the process ends.
+        let _panicked = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+async fn serve(acceptor: Acceptor, publisher: Arc<FeedPublisher>) {
+    let clients = Arc::clone(&publisher);
+    let accept = acceptor.accept(move |accepted| {
+        spawn_local(serve_client(Arc::clone(&clients), accepted));
+    });
+    let follow_keys = async {
+        loop {
+            publisher.changed_keys().await;
+            publisher.publish_keys();
+        }
+    };
+    let heartbeats = async {
+        let mut ticks = interval(HEARTBEAT_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            publisher.publish_heartbeat();
+        }
+    };
+    tokio::select! {
+        () = accept => {}
+        () = follow_keys => {}
+        () = heartbeats => {}
+    }
+}
+
+/// Serves a client until it leaves or is disconnected.
+async fn serve_client(publisher: Arc<FeedPublisher>, accepted: AcceptedConnection) {
+    let figures = &publisher.figures;
+    let Some(_counted) = figures.enter(MAX_CLIENTS) else {
+        figures.record(FeedClosure::Limit);
+        return;
+    };
+    let Ok(mut stream) = UnixStream::from_std(StdUnixStream::from(accepted.socket)) else { return };
+    let (mut reader, writer) = stream.split();
+    let mut byte = [0];
+    let closure = tokio::select! {
+        closure = write_all(&publisher, writer) => closure,
+        // It has left, or it sends something.
+        read = reader.read(&mut byte) => read.is_ok_and(|read| read > 0).then_some(FeedClosure::Sent),
+    };
+    if let Some(closure) = closure {
+        figures.record(closure);
+        tracing::debug!(reason = closure.name(), "disconnected a client of the feed");
+    }
+}
+
+/// Writes the snapshot and the changes. Returns why the client is disconnected; `None` if it has
+/// left.
+async fn write_all(publisher: &FeedPublisher, writer: WriteHalf<'_>) -> Option<FeedClosure> {
+    let mut client = FeedWriter(writer);
+    let mut subscription = publisher.subscribe();
+    match client.write_snapshot(publisher, &subscription).await {
+        Continue(()) => {}
+        Break(closure) => return closure,
+    }
+    loop {
+        // An error if this client is too far behind.
+        let Ok(message) = subscription.messages.recv().await else {
+            return Some(FeedClosure::Slow);
+        };
+        match client.write(&message).await {
+            Continue(()) => {}
+            Break(closure) => return closure,
+        }
+    }
+}
+
+/// The connection to a client.
+struct FeedWriter<'c>(WriteHalf<'c>);
+
+/// Whether to go on, or why the client is disconnected.
+type FeedProgress = ControlFlow<Option<FeedClosure>>;
+
+impl FeedWriter<'_> {
+    async fn write_snapshot(
+        &mut self,
+        publisher: &FeedPublisher,
+        subscription: &FeedSubscription,
+    ) -> FeedProgress {
+        self.write_lines(&[publisher.hello(subscription.generation)]).await?;
+        for keys in &subscription.keys {
+            let keys = Box::new((**keys).clone());
+            self.write_lines(&[FeedLine::Keys { generation: None, keys }]).await?;
+        }
+        for part in publisher.table().parts() {
+            let line = |revocation| FeedLine::Revocation {
+                generation: None,
+                revocation: RevocationRecord::from(revocation),
+            };
+            let lines: Vec<_> = part.iter().map(line).collect();
+            self.write_lines(&lines).await?;
+        }
+        self.write_lines(&[FeedLine::Complete(publisher.state(subscription.generation))]).await
+    }
+
+    async fn write_lines(&mut self, lines: &[FeedLine]) -> FeedProgress {
+        match text_of(lines) {
+            Ok(text) if text.is_empty() => Continue(()),
+            Ok(text) => self.write(&text).await,
+            Err(error) => {
+                tracing::error!("cannot write a line of the feed: {error}");
+                Break(None)
+            }
+        }
+    }
+
+    async fn write(&mut self, text: &str) -> FeedProgress {
+        match timeout(WRITE_TIMEOUT, self.0.write_all(text.as_bytes())).await {
+            Ok(Ok(())) => Continue(()),
+            Ok(Err(_)) => Break(None),
+            Err(_elapsed) => Break(Some(FeedClosure::Slow)),
+        }
+    }
+}
