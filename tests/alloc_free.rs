@@ -18,7 +18,7 @@ use countersign_engine::{
 use countersign_server::{
     authorization::routes::RouteMatch,
     config::{Config, ConfigFormat, RawConfig},
-    embedding::{CheckDecision, EmbeddedRequest, HeaderLines, TierConfig},
+    embedding::{CheckDecision, ConnectionCertificate, EmbeddedRequest, HeaderLines, TierConfig},
     tenancy::{
         identity::TenantIdentity,
         tenant::{TenantAccess, TenantImpersonation},
@@ -445,8 +445,13 @@ fn embedded_decisions_allocate_nothing() {
     let lines = [("Host", "a.example"), ("authorization", &*bearer), ("X_Auth_User", "x")];
     let head = HeaderLines::new([b"GET", b"/page", b"a.example"], &lines).unwrap();
     let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let request =
-        EmbeddedRequest { head: &head, is_tls: true, peer, certificate: b"", wants_claims: false };
+    let request = EmbeddedRequest {
+        head: &head,
+        is_tls: true,
+        peer,
+        certificate: ConnectionCertificate::Absent,
+        wants_claims: false,
+    };
     let mut decision = CheckDecision::new();
     for listener in [0, 1] {
         let mut check = || {

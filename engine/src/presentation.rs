@@ -27,6 +27,12 @@ impl CertificateThumbprint {
         Self(thumbprint)
     }
 
+    /// Returns the thumbprint with this SHA-256 digest of a certificate in DER.
+    #[must_use]
+    pub const fn from_digest(digest: [u8; 32]) -> Self {
+        Self(digest)
+    }
+
     /// Parses a thumbprint as in `x5t#S256`: 43 characters of canonical base64url without padding.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {

@@ -10,6 +10,7 @@
 //!   configuration has it. Otherwise the tier fetches keys itself, and reads revocations from
 //!   PostgreSQL. A database file is never opened: it belongs to the server.
 
+mod certificate;
 mod decision;
 mod head;
 mod pending;
@@ -35,6 +36,7 @@ pub use countersign_front::address::UNIX_PEER;
 
 use self::pending::{CheckQueue, PendingCheck};
 pub use self::{
+    certificate::ConnectionCertificate,
     decision::{CallerIdentity, CheckDecision},
     head::{HeaderLine, HeaderLines, InvalidHead},
 };
@@ -46,7 +48,7 @@ use crate::{
         ClientAddress, ClientCertificate, RequestDescription, original_request::OriginalRequest,
         request_description::CheckAttributes,
     },
-    config::{Config, Severity, raw},
+    config::{Config, Settings, Severity, raw},
     feed::{FeedClient, TrustedOwners, settings::FeedSettings},
     keys::{self, follower::KeyFollower},
     observe::{logging, metrics::Metrics},
@@ -135,6 +137,17 @@ fn follow_feed(
     FeedClient::start(settings, owners, (KeyFollower::new(verifier, keys), revocations))
 }
 
+/// Returns the environment of this process, for [`TierConfig::load`]. Variables that are not UTF-8
+/// are left out.
+#[expect(clippy::disallowed_methods, reason = "the environment overrides the configuration file")]
+#[must_use]
+pub fn process_environment() -> Vec<(String, String)> {
+    let variables = std::env::vars_os();
+    variables
+        .filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok()?)))
+        .collect()
+}
+
 /// Starts logging to standard error, with the first configuration of the process.
 fn start_logging(config: &Config) {
     static STARTED: Once = Once::new();
@@ -178,9 +191,8 @@ pub struct EmbeddedRequest<'r, H> {
     pub is_tls: bool,
     /// The peer of its connection.
     pub peer: IpAddr,
-    /// The verified certificate of its connection: PEM, percent-encoded PEM, or base64. Empty
-    /// without one.
-    pub certificate: &'r [u8],
+    /// The certificate of its connection.
+    pub certificate: ConnectionCertificate<'r>,
     /// Whether the decision has all claims of the token. Without it, a decision on a cached token
     /// does not allocate.
     pub wants_claims: bool,
@@ -204,6 +216,26 @@ impl EmbeddedTier {
         is_ready
     }
 
+    /// Returns the index of the listener with this name, as [`TierConfig::listener`] does.
+    #[must_use]
+    pub fn listener(&self, name: &str) -> Option<usize> {
+        self.app.settings().listeners.iter().position(|listener| listener.name == name)
+    }
+
+    /// Whether a reload can apply another version of the configuration to this tier. Otherwise,
+    /// it takes a new one: for other listeners, another database or feed, or other sizes of memory.
+    #[must_use]
+    pub fn can_follow(&self, config: &TierConfig) -> bool {
+        let Config { settings: next, database, revocation, feed, .. } = &config.config;
+        let now = self.app.settings();
+        let sizes = |of: &Settings| (of.cache_bytes, of.limits, of.memory);
+        let (names, next_names) = (now.listeners.iter(), next.listeners.iter());
+        names.map(|listener| &listener.name).eq(next_names.map(|listener| &listener.name))
+            && sizes(&now) == sizes(next)
+            && (&self.app.database, &self.app.revocation) == (database, revocation)
+            && self.app.feed == *feed
+    }
+
     /// Reads the configuration again, in the background.
     pub fn reload(&self) {
         let _ignored = self.reload_requests.send(());
@@ -223,6 +255,12 @@ impl EmbeddedTier {
             let step = decide_request(&self.app, admission, listener, request, decision);
             matches!(step, Step::Done(())) && (was_ready || !pending::is_undecided(decision))
         })
+    }
+
+    /// Allows a request without a check, and writes that its identity headers are removed, in every
+    /// spelling. Its credential stays: it is for the application.
+    pub fn pass<H: RequestHead>(&self, head: &H, decision: &mut CheckDecision) {
+        decision.write_unchecked(&self.app.settings().auth, head);
     }
 
     /// Decides about a request after what it has to wait for. `callback` is called with the
@@ -253,11 +291,10 @@ fn decide_request<'a, H: RequestHead>(
     let EmbeddedRequest { head, is_tls, peer: address, certificate, .. } = *request;
     let client = &settings.listeners[listener].client;
     let peer = Peer { address, listener, certificates: &[], tls: None };
-    let certificate = if certificate.is_empty() {
-        ClientCertificate::Deferred { peer: &peer, settings: client, fields: head }
-    } else {
-        ClientCertificate::Forwarded(certificate)
-    };
+    let deferred = ClientCertificate::Deferred { peer: &peer, settings: client, fields: head };
+    // That of a trusted proxy is its own, and a header has that of its client.
+    let is_own = !client.proxies.trusts(address);
+    let certificate = certificate.known().filter(|_| is_own).unwrap_or(deferred);
     let address = ClientAddress::Deferred { peer: address, proxies: &client.proxies, fields: head };
     let caller = Caller { admission, client: address, certificate, username_optional: false };
     let describe = || {

@@ -11,11 +11,13 @@ use std::{
     time::Duration,
 };
 
+use countersign_engine::CertificateThumbprint;
 use countersign_server::embedding::{
-    CheckDecision, EmbeddedRequest, EmbeddedTier, HeaderLines, TierConfig,
+    CheckDecision, ConnectionCertificate, EmbeddedRequest, EmbeddedTier, HeaderLines, TierConfig,
 };
 use countersign_tests::{
     binary::Sandbox,
+    certificates::Authority,
     eventually,
     grpc::{CheckOutcome, Envoy, check_request},
     openssl::SigningKey,
@@ -23,7 +25,7 @@ use countersign_tests::{
 };
 use serde_json::json;
 
-use crate::fixture;
+use crate::{fixture, possession::bound_to};
 
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -64,13 +66,22 @@ pub(crate) fn start(sandbox: &Sandbox, configuration: &str) -> EmbeddedTier {
 /// Checks `GET /page?x=1` with these header lines. Returns the decision, and whether it was made
 /// at once.
 fn check(tier: &EmbeddedTier, lines: &[(&str, &str)]) -> (ComparedDecision, bool) {
+    check_with(tier, lines, ConnectionCertificate::Absent)
+}
+
+/// Like [`check`], of a client with this certificate.
+fn check_with(
+    tier: &EmbeddedTier,
+    lines: &[(&str, &str)],
+    certificate: ConnectionCertificate<'_>,
+) -> (ComparedDecision, bool) {
     let parts = [&b"GET"[..], b"/page?x=1", b"shop.example"];
     let head = HeaderLines::new(parts, lines).unwrap();
     let request = EmbeddedRequest {
         head: &head,
         is_tls: true,
         peer: CLIENT,
-        certificate: b"",
+        certificate,
         wants_claims: false,
     };
     let mut decision = CheckDecision::default();
@@ -127,6 +138,24 @@ fn embedded_decision_is_that_over_grpc() {
         assert_eq!(check(&tier, lines).0, ComparedDecision::from(over_grpc), "{lines:?}");
     }
     assert_eq!(check_token(&tier, &good), 200);
+}
+
+#[test]
+fn certificate_of_a_trusted_proxy_is_its_own() {
+    let sandbox = Sandbox::new();
+    let issued = Authority::root("clients").client("bob", 1);
+    let bearer = format!("Bearer {}", bound_to(&issued));
+    let lines = [("authorization", &*bearer)];
+    let pem = issued.pem();
+    let encoded = ConnectionCertificate::encoded(pem.as_bytes());
+    let thumbprint = CertificateThumbprint::of(&issued.chain[0]);
+    for (trusted, status) in [("", 200), ("[listen]\ntrusted_proxies=127.0.0.1\n", 401)] {
+        let tier = start(&sandbox, &format!("{}{trusted}", fixture::SIGNING));
+        for certificate in [encoded, ConnectionCertificate::Thumbprint(thumbprint)] {
+            assert_eq!(check_with(&tier, &lines, certificate).0.status, status, "{trusted}");
+        }
+        assert_eq!(check(&tier, &lines).0.status, 401);
+    }
 }
 
 #[test]

@@ -48,7 +48,7 @@ fn auth(client: &mut Client, token: &str) -> Response {
 }
 
 /// Makes a token that is bound to a certificate.
-fn bound_to(issued: &IssuedCertificate) -> String {
+pub(crate) fn bound_to(issued: &IssuedCertificate) -> String {
     let thumbprint = URL_SAFE_NO_PAD.encode(digest(&SHA256, &issued.chain[0]));
     fixture::token(&fixture::claims(json!({ "cnf": { "x5t#S256": thumbprint } })))
 }

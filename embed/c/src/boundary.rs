@@ -18,7 +18,8 @@ use std::{
 };
 
 use countersign_server::embedding::{
-    CheckDecision, EmbeddedRequest, EmbeddedTier, HeaderLines, TierConfig, UNIX_PEER,
+    CheckDecision, ConnectionCertificate, EmbeddedRequest, EmbeddedTier, HeaderLines, TierConfig,
+    UNIX_PEER, process_environment,
 };
 use http::StatusCode;
 
@@ -66,7 +67,7 @@ pub unsafe extern "C" fn cs_config_load(
     }
     // SAFETY: not null, and terminated as stated.
     let file = Path::new(OsStr::from_bytes(unsafe { CStr::from_ptr(file) }.to_bytes()));
-    match caught(|| TierConfig::load(file, environment())) {
+    match caught(|| TierConfig::load(file, process_environment())) {
         Some(Ok(config)) => Box::into_raw(Box::new(cs_config(config))),
         Some(Err(reason)) => fail(error, &reason),
         None => fail(error, DEFECT),
@@ -267,6 +268,7 @@ unsafe fn check(
         decision.refuse(StatusCode::BAD_REQUEST);
         return cs_progress::CS_DECIDED;
     };
+    let certificate = ConnectionCertificate::encoded(certificate);
     let request = EmbeddedRequest { head: &head, is_tls, peer, certificate, wants_claims };
     if tier.tier.check(listener, &request, decision) {
         return cs_progress::CS_DECIDED;
@@ -323,12 +325,4 @@ fn fail<T>(error: &mut [u8], reason: &str) -> *mut T {
 /// half changed: what it shares is replaced as a whole.
 fn caught<T>(call: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(call)).ok()
-}
-
-#[expect(clippy::disallowed_methods, reason = "the environment overrides the configuration file")]
-fn environment() -> Vec<(String, String)> {
-    let variables = std::env::vars_os();
-    variables
-        .filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok()?)))
-        .collect()
 }

@@ -77,6 +77,13 @@ impl<'l, 't> HeaderChanges<'l, 't> {
     }
 }
 
+/// Whether a name is that of an identity header, in any spelling.
+#[must_use]
+pub fn is_identity_header(settings: &AuthSettings, name: &[u8]) -> bool {
+    let mut identities = settings.identity_headers.names().map(HeaderName::as_str);
+    identities.any(|identity| is_spelling_of(name, identity))
+}
+
 fn imitates_identity_header<'l>(
     name: &[u8],
     identities: impl Iterator<Item = &'l HeaderName> + Clone,

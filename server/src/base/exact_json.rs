@@ -9,7 +9,7 @@ use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor},
 };
-use serde_json::{Map, Value, value::RawValue};
+use serde_json::{Map, Number, Value, value::RawValue};
 
 /// The members of an object, each as it is spelled, in their order.
 #[derive(Default)]
@@ -61,6 +61,20 @@ pub fn claims(json: &[u8]) -> Map<String, Value> {
 #[must_use]
 pub fn exact(json: &RawValue) -> Value {
     parse(json, |text| text.into())
+}
+
+/// The largest integer up to which an `f64` represents all integers exactly.
+const MAX_EXACT_INTEGER: u64 = 1 << 53;
+
+/// Returns a number as a double; `None` if it is an integer that a double may not represent. A
+/// receiver of doubles gets its digits instead: an identifier that is off by one would belong to
+/// another user.
+#[must_use]
+pub fn exact_double(number: &Number) -> Option<f64> {
+    match number.as_i128() {
+        Some(whole) if whole.unsigned_abs() > MAX_EXACT_INTEGER.into() => None,
+        _ => number.as_f64(),
+    }
 }
 
 fn object(members: RawMembers<'_>, beyond: fn(&str) -> Value) -> Map<String, Value> {

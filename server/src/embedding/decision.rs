@@ -7,7 +7,11 @@ use http::{HeaderValue, StatusCode, header};
 
 use super::EmbeddedRequest;
 use crate::{
-    auth::{AuthDecision, header_changes::HeaderChanges, settings::AuthSettings},
+    auth::{
+        AuthDecision,
+        header_changes::{HeaderChanges, is_identity_header},
+        settings::AuthSettings,
+    },
     base::reply::Reply,
     identities::settings::is_access_token,
     tenancy::identity::TenantIdentity,
@@ -15,7 +19,7 @@ use crate::{
 
 /// The decision on a request. Its memory is kept when the next decision is written, so that writing
 /// one does not allocate.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct CheckDecision {
     /// Whether the proxy passes the request on.
     is_allowed: bool,
@@ -150,6 +154,17 @@ impl CheckDecision {
         if let Some(verified) = decision.verified().filter(|_| request.wants_claims) {
             self.claims = self.add(&verified.claims().json());
         }
+    }
+
+    /// Writes that a request is allowed without a check.
+    pub(super) fn write_unchecked(&mut self, settings: &AuthSettings, head: &impl RequestHead) {
+        self.clear();
+        (self.is_allowed, self.status) = (true, StatusCode::OK.as_u16());
+        head.for_each_line(&mut |name, _| {
+            if is_identity_header(settings, name) {
+                self.add_removed(name);
+            }
+        });
     }
 
     fn write_refusal(&mut self, reply: &Reply) {

@@ -47,6 +47,12 @@ impl<'r, L: HeaderLine> HeaderLines<'r, L> {
         Ok(Self { method: text(method)?, target: text(target)?, host: text(host)?, lines })
     }
 
+    /// Returns the head with these header lines, and without method, target and host.
+    #[must_use]
+    pub const fn of_lines(lines: &'r [L]) -> Self {
+        Self { method: "", target: "", host: "", lines }
+    }
+
     fn named<'n>(
         &self,
         name: &'n HeaderName,

@@ -20,7 +20,10 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{CheckDecision, DecisionCallback, EmbeddedRequest, decide_request, head::KeptHead};
+use super::{
+    CheckDecision, ConnectionCertificate, DecisionCallback, EmbeddedRequest, decide_request,
+    head::KeptHead,
+};
 use crate::{admission::Admission, app::App, base::reply::empty, observe::metrics::Metrics};
 
 /// A copy of a request whose check waits.
@@ -29,19 +32,19 @@ pub(super) struct PendingCheck {
     head: KeptHead,
     is_tls: bool,
     peer: IpAddr,
-    certificate: Box<[u8]>,
+    certificate: ConnectionCertificate<'static>,
     wants_claims: bool,
 }
 
 impl PendingCheck {
     pub(super) fn new(listener: usize, request: &EmbeddedRequest<'_, impl RequestHead>) -> Self {
         let EmbeddedRequest { head, is_tls, peer, certificate, wants_claims } = *request;
-        let (head, certificate) = (KeptHead::new(head), certificate.into());
+        let (head, certificate) = (KeptHead::new(head), certificate.kept());
         Self { listener, head, is_tls, peer, certificate, wants_claims }
     }
 
     fn held_bytes(&self) -> usize {
-        size_of::<Self>() + self.head.held_bytes() + self.certificate.len()
+        size_of::<Self>() + self.head.held_bytes()
     }
 }
 
@@ -161,7 +164,7 @@ async fn decide_after(
         head: &head,
         is_tls: check.is_tls,
         peer: check.peer,
-        certificate: &check.certificate,
+        certificate: check.certificate,
         wants_claims: check.wants_claims,
     };
     let was_ready = app.is_ready();

@@ -10,12 +10,10 @@ use super::{
     GrpcStatus,
     protobuf::{put_bytes, put_double, put_message, put_number},
 };
-use crate::base::exact_json::{RawMembers, exact};
+use crate::base::exact_json::{RawMembers, exact, exact_double};
 
 /// `HeaderValueOption.append_action`: replaces an existing header.
 const OVERWRITE_IF_EXISTS_OR_ADD: u64 = 2;
-/// The largest integer up to which an `f64` represents all integers exactly.
-const MAX_EXACT_INTEGER: u64 = 1 << 53;
 
 /// Allows the request, with these headers added and those removed.
 pub fn put_allowed<'l>(
@@ -79,15 +77,13 @@ fn put_struct<'v>(
 }
 
 /// `google.protobuf.Value`, whose numbers are doubles. An integer that a double cannot represent is
-/// written as a string of digits: an identifier that is off by one would belong to another user.
+/// written as a string of digits.
 fn put_value(out: &mut Vec<u8>, value: &Value) {
     match value {
         Value::Null => put_number(out, 1, 0),
-        Value::Number(number) => match number.as_i128() {
-            Some(whole) if whole.unsigned_abs() > MAX_EXACT_INTEGER.into() => {
-                put_bytes(out, 3, whole.to_string().as_bytes())
-            }
-            _ => put_double(out, 2, number.as_f64().unwrap_or_default()),
+        Value::Number(number) => match exact_double(number) {
+            Some(double) => put_double(out, 2, double),
+            None => put_bytes(out, 3, number.to_string().as_bytes()),
         },
         Value::String(text) => put_bytes(out, 3, text.as_bytes()),
         Value::Bool(is_so) => put_number(out, 4, u64::from(*is_so)),
