@@ -53,10 +53,12 @@ const SYNTAX: [&str; 10] = [
 ];
 
 /// The crates of the workspace, and those of them that each may depend on.
-const CRATES: [(&str, &[&str]); 5] = [
+const CRATES: [(&str, &[&str]); 7] = [
     ("engine", &[]),
     ("server/front", &[]),
     ("server", &["countersign-engine", "countersign-front"]),
+    ("embed/c", &["countersign-engine", "countersign-server"]),
+    ("embed/envoy", &["countersign-engine", "countersign-server"]),
     ("tests", &["countersign-engine", "countersign-front", "countersign-server"]),
     (
         "bench",
