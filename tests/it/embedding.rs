@@ -1,8 +1,13 @@
-//! The tier in another process: by its Rust interface, and as a C library.
+//! The tier in another process: by its Rust interface, as a C library, and in modules of proxies.
 
 mod c_library;
+/// A proxy with a module, between a client and an application.
+mod module_proxy;
+/// The checks of every module.
+mod contract;
 mod feed;
 mod nginx;
+mod envoy;
 
 use std::{
     net::{IpAddr, Ipv4Addr, TcpListener},

@@ -13,7 +13,7 @@ use countersign_tests::{
 };
 use serde_json::json;
 
-use super::{ComparedDecision, check, check_token, nginx, start};
+use super::{ComparedDecision, check, check_token, module_proxy::bearer, nginx, start};
 use crate::{
     fixture,
     revocation::{configuration, revoke, token},
@@ -183,34 +183,34 @@ fn nginx_module_follows_the_feed() {
     let section = fixture::issuer_section("oidc", "ES256", "https://idp/", &options);
     let configuration = with_feed(&sandbox, &format!("{}{section}", configuration()));
     let server = sandbox.serve(&configuration);
-    let nginx = nginx::ModuleNginx::start(
+    let nginx = nginx::start(
         &configuration,
         "location / { countersign_check on; proxy_pass http://APPLICATION; }",
     );
-    let status = |token: &str| nginx.status("/", &nginx::bearer(token));
+    let (status, log) = (|token: &str| nginx.status("/", &bearer(token)), || nginx.running.log());
     let (of_idp, leaked) =
         (key.token(&fixture::claims_of("https://idp/")), token(json!({ "jti": "1" })));
-    assert_eq!([status(&of_idp), status(&leaked)], [200, 200], "{}", nginx.log());
+    assert_eq!([status(&of_idp), status(&leaked)], [200, 200], "{}", log());
     revoke_token(&server, &leaked);
     // Both workers.
     eventually(|| (0..8).all(|_| status(&leaked) == 401));
     // Workers of a reload have the keys at once, although the provider does not answer.
     provider.respond_with(CannedResponse::hang());
-    nginx.reload();
+    nginx::reload(&nginx);
     for _ in 0..8 {
-        assert_eq!([status(&of_idp), status(&leaked)], [200, 401], "{}", nginx.log());
+        assert_eq!([status(&of_idp), status(&leaked)], [200, 401], "{}", log());
     }
     assert_eq!(provider.requests(), 1);
     server.signal("KILL");
     assert_eq!([status(&of_idp), status(&leaked)], [200, 401]);
     eventually(|| (0..8).all(|_| status(&of_idp) == 503));
-    assert!(nginx.log().contains("no token is verified, because the feed"), "{}", nginx.log());
+    assert!(log().contains("no token is verified, because the feed"), "{}", log());
     drop(server);
     provider.publish(&fixture::key_set(&[&key]));
     let _server = sandbox.serve(&configuration);
     eventually(|| (0..8).all(|_| status(&of_idp) == 200));
     assert_eq!(status(&leaked), 401);
-    assert!(nginx.log().contains("is current again"), "{}", nginx.log());
+    assert!(log().contains("is current again"), "{}", log());
 }
 
 #[test]

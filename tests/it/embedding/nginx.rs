@@ -12,13 +12,17 @@ use std::{
 use countersign_tests::{
     binary::{self, Sandbox},
     eventually,
-    http::{Connection, Request, Response},
+    http::Connection,
     openssl::SigningKey,
     providers::{CannedResponse, JwksServer},
-    proxies::{Application, DaemonProcess, free_address, shipped_config},
+    proxies::shipped_config,
 };
 use serde_json::json;
 
+use super::{
+    contract::{self, ModuleKind},
+    module_proxy::{ModuleProxy, bearer, get},
+};
 use crate::fixture;
 
 const BUILD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../embed/nginx/build");
@@ -54,106 +58,71 @@ fn command(directory: &Path, http: &str) -> Command {
     command
 }
 
-/// nginx with the module, with the tier's configuration in `auth.cfg` of its directory.
-pub(super) struct ModuleNginx {
-    sandbox: Sandbox,
-    address: SocketAddr,
-    application: Application,
-    running: DaemonProcess,
+/// Starts nginx with a server of these locations. `APPLICATION` in them is that address.
+pub(super) fn start(configuration: &str, locations: &str) -> ModuleProxy {
+    with_http(configuration, |address| {
+        format!("countersign auth.cfg;\nserver {{\nlisten {address};\n{locations}\n}}")
+    })
 }
 
-impl ModuleNginx {
-    /// Starts it with a server of these locations. `APPLICATION` in them is that address.
-    pub(super) fn start(configuration: &str, locations: &str) -> Self {
-        Self::with_http(configuration, |address, _| {
-            format!("countersign auth.cfg;\nserver {{\nlisten {address};\n{locations}\n}}")
-        })
-    }
-
-    fn with_http(configuration: &str, http: impl FnOnce(SocketAddr, SocketAddr) -> String) -> Self {
-        let (sandbox, address) = (Sandbox::new(), free_address());
-        let application = Application::start();
-        sandbox.file("auth.cfg", configuration);
-        let http = http(address, application.address);
-        let http = http.replace("APPLICATION", &application.address.to_string());
-        let running = DaemonProcess::start(command(sandbox.path(), &http), sandbox.path(), address);
-        Self { sandbox, address, application, running }
-    }
-
-    /// Sends a GET request with these header lines. Returns the response, and what the application
-    /// received.
-    fn get(&self, target: &str, lines: &str) -> (Response, Option<Request>) {
-        let mut connection = Connection::open(self.address);
-        connection.send_raw(get(target, lines).as_bytes());
-        let response = connection.receive(false);
-        (response, self.application.take().pop())
-    }
-
-    pub(super) fn status(&self, target: &str, lines: &str) -> u16 {
-        self.get(target, lines).0.status
-    }
-
-    /// Replaces the workers.
-    pub(super) fn reload(&self) {
-        let pid = std::fs::read_to_string(self.sandbox.path().join("nginx.pid")).unwrap();
-        assert!(Command::new("kill").args(["-HUP", pid.trim()]).status().unwrap().success());
-    }
-
-    /// Returns its log so far.
-    pub(super) fn log(&self) -> String {
-        self.running.log()
-    }
+fn with_http(configuration: &str, http: impl FnOnce(SocketAddr) -> String) -> ModuleProxy {
+    ModuleProxy::start(configuration, |directory, addresses| {
+        let http = http(addresses.proxy);
+        let http = http.replace("APPLICATION", &addresses.application.to_string());
+        command(directory, &http.replace("HTTP2", &addresses.http2.to_string()))
+    })
 }
 
-fn get(target: &str, lines: &str) -> String {
-    format!("GET {target} HTTP/1.1\r\nHost: shop.example\r\nConnection: close\r\n{lines}\r\n")
+/// Replaces the workers of nginx.
+pub(super) fn reload(nginx: &ModuleProxy) {
+    assert!(Command::new("kill").args(["-HUP", pid(nginx).trim()]).status().unwrap().success());
 }
 
-pub(super) fn bearer(token: &str) -> String {
-    format!("Authorization: Bearer {token}\r\n")
+fn pid(nginx: &ModuleProxy) -> String {
+    std::fs::read_to_string(nginx.sandbox.path().join("nginx.pid")).unwrap()
 }
 
-#[test]
-fn nginx_module_sets_the_identity_as_shipped() {
-    let nginx = ModuleNginx::with_http(fixture::SIGNING, |address, application| {
+/// Starts nginx with the shipped configuration.
+fn shipped(configuration: &str) -> ModuleProxy {
+    with_http(configuration, |address| {
         let replaced = [
             ("/etc/countersign/auth.cfg", "auth.cfg".to_owned()),
             ("127.0.0.1:8000", address.to_string()),
-            ("127.0.0.1:8080", application.to_string()),
+            ("127.0.0.1:8080", "APPLICATION".to_owned()),
         ];
         replaced.iter().fold(shipped_config("nginx-module.conf"), |text, (word, replacement)| {
             assert!(text.contains(word), "{word}");
             text.replace(word, replacement)
         })
-    });
-    let good = bearer(&fixture::good_token());
-    let forged = "X-Auth-User: root\r\nX_Auth_User: root\r\nX-Auth-Tenant: root\r\n";
-    let (response, seen) = nginx.get("/page?x=1", &format!("{good}{forged}"));
-    assert_eq!(response.status, 200);
-    let seen = seen.unwrap();
-    assert_eq!((seen.target.as_str(), seen.lines("x-auth-user")), ("/page?x=1", vec!["bob"]));
-    for absent in ["authorization", "x_auth_user", "x-auth-tenant"] {
-        assert_eq!(seen.header(absent), None, "{absent}");
-    }
-    let (response, seen) = nginx.get("/public/page", forged);
-    let seen = seen.unwrap();
-    assert_eq!((response.status, seen.header("x-auth-user")), (200, None));
-    for (lines, status) in [
-        (String::new(), 401),
-        (bearer(&format!("{}x", fixture::good_token())), 401),
-        (bearer("abc"), 401),
-        ("Authorization: Basic Ym9iOngK\r\n".into(), 401),
-        (good.repeat(2), 400),
-    ] {
-        let (response, seen) = nginx.get("/page", &lines);
-        assert_eq!((response.status, seen.is_none()), (status, true), "{lines}");
-        if status == 401 {
-            assert!(response.header("www-authenticate").unwrap().starts_with("Bearer"));
-            assert_eq!(response.header("cache-control"), Some("no-store"));
-        }
-    }
-    let many: String = (0..90).map(|number| format!("x-{number}: v\r\n")).collect();
-    assert_eq!(nginx.status("/page", &format!("{many}{good}")), 200);
+    })
+}
+
+/// Starts nginx with the routes of the contract.
+fn routed(configuration: &str) -> ModuleProxy {
+    with_http(configuration, |address| {
+        format!(
+            "countersign auth.cfg;
+            server {{
+                listen {address};
+                listen HTTP2 http2;
+                large_client_header_buffers 8 64k;
+                location / {{ countersign_check on; proxy_pass http://APPLICATION; }}
+                location /routed/ {{ countersign_check routed; proxy_pass http://APPLICATION; }}
+                location /off {{
+                    countersign_check off;
+                    proxy_set_header X-Auth-User \"\";
+                    proxy_pass http://APPLICATION;
+                }}
+            }}"
+        )
+    })
+}
+
+const KIND: ModuleKind = ModuleKind { shipped, routed };
+
+#[test]
+fn nginx_module_keeps_the_contract() {
+    contract::check(&KIND);
 }
 
 #[test]
@@ -163,7 +132,7 @@ fn nginx_module_decides_by_location() {
          match=GET /page\n",
         fixture::SIGNING
     );
-    let nginx = ModuleNginx::start(
+    let nginx = start(
         &configuration,
         "countersign_check on;
         add_header X-User \"$countersign_user\" always;
@@ -202,7 +171,7 @@ fn nginx_module_decides_by_location() {
 
 #[test]
 fn nginx_module_encodes_claims_for_headers() {
-    let nginx = ModuleNginx::start(
+    let nginx = start(
         fixture::SIGNING,
         "location / { countersign_check on; proxy_pass http://APPLICATION;
             proxy_set_header X-Name $countersign_claim_name;
@@ -219,42 +188,25 @@ fn nginx_module_encodes_claims_for_headers() {
 }
 
 #[test]
-fn nginx_module_waits_for_keys() {
+fn nginx_module_answers_what_waits_at_a_reload() {
     let [old, key] = ["old", "new"].map(|kid| SigningKey::generate("ES256", kid));
     let provider = JwksServer::start(&fixture::key_set(&[&old]));
     let options = format!("jwks_uri={}", provider.uri());
-    let nginx = ModuleNginx::start(
+    let nginx = start(
         &fixture::with_idp("ES256", &options),
         "location / { countersign_check on; proxy_pass http://APPLICATION; }",
     );
     let (response, _) = nginx.get("/", &bearer(&old.token(&fixture::claims_of("https://idp/"))));
     assert_eq!(response.status, 200, "{response:?} {}", nginx.running.log());
-    let slow = CannedResponse::json(&fixture::key_set(&[&old, &key]));
-    let slow = slow.delayed(Duration::from_millis(700));
-    provider.respond_with(slow);
-    let token = bearer(&key.token(&fixture::claims_of("https://idp/")));
-    // A client that leaves while its request waits, and others that stay.
-    let mut leaving = Connection::open(nginx.address);
-    leaving.send_raw(get("/", &token).as_bytes());
-    drop(leaving);
-    std::thread::scope(|scope| {
-        let waiting: Vec<_> = (0..8).map(|_| scope.spawn(|| nginx.status("/", &token))).collect();
-        for status in waiting {
-            assert_eq!(status.join().unwrap(), 200);
-        }
-    });
-    assert_eq!(nginx.status("/", &token), 200);
     // A worker that is replaced answers what waits.
-    let third = SigningKey::generate("ES256", "third");
-    let slow = CannedResponse::json(&fixture::key_set(&[&third]));
+    let slow = CannedResponse::json(&fixture::key_set(&[&key]));
     provider.respond_with(slow.delayed(Duration::from_millis(700)));
-    let token = bearer(&third.token(&fixture::claims_of("https://idp/")));
+    let token = bearer(&key.token(&fixture::claims_of("https://idp/")));
     let mut waiting = Connection::open(nginx.address);
-    waiting.send_raw(get("/", &token).as_bytes());
     let before = provider.requests();
+    waiting.send_raw(get("/", &token).as_bytes());
     eventually(|| provider.requests() > before);
-    let pid = std::fs::read_to_string(nginx.sandbox.path().join("nginx.pid")).unwrap();
-    assert!(Command::new("kill").args(["-HUP", pid.trim()]).status().unwrap().success());
+    reload(&nginx);
     assert_eq!(waiting.receive(false).status, 200);
     let log = nginx.running.log();
     assert!(!log.contains("[alert]") && !log.contains("signal 11"), "{log}");
@@ -262,21 +214,19 @@ fn nginx_module_waits_for_keys() {
 
 #[test]
 fn nginx_module_survives_reloads() {
-    let nginx = ModuleNginx::start(
+    let nginx = start(
         fixture::SIGNING,
         "location / { countersign_check on; proxy_pass http://APPLICATION; }",
     );
     let good = bearer(&fixture::good_token());
-    let pid = nginx.sandbox.path().join("nginx.pid");
     for _ in 0..3 {
-        let pid = std::fs::read_to_string(&pid).unwrap();
-        assert!(Command::new("kill").args(["-HUP", pid.trim()]).status().unwrap().success());
+        reload(&nginx);
         for _ in 0..20 {
             assert_eq!(nginx.status("/", &good), 200);
         }
     }
     // A worker that is killed is replaced.
-    let pid = std::fs::read_to_string(&pid).unwrap();
+    let pid = pid(&nginx);
     drop(Command::new("pkill").args(["-KILL", "-P", pid.trim()]).status());
     eventually(|| {
         let mut connection = Connection::open(nginx.address);
