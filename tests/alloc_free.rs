@@ -451,6 +451,7 @@ fn embedded_decisions_allocate_nothing() {
         peer,
         certificate: ConnectionCertificate::Absent,
         wants_claims: false,
+        omits_changes: false,
     };
     let mut decision = CheckDecision::new();
     for listener in [0, 1] {

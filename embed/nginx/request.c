@@ -76,6 +76,8 @@ countersign_describe(ngx_http_request_t *r, cs_request *request, cs_line *usual)
     request->is_tls = connection->ssl != NULL;
 #endif
     request->wants_claims = conf->keeps_claims;
+    // proxy_set_header makes them, from the variables.
+    request->omits_changes = true;
     request->certificate = certificate(r);
     if (connection->sockaddr->sa_family != AF_UNIX) {
         request->peer = text_of(&connection->addr_text);

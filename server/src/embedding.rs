@@ -196,6 +196,9 @@ pub struct EmbeddedRequest<'r, H> {
     /// Whether the decision has all claims of the token. Without it, a decision on a cached token
     /// does not allocate.
     pub wants_claims: bool,
+    /// Whether the decision omits the changes of an allowed request's header lines, because the
+    /// proxy's own configuration makes them.
+    pub omits_changes: bool,
 }
 
 impl EmbeddedTier {

@@ -88,6 +88,7 @@ fn check_with(
         peer: CLIENT,
         certificate,
         wants_claims: false,
+        omits_changes: false,
     };
     let mut decision = CheckDecision::default();
     if tier.check(0, &request, &mut decision) {
@@ -143,6 +144,29 @@ fn embedded_decision_is_that_over_grpc() {
         assert_eq!(check(&tier, lines).0, ComparedDecision::from(over_grpc), "{lines:?}");
     }
     assert_eq!(check_token(&tier, &good), 200);
+}
+
+#[test]
+fn decision_omits_changes_of_headers_if_asked() {
+    let sandbox = Sandbox::new();
+    let tier = start(&sandbox, fixture::SIGNING);
+    let bearer = format!("Bearer {}", fixture::good_token());
+    let lines = [("authorization", &*bearer), ("x_auth_user", "root")];
+    let head = HeaderLines::new([b"GET", b"/", b"shop.example"], &lines).unwrap();
+    let decide = |omits_changes| {
+        let certificate = ConnectionCertificate::Absent;
+        let (is_tls, wants_claims) = (false, false);
+        let (head, peer) = (&head, CLIENT);
+        let request =
+            EmbeddedRequest { head, is_tls, peer, certificate, wants_claims, omits_changes };
+        let mut decision = CheckDecision::default();
+        eventually(|| tier.check(0, &request, &mut decision));
+        let changes = decision.lines().count() + decision.removed().count();
+        (decision.is_allowed(), decision.identity().subject.is_empty(), changes)
+    };
+    let (is_allowed, is_anonymous, changes) = decide(false);
+    assert!(is_allowed && !is_anonymous && changes > 3, "{changes}");
+    assert_eq!(decide(true), (true, false, 0));
 }
 
 #[test]

@@ -61,6 +61,9 @@ typedef struct cs_request {
   bool is_tls;
   // Whether the decision has the claims of the token.
   bool wants_claims;
+  // Whether the decision omits the changes of an allowed request's header lines, because the
+  // proxy's own configuration makes them.
+  bool omits_changes;
 } cs_request;
 
 // The decision on a request. What it refers to is valid until the next `cs_check` of the same

@@ -255,7 +255,8 @@ unsafe fn check(
     decision: &mut CheckDecision,
     callback: CheckCallback,
 ) -> cs_progress {
-    let &cs_request { method, target, host, peer, certificate, is_tls, wants_claims, .. } = request;
+    let &cs_request { method, target, host, peer, certificate, .. } = request;
+    let &cs_request { is_tls, wants_claims, omits_changes, .. } = request;
     // SAFETY: as stated.
     let (texts, peer, certificate, lines) = unsafe {
         let lines: &[cs_line] = match request.line_count {
@@ -269,7 +270,8 @@ unsafe fn check(
         return cs_progress::CS_DECIDED;
     };
     let certificate = ConnectionCertificate::encoded(certificate);
-    let request = EmbeddedRequest { head: &head, is_tls, peer, certificate, wants_claims };
+    let head = &head;
+    let request = EmbeddedRequest { head, is_tls, peer, certificate, wants_claims, omits_changes };
     if tier.tier.check(listener, &request, decision) {
         return cs_progress::CS_DECIDED;
     }

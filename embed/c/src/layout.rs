@@ -44,6 +44,9 @@ pub struct cs_request {
     pub is_tls: bool,
     /// Whether the decision has the claims of the token.
     pub wants_claims: bool,
+    /// Whether the decision omits the changes of an allowed request's header lines, because the
+    /// proxy's own configuration makes them.
+    pub omits_changes: bool,
 }
 
 /// The decision on a request. What it refers to is valid until the next `cs_check` of the same

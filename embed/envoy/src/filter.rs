@@ -150,6 +150,7 @@ impl FilterConfig {
             peer: *peer,
             certificate: *certificate,
             wants_claims: !self.metadata_claims.is_empty(),
+            omits_changes: false,
         };
         if tier.check(listener, &request, decision) {
             return CheckProgress::Decided;

@@ -142,18 +142,29 @@ impl CheckDecision {
             return;
         }
         (self.is_allowed, self.status) = (true, StatusCode::OK.as_u16());
-        let changes = HeaderChanges::new(settings, decision, request.head);
-        changes.set().for_each(|(name, value)| self.add_line(name.as_str().as_bytes(), value));
-        changes.removed().for_each(|name| self.add_removed(name.as_str().as_bytes()));
-        request.head.for_each_line(&mut |name, _| {
-            if changes.is_imitation(name) {
-                self.add_removed(name);
-            }
-        });
+        if !request.omits_changes {
+            self.write_changes(settings, request.head, decision);
+        }
         self.write_identity(decision);
         if let Some(verified) = decision.verified().filter(|_| request.wants_claims) {
             self.claims = self.add(&verified.claims().json());
         }
+    }
+
+    fn write_changes(
+        &mut self,
+        settings: &AuthSettings,
+        head: &impl RequestHead,
+        decision: &AuthDecision<'_>,
+    ) {
+        let changes = HeaderChanges::new(settings, decision, head);
+        changes.set().for_each(|(name, value)| self.add_line(name.as_str().as_bytes(), value));
+        changes.removed().for_each(|name| self.add_removed(name.as_str().as_bytes()));
+        head.for_each_line(&mut |name, _| {
+            if changes.is_imitation(name) {
+                self.add_removed(name);
+            }
+        });
     }
 
     /// Writes that a request is allowed without a check.

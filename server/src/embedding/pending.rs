@@ -34,13 +34,15 @@ pub(super) struct PendingCheck {
     peer: IpAddr,
     certificate: ConnectionCertificate<'static>,
     wants_claims: bool,
+    omits_changes: bool,
 }
 
 impl PendingCheck {
     pub(super) fn new(listener: usize, request: &EmbeddedRequest<'_, impl RequestHead>) -> Self {
-        let EmbeddedRequest { head, is_tls, peer, certificate, wants_claims } = *request;
+        let EmbeddedRequest { head, is_tls, peer, certificate, wants_claims, omits_changes } =
+            *request;
         let (head, certificate) = (KeptHead::new(head), certificate.kept());
-        Self { listener, head, is_tls, peer, certificate, wants_claims }
+        Self { listener, head, is_tls, peer, certificate, wants_claims, omits_changes }
     }
 
     fn held_bytes(&self) -> usize {
@@ -166,6 +168,7 @@ async fn decide_after(
         peer: check.peer,
         certificate: check.certificate,
         wants_claims: check.wants_claims,
+        omits_changes: check.omits_changes,
     };
     let was_ready = app.is_ready();
     let mut step = decide_request(app, admission, check.listener, &request, decision);

@@ -1,7 +1,8 @@
 //! The keys that are fetched over a network, as one process of a machine passes them on to others.
 //!
-//! Only public keys are passed on. Times are milliseconds of [`since_boot`](clock::since_boot),
-//! which all processes of a machine share; those before the start of the machine are negative.
+//! Only public keys are passed on. Times are milliseconds of
+//! [`since_boot`](crate::base::clock::since_boot), which all processes of a machine share; those
+//! before the start of the machine are negative.
 
 use std::{sync::Arc, time::Duration};
 
