@@ -49,10 +49,18 @@ impl FeedServer {
     /// The socket cannot be bound, or the operating system cannot create a thread.
     pub fn start(settings: &FeedSettings, publisher: Arc<FeedPublisher>) -> io::Result<Self> {
         let runtime = runtime()?;
-        let acceptor = {
+        let bound = {
             let _guard = runtime.enter();
             let address = ListenAddress::Unix(settings.socket.clone());
-            Acceptor::bind(&address, settings.permissions, "socket in [feed]")?
+            Acceptor::bind(&address, settings.permissions, "socket in [feed]")
+        };
+        let acceptor = match bound {
+            Ok(acceptor) => acceptor,
+            Err(error) => {
+                // Dropping it would wait for its threads, which another runtime does not allow.
+                runtime.shutdown_background();
+                return Err(error);
+            }
         };
         publisher.publish_keys();
         let (stop, stopped) = oneshot::channel();

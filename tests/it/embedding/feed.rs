@@ -218,7 +218,7 @@ fn feed_is_checked_with_the_configuration() {
     let sandbox = Sandbox::new();
     for (options, expected) in [
         ("socket=feed.sock", "is not an absolute path"),
-        (&*format!("socket=/{}", "a".repeat(110)), "longer than 107 bytes"),
+        (&*format!("socket=/{}", "run.d/".repeat(20)), "longer than 107 bytes"),
         ("socket=/run/feed.sock\nmode=0444", "no client can connect"),
         ("socket=/run/feed.sock\nmax_staleness=1", "from 2 to 3600"),
         ("socket=/run/feed.sock\nstaleness=1", "max_staleness"),

@@ -128,13 +128,16 @@ clients = []
 while True:
     client, _ = listener.accept()
     at = int(time.monotonic() * 1000)
-    client.sendall(
-        b'{"hello":{"version":1,"run":"r","generation":0}}\n'
-        b'{"complete":{"generation":0,"at":%d,"available":true,"revocations":0}}\n' % at
-    )
-    clients.append(client)
     with open(sys.argv[2], "a") as count:
         count.write("x")
+    try:
+        client.sendall(
+            b'{"hello":{"version":1,"run":"r","generation":0}}\n'
+            b'{"complete":{"generation":0,"at":%d,"available":true,"revocations":0}}\n' % at
+        )
+        clients.append(client)
+    except BrokenPipeError:
+        pass
 "#;
 
 /// A process that is ended with the test.
@@ -205,5 +208,6 @@ fn clients_of_the_feed_are_bounded() {
     let _many: Vec<_> = (0..1030).map(|_| connect()).collect();
     let limit = "countersign_feed_disconnected_total{reason=\"limit\"}";
     eventually(|| server.metric(limit) == 7);
-    assert!(tier.is_ready());
+    // Their snapshots keep the server busy for a moment.
+    eventually(|| tier.is_ready());
 }
