@@ -282,7 +282,7 @@ impl EmbeddedTier {
 /// Receives a decision that had to wait.
 pub type DecisionCallback = Box<dyn FnOnce(&CheckDecision) + Send>;
 
-/// Decides about a request by what is known now, and writes the decision.
+/// Decides about a request by the present keys and revocations, and writes the decision.
 fn decide_request<'a, H: RequestHead>(
     app: &App,
     admission: &'a Admission,

@@ -1,7 +1,7 @@
 //! Changes that cannot be undone, or that decide who administers: each is a [`DangerousChange`].
 //!
 //! All of them are made in one way. The page of a change lists what stops working, and asks for the
-//! name of what is changed. Both the page and its form need the right to make the change, and a
+//! name of its object. Both the page and its form need the right to make the change, and a
 //! recent sign-in. The form confirms [what the page has shown](confirmation::ShownChange), once. Changes that give
 //! access, and can be undone, [need only a recent sign-in](sign_in_again).
 
@@ -93,7 +93,7 @@ impl DangerousChange {
         format!("{PATH}{}", self.name())
     }
 
-    /// Returns the names of the fields that select what is changed.
+    /// Returns the names of the fields that select the object of the change.
     const fn targets(self) -> &'static [&'static str] {
         match self {
             Self::DeleteUser | Self::SetPassword | Self::GrantAdmin | Self::WithdrawAdmin => {
@@ -214,7 +214,7 @@ pub(super) async fn page(
 }
 
 /// Makes the change with this name, if the form confirms what its page has shown, and has the name
-/// of what is changed.
+/// of its object.
 ///
 /// # Errors
 /// As [`page`], or the change fails.

@@ -107,7 +107,7 @@ impl ConsoleError {
         }
     }
 
-    /// Returns what is wrong, and what to do.
+    /// Returns the mistake, and its remedy.
     fn detail(&self) -> &str {
         match self {
             Self::NotFound => "The console has no page at this address.",

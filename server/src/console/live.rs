@@ -32,7 +32,7 @@ pub(super) struct FigureChart {
 
 /// The figures of the overview: those of [`ConsoleFigures`](super::figures::ConsoleFigures), and the issuers.
 pub(super) struct LiveFigures {
-    /// What is to know, in a sentence or two.
+    /// The state in a sentence or two.
     pub(super) sentence: String,
     /// The charts.
     pub(super) charts: [FigureChart; 4],

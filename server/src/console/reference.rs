@@ -24,7 +24,7 @@ struct FigureMeaning {
     /// Its name, as in [`FigureChart`](super::live::FigureChart).
     name: &'static str,
     title: &'static str,
-    /// What is counted, and when to act.
+    /// The meaning of the figure, and when to act.
     text: &'static str,
     /// The metrics from which it is made.
     metrics: &'static [&'static str],

@@ -21,7 +21,7 @@ use crate::base::{claims::ClientType, printable::printable, reply::Body};
 const PATH: &str = "/console/tokens";
 const TARGET: &str = "/api/v2/environment_auth";
 
-/// The result of the last [`change`], and what was typed.
+/// The result of the last [`change`], and its fields.
 #[derive(Default)]
 struct TokensNotice<'n> {
     done: &'n str,

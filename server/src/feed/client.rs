@@ -78,7 +78,7 @@ impl FeedConnections<'_> {
         loop {
             let Err(error) = self.follow().await;
             log.record(error);
-            // What was read is in force, although more may be missing.
+            // Received revocations are in force, although more may be missing.
             let _too_many = self.follower.apply();
             if self.follower.is_complete() {
                 backoff = MIN_BACKOFF;
@@ -134,7 +134,7 @@ pub(super) fn connect_error(error: &io::Error) -> FeedError {
     FeedError(format!("cannot connect: {error}; {remedy}"))
 }
 
-/// Reads lines of bounded length. What is read stays if the future is dropped.
+/// Reads lines of bounded length. A part of a line stays if the future is dropped.
 struct LineReader {
     stream: BufReader<UnixStream>,
     line: Vec<u8>,

@@ -83,7 +83,7 @@ impl FeedFollower {
         Self { keys, revocations, max_staleness, position, unapplied }
     }
 
-    /// Begins another connection. What is known from earlier ones stays in force.
+    /// Begins another connection. Keys and revocations of earlier ones stay in force.
     pub(super) fn begin(&mut self) {
         (self.position, self.unapplied) = (FeedPosition::Start, Vec::new());
         self.keys.begin_set();
@@ -193,7 +193,7 @@ impl FeedFollower {
         Ok(())
     }
 
-    /// Extends the time for which what is known may be relied on, after all of it is in force.
+    /// Extends the time for which keys and revocations may be relied on, after all are in force.
     fn refresh(&mut self, state: FeedState, now: Duration) -> Result<(), FeedError> {
         let at = Duration::from_millis(state.at);
         if at > now.saturating_add(MAX_AHEAD) {

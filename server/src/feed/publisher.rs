@@ -56,7 +56,7 @@ struct PublishedState {
     keys: BTreeMap<String, Arc<SharedKeys>>,
 }
 
-/// The changes from a generation on, and what is needed for the snapshot of that generation.
+/// The changes from a generation on, and the keys of the snapshot of that generation.
 pub(super) struct FeedSubscription {
     pub(super) generation: u64,
     /// Messages of whole lines.

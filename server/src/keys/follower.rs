@@ -30,7 +30,7 @@ pub struct KeyFollower {
     set: HashMap<String, SharedKeys>,
     /// Whether a set was complete once.
     is_complete: bool,
-    /// What was applied last, by section.
+    /// The keys that were applied last, by section.
     applied: HashMap<String, AppliedKeys>,
 }
 
@@ -113,7 +113,7 @@ impl KeyFollower {
         self.apply();
     }
 
-    /// Applies what has not been applied. Call this after a reload, too.
+    /// Applies the keys that are not applied yet. Call this after a reload, too.
     pub fn apply(&mut self) {
         if !self.is_complete {
             return;
