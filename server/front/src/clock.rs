@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use rustix::time::{ClockId, clock_gettime};
+use nix::time::{ClockId, clock_gettime};
 
 /// Returns the time of day in seconds since 1970. A system clock before 1970 reads as
 /// [`u64::MAX`], so that everything with an expiry has expired.
@@ -33,13 +33,11 @@ pub fn instant() -> Instant {
 }
 
 /// Returns the time on the monotonic clock of the machine, which all its processes share. It
-/// starts at about the start of the machine.
+/// starts at about the start of the machine. [`Duration::MAX`] if the system has no such clock, so
+/// that everything is too old.
 #[must_use]
 pub fn since_boot() -> Duration {
-    let now = clock_gettime(ClockId::Monotonic);
-    // Neither part is negative, and the second has nine digits at most.
-    let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
-    Duration::new(seconds, u32::try_from(now.tv_nsec).unwrap_or_default())
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::MAX, Duration::from)
 }
 
 /// Measures the time since it was started, on the monotonic clock.
