@@ -6,8 +6,8 @@
 //!   wait, for keys or for the turn of a signature check, is decided by a thread of the tier.
 //! - **Reading and starting are separate**, because a proxy reads its configuration with rights
 //!   that its workers give up, and forks between the two. Reading starts no thread.
-//! - **Keys and revocations come from the server** of the machine, by its [`feed`](crate::feed), if the
-//!   configuration has it. Otherwise the tier fetches keys itself, and reads revocations from
+//! - **Keys and revocations come from the server** of the machine, by its [`feed`](crate::feed), if
+//!   the configuration has it. Otherwise the tier fetches keys itself, and reads revocations from
 //!   PostgreSQL. A database file is never opened: it belongs to the server.
 
 mod certificate;

@@ -1,13 +1,14 @@
 //! The feed of keys and revocations from the server to the tiers in other processes of its machine.
 //!
-//! The server listens on a Unix socket and writes JSON lines ([`line::FeedLine`]). It reads nothing:
-//! a client that sends anything is disconnected. [`FeedClient`] reads the lines and applies them.
+//! The server listens on a Unix socket and writes JSON lines ([`line::FeedLine`]). It reads
+//! nothing: a client that sends anything is disconnected. [`FeedClient`] reads the lines and
+//! applies them.
 //!
 //! - **Subscribe first, then read.** A client is subscribed to the changes before its snapshot is
 //!   read, so that a change is in the snapshot, in a line after it, or in both. All changes can be
 //!   applied twice.
-//! - **Every change has the next generation.** A client that misses one, or meets another run of the
-//!   server, takes a new snapshot.
+//! - **Every change has the next generation.** A client that misses one, or meets another run of
+//!   the server, takes a new snapshot.
 //! - **A line shows how recent it is**, by a clock that the processes of a machine share. What a
 //!   client knows is current for `max_staleness` after that. Afterwards it verifies no token.
 //! - **Slow clients are disconnected.** The changes that were not written yet are shared by all

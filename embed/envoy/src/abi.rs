@@ -1,8 +1,8 @@
 //! Envoy's interface for dynamic modules, as far as this module uses it: types, constants and the
 //! functions that Envoy exports. Written for version 0.2.0, that of Envoy 1.40.
 //!
-//! Envoy does not check signatures, and only warns of another version. So a change here needs a test
-//! with each supported Envoy, see [`TESTED_VERSIONS`].
+//! Envoy does not check signatures, and only warns of another version. So a change here needs a
+//! test with each supported Envoy, see [`TESTED_VERSIONS`].
 #![expect(unsafe_code, reason = "functions of Envoy")]
 
 use std::{
@@ -20,7 +20,7 @@ pub(crate) const TESTED_VERSIONS: &[&str] = &["1.40.0"];
 /// something. `data` may be null if `length` is 0.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub(crate) struct Buffer {
+pub(crate) struct TextBuffer {
     pub(crate) data: *const u8,
     pub(crate) length: usize,
 }
@@ -29,13 +29,13 @@ pub(crate) struct Buffer {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct HeaderLine {
-    pub(crate) name: Buffer,
-    pub(crate) value: Buffer,
+    pub(crate) name: TextBuffer,
+    pub(crate) value: TextBuffer,
 }
 
 // The header file of Envoy has four members in a header line, in this order.
-const _: () = assert!(size_of::<Buffer>() == 2 * size_of::<usize>());
-const _: () = assert!(offset_of!(Buffer, length) == size_of::<usize>());
+const _: () = assert!(size_of::<TextBuffer>() == 2 * size_of::<usize>());
+const _: () = assert!(offset_of!(TextBuffer, length) == size_of::<usize>());
 const _: () = assert!(size_of::<HeaderLine>() == 4 * size_of::<usize>());
 const _: () = assert!(offset_of!(HeaderLine, value) == 2 * size_of::<usize>());
 const _: () = assert!(align_of::<HeaderLine>() == align_of::<usize>());
@@ -75,20 +75,20 @@ pub(crate) const SHA256_PEER_CERTIFICATE: c_uint = 38;
 pub(crate) const METRIC_SUCCESS: c_uint = 0;
 
 unsafe extern "C" {
-    pub(crate) fn envoy_dynamic_module_callback_log(level: c_uint, message: Buffer);
+    pub(crate) fn envoy_dynamic_module_callback_log(level: c_uint, message: TextBuffer);
     pub(crate) fn envoy_dynamic_module_callback_is_validation_mode() -> bool;
 
     pub(crate) fn envoy_dynamic_module_callback_http_filter_config_define_counter(
         config: ConfigPointer,
-        name: Buffer,
-        label_names: *mut Buffer,
+        name: TextBuffer,
+        label_names: *mut TextBuffer,
         label_count: usize,
         id: *mut usize,
     ) -> c_uint;
     pub(crate) fn envoy_dynamic_module_callback_http_filter_increment_counter(
         stream: StreamPointer,
         id: usize,
-        label_values: *mut Buffer,
+        label_values: *mut TextBuffer,
         label_count: usize,
         value: u64,
     ) -> c_uint;
@@ -105,13 +105,13 @@ unsafe extern "C" {
     pub(crate) fn envoy_dynamic_module_callback_http_set_header(
         stream: StreamPointer,
         kind: c_uint,
-        name: Buffer,
-        value: Buffer,
+        name: TextBuffer,
+        value: TextBuffer,
     ) -> bool;
     pub(crate) fn envoy_dynamic_module_callback_http_filter_get_attribute_string(
         stream: StreamPointer,
         attribute: c_uint,
-        value: *mut Buffer,
+        value: *mut TextBuffer,
     ) -> bool;
     pub(crate) fn envoy_dynamic_module_callback_get_most_specific_route_config(
         stream: StreamPointer,
@@ -120,27 +120,27 @@ unsafe extern "C" {
 
     pub(crate) fn envoy_dynamic_module_callback_http_set_dynamic_metadata_number(
         stream: StreamPointer,
-        namespace: Buffer,
-        key: Buffer,
+        namespace: TextBuffer,
+        key: TextBuffer,
         value: f64,
     );
     pub(crate) fn envoy_dynamic_module_callback_http_set_dynamic_metadata_string(
         stream: StreamPointer,
-        namespace: Buffer,
-        key: Buffer,
-        value: Buffer,
+        namespace: TextBuffer,
+        key: TextBuffer,
+        value: TextBuffer,
     );
     pub(crate) fn envoy_dynamic_module_callback_http_set_dynamic_metadata_bool(
         stream: StreamPointer,
-        namespace: Buffer,
-        key: Buffer,
+        namespace: TextBuffer,
+        key: TextBuffer,
         value: bool,
     );
     pub(crate) fn envoy_dynamic_module_callback_http_add_dynamic_metadata_list_string(
         stream: StreamPointer,
-        namespace: Buffer,
-        key: Buffer,
-        value: Buffer,
+        namespace: TextBuffer,
+        key: TextBuffer,
+        value: TextBuffer,
     ) -> bool;
 
     pub(crate) fn envoy_dynamic_module_callback_http_send_response(
@@ -148,8 +148,8 @@ unsafe extern "C" {
         status: u32,
         lines: *mut HeaderLine,
         line_count: usize,
-        body: Buffer,
-        details: Buffer,
+        body: TextBuffer,
+        details: TextBuffer,
     );
     pub(crate) fn envoy_dynamic_module_callback_http_filter_continue_decoding(
         stream: StreamPointer,

@@ -1,8 +1,8 @@
 //! Envoy's side of the interface, made safe: [`EnvoyStream`], [`StreamScheduler`],
 //! [`DefinedCounter`] and the log.
 //!
-//! A reference into Envoy's memory borrows the [`EnvoyStream`], and a function that changes a stream
-//! borrows it mutably or takes it. So no memory is used that a change has freed.
+//! A reference into Envoy's memory borrows the [`EnvoyStream`], and a function that changes a
+//! stream borrows it mutably or takes it. So no memory is used that a change has freed.
 #![expect(unsafe_code, reason = "functions of Envoy")]
 
 use std::{
@@ -14,12 +14,12 @@ use std::{
 
 use countersign_server::embedding;
 
-use crate::{abi, abi::Buffer, options::RouteRules};
+use crate::{abi, abi::TextBuffer, options::RouteRules};
 
 /// The name of everything that this module leaves in a stream: metadata, and details of a response.
 pub(crate) const NAMESPACE: &[u8] = b"countersign";
 
-impl Buffer {
+impl TextBuffer {
     pub(crate) const fn of(bytes: &[u8]) -> Self {
         Self { data: bytes.as_ptr(), length: bytes.len() }
     }
@@ -53,7 +53,7 @@ pub(crate) fn log(level: LogLevel, text: &str) {
         LogLevel::Error => abi::LOG_ERROR,
     };
     // SAFETY: the text outlives the call. Any thread may call it.
-    unsafe { abi::envoy_dynamic_module_callback_log(level, Buffer::of(text.as_bytes())) }
+    unsafe { abi::envoy_dynamic_module_callback_log(level, TextBuffer::of(text.as_bytes())) }
 }
 
 /// Whether Envoy only validates its configuration. Called on the main thread.
@@ -80,7 +80,7 @@ impl EnvoyConfig {
 
     /// Defines a counter without labels; `None` if Envoy refuses it.
     pub(crate) fn define_counter(&self, name: &str) -> Option<DefinedCounter> {
-        let (name, mut id) = (Buffer::of(name.as_bytes()), 0);
+        let (name, mut id) = (TextBuffer::of(name.as_bytes()), 0);
         // SAFETY: the configuration of this hook. Name and id outlive the call.
         let result = unsafe {
             abi::envoy_dynamic_module_callback_http_filter_config_define_counter(
@@ -163,7 +163,7 @@ impl EnvoyStream<'_> {
 
     /// Returns an attribute that is a text.
     pub(crate) fn attribute(&self, attribute: c_uint) -> Option<&[u8]> {
-        let mut value = Buffer::EMPTY;
+        let mut value = TextBuffer::EMPTY;
         // SAFETY: the stream of this hook, and memory for the value.
         let is_known = unsafe {
             abi::envoy_dynamic_module_callback_http_filter_get_attribute_string(
@@ -210,26 +210,26 @@ impl EnvoyStream<'_> {
         };
     }
 
-    /// Replaces the header lines of this name with one. Returns `false` if there is no request.
+    /// Replaces the header lines of this name with one. Returns `false` if the request has ended.
     #[must_use]
     pub(crate) fn set_header(&mut self, name: &[u8], value: &[u8]) -> bool {
-        self.change_header(name, Buffer::of(value))
+        self.change_header(name, TextBuffer::of(value))
     }
 
-    /// Removes the header lines of this name. Returns `false` if there is no request.
+    /// Removes the header lines of this name. Returns `false` if the request has ended.
     #[must_use]
     pub(crate) fn remove_header(&mut self, name: &[u8]) -> bool {
-        self.change_header(name, Buffer::EMPTY)
+        self.change_header(name, TextBuffer::EMPTY)
     }
 
     /// Sets a header to a value, or removes it if the value is null.
-    fn change_header(&mut self, name: &[u8], value: Buffer) -> bool {
+    fn change_header(&mut self, name: &[u8], value: TextBuffer) -> bool {
         // SAFETY: the stream of this hook. Envoy copies name and value.
         unsafe {
             abi::envoy_dynamic_module_callback_http_set_header(
                 self.pointer,
                 abi::REQUEST_HEADERS,
-                Buffer::of(name),
+                TextBuffer::of(name),
                 value,
             )
         }
@@ -237,7 +237,7 @@ impl EnvoyStream<'_> {
 
     /// Sets dynamic metadata to a number.
     pub(crate) fn set_number(&mut self, key: &[u8], value: f64) {
-        let (namespace, key) = (Buffer::of(NAMESPACE), Buffer::of(key));
+        let (namespace, key) = (TextBuffer::of(NAMESPACE), TextBuffer::of(key));
         // SAFETY: the stream of this hook. Envoy copies the texts, also below.
         unsafe {
             abi::envoy_dynamic_module_callback_http_set_dynamic_metadata_number(
@@ -251,7 +251,8 @@ impl EnvoyStream<'_> {
 
     /// Sets dynamic metadata to a text.
     pub(crate) fn set_text(&mut self, key: &[u8], value: &[u8]) {
-        let (namespace, key, value) = (Buffer::of(NAMESPACE), Buffer::of(key), Buffer::of(value));
+        let (namespace, key, value) =
+            (TextBuffer::of(NAMESPACE), TextBuffer::of(key), TextBuffer::of(value));
         // SAFETY: as above.
         unsafe {
             abi::envoy_dynamic_module_callback_http_set_dynamic_metadata_string(
@@ -265,7 +266,7 @@ impl EnvoyStream<'_> {
 
     /// Sets dynamic metadata to a truth value.
     pub(crate) fn set_bool(&mut self, key: &[u8], value: bool) {
-        let (namespace, key) = (Buffer::of(NAMESPACE), Buffer::of(key));
+        let (namespace, key) = (TextBuffer::of(NAMESPACE), TextBuffer::of(key));
         // SAFETY: as above.
         unsafe {
             abi::envoy_dynamic_module_callback_http_set_dynamic_metadata_bool(
@@ -279,7 +280,8 @@ impl EnvoyStream<'_> {
 
     /// Appends a text to a list in the dynamic metadata.
     pub(crate) fn add_text(&mut self, key: &[u8], value: &[u8]) {
-        let (namespace, key, value) = (Buffer::of(NAMESPACE), Buffer::of(key), Buffer::of(value));
+        let (namespace, key, value) =
+            (TextBuffer::of(NAMESPACE), TextBuffer::of(key), TextBuffer::of(value));
         // SAFETY: as above.
         let _not_a_list = unsafe {
             abi::envoy_dynamic_module_callback_http_add_dynamic_metadata_list_string(
@@ -310,8 +312,10 @@ impl EnvoyStream<'_> {
         lines: impl Iterator<Item = (&'d [u8], &'d [u8])>,
         body: &[u8],
     ) {
-        let line =
-            |(name, value)| abi::HeaderLine { name: Buffer::of(name), value: Buffer::of(value) };
+        let line = |(name, value)| abi::HeaderLine {
+            name: TextBuffer::of(name),
+            value: TextBuffer::of(value),
+        };
         let mut lines: Vec<_> = lines.map(line).collect();
         // SAFETY: the stream of this hook, which is not used again. Envoy copies lines and body
         // before this returns.
@@ -321,8 +325,8 @@ impl EnvoyStream<'_> {
                 status.into(),
                 lines.as_mut_ptr(),
                 lines.len(),
-                Buffer::of(body),
-                Buffer::of(NAMESPACE),
+                TextBuffer::of(body),
+                TextBuffer::of(NAMESPACE),
             );
         }
     }

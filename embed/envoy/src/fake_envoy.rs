@@ -14,7 +14,7 @@ use std::{
 };
 
 use crate::{
-    abi::{self, Buffer, ConfigPointer, HeaderLine, SchedulerPointer, StreamPointer},
+    abi::{self, ConfigPointer, HeaderLine, SchedulerPointer, StreamPointer, TextBuffer},
     envoy::EnvoyStream,
     filter::FilterConfig,
 };
@@ -84,7 +84,7 @@ pub(crate) fn created<'c>(config: *const FilterConfig) -> &'c FilterConfig {
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn envoy_dynamic_module_callback_log(_: c_uint, message: Buffer) {
+extern "C" fn envoy_dynamic_module_callback_log(_: c_uint, message: TextBuffer) {
     // SAFETY: a text of the module.
     let text = unsafe { message.bytes() };
     LOG.lock().unwrap().push(String::from_utf8_lossy(text).into_owned());
@@ -98,8 +98,8 @@ extern "C" fn envoy_dynamic_module_callback_is_validation_mode() -> bool {
 #[unsafe(no_mangle)]
 extern "C" fn envoy_dynamic_module_callback_http_filter_config_define_counter(
     _: ConfigPointer,
-    _: Buffer,
-    _: *mut Buffer,
+    _: TextBuffer,
+    _: *mut TextBuffer,
     _: usize,
     _: *mut usize,
 ) -> c_uint {
@@ -111,7 +111,7 @@ extern "C" fn envoy_dynamic_module_callback_http_filter_config_define_counter(
 extern "C" fn envoy_dynamic_module_callback_http_filter_increment_counter(
     _: StreamPointer,
     _: usize,
-    _: *mut Buffer,
+    _: *mut TextBuffer,
     _: usize,
     _: u64,
 ) -> c_uint {
@@ -136,7 +136,7 @@ extern "C" fn envoy_dynamic_module_callback_http_get_headers(
     // SAFETY: as above.
     let headers = unsafe { FakeStream::of(stream) }.headers.borrow();
     for (index, (name, value)) in headers.iter().enumerate() {
-        let line = HeaderLine { name: Buffer::of(name), value: Buffer::of(value) };
+        let line = HeaderLine { name: TextBuffer::of(name), value: TextBuffer::of(value) };
         // SAFETY: the module has room for as many lines as there are.
         unsafe { lines.add(index).write(line) };
     }
@@ -147,8 +147,8 @@ extern "C" fn envoy_dynamic_module_callback_http_get_headers(
 extern "C" fn envoy_dynamic_module_callback_http_set_header(
     stream: StreamPointer,
     _: c_uint,
-    name: Buffer,
-    value: Buffer,
+    name: TextBuffer,
+    value: TextBuffer,
 ) -> bool {
     // SAFETY: as above, and texts of the module.
     let (stream, name, text) = unsafe { (FakeStream::of(stream), name.bytes(), value.bytes()) };
@@ -167,13 +167,13 @@ extern "C" fn envoy_dynamic_module_callback_http_set_header(
 extern "C" fn envoy_dynamic_module_callback_http_filter_get_attribute_string(
     _: StreamPointer,
     attribute: c_uint,
-    value: *mut Buffer,
+    value: *mut TextBuffer,
 ) -> bool {
     if attribute != abi::SOURCE_ADDRESS {
         return false;
     }
     // SAFETY: the module has memory for it.
-    unsafe { value.write(Buffer::of(b"127.0.0.1:50000")) };
+    unsafe { value.write(TextBuffer::of(b"127.0.0.1:50000")) };
     true
 }
 
@@ -191,8 +191,8 @@ extern "C" fn envoy_dynamic_module_callback_http_clear_route_cache(_: StreamPoin
 #[unsafe(no_mangle)]
 extern "C" fn envoy_dynamic_module_callback_http_set_dynamic_metadata_number(
     _: StreamPointer,
-    _: Buffer,
-    _: Buffer,
+    _: TextBuffer,
+    _: TextBuffer,
     _: f64,
 ) {
 }
@@ -200,17 +200,17 @@ extern "C" fn envoy_dynamic_module_callback_http_set_dynamic_metadata_number(
 #[unsafe(no_mangle)]
 extern "C" fn envoy_dynamic_module_callback_http_set_dynamic_metadata_string(
     _: StreamPointer,
-    _: Buffer,
-    _: Buffer,
-    _: Buffer,
+    _: TextBuffer,
+    _: TextBuffer,
+    _: TextBuffer,
 ) {
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn envoy_dynamic_module_callback_http_set_dynamic_metadata_bool(
     _: StreamPointer,
-    _: Buffer,
-    _: Buffer,
+    _: TextBuffer,
+    _: TextBuffer,
     _: bool,
 ) {
 }
@@ -218,9 +218,9 @@ extern "C" fn envoy_dynamic_module_callback_http_set_dynamic_metadata_bool(
 #[unsafe(no_mangle)]
 extern "C" fn envoy_dynamic_module_callback_http_add_dynamic_metadata_list_string(
     _: StreamPointer,
-    _: Buffer,
-    _: Buffer,
-    _: Buffer,
+    _: TextBuffer,
+    _: TextBuffer,
+    _: TextBuffer,
 ) -> bool {
     true
 }
@@ -231,8 +231,8 @@ extern "C" fn envoy_dynamic_module_callback_http_send_response(
     status: u32,
     lines: *mut HeaderLine,
     line_count: usize,
-    _: Buffer,
-    _: Buffer,
+    _: TextBuffer,
+    _: TextBuffer,
 ) {
     let line = |index| {
         // SAFETY: lines of the module, as many as stated, and their texts.

@@ -33,7 +33,8 @@ pub(crate) struct FilterCounters {
     allowed: Option<DefinedCounter>,
     /// Checks that refused it, with a status below 500.
     refused: Option<DefinedCounter>,
-    /// Checks that waited, for keys or for the turn of a signature check. They also count elsewhere.
+    /// Checks that waited, for keys or for the turn of a signature check. They also count
+    /// elsewhere.
     waited: Option<DefinedCounter>,
     /// Checks that could not decide, and refused the request with 500 or 503.
     failed: Option<DefinedCounter>,
@@ -195,8 +196,8 @@ fn change_headers(stream: &mut EnvoyStream<'_>, decision: &CheckDecision) -> boo
         && decision.lines().all(|(name, value)| stream.set_header(name, value))
 }
 
-/// Passes a request on if `change` succeeds. Otherwise a client's own identity headers could be left
-/// in it.
+/// Passes a request on if `change` succeeds. Otherwise a client's own identity headers could be
+/// left in it.
 fn pass_or_fail<'h>(
     mut stream: EnvoyStream<'h>,
     change: impl FnOnce(&mut EnvoyStream<'h>) -> bool,

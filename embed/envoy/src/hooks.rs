@@ -16,8 +16,8 @@ use http::StatusCode;
 
 use crate::{
     abi::{
-        Buffer, CONTINUE, ConfigPointer, STOP_ALL_AND_WATERMARK, STOP_ITERATION, StreamPointer,
-        TESTED_VERSIONS, VERSION,
+        CONTINUE, ConfigPointer, STOP_ALL_AND_WATERMARK, STOP_ITERATION, StreamPointer,
+        TESTED_VERSIONS, TextBuffer, VERSION,
     },
     envoy::{EnvoyConfig, EnvoyStream, LogLevel, log},
     filter::{FilterConfig, StreamProgress, respond_with},
@@ -34,7 +34,8 @@ pub(crate) extern "C" fn envoy_dynamic_module_on_program_init() -> *const c_char
     log(
         LogLevel::Info,
         &format!(
-            "countersign {}: written for version {interface} of the interface, tested with Envoy {}",
+            "countersign {}: written for version {interface} of the interface, tested with \
+             Envoy {}",
             env!("CARGO_PKG_VERSION"),
             TESTED_VERSIONS.join(", ")
         ),
@@ -47,8 +48,8 @@ pub(crate) extern "C" fn envoy_dynamic_module_on_program_init() -> *const c_char
 #[unsafe(no_mangle)]
 pub(crate) extern "C" fn envoy_dynamic_module_on_http_filter_config_new(
     envoy: ConfigPointer,
-    name: Buffer,
-    config: Buffer,
+    name: TextBuffer,
+    config: TextBuffer,
 ) -> *const FilterConfig {
     // SAFETY: the configuration of this hook, and texts that Envoy keeps while it runs.
     let (envoy, name, config) = unsafe { (EnvoyConfig::new(envoy), name.bytes(), config.bytes()) };
@@ -65,8 +66,8 @@ pub(crate) extern "C" fn envoy_dynamic_module_on_http_filter_config_destroy(
 
 #[unsafe(no_mangle)]
 pub(crate) extern "C" fn envoy_dynamic_module_on_http_filter_per_route_config_new(
-    name: Buffer,
-    config: Buffer,
+    name: TextBuffer,
+    config: TextBuffer,
 ) -> *const RouteRules {
     // SAFETY: texts that Envoy keeps while this hook runs.
     let (name, config) = unsafe { (name.bytes(), config.bytes()) };
@@ -252,13 +253,13 @@ continuing! {
 ignoring! {
     envoy_dynamic_module_on_http_filter_stream_complete(StreamPointer, *mut StreamState);
     envoy_dynamic_module_on_http_filter_http_callout_done(
-        StreamPointer, *mut StreamState, u64, c_uint, *mut c_void, usize, *mut Buffer, usize
+        StreamPointer, *mut StreamState, u64, c_uint, *mut c_void, usize, *mut TextBuffer, usize
     );
     envoy_dynamic_module_on_http_filter_http_stream_headers(
         StreamPointer, *mut StreamState, u64, *mut c_void, usize, bool
     );
     envoy_dynamic_module_on_http_filter_http_stream_data(
-        StreamPointer, *mut StreamState, u64, *const Buffer, usize, bool
+        StreamPointer, *mut StreamState, u64, *const TextBuffer, usize, bool
     );
     envoy_dynamic_module_on_http_filter_http_stream_trailers(
         StreamPointer, *mut StreamState, u64, *mut c_void, usize

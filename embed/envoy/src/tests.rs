@@ -10,7 +10,7 @@ use http::StatusCode;
 use tempfile::TempDir;
 
 use crate::{
-    abi::{Buffer, CONTINUE, STOP_ITERATION},
+    abi::{CONTINUE, STOP_ITERATION, TextBuffer},
     fake_envoy::{FakeStream, LOG, created},
     filter::{FilterConfig, FilterCounters},
     hooks::{
@@ -25,7 +25,8 @@ use crate::{
 };
 
 const CONFIGURATION: &str = "[auth_jwt_default]\nalgorithm=HS256\nclient_types=api\n\
-                             key=rID3kG4OwGpajIsxnGDhat4UFcMkyFZQc1y3oKQTPRs\nissuer=i\naudience=a\n";
+                             key=rID3kG4OwGpajIsxnGDhat4UFcMkyFZQc1y3oKQTPRs\n\
+                             issuer=i\naudience=a\n";
 
 /// Creates a filter by the hook, from a configuration file with this text.
 fn configured(text: &str) -> *const FilterConfig {
@@ -34,7 +35,7 @@ fn configured(text: &str) -> *const FilterConfig {
     #[expect(clippy::disallowed_methods, reason = "a file of a test")]
     std::fs::write(&file, text).unwrap();
     let file = file.to_str().unwrap();
-    config_new(ptr::null_mut(), Buffer::of(b"countersign"), Buffer::of(file.as_bytes()))
+    config_new(ptr::null_mut(), TextBuffer::of(b"countersign"), TextBuffer::of(file.as_bytes()))
 }
 
 /// Passes the headers of a stream to a filter. Returns the status of the hook.
@@ -76,7 +77,7 @@ fn panic_in_a_hook_refuses_the_request() {
 #[test]
 fn route_that_is_off_removes_identity_headers() {
     let config = configured(CONFIGURATION);
-    let off = route_new(Buffer::of(b"off"), Buffer::of(b""));
+    let off = route_new(TextBuffer::of(b"off"), TextBuffer::of(b""));
     let stream = FakeStream::get(&[("x-auth-user", "root"), ("x_auth_user", "root"), ("a", "b")]);
     stream.route.set(off.cast());
     assert_eq!(pass(config, &stream), CONTINUE);
@@ -93,7 +94,7 @@ fn route_that_is_off_removes_identity_headers() {
 #[test]
 fn route_of_an_unknown_listener_is_refused() {
     let config = configured(CONFIGURATION);
-    let other = route_new(Buffer::of(b"other"), Buffer::of(b""));
+    let other = route_new(TextBuffer::of(b"other"), TextBuffer::of(b""));
     let stream = FakeStream::get(&[]);
     stream.route.set(other.cast());
     assert_eq!(pass(config, &stream), STOP_ITERATION);
@@ -105,9 +106,9 @@ fn route_of_an_unknown_listener_is_refused() {
 fn rejected_configuration_is_null_and_logged() {
     assert!(configured("[auth_jwt_x]\nalgorithm=none\n").is_null());
     assert!(is_logged("auth.cfg:2"));
-    let config = Buffer::of(b"{\"file\":1}");
-    assert!(config_new(ptr::null_mut(), Buffer::of(b"countersign"), config).is_null());
-    assert!(route_new(Buffer::of(b""), Buffer::of(b"")).is_null());
+    let config = TextBuffer::of(b"{\"file\":1}");
+    assert!(config_new(ptr::null_mut(), TextBuffer::of(b"countersign"), config).is_null());
+    assert!(route_new(TextBuffer::of(b""), TextBuffer::of(b"")).is_null());
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! The tiers of this process. A changed listener of Envoy is a new filter configuration, and the old
-//! one ends later: the new one takes over its tier, with its cache and keys.
+//! The tiers of this process. A changed listener of Envoy is a new filter configuration, and the
+//! old one ends later: the new one takes over its tier, with its cache and keys.
 
 #[expect(clippy::disallowed_types, reason = "only Envoy's main thread waits for it")]
 use std::sync::Mutex;

@@ -129,8 +129,8 @@ pub(crate) fn may_call(
     context.auth.authorization.authorize_api(provider, session, call).is_ok()
 }
 
-/// Returns the response to a call that the holder of a session may not make; `None` if it may, or if
-/// the arguments are invalid, which the call itself reports.
+/// Returns the response to a call that the holder of a session may not make; `None` if it may, or
+/// if the arguments are invalid, which the call itself reports.
 pub(crate) fn denial(
     context: &ApiContext<'_>,
     session: &Session,

@@ -1,9 +1,9 @@
 //! Changes that cannot be undone, or that decide who administers: each is a [`DangerousChange`].
 //!
 //! All of them are made in one way. The page of a change lists what stops working, and asks for the
-//! name of its object. Both the page and its form need the right to make the change, and a
-//! recent sign-in. The form confirms [what the page has shown](confirmation::ShownChange), once. Changes that give
-//! access, and can be undone, [need only a recent sign-in](sign_in_again).
+//! name of its object. Both the page and its form need the right to make the change, and a recent
+//! sign-in. The form confirms [what the page has shown](confirmation::ShownChange), once. Changes
+//! that give access, and can be undone, [need only a recent sign-in](sign_in_again).
 
 mod change_page;
 mod confirmation;

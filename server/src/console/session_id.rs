@@ -85,8 +85,8 @@ impl SessionId {
         verify_slices_are_equal(self.form_token().as_bytes(), given.as_bytes()).is_ok()
     }
 
-    /// Returns a value that only this session can have for a text: HMAC-SHA256 under a secret of this
-    /// purpose.
+    /// Returns a value that only this session can have for a text: HMAC-SHA256 under a secret of
+    /// this purpose.
     pub(super) fn tag(&self, purpose: &str, text: &str) -> String {
         URL_SAFE_NO_PAD.encode(derived_secret(&derived_secret(&self.0, purpose), text))
     }

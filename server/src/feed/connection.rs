@@ -156,7 +156,7 @@ impl FeedFollower {
             FeedLine::Keys { generation: Some(generation), .. }
             | FeedLine::Revocation { generation: Some(generation), .. }
             | FeedLine::Removed { generation, .. } => *generation,
-            // It is no change itself.
+            // It does not change anything itself.
             FeedLine::Alive(state) => state.generation.saturating_add(1),
             _ => return Err(FeedError("a line is out of place".into())),
         };

@@ -116,7 +116,9 @@ mod tests {
     fn lines() -> Vec<String> {
         let keys = r#"{"keys":[{"kty":"OKP","kid":"\u0000\"é","n":1e400}]}"#;
         let keys = format!(
-            r#"{{"keys":{{"generation":8,"keys":{{"section":"auth_jwt_a","source":"s","fetches":1,"is_failing":false,"confirmed":-5,"success":[1,2],"next_fetch":null,"is_emptied":null,"keys":{keys}}}}}}}"#
+            "{{\"keys\":{{\"generation\":8,\"keys\":{{\"section\":\"auth_jwt_a\",\"source\":\"s\",\
+             \"fetches\":1,\"is_failing\":false,\"confirmed\":-5,\"success\":[1,2],\
+             \"next_fetch\":null,\"is_emptied\":null,\"keys\":{keys}}}}}}}"
         );
         vec![
             r#"{"hello":{"version":1,"run":"r","generation":7}}"#.into(),

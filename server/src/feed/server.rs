@@ -123,7 +123,10 @@ async fn serve_client(publisher: Arc<FeedPublisher>, accepted: AcceptedConnectio
     let closure = tokio::select! {
         closure = write_all(&publisher, writer) => closure,
         // It has left, or it sends something.
-        read = reader.read(&mut byte) => read.is_ok_and(|read| read > 0).then_some(FeedClosure::Sent),
+        read = reader.read(&mut byte) => match read {
+            Ok(1..) => Some(FeedClosure::Sent),
+            _ => None,
+        },
     };
     if let Some(closure) = closure {
         figures.record(closure);

@@ -36,7 +36,7 @@ pub struct SharedKeys {
     /// Whether they were withdrawn because the issuer publishes an empty set (`true`) or because
     /// they were not confirmed for too long (`false`).
     pub(super) is_emptied: Option<bool>,
-    /// The JWK Set of the keys in use. Missing if there are none, or if they cannot be passed on.
+    /// The JWK Set of the keys in use. Absent without keys, and if they cannot be passed on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) keys: Option<Box<RawValue>>,
 }

@@ -192,8 +192,8 @@ impl Store {
         .await
     }
 
-    /// Counts a confirmation in a session, if it has this number of earlier ones. Returns `false` if
-    /// it has another, or has ended meanwhile.
+    /// Counts a confirmation in a session, if it has this number of earlier ones. Returns `false`
+    /// if it has another, or has ended meanwhile.
     ///
     /// # Errors
     /// The database cannot be queried.

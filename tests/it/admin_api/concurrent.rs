@@ -34,7 +34,8 @@ fn changes(token: &str) -> Vec<ChangeMeanwhile> {
     let user = |name: &str| delete("user", "username", name);
     let assigned = |name: &str| {
         format!(
-            "INSERT OR IGNORE INTO countersign_role_assignment VALUES ('{name}', '{ENVIRONMENT}', 'noc')"
+            "INSERT OR IGNORE INTO countersign_role_assignment
+             VALUES ('{name}', '{ENVIRONMENT}', 'noc')"
         )
     };
     let password = json!({ "password": "another password" });

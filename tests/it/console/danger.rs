@@ -247,7 +247,8 @@ fn dangerous_changes_need_rights(protocol: Protocol) {
         assert_eq!(other.status, 403, "{path}: {other:?}");
     }
     assert_still_there(&server);
-    // The page is refused, too, before a question for the password, and also if nothing has the name.
+    // The page is refused, too, before a question for the password, and also if nothing has the
+    // name.
     for is_recent in [true, false] {
         for target in [
             "delete-user?user=ann",

@@ -22,7 +22,8 @@ impl BodyReader {
     /// Parses a body. An empty one has no members.
     ///
     /// # Errors
-    /// It is not JSON, or a member of it or of an object in it occurs twice; or it is not an object.
+    /// It is not JSON, or a member of it or of an object in it occurs twice; or it is not an
+    /// object.
     pub(super) fn parse(body: &[u8]) -> Result<Self, InfisicalError> {
         if body.is_empty() {
             return Ok(Self { members: Map::new(), issues: Vec::new() });

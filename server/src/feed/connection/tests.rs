@@ -12,12 +12,12 @@ use crate::{
 
 const STALENESS: Duration = Duration::from_secs(3600);
 
-struct Followed {
+struct FollowedFeed {
     follower: FeedFollower,
     service: RevocationService,
 }
 
-impl Followed {
+impl FollowedFeed {
     fn new() -> Self {
         let verifier = Arc::new(Verifier::builder().build().unwrap());
         let keys = Arc::new(KeySources::new(&[]));
@@ -71,7 +71,7 @@ fn revocation(generation: u64, id: &str) -> String {
 
 #[test]
 fn feed_is_current_after_a_complete_snapshot() {
-    let mut followed = Followed::new();
+    let mut followed = FollowedFeed::new();
     followed.receive(&hello(7)).unwrap();
     assert!(!followed.freshness().is_current() && !followed.service.is_ready());
     followed.receive(&state("complete", 7)).unwrap();
@@ -87,26 +87,26 @@ fn lines_out_of_place_end_the_connection() {
     let in_snapshot = format!(r#"{{"revocation":{{"revocation":{}}}}}"#, record("a"));
     let removed = r#"{"removed":{"generation":8,"section":"s"}}"#;
     for line in [&complete, &alive, &in_snapshot, &revocation(8, "a"), removed] {
-        assert!(Followed::new().receive(line).is_err(), "{line} at the start");
+        assert!(FollowedFeed::new().receive(line).is_err(), "{line} at the start");
     }
     for line in [&hello(7), &alive, &revocation(8, "a"), removed, &state("complete", 8)] {
-        let mut followed = Followed::new();
+        let mut followed = FollowedFeed::new();
         followed.receive(&hello(7)).unwrap();
         assert!(followed.receive(line).is_err(), "{line} in the snapshot");
         assert!(!followed.freshness().is_current());
     }
     for line in [&hello(7), &complete, &in_snapshot, &revocation(9, "a"), &revocation(7, "a")] {
-        let mut followed = Followed::new();
+        let mut followed = FollowedFeed::new();
         followed.snapshot(7, &[]);
         assert!(followed.receive(line).is_err(), "{line} after the snapshot");
     }
-    let error = Followed::new().receive(&hello(7).replace(":1,", ":2,")).unwrap_err();
+    let error = FollowedFeed::new().receive(&hello(7).replace(":1,", ":2,")).unwrap_err();
     assert!(error.0.contains("version 2"), "{error}");
 }
 
 #[test]
 fn missed_generation_ends_the_connection() {
-    let mut followed = Followed::new();
+    let mut followed = FollowedFeed::new();
     followed.snapshot(7, &[]);
     followed.receive(&revocation(8, "a")).unwrap();
     let error = followed.receive(&state("alive", 9)).unwrap_err();
@@ -115,7 +115,7 @@ fn missed_generation_ends_the_connection() {
 
 #[test]
 fn next_snapshot_replaces_the_one_before() {
-    let mut followed = Followed::new();
+    let mut followed = FollowedFeed::new();
     followed.snapshot(7, &["a", "b"]);
     assert_eq!(followed.count(), 2);
     followed.follower.begin();
@@ -129,7 +129,7 @@ fn next_snapshot_replaces_the_one_before() {
 
 #[test]
 fn line_of_the_future_ends_the_connection() {
-    let mut followed = Followed::new();
+    let mut followed = FollowedFeed::new();
     followed.receive(&hello(7)).unwrap();
     let ahead = (crate::base::clock::since_boot() + Duration::from_secs(60)).as_millis();
     let line = format!(
@@ -142,7 +142,7 @@ fn line_of_the_future_ends_the_connection() {
 
 #[test]
 fn revocations_beyond_the_capacity_end_the_connection() {
-    let mut followed = Followed::new();
+    let mut followed = FollowedFeed::new();
     followed.receive(&hello(7)).unwrap();
     let lines = (0..10_021).map(|id| record(&id.to_string()));
     for line in lines {
@@ -155,7 +155,7 @@ fn revocations_beyond_the_capacity_end_the_connection() {
 
 #[test]
 fn server_without_all_revocations_stops_verification() {
-    let mut followed = Followed::new();
+    let mut followed = FollowedFeed::new();
     followed.snapshot(7, &[]);
     assert!(followed.service.table().are_available());
     followed.receive(&state("alive", 7).replace("true", "false")).unwrap();

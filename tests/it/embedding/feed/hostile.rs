@@ -152,7 +152,7 @@ impl Drop for EndedProcess {
 
 #[test]
 fn server_of_another_user_is_not_trusted() {
-    const NOBODY: u32 = 65534;
+    const OTHER_USER: u32 = 65534;
     // Only root can start a process of another user.
     if std::fs::metadata("/proc/self").unwrap().uid() != 0 {
         return;
@@ -161,7 +161,7 @@ fn server_of_another_user_is_not_trusted() {
     std::fs::set_permissions(sandbox.path(), PermissionsExt::from_mode(0o777)).unwrap();
     let count = sandbox.path().join("count");
     let mut command = Command::new("/usr/bin/python3");
-    command.args(["-c", SERVER_OF_ANOTHER_USER]).arg(socket(&sandbox)).arg(&count).uid(NOBODY);
+    command.args(["-c", SERVER_OF_ANOTHER_USER]).arg(socket(&sandbox)).arg(&count).uid(OTHER_USER);
     let _server = EndedProcess(command.stdin(Stdio::null()).spawn().unwrap());
     eventually(|| socket(&sandbox).exists());
     let tier = start(&sandbox, &with_feed(&sandbox, fixture::SIGNING));
@@ -169,7 +169,7 @@ fn server_of_another_user_is_not_trusted() {
     eventually(|| clients() >= 3);
     assert!(!tier.is_ready());
     // The owner of the directory could replace the socket.
-    chown(sandbox.path(), Some(NOBODY), None).unwrap();
+    chown(sandbox.path(), Some(OTHER_USER), None).unwrap();
     eventually(|| tier.is_ready());
 }
 
