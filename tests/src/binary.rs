@@ -18,6 +18,7 @@ use crate::{
     client::{Client, Protocol},
     eventually,
     http::{self, Response},
+    process,
 };
 
 /// Configuration without budgets of bad signatures, for floods that test something else.
@@ -448,8 +449,7 @@ impl Server<'_> {
 
     /// Sends a signal.
     pub fn signal(&self, signal: &str) {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
+        process::send_signal(self.child.id(), signal);
     }
 
     /// Sends a signal and waits for the exit. Returns the status and the output after the

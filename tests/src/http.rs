@@ -60,9 +60,17 @@ pub struct Connection<S = TcpStream> {
 impl Connection {
     /// Connects.
     pub fn open(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        Self::over(stream)
+        Self::try_open(address).unwrap()
+    }
+
+    /// Like [`open`](Self::open), but returns a failure.
+    ///
+    /// # Errors
+    /// The address does not accept connections.
+    pub fn try_open(address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+        Ok(Self::over(stream))
     }
 }
 
@@ -89,23 +97,37 @@ impl<S: Read + Write> Connection<S> {
 
     /// Sends bytes as they are.
     pub fn send_raw(&mut self, bytes: &[u8]) {
-        self.reader.get_mut().write_all(bytes).unwrap();
+        self.try_send_raw(bytes).unwrap();
+    }
+
+    /// Like [`send_raw`](Self::send_raw), but returns a failure.
+    ///
+    /// # Errors
+    /// The connection is closed.
+    pub fn try_send_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.reader.get_mut().write_all(bytes)
     }
 
     /// Reads one response. With `to_head` it has no body, whatever its content length.
     pub fn receive(&mut self, to_head: bool) -> Response {
-        let mut line = String::new();
-        self.reader.read_line(&mut line).unwrap();
-        let status = line
-            .split(' ')
-            .nth(1)
-            .unwrap_or_else(|| panic!("not a status line: {line:?}"))
-            .parse()
-            .unwrap();
+        self.try_receive(to_head).unwrap()
+    }
+
+    /// Like [`receive`](Self::receive), but returns a failure.
+    ///
+    /// # Errors
+    /// The connection ended before the end of the response, or the bytes are not a response.
+    pub fn try_receive(&mut self, to_head: bool) -> io::Result<Response> {
+        let line = next_line(&mut self.reader)?;
+        let status = line.split(' ').nth(1).and_then(|status| status.parse().ok());
+        let status =
+            status.ok_or_else(|| io::Error::other(format!("not a status line: {line:?}")))?;
         let mut headers = Vec::new();
         loop {
-            line.clear();
-            self.reader.read_line(&mut line).unwrap();
+            let line = next_line(&mut self.reader)?;
+            if line.is_empty() {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
             let Some((name, value)) = line.trim_end().split_once(':') else { break };
             headers.push((name.to_lowercase(), value.trim().to_owned()));
         }
@@ -115,16 +137,17 @@ impl<S: Read + Write> Connection<S> {
             _ if to_head => Vec::new(),
             // Countersign sends no chunked responses, but proxies convert them.
             (Some(_), _) => {
-                let body = read_chunks(&mut self.reader).unwrap();
-                self.reader.read_line(&mut line).unwrap();
+                let body = read_chunks(&mut self.reader)?;
+                next_line(&mut self.reader)?;
                 body
             }
             (None, length) => {
-                read_exactly(&mut self.reader, length.map_or(0, |length| length.parse().unwrap()))
-                    .unwrap()
+                let length = length.map_or(Ok(0), |length| length.parse());
+                read_exactly(&mut self.reader, length.map_err(io::Error::other)?)?
             }
         };
-        Response { status, headers, body: String::from_utf8(body).unwrap() }
+        let body = String::from_utf8(body).map_err(io::Error::other)?;
+        Ok(Response { status, headers, body })
     }
 
     /// Reads exactly this many bytes.

@@ -22,6 +22,7 @@ pub mod openssl;
 pub mod pages;
 pub mod pki;
 pub mod postgres;
+pub mod process;
 pub mod providers;
 pub mod proxies;
 pub mod quic;

@@ -6,7 +6,7 @@ use std::{
     io::{BufReader, Cursor, Read as _, Write as _},
     net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     sync::{
         Arc, Mutex,
         atomic::{AtomicU32, Ordering},
@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{grpc, http::Request};
+use crate::{grpc, http::Request, process};
 
 /// Returns an unused address that no other caller gets: a free port of a unique loopback
 /// address.
@@ -295,10 +295,28 @@ impl DaemonProcess {
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap()
     }
+
+    /// Returns its process id.
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: &str) {
+        process::send_signal(self.process(), signal);
+    }
+
+    /// Returns the exit status, or `None` while the program runs.
+    pub fn exit_status(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
 }
 
 impl Drop for DaemonProcess {
     fn drop(&mut self) {
+        if self.child.try_wait().is_ok_and(|ended| ended.is_some()) {
+            return;
+        }
         // SIGTERM first: killing a master process would leave its workers running.
         drop(Command::new("kill").arg(self.child.id().to_string()).status());
         for _ in 0..100 {
