@@ -135,6 +135,10 @@ impl KeyFollower {
         if before.is_some_and(|before| before.shared.as_ref() == shared) {
             return;
         }
+        // The keys of before stay in use while a process starts that has not asked the provider yet.
+        if before.is_some() && target.has_keys() && shared.is_some_and(is_before_first_fetch) {
+            return;
+        }
         let earlier = before.and_then(|before| before.shared.as_ref());
         let error = match self.read(target, earlier, shared) {
             FollowedKeys::Unchanged => None,
@@ -272,6 +276,11 @@ fn insert(
     }
     sections.insert(shared.section.clone(), shared);
     Ok(())
+}
+
+/// Whether the other process neither has keys nor knows why.
+const fn is_before_first_fetch(shared: &SharedKeys) -> bool {
+    shared.fetches == 0 && shared.confirmed.is_none() && shared.is_emptied.is_none()
 }
 
 /// Whether another process fetches the keys.
