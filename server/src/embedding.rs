@@ -119,7 +119,7 @@ impl TierConfig {
             checks,
             reload_requests,
             threads: AtomicUsize::new(0),
-            was_ready: AtomicBool::new(false),
+            has_started: AtomicBool::new(false),
             _feed: feed,
         })
     }
@@ -177,7 +177,7 @@ pub struct EmbeddedTier {
     reload_requests: mpsc::Sender<()>,
     /// Number of threads that have made a check.
     threads: AtomicUsize,
-    was_ready: AtomicBool,
+    has_started: AtomicBool,
     /// Follows the server's feed, if there is one.
     _feed: Option<FeedClient>,
 }
@@ -208,15 +208,15 @@ impl EmbeddedTier {
         self.app.is_ready()
     }
 
-    /// Whether it has been ready once.
-    fn was_ready(&self) -> bool {
+    /// Whether it has been ready once, or a check does not wait for that any more.
+    fn has_started(&self) -> bool {
         // Relaxed: a flag that is set once, and only saves work.
-        if self.was_ready.load(Ordering::Relaxed) {
+        if self.has_started.load(Ordering::Relaxed) {
             return true;
         }
-        let is_ready = self.is_ready();
-        self.was_ready.store(is_ready, Ordering::Relaxed);
-        is_ready
+        let has_started = self.is_ready() || !self.checks.is_starting();
+        self.has_started.store(has_started, Ordering::Relaxed);
+        has_started
     }
 
     /// Returns the index of the listener with this name, as [`TierConfig::listener`] does.
@@ -253,10 +253,10 @@ impl EmbeddedTier {
         decision: &mut CheckDecision,
     ) -> bool {
         // Before the decision, which may otherwise be the last one without keys.
-        let was_ready = self.was_ready();
+        let has_started = self.has_started();
         with_admission(&self.app, &self.threads, |admission| {
             let step = decide_request(&self.app, admission, listener, request, decision);
-            matches!(step, Step::Done(())) && (was_ready || !pending::is_undecided(decision))
+            matches!(step, Step::Done(())) && (has_started || !pending::is_undecided(decision))
         })
     }
 

@@ -24,7 +24,12 @@ use super::{
     CheckDecision, ConnectionCertificate, DecisionCallback, EmbeddedRequest, decide_request,
     head::KeptHead,
 };
-use crate::{admission::Admission, app::App, base::reply::empty, observe::metrics::Metrics};
+use crate::{
+    admission::Admission,
+    app::App,
+    base::{clock::since_boot, reply::empty},
+    observe::metrics::Metrics,
+};
 
 /// A copy of a request whose check waits.
 pub(super) struct PendingCheck {
@@ -55,17 +60,28 @@ pub(super) struct CheckQueue {
     checks: UnboundedSender<(PendingCheck, PendingCallback)>,
     /// Memory that the waiting checks hold, in bytes.
     held: Arc<AtomicUsize>,
+    /// The end of [`STARTUP`], a time of [`since_boot`].
+    startup_end: Duration,
 }
+
+/// Time from the start of a tier in which checks wait for the first keys and revocations.
+const STARTUP: Duration = Duration::from_secs(5);
 
 impl CheckQueue {
     /// Starts the thread.
     pub(super) fn start(app: Arc<App>) -> io::Result<Self> {
         let (checks, received) = unbounded_channel();
         let runtime = runtime()?;
+        let startup_end = since_boot().saturating_add(STARTUP);
         thread::Builder::new().name("checks".into()).spawn(move || {
-            LocalSet::new().block_on(&runtime, run(app, received));
+            LocalSet::new().block_on(&runtime, run(app, startup_end, received));
         })?;
-        Ok(Self { checks, held: Arc::default() })
+        Ok(Self { checks, held: Arc::default(), startup_end })
+    }
+
+    /// Whether checks wait for the first keys and revocations.
+    pub(super) fn is_starting(&self) -> bool {
+        since_boot() < self.startup_end
     }
 
     /// Makes a check wait. `limit` is the memory for all of them, in bytes.
@@ -122,14 +138,18 @@ impl Drop for PendingCallback {
     }
 }
 
-async fn run(app: Arc<App>, mut checks: UnboundedReceiver<(PendingCheck, PendingCallback)>) {
+async fn run(
+    app: Arc<App>,
+    startup_end: Duration,
+    mut checks: UnboundedReceiver<(PendingCheck, PendingCallback)>,
+) {
     Metrics::use_shard(0);
     let admission = Rc::new(Admission::new(app.settings().limits));
     while let Some((check, mut callback)) = checks.recv().await {
         let (app, admission) = (Arc::clone(&app), Rc::clone(&admission));
         spawn_local(async move {
             let mut decision = CheckDecision::default();
-            decide_after(&app, &admission, &check, &mut decision).await;
+            decide_after(&app, &admission, startup_end, &check, &mut decision).await;
             callback.call(&decision);
         });
     }
@@ -141,9 +161,8 @@ pub(super) fn is_undecided(decision: &CheckDecision) -> bool {
     decision.status() == StatusCode::SERVICE_UNAVAILABLE
 }
 
-/// Waits until keys and revocations have been read, or not for the first time.
-async fn wait_until_ready(app: &App) {
-    const LIMIT: Duration = Duration::from_secs(5);
+/// Waits until keys and revocations have been read, or the time for that is over.
+async fn wait_until_ready(app: &App, startup_end: Duration) {
     const INTERVAL: Duration = Duration::from_millis(5);
     let ready = async {
         while !app.is_ready() {
@@ -151,13 +170,14 @@ async fn wait_until_ready(app: &App) {
         }
     };
     // Afterwards, the decision has the reason.
-    let _timed_out = timeout(LIMIT, ready).await;
+    let _timed_out = timeout(startup_end.saturating_sub(since_boot()), ready).await;
 }
 
 /// Decides about a request after what it has to wait for, and writes the decision.
 async fn decide_after(
     app: &App,
     admission: &Admission,
+    startup_end: Duration,
     check: &PendingCheck,
     decision: &mut CheckDecision,
 ) {
@@ -173,7 +193,7 @@ async fn decide_after(
     let was_ready = app.is_ready();
     let mut step = decide_request(app, admission, check.listener, &request, decision);
     if matches!(step, Step::Done(())) && !was_ready && is_undecided(decision) {
-        wait_until_ready(app).await;
+        wait_until_ready(app, startup_end).await;
         step = decide_request(app, admission, check.listener, &request, decision);
     }
     let Step::Wait(pending) = step else { return };
