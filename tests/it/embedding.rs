@@ -3,6 +3,7 @@
 mod c_library;
 /// A proxy with a module, between a client and an application.
 mod module_proxy;
+mod late_key;
 /// The checks of every module.
 mod contract;
 mod feed;

@@ -1,7 +1,9 @@
 //! Envoy with the module, in front of an application.
 
 mod configuration;
+pub(super) mod dynamic;
 mod lifecycle;
+mod restart;
 mod results;
 
 use std::{
@@ -34,10 +36,18 @@ fn module() -> &'static Path {
 
 /// Returns the command that runs Envoy with this configuration, with two workers.
 fn command(directory: &Path, configuration: &str) -> Command {
-    let file = directory.join("envoy.yaml");
+    let mut command = restartable(directory, "envoy.yaml", configuration);
+    command.arg("--disable-hot-restart");
+    command
+}
+
+/// Like [`command`], with this file of the configuration, and able to restart without an
+/// interruption.
+fn restartable(directory: &Path, name: &str, configuration: &str) -> Command {
+    let file = directory.join(name);
     std::fs::write(&file, configuration).unwrap();
     let mut command = Command::new(installed_program("envoy"));
-    command.args(["--concurrency", "2", "--disable-hot-restart", "--log-level", "info"]);
+    command.args(["--concurrency", "2", "--log-level", "info"]);
     command.arg("--config-path").arg(file);
     command
 }
@@ -73,7 +83,7 @@ fn shipped(configuration: &str) -> ModuleProxy {
 }
 
 /// Starts Envoy with the routes of the contract.
-fn routed(configuration: &str) -> ModuleProxy {
+pub(super) fn routed(configuration: &str) -> ModuleProxy {
     start(configuration, &EnvoyOptions::default())
 }
 

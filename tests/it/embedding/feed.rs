@@ -2,6 +2,8 @@
 
 /// Servers that are not ours, and clients that are not.
 mod hostile;
+/// Servers and workers that are killed.
+mod outage;
 
 use std::{os::unix::fs::PermissionsExt as _, path::PathBuf};
 

@@ -14,6 +14,7 @@ use countersign_tests::{
     eventually,
     http::Connection,
     openssl::SigningKey,
+    process::{children, send_signal},
     providers::{CannedResponse, JwksServer},
     proxies::shipped_config,
 };
@@ -21,6 +22,7 @@ use serde_json::json;
 
 use super::{
     contract::{self, ModuleKind},
+    late_key::LateKey,
     module_proxy::{ModuleProxy, bearer, get},
 };
 use crate::fixture;
@@ -235,6 +237,32 @@ fn nginx_module_survives_reloads() {
     });
     let log = nginx.running.log();
     assert!(!log.contains("open socket"), "{log}");
+}
+
+#[test]
+fn nginx_worker_is_killed_while_requests_wait() {
+    let issuer = LateKey::start();
+    let nginx = start(
+        &issuer.configuration(),
+        "location / { countersign_check on; proxy_pass http://APPLICATION; }",
+    );
+    let [old, late] = issuer.tokens();
+    assert_eq!(nginx.status("/", &old), 200, "{}", nginx.running.log());
+    let waiting = issuer.wait_at(nginx.address);
+    let worker = children(nginx.running.process())[0];
+    send_signal(worker, "KILL");
+    for mut connection in waiting {
+        // Only its own connections end.
+        let answer = String::from_utf8(connection.receive_all()).unwrap();
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+    eventually(|| !children(nginx.running.process()).contains(&worker));
+    eventually(|| children(nginx.running.process()).len() == 2);
+    for _ in 0..8 {
+        assert_eq!([nginx.status("/", &late), nginx.status("/", "")], [200, 401]);
+    }
+    let log = nginx.running.log();
+    assert_eq!(log.matches("exited on signal").count(), 1, "{log}");
 }
 
 #[test]

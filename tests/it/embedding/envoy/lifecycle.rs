@@ -1,11 +1,11 @@
 //! Configurations of Envoy that are wrong, validated, or replaced.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use countersign_tests::{
     binary::Sandbox,
     eventually,
-    http::{Connection, request},
+    http::Connection,
     openssl::SigningKey,
     providers::{CannedResponse, JwksServer},
     proxies::free_address,
@@ -15,10 +15,10 @@ use serde_json::{Value, json};
 use super::{
     super::{
         contract::with_listener,
-        module_proxy::{ModuleAddresses, ModuleProxy, bearer, get},
+        module_proxy::{ModuleAddresses, bearer, get},
     },
-    command,
-    configuration::{EnvoyOptions, bootstrap, dynamic_bootstrap, listeners, route},
+    configuration::{EnvoyOptions, bootstrap, route},
+    dynamic::DynamicEnvoy,
     start, validate,
 };
 use crate::fixture;
@@ -79,58 +79,13 @@ fn route_of_an_unknown_listener_gets_500() {
     assert_eq!(log.matches("has no section [listener_unknown]").count(), 1, "{log}");
 }
 
-/// Envoy whose listeners can be replaced.
-struct DynamicEnvoy {
-    proxy: ModuleProxy,
-    admin: SocketAddr,
-    version: u32,
-}
-
-impl DynamicEnvoy {
-    fn start(configuration: &str) -> Self {
-        let mut admin = None;
-        let proxy = ModuleProxy::start(configuration, |directory, addresses| {
-            admin = Some(addresses.http2);
-            let listeners = listeners(addresses.proxy, &EnvoyOptions::default(), 0).to_string();
-            let file = directory.join("listeners.json");
-            std::fs::write(&file, listeners).unwrap();
-            command(directory, &dynamic_bootstrap(addresses, &file).to_string())
-        });
-        Self { proxy, admin: admin.unwrap(), version: 0 }
-    }
-
-    /// Replaces the listener. Its responses have the version.
-    fn replace(&mut self, filter_config: Value) {
-        self.version += 1;
-        let response_headers = json!({ "x-version": self.version.to_string() });
-        let options = EnvoyOptions { filter_config, response_headers, ..EnvoyOptions::default() };
-        let listeners = listeners(self.proxy.address, &options, self.version).to_string();
-        self.proxy.sandbox.replace("listeners.json", listeners);
-    }
-
-    /// Replaces the listener, and waits until it is in use.
-    fn update(&mut self, filter_config: Value) {
-        self.replace(filter_config);
-        let version = self.version.to_string();
-        eventually(|| {
-            let (response, _) = self.proxy.get("/off", "");
-            response.header("x-version") == Some(&version)
-        });
-    }
-
-    fn statistic(&self, name: &str) -> String {
-        let head = format!("GET /stats?filter={name} HTTP/1.1\r\nConnection: close\r\n");
-        request(self.admin, &head, b"").body
-    }
-}
-
 #[test]
 fn envoy_listener_update_keeps_the_tier() {
     let key = SigningKey::generate("ES256", "k");
     let provider = JwksServer::start(&fixture::key_set(&[&key]));
     let options = format!("jwks_uri={}", provider.uri());
     let configuration = with_listener(&fixture::with_idp("ES256", &options));
-    let mut envoy = DynamicEnvoy::start(&configuration);
+    let envoy = DynamicEnvoy::start(&configuration);
     let token = bearer(&key.token(&fixture::claims_of("https://idp/")));
     assert_eq!(envoy.proxy.status("/", &token), 200, "{}", envoy.proxy.running.log());
     let fetched = provider.requests();
@@ -161,7 +116,7 @@ fn envoy_answers_what_waits_at_an_update() {
     let provider = JwksServer::start(&fixture::key_set(&[&old]));
     let options = format!("jwks_uri={}", provider.uri());
     let configuration = with_listener(&fixture::with_idp("ES256", &options));
-    let mut envoy = DynamicEnvoy::start(&configuration);
+    let envoy = DynamicEnvoy::start(&configuration);
     let token = |key: &SigningKey| bearer(&key.token(&fixture::claims_of("https://idp/")));
     assert_eq!(envoy.proxy.status("/", &token(&old)), 200);
     let slow = CannedResponse::json(&fixture::key_set(&[&old, &key]));
