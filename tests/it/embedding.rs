@@ -9,6 +9,7 @@ mod contract;
 mod feed;
 mod nginx;
 mod envoy;
+mod soak;
 
 use std::{
     net::{IpAddr, Ipv4Addr, TcpListener},
