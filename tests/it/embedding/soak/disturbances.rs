@@ -78,6 +78,8 @@ const SETTLING: Duration = Duration::from_secs(1);
 /// Time in which a change has to reach the proxies. A provider that returns is asked within a
 /// minute.
 const TIMEOUT: Duration = Duration::from_secs(90);
+/// Number of faults that end the test early.
+const MAX_FAULTS: u64 = 1000;
 /// Connections by which a change is observed.
 const OBSERVERS: usize = 4;
 
@@ -128,7 +130,7 @@ impl Disturber<'_> {
         for (kind, _) in Disturbance::ALL {
             self.disturb(kind, &mut counts);
         }
-        while Instant::now() < until {
+        while Instant::now() < until && self.faults.count() < MAX_FAULTS {
             thread::sleep(pause.mul_f64(self.random.f64()));
             let kind = Disturbance::choose(&mut self.random);
             self.disturb(kind, &mut counts);
