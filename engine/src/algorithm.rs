@@ -115,13 +115,13 @@ impl Algorithm {
     /// so that a message can distinguish it from a misspelled one.
     #[must_use]
     pub fn unsupported(name: &str) -> Option<&'static str> {
-        UNSUPPORTED.into_iter().find(|unsupported| *unsupported == name)
+        UNSUPPORTED_ALGORITHMS.into_iter().find(|unsupported| *unsupported == name)
     }
 }
 
 /// The names of other signature algorithms in the IANA registries for JOSE and COSE (RFC 8812, RFC
 /// 9864). Those of COSE are here because providers and libraries use them in JWKs too.
-const UNSUPPORTED: [&str; 12] = [
+pub(crate) const UNSUPPORTED_ALGORITHMS: [&str; 12] = [
     "Ed448",
     "ES256K",
     "ESP256",
@@ -136,11 +136,12 @@ const UNSUPPORTED: [&str; 12] = [
     "ML-DSA-87",
 ];
 
+/// Other curves for signatures (RFC 8037, RFC 8812).
+pub(crate) const UNSUPPORTED_CURVES: [&str; 2] = ["Ed448", "secp256k1"];
+
 /// Returns the error of a curve that does not fit the algorithm of its key.
 pub(crate) fn wrong_curve(curve: &str) -> KeyError {
-    /// Curves for signatures (RFC 8037, RFC 8812).
-    const UNSUPPORTED: [&str; 2] = ["Ed448", "secp256k1"];
-    let unsupported = UNSUPPORTED.into_iter().find(|unsupported| *unsupported == curve);
+    let unsupported = UNSUPPORTED_CURVES.into_iter().find(|unsupported| *unsupported == curve);
     unsupported.map_or(KeyError::WrongCurve, KeyError::UnsupportedCurve)
 }
 
@@ -184,7 +185,7 @@ mod tests {
             assert_eq!(Algorithm::from_name(&algorithm.name().to_lowercase()), None);
         }
         let others = ["none", "None", "NONE", "nOnE", "", "HS1", "RSA1_5", "HS256 ", "ed25519"];
-        for name in others.into_iter().chain(UNSUPPORTED) {
+        for name in others.into_iter().chain(UNSUPPORTED_ALGORITHMS) {
             assert_eq!(Algorithm::from_name(name), None, "{name}");
         }
         assert!(others.into_iter().all(|name| Algorithm::unsupported(name).is_none()));

@@ -3,6 +3,8 @@
 
 use core::fmt;
 
+use crate::algorithm::{UNSUPPORTED_ALGORITHMS, UNSUPPORTED_CURVES};
+
 /// The reason why a key was refused. The rest of its set can still be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -120,6 +122,51 @@ impl fmt::Display for KeyError {
 
 impl core::error::Error for KeyError {}
 
+impl KeyError {
+    /// Returns the error with the text that [`Display`](fmt::Display) writes, for a process that
+    /// learns of a refused key from another one. `None` for any other text.
+    #[must_use]
+    pub fn from_text(text: &str) -> Option<Self> {
+        let of_members = MEMBERS.into_iter().flat_map(|name| {
+            [Self::MissingMember(name), Self::Encoding(name), Self::MemberType(name)]
+        });
+        let of_algorithms = UNSUPPORTED_ALGORITHMS.into_iter().map(Self::UnsupportedAlgorithm);
+        let of_curves = UNSUPPORTED_CURVES.into_iter().map(Self::UnsupportedCurve);
+        let named = of_members.chain(of_algorithms).chain(of_curves);
+        UNNAMED.into_iter().chain(named).find(|error| error.to_string() == text)
+    }
+}
+
+/// The members of a JWK that are read.
+const MEMBERS: [&str; 11] = ["kty", "kid", "alg", "use", "key_ops", "crv", "k", "n", "e", "x", "y"];
+
+/// The errors that do not name anything.
+const UNNAMED: [KeyError; 23] = [
+    KeyError::NotAnObject,
+    KeyError::DuplicateMember,
+    KeyError::TooDeep,
+    KeyError::KidTooLong,
+    KeyError::Pem,
+    KeyError::UnknownKeyType,
+    KeyError::WrongKeyType,
+    KeyError::UnknownAlgorithm,
+    KeyError::NoAlgorithm,
+    KeyError::AlgorithmNotConfigured,
+    KeyError::NotForSignatures,
+    KeyError::SecretInPublicSet,
+    KeyError::Private,
+    KeyError::SecretTooShort,
+    KeyError::ModulusSize,
+    KeyError::Exponent,
+    KeyError::Roca,
+    KeyError::SmallOrder,
+    KeyError::WrongCurve,
+    KeyError::CoordinateLength,
+    KeyError::Invalid,
+    KeyError::Duplicate,
+    KeyError::TooManyOfOneKid,
+];
+
 /// The reason why a whole key set was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -167,3 +214,42 @@ impl fmt::Display for KeySetError {
 }
 
 impl core::error::Error for KeySetError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Fails to compile if an error is not known here: add it to [`UNNAMED`], or to the names.
+    const fn is_named(error: KeyError) -> bool {
+        use KeyError as E;
+        match error {
+            E::MissingMember(_)
+            | E::Encoding(_)
+            | E::MemberType(_)
+            | E::UnsupportedAlgorithm(_)
+            | E::UnsupportedCurve(_) => true,
+            E::NotAnObject | E::DuplicateMember | E::TooDeep | E::KidTooLong | E::Pem => false,
+            E::UnknownKeyType | E::WrongKeyType | E::UnknownAlgorithm | E::NoAlgorithm => false,
+            E::AlgorithmNotConfigured | E::NotForSignatures | E::SecretInPublicSet => false,
+            E::Private | E::SecretTooShort | E::ModulusSize | E::Exponent | E::Roca => false,
+            E::SmallOrder | E::WrongCurve | E::CoordinateLength | E::Invalid => false,
+            E::Duplicate | E::TooManyOfOneKid => false,
+        }
+    }
+
+    #[test]
+    fn key_error_is_read_from_its_text() {
+        let named = [
+            KeyError::MissingMember("y"),
+            KeyError::Encoding("n"),
+            KeyError::MemberType("key_ops"),
+            KeyError::UnsupportedAlgorithm("ES256K"),
+            KeyError::UnsupportedCurve("secp256k1"),
+        ];
+        assert!(named.into_iter().all(is_named) && !UNNAMED.into_iter().any(is_named));
+        for error in UNNAMED.into_iter().chain(named) {
+            assert_eq!(KeyError::from_text(&error.to_string()), Some(error));
+        }
+        assert_eq!(KeyError::from_text("it is something else"), None);
+    }
+}
