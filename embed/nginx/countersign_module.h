@@ -58,7 +58,10 @@ ngx_int_t countersign_refuse(ngx_http_request_t *r, countersign_request_t *check
 // Adds the variables, before the configuration is read.
 ngx_int_t countersign_add_variables(ngx_conf_t *cf);
 
-// Whether the configuration uses a variable that shows a claim.
+// The directive of a variable that shows a claim of any name.
+char *countersign_set_claim(ngx_conf_t *cf, ngx_command_t *command, void *data);
+
+// Whether the configuration uses a variable whose name ends with that of a claim.
 ngx_flag_t countersign_uses_claims(ngx_cycle_t *cycle);
 
 // Prepares the process for decisions that wait. Returns NGX_ERROR without file descriptors.

@@ -1,6 +1,7 @@
 // nginx with the auth tier in its workers: docs/embedding.md.
 //
 //     countersign /etc/countersign/auth.cfg;     # http: the server's configuration file
+//     countersign_claim $roles realmRoles;       # http: a variable of any claim
 //     countersign_check on;                      # http, server, location: on, off, or a listener
 //
 // The master reads the configuration, with its rights, and each worker starts a tier of its own.
@@ -248,7 +249,7 @@ start_worker(ngx_cycle_t *cycle)
     {
         return NGX_OK;
     }
-    conf->keeps_claims = countersign_uses_claims(cycle);
+    conf->keeps_claims = conf->keeps_claims || countersign_uses_claims(cycle);
     if (countersign_pending_init(cycle) != NGX_OK) {
         return NGX_ERROR;
     }
@@ -279,6 +280,8 @@ stop_worker(ngx_cycle_t *cycle)
 
 static ngx_command_t commands[] = {
     { ngx_string("countersign"), NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE1, set_file,
+      NGX_HTTP_MAIN_CONF_OFFSET, 0, NULL },
+    { ngx_string("countersign_claim"), NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE2, countersign_set_claim,
       NGX_HTTP_MAIN_CONF_OFFSET, 0, NULL },
     { ngx_string("countersign_check"),
       NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF | NGX_CONF_TAKE1, set_check,

@@ -181,19 +181,22 @@ is_left_out(const ngx_str_t *name)
 ngx_int_t
 countersign_refuse(ngx_http_request_t *r, countersign_request_t *checked)
 {
+    ngx_flag_t is_open;
     ngx_keyval_t *lines;
     ngx_table_elt_t *header;
     ngx_http_core_loc_conf_t *location;
 
     location = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
+    is_open = location->satisfy == NGX_HTTP_SATISFY_ANY
+              && (checked->status == NGX_HTTP_UNAUTHORIZED || checked->status == NGX_HTTP_FORBIDDEN);
     lines = checked->lines != NULL ? checked->lines->elts : NULL;
     for (ngx_uint_t i = 0; lines != NULL && i < checked->lines->nelts; i++) {
         if (is_left_out(&lines[i].key)) {
             continue;
         }
-        // With `satisfy any`, another module may allow the request. nginx then removes the
-        // challenge, and only that.
-        if (location->satisfy == NGX_HTTP_SATISFY_ANY && !is_challenge(&lines[i].key)) {
+        // With `satisfy any`, another module may allow the request after these statuses. nginx then
+        // removes the challenge, and only that.
+        if (is_open && !is_challenge(&lines[i].key)) {
             continue;
         }
         header = ngx_list_push(&r->headers_out.headers);

@@ -28,14 +28,11 @@ show_text(ngx_http_request_t *r, ngx_http_variable_value_t *value, uintptr_t dat
 
 static const ngx_str_t claim_prefix = ngx_string("countersign_claim_");
 
-// Shows a claim. `data` is the name of the variable.
 static ngx_int_t
-show_claim(ngx_http_request_t *r, ngx_http_variable_value_t *value, uintptr_t data)
+show_claim(ngx_http_request_t *r, ngx_http_variable_value_t *value, cs_text name)
 {
-    size_t prefix = claim_prefix.len;
-    ngx_str_t *variable = (ngx_str_t *) data;
     ptrdiff_t length;
-    cs_text claims, name;
+    cs_text claims;
     countersign_request_t *checked;
 
     checked = ngx_http_get_module_ctx(r->main, ngx_http_countersign_module);
@@ -46,7 +43,6 @@ show_claim(ngx_http_request_t *r, ngx_http_variable_value_t *value, uintptr_t da
     claims = (cs_text) {
         (char *) checked->identity.claims.data, checked->identity.claims.len
     };
-    name = (cs_text) { (char *) variable->data + prefix, variable->len - prefix };
     length = cs_claim(claims, name, NULL, 0);
     if (length <= 0) {
         return NGX_OK;
@@ -63,6 +59,27 @@ show_claim(ngx_http_request_t *r, ngx_http_variable_value_t *value, uintptr_t da
     return NGX_OK;
 }
 
+// Shows the claim that the name of the variable ends with, which is `data`.
+static ngx_int_t
+show_claim_of_variable(ngx_http_request_t *r, ngx_http_variable_value_t *value, uintptr_t data)
+{
+    size_t prefix = claim_prefix.len;
+    ngx_str_t *variable = (ngx_str_t *) data;
+    cs_text name = { (char *) variable->data + prefix, variable->len - prefix };
+
+    return show_claim(r, value, name);
+}
+
+// Shows the claim with the name `data`.
+static ngx_int_t
+show_named_claim(ngx_http_request_t *r, ngx_http_variable_value_t *value, uintptr_t data)
+{
+    ngx_str_t *claim = (ngx_str_t *) data;
+    cs_text name = { (char *) claim->data, claim->len };
+
+    return show_claim(r, value, name);
+}
+
 #define TEXT(variable, member)                                                                     \
     { ngx_string("countersign_" variable), NULL, show_text,                                        \
       offsetof(countersign_identity_t, member), NGX_HTTP_VAR_NOCACHEABLE, 0 }
@@ -74,7 +91,7 @@ static ngx_http_variable_t variables[] = {
     TEXT("client_types", client_types),
     TEXT("environment", environment),
     TEXT("tenant", tenant),
-    { ngx_string("countersign_claim_"), NULL, show_claim, 0,
+    { ngx_string("countersign_claim_"), NULL, show_claim_of_variable, 0,
       NGX_HTTP_VAR_NOCACHEABLE | NGX_HTTP_VAR_PREFIX, 0 },
     ngx_http_null_variable
 };
@@ -93,6 +110,31 @@ countersign_add_variables(ngx_conf_t *cf)
         added->data = variable->data;
     }
     return NGX_OK;
+}
+
+char *
+countersign_set_claim(ngx_conf_t *cf, ngx_command_t *command, void *data)
+{
+    ngx_str_t *arguments = cf->args->elts, *claim;
+    ngx_str_t name = arguments[1];
+    ngx_http_variable_t *variable;
+    countersign_main_conf_t *conf = data;
+
+    if (name.len < 2 || name.data[0] != '$') {
+        return "needs the name of a variable, such as $name";
+    }
+    name.data++;
+    name.len--;
+    claim = ngx_palloc(cf->pool, sizeof(ngx_str_t));
+    variable = ngx_http_add_variable(cf, &name, NGX_HTTP_VAR_NOCACHEABLE);
+    if (claim == NULL || variable == NULL) {
+        return NGX_CONF_ERROR;
+    }
+    *claim = arguments[2];
+    variable->get_handler = show_named_claim;
+    variable->data = (uintptr_t) claim;
+    conf->keeps_claims = 1;
+    return NGX_CONF_OK;
 }
 
 ngx_flag_t

@@ -172,6 +172,58 @@ fn nginx_module_decides_by_location() {
 }
 
 #[test]
+fn nginx_module_refuses_what_it_cannot_decide() {
+    let key = SigningKey::generate("ES256", "k");
+    let provider = JwksServer::start_with(CannedResponse::status("500 Oops"));
+    let options = format!("jwks_uri={}", provider.uri());
+    let nginx = start(
+        &fixture::with_idp("ES256", &options),
+        "countersign_check on;
+        location / { proxy_pass http://APPLICATION; }
+        location /local { satisfy any; allow 127.0.0.0/8; deny all; proxy_pass http://APPLICATION; }",
+    );
+    let undecided = bearer(&key.token(&fixture::claims_of("https://idp/")));
+    for target in ["/", "/local"] {
+        let (response, seen) = nginx.get(target, &undecided);
+        assert_eq!((response.status, seen.is_none()), (503, true), "{target}");
+        assert!(response.header("retry-after").is_some(), "{response:?}");
+        assert_eq!(response.header("cache-control"), Some("no-store"));
+    }
+    // Of what is decided, the address is enough.
+    for lines in ["", &*bearer("abc"), &*bearer(&fixture::good_token())] {
+        let (response, _) = nginx.get("/local", lines);
+        assert_eq!((response.status, response.header("retry-after")), (200, None), "{lines}");
+    }
+}
+
+#[test]
+fn nginx_module_shows_claims_of_any_name() {
+    let nginx = with_http(fixture::SIGNING, |address| {
+        format!(
+            "countersign auth.cfg;
+            countersign_claim $roles realmRoles;
+            countersign_claim $Of_Url https://example.com/Name;
+            server {{
+                listen {address};
+                countersign_check on;
+                location / {{
+                    proxy_set_header X-Roles $roles;
+                    proxy_set_header X-Name $of_url;
+                    proxy_pass http://APPLICATION;
+                }}
+            }}"
+        )
+    });
+    let more = json!({ "realmRoles": ["a"], "realmroles": "b", "https://example.com/Name": "Zoë" });
+    let (response, seen) = nginx.get("/", &bearer(&fixture::token(&fixture::claims(more))));
+    let seen = seen.unwrap();
+    assert_eq!((response.status, seen.header("x-roles")), (200, Some("[\"a\"]")));
+    assert_eq!(seen.header("x-name"), Some("Zo%C3%AB"));
+    let lines = format!("{}X-Roles: root\r\n", bearer(&fixture::good_token()));
+    assert_eq!(nginx.get("/", &lines).1.unwrap().header("x-roles"), None);
+}
+
+#[test]
 fn nginx_module_encodes_claims_for_headers() {
     let nginx = start(
         fixture::SIGNING,
@@ -279,6 +331,8 @@ fn nginx_module_mistakes_have_their_place() {
             "has no section [listener_other]",
         ),
         ("countersign auth.cfg; countersign auth.cfg;", "is duplicate"),
+        ("countersign_claim roles a;", "needs the name of a variable"),
+        ("countersign_claim $a a; countersign_claim $a b;", "the duplicate \"a\" variable"),
     ] {
         let mut command = command(sandbox.path(), http);
         let output = command.arg("-t").current_dir(sandbox.path()).output().unwrap();
