@@ -1,8 +1,8 @@
 //! The feed of keys and revocations from the server to the tiers in other processes of its machine.
 //!
-//! The server listens on a Unix socket and writes JSON lines ([`line::FeedLine`]). It reads
-//! nothing: a client that sends anything is disconnected. [`FeedClient`] reads the lines and
-//! applies them.
+//! The server listens on a Unix socket and writes JSON lines ([`line::FeedLine`]). [`FeedClient`]
+//! reads the lines and applies them. It writes only requests to fetch keys again
+//! ([`line::FeedRequest`]), when a token has an unknown `kid`.
 //!
 //! - **Subscribe first, then read.** A client is subscribed to the changes before its snapshot is
 //!   read, so that a change is in the snapshot, in a line after it, or in both. All changes can be
@@ -13,6 +13,10 @@
 //!   client knows is current for `max_staleness` after that. Afterwards it verifies no token.
 //! - **Slow clients are disconnected.** The changes that were not written yet are shared by all
 //!   clients and bounded, and so is the time of a write.
+//! - **A request has no answer of its own.** The server may fetch keys, within the limits of unknown
+//!   `kid`s that are sent to itself, and all clients read the progress: also that nothing is new.
+//! - **Few requests are read.** Of a client, a fixed number in any time; more of them wait in the
+//!   socket. A client that sends anything else is disconnected.
 //! - **Only public keys are written**, and the ids in revocations.
 
 mod client;

@@ -25,6 +25,7 @@ pub mod unknown_kid;
 
 use std::{
     collections::HashMap,
+    pin::pin,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -48,7 +49,7 @@ use self::{
     settings::{KeySource, RefreshedKeys},
     unknown_kid::SeenKids,
 };
-use crate::base::clock::{Stopwatch, since_boot};
+use crate::base::clock::since_boot;
 
 /// The keys of all issuers.
 ///
@@ -58,35 +59,33 @@ use crate::base::clock::{Stopwatch, since_boot};
 /// keys only for the issuer configuration they were fetched for.
 pub struct KeySources {
     table: ArcSwap<Table>,
-    clock: KeyClock,
     /// Queue of the refresh thread, once [`refresh::spawn`] has started it.
     renewals: OnceLock<mpsc::UnboundedSender<Arc<IssuerKeys>>>,
     /// Whether every issuer has been fetched from at some time. Relaxed, because it orders
     /// no other access.
     all_fetched: AtomicBool,
-    /// Notified when keys or their progress have changed.
-    changed: Arc<Notify>,
+    signals: Arc<KeySignals>,
 }
 
-/// The clock of the rotations. It starts late, so that keys which were fetched before this process
-/// started have a time on it.
-#[derive(Clone, Copy)]
-struct KeyClock {
-    started: Stopwatch,
-    /// [`since_boot`] at the start.
-    boot: Duration,
+/// What the keys of all issuers notify one caller of.
+#[derive(Default)]
+struct KeySignals {
+    /// Notified when keys or their progress have changed.
+    changed: Notify,
+    /// Notified with [`IssuerKeys::refetch_requested`].
+    refetch_requested: Notify,
 }
+
+/// The clock of the rotations: that of [`since_boot`], which all processes of a machine share. It
+/// starts late, so that keys which were fetched before the machine started have a time on it.
+struct KeyClock;
 
 impl KeyClock {
     /// A hundred years.
     const START: Duration = Duration::from_secs(3_155_760_000);
 
-    fn start() -> Self {
-        Self { started: Stopwatch::start(), boot: since_boot() }
-    }
-
-    fn now(self) -> Duration {
-        Self::START.saturating_add(self.started.elapsed())
+    fn now() -> Duration {
+        Self::START.saturating_add(since_boot())
     }
 }
 
@@ -109,16 +108,15 @@ impl KeySources {
     /// Creates the keys of these sections; nothing is fetched yet.
     #[must_use]
     pub fn new(sections: &[IssuerSection]) -> Self {
-        let changed = Arc::default();
+        let signals = Arc::default();
         let new = |section: &IssuerSection| {
-            Arc::new(IssuerKeys::new(section.clone(), Arc::clone(&changed)))
+            Arc::new(IssuerKeys::new(section.clone(), Arc::clone(&signals)))
         };
         Self {
             table: ArcSwap::from_pointee(Table::new(sections.iter().map(new).collect())),
-            clock: KeyClock::start(),
             renewals: OnceLock::new(),
             all_fetched: AtomicBool::new(false),
-            changed,
+            signals,
         }
     }
 
@@ -138,7 +136,7 @@ impl KeySources {
             let source =
                 before.in_order.iter().find(|source| source.section.can_share_keys_with(section));
             Arc::new(source.map_or_else(
-                || IssuerKeys::new(section.clone(), Arc::clone(&self.changed)),
+                || IssuerKeys::new(section.clone(), Arc::clone(&self.signals)),
                 |source| source.successor(section.clone()),
             ))
         };
@@ -168,12 +166,27 @@ impl KeySources {
                 let _ignored = renewals.send(source);
             }
         }
-        self.changed.notify_one();
+        self.signals.changed.notify_one();
     }
 
     /// Waits until keys or their progress have changed since the last call. For one caller.
     pub async fn changed(&self) {
-        self.changed.notified().await;
+        self.signals.changed.notified().await;
+    }
+
+    /// Waits until a token has had an unknown `kid` that may cause a fetch. For one caller.
+    pub async fn refetch_requested(&self) {
+        self.signals.refetch_requested.notified().await;
+    }
+
+    /// Requests a fetch of the keys of a section as a token with an unknown `kid` does, which the
+    /// same limit applies to. Without effect if more than this number of fetches have begun.
+    pub fn request_refetch(&self, section: &str, begun: u64) {
+        let table = self.table.load();
+        let source = table.in_order.iter().find(|source| source.section.section() == section);
+        if let Some(source) = source.filter(|one| one.progress.borrow().state.begun() <= begun) {
+            source.request_refetch();
+        }
     }
 
     /// Returns the keys of every issuer, in the order of the sections.
@@ -254,14 +267,20 @@ pub struct IssuerKeys {
     unknown_kids: AtomicU64,
     undecided_kids: AtomicU64,
     fetches: [AtomicU64; Cause::ALL.len()],
-    /// The keys in use as a JWK Set of public keys, if they are fetched over a network and can be
-    /// written as one.
-    jwks: ArcSwapOption<String>,
-    /// Milliseconds on the [`KeyClock`] at which a token last had a `kid` that was not seen since
+    /// The keys in use, if they are fetched over a network and can be written as a JWK Set.
+    public: ArcSwapOption<PublicKeys>,
+    /// Microseconds on the [`KeyClock`] at which a token last had a `kid` that was not seen since
     /// the last fetch.
     last_unknown: AtomicU64,
-    /// [`KeySources::changed`].
-    changed: Arc<Notify>,
+    /// Those of [`KeySources`].
+    signals: Arc<KeySignals>,
+}
+
+/// Keys in use.
+struct PublicKeys {
+    keys: Arc<KeySet>,
+    /// The same keys as a JWK Set of public keys, without those that were skipped.
+    jwks: Arc<String>,
 }
 
 /// Progress of the fetches for one issuer.
@@ -321,7 +340,7 @@ impl IssuerKeys {
         self.renewed().is_none() || progress.state.rounds > 0 || progress.confirmed.is_some()
     }
 
-    fn new(section: IssuerSection, changed: Arc<Notify>) -> Self {
+    fn new(section: IssuerSection, signals: Arc<KeySignals>) -> Self {
         Self {
             section,
             progress: watch::Sender::default(),
@@ -333,17 +352,32 @@ impl IssuerKeys {
             unknown_kids: AtomicU64::new(0),
             undecided_kids: AtomicU64::new(0),
             fetches: [const { AtomicU64::new(0) }; Cause::ALL.len()],
-            jwks: ArcSwapOption::empty(),
+            public: ArcSwapOption::empty(),
             last_unknown: AtomicU64::new(0),
-            changed,
+            signals,
         }
     }
 
     /// Records that a token has a `kid` that was not seen since the last fetch.
     fn record_unknown(&self, now: Duration) {
-        // Rounded up, so that a fetch that begins in the same millisecond is not after it.
-        let at = u64::try_from(now.as_millis()).unwrap_or(u64::MAX).saturating_add(1);
+        // Rounded up, so that a fetch that begins in the same microsecond is not after it.
+        let at = u64::try_from(now.as_micros()).unwrap_or(u64::MAX).saturating_add(1);
         self.last_unknown.fetch_max(at, Ordering::Relaxed);
+    }
+
+    /// Returns the time of the last [`record_unknown`](Self::record_unknown).
+    fn last_unknown(&self) -> Duration {
+        Duration::from_micros(self.last_unknown.load(Ordering::Relaxed))
+    }
+
+    fn request_refetch(&self) {
+        self.refetch_requested.notify_one();
+        self.signals.refetch_requested.notify_one();
+    }
+
+    /// Takes the request of a fetch for an unknown `kid`, if there is one.
+    fn take_refetch_request(&self) -> bool {
+        pin!(self.refetch_requested.notified()).enable()
     }
 
     /// Remembers the `kid`s that the issuer has withdrawn: they were in use before the fetch after
@@ -358,8 +392,8 @@ impl IssuerKeys {
     /// Returns a successor for another section that takes over the keys in use.
     fn successor(&self, section: IssuerSection) -> Self {
         let Progress { confirmed, last_success, .. } = self.progress();
-        let next = Self::new(section, Arc::clone(&self.changed));
-        next.jwks.store(self.jwks.load_full());
+        let next = Self::new(section, Arc::clone(&self.signals));
+        next.public.store(self.public.load_full());
         // With the age of these keys: a new section does not extend their use.
         next.progress.send_modify(|progress| {
             (progress.confirmed, progress.last_success) = (confirmed, last_success)

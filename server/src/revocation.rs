@@ -26,7 +26,9 @@ use std::{
     time::Duration,
 };
 
-use countersign_engine::{Revocation, RevocationCapacityError, Revocations, RevocationsWriter};
+use countersign_engine::{
+    Revocation, RevocationCapacityError, Revocations, RevocationsWriter, UnixTime,
+};
 use tokio::{
     sync::{oneshot, watch},
     time::timeout,
@@ -97,9 +99,19 @@ pub struct RevocationService {
     freshness: Option<Arc<FollowedFreshness>>,
 }
 
-/// Called by the writer thread with revocations, once they are in force and before the request is
-/// answered. Called with none when the revocations have become unavailable or available again.
-pub type RevocationObserver = Box<dyn Fn(&[Revocation]) + Send + Sync>;
+/// A change of the revocations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RevocationChange<'r> {
+    /// These are in force, and the request is not answered yet.
+    Added(&'r [Revocation]),
+    /// Those that had expired at this time were dropped.
+    Expired(UnixTime),
+    /// They have become unavailable, or available again.
+    Availability,
+}
+
+/// Called by the writer thread after each change.
+pub type RevocationObserver = Box<dyn Fn(RevocationChange<'_>) + Send + Sync>;
 
 /// Command to the writer thread.
 enum WriterCommand {

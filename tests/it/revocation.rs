@@ -99,7 +99,7 @@ fn revocations_file(sandbox: &Sandbox) -> std::path::PathBuf {
 }
 
 /// Opens the stored revocations as another process.
-fn stored(sandbox: &Sandbox) -> RevocationStore {
+pub(crate) fn stored(sandbox: &Sandbox) -> RevocationStore {
     RevocationStore::in_file(revocations_file(sandbox)).unwrap()
 }
 

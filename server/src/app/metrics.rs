@@ -360,6 +360,11 @@ impl Scrape {
             let gauge = ConstGauge::new(value.unwrap_or(u64::MAX));
             gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
         }
+        let requests = publisher.map_or(0, |publisher| publisher.figures.requests());
+        let help = "Requests of tiers to fetch keys for an unknown kid";
+        let requests = ConstCounter::new(requests);
+        let counter = MetricType::Counter;
+        requests.encode(encoder.encode_descriptor("feed_requests", help, None, counter)?)?;
         let closures = FeedClosure::ALL.map(|closure| {
             let count = publisher.map_or(0, |publisher| publisher.figures.closures(closure));
             ([("reason", closure.name())], count)

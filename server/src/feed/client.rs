@@ -1,4 +1,4 @@
-//! The thread of a tier that reads the feed.
+//! The thread of a tier that reads the feed, and requests keys.
 
 use std::{
     cell::RefCell, convert::Infallible, io, path::Path, pin::pin, sync::Arc, thread, time::Duration,
@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{
     connection::{FeedError, FeedFollower},
-    line::{FeedLine, MAX_LINE_BYTES},
+    line::{FeedLine, FeedRequest, MAX_LINE_BYTES},
     peer::TrustedOwners,
     settings::FeedSettings,
 };
@@ -107,7 +107,12 @@ impl FeedConnections<'_> {
                         self.follower.apply()?;
                     }
                 }
-                () = self.follower.keys().changed() => self.follower.keys().apply(),
+                () = self.follower.keys().changed() => self.follower.apply_keys(),
+                () = self.follower.keys().refetch_requested(), if self.follower.is_complete() => {
+                    for request in self.follower.requests(since_boot()) {
+                        reader.send(request)?;
+                    }
+                }
             }
         }
     }
@@ -118,7 +123,7 @@ impl FeedConnections<'_> {
         loop {
             tokio::select! {
                 () = &mut elapsed => return,
-                () = self.follower.keys().changed() => self.follower.keys().apply(),
+                () = self.follower.keys().changed() => self.follower.apply_keys(),
             }
         }
     }
@@ -174,6 +179,17 @@ impl LineReader {
         self.line.clear();
         self.line.shrink_to(MAX_KEPT);
         self.is_whole = false;
+    }
+
+    /// Sends a request, without a wait: if the server has not read the earlier ones yet, it is
+    /// busy, and this one is dropped.
+    fn send(&self, request: FeedRequest) -> Result<(), FeedError> {
+        match self.stream.get_ref().try_write(&request.to_bytes()) {
+            Ok(FeedRequest::BYTES) => Ok(()),
+            Ok(_) => Err(FeedError("a request was cut off".into())),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(FeedError(format!("cannot write: {error}"))),
+        }
     }
 
     /// Whether the next line was received, so that reading it does not wait.

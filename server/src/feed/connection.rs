@@ -1,14 +1,15 @@
 //! The client's side of a connection, without input and output: what each line of the feed changes.
 
-use std::{fmt, mem, time::Duration};
+use std::{collections::HashMap, fmt, mem, time::Duration};
 
-use countersign_engine::Revocation;
+use countersign_engine::{Revocation, UnixTime};
 
-use super::line::{FEED_VERSION, FeedLine, FeedLineError, FeedState};
+use super::line::{FEED_VERSION, FeedLine, FeedLineError, FeedRequest, FeedState};
 use crate::{
     keys::{
         follower::{KeyFollower, SectionLimitError},
         shared::SharedKeys,
+        unknown_kid::REFETCH_TIMEOUT,
     },
     revocation::{
         follower::{FollowedCapacityError, RevocationFollower},
@@ -50,8 +51,19 @@ pub(super) struct FeedFollower {
     revocations: RevocationFollower,
     max_staleness: Duration,
     position: FeedPosition,
+    /// The sections of this connection.
+    sections: HashMap<String, FeedSection>,
     /// Revocations that were read and are not applied yet, so that many are applied at once.
     unapplied: Vec<Revocation>,
+}
+
+/// A section whose keys the server has.
+struct FeedSection {
+    number: u32,
+    /// Number of ended fetches; `None` while another one is under way.
+    fetches: Option<u64>,
+    /// When its keys were requested, since the last line about them.
+    requested: Option<Duration>,
 }
 
 /// The position in a connection.
@@ -79,13 +91,14 @@ impl FeedFollower {
         revocations: RevocationFollower,
         max_staleness: Duration,
     ) -> Self {
-        let (position, unapplied) = (FeedPosition::Start, Vec::new());
-        Self { keys, revocations, max_staleness, position, unapplied }
+        let (position, sections) = (FeedPosition::Start, HashMap::new());
+        Self { keys, revocations, max_staleness, position, sections, unapplied: Vec::new() }
     }
 
     /// Begins another connection. Keys and revocations of earlier ones stay in force.
     pub(super) fn begin(&mut self) {
         (self.position, self.unapplied) = (FeedPosition::Start, Vec::new());
+        self.sections = HashMap::new();
         self.keys.begin_set();
         self.revocations.begin_set();
     }
@@ -95,9 +108,32 @@ impl FeedFollower {
         matches!(self.position, FeedPosition::Changes(_))
     }
 
-    /// Returns the keys, for reloads.
-    pub(super) fn keys(&mut self) -> &mut KeyFollower {
-        &mut self.keys
+    /// Returns the keys.
+    pub(super) fn keys(&self) -> &KeyFollower {
+        &self.keys
+    }
+
+    /// Applies the keys after a reload.
+    pub(super) fn apply_keys(&mut self) {
+        self.keys.apply();
+    }
+
+    /// Returns the requests for tokens with an unknown `kid`, at `now`. There is none for a section
+    /// while its keys are fetched: tokens ask again after that. After a request, there is none until
+    /// a line is about the section, or no token waits for it any more: so a flood of tokens does not
+    /// become one of requests.
+    pub(super) fn requests(&mut self, now: Duration) -> Vec<FeedRequest> {
+        let mut requests = Vec::new();
+        for name in self.keys.take_refetch_requests() {
+            let Some(section) = self.sections.get_mut(&name) else { continue };
+            let Some(fetches) = section.fetches else { continue };
+            let is_over = |at: Duration| now.saturating_sub(at) >= REFETCH_TIMEOUT;
+            if section.requested.is_none_or(is_over) {
+                section.requested = Some(now);
+                requests.push(FeedRequest { number: section.number, fetches });
+            }
+        }
+        requests
     }
 
     /// Applies a line that was read at `now`, a time of
@@ -109,8 +145,11 @@ impl FeedFollower {
                 self.position = FeedPosition::Snapshot(check_hello(&line)?);
                 Ok(())
             }
-            (FeedPosition::Snapshot(_), FeedLine::Keys { generation: None, keys }) => {
-                Ok(self.keys.add_to_set(*keys)?)
+            (FeedPosition::Snapshot(_), FeedLine::Keys { generation: None, number, keys }) => {
+                let (name, section) = FeedSection::of(number, &keys);
+                self.keys.add_to_set(*keys)?;
+                self.sections.insert(name, section);
+                Ok(())
             }
             (FeedPosition::Snapshot(_), FeedLine::Revocation { generation: None, revocation }) => {
                 self.unapplied.push(parsed(revocation)?);
@@ -155,7 +194,8 @@ impl FeedFollower {
         let generation = match &line {
             FeedLine::Keys { generation: Some(generation), .. }
             | FeedLine::Revocation { generation: Some(generation), .. }
-            | FeedLine::Removed { generation, .. } => *generation,
+            | FeedLine::Removed { generation, .. }
+            | FeedLine::Expired { generation, .. } => *generation,
             // It does not change anything itself.
             FeedLine::Alive(state) => state.generation.saturating_add(1),
             _ => return Err(FeedError("a line is out of place".into())),
@@ -164,9 +204,17 @@ impl FeedFollower {
             return Err(FeedError(format!("changes after the generation {after} are missing")));
         }
         match line {
-            FeedLine::Keys { keys, .. } => self.replace_keys(*keys, generation),
+            FeedLine::Keys { number, keys, .. } => self.replace_keys(number, *keys, generation),
             FeedLine::Removed { section, .. } => {
                 self.keys.remove(&section);
+                self.sections.remove(&section);
+                self.position = FeedPosition::Changes(generation);
+                Ok(())
+            }
+            FeedLine::Expired { at, .. } => {
+                // Those before this line may have expired, too.
+                self.apply()?;
+                self.revocations.drop_expired(UnixTime(at));
                 self.position = FeedPosition::Changes(generation);
                 Ok(())
             }
@@ -187,8 +235,15 @@ impl FeedFollower {
         }
     }
 
-    fn replace_keys(&mut self, keys: SharedKeys, generation: u64) -> Result<(), FeedError> {
+    fn replace_keys(
+        &mut self,
+        number: u32,
+        keys: SharedKeys,
+        generation: u64,
+    ) -> Result<(), FeedError> {
+        let (name, section) = FeedSection::of(number, &keys);
         self.keys.replace(keys)?;
+        self.sections.insert(name, section);
         self.position = FeedPosition::Changes(generation);
         Ok(())
     }
@@ -207,6 +262,14 @@ impl FeedFollower {
         let until = at.min(now).saturating_add(self.max_staleness);
         self.revocations.report((!state.is_available).then(|| error.to_owned()), until);
         Ok(())
+    }
+}
+
+impl FeedSection {
+    /// Returns the section of a line, with its name.
+    fn of(number: u32, keys: &SharedKeys) -> (String, Self) {
+        let section = Self { number, fetches: keys.known_fetches(), requested: None };
+        (keys.section.clone(), section)
     }
 }
 

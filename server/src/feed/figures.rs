@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 pub enum FeedClosure {
     /// The client reads too slowly.
     Slow,
-    /// The client has sent something.
+    /// The client has sent something that is not a request.
     Sent,
     /// There are too many clients.
     Limit,
@@ -36,6 +36,7 @@ impl FeedClosure {
 pub struct FeedFigures {
     clients: AtomicUsize,
     closures: [AtomicU64; FeedClosure::ALL.len()],
+    requests: AtomicU64,
 }
 
 /// Counts a client while it is connected.
@@ -52,6 +53,16 @@ impl FeedFigures {
     #[must_use]
     pub fn closures(&self, closure: FeedClosure) -> u64 {
         self.counter(closure).load(Ordering::Relaxed)
+    }
+
+    /// Returns how many times clients have requested a fetch.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn record_request(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts a client, unless there are `limit`.

@@ -1,4 +1,4 @@
-//! The lines of the feed.
+//! The lines of the feed, and the requests of its clients.
 
 use std::fmt;
 
@@ -9,11 +9,44 @@ use crate::{
 };
 
 /// The version of the protocol. Both sides are updated together; a client refuses another one.
-pub const FEED_VERSION: u32 = 1;
+pub const FEED_VERSION: u32 = 2;
 
 /// Longest line, in bytes. A key set is by far the longest: it has at most
 /// [`MAX_KEY_SET_BYTES`](countersign_engine::limits::MAX_KEY_SET_BYTES).
 pub const MAX_LINE_BYTES: usize = 2 * countersign_engine::limits::MAX_KEY_SET_BYTES;
+
+/// A request of a client: to fetch the keys of a section again, because a token has an unknown
+/// `kid`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FeedRequest {
+    /// The number of the section in [`FeedLine::Keys`].
+    pub number: u32,
+    /// The number of fetches that the client knows. If another one has begun since, the client will
+    /// read its result, and the request has no effect.
+    pub fetches: u64,
+}
+
+impl FeedRequest {
+    /// Its size.
+    pub const BYTES: usize = 12;
+
+    /// Returns it as it is written: both numbers in network byte order.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        bytes[..4].copy_from_slice(&self.number.to_be_bytes());
+        bytes[4..].copy_from_slice(&self.fetches.to_be_bytes());
+        bytes
+    }
+
+    /// Reads what [`to_bytes`](Self::to_bytes) has written. Any bytes are a request.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; Self::BYTES]) -> Self {
+        let [a, b, c, d, fetches @ ..] = bytes;
+        let number = u32::from_be_bytes([a, b, c, d]);
+        Self { number, fetches: u64::from_be_bytes(fetches) }
+    }
+}
 
 /// A line of the feed. A connection has [`Hello`](Self::Hello), the keys and revocations of the
 /// snapshot, [`Complete`](Self::Complete), and then the changes in their order.
@@ -34,6 +67,9 @@ pub enum FeedLine {
         /// The generation of the change; missing in the snapshot.
         #[serde(skip_serializing_if = "Option::is_none")]
         generation: Option<u64>,
+        /// The number of the section, for a [`FeedRequest`]. It stays the same during a run of the
+        /// server.
+        number: u32,
         /// The keys.
         keys: Box<SharedKeys>,
     },
@@ -51,6 +87,13 @@ pub enum FeedLine {
         generation: Option<u64>,
         /// The revocation.
         revocation: RevocationRecord,
+    },
+    /// The server has dropped the revocations that had expired at a time.
+    Expired {
+        /// The generation of the change.
+        generation: u64,
+        /// The time, in seconds since 1970.
+        at: u64,
     },
     /// The end of the snapshot.
     Complete(FeedState),
@@ -116,17 +159,20 @@ mod tests {
     fn lines() -> Vec<String> {
         let keys = r#"{"keys":[{"kty":"OKP","kid":"\u0000\"é","n":1e400}]}"#;
         let keys = format!(
-            "{{\"keys\":{{\"generation\":8,\"keys\":{{\"section\":\"auth_jwt_a\",\"source\":\"s\",\
-             \"fetches\":1,\"is_failing\":false,\"confirmed\":-5,\"success\":[1,2],\
-             \"next_fetch\":null,\"is_emptied\":null,\"keys\":{keys}}}}}}}"
+            "{{\"keys\":{{\"generation\":8,\"number\":3,\"keys\":{{\"section\":\"auth_jwt_a\",\
+             \"source\":\"s\",\"fetches\":1,\"is_fetching\":true,\"is_failing\":false,\
+             \"confirmed\":-5,\"success\":[1,2],\"next_fetch\":null,\"refetch_from\":-7,\
+             \"is_emptied\":null,\"keys\":{keys},\"skipped\":[{{\"index\":1,\"kid\":\"k\",\
+             \"reason\":\"r\"}}]}}}}}}"
         );
         vec![
-            r#"{"hello":{"version":1,"run":"r","generation":7}}"#.into(),
+            r#"{"hello":{"version":2,"run":"r","generation":7}}"#.into(),
             keys,
             r#"{"removed":{"generation":9,"section":"auth_jwt_a"}}"#.into(),
             r#"{"revocation":{"revocation":{"issuer":"i","jti":"1"}}}"#.into(),
             r#"{"revocation":{"generation":10,"revocation":{"issuer":"i","kid":"k"}}}"#.into(),
             r#"{"complete":{"generation":7,"at":9,"available":true,"revocations":2}}"#.into(),
+            r#"{"expired":{"generation":11,"at":9}}"#.into(),
             r#"{"alive":{"generation":7,"at":9,"available":false,"revocations":2}}"#.into(),
         ]
     }
@@ -139,6 +185,13 @@ mod tests {
             assert_eq!(written, format!("{line}\n"));
         }
         assert_eq!(FeedLine::parse(lines()[5].as_bytes()), Ok(FeedLine::Complete(STATE)));
+    }
+
+    #[test]
+    fn feed_request_is_two_numbers() {
+        let request = FeedRequest { number: 0x0102_0304, fetches: 0x0506_0708_090a_0b0c };
+        assert_eq!(request.to_bytes(), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
+        assert_eq!(FeedRequest::from_bytes(request.to_bytes()), request);
     }
 
     #[test]

@@ -12,17 +12,17 @@ use std::{
 };
 
 use aws_lc_rs::{error::Unspecified, rand};
-use countersign_engine::{Revocation, Revocations};
+use countersign_engine::{Revocation, Revocations, UnixTime};
 use tokio::sync::broadcast;
 
 use super::{
     figures::FeedFigures,
-    line::{FEED_VERSION, FeedLine, FeedLineError, FeedState},
+    line::{FEED_VERSION, FeedLine, FeedLineError, FeedRequest, FeedState},
 };
 use crate::{
     base::{clock::since_boot, hex::to_hex},
     keys::{KeySources, shared::SharedKeys},
-    revocation::{RevocationService, record::RevocationRecord},
+    revocation::{RevocationChange, RevocationService, record::RevocationRecord},
 };
 
 /// Interval of [`FeedLine::Alive`].
@@ -53,7 +53,17 @@ pub struct FeedPublisher {
 struct PublishedState {
     generation: u64,
     /// By section.
-    keys: BTreeMap<String, Arc<SharedKeys>>,
+    keys: BTreeMap<String, PublishedKeys>,
+    /// Number of sections that there were, which is the number of the next one.
+    sections: u32,
+}
+
+/// The keys of a section.
+#[derive(Clone)]
+pub(super) struct PublishedKeys {
+    /// The number of the section.
+    pub(super) number: u32,
+    pub(super) keys: Arc<SharedKeys>,
 }
 
 /// The changes from a generation on, and the keys of the snapshot of that generation.
@@ -61,7 +71,7 @@ pub(super) struct FeedSubscription {
     pub(super) generation: u64,
     /// Messages of whole lines.
     pub(super) messages: broadcast::Receiver<Arc<str>>,
-    pub(super) keys: Vec<Arc<SharedKeys>>,
+    pub(super) keys: Vec<PublishedKeys>,
 }
 
 impl FeedPublisher {
@@ -88,9 +98,9 @@ impl FeedPublisher {
         });
         // Weak: the publisher has the revocations.
         let observer = Arc::downgrade(&publisher);
-        revocations.observe(Box::new(move |revocations| {
+        revocations.observe(Box::new(move |change| {
             if let Some(publisher) = observer.upgrade() {
-                publisher.publish_revocations(revocations);
+                publisher.publish_revocations(change);
             }
         }));
         Ok(publisher)
@@ -121,18 +131,49 @@ impl FeedPublisher {
             }
         }
         for shared in now {
-            if published.keys.get(&shared.section).is_some_and(|before| **before == shared) {
+            let before = published.keys.get(&shared.section);
+            if before.is_some_and(|before| *before.keys == shared) {
                 continue;
             }
+            let number = before.map(|before| before.number);
+            let number = number.unwrap_or_else(|| published.next_number());
             warn_if_withheld(&shared);
-            published.keys.insert(shared.section.clone(), Arc::new(shared.clone()));
+            let keys = PublishedKeys { number, keys: Arc::new(shared.clone()) };
+            published.keys.insert(shared.section.clone(), keys);
             let generation = Some(published.next());
-            self.send(&[FeedLine::Keys { generation, keys: Box::new(shared) }]);
+            self.send(&[FeedLine::Keys { generation, number, keys: Box::new(shared) }]);
         }
     }
 
-    /// Publishes revocations that are in force, or with none of them, whether all are known.
-    fn publish_revocations(&self, revocations: &[Revocation]) {
+    /// Requests a fetch of the keys of a section for a client, as if a token with an unknown `kid`
+    /// was sent to this server. Returns `false` for a number that no section has ever had.
+    pub(super) fn request_fetch(&self, FeedRequest { number, fetches }: FeedRequest) -> bool {
+        let published = self.lock();
+        let is_known = number < published.sections;
+        let mut keys = published.keys.iter();
+        let section = keys.find(|(_, keys)| keys.number == number).map(|(name, _)| name.clone());
+        drop(published);
+        self.figures.record_request();
+        // Otherwise the client has not read yet that the section was removed.
+        if let Some(section) = section {
+            self.keys.request_refetch(&section, fetches);
+        }
+        is_known
+    }
+
+    fn publish_revocations(&self, change: RevocationChange<'_>) {
+        match change {
+            RevocationChange::Added(revocations) => self.publish_added(revocations),
+            RevocationChange::Expired(UnixTime(at)) => {
+                let mut published = self.lock();
+                let generation = published.next();
+                self.send(&[FeedLine::Expired { generation, at }]);
+            }
+            RevocationChange::Availability => self.publish_heartbeat(),
+        }
+    }
+
+    fn publish_added(&self, revocations: &[Revocation]) {
         for batch in revocations.chunks(BATCH) {
             let mut published = self.lock();
             let line = |revocation| FeedLine::Revocation {
@@ -141,9 +182,6 @@ impl FeedPublisher {
             };
             let lines: Vec<_> = batch.iter().map(line).collect();
             self.send(&lines);
-        }
-        if revocations.is_empty() {
-            self.publish_heartbeat();
         }
     }
 
@@ -201,6 +239,12 @@ impl PublishedState {
     fn next(&mut self) -> u64 {
         self.generation += 1;
         self.generation
+    }
+
+    fn next_number(&mut self) -> u32 {
+        let number = self.sections;
+        self.sections += 1;
+        number
     }
 }
 

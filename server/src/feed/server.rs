@@ -15,17 +15,20 @@ use countersign_front::{
     worker_pool::runtime,
 };
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{UnixStream, unix::WriteHalf},
+    io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    net::{
+        UnixStream,
+        unix::{ReadHalf, WriteHalf},
+    },
     sync::oneshot,
     task::{LocalSet, spawn_local},
-    time::{MissedTickBehavior, interval, timeout},
+    time::{MissedTickBehavior, interval, sleep, timeout},
 };
 
 use super::{
     figures::FeedClosure,
-    line::FeedLine,
-    publisher::{FeedPublisher, FeedSubscription, HEARTBEAT_INTERVAL, text_of},
+    line::{FeedLine, FeedRequest},
+    publisher::{FeedPublisher, FeedSubscription, HEARTBEAT_INTERVAL, PublishedKeys, text_of},
     settings::FeedSettings,
 };
 use crate::revocation::record::RevocationRecord;
@@ -34,6 +37,10 @@ use crate::revocation::record::RevocationRecord;
 const MAX_CLIENTS: usize = 1024;
 /// Time in which a client takes a part of the snapshot, or a message.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Number of requests of a client that are read at once.
+const MAX_REQUESTS: usize = 16;
+/// Time after them without reading. Further requests wait in the socket.
+const REQUEST_PAUSE: Duration = Duration::from_millis(50);
 
 /// The thread that serves the feed. It ends when this is dropped, and the file of the socket is
 /// removed.
@@ -118,19 +125,30 @@ async fn serve_client(publisher: Arc<FeedPublisher>, accepted: AcceptedConnectio
         return;
     };
     let Ok(mut stream) = UnixStream::from_std(StdUnixStream::from(accepted.socket)) else { return };
-    let (mut reader, writer) = stream.split();
-    let mut byte = [0];
+    let (reader, writer) = stream.split();
     let closure = tokio::select! {
         closure = write_all(&publisher, writer) => closure,
-        // It has left, or it sends something.
-        read = reader.read(&mut byte) => match read {
-            Ok(1..) => Some(FeedClosure::Sent),
-            _ => None,
-        },
+        closure = read_requests(&publisher, reader) => closure,
     };
     if let Some(closure) = closure {
         figures.record(closure);
         tracing::debug!(reason = closure.name(), "disconnected a client of the feed");
+    }
+}
+
+/// Reads requests, each of a fixed size and a bounded number in any time. Returns why the client is
+/// disconnected; `None` if it has left.
+async fn read_requests(publisher: &FeedPublisher, reader: ReadHalf<'_>) -> Option<FeedClosure> {
+    let mut reader = BufReader::with_capacity(MAX_REQUESTS * FeedRequest::BYTES, reader);
+    let mut request = [0; FeedRequest::BYTES];
+    loop {
+        reader.read_exact(&mut request).await.ok()?;
+        if !publisher.request_fetch(FeedRequest::from_bytes(request)) {
+            return Some(FeedClosure::Sent);
+        }
+        if reader.buffer().len() < request.len() {
+            sleep(REQUEST_PAUSE).await;
+        }
     }
 }
 
@@ -168,9 +186,9 @@ impl FeedWriter<'_> {
         subscription: &FeedSubscription,
     ) -> FeedProgress {
         self.write_lines(&[publisher.hello(subscription.generation)]).await?;
-        for keys in &subscription.keys {
-            let keys = Box::new((**keys).clone());
-            self.write_lines(&[FeedLine::Keys { generation: None, keys }]).await?;
+        for PublishedKeys { number, keys } in &subscription.keys {
+            let (number, keys) = (*number, Box::new((**keys).clone()));
+            self.write_lines(&[FeedLine::Keys { generation: None, number, keys }]).await?;
         }
         for part in publisher.table().parts() {
             let line = |revocation| FeedLine::Revocation {

@@ -1,17 +1,13 @@
 //! Keys that another process of this machine fetches, applied as it passes them on.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use countersign_engine::{
     Issuer, KeySet, UnixTime, Verifier, jwks::Origin, rotation::WithdrawalReason,
 };
 
 use super::{
-    FetchState, IssuerKeys, KeySources, Progress, SuccessfulFetch,
+    FetchState, IssuerKeys, KeyClock, KeySources, Progress, SuccessfulFetch,
     fetch::FetchError,
     refresh::set_keys,
     shared::{self, SharedKeys},
@@ -39,6 +35,8 @@ struct AppliedKeys {
     target: Arc<IssuerKeys>,
     /// `None` if the other process does not have the section.
     shared: Option<SharedKeys>,
+    /// [`IssuerKeys::last_unknown`] when it was reported that the present fetch had begun.
+    unknown_before: Duration,
 }
 
 /// The keys of a section from now on.
@@ -75,6 +73,20 @@ impl KeyFollower {
     /// Waits until a reload may have changed the sections. For one caller.
     pub async fn changed(&self) {
         self.keys.changed().await;
+    }
+
+    /// Waits until a token has had an unknown `kid` that may cause a fetch. For one caller.
+    pub async fn refetch_requested(&self) {
+        self.keys.refetch_requested().await;
+    }
+
+    /// Takes the sections of such tokens.
+    #[must_use]
+    pub fn take_refetch_requests(&self) -> Vec<String> {
+        let targets = self.keys.all();
+        let requested =
+            targets.iter().filter(|target| is_followed(target) && target.take_refetch_request());
+        requested.map(|target| target.section.section().to_owned()).collect()
     }
 
     /// Begins to read a complete set.
@@ -140,6 +152,7 @@ impl KeyFollower {
             return;
         }
         let earlier = before.and_then(|before| before.shared.as_ref());
+        let unknown_before = before.map_or(Duration::ZERO, |before| before.unknown_before);
         let error = match self.read(target, earlier, shared) {
             FollowedKeys::Unchanged => None,
             FollowedKeys::Usable(keys) => {
@@ -151,8 +164,9 @@ impl KeyFollower {
                 error
             }
         };
-        self.update_progress(target, shared, earlier, error);
-        let applied = AppliedKeys { target: Arc::clone(target), shared: shared.cloned() };
+        let unknown_before = update_progress(target, (shared, earlier), unknown_before, error);
+        let (target, shared) = (Arc::clone(target), shared.cloned());
+        let applied = AppliedKeys { target, shared, unknown_before };
         self.applied.insert(section.to_owned(), applied);
     }
 
@@ -169,12 +183,14 @@ impl KeyFollower {
             return missing("feed", WITHHELD);
         }
         let Some(jwks) = shared.jwks() else { return FollowedKeys::Missing(None) };
-        if earlier.and_then(SharedKeys::jwks) == Some(jwks) && target.has_keys() {
+        if earlier.is_some_and(|earlier| earlier.has_same_keys(shared)) && target.has_keys() {
             return FollowedKeys::Unchanged;
         }
         // The same validation as of keys that this process fetches.
         match parse_jwks(jwks.as_bytes(), Origin::Published, target.section.issuer.algorithms) {
-            Ok((keys, _)) => FollowedKeys::Usable(Arc::new(keys)),
+            Ok((keys, _)) => {
+                FollowedKeys::Usable(Arc::new(keys.with_skipped(shared.skipped_keys())))
+            }
             Err(error) => missing("unusable", &error.to_string()),
         }
     }
@@ -182,77 +198,79 @@ impl KeyFollower {
     fn use_keys(&self, target: &IssuerKeys, keys: &Arc<KeySet>) {
         let issuer = &target.section.issuer;
         let before = self.verifier.snapshot().issuer(&issuer.name).and_then(Issuer::keys).cloned();
-        // One less, because the last fetch may count as one before the `kid`s seen since.
-        let number = target.progress.borrow().state.rounds.saturating_sub(1);
-        target.remember_withdrawn(before.as_deref(), keys, number);
+        // Before each fetch: this set shows that they are withdrawn.
+        target.remember_withdrawn(before.as_deref(), keys, 0);
         if !target.has_keys() {
             let section = target.section.section();
             tracing::info!(section, keys = keys.len(), "keys loaded");
         }
         set_keys(&self.verifier, issuer, Some(keys));
     }
-
-    fn update_progress(
-        &self,
-        target: &IssuerKeys,
-        shared: Option<&SharedKeys>,
-        earlier: Option<&SharedKeys>,
-        error: Option<FetchError>,
-    ) {
-        if let Some(error) = &error {
-            let section = target.section.section();
-            tracing::error!(
-                section,
-                reason = error.code,
-                "no keys from the server: {}",
-                error.text
-            );
-        }
-        let clock = self.keys.clock;
-        let last_unknown = Duration::from_millis(target.last_unknown.load(Ordering::Relaxed));
-        target.progress.send_modify(|progress| {
-            let state = &mut progress.state;
-            let fetches = |shared: Option<&SharedKeys>| shared.map_or(0, |one| one.fetches);
-            let is_first = earlier.is_none() && shared.is_some_and(|one| one.confirmed.is_some());
-            let has_ended = fetches(shared) != fetches(earlier) || is_first || error.is_some();
-            state.rounds += u64::from(has_ended);
-            state.is_failing = error.is_some() || shared.is_some_and(|one| one.is_failing);
-            state.fetch_at = shared.and_then(|one| one.next_fetch).map(|at| clock.of_boot(at));
-            let success = shared.and_then(|one| one.success);
-            state.success = success.map(|[began, ended]| {
-                let (began, ended) = (clock.of_boot(began), clock.of_boot(ended));
-                successful_fetch(state, (began, ended), last_unknown)
-            });
-            let confirmed = shared.filter(|_| error.is_none()).and_then(|one| one.confirmed);
-            progress.confirmed = confirmed.map(|at| clock.of_boot(at));
-            update_times(progress, shared, error, clock.now());
-        });
-    }
 }
 
-/// Returns the state of the last successful fetch of the other process. It decides about a `kid`
-/// only if it began after the `kid` was last seen: its report takes a moment.
+/// Updates the progress, after the keys are in use. Returns [`AppliedKeys::unknown_before`].
+fn update_progress(
+    target: &IssuerKeys,
+    (shared, earlier): (Option<&SharedKeys>, Option<&SharedKeys>),
+    mut unknown_before: Duration,
+    error: Option<FetchError>,
+) -> Duration {
+    if let Some(error) = &error {
+        let (section, reason) = (target.section.section(), error.code);
+        tracing::error!(section, reason, "no keys from the server: {}", error.text);
+    }
+    target.progress.send_modify(|progress| {
+        let state = &mut progress.state;
+        // Read here, where no token is between the state that it has seen and the time of that.
+        let (last_unknown, was_fetching) = (target.last_unknown(), state.fetching);
+        state.fetching = shared.is_some_and(|one| one.is_fetching);
+        let ended = |shared: Option<&SharedKeys>| shared.map(|one| (one.fetches, one.success));
+        let is_first = earlier.is_none() && shared.is_some_and(|one| one.confirmed.is_some());
+        let has_ended = ended(shared).unwrap_or_default() != ended(earlier).unwrap_or_default()
+            || is_first
+            || error.is_some()
+            || was_fetching && !state.fetching;
+        state.rounds += u64::from(has_ended);
+        state.is_failing = error.is_some() || shared.is_some_and(|one| one.is_failing);
+        state.fetch_at = shared.and_then(|one| one.next_fetch).map(KeyClock::of_boot);
+        state.refetch_from = shared.and_then(|one| one.refetch_from).map(KeyClock::of_boot);
+        let last_before = if was_fetching { unknown_before } else { last_unknown };
+        let success = shared.and_then(|one| one.success);
+        let success = success.map(|times| successful_fetch(state, times, last_before));
+        state.success = success;
+        if has_ended || !was_fetching {
+            unknown_before = last_unknown;
+        }
+        let confirmed = shared.filter(|_| error.is_none()).and_then(|one| one.confirmed);
+        progress.confirmed = confirmed.map(KeyClock::of_boot);
+        update_times(progress, shared, error);
+    });
+    unknown_before
+}
+
+/// Returns the state of the last successful fetch of the other process.
+///
+/// It decides about the `kid`s that were seen before its beginning was reported, only if it began
+/// after the last of them was first seen, at `last_before`: the report takes a moment.
 fn successful_fetch(
     state: &FetchState,
-    (began, ended): (Duration, Duration),
-    last_unknown: Duration,
+    [began, ended]: [i64; 2],
+    last_before: Duration,
 ) -> SuccessfulFetch {
+    let [began, ended] = [began, ended].map(KeyClock::of_boot);
     match state.success {
         Some(known) if known.began == began => known,
-        _ => {
-            let is_later = last_unknown < began;
-            let number = state.rounds.saturating_sub(u64::from(!is_later));
+        // Otherwise about those that an earlier one decided about.
+        known if began <= last_before => {
+            let number = known.map_or(0, |known| known.number);
             SuccessfulFetch { number, began, ended }
         }
+        _ => SuccessfulFetch { number: state.rounds, began, ended },
     }
 }
 
-fn update_times(
-    progress: &mut Progress,
-    shared: Option<&SharedKeys>,
-    error: Option<FetchError>,
-    now: Duration,
-) {
+fn update_times(progress: &mut Progress, shared: Option<&SharedKeys>, error: Option<FetchError>) {
+    let now = KeyClock::now();
     let age = progress.confirmed.map(|confirmed| now.saturating_sub(confirmed).as_secs());
     if let Some(age) = age {
         let at = clock::now().0.saturating_sub(age);
@@ -292,3 +310,6 @@ const OTHER_SOURCE: &str = "it does not fetch them for this issuer and location:
                             configuration and environment for both, and reload the server";
 const WITHHELD: &str = "they have members that are not public, and are not passed on: check what \
                         the provider publishes";
+
+#[cfg(test)]
+mod tests;

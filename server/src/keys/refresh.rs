@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use super::{
-    FetchState, IssuerKeys, KeyClock, KeySources, SuccessfulFetch,
+    FetchState, IssuerKeys, KeyClock, KeySources, PublicKeys, SuccessfulFetch,
     fetch::{FetchError, FetchedKeys, Fetcher},
     settings::RefreshedKeys,
     stored::{RestoredKeys, StoredKeys},
@@ -59,13 +59,13 @@ fn spawn_for(
     for source in keys.all() {
         let _ignored = renewals.send(source);
     }
-    let (verifier, clock) = (Arc::clone(verifier), keys.clock);
+    let verifier = Arc::clone(verifier);
     thread::Builder::new().name("keys".into()).spawn(move || {
         LocalSet::new().block_on(&runtime, async {
             while let Some(source) = starting.recv().await {
                 if let Some(renewed) = source.renewed().filter(|renewed| is_refreshed(renewed)) {
                     let stored = StoredKeys::new(store.as_ref(), source.section(), renewed);
-                    spawn_local(Renewal::new(&verifier, clock, &source, renewed, stored).run());
+                    spawn_local(Renewal::new(&verifier, &source, renewed, stored).run());
                 }
             }
         });
@@ -76,7 +76,6 @@ fn spawn_for(
 /// Task that refreshes the keys of one issuer.
 struct Renewal {
     verifier: Arc<Verifier>,
-    clock: KeyClock,
     source: Arc<IssuerKeys>,
     renewed: Arc<RefreshedKeys>,
     rotation: Rotation,
@@ -98,14 +97,12 @@ type FetchTask = JoinHandle<(Fetcher, Result<FetchedKeys, FetchError>)>;
 impl Renewal {
     fn new(
         verifier: &Arc<Verifier>,
-        clock: KeyClock,
         source: &Arc<IssuerKeys>,
         renewed: &Arc<RefreshedKeys>,
         stored: Option<StoredKeys>,
     ) -> Self {
         Self {
             verifier: Arc::clone(verifier),
-            clock,
             source: Arc::clone(source),
             renewed: Arc::clone(renewed),
             rotation: Rotation::new(renewed.timing, 0),
@@ -122,7 +119,7 @@ impl Renewal {
         let mut event = Event::Wake;
         let mut fetching: Option<FetchTask> = None;
         loop {
-            let (rotation, actions) = self.rotation.step(self.clock.now(), event);
+            let (rotation, actions) = self.rotation.step(KeyClock::now(), event);
             self.rotation = rotation;
             if let Some(withdrawal) = actions.withdraw {
                 self.withdraw(withdrawal);
@@ -148,7 +145,7 @@ impl Renewal {
             && let Some(restored) = stored.load().await
         {
             // They are not confirmed by this process, so they are due at once.
-            let (now, age) = (self.clock.now(), restored.age.max(timing.interval));
+            let (now, age) = (KeyClock::now(), restored.age.max(timing.interval));
             let at = now.saturating_sub(age);
             if now < at.saturating_add(timing.interval).saturating_add(timing.stale) {
                 self.use_restored(restored, at);
@@ -173,16 +170,16 @@ impl Renewal {
         set_keys(&self.verifier, &self.source.section.issuer, Some(&keys));
         let fetched_at = stored.fetched_at;
         (self.keys, self.jwks) = (Some(keys), Some(Arc::new(stored.keys)));
-        self.source.jwks.store(self.jwks.clone());
+        self.source.public.store(self.public_keys());
         self.source.progress.send_modify(|progress| {
             progress.confirmed = Some(confirmed);
             progress.last_success = Some(fetched_at.min(clock::now()));
         });
-        self.source.changed.notify_one();
+        self.source.signals.changed.notify_one();
     }
 
     async fn next_event(&mut self, fetching: &mut Option<FetchTask>) -> Event {
-        let wake_at = self.rotation.wake_at().map(|at| at.saturating_sub(self.clock.now()));
+        let wake_at = self.rotation.wake_at().map(|at| at.saturating_sub(KeyClock::now()));
         let wake = async {
             match wake_at {
                 Some(pause) => tokio::time::sleep(pause).await,
@@ -209,7 +206,7 @@ impl Renewal {
     fn start(&mut self, cause: Cause) -> FetchTask {
         let index = Cause::ALL.iter().position(|one| *one == cause).unwrap_or_default();
         self.source.fetches[index].fetch_add(1, Ordering::Relaxed);
-        self.began = self.clock.now();
+        self.began = KeyClock::now();
         let mut fetcher = self
             .fetcher
             .take()
@@ -268,12 +265,17 @@ impl Renewal {
                 );
             }
             set_keys(&self.verifier, &self.source.section.issuer, Some(keys));
-            self.source.jwks.store(self.jwks.clone());
+            self.source.public.store(self.public_keys());
         }
         if let (Some(stored), Some(jwks)) = (&self.stored, &self.jwks) {
             stored.save(String::clone(jwks));
         }
         Event::Confirmed { max_age: fetched.max_age }
+    }
+
+    fn public_keys(&self) -> Option<Arc<PublicKeys>> {
+        let (keys, jwks) = (self.keys.clone()?, self.jwks.clone()?);
+        Some(Arc::new(PublicKeys { keys, jwks }))
     }
 
     fn withdraw(&self, withdrawal: WithdrawalReason) {
@@ -292,7 +294,7 @@ impl Renewal {
             }
         }
         set_keys(&self.verifier, &self.source.section.issuer, None);
-        self.source.jwks.store(None);
+        self.source.public.store(None);
         self.source.progress.send_if_modified(|progress| {
             (progress.confirmed, progress.withdrawn) = (None, Some(withdrawal));
             false
@@ -335,7 +337,7 @@ impl Renewal {
             progress.state = state;
             match event {
                 Event::Confirmed { .. } => {
-                    let (number, ended) = (before.rounds + 1, self.clock.now());
+                    let (number, ended) = (before.rounds + 1, KeyClock::now());
                     progress.state.success =
                         Some(SuccessfulFetch { number, began: self.began, ended });
                     progress.state.is_failing = false;
@@ -350,7 +352,7 @@ impl Renewal {
             true
         });
         if has_changed {
-            self.source.changed.notify_one();
+            self.source.signals.changed.notify_one();
         }
     }
 }

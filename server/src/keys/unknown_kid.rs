@@ -21,7 +21,7 @@ use super::{FetchState, IssuerKeys, KeyClock, KeySources, Progress, SuccessfulFe
 use crate::base::clock;
 
 /// Longest wait of a request for a refetch of its issuer's keys.
-const REFETCH_TIMEOUT: Duration = Duration::from_secs(1);
+pub(crate) const REFETCH_TIMEOUT: Duration = Duration::from_secs(1);
 /// Limit of requests that wait for one issuer, so that a flood of unknown `kid`s cannot use
 /// up the memory.
 const MAX_WAITING: usize = 1024;
@@ -67,7 +67,7 @@ impl KeySources {
             return Step::Done(KidAnswer::Unknown);
         };
         source.unknown_kids.fetch_add(1, Ordering::Relaxed);
-        decide(source, unknown, None, self.clock)
+        decide(source, unknown, None)
     }
 }
 
@@ -75,14 +75,9 @@ fn decide(
     source: &Arc<IssuerKeys>,
     unknown: &UnknownKid,
     waiting: Option<WaitingRequest>,
-    clock: KeyClock,
 ) -> Step<KidAnswer, KeyRefetch> {
     let Some(renewed) = source.renewed() else { return Step::Done(KidAnswer::Unknown) };
-    let (state, now) = (source.progress.borrow().state, clock.now());
-    let first_seen = source.seen_kids.first_seen(unknown.kid, state.begun());
-    if first_seen == state.begun() {
-        source.record_unknown(now);
-    }
+    let (state, now, first_seen) = see(source, unknown.kid);
     let success = state.success.filter(|_| !state.is_failing);
     let is_absent = success.is_some_and(|success| success.number > first_seen);
     let is_recent = |success: SuccessfulFetch| now < success.ended + renewed.timing.cool_down;
@@ -95,15 +90,28 @@ fn decide(
     }
     if state.fetching || state.refetch_from.is_some_and(|from| from <= now) {
         if let Some(waiting) = waiting.or_else(|| WaitingRequest::enter(source)) {
-            source.refetch_requested.notify_one();
+            source.request_refetch();
             let (unknown, rounds) = (Box::new(unknown.clone()), state.rounds);
             let progress = source.progress.subscribe();
-            return Step::Wait(KeyRefetch { waiting, unknown, progress, rounds, clock });
+            return Step::Wait(KeyRefetch { waiting, unknown, progress, rounds });
         }
     } else if success.is_some_and(|success| is_absent || precedes(unknown, success, now)) {
         return Step::Done(KidAnswer::Unknown);
     }
     Step::Done(undecided(source, unknown, state, now))
+}
+
+/// Returns the state of the fetches, the time, and how many fetches had begun when this `kid` was
+/// first seen.
+pub(super) fn see(source: &IssuerKeys, kid: KidHash) -> (FetchState, Duration, u64) {
+    // Held, so that this is either before or after the next change of the state.
+    let progress = source.progress.borrow();
+    let (state, now) = (progress.state, KeyClock::now());
+    let first_seen = source.seen_kids.first_seen(kid, state.begun());
+    if first_seen == state.begun() {
+        source.record_unknown(now);
+    }
+    (state, now, first_seen)
 }
 
 fn precedes(unknown: &UnknownKid, fetch: SuccessfulFetch, now: Duration) -> bool {
@@ -151,7 +159,6 @@ pub struct KeyRefetch {
     progress: watch::Receiver<Progress>,
     /// Number of ended fetches when the wait began.
     rounds: u64,
-    clock: KeyClock,
 }
 
 impl KeyRefetch {
@@ -171,8 +178,7 @@ impl KeyRefetch {
         let retry = |unknown: Box<UnknownKid>| {
             if is_still_unknown(&unknown) { Err(unknown) } else { verify() }
         };
-        let (source, unknown, clock) =
-            (Arc::clone(&self.waiting.0), self.unknown.clone(), self.clock);
+        let (source, unknown) = (Arc::clone(&self.waiting.0), self.unknown.clone());
         let waited = async {
             let mut refetch = self;
             loop {
@@ -182,7 +188,7 @@ impl KeyRefetch {
                     Ok(result) => return Ok(result),
                     Err(unknown) => unknown,
                 };
-                match decide(&source, &unknown, Some(refetch.waiting), clock) {
+                match decide(&source, &unknown, Some(refetch.waiting)) {
                     Step::Done(answer) => return Err(answer),
                     Step::Wait(again) => refetch = again,
                 }
@@ -190,7 +196,7 @@ impl KeyRefetch {
         };
         timeout(REFETCH_TIMEOUT, waited).await.unwrap_or_else(|_elapsed| {
             let state = source.progress.borrow().state;
-            retry(unknown).map_err(|unknown| undecided(&source, &unknown, state, clock.now()))
+            retry(unknown).map_err(|unknown| undecided(&source, &unknown, state, KeyClock::now()))
         })
     }
 }

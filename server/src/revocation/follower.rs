@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, mem, sync::Arc, time::Duration};
 
-use countersign_engine::{Revocation, RevocationsWriter};
+use countersign_engine::{Revocation, RevocationsWriter, UnixTime};
 use tokio::sync::watch;
 
 use super::{RevocationStatus, freshness::FollowedFreshness};
@@ -10,8 +10,8 @@ use crate::base::clock::Stopwatch;
 
 /// Applies the revocations of another process, which stores and expires them.
 ///
-/// They are only ever added, until a complete set is known. Then those that are not in it are
-/// removed.
+/// They are only ever added, until the other process drops expired ones, or a complete set is known.
+/// Then those that are not in it are removed.
 pub struct RevocationFollower {
     table: RevocationsWriter,
     status: watch::Sender<RevocationStatus>,
@@ -70,6 +70,11 @@ impl RevocationFollower {
     pub fn add(&mut self, revocations: &[Revocation]) -> Result<(), FollowedCapacityError> {
         self.table.preload(revocations);
         if self.has_more_than(self.table.capacity()) { Err(FollowedCapacityError) } else { Ok(()) }
+    }
+
+    /// Drops those that the other process has dropped because they had expired at `now`.
+    pub fn drop_expired(&mut self, now: UnixTime) {
+        self.table.purge_expired(now);
     }
 
     /// Ends the set: removes those that are not in it, and returns their number.

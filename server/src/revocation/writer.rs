@@ -21,8 +21,8 @@ use countersign_engine::{Revocation, RevocationsWriter, UnixTime};
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    MAX_QUEUED, RevocationEntry, RevocationObserver, RevocationStatus, RevokeError, WriterCommand,
-    record::RevocationRecord, store::RevocationStore,
+    MAX_QUEUED, RevocationChange, RevocationEntry, RevocationObserver, RevocationStatus,
+    RevokeError, WriterCommand, record::RevocationRecord, store::RevocationStore,
 };
 use crate::{
     base::clock::{self, Stopwatch},
@@ -197,7 +197,7 @@ impl RevocationWriter {
             }
             Err(error) => {
                 self.table.mark_unavailable();
-                self.notify_observer(&[]);
+                self.notify_observer(RevocationChange::Availability);
                 Some(error.to_string())
             }
         };
@@ -236,8 +236,10 @@ impl RevocationWriter {
     fn restore(&mut self, stored: &[Revocation]) {
         let was_available = self.table.revocations().are_available();
         self.table.restore(stored);
-        if !stored.is_empty() || !was_available {
-            self.notify_observer(stored);
+        if !stored.is_empty() {
+            self.notify_observer(RevocationChange::Added(stored));
+        } else if !was_available {
+            self.notify_observer(RevocationChange::Availability);
         }
         if self.table.count() > self.table.capacity()
             && self.purge_expired() == 0
@@ -249,9 +251,9 @@ impl RevocationWriter {
         }
     }
 
-    fn notify_observer(&self, revocations: &[Revocation]) {
+    fn notify_observer(&self, change: RevocationChange<'_>) {
         if let Some(observer) = self.observer.get() {
-            observer(revocations);
+            observer(change);
         }
     }
 
@@ -391,7 +393,11 @@ impl RevocationWriter {
         }
         self.last_purge = Some(Stopwatch::start());
         let cutoff = self.purge_cutoff();
-        self.table.purge_expired(cutoff)
+        let dropped = self.table.purge_expired(cutoff);
+        if dropped > 0 {
+            self.notify_observer(RevocationChange::Expired(cutoff));
+        }
+        dropped
     }
 
     /// Drops expired revocations from memory and from the store.

@@ -189,7 +189,7 @@ fn nginx_module_refuses_what_it_cannot_decide() {
         assert!(response.header("retry-after").is_some(), "{response:?}");
         assert_eq!(response.header("cache-control"), Some("no-store"));
     }
-    // Of what is decided, the address is enough.
+    // After any decision, the address is enough.
     for lines in ["", &*bearer("abc"), &*bearer(&fixture::good_token())] {
         let (response, _) = nginx.get("/local", lines);
         assert_eq!((response.status, response.header("retry-after")), (200, None), "{lines}");

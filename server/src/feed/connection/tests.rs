@@ -51,7 +51,7 @@ impl FollowedFeed {
 }
 
 fn hello(generation: u64) -> String {
-    format!(r#"{{"hello":{{"version":1,"run":"r","generation":{generation}}}}}"#)
+    format!(r#"{{"hello":{{"version":2,"run":"r","generation":{generation}}}}}"#)
 }
 
 fn record(id: &str) -> String {
@@ -86,10 +86,11 @@ fn lines_out_of_place_end_the_connection() {
     let (complete, alive) = (state("complete", 7), state("alive", 7));
     let in_snapshot = format!(r#"{{"revocation":{{"revocation":{}}}}}"#, record("a"));
     let removed = r#"{"removed":{"generation":8,"section":"s"}}"#;
-    for line in [&complete, &alive, &in_snapshot, &revocation(8, "a"), removed] {
+    let expired = r#"{"expired":{"generation":8,"at":9}}"#;
+    for line in [&complete, &alive, &in_snapshot, &revocation(8, "a"), removed, expired] {
         assert!(FollowedFeed::new().receive(line).is_err(), "{line} at the start");
     }
-    for line in [&hello(7), &alive, &revocation(8, "a"), removed, &state("complete", 8)] {
+    for line in [&hello(7), &alive, &revocation(8, "a"), removed, expired, &state("complete", 8)] {
         let mut followed = FollowedFeed::new();
         followed.receive(&hello(7)).unwrap();
         assert!(followed.receive(line).is_err(), "{line} in the snapshot");
@@ -100,8 +101,8 @@ fn lines_out_of_place_end_the_connection() {
         followed.snapshot(7, &[]);
         assert!(followed.receive(line).is_err(), "{line} after the snapshot");
     }
-    let error = FollowedFeed::new().receive(&hello(7).replace(":1,", ":2,")).unwrap_err();
-    assert!(error.0.contains("version 2"), "{error}");
+    let error = FollowedFeed::new().receive(&hello(7).replace(":2,", ":1,")).unwrap_err();
+    assert!(error.0.contains("version 1"), "{error}");
 }
 
 #[test]
@@ -125,6 +126,22 @@ fn next_snapshot_replaces_the_one_before() {
     assert_eq!(followed.count(), 3, "only added until it is complete");
     followed.receive(&state("complete", 0)).unwrap();
     assert_eq!(followed.count(), 1);
+}
+
+#[test]
+fn expired_revocations_are_dropped_by_a_line() {
+    let mut followed = FollowedFeed::new();
+    followed.snapshot(7, &["stays"]);
+    let until = |generation, id: &str, until| {
+        revocation(generation, id).replace("\"i\"", &format!("\"i\",\"until\":{until}"))
+    };
+    followed.receive(&until(8, "a", 100)).unwrap();
+    followed.receive(&until(9, "b", 101)).unwrap();
+    followed.receive(r#"{"expired":{"generation":10,"at":100}}"#).unwrap();
+    assert_eq!(followed.count(), 2);
+    followed.receive(&state("alive", 10)).unwrap();
+    assert!(followed.receive(r#"{"expired":{"generation":10,"at":101}}"#).is_err());
+    assert_eq!(followed.count(), 2);
 }
 
 #[test]

@@ -62,7 +62,7 @@ fn serve(mut stream: UnixStream, lines: &[u8]) {
 }
 
 fn hello(generation: u64) -> String {
-    format!("{{\"hello\":{{\"version\":1,\"run\":\"r\",\"generation\":{generation}}}}}\n")
+    format!("{{\"hello\":{{\"version\":2,\"run\":\"r\",\"generation\":{generation}}}}}\n")
 }
 
 fn state(kind: &str, generation: u64, ahead: u128) -> String {
@@ -82,7 +82,7 @@ fn lines_of_another_server_verify_no_token() {
         b"HTTP/1.1 200 OK\r\n\r\n".to_vec(),
         b"\0\xff\n".to_vec(),
         vec![b'x'; 9 << 20],
-        hello(7).replace(":1,", ":2,").into(),
+        hello(7).replace(":2,", ":1,").into(),
         hello(7).repeat(2).into(),
         state("complete", 7, 0).into(),
         format!("{}{}", hello(7), state("alive", 7, 0)).into(),
@@ -132,7 +132,7 @@ while True:
         count.write("x")
     try:
         client.sendall(
-            b'{"hello":{"version":1,"run":"r","generation":0}}\n'
+            b'{"hello":{"version":2,"run":"r","generation":0}}\n'
             b'{"complete":{"generation":0,"at":%d,"available":true,"revocations":0}}\n' % at
         )
         clients.append(client)
@@ -181,9 +181,9 @@ fn clients_of_the_feed_are_bounded() {
     let tier = start(&sandbox, &configuration);
     assert_eq!(check_token(&tier, &fixture::good_token()), 200);
     let connect = || UnixStream::connect(socket(&sandbox)).unwrap();
-    // One that sends anything is disconnected after its snapshot.
+    // One that does not send requests is disconnected.
     let mut sending = connect();
-    sending.write_all(b"\n").unwrap();
+    sending.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
     let mut read = String::new();
     drop(sending.read_to_string(&mut read));
     let sent = "countersign_feed_disconnected_total{reason=\"sent\"}";
@@ -193,7 +193,7 @@ fn clients_of_the_feed_are_bounded() {
     for client in &mut reading {
         let mut line = String::new();
         client.read_line(&mut line).unwrap();
-        assert!(line.starts_with("{\"hello\":{\"version\":1,\"run\":\""), "{line}");
+        assert!(line.starts_with("{\"hello\":{\"version\":2,\"run\":\""), "{line}");
     }
     assert_eq!(server.metric("countersign_feed_clients"), 301);
     // None of them reads what follows: more than a socket holds.
@@ -207,7 +207,7 @@ fn clients_of_the_feed_are_bounded() {
     eventually(|| server.metric("countersign_feed_clients") == 1);
     let _many: Vec<_> = (0..1030).map(|_| connect()).collect();
     let limit = "countersign_feed_disconnected_total{reason=\"limit\"}";
-    eventually(|| server.metric(limit) == 7);
-    // Their snapshots keep the server busy for a moment.
+    // The tier, too, if it has found the server silent: their snapshots keep it busy for a moment.
+    eventually(|| server.metric(limit) >= 7);
     eventually(|| tier.is_ready());
 }
