@@ -107,10 +107,11 @@ pub(super) fn see(source: &IssuerKeys, kid: KidHash) -> (FetchState, Duration, u
     // Held, so that this is either before or after the next change of the state.
     let progress = source.progress.borrow();
     let (state, now) = (progress.state, KeyClock::now());
-    let first_seen = source.seen_kids.first_seen(kid, state.begun());
-    if first_seen == state.begun() {
+    let first_seen = source.seen_kids.find(kid).unwrap_or_else(|| {
+        source.seen_kids.insert(kid, state.begun());
         source.record_unknown(now);
-    }
+        state.begun()
+    });
     (state, now, first_seen)
 }
 
@@ -237,20 +238,17 @@ impl SeenKids {
         Self((0..SLOTS).map(|_| AtomicU64::new(0)).collect())
     }
 
-    /// Returns how many fetches had begun when this `kid` was first seen: `begun` if it is not in
-    /// the table, and inserts it then.
-    fn first_seen(&self, kid: KidHash, begun: u64) -> u64 {
-        let (slot, entry) = self.slot(kid, begun);
+    /// Returns how many fetches had begun when this `kid` was first seen. `None` if it is not in the
+    /// table.
+    fn find(&self, kid: KidHash) -> Option<u64> {
+        let (slot, entry) = self.slot(kid, 0);
         let found = slot.load(Ordering::Relaxed);
         // The upper half is from the hash, the lower half the number plus one; zero is vacant.
-        if found != 0 && found >> 32 == entry >> 32 {
-            return (found & LOWER_HALF) - 1;
-        }
-        slot.store(entry, Ordering::Relaxed);
-        begun
+        let is_this = found != 0 && found >> 32 == entry >> 32;
+        is_this.then(|| (found & LOWER_HALF).saturating_sub(1))
     }
 
-    /// Inserts a `kid` that was in use before the fetch number `begun + 1`.
+    /// Inserts a `kid` that was seen before the fetch number `begun + 1`.
     pub(super) fn insert(&self, kid: KidHash, begun: u64) {
         let (slot, entry) = self.slot(kid, begun);
         slot.store(entry, Ordering::Relaxed);
@@ -272,11 +270,12 @@ mod tests {
     #[test]
     fn seen_kid_keeps_its_first_fetch() {
         let (seen, kid) = (SeenKids::new(), KidHash::of("one"));
-        assert_eq!(seen.first_seen(kid, 0), 0);
-        assert_eq!(seen.first_seen(kid, 7), 0);
+        assert_eq!(seen.find(kid), None);
+        seen.insert(kid, 0);
+        assert_eq!(seen.find(kid), Some(0));
         seen.insert(kid, 5);
-        assert_eq!(seen.first_seen(kid, 9), 5);
-        assert_eq!(seen.first_seen(KidHash::of("other"), 9), 9);
+        assert_eq!(seen.find(kid), Some(5));
+        assert_eq!(seen.find(KidHash::of("other")), None);
     }
 
     #[test]
@@ -284,9 +283,11 @@ mod tests {
         let seen = SeenKids::new();
         let kids: Vec<_> = (0..20_000).map(|n| KidHash::of(&n.to_string())).collect();
         for kid in &kids {
-            assert_eq!(seen.first_seen(*kid, 1), 1);
+            assert_eq!(seen.find(*kid), None);
+            seen.insert(*kid, 1);
+            assert_eq!(seen.find(*kid), Some(1));
         }
-        let kept = kids.iter().filter(|kid| seen.first_seen(**kid, 2) == 1).count();
+        let kept = kids.iter().filter(|kid| seen.find(**kid).is_some()).count();
         assert!(kept <= 1024, "{kept}");
     }
 
