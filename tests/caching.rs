@@ -163,9 +163,9 @@ fn cache_hit_equals_first_verification() {
         let identity = verified.identity();
         assert_eq!(
             (identity.subject(), identity.user(), identity.issuer()),
-            ("bob", "bob", ISSUER)
+            (&b"bob"[..], &b"bob"[..], ISSUER.as_bytes())
         );
-        assert_eq!(identity.client_types(), "api,agent");
+        assert_eq!(identity.client_types(), b"api,agent");
     }
 }
 

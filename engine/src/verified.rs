@@ -49,7 +49,7 @@ impl<'t> Verified<'t> {
     /// if the issuer has tenants.
     #[must_use]
     pub fn issuer_name(&self) -> &str {
-        self.record.field(RecordField::Issuer).unwrap_or_else(|| &self.issuer().name)
+        self.record.text(RecordField::Issuer).unwrap_or_else(|| &self.issuer().name)
     }
 
     /// The key that signed the token.
@@ -118,7 +118,7 @@ impl<'t> Verified<'t> {
     #[cold]
     fn evaluate(&self, conditions: &TokenConditions) -> Vec<u64> {
         let (config, mut words) = (self.issuer(), Vec::new());
-        let types = self.record.field(RecordField::ClientTypes).unwrap_or_default();
+        let types = self.record.text(RecordField::ClientTypes).unwrap_or_default();
         with_scratch(|Scratch { jws, claims, .. }| {
             // The token was read before, so neither step can fail. Without bits, it meets nothing.
             if let Ok(jws) = jws.decode(self.token)
@@ -168,24 +168,24 @@ impl<'v> Claims<'v> {
     /// `sub`.
     #[must_use]
     pub fn subject(self) -> Option<&'v str> {
-        self.record.field(RecordField::Subject)
+        self.record.text(RecordField::Subject)
     }
 
     /// The username in the claim that is configured for it, with the configured prefix.
     #[must_use]
     pub fn username(self) -> Option<&'v str> {
-        self.record.field(RecordField::Username)
+        self.record.text(RecordField::Username)
     }
 
     /// The client types, or the configured default if the token has none.
     pub fn client_types(self) -> impl Iterator<Item = &'v str> {
-        self.record.field(RecordField::ClientTypes).unwrap_or_default().split_terminator(',')
+        self.record.text(RecordField::ClientTypes).unwrap_or_default().split_terminator(',')
     }
 
     /// The environment that the token is scoped to, if any.
     #[must_use]
     pub fn environment(self) -> Option<&'v str> {
-        self.record.field(RecordField::Environment)
+        self.record.text(RecordField::Environment)
     }
 
     /// Whether a claim is a list that contains anything but strings.
@@ -218,34 +218,34 @@ pub struct Identity<'v> {
 }
 
 impl<'v> Identity<'v> {
-    /// `sub`, or an empty string.
+    /// `sub`, or empty.
     #[must_use]
-    pub fn subject(self) -> &'v str {
+    pub fn subject(self) -> &'v [u8] {
         self.escaped(RecordField::HeaderSubject, RecordField::Subject)
     }
 
-    /// The username, or an empty string.
+    /// The username, or empty.
     #[must_use]
-    pub fn user(self) -> &'v str {
+    pub fn user(self) -> &'v [u8] {
         self.escaped(RecordField::HeaderUsername, RecordField::Username)
     }
 
     /// The name of the issuer, whichever of its aliases is the `iss`, with the tenant of the token
     /// if the issuer has tenants.
     #[must_use]
-    pub fn issuer(self) -> &'v str {
-        self.record.field(RecordField::Issuer).unwrap_or_else(|| self.issuer.identity())
+    pub fn issuer(self) -> &'v [u8] {
+        self.record.field(RecordField::Issuer).unwrap_or_else(|| self.issuer.identity().as_bytes())
     }
 
     /// The client types, separated by commas.
     #[must_use]
-    pub fn client_types(self) -> &'v str {
+    pub fn client_types(self) -> &'v [u8] {
         self.escaped(RecordField::HeaderClientTypes, RecordField::ClientTypes)
     }
 
-    /// The environment that the token is scoped to, or an empty string.
+    /// The environment that the token is scoped to, or empty.
     #[must_use]
-    pub fn environment(self) -> &'v str {
+    pub fn environment(self) -> &'v [u8] {
         self.escaped(RecordField::HeaderEnvironment, RecordField::Environment)
     }
 
@@ -261,7 +261,7 @@ impl<'v> Identity<'v> {
         self.record.exported(self.exported_claims().len())
     }
 
-    fn escaped(self, escaped: RecordField, plain: RecordField) -> &'v str {
+    fn escaped(self, escaped: RecordField, plain: RecordField) -> &'v [u8] {
         self.record.field(escaped).or_else(|| self.record.field(plain)).unwrap_or_default()
     }
 }

@@ -181,7 +181,7 @@ impl Verifier {
         let config = issuer.config();
         let of_token = || TokenIssuer {
             config,
-            tenant: record.field(RecordField::Issuer).and_then(|name| config.match_name(name)?),
+            tenant: record.text(RecordField::Issuer).and_then(|name| config.match_name(name)?),
         };
         record.is_valid_at(now, config.rules.leeway)
             && !self.revocations.may_apply(record.hashes(), of_token, record.issued_at())

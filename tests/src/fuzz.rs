@@ -210,7 +210,8 @@ fn outcome(result: &Result<Verified<'_>, Reject>) -> Result<String, Reject> {
             identity.issuer(),
             identity.client_types(),
             identity.environment(),
-        ];
+        ]
+        .map(<[u8]>::escape_ascii);
         let key = verified.key() == engine().keys.iter().next().expect("its only key").identity();
         format!(
             "{names:?} {headers:?} {:?} {} {key} {:?}",

@@ -252,7 +252,12 @@ impl VerificationRecord {
     }
 
     /// Returns a text field, if the token has it.
-    pub(crate) fn field(&self, field: RecordField) -> Option<&str> {
+    pub(crate) fn text(&self, field: RecordField) -> Option<&str> {
+        core::str::from_utf8(self.field(field)?).ok()
+    }
+
+    /// Returns the bytes of a text field, if the token has it.
+    pub(crate) fn field(&self, field: RecordField) -> Option<&[u8]> {
         let index = field.index();
         let end = self.end(index);
         if end & PRESENT == 0 {
@@ -265,7 +270,7 @@ impl VerificationRecord {
         };
         let all = bytes_of(self.words.get(TEXTS..)?);
         let (start, stop) = (usize::try_from(start).ok()?, usize::try_from(end & !PRESENT).ok()?);
-        core::str::from_utf8(all.get(start..stop)?).ok()
+        all.get(start..stop)
     }
 
     /// Returns the values of the exported claims, of which there are `count`.

@@ -51,23 +51,24 @@ pub(super) fn identity_headers<'l>(
     let names = &settings.identity_headers;
     let (verified, tenant) = (decision.verified(), decision.tenant());
     let caller = verified.map(Verified::identity);
-    let [subject, user, issuer, client_types, environment] = caller.map_or([""; 5], |caller| {
-        [
-            caller.subject(),
-            caller.user(),
-            caller.issuer(),
-            caller.client_types(),
-            caller.environment(),
-        ]
-    });
+    let [subject, user, issuer, client_types, environment] =
+        caller.map_or([&b""[..]; 5], |caller| {
+            [
+                caller.subject(),
+                caller.user(),
+                caller.issuer(),
+                caller.client_types(),
+                caller.environment(),
+            ]
+        });
     // The tokens of machine identities have their login method in the place of an environment.
-    let environment = if verified.is_some_and(is_access_token) { "" } else { environment };
+    let environment = if verified.is_some_and(is_access_token) { b"" } else { environment };
     let identity = [
-        (&names.subject, subject.as_bytes()),
-        (&names.user, tenant.map_or(user.as_bytes(), TenantIdentity::user)),
-        (&names.issuer, issuer.as_bytes()),
-        (&names.client_types, client_types.as_bytes()),
-        (&names.environment, environment.as_bytes()),
+        (&names.subject, subject),
+        (&names.user, tenant.map_or(user, TenantIdentity::user)),
+        (&names.issuer, issuer),
+        (&names.client_types, client_types),
+        (&names.environment, environment),
         (&names.tenant, tenant.map_or(b"", TenantIdentity::tenant)),
     ];
     let identity = identity.into_iter().filter_map(|(name, value)| Some((name.as_ref()?, value)));
