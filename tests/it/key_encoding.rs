@@ -4,6 +4,7 @@ use base64::{
 };
 use countersign_tests::{
     binary::{Output, Sandbox},
+    eventually,
     openssl::hs256,
 };
 use serde_json::{Value, json};
@@ -72,6 +73,20 @@ fn signing_section_takes_an_encoding() {
     sandbox.replace("server.cfg", own);
     assert!(server.reload().contains("in force"), "{}", server.log());
     assert_eq!(server.auth(&token).status, 200, "{}", server.log());
+}
+
+#[test]
+fn changed_file_of_the_signing_key_is_read() {
+    let sandbox = Sandbox::new();
+    let [before, after] = [PHRASE.to_owned(), PHRASE.to_uppercase()];
+    let path = sandbox.file("own-secret", &before);
+    let own = SIGNING.replace(&format!("key={KEY}"), &format!("key_file={}", path.display()));
+    let server = sandbox.serve(&(own + "key_encoding=text\n"));
+    let [old, new] = [&before, &after]
+        .map(|key| hs256(key.as_bytes(), &json!({ "alg": "HS256" }), &fixture::claims(json!({}))));
+    assert_eq!([&old, &new].map(|token| server.auth(token).status), [200, 401]);
+    sandbox.replace("own-secret", after);
+    eventually(|| [&old, &new].map(|token| server.auth(token).status) == [401, 200]);
 }
 
 #[test]

@@ -98,7 +98,7 @@ impl IssuerSection {
     /// section has none. Neither secret reveals the other.
     pub(crate) fn secret_for(&self, purpose: &str) -> Option<SigningSecret> {
         let KeySource::Secret(secret) = &self.keys else { return None };
-        Some(SigningSecret::new(derived_secret(secret.expose(), purpose)))
+        Some(SigningSecret::new(derived_secret(secret.expose(), purpose), None))
     }
 
     /// Whether `other` is the same issuer with the same rights and the same

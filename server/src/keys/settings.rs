@@ -26,17 +26,21 @@ use crate::{
 
 /// HMAC secret for signing or verifying. Its [`Debug`](fmt::Debug) output hides it.
 #[derive(Clone)]
-pub struct SigningSecret(Box<[u8]>);
+pub struct SigningSecret {
+    bytes: Box<[u8]>,
+    /// The file that it was read from, if any.
+    file: Option<PathBuf>,
+}
 
 impl SigningSecret {
-    pub(super) fn new(secret: impl Into<Box<[u8]>>) -> Self {
-        Self(secret.into())
+    pub(super) fn new(secret: impl Into<Box<[u8]>>, file: Option<PathBuf>) -> Self {
+        Self { bytes: secret.into(), file }
     }
 
     /// The secret itself.
     #[must_use]
     pub fn expose(&self) -> &[u8] {
-        &self.0
+        &self.bytes
     }
 }
 
@@ -67,6 +71,15 @@ impl KeySource {
                 KeyLocation::Jwks(_) | KeyLocation::Discovery(_) => true,
                 KeyLocation::File { origin, .. } => *origin == Origin::Published,
             },
+        }
+    }
+
+    /// Returns the file of a shared secret, which is read with the configuration.
+    #[must_use]
+    pub fn secret_file(&self) -> Option<&Path> {
+        match self {
+            Self::Secret(secret) => secret.file.as_deref(),
+            Self::Static(_) | Self::Refreshed(_) => None,
         }
     }
 
@@ -262,6 +275,6 @@ mod tests {
 
     #[test]
     fn signing_secret_debug_hides_the_secret() {
-        assert_eq!(format!("{:?}", SigningSecret(Box::new([1, 2, 3]))), "SigningSecret(..)");
+        assert_eq!(format!("{:?}", SigningSecret::new([1, 2, 3], None)), "SigningSecret(..)");
     }
 }

@@ -26,7 +26,10 @@ pub(super) fn read(reader: &mut SectionReader<'_>, context: KeyContext) -> Optio
         {
             public::read_static_keys(reader, text, context)
         }
-        (Some(text), None) => read_secret(reader, "key", text.as_bytes(), context),
+        (Some(text), None) => {
+            let secret = read_secret(reader, "key", text.as_bytes(), context)?;
+            Some(KeySource::Secret(SigningSecret::new(secret, None)))
+        }
         (None, Some(path)) => {
             reader.warn_if_readable_by_all("key_file", Path::new(path));
             read_secret_file(reader, path, context)
@@ -51,9 +54,10 @@ fn read_secret_file(
         let location = KeyLocation::File { path: path.into(), origin: Origin::Static, encoding };
         return Some(fetching::refreshed_keys(reader, location));
     }
-    // Read once: the signing key does not change while the server runs.
+    // Read with the configuration, which is loaded again when the file changes.
     let text = read_file(reader, "key_file", Path::new(path))?;
-    read_secret(reader, "key_file", &text, context)
+    let secret = read_secret(reader, "key_file", &text, context)?;
+    Some(KeySource::Secret(SigningSecret::new(secret, Some(path.into()))))
 }
 
 fn read_secret(
@@ -61,7 +65,7 @@ fn read_secret(
     option: &str,
     text: &[u8],
     context: KeyContext,
-) -> Option<KeySource> {
+) -> Option<Vec<u8>> {
     // The longest hash requires the longest key.
     let longest = context.algorithms.iter().max()?;
     let bytes = longest.min_secret_bytes()?;
@@ -112,7 +116,7 @@ fn read_secret(
         return None;
     }
     hint_at_text(reader, option, text, context);
-    Some(KeySource::Secret(SigningSecret(secret.into())))
+    Some(secret)
 }
 
 /// Reads `key_encoding`.
