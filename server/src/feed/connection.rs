@@ -51,6 +51,8 @@ pub(super) struct FeedFollower {
     revocations: RevocationFollower,
     max_staleness: Duration,
     position: FeedPosition,
+    /// Whether the server could not read all revocations when it sent the snapshot.
+    is_partial: bool,
     /// The sections of this connection.
     sections: HashMap<String, FeedSection>,
     /// Revocations that were read and are not applied yet, so that many are applied at once.
@@ -92,7 +94,15 @@ impl FeedFollower {
         max_staleness: Duration,
     ) -> Self {
         let (position, sections) = (FeedPosition::Start, HashMap::new());
-        Self { keys, revocations, max_staleness, position, sections, unapplied: Vec::new() }
+        Self {
+            keys,
+            revocations,
+            max_staleness,
+            position,
+            is_partial: false,
+            sections,
+            unapplied: Vec::new(),
+        }
     }
 
     /// Begins another connection. Keys and revocations of earlier ones stay in force.
@@ -181,9 +191,17 @@ impl FeedFollower {
     fn complete(&mut self, state: FeedState, now: Duration) -> Result<(), FeedError> {
         self.apply()?;
         self.keys.complete_set();
-        let removed = self.revocations.complete_set();
-        if removed > 0 {
-            tracing::info!(removed, "removed revocations that the server does not have any more");
+        self.is_partial = !state.is_available;
+        if self.is_partial {
+            self.revocations.end_partial_set();
+        } else {
+            let removed = self.revocations.complete_set();
+            if removed > 0 {
+                tracing::info!(
+                    removed,
+                    "removed revocations that the server does not have any more"
+                );
+            }
         }
         self.position = FeedPosition::Changes(state.generation);
         self.refresh(state, now)
@@ -225,7 +243,10 @@ impl FeedFollower {
             }
             FeedLine::Alive(state) => {
                 self.apply()?;
-                if self.revocations.has_more_than(state.revocations) {
+                if self.is_partial && state.is_available {
+                    return Err(FeedError("the server has its revocations: reading them".into()));
+                }
+                if state.is_available && self.revocations.has_more_than(state.revocations) {
                     let text = "the server has dropped expired revocations: reading them again";
                     return Err(FeedError(text.into()));
                 }

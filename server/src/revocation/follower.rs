@@ -84,6 +84,12 @@ impl RevocationFollower {
         if self.sets == 1 { 0 } else { self.table.retain(&set) }
     }
 
+    /// Ends the set of a process that cannot read all of its revocations: removes nothing.
+    pub fn end_partial_set(&mut self) {
+        self.set = HashSet::new();
+        self.sets += 1;
+    }
+
     /// Whether so many are in force that those which the other process has dropped should be
     /// removed by another complete set. `count` is the number that it has.
     #[must_use]

@@ -129,6 +129,23 @@ fn next_snapshot_replaces_the_one_before() {
 }
 
 #[test]
+fn snapshot_of_a_server_without_revocations_removes_none() {
+    let mut followed = FollowedFeed::new();
+    followed.snapshot(7, &["a", "b"]);
+    followed.follower.begin();
+    followed.receive(&hello(0)).unwrap();
+    followed.receive(&state("complete", 0).replace("true", "false")).unwrap();
+    assert_eq!(followed.count(), 2);
+    assert!(!followed.service.is_ready(), "other tokens may be revoked");
+    let error = followed.receive(&state("alive", 0)).unwrap_err();
+    assert!(error.0.contains("reading them"), "{error}");
+    assert!(!followed.service.is_ready(), "until they have been read");
+    followed.follower.begin();
+    followed.snapshot(1, &["c"]);
+    assert_eq!((followed.count(), followed.service.is_ready()), (1, true));
+}
+
+#[test]
 fn expired_revocations_are_dropped_by_a_line() {
     let mut followed = FollowedFeed::new();
     followed.snapshot(7, &["stays"]);
