@@ -18,7 +18,10 @@ use countersign_engine::{
 use countersign_server::{
     authorization::routes::RouteMatch,
     config::{Config, ConfigFormat, RawConfig},
-    embedding::{CheckDecision, ConnectionCertificate, EmbeddedRequest, HeaderLines, TierConfig},
+    embedding::{
+        CacheSize, CheckDecision, ConnectionCertificate, DecisionParts, EmbeddedRequest,
+        HeaderLines, TierConfig,
+    },
     tenancy::{
         identity::TenantIdentity,
         tenant::{TenantAccess, TenantImpersonation},
@@ -292,7 +295,8 @@ fn verification_allocates_nothing_cached_or_not() {
                 (claims.expires_at(), claims.client_types().count()),
                 (Some(UnixTime(1_800_000_000)), 2)
             );
-            assert_eq!((identity.subject(), identity.issuer()), ("%C3%A9%2C%205%20%25", "i"));
+            let texts = (identity.subject(), identity.issuer());
+            assert_eq!(texts, (&b"%C3%A9%2C%205%20%25"[..], &b"i"[..]));
             let mut values = identity.exported_values();
             let exported = [0; 3].map(|_| values.next());
             assert_eq!(exported, [Some(&b"%C3%A9%2C%205%20%25"[..]), Some(b"[1.50]"), None]);
@@ -396,7 +400,7 @@ fn tenant_and_numeric_ids_are_read_without_allocating() {
         for _ in 0..100 {
             let verified = verifier.verify(token.as_bytes(), NOW).unwrap();
             assert_eq!(verified.claims().subject(), Some("17"));
-            assert_eq!(verified.identity().issuer(), "of/t");
+            assert_eq!(verified.identity().issuer(), b"of/t");
         }
         assert_eq!(allocation_count() - before, 0, "with a cache of {cache_bytes} bytes");
     }
@@ -439,7 +443,7 @@ fn embedded_decisions_allocate_nothing() {
         URL_SAFE_NO_PAD.encode(SECRET)
     );
     std::fs::write(&file, configuration).unwrap();
-    let tier = TierConfig::load(&file, Vec::new()).unwrap().start().unwrap();
+    let tier = TierConfig::load(&file, Vec::new(), CacheSize::Process).unwrap().start().unwrap();
     let claims = r#"{"iss":"i","aud":"us","sub":"bob","exp":4102444800}"#;
     let bearer = format!("Bearer {}", signed(r#"{"alg":"HS256"}"#, claims));
     let lines = [("Host", "a.example"), ("authorization", &*bearer), ("X_Auth_User", "x")];
@@ -450,8 +454,7 @@ fn embedded_decisions_allocate_nothing() {
         is_tls: true,
         peer,
         certificate: ConnectionCertificate::Absent,
-        wants_claims: false,
-        omits_changes: false,
+        parts: DecisionParts { changes: true, identity: true, claims: false },
     };
     let mut decision = CheckDecision::new();
     for listener in [0, 1] {

@@ -86,36 +86,48 @@ countersign_describe(ngx_http_request_t *r, cs_request *request, cs_line *usual)
     return request->lines == NULL ? NGX_ERROR : NGX_OK;
 }
 
-static ngx_int_t
-keep_text(ngx_pool_t *pool, ngx_str_t *kept, cs_text text)
+// Copies a text to the memory at `to`. Returns the memory behind it.
+static u_char *
+copy_text(ngx_str_t *kept, u_char *to, cs_text text)
 {
-    if (text.length == 0) {
-        ngx_str_null(kept);
-        return NGX_OK;
-    }
+    kept->data = to;
     kept->len = text.length;
-    kept->data = ngx_pnalloc(pool, text.length);
-    if (kept->data == NULL) {
-        return NGX_ERROR;
-    }
-    ngx_memcpy(kept->data, text.data, text.length);
-    return NGX_OK;
+    return text.length > 0 ? ngx_cpymem(to, text.data, text.length) : to;
 }
 
 // Keeps the texts of an allowed request that variables show.
 static ngx_int_t
 keep_identity(ngx_http_request_t *r, countersign_identity_t *identity, const cs_decision *decision)
 {
-    if (keep_text(r->pool, &identity->subject, decision->subject) != NGX_OK
-        || keep_text(r->pool, &identity->user, decision->user) != NGX_OK
-        || keep_text(r->pool, &identity->issuer, decision->issuer) != NGX_OK
-        || keep_text(r->pool, &identity->client_types, decision->client_types) != NGX_OK
-        || keep_text(r->pool, &identity->environment, decision->environment) != NGX_OK
-        || keep_text(r->pool, &identity->tenant, decision->tenant) != NGX_OK)
-    {
+    u_char *to = ngx_pnalloc(r->pool, decision->subject.length + decision->user.length
+        + decision->issuer.length + decision->client_types.length + decision->environment.length
+        + decision->tenant.length + decision->claims.length);
+
+    if (to == NULL) {
         return NGX_ERROR;
     }
-    return keep_text(r->pool, &identity->claims, decision->claims);
+    to = copy_text(&identity->subject, to, decision->subject);
+    to = copy_text(&identity->user, to, decision->user);
+    to = copy_text(&identity->issuer, to, decision->issuer);
+    to = copy_text(&identity->client_types, to, decision->client_types);
+    to = copy_text(&identity->environment, to, decision->environment);
+    to = copy_text(&identity->tenant, to, decision->tenant);
+    copy_text(&identity->claims, to, decision->claims);
+    return NGX_OK;
+}
+
+// Keeps a header line of the response to a refused request.
+static ngx_int_t
+keep_line(ngx_pool_t *pool, ngx_keyval_t *kept, const cs_line *line)
+{
+    u_char *to = ngx_pnalloc(pool, line->name.length + line->value.length);
+
+    if (to == NULL) {
+        return NGX_ERROR;
+    }
+    to = copy_text(&kept->key, to, line->name);
+    copy_text(&kept->value, to, line->value);
+    return NGX_OK;
 }
 
 // Keeps the header lines of the response to a refused request.
@@ -130,10 +142,7 @@ keep_lines(ngx_http_request_t *r, countersign_request_t *checked, const cs_decis
     }
     for (size_t i = 0; i < decision->line_count; i++) {
         line = ngx_array_push(checked->lines);
-        if (line == NULL
-            || keep_text(r->pool, &line->key, decision->lines[i].name) != NGX_OK
-            || keep_text(r->pool, &line->value, decision->lines[i].value) != NGX_OK)
-        {
+        if (line == NULL || keep_line(r->pool, line, &decision->lines[i]) != NGX_OK) {
             return NGX_ERROR;
         }
     }

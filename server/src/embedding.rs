@@ -37,18 +37,19 @@ pub use countersign_front::address::UNIX_PEER;
 use self::pending::{CheckQueue, PendingCheck};
 pub use self::{
     certificate::ConnectionCertificate,
-    decision::{CallerIdentity, CheckDecision},
+    decision::{CallerIdentity, CheckDecision, DecisionParts},
     head::{HeaderLine, HeaderLines, InvalidHead},
 };
 use crate::{
     admission::Admission,
     app::App,
     auth::{Caller, PendingDecision, decide},
+    base::route::Serves,
     client::{
         ClientAddress, ClientCertificate, RequestDescription, original_request::OriginalRequest,
         request_description::CheckAttributes,
     },
-    config::{Config, Settings, Severity, raw},
+    config::{Config, Listener, Settings, Severity, raw},
     feed::{FeedClient, TrustedOwners, settings::FeedSettings},
     keys::{self, follower::KeyFollower},
     observe::{logging, metrics::Metrics},
@@ -71,8 +72,12 @@ impl TierConfig {
     ///
     /// # Errors
     /// All mistakes in it, as text with places and remedies.
-    pub fn load(file: &Path, environment: Vec<(String, String)>) -> Result<Self, String> {
-        let source = ConfigFile { file: file.to_owned(), environment };
+    pub fn load(
+        file: &Path,
+        environment: Vec<(String, String)>,
+        cache: CacheSize,
+    ) -> Result<Self, String> {
+        let source = ConfigFile { file: file.to_owned(), environment, cache };
         let watcher = ConfigWatcher::new(Box::new(source.clone()));
         let config = source.load()?;
         start_logging(&config);
@@ -86,7 +91,12 @@ impl TierConfig {
     /// `main`, or a section name without `listener_`.
     #[must_use]
     pub fn listener(&self, name: &str) -> Option<usize> {
-        self.config.settings.listeners.iter().position(|listener| listener.name == name)
+        find_listener(&self.config.settings, name)
+    }
+
+    /// Returns the names of the listeners whose rules a check can be made by.
+    pub fn listener_names(&self) -> impl Iterator<Item = &str> {
+        self.config.settings.listeners.iter().filter(is_for_clients).map(|listener| &*listener.name)
     }
 
     /// Starts the tier, in the process that makes the checks.
@@ -123,6 +133,15 @@ impl TierConfig {
             _feed: feed,
         })
     }
+}
+
+/// The option of `[cache]` with the memory of a tier's cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CacheSize {
+    /// `megabytes`: one process makes all checks.
+    Process,
+    /// `worker_megabytes`: several processes do, each with a cache of its own.
+    Worker,
 }
 
 /// Starts to follow the feed of the server. Keys in files are read by this process.
@@ -193,12 +212,8 @@ pub struct EmbeddedRequest<'r, H> {
     pub peer: IpAddr,
     /// The certificate of its connection.
     pub certificate: ConnectionCertificate<'r>,
-    /// Whether the decision has all claims of the token. Without it, a decision on a cached token
-    /// does not allocate.
-    pub wants_claims: bool,
-    /// Whether the decision omits the changes of an allowed request's header lines, because the
-    /// proxy's own configuration makes them.
-    pub omits_changes: bool,
+    /// What the decision has if the request is allowed.
+    pub parts: DecisionParts,
 }
 
 impl EmbeddedTier {
@@ -222,7 +237,7 @@ impl EmbeddedTier {
     /// Returns the index of the listener with this name, as [`TierConfig::listener`] does.
     #[must_use]
     pub fn listener(&self, name: &str) -> Option<usize> {
-        self.app.settings().listeners.iter().position(|listener| listener.name == name)
+        find_listener(&self.app.settings(), name)
     }
 
     /// Whether a reload can apply another version of the configuration to this tier. Otherwise,
@@ -277,6 +292,15 @@ impl EmbeddedTier {
         let limit = self.app.settings().memory.process;
         self.checks.submit(PendingCheck::new(listener, request), limit, callback);
     }
+}
+
+fn find_listener(settings: &Settings, name: &str) -> Option<usize> {
+    settings.listeners.iter().position(|one| one.name == name && is_for_clients(&one))
+}
+
+/// Whether a listener has rules for requests. One for operators has none.
+fn is_for_clients(listener: &&Listener) -> bool {
+    listener.serves != Serves::Operations
 }
 
 /// Receives a decision that had to wait.
@@ -346,12 +370,17 @@ fn with_admission<R>(
 struct ConfigFile {
     file: PathBuf,
     environment: Vec<(String, String)>,
+    cache: CacheSize,
 }
 
 impl ConfigLoader for ConfigFile {
     fn load(&self) -> Result<Config, String> {
         let config = Config::load(slice::from_ref(&self.file), self.environment.clone());
-        config.map_err(|problems| problems.to_string())
+        let mut config = config.map_err(|problems| problems.to_string())?;
+        if self.cache == CacheSize::Worker {
+            config.settings.cache_bytes = config.settings.worker_cache_bytes;
+        }
+        Ok(config)
     }
 
     fn files(&self) -> Vec<PathBuf> {

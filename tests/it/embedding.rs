@@ -20,7 +20,8 @@ use std::{
 
 use countersign_engine::CertificateThumbprint;
 use countersign_server::embedding::{
-    CheckDecision, ConnectionCertificate, EmbeddedRequest, EmbeddedTier, HeaderLines, TierConfig,
+    CacheSize, CheckDecision, ConnectionCertificate, DecisionParts, EmbeddedRequest, EmbeddedTier,
+    HeaderLines, TierConfig,
 };
 use countersign_tests::{
     binary::Sandbox,
@@ -67,7 +68,7 @@ impl From<CheckOutcome> for ComparedDecision {
 
 pub(crate) fn start(sandbox: &Sandbox, configuration: &str) -> EmbeddedTier {
     let file = sandbox.file("embedded.cfg", configuration);
-    TierConfig::load(&file, Vec::new()).unwrap().start().unwrap()
+    TierConfig::load(&file, Vec::new(), CacheSize::Process).unwrap().start().unwrap()
 }
 
 /// Checks `GET /page?x=1` with these header lines. Returns the decision, and whether it was made
@@ -89,8 +90,7 @@ fn check_with(
         is_tls: true,
         peer: CLIENT,
         certificate,
-        wants_claims: false,
-        omits_changes: false,
+        parts: DecisionParts { changes: true, identity: true, claims: false },
     };
     let mut decision = CheckDecision::default();
     if tier.check(0, &request, &mut decision) {
@@ -101,6 +101,10 @@ fn check_with(
         move |decision: &CheckDecision| decided.send(ComparedDecision::from(decision)).unwrap();
     tier.check_later(0, &request, Box::new(callback));
     (received.recv_timeout(Duration::from_secs(20)).unwrap(), false)
+}
+
+fn has_line(lines: &[(&str, &str)], name: &str) -> bool {
+    lines.iter().any(|line| line.0.eq_ignore_ascii_case(name))
 }
 
 pub(crate) fn check_token(tier: &EmbeddedTier, token: &str) -> i32 {
@@ -143,32 +147,43 @@ fn embedded_decision_is_that_over_grpc() {
     ];
     for lines in tables {
         let over_grpc = CheckOutcome::of(envoy.check(check_request(lines)).unwrap());
-        assert_eq!(check(&tier, lines).0, ComparedDecision::from(over_grpc), "{lines:?}");
+        let mut over_grpc = ComparedDecision::from(over_grpc);
+        // That of the tier removes only what the request has.
+        over_grpc.removed.retain(|name| has_line(lines, name));
+        let mut embedded = check(&tier, lines).0;
+        for decision in [&mut over_grpc, &mut embedded] {
+            decision.removed.iter_mut().for_each(|name| name.make_ascii_lowercase());
+            decision.removed.sort();
+        }
+        assert_eq!(embedded, over_grpc, "{lines:?}");
     }
     assert_eq!(check_token(&tier, &good), 200);
 }
 
 #[test]
-fn decision_omits_changes_of_headers_if_asked() {
+fn decision_has_the_parts_that_are_asked_for() {
     let sandbox = Sandbox::new();
     let tier = start(&sandbox, fixture::SIGNING);
     let bearer = format!("Bearer {}", fixture::good_token());
     let lines = [("authorization", &*bearer), ("x_auth_user", "root")];
     let head = HeaderLines::new([b"GET", b"/", b"shop.example"], &lines).unwrap();
-    let decide = |omits_changes| {
-        let certificate = ConnectionCertificate::Absent;
-        let (is_tls, wants_claims) = (false, false);
+    for [changes, identity, claims] in
+        [[true, true, false], [false, true, true], [true, false, false]]
+    {
+        let (certificate, is_tls) = (ConnectionCertificate::Absent, false);
         let (head, peer) = (&head, CLIENT);
-        let request =
-            EmbeddedRequest { head, is_tls, peer, certificate, wants_claims, omits_changes };
+        let parts = DecisionParts { changes, identity, claims };
+        let request = EmbeddedRequest { head, is_tls, peer, certificate, parts };
         let mut decision = CheckDecision::default();
         eventually(|| tier.check(0, &request, &mut decision));
-        let changes = decision.lines().count() + decision.removed().count();
-        (decision.is_allowed(), decision.identity().subject.is_empty(), changes)
-    };
-    let (is_allowed, is_anonymous, changes) = decide(false);
-    assert!(is_allowed && !is_anonymous && changes > 3, "{changes}");
-    assert_eq!(decide(true), (true, false, 0));
+        assert!(decision.is_allowed());
+        let removed: Vec<_> = decision.removed().collect();
+        let expected = [&b"authorization"[..], b"x_auth_user"];
+        assert_eq!(removed, expected[..if changes { 2 } else { 0 }]);
+        assert_eq!(decision.lines().count() > 2, changes);
+        assert_eq!(!decision.identity().subject.is_empty(), identity);
+        assert_eq!(!decision.claims().is_empty(), claims);
+    }
 }
 
 #[test]
@@ -243,7 +258,7 @@ fn environment_counts_after_a_reload() {
     let sandbox = Sandbox::new();
     let file = sandbox.file("embedded.cfg", fixture::SIGNING);
     let environment = vec![("INMANTA_AUTH_JWT_DEFAULT_AUDIENCE".into(), "other".into())];
-    let tier = TierConfig::load(&file, environment).unwrap().start().unwrap();
+    let tier = TierConfig::load(&file, environment, CacheSize::Process).unwrap().start().unwrap();
     let good = fixture::good_token();
     assert_eq!(check_token(&tier, &good), 401);
     let second = fixture::issuer_section(
@@ -260,11 +275,35 @@ fn environment_counts_after_a_reload() {
 }
 
 #[test]
+fn size_of_a_workers_cache_is_an_option_of_its_own() {
+    let sandbox = Sandbox::new();
+    let load = |sizes: [u32; 2], of| {
+        let [process, worker] = sizes;
+        let sizes = format!("[cache]\nmegabytes={process}\nworker_megabytes={worker}\n");
+        let file = sandbox.file("embedded.cfg", format!("{}{sizes}", fixture::SIGNING));
+        TierConfig::load(&file, Vec::new(), of).unwrap()
+    };
+    for (of, same, other) in
+        [(CacheSize::Process, [1, 3], [3, 2]), (CacheSize::Worker, [3, 2], [1, 3])]
+    {
+        // A tier follows a configuration only with a cache of the same size.
+        let tier = load([1, 2], of).start().unwrap();
+        assert!(tier.can_follow(&load(same, of)), "{of:?}");
+        assert!(!tier.can_follow(&load(other, of)), "{of:?}");
+    }
+}
+
+#[test]
 fn mistakes_of_an_embedded_tier_have_their_place() {
     let sandbox = Sandbox::new();
     let file = sandbox.file("bad.cfg", "[auth_jwt_x]\nalgorithm=none\n");
-    let problems = TierConfig::load(&file, Vec::new()).map(drop).unwrap_err();
+    let problems = TierConfig::load(&file, Vec::new(), CacheSize::Process).map(drop).unwrap_err();
     assert!(problems.contains("bad.cfg:2") && problems.contains("algorithm"), "{problems}");
-    let good = TierConfig::load(&sandbox.file("good.cfg", fixture::SIGNING), Vec::new()).unwrap();
+    let good = TierConfig::load(
+        &sandbox.file("good.cfg", fixture::SIGNING),
+        Vec::new(),
+        CacheSize::Process,
+    )
+    .unwrap();
     assert_eq!([good.listener("main"), good.listener("other")], [Some(0), None]);
 }

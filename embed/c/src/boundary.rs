@@ -18,8 +18,8 @@ use std::{
 };
 
 use countersign_server::embedding::{
-    CheckDecision, ConnectionCertificate, EmbeddedRequest, EmbeddedTier, HeaderLines, TierConfig,
-    UNIX_PEER, process_environment,
+    CacheSize, CheckDecision, ConnectionCertificate, DecisionParts, EmbeddedRequest, EmbeddedTier,
+    HeaderLines, TierConfig, UNIX_PEER, process_environment,
 };
 use http::StatusCode;
 
@@ -67,7 +67,7 @@ pub unsafe extern "C" fn cs_config_load(
     }
     // SAFETY: not null, and terminated as stated.
     let file = Path::new(OsStr::from_bytes(unsafe { CStr::from_ptr(file) }.to_bytes()));
-    match caught(|| TierConfig::load(file, process_environment())) {
+    match caught(|| TierConfig::load(file, process_environment(), CacheSize::Worker)) {
         Some(Ok(config)) => Box::into_raw(Box::new(cs_config(config))),
         Some(Err(reason)) => fail(error, &reason),
         None => fail(error, DEFECT),
@@ -257,6 +257,7 @@ unsafe fn check(
 ) -> cs_progress {
     let &cs_request { method, target, host, peer, certificate, .. } = request;
     let &cs_request { is_tls, wants_claims, omits_changes, .. } = request;
+    let parts = DecisionParts { changes: !omits_changes, identity: true, claims: wants_claims };
     // SAFETY: as stated.
     let (texts, peer, certificate, lines) = unsafe {
         let lines: &[cs_line] = match request.line_count {
@@ -271,7 +272,7 @@ unsafe fn check(
     };
     let certificate = ConnectionCertificate::encoded(certificate);
     let head = &head;
-    let request = EmbeddedRequest { head, is_tls, peer, certificate, wants_claims, omits_changes };
+    let request = EmbeddedRequest { head, is_tls, peer, certificate, parts };
     if tier.tier.check(listener, &request, decision) {
         return cs_progress::CS_DECIDED;
     }

@@ -64,8 +64,6 @@ pub(crate) const LOG_INFO: c_uint = 2;
 /// `log_level`.
 pub(crate) const LOG_ERROR: c_uint = 4;
 
-/// `attribute_id`: address and port of the client.
-pub(crate) const SOURCE_ADDRESS: c_uint = 24;
 /// `attribute_id`: the version of TLS on the client's connection.
 pub(crate) const CONNECTION_TLS_VERSION: c_uint = 31;
 /// `attribute_id`: the SHA-256 digest of the client's certificate, in hexadecimal.
@@ -108,10 +106,20 @@ unsafe extern "C" {
         name: TextBuffer,
         value: TextBuffer,
     ) -> bool;
+    pub(crate) fn envoy_dynamic_module_callback_http_add_header(
+        stream: StreamPointer,
+        kind: c_uint,
+        name: TextBuffer,
+        value: TextBuffer,
+    ) -> bool;
     pub(crate) fn envoy_dynamic_module_callback_http_filter_get_attribute_string(
         stream: StreamPointer,
         attribute: c_uint,
         value: *mut TextBuffer,
+    ) -> bool;
+    pub(crate) fn envoy_dynamic_module_callback_http_get_downstream_direct_remote_address(
+        stream: StreamPointer,
+        address: *mut TextBuffer,
     ) -> bool;
     pub(crate) fn envoy_dynamic_module_callback_get_most_specific_route_config(
         stream: StreamPointer,

@@ -176,6 +176,21 @@ impl EnvoyStream<'_> {
         is_known.then(|| unsafe { value.bytes() })
     }
 
+    /// Returns the address of the connection's peer, as text with its port. That of a client may be
+    /// another: Envoy takes it from header lines if it is configured to.
+    pub(crate) fn peer(&self) -> Option<&[u8]> {
+        let mut address = TextBuffer::EMPTY;
+        // SAFETY: the stream of this hook, and memory for the address.
+        let is_known = unsafe {
+            abi::envoy_dynamic_module_callback_http_get_downstream_direct_remote_address(
+                self.pointer,
+                &raw mut address,
+            )
+        };
+        // SAFETY: an address that Envoy wrote, of the borrowed stream.
+        is_known.then(|| unsafe { address.bytes() })
+    }
+
     /// Returns the rules of the route, if it has its own.
     pub(crate) fn route(&self) -> Option<&RouteRules> {
         // SAFETY: the stream of this hook. The result is null or of `RouteRules::into_pointer`, and
@@ -214,6 +229,21 @@ impl EnvoyStream<'_> {
     #[must_use]
     pub(crate) fn set_header(&mut self, name: &[u8], value: &[u8]) -> bool {
         self.change_header(name, TextBuffer::of(value))
+    }
+
+    /// Adds a header line, of a name that the request does not have. Returns `false` if the request
+    /// has ended.
+    #[must_use]
+    pub(crate) fn add_header(&mut self, name: &[u8], value: &[u8]) -> bool {
+        // SAFETY: the stream of this hook. Envoy copies name and value.
+        unsafe {
+            abi::envoy_dynamic_module_callback_http_add_header(
+                self.pointer,
+                abi::REQUEST_HEADERS,
+                TextBuffer::of(name),
+                TextBuffer::of(value),
+            )
+        }
     }
 
     /// Removes the header lines of this name. Returns `false` if the request has ended.

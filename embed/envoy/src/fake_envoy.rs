@@ -14,7 +14,7 @@ use std::{
 };
 
 use crate::{
-    abi::{self, ConfigPointer, HeaderLine, SchedulerPointer, StreamPointer, TextBuffer},
+    abi::{ConfigPointer, HeaderLine, SchedulerPointer, StreamPointer, TextBuffer},
     envoy::EnvoyStream,
     filter::FilterConfig,
 };
@@ -164,16 +164,37 @@ extern "C" fn envoy_dynamic_module_callback_http_set_header(
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn envoy_dynamic_module_callback_http_filter_get_attribute_string(
-    _: StreamPointer,
-    attribute: c_uint,
-    value: *mut TextBuffer,
+extern "C" fn envoy_dynamic_module_callback_http_add_header(
+    stream: StreamPointer,
+    _: c_uint,
+    name: TextBuffer,
+    value: TextBuffer,
 ) -> bool {
-    if attribute != abi::SOURCE_ADDRESS {
+    // SAFETY: as above.
+    let (stream, name, text) = unsafe { (FakeStream::of(stream), name.bytes(), value.bytes()) };
+    if stream.is_frozen.get() {
         return false;
     }
+    stream.headers.borrow_mut().push((name.to_vec(), text.to_vec()));
+    true
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn envoy_dynamic_module_callback_http_filter_get_attribute_string(
+    _: StreamPointer,
+    _: c_uint,
+    _: *mut TextBuffer,
+) -> bool {
+    false
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn envoy_dynamic_module_callback_http_get_downstream_direct_remote_address(
+    _: StreamPointer,
+    address: *mut TextBuffer,
+) -> bool {
     // SAFETY: the module has memory for it.
-    unsafe { value.write(TextBuffer::of(b"127.0.0.1:50000")) };
+    unsafe { address.write(TextBuffer::of(b"127.0.0.1:50000")) };
     true
 }
 

@@ -3,7 +3,9 @@
 
 use std::{cell::Cell, path::Path, sync::Arc};
 
-use countersign_server::embedding::{CheckDecision, EmbeddedRequest, EmbeddedTier};
+use countersign_server::embedding::{
+    CheckDecision, DecisionParts, EmbeddedRequest, EmbeddedTier, TierConfig,
+};
 use http::{StatusCode, header};
 
 use crate::{
@@ -11,7 +13,7 @@ use crate::{
     metadata::set_metadata,
     options::{FilterOptions, RouteRules},
     pending::PendingStream,
-    request::{StreamRequest, without_head},
+    request::{StreamRequest, is_grpc, without_head},
     tiers,
 };
 
@@ -81,7 +83,8 @@ impl FilterConfig {
         let file = &*options.config_file;
         let config = tiers::load(file)?;
         let listener = config.listener(&options.listener);
-        let listener = listener.ok_or_else(|| unknown_listener(file, &options.listener))?;
+        let listener =
+            listener.ok_or_else(|| unknown_listener(file, &options.listener, &config))?;
         let tier = if is_validating() { None } else { Some(tiers::tier(file, config)?) };
         let FilterOptions { clear_route_cache, metadata_claims, .. } = options;
         let counters = FilterCounters::define(envoy);
@@ -150,8 +153,11 @@ impl FilterConfig {
             is_tls: *is_tls,
             peer: *peer,
             certificate: *certificate,
-            wants_claims: !self.metadata_claims.is_empty(),
-            omits_changes: false,
+            parts: DecisionParts {
+                changes: true,
+                identity: false,
+                claims: !self.metadata_claims.is_empty(),
+            },
         };
         if tier.check(listener, &request, decision) {
             return CheckProgress::Decided;
@@ -192,8 +198,15 @@ impl FilterConfig {
 
 /// Removes and sets the header lines of an allowed request. Returns `false` if that fails.
 fn change_headers(stream: &mut EnvoyStream<'_>, decision: &CheckDecision) -> bool {
-    decision.removed().all(|name| stream.remove_header(name))
-        && decision.lines().all(|(name, value)| stream.set_header(name, value))
+    let is_removed = decision.removed().all(|name| stream.remove_header(name));
+    let mut lines = decision.lines();
+    // Envoy adds a line faster than it looks for others of its name.
+    is_removed
+        && if decision.replaces() {
+            lines.all(|(name, value)| stream.set_header(name, value))
+        } else {
+            lines.all(|(name, value)| stream.add_header(name, value))
+        }
 }
 
 /// Passes a request on if `change` succeeds. Otherwise a client's own identity headers could be
@@ -214,7 +227,21 @@ fn respond(stream: EnvoyStream<'_>, decision: &CheckDecision) {
     // Envoy writes the length of the body itself.
     let lines =
         decision.lines().filter(|(name, _)| *name != header::CONTENT_LENGTH.as_str().as_bytes());
-    stream.respond(decision.status(), lines, decision.body());
+    // Envoy answers a call of gRPC with HTTP status 200. Without this line, it was successful.
+    let grpc = is_grpc(&stream).then(|| (&b"grpc-status"[..], grpc_status(decision.status())));
+    stream.respond(decision.status(), lines.chain(grpc), decision.body());
+}
+
+/// Returns the status of gRPC for one of HTTP (gRPC, "HTTP to gRPC Status Code Mapping").
+const fn grpc_status(status: u16) -> &'static [u8] {
+    match status {
+        400 => b"13",
+        401 => b"16",
+        403 => b"7",
+        404 => b"12",
+        429 | 502..=504 => b"14",
+        _ => b"2",
+    }
 }
 
 /// Sends a response with this status.
@@ -224,9 +251,9 @@ pub(crate) fn respond_with(stream: EnvoyStream<'_>, status: StatusCode) {
     respond(stream, &refusal);
 }
 
-fn unknown_listener(file: &Path, name: &str) -> String {
-    let file = file.display();
-    format!("listener in filter_config is {name:?}: {file} has no section [listener_{name}]")
+fn unknown_listener(file: &Path, name: &str, config: &TierConfig) -> String {
+    let (file, names) = (file.display(), config.listener_names().collect::<Vec<_>>().join(", "));
+    format!("listener in filter_config is {name:?}: {file} has {names}")
 }
 
 impl RequestMemory {

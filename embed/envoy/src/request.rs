@@ -27,14 +27,14 @@ impl<'r> StreamRequest<'r> {
     ///
     /// # Errors
     /// The status of a refusal: 400 for a request without method, path or host, or with one that is
-    /// not UTF-8, and 503 if the client's address is unknown.
+    /// not UTF-8, and 503 if the peer's address is unknown.
     pub(crate) fn read(
         stream: &'r EnvoyStream<'_>,
         memory: &'r mut HeaderMemory,
     ) -> Result<Self, StatusCode> {
         let (pseudo, lines) = split(stream.headers(memory));
         let head = read_head(pseudo, lines)?;
-        let peer = stream.attribute(abi::SOURCE_ADDRESS).and_then(peer_address);
+        let peer = stream.peer().and_then(peer_address);
         let peer = peer.ok_or(StatusCode::SERVICE_UNAVAILABLE)?;
         let is_tls = stream.attribute(abi::CONNECTION_TLS_VERSION).is_some_and(is_not_empty);
         let certificate =
@@ -50,6 +50,16 @@ pub(crate) fn without_head<'r>(
 ) -> HeaderLines<'r, EnvoyHeader<'r>> {
     let (_, lines) = split(stream.headers(memory));
     HeaderLines::of_lines(lines)
+}
+
+/// Whether the request of a stream is a call of gRPC, by the rule of Envoy.
+pub(crate) fn is_grpc(stream: &EnvoyStream<'_>) -> bool {
+    let mut memory = HeaderMemory::new();
+    let mut lines = stream.headers(&mut memory).iter();
+    lines.find(|line| line.name() == b"content-type").is_some_and(|line| {
+        let rest = line.value().strip_prefix(b"application/grpc");
+        rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+')))
+    })
 }
 
 /// Reads the head of a request. Envoy has method, path and host in pseudo-headers, whatever the
@@ -88,7 +98,7 @@ fn read_certificate(stream: &EnvoyStream<'_>) -> ConnectionCertificate<'static> 
     })
 }
 
-/// Parses the client's address, as Envoy writes it: IP address and port, or the path of a Unix
+/// Parses the peer's address, as Envoy writes it: IP address and port, or the path of a Unix
 /// socket, which is empty or starts with `@` if it has none in the file system.
 fn peer_address(text: &[u8]) -> Option<IpAddr> {
     if matches!(text.first(), None | Some(b'/' | b'@')) {

@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, OnceLock, PoisonError, Weak},
 };
 
-use countersign_server::embedding::{EmbeddedTier, TierConfig, process_environment};
+use countersign_server::embedding::{CacheSize, EmbeddedTier, TierConfig, process_environment};
 
 /// The most tiers at a time. Each has threads and a cache of its own.
 const MAX_TIERS: usize = 16;
@@ -27,7 +27,7 @@ static TIERS: Mutex<Vec<KnownTier>> = Mutex::new(Vec::new());
 /// # Errors
 /// All mistakes in it, as text with places and remedies.
 pub(crate) fn load(file: &Path) -> Result<TierConfig, String> {
-    TierConfig::load(file, environment().to_vec())
+    TierConfig::load(file, environment().to_vec(), CacheSize::Process)
 }
 
 /// Returns the tier of a configuration file: a running one that can apply `config`, or a new one.
@@ -46,7 +46,8 @@ pub(crate) fn tier(file: &Path, config: TierConfig) -> Result<Arc<EmbeddedTier>,
     }
     if tiers.len() >= MAX_TIERS {
         return Err(format!(
-            "{}: {MAX_TIERS} other configurations are in use: remove listeners that use them",
+            "{}: {MAX_TIERS} other configurations are in use: remove listeners that use them, and wait \
+             until those that are removed have drained",
             file.display()
         ));
     }

@@ -11,8 +11,17 @@
 use countersign_front::Fields;
 use http::{HeaderName, header};
 
-use super::{AuthDecision, forward_auth::identity_headers, settings::AuthSettings};
-use crate::{client::request_description::is_spelling_of, tenancy::request_headers::API_KEY};
+use super::{
+    AuthDecision,
+    credential::CredentialPlaces,
+    forward_auth::identity_headers,
+    settings::{AuthSettings, IdentityHeaders},
+};
+use crate::{
+    base::header_names::{NameLengths, is_header},
+    client::request_description::is_spelling_of,
+    tenancy::request_headers::API_KEY,
+};
 
 /// The changes of an allowed request.
 pub struct HeaderChanges<'l, 't> {
@@ -42,6 +51,13 @@ impl<'l, 't> HeaderChanges<'l, 't> {
         let present = self.identity().filter(|(_, value)| !value.is_empty());
         let cookies = self.cookies.iter().filter(|rest| !rest.is_empty());
         present.chain(cookies.map(|rest| (&COOKIE, &rest[..])))
+    }
+
+    /// Whether a line with this name is removed from a request that has it.
+    #[must_use]
+    pub fn removes(&self, name: &[u8]) -> bool {
+        self.settings.changed_names.may_contain(name)
+            && (self.removed().any(|removed| is_header(name, removed)) || self.is_imitation(name))
     }
 
     /// Returns the names of the lines to remove, other than [imitations](Self::is_imitation).
@@ -75,6 +91,15 @@ impl<'l, 't> HeaderChanges<'l, 't> {
     fn identity(&self) -> impl Iterator<Item = (&HeaderName, &[u8])> + Clone {
         identity_headers(self.settings, self.decision)
     }
+}
+
+/// Returns the lengths of all names that changes may concern.
+pub(super) fn changed_names(
+    identities: &IdentityHeaders,
+    credentials: &CredentialPlaces,
+) -> NameLengths {
+    let fixed = [&AUTHORIZATION, &COOKIE, &API_KEY];
+    NameLengths::of(identities.names().chain(credentials.headers()).chain(fixed))
 }
 
 /// Whether a name is that of an identity header, in any spelling.

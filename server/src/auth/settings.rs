@@ -7,11 +7,11 @@ use http::{HeaderName, StatusCode, header};
 
 use super::{
     ProtectedResource, api_clients::ApiClients, challenge::Challenges, claim_headers::ClaimHeaders,
-    credential::CredentialPlaces, profile::generic,
+    credential::CredentialPlaces, header_changes::changed_names, profile::generic,
 };
 use crate::{
     authorization::Authorization,
-    base::redacted::quoted,
+    base::{header_names::NameLengths, redacted::quoted},
     config::{
         options::IDENTITY_HEADERS_SECTION, problem::Problems, reader::SectionReader,
         setting::Section,
@@ -33,6 +33,8 @@ pub struct AuthSettings {
     pub rejected_token_status: StatusCode,
     /// Headers with the caller's identity in responses of `/auth`.
     pub identity_headers: IdentityHeaders,
+    /// Names that [changes of a request](super::header_changes) may concern.
+    pub(super) changed_names: NameLengths,
     /// Contents of gRPC responses to Envoy.
     pub ext_authz: ExtAuthz,
     /// Clients that may revoke tokens and have keys fetched.
@@ -61,6 +63,7 @@ impl AuthSettings {
             identity_headers.claims.exported = Arc::clone(tenancy.claim.exported());
         }
         Self {
+            changed_names: changed_names(&identity_headers, &credentials),
             credentials,
             challenges,
             resource,

@@ -191,7 +191,7 @@ fn read(path: &Path) -> Result<String, Problem> {
     #[expect(clippy::disallowed_methods, reason = "configuration is where files are read")]
     let bytes = std::fs::read(path).map_err(|error| {
         Problem::error(&place, format!("cannot read the file: {error}"))
-            .help("check the path after --config and its permissions")
+            .help("check the path and its permissions")
     })?;
     // Some editors start files with a byte order mark.
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);

@@ -51,6 +51,8 @@ pub struct Settings {
     pub metrics: MetricsSettings,
     /// Memory of the token cache in bytes, allocated as it is used. 0 switches the cache off.
     pub cache_bytes: usize,
+    /// The same of each worker of a proxy, which has a cache of its own.
+    pub worker_cache_bytes: usize,
     /// Maximum length of a request body in bytes.
     pub max_body: usize,
     /// Settings for finding credentials, and for the responses about them.
@@ -162,8 +164,9 @@ impl Settings {
         let memory = request_memory::read(sections, request_limits.head_bytes, problems);
         let log = LogSettings::read(&mut SectionReader::new(sections, "log", problems));
         let metrics = MetricsSettings::read(&mut SectionReader::new(sections, "metrics", problems));
-        let cache_bytes =
-            SectionReader::new(sections, "cache", problems).number::<usize>("megabytes") << 20;
+        let mut cache = SectionReader::new(sections, "cache", problems);
+        let [cache_bytes, worker_cache_bytes] =
+            ["megabytes", "worker_megabytes"].map(|option| cache.number::<usize>(option) << 20);
         let quic = QuicSettings::read(sections, problems);
         let max_body =
             SectionReader::new(sections, "server", problems).number("max_request_body_size");
@@ -180,6 +183,7 @@ impl Settings {
             log,
             metrics,
             cache_bytes,
+            worker_cache_bytes,
             max_body,
             auth,
             api,

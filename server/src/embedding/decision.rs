@@ -12,7 +12,7 @@ use crate::{
         header_changes::{HeaderChanges, is_identity_header},
         settings::AuthSettings,
     },
-    base::reply::Reply,
+    base::{header_names::is_header, reply::Reply},
     identities::settings::is_access_token,
     tenancy::identity::TenantIdentity,
 };
@@ -25,6 +25,8 @@ pub struct CheckDecision {
     is_allowed: bool,
     /// The status of the response, if the request is refused.
     status: u16,
+    /// Whether the request has a line of a name in `lines`.
+    replaces: bool,
     bytes: Vec<u8>,
     /// Names and values of header lines.
     lines: Vec<[Range<usize>; 2]>,
@@ -33,6 +35,17 @@ pub struct CheckDecision {
     body: Range<usize>,
     identity: [Range<usize>; IDENTITY_PARTS],
     claims: Range<usize>,
+}
+
+/// What a decision has if the request is allowed. What a proxy does not use costs time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DecisionParts {
+    /// The changes of its header lines. A proxy may make them by its own configuration.
+    pub changes: bool,
+    /// Its [identity](CheckDecision::identity).
+    pub identity: bool,
+    /// All claims of its token. Without them, a decision on a cached token does not allocate.
+    pub claims: bool,
 }
 
 /// The number of texts in a [`CallerIdentity`].
@@ -63,6 +76,7 @@ impl CheckDecision {
         Self {
             is_allowed: false,
             status: 0,
+            replaces: false,
             bytes: Vec::new(),
             lines: Vec::new(),
             removed: Vec::new(),
@@ -90,7 +104,13 @@ impl CheckDecision {
         self.lines.iter().map(|[name, value]| (self.text(name), self.text(value)))
     }
 
-    /// Returns the names of the header lines to remove from an allowed request.
+    /// Whether an allowed request has a header line that one of [`lines`](Self::lines) replaces.
+    #[must_use]
+    pub const fn replaces(&self) -> bool {
+        self.replaces
+    }
+
+    /// Returns the names of the header lines to remove from an allowed request, which has them.
     pub fn removed(&self) -> impl Iterator<Item = &[u8]> {
         self.removed.iter().map(|name| self.text(name))
     }
@@ -142,11 +162,14 @@ impl CheckDecision {
             return;
         }
         (self.is_allowed, self.status) = (true, StatusCode::OK.as_u16());
-        if !request.omits_changes {
+        let DecisionParts { changes, identity, claims } = request.parts;
+        if changes {
             self.write_changes(settings, request.head, decision);
         }
-        self.write_identity(decision);
-        if let Some(verified) = decision.verified().filter(|_| request.wants_claims) {
+        if identity {
+            self.write_identity(decision);
+        }
+        if let Some(verified) = decision.verified().filter(|_| claims) {
             self.claims = self.add(&verified.claims().json());
         }
     }
@@ -158,10 +181,13 @@ impl CheckDecision {
         decision: &AuthDecision<'_>,
     ) {
         let changes = HeaderChanges::new(settings, decision, head);
-        changes.set().for_each(|(name, value)| self.add_line(name.as_str().as_bytes(), value));
-        changes.removed().for_each(|name| self.add_removed(name.as_str().as_bytes()));
+        for (name, value) in changes.set() {
+            self.replaces |= head.any_name(&|line| is_header(line, name));
+            self.add_line(name.as_str().as_bytes(), value);
+        }
+        // Only what the request has: each removal is a call of the proxy, which looks for the name.
         head.for_each_line(&mut |name, _| {
-            if changes.is_imitation(name) {
+            if changes.removes(name) {
                 self.add_removed(name);
             }
         });
@@ -191,7 +217,7 @@ impl CheckDecision {
         if let Some(verified) = verified {
             let caller = verified.identity();
             // The tokens of machine identities have their login method in this place.
-            let environment = if is_access_token(verified) { "" } else { caller.environment() };
+            let environment = if is_access_token(verified) { b"" } else { caller.environment() };
             let texts = [
                 caller.subject(),
                 caller.user(),
@@ -202,7 +228,7 @@ impl CheckDecision {
             let [subject, user, issuer, client_types, environment, _] = &mut self.identity;
             let parts = [subject, user, issuer, client_types, environment];
             for (part, text) in parts.into_iter().zip(texts) {
-                *part = add_to(&mut self.bytes, text.as_bytes());
+                *part = add_to(&mut self.bytes, text);
             }
         }
         if let Some(identity) = tenant {
@@ -228,7 +254,11 @@ impl CheckDecision {
         self.lines.push(line);
     }
 
+    /// Adds a name of lines to remove, once.
     fn add_removed(&mut self, name: &[u8]) {
+        if self.removed().any(|removed| removed.eq_ignore_ascii_case(name)) {
+            return;
+        }
         let name = self.add(name);
         self.removed.push(name);
     }

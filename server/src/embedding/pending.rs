@@ -21,8 +21,8 @@ use tokio::{
 };
 
 use super::{
-    CheckDecision, ConnectionCertificate, DecisionCallback, EmbeddedRequest, decide_request,
-    head::KeptHead,
+    CheckDecision, ConnectionCertificate, DecisionCallback, DecisionParts, EmbeddedRequest,
+    decide_request, head::KeptHead,
 };
 use crate::{
     admission::Admission,
@@ -38,16 +38,14 @@ pub(super) struct PendingCheck {
     is_tls: bool,
     peer: IpAddr,
     certificate: ConnectionCertificate<'static>,
-    wants_claims: bool,
-    omits_changes: bool,
+    parts: DecisionParts,
 }
 
 impl PendingCheck {
     pub(super) fn new(listener: usize, request: &EmbeddedRequest<'_, impl RequestHead>) -> Self {
-        let EmbeddedRequest { head, is_tls, peer, certificate, wants_claims, omits_changes } =
-            *request;
+        let EmbeddedRequest { head, is_tls, peer, certificate, parts } = *request;
         let (head, certificate) = (KeptHead::new(head), certificate.kept());
-        Self { listener, head, is_tls, peer, certificate, wants_claims, omits_changes }
+        Self { listener, head, is_tls, peer, certificate, parts }
     }
 
     fn held_bytes(&self) -> usize {
@@ -187,8 +185,7 @@ async fn decide_after(
         is_tls: check.is_tls,
         peer: check.peer,
         certificate: check.certificate,
-        wants_claims: check.wants_claims,
-        omits_changes: check.omits_changes,
+        parts: check.parts,
     };
     let was_ready = app.is_ready();
     let mut step = decide_request(app, admission, check.listener, &request, decision);

@@ -121,5 +121,9 @@ pub(super) const CACHE: SectionSpec = SectionSpec::new(
         "Memory of the cache. 64 MB hold some 60,000 tokens of the usual size; 0 switches the cache \
          off.",
         "256",
+    ), number("worker_megabytes", 0, 1 << 20, "8").restart().about(
+        "Memory of the cache in each worker of nginx with the module, and in each process with the \
+         C library, instead of `megabytes`.",
+        "32",
     )]],
 );

@@ -12,6 +12,8 @@ const TYPES: &str = "type.googleapis.com/envoy.extensions";
 pub(super) struct EnvoyOptions {
     /// Of the filter, in addition to its file.
     pub(super) filter_config: Value,
+    /// Whether Envoy takes the client's address from its connection, and not from header lines.
+    pub(super) use_remote_address: bool,
     /// Of the listener's connections: `transport_socket`.
     pub(super) tls: Option<Value>,
     /// Added to all responses.
@@ -24,6 +26,7 @@ impl Default for EnvoyOptions {
     fn default() -> Self {
         Self {
             filter_config: json!({}),
+            use_remote_address: true,
             tls: None,
             response_headers: json!({}),
             routes: Vec::new(),
@@ -90,7 +93,7 @@ fn listener(address: SocketAddr, options: &EnvoyOptions) -> Value {
     let manager = json!({
         "@type": format!("{network}.HttpConnectionManager"),
         "stat_prefix": "proxy",
-        "use_remote_address": true,
+        "use_remote_address": options.use_remote_address,
         "common_http_protocol_options": { "max_headers_count": 1100 },
         "route_config": routes(options),
         "http_filters": [

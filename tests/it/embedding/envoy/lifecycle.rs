@@ -42,7 +42,8 @@ fn envoy_module_mistakes_have_their_place() {
     check(json!({ "config_file": "missing.cfg" }), "missing.cfg");
     check(json!({ "config_file": "bad.cfg" }), "bad.cfg:2");
     check(json!({ "config_file": "" }), "write the file of the tier");
-    check(json!({ "listener": "other" }), "has no section [listener_other]");
+    check(json!({ "listener": "other" }), "is \"other\": auth.cfg has main");
+    check(json!({ "listener": "metrics" }), "auth.cfg has main");
     check(json!({ "file": "auth.cfg" }), "unknown field `file`");
     let nameless = EnvoyOptions { routes: vec![route("/x", Some(""))], ..EnvoyOptions::default() };
     let output = validate(sandbox.path(), &bootstrap(addresses(), &nameless).to_string());
@@ -99,7 +100,7 @@ fn envoy_listener_update_keeps_the_tier() {
     // A wrong one is rejected, and the old one stays.
     envoy.replace(json!({ "listener": "other" }));
     eventually(|| !envoy.statistic("listener_manager.lds.update_rejected").contains(": 0"));
-    assert!(envoy.proxy.running.log().contains("has no section [listener_other]"));
+    assert!(envoy.proxy.running.log().contains("listener in filter_config is \"other\""));
     assert_eq!(envoy.proxy.status("/", &token), 200);
     // A new listener in the file takes a new tier.
     let other = configuration.replace("listener_routed", "listener_other");

@@ -7,6 +7,7 @@ use countersign_tests::{
     http::request,
     tls::{TlsClient, TlsClientOptions},
 };
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::json;
 
 use super::{
@@ -55,6 +56,48 @@ fn envoy_module_counts_its_decisions() {
         ["allowed", "refused", "failed"].map(|name| counter(admin, &format!("countersign.{name}")))
     };
     eventually(|| counted() == [2, 1, 1]);
+}
+
+#[test]
+fn envoy_module_refuses_grpc_with_a_status_of_grpc() {
+    let idp = "jwks_uri=http://127.0.0.1:9/jwks";
+    let proxy = start(&with_listener(&fixture::with_idp("ES256", idp)), &EnvoyOptions::default());
+    let of_idp = fixture::token_with_header(
+        &json!({ "alg": "ES256", "kid": "k" }),
+        &fixture::claims_of("https://idp/"),
+    );
+    for (token, status) in [("abc", "16"), (&of_idp, "14")] {
+        for kind in ["application/grpc", "application/grpc+proto"] {
+            let lines = format!("Content-Type: {kind}\r\n{}", bearer(token));
+            let (response, seen) = proxy.get("/", &lines);
+            let response_status = (response.status, response.header("grpc-status"));
+            assert_eq!(response_status, (200, Some(status)), "{response:?}");
+            assert!(seen.is_none(), "the application has not seen it");
+        }
+    }
+    let lines = format!("Content-Type: application/grpc-web\r\n{}", bearer("abc"));
+    let (response, _) = proxy.get("/", &lines);
+    assert_eq!((response.status, response.header("grpc-status")), (401, None));
+}
+
+#[test]
+fn envoy_module_takes_the_peer_from_the_connection() {
+    let issued = Authority::root("clients").client("bob", 1);
+    let options = EnvoyOptions { use_remote_address: false, ..EnvoyOptions::default() };
+    // A line of the client names a trusted proxy, which may pass certificates on.
+    for (trusted, status) in [("192.0.2.9", 401), ("127.0.0.1", 200)] {
+        let configuration = format!(
+            "{}[listen]\ntrusted_proxies={trusted}\nclient_certificate_header=X-Cert\n",
+            fixture::SIGNING
+        );
+        let proxy = start(&with_listener(&configuration), &options);
+        let lines = format!(
+            "X-Forwarded-For: 192.0.2.9\r\nX-Cert: {}\r\n{}",
+            utf8_percent_encode(&issued.pem(), NON_ALPHANUMERIC),
+            bearer(&bound_to(&issued))
+        );
+        assert_eq!(proxy.get("/", &lines).0.status, status, "{}", proxy.running.log());
+    }
 }
 
 #[test]
