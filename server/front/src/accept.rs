@@ -8,7 +8,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     os::{
         fd::{AsFd as _, OwnedFd},
-        unix::fs::{FileTypeExt as _, PermissionsExt as _, chown},
+        unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, chown},
     },
     path::Path,
     time::Duration,
@@ -27,8 +27,8 @@ use crate::address::{ListenAddress, UNIX_PEER};
 pub struct Acceptor {
     socket: AsyncFd<OwnedFd>,
     address: ListenAddress,
-    /// Whether this process created the socket file. Dropping the acceptor then removes it.
-    owns_file: bool,
+    /// The socket file, if this process created it. Dropping the acceptor then removes it.
+    file: Option<SocketFile>,
 }
 
 /// Permissions of the file of a Unix socket. A client needs write permission to connect.
@@ -118,7 +118,7 @@ impl Acceptor {
             ListenAddress::Unix(path) => {
                 remove_stale(path)?;
                 let mut bound = Self::new(bind_unix(path)?)?;
-                bound.owns_file = true;
+                bound.file = SocketFile::at(path);
                 Ok(bound)
             }
         };
@@ -155,7 +155,7 @@ impl Acceptor {
             reason = "deprecated for types that can replace their descriptor; OwnedFd cannot"
         )]
         let socket = AsyncFd::with_interest(socket, Interest::READABLE)?;
-        Ok(Self { socket, address, owns_file: false })
+        Ok(Self { socket, address, file: None })
     }
 
     /// Returns the bound address, with the port that the system chose for port 0.
@@ -222,9 +222,27 @@ impl SocketPermissions {
     }
 }
 
+/// The identity of a socket file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct SocketFile {
+    device: u64,
+    inode: u64,
+}
+
+impl SocketFile {
+    fn at(path: &Path) -> Option<Self> {
+        let about = fs::symlink_metadata(path).ok()?;
+        Some(Self { device: about.dev(), inode: about.ino() })
+    }
+}
+
 impl Drop for Acceptor {
     fn drop(&mut self) {
-        if let (ListenAddress::Unix(path), true) = (&self.address, self.owns_file) {
+        // Another process may have put its own there meanwhile.
+        if let ListenAddress::Unix(path) = &self.address
+            && self.file.is_some()
+            && SocketFile::at(path) == self.file
+        {
             #[expect(
                 clippy::disallowed_methods,
                 reason = "this process created the socket file and stops listening on it"
