@@ -28,8 +28,7 @@ impl TrustedOwners {
         let user = credentials.map_err(|error| FeedError(format!("the server's user: {error}")))?;
         let user = user.uid();
         let directory = socket.parent().unwrap_or(socket);
-        let of_directory = owner(directory)
-            .map_err(|error| FeedError(format!("the owner of {}: {error}", directory.display())))?;
+        let of_directory = check_directory(socket).map_err(FeedError)?;
         let trusted = [Some(0), Some(geteuid().as_raw()), self.configuration, Some(of_directory)];
         if trusted.contains(&Some(user)) {
             return Ok(());
@@ -41,6 +40,27 @@ impl TrustedOwners {
         )))
     }
 }
+
+/// Checks the directory of a socket, and returns its owner. Whoever may write to it could put
+/// another socket there while no server runs.
+///
+/// # Errors
+/// The mistake and its remedy.
+pub(super) fn check_directory(socket: &Path) -> Result<u32, String> {
+    let directory = socket.parent().unwrap_or(socket);
+    let name = directory.display();
+    let about = directory.metadata().map_err(|error| format!("the owner of {name}: {error}"))?;
+    if about.mode() & OTHERS_WRITE != 0 {
+        return Err(format!(
+            "all users may write to {name}, and replace the socket: put it into a directory of the \
+             server's user"
+        ));
+    }
+    Ok(about.uid())
+}
+
+/// The permission of all users to write.
+const OTHERS_WRITE: u32 = 0o002;
 
 fn owner(path: &Path) -> io::Result<u32> {
     Ok(path.metadata()?.uid())

@@ -7,7 +7,8 @@ use std::{
 };
 
 use super::{
-    client::connect_error, connection::check_hello, line::FeedLine, settings::FeedSettings,
+    client::connect_error, connection::check_hello, line::FeedLine, peer::check_directory,
+    settings::FeedSettings,
 };
 
 /// Time in which the first line arrives.
@@ -20,6 +21,7 @@ const MAX_HELLO_BYTES: u64 = 1024;
 /// # Errors
 /// The reason why a tier could not follow it, with the remedy.
 pub fn probe(settings: &FeedSettings) -> Result<(), String> {
+    check_directory(&settings.socket)?;
     let stream = UnixStream::connect(&settings.socket);
     let stream = stream.map_err(|error| connect_error(&error).to_string())?;
     let read_failed = |error| format!("the server is silent: {error}");

@@ -28,6 +28,7 @@ use tokio::{
 use super::{
     figures::FeedClosure,
     line::{FeedLine, FeedRequest},
+    peer::check_directory,
     publisher::{FeedPublisher, FeedSubscription, HEARTBEAT_INTERVAL, PublishedKeys, text_of},
     settings::FeedSettings,
 };
@@ -53,8 +54,10 @@ impl FeedServer {
     /// Binds the socket and starts the thread.
     ///
     /// # Errors
-    /// The socket cannot be bound, or the operating system cannot create a thread.
+    /// All users may write to the socket's directory, the socket cannot be bound, or the operating
+    /// system cannot create a thread.
     pub fn start(settings: &FeedSettings, publisher: Arc<FeedPublisher>) -> io::Result<Self> {
+        check_directory(&settings.socket).map_err(io::Error::other)?;
         let runtime = runtime()?;
         let bound = {
             let _guard = runtime.enter();

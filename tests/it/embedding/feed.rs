@@ -7,7 +7,10 @@ mod outage;
 /// Tokens whose key the server does not have.
 mod unknown_kid;
 
-use std::{os::unix::fs::PermissionsExt as _, path::PathBuf};
+use std::{
+    os::unix::{fs::PermissionsExt as _, net::UnixListener},
+    path::PathBuf,
+};
 
 use countersign_engine::{Revocation, RevocationTarget, UnixTime};
 use countersign_tests::{
@@ -301,4 +304,30 @@ fn file_of_the_feed_is_that_of_one_server() {
     assert_eq!(mode(), 0o600);
     server.stop("TERM");
     assert!(!socket(&sandbox).exists());
+    // A server that stops leaves the file of another one.
+    let server = sandbox.serve(&configuration);
+    std::fs::remove_file(socket(&sandbox)).unwrap();
+    let other = UnixListener::bind(socket(&sandbox)).unwrap();
+    server.stop("TERM");
+    assert!(socket(&sandbox).exists());
+    drop(other);
+}
+
+#[test]
+fn directory_of_all_users_is_refused_for_the_feed() {
+    let sandbox = Sandbox::new();
+    let configuration = with_feed(&sandbox, fixture::SIGNING);
+    let server = sandbox.serve(&configuration);
+    let tier = start(&sandbox, &configuration);
+    eventually(|| tier.is_ready());
+    // As /tmp: its files are those of their owners, but a missing one may be created by all.
+    std::fs::set_permissions(sandbox.path(), std::fs::Permissions::from_mode(0o1777)).unwrap();
+    let tier = start(&sandbox, &configuration);
+    assert_eq!(check_token(&tier, &fixture::good_token()), 503);
+    drop(server);
+    let ports = "[metrics]\nbind_port=0\n[server]\nbind_port=0\n";
+    let file = sandbox.file("other.cfg", format!("{configuration}{ports}"));
+    let output = sandbox.run(["--config", file.to_str().unwrap()]);
+    assert_eq!(output.code(), 1, "{output:?}");
+    assert!(output.stderr.contains("all users may write to"), "{output:?}");
 }
