@@ -73,7 +73,7 @@ fn example_in_c_decides() {
     let bearer = format!("Bearer {}", fixture::good_token());
     let (code, output, errors) = run(&program, &[config, &bearer]);
     assert_eq!(code, Some(0), "{errors}");
-    for line in ["allowed 200", "  set x-auth-user: bob", "  remove authorization"] {
+    for line in ["allowed 200", "  set x-auth-user: bob", "  remove Authorization"] {
         assert!(output.lines().any(|one| one == line), "{line}: {output}");
     }
     let expired = fixture::token(&fixture::claims(json!({ "exp": 1 })));

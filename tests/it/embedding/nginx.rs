@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     sync::OnceLock,
+    thread,
     time::Duration,
 };
 
@@ -245,7 +246,7 @@ fn nginx_module_encodes_claims_for_headers() {
 fn nginx_module_answers_what_waits_at_a_reload() {
     let [old, key] = ["old", "new"].map(|kid| SigningKey::generate("ES256", kid));
     let provider = JwksServer::start(&fixture::key_set(&[&old]));
-    let options = format!("jwks_uri={}", provider.uri());
+    let options = format!("jwks_uri={}\njwks_cool_down=1", provider.uri());
     let nginx = start(
         &fixture::with_idp("ES256", &options),
         "location / { countersign_check on; proxy_pass http://APPLICATION; }",
@@ -256,12 +257,19 @@ fn nginx_module_answers_what_waits_at_a_reload() {
     let slow = CannedResponse::json(&fixture::key_set(&[&key]));
     provider.respond_with(slow.delayed(Duration::from_millis(700)));
     let token = bearer(&key.token(&fixture::claims_of("https://idp/")));
-    let mut waiting = Connection::open(nginx.address);
-    let before = provider.requests();
-    waiting.send_raw(get("/", &token).as_bytes());
-    eventually(|| provider.requests() > before);
+    let mut waiting = None;
+    eventually(|| {
+        // Refused at once if the provider was asked a moment ago, at the start.
+        let (mut connection, before) = (Connection::open(nginx.address), provider.requests());
+        connection.send_raw(get("/", &token).as_bytes());
+        waiting = Some(connection);
+        (0..6).any(|_| {
+            thread::sleep(Duration::from_millis(50));
+            provider.requests() > before
+        })
+    });
     reload(&nginx);
-    assert_eq!(waiting.receive(false).status, 200);
+    assert_eq!(waiting.unwrap().receive(false).status, 200);
     let log = nginx.running.log();
     assert!(!log.contains("[alert]") && !log.contains("signal 11"), "{log}");
 }

@@ -158,7 +158,7 @@ fn server_of_another_user_is_not_trusted() {
         return;
     }
     let sandbox = Sandbox::new();
-    std::fs::set_permissions(sandbox.path(), PermissionsExt::from_mode(0o777)).unwrap();
+    std::fs::set_permissions(sandbox.path(), PermissionsExt::from_mode(0o770)).unwrap();
     let count = sandbox.path().join("count");
     let mut command = Command::new("/usr/bin/python3");
     command.args(["-c", SERVER_OF_ANOTHER_USER]).arg(socket(&sandbox)).arg(&count).uid(OTHER_USER);
