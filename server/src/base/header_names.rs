@@ -2,7 +2,8 @@
 
 use http::HeaderName;
 
-/// The lengths of several names, which show quickly that another name is none of them.
+/// The lengths of several names. Another name of a different length cannot be among them, so that
+/// most names need no comparison.
 #[derive(Clone, Copy, Debug)]
 pub struct NameLengths(u64);
 

@@ -128,10 +128,10 @@ impl FeedFollower {
         self.keys.apply();
     }
 
-    /// Returns the requests for tokens with an unknown `kid`, at `now`. There is none for a section
-    /// while its keys are fetched: tokens ask again after that. After a request, there is none until
-    /// a line is about the section, or no token waits for it any more: so a flood of tokens does not
-    /// become one of requests.
+    /// Returns the requests for tokens with an unknown `kid`, at `now`. A section whose keys are being
+    /// fetched is left out: its tokens ask again after that. So is one that was requested before,
+    /// until a line is about it, or all of its tokens have stopped waiting: a flood of tokens does
+    /// not become one of requests.
     pub(super) fn requests(&mut self, now: Duration) -> Vec<FeedRequest> {
         let mut requests = Vec::new();
         for name in self.keys.take_refetch_requests() {

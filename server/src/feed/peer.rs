@@ -41,8 +41,8 @@ impl TrustedOwners {
     }
 }
 
-/// Checks the directory of a socket, and returns its owner. Whoever may write to it could put
-/// another socket there while no server runs.
+/// Checks the directory of a socket, and returns its owner. A user who may write to it could put
+/// another socket there while the server is stopped.
 ///
 /// # Errors
 /// The mistake and its remedy.

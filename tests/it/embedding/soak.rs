@@ -22,7 +22,7 @@ use std::{
 };
 
 use self::{
-    disturbances::Disturber,
+    disturbances::DisturbanceDriver,
     memory::MemoryRecord,
     report::SoakReport,
     site::{SoakProxies, SoakSite},
@@ -67,7 +67,7 @@ fn run(options: SoakOptions) -> SoakReport {
                 scope.spawn(move || target.load(pool, seed, interval, end));
             }
         }
-        let disturber = Disturber {
+        let disturber = DisturbanceDriver {
             site: &site,
             issuers,
             server: Some(server),

@@ -21,7 +21,7 @@ use crate::revocation;
 
 /// An event that the load has to survive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Disturbance {
+pub(super) enum SoakDisturbance {
     Revocation,
     NewKey,
     WithdrawnKey,
@@ -39,7 +39,7 @@ pub(super) enum Disturbance {
     ServerOutage,
 }
 
-impl Disturbance {
+impl SoakDisturbance {
     /// All of them once, and how often each is chosen afterwards.
     const ALL: [(Self, u32); 12] = [
         (Self::Revocation, 30),
@@ -92,7 +92,7 @@ pub(super) struct RevocationDelay {
 }
 
 /// Everything that the disturbances act on.
-pub(super) struct Disturber<'s> {
+pub(super) struct DisturbanceDriver<'s> {
     pub(super) site: &'s SoakSite,
     pub(super) issuers: Vec<SoakIssuer>,
     pub(super) server: Option<Server<'s>>,
@@ -109,8 +109,8 @@ pub(super) struct Disturber<'s> {
 /// Numbers of the disturbances, and delays of the revocations.
 #[derive(Default)]
 pub(super) struct DisturbanceCounts {
-    /// In the order of [`Disturbance::ALL`].
-    counts: [u32; Disturbance::ALL.len()],
+    /// In the order of [`SoakDisturbance::ALL`].
+    counts: [u32; SoakDisturbance::ALL.len()],
     pub(super) killed_workers: usize,
     /// By proxy.
     pub(super) delays: [Vec<RevocationDelay>; 2],
@@ -118,47 +118,51 @@ pub(super) struct DisturbanceCounts {
 
 impl DisturbanceCounts {
     /// Returns the names and numbers of the disturbances.
-    pub(super) fn named(&self) -> impl Iterator<Item = (Disturbance, u32)> {
-        Disturbance::ALL.iter().zip(self.counts).map(|((kind, _), count)| (*kind, count))
+    pub(super) fn named(&self) -> impl Iterator<Item = (SoakDisturbance, u32)> {
+        SoakDisturbance::ALL.iter().zip(self.counts).map(|((kind, _), count)| (*kind, count))
     }
 }
 
-impl Disturber<'_> {
+impl DisturbanceDriver<'_> {
     /// Disturbs the load until this time, with pauses of up to this length.
     pub(super) fn run(mut self, until: Instant, pause: Duration) -> DisturbanceCounts {
         let mut counts = DisturbanceCounts::default();
-        for (kind, _) in Disturbance::ALL {
+        for (kind, _) in SoakDisturbance::ALL {
             self.disturb(kind, &mut counts);
         }
         while Instant::now() < until && self.faults.count() < MAX_FAULTS {
             thread::sleep(pause.mul_f64(self.random.f64()));
-            let kind = Disturbance::choose(&mut self.random);
+            let kind = SoakDisturbance::choose(&mut self.random);
             self.disturb(kind, &mut counts);
         }
         self.check_server_log();
         counts
     }
 
-    fn disturb(&mut self, kind: Disturbance, counts: &mut DisturbanceCounts) {
+    fn disturb(&mut self, kind: SoakDisturbance, counts: &mut DisturbanceCounts) {
         self.faults.event(&format!("{kind:?}"));
-        let index = Disturbance::ALL.iter().position(|(one, _)| *one == kind).unwrap();
+        let index = SoakDisturbance::ALL.iter().position(|(one, _)| *one == kind).unwrap();
         counts.counts[index] += 1;
         match kind {
-            Disturbance::Revocation => self.revoke(counts),
-            Disturbance::NewKey => self.add_key(),
-            Disturbance::WithdrawnKey => self.withdraw_key(),
-            Disturbance::ServerReload => self.reload_server(),
-            Disturbance::NginxReload => self.reload_nginx(),
-            Disturbance::EnvoyUpdate => self.update_envoy(),
-            Disturbance::WorkerKill => self.kill_worker(counts),
-            Disturbance::ProviderOutage => {
+            SoakDisturbance::Revocation => self.revoke(counts),
+            SoakDisturbance::NewKey => self.add_key(),
+            SoakDisturbance::WithdrawnKey => self.withdraw_key(),
+            SoakDisturbance::ServerReload => self.reload_server(),
+            SoakDisturbance::NginxReload => self.reload_nginx(),
+            SoakDisturbance::EnvoyUpdate => self.update_envoy(),
+            SoakDisturbance::WorkerKill => self.kill_worker(counts),
+            SoakDisturbance::ProviderOutage => {
                 let issuer = self.random.usize(..self.issuers.len());
                 self.issuers[issuer].stop(&mut self.random);
             }
-            Disturbance::ProviderReturn => self.issuers.iter_mut().for_each(SoakIssuer::restore),
-            Disturbance::ServerKill => self.kill_server(|_| {}),
-            Disturbance::RevocationAndKill => self.revoke_and_kill(),
-            Disturbance::ServerOutage => self.kill_server(|disturber| disturber.outlast(counts)),
+            SoakDisturbance::ProviderReturn => {
+                self.issuers.iter_mut().for_each(SoakIssuer::restore)
+            }
+            SoakDisturbance::ServerKill => self.kill_server(|_| {}),
+            SoakDisturbance::RevocationAndKill => self.revoke_and_kill(),
+            SoakDisturbance::ServerOutage => {
+                self.kill_server(|disturber| disturber.outlast(counts))
+            }
         }
     }
 

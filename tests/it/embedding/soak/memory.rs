@@ -22,7 +22,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Memory of the processes, in bytes.
 pub(super) struct MemoryRecord {
     start: Instant,
-    /// Process of the server; 0 while there is none.
+    /// Process of the server; 0 while it is stopped.
     pub(super) server: AtomicU32,
     samples: Mutex<[Vec<(Duration, u64)>; ROLES.len()]>,
 }

@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use super::{
     SoakOptions,
     answers::AnswerSet,
-    disturbances::{Disturbance, DisturbanceCounts, RevocationDelay},
+    disturbances::{DisturbanceCounts, RevocationDelay, SoakDisturbance},
     memory::MemoryGrowth,
     target::{FaultList, LoadTarget},
 };
@@ -16,7 +16,7 @@ pub(super) struct SoakReport {
     duration: Duration,
     /// Numbers of answers by proxy, in the order of [`AnswerSet::NAMES`].
     answers: Vec<(&'static str, Vec<u64>)>,
-    disturbances: Vec<(Disturbance, u32)>,
+    disturbances: Vec<(SoakDisturbance, u32)>,
     /// Delays of revocations by proxy.
     delays: [Vec<RevocationDelay>; 2],
     growth: Vec<MemoryGrowth>,

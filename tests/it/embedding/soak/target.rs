@@ -96,7 +96,7 @@ impl<'s> LoadTarget<'s> {
         const ANONYMOUS: &str = "GET /soak/ HTTP/1.1\r\nHost: shop.example\r\n\r\n";
         let request = token.map_or_else(|| ANONYMOUS.to_owned(), LoadToken::request);
         let exchange = client.send(&request);
-        let Exchange { sent, received, .. } = exchange;
+        let TimedExchange { sent, received, .. } = exchange;
         let right = token.map_or(AnswerSet::REFUSED, |token| token.answers(sent, received));
         let right = self.periods.right(right, sent, received);
         let answer = AnswerSet::of(exchange.response.as_ref());
@@ -134,7 +134,7 @@ pub(super) struct ProxyClient {
 }
 
 /// A request and its response.
-pub(super) struct Exchange {
+pub(super) struct TimedExchange {
     sent: Instant,
     received: Instant,
     /// `None` if the connection ended before the end of the response.
@@ -157,7 +157,7 @@ impl ProxyClient {
 
     /// Sends a request, on the kept connection if there is one. It may be closed at the same time,
     /// and the request is then sent again (RFC 9112 section 9.3.1).
-    pub(super) fn send(&mut self, request: &str) -> Exchange {
+    pub(super) fn send(&mut self, request: &str) -> TimedExchange {
         let sent = Instant::now();
         let kept = self.open.take().map(|connection| self.send_over(connection, request));
         let was_closed = matches!(kept, Some(Err(ConnectionLoss::BeforeResponse)));
@@ -167,7 +167,7 @@ impl ProxyClient {
                 .map_err(|_error| ConnectionLoss::BeforeResponse)
                 .and_then(|connection| self.send_over(connection, request)),
         };
-        Exchange { sent, received: Instant::now(), response: result.ok(), was_closed }
+        TimedExchange { sent, received: Instant::now(), response: result.ok(), was_closed }
     }
 
     fn send_over(
