@@ -221,44 +221,63 @@ impl Drop for WaitingRequest {
 
 /// The fetch after which each unknown `kid` was first seen, for a bounded number of them.
 ///
-/// A table of fixed size: a `kid` replaces another one in its slot. Clients can fill it with
-/// `kid`s that they made up. One that was replaced is fetched for again, within the limit of such
-/// fetches, and until then its token cannot be judged.
+/// A table of fixed size, in sets: a `kid` replaces another one when its set is full. Clients can
+/// fill it with `kid`s that they made up. One that was replaced is fetched for again, within the
+/// limit of such fetches, and until then its token cannot be judged.
 ///
 /// # Synchronization
 /// Relaxed: a slot is one word and orders no other access. Of two concurrent writes to one slot,
 /// either may be lost, as if it was replaced.
-pub(super) struct SeenKids(Box<[AtomicU64]>);
+pub(super) struct SeenKids(Box<[KidSlots]>);
 
-/// Number of slots; a power of two.
-const SLOTS: u64 = 1024;
+/// The slots of one set. The upper half of a slot is from the hash, the lower half the number plus
+/// one; zero is vacant.
+type KidSlots = [AtomicU64; SLOTS];
+
+/// Number of sets; a power of two.
+const SETS: u64 = 256;
+/// Slots in a set. So many `kid`s never replace each other.
+const SLOTS: usize = 4;
 
 impl SeenKids {
     pub(super) fn new() -> Self {
-        Self((0..SLOTS).map(|_| AtomicU64::new(0)).collect())
+        Self((0..SETS).map(|_| KidSlots::default()).collect())
     }
 
     /// Returns how many fetches had begun when this `kid` was first seen. `None` if it is not in the
     /// table.
     fn find(&self, kid: KidHash) -> Option<u64> {
-        let (slot, entry) = self.slot(kid, 0);
-        let found = slot.load(Ordering::Relaxed);
-        // The upper half is from the hash, the lower half the number plus one; zero is vacant.
-        let is_this = found != 0 && found >> 32 == entry >> 32;
-        is_this.then(|| (found & LOWER_HALF).saturating_sub(1))
+        // Read once: another `kid` may replace it meanwhile.
+        let mut found = self.slots(kid).iter().map(|slot| slot.load(Ordering::Relaxed));
+        found.find(|found| is_of(*found, kid)).map(|found| (found & LOWER_HALF) - 1)
     }
 
     /// Inserts a `kid` that was seen before the fetch number `begun + 1`.
     pub(super) fn insert(&self, kid: KidHash, begun: u64) {
-        let (slot, entry) = self.slot(kid, begun);
-        slot.store(entry, Ordering::Relaxed);
+        let slots = self.slots(kid);
+        let find = |matches: &dyn Fn(u64) -> bool| {
+            slots.iter().find(|slot| matches(slot.load(Ordering::Relaxed)))
+        };
+        let slot = find(&|found| is_of(found, kid)).or_else(|| find(&|found| found == 0));
+        let number = begun.saturating_add(1).min(LOWER_HALF);
+        let entry = kid.bits() & !LOWER_HALF | number;
+        slot.unwrap_or_else(|| &slots[replaced_slot(kid)]).store(entry, Ordering::Relaxed);
     }
 
-    fn slot(&self, kid: KidHash, begun: u64) -> (&AtomicU64, u64) {
-        let bits = kid.bits();
-        let index = usize::try_from(bits % SLOTS).unwrap_or_default();
-        (&self.0[index], bits & !LOWER_HALF | begun.saturating_add(1).min(LOWER_HALF))
+    fn slots(&self, kid: KidHash) -> &KidSlots {
+        let index = usize::try_from(kid.bits() % SETS).unwrap_or_default();
+        &self.0[index]
     }
+}
+
+/// Whether this is the value of a slot with the `kid`.
+fn is_of(found: u64, kid: KidHash) -> bool {
+    found & LOWER_HALF != 0 && found >> 32 == kid.bits() >> 32
+}
+
+/// Index of the slot that a `kid` takes in a full set.
+fn replaced_slot(kid: KidHash) -> usize {
+    usize::try_from(kid.bits() / SETS).unwrap_or_default() % SLOTS
 }
 
 const LOWER_HALF: u64 = u32::MAX as u64;
@@ -276,6 +295,18 @@ mod tests {
         seen.insert(kid, 5);
         assert_eq!(seen.find(kid), Some(5));
         assert_eq!(seen.find(KidHash::of("other")), None);
+    }
+
+    #[test]
+    fn as_many_kids_as_a_set_has_slots_are_all_kept() {
+        for round in 0..1000 {
+            let seen = SeenKids::new();
+            let kids = ["a", "b", "c", "d"].map(|name| KidHash::of(&format!("{name}{round}")));
+            for (number, kid) in (1..).zip(kids) {
+                seen.insert(kid, number);
+            }
+            assert_eq!(kids.map(|kid| seen.find(kid)), [1, 2, 3, 4].map(Some));
+        }
     }
 
     #[test]
