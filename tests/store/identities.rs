@@ -5,7 +5,7 @@ use countersign_server::store::{
     expiry::{ExpiringTable, OPEN_SECONDS, SweepTime},
     identity_methods::{IdentityMethod, MethodKind, TokenTerms},
     identity_projects::{MembershipsOf, ProjectMembership},
-    identity_tokens::{LeaseRequest, LimitedToken, TokenUse},
+    identity_tokens::{LeaseRequest, LimitedToken, TokenUse, UseLease},
     machine_identities::{IdentityChanges, IdentityDeletion, IdentityFilter, MachineIdentity},
     organizations::{DEFAULT_ORGANIZATION, Organization},
     projects::Project,
@@ -28,6 +28,7 @@ over_every_store!(
     memberships_are_of_identities_and_projects,
     token_uses_never_exceed_their_limit,
     leased_uses_are_returned_or_written_off,
+    end_of_a_lease_counts_once,
     exhausted_tokens_are_swept,
 );
 
@@ -210,7 +211,10 @@ fn identity_deletion_cascades(open: &dyn Fn() -> Store) {
         assert_eq!(delete().await, Ok(Some("m".into())));
         assert_eq!(delete().await, Ok(None));
         assert_eq!(store.uses_of_limited_token("t").await, Ok(None), "its tokens are deleted");
-        assert_eq!(store.use_limited_token("t", 0, UnixTime(30)).await, Ok(TokenUse::Revoked));
+        assert_eq!(
+            store.use_limited_token("t", &UseLease::default(), UnixTime(30)).await,
+            Ok(TokenUse::Revoked)
+        );
         let late = store.add_limited_token(limited("u", 2)).await;
         assert_eq!(late, Err(StoreError::ForeignKeyViolation), "a login that raced with it fails");
         store.add_tls_certificate_method(method("n", "i")).await.unwrap();
@@ -293,7 +297,8 @@ fn token_uses_never_exceed_their_limit(open: &dyn Fn() -> Store) {
         first.add_limited_token(limited("t", 25)).await.unwrap();
     });
     let count = |store: &Store| {
-        let uses = (0..20).map(|_| wait(store, store.use_limited_token("t", 0, UnixTime(30))));
+        let uses = (0..20)
+            .map(|_| wait(store, store.use_limited_token("t", &UseLease::default(), UnixTime(30))));
         uses.filter(|one| *one == Ok(TokenUse::Counted)).count()
     };
     let counted = std::thread::scope(|scope| {
@@ -302,46 +307,88 @@ fn token_uses_never_exceed_their_limit(open: &dyn Fn() -> Store) {
     });
     assert_eq!(counted, 25);
     wait(&first, async {
-        assert_eq!(first.use_limited_token("t", 0, UnixTime(31)).await, Ok(TokenUse::Exhausted));
+        assert_eq!(
+            first.use_limited_token("t", &UseLease::default(), UnixTime(31)).await,
+            Ok(TokenUse::Exhausted)
+        );
         assert_eq!(first.renew_limited_token("t", UnixTime(40)).await, Ok(TokenUse::Exhausted));
         assert_eq!(first.uses_of_limited_token("t").await, Ok(Some(25)));
         first.add_limited_token(limited("u", 2)).await.unwrap();
         assert_eq!(first.renew_limited_token("u", UnixTime(40)).await, Ok(TokenUse::Counted));
         assert_eq!(first.uses_of_limited_token("u").await, Ok(Some(0)), "a renewal does not count");
         assert_eq!(first.revoke_limited_token("u").await, Ok(true));
-        assert_eq!(first.use_limited_token("u", 0, UnixTime(31)).await, Ok(TokenUse::Revoked));
+        assert_eq!(
+            first.use_limited_token("u", &UseLease::default(), UnixTime(31)).await,
+            Ok(TokenUse::Revoked)
+        );
         assert_eq!(first.renew_limited_token("u", UnixTime(41)).await, Ok(TokenUse::Revoked));
     });
 }
 
+fn lease_of(id: &str, uses: u64) -> UseLease {
+    UseLease { id: id.into(), uses }
+}
+
 fn leased_uses_are_returned_or_written_off(open: &dyn Fn() -> Store) {
     let store = open();
-    let lease = async |block, remaining, settled| {
-        store.lease_uses("t", LeaseRequest { block, remaining, settled }).await
+    let no_lease = UseLease::default();
+    let lease = async |lease: &UseLease, remaining, ended: &UseLease| {
+        store.lease_uses("t", LeaseRequest { lease, remaining, ended }).await
     };
-    let use_one = async |settled| store.use_limited_token("t", settled, UnixTime(30)).await;
+    let use_one = async |ended: &UseLease| store.use_limited_token("t", ended, UnixTime(30)).await;
     wait(&store, async {
         add_method(&store).await;
         store.add_limited_token(limited("t", 10)).await.unwrap();
-        assert_eq!(lease(4, 11, 0).await, Ok(false), "too few remain");
-        assert_eq!(lease(4, 10, 0).await, Ok(true));
-        assert_eq!(lease(7, 0, 0).await, Ok(false), "more than remain");
-        assert_eq!(lease(5, 5, 4).await, Ok(true), "four of them were used");
-        assert_eq!(use_one(0).await, Ok(TokenUse::Counted));
-        assert_eq!(use_one(0).await, Ok(TokenUse::Held(5)));
+        let (first, second, last) = (lease_of("a", 4), lease_of("b", 5), lease_of("c", 1));
+        assert_eq!(lease(&first, 11, &no_lease).await, Ok(false), "too few remain");
+        assert_eq!(lease(&first, 10, &no_lease).await, Ok(true));
+        let large = lease_of("d", 7);
+        assert_eq!(lease(&large, 0, &no_lease).await, Ok(false), "more than remain");
+        assert_eq!(lease(&second, 5, &first).await, Ok(true), "four of them were used");
+        assert_eq!(use_one(&no_lease).await, Ok(TokenUse::Counted));
+        assert_eq!(use_one(&no_lease).await, Ok(TokenUse::Held(5)));
         assert_eq!(store.renew_limited_token("t", UnixTime(40)).await, Ok(TokenUse::Counted));
-        store.return_uses("t", 2, 5).await.unwrap();
+        store.return_uses("t", &second, 2).await.unwrap();
         assert_eq!(store.uses_of_limited_token("t").await, Ok(Some(8)));
-        assert_eq!(lease(1, 1, 0).await, Ok(true));
-        assert_eq!(use_one(1).await, Ok(TokenUse::Counted));
-        assert_eq!(use_one(0).await, Ok(TokenUse::Exhausted));
+        assert_eq!(lease(&last, 1, &no_lease).await, Ok(true));
+        assert_eq!(use_one(&last).await, Ok(TokenUse::Counted));
+        assert_eq!(use_one(&no_lease).await, Ok(TokenUse::Exhausted));
         store.add_limited_token(limited("u", 3)).await.unwrap();
-        let all = LeaseRequest { block: 3, remaining: 3, settled: 0 };
+        let all = LeaseRequest { lease: &lease_of("e", 3), remaining: 3, ended: &no_lease };
         assert_eq!(store.lease_uses("u", all).await, Ok(true));
         for (held, expected) in [(2, TokenUse::Held(3)), (3, TokenUse::Exhausted)] {
             store.write_off_uses("u", held, UnixTime(31)).await.unwrap();
-            let counted = store.use_limited_token("u", 0, UnixTime(32)).await;
+            let counted = store.use_limited_token("u", &no_lease, UnixTime(32)).await;
             assert_eq!(counted, Ok(expected));
+        }
+        store.return_uses("u", &lease_of("e", 3), 3).await.unwrap();
+        assert_eq!(store.uses_of_limited_token("u").await, Ok(Some(3)), "it was written off");
+    });
+}
+
+fn end_of_a_lease_counts_once(open: &dyn Fn() -> Store) {
+    let store = open();
+    let (first, second) = (lease_of("a", 4), lease_of("b", 5));
+    wait(&store, async {
+        add_method(&store).await;
+        store.add_limited_token(limited("t", 10)).await.unwrap();
+        for lease in [&first, &second] {
+            let request = LeaseRequest { lease, remaining: 0, ended: &UseLease::default() };
+            assert_eq!(store.lease_uses("t", request).await, Ok(true));
+        }
+        // As if the answer to the first call had been lost.
+        for _ in 0..3 {
+            store.return_uses("t", &first, 3).await.unwrap();
+            assert_eq!(store.uses_of_limited_token("t").await, Ok(Some(6)));
+        }
+        for expected in [TokenUse::Counted; 4] {
+            assert_eq!(store.use_limited_token("t", &first, UnixTime(30)).await, Ok(expected));
+        }
+        let held = store.use_limited_token("t", &first, UnixTime(30)).await;
+        assert_eq!(held, Ok(TokenUse::Held(5)), "the other lease alone");
+        for _ in 0..2 {
+            let exhausted = store.use_limited_token("t", &second, UnixTime(30)).await;
+            assert_eq!(exhausted, Ok(TokenUse::Exhausted));
         }
     });
 }
@@ -360,7 +407,7 @@ fn exhausted_tokens_are_swept(open: &dyn Fn() -> Store) {
         for id in ["current", "exhausted"] {
             store.add_limited_token(limited(id, 1)).await.unwrap();
         }
-        store.use_limited_token("exhausted", 0, UnixTime(30)).await.unwrap();
+        store.use_limited_token("exhausted", &UseLease::default(), UnixTime(30)).await.unwrap();
         for number in 0..1500 {
             let mut old = limited(&format!("old-{number}"), 1);
             old.expires_at = UnixTime(40);

@@ -4,7 +4,8 @@
 //! token that is used often are leased: the node counts a block of them at once, and gives them out
 //! from memory. It returns the rest after 250 ms. A node that finds all uses counted waits
 //! until other nodes have returned theirs, so exactly the limit is reached. A node that crashes
-//! loses its leases: fewer uses than the limit are made then, never more.
+//! loses its leases: fewer uses than the limit are made then, never more. A return that the database
+//! does not answer is repeated, and counts once.
 //!
 //! Near the limit uses are counted one by one again, so leases are rarely waited for.
 
@@ -27,10 +28,11 @@ use tokio::{
 
 use self::token_lease::{MIN_BLOCK, TokenLease, TokenUses};
 use crate::{
+    accounts::signing::random_uuid,
     base::clock::{self, Stopwatch},
     store::{
         Store, StoreError,
-        identity_tokens::{LeaseRequest, TokenUse},
+        identity_tokens::{LeaseRequest, TokenUse, UseLease},
     },
 };
 
@@ -119,6 +121,9 @@ impl UseCounts {
         if lease.is_exhausted {
             return Ok(TokenUse::Exhausted);
         }
+        if lease.returned.is_some() {
+            self.return_lease(id, &token, &mut lease).await?;
+        }
         if let Some(block) = lease.next_block()
             && self.lease_block(id, &mut lease, block).await?
         {
@@ -141,9 +146,10 @@ impl UseCounts {
             (block, block.saturating_mul(share)),
             (MIN_BLOCK, nodes.saturating_mul(MIN_BLOCK).saturating_add(1)),
         ] {
-            let request = LeaseRequest { block, remaining, settled: lease.held };
+            let new = UseLease { id: lease_id()?, uses: block };
+            let request = LeaseRequest { lease: &new, remaining, ended: &lease.current };
             if self.store.lease_uses(id, request).await? {
-                (lease.held, lease.block, lease.touched) = (block, block, Stopwatch::start());
+                (lease.current, lease.block, lease.touched) = (new, block, Stopwatch::start());
                 return Ok(true);
             }
         }
@@ -154,8 +160,8 @@ impl UseCounts {
     async fn count_single(&self, id: &str, lease: &mut TokenLease) -> Result<TokenUse, StoreError> {
         let start = Stopwatch::start();
         loop {
-            let counted = self.store.use_limited_token(id, lease.held, clock::now()).await?;
-            (lease.held, lease.touched) = (0, Stopwatch::start());
+            let counted = self.store.use_limited_token(id, &lease.current, clock::now()).await?;
+            (lease.current, lease.touched) = (UseLease::default(), Stopwatch::start());
             match counted {
                 TokenUse::Held(_) if start.elapsed() < HELD_TIMEOUT => sleep(HELD_INTERVAL).await,
                 TokenUse::Held(held) => {
@@ -173,22 +179,20 @@ impl UseCounts {
         }
     }
 
-    /// Returns what a lease has left.
+    /// Returns what a lease has left. If that fails, it may have been returned: this
+    /// node does not make these uses any more.
     async fn return_lease(
         &self,
         id: &str,
         token: &TokenUses,
         lease: &mut TokenLease,
     ) -> Result<(), StoreError> {
-        if lease.held == 0 {
+        if !lease.is_held() {
             return Ok(());
         }
-        let unused = token.left.swap(0, Ordering::Relaxed);
-        if let Err(error) = self.store.return_uses(id, unused, lease.held).await {
-            token.left.fetch_add(unused, Ordering::Relaxed);
-            return Err(error);
-        }
-        lease.end(lease.held.saturating_sub(unused));
+        let unused = *lease.returned.get_or_insert_with(|| token.left.swap(0, Ordering::Relaxed));
+        self.store.return_uses(id, &lease.current, unused).await?;
+        lease.end(lease.current.uses.saturating_sub(unused));
         Ok(())
     }
 
@@ -260,4 +264,11 @@ impl UseCounts {
         let tokens = self.tokens.iter().filter(|token| is_listed(token));
         tokens.map(|token| (token.key().clone(), Arc::clone(&token))).collect()
     }
+}
+
+/// Returns the id of a new lease.
+fn lease_id() -> Result<String, StoreError> {
+    let id = random_uuid();
+    id.map(|id| id.simple().to_string())
+        .map_err(|_| StoreError::Unavailable("the system has no random numbers".into()))
 }

@@ -37,19 +37,31 @@ pub enum TokenUse {
     Revoked,
 }
 
-/// A number of uses that a node counts at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LeaseRequest {
+/// Uses that a node has counted at once.
+///
+/// Its id makes the end of a lease count once, however often the node has to ask for it: without an
+/// answer of the database, it cannot know whether a lease has ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UseLease {
+    /// A text of its own, without characters that have a meaning in a pattern; empty for no lease.
+    pub id: String,
     /// The number of uses.
-    pub block: u64,
-    /// The number of uses that must remain before it.
-    pub remaining: u64,
-    /// Uses of earlier leases that the node holds no longer.
-    pub settled: u64,
+    pub uses: u64,
 }
 
-/// The column `held`, without the uses in the first parameter.
-const SETTLED: &str = "CASE WHEN held > $1 THEN held - $1 ELSE 0 END";
+/// Uses that a node counts at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseRequest<'l> {
+    /// The new lease.
+    pub lease: &'l UseLease,
+    /// The number of uses that must remain before it.
+    pub remaining: u64,
+    /// The lease before it, all of whose uses were made.
+    pub ended: &'l UseLease,
+}
+
+/// The column `held` without the lease of the parameters `$1`, its uses, and `$2`, its id.
+const HELD_BY_OTHERS: &str = "CASE WHEN leases LIKE '%' || $2 || '%' THEN held - $1 ELSE held END";
 
 impl Store {
     /// Adds a token.
@@ -76,32 +88,34 @@ impl Store {
         .await
     }
 
-    /// Counts one use of a token, if it has one left. The row of a token without any left ends.
-    /// `settled` is the number of uses of earlier leases that the node holds no longer.
+    /// Counts one use of a token, if it has one left, and ends a lease all of whose uses were made.
+    /// The row of a token without any use left ends.
     ///
     /// # Errors
     /// The database cannot be queried. The use may have been counted.
     pub async fn use_limited_token(
         &self,
         id: &str,
-        settled: u64,
+        ended: &UseLease,
         now: UnixTime,
     ) -> Result<TokenUse, StoreError> {
-        let id = id.to_owned();
+        let (id, ended) = (id.to_owned(), ended.clone());
         self.run(async move |pool| {
             let count = format!(
-                "UPDATE countersign_identity_token SET uses = uses + 1, held = {SETTLED},
-                     expires_at = CASE WHEN uses + 1 >= uses_limit AND held <= $1
-                                       THEN $2 ELSE expires_at END
-                 WHERE id = $3 AND uses < uses_limit AND is_revoked = 0"
+                "UPDATE countersign_identity_token SET uses = uses + 1, held = {HELD_BY_OTHERS},
+                     leases = REPLACE(leases, $2, ''),
+                     expires_at = CASE WHEN uses + 1 >= uses_limit AND {HELD_BY_OTHERS} = 0
+                                       THEN $3 ELSE expires_at END
+                 WHERE id = $4 AND uses < uses_limit AND is_revoked = 0"
             );
-            let count = sqlx::query(AssertSqlSafe(count)).bind(stored_number(settled));
+            let count = sqlx::query(AssertSqlSafe(count));
+            let count = count.bind(stored_number(ended.uses)).bind(ended.marker());
             let counted = count.bind(moment(now)).bind(&id).execute(&pool).await?;
             if counted.rows_affected() > 0 {
                 return Ok(TokenUse::Counted);
             }
-            if settled > 0 {
-                settle(&pool, &id, settled, 0).await?;
+            if ended.uses > 0 {
+                end_lease(&pool, &id, &ended, 0).await?;
             }
             Ok(unusable_state(&pool, id).await?)
         })
@@ -112,34 +126,42 @@ impl Store {
     ///
     /// # Errors
     /// The database cannot be queried. The uses may have been counted.
-    pub async fn lease_uses(&self, id: &str, lease: LeaseRequest) -> Result<bool, StoreError> {
-        let id = id.to_owned();
+    pub async fn lease_uses(
+        &self,
+        id: &str,
+        request: LeaseRequest<'_>,
+    ) -> Result<bool, StoreError> {
+        let (id, remaining) = (id.to_owned(), request.remaining);
+        let (lease, ended) = (request.lease.clone(), request.ended.clone());
         self.run(async move |pool| {
             let count = format!(
-                "UPDATE countersign_identity_token SET uses = uses + $2, held = {SETTLED} + $2
-                 WHERE id = $3 AND uses_limit - uses >= $4 AND uses_limit - uses >= $2
+                "UPDATE countersign_identity_token SET uses = uses + $3,
+                     held = {HELD_BY_OTHERS} + $3, leases = REPLACE(leases, $2, '') || $4
+                 WHERE id = $5 AND uses_limit - uses >= $6 AND uses_limit - uses >= $3
                      AND is_revoked = 0"
             );
-            let LeaseRequest { block, remaining, settled } = lease;
-            let counted = sqlx::query(AssertSqlSafe(count))
-                .bind(stored_number(settled))
-                .bind(stored_number(block))
-                .bind(id)
-                .bind(stored_number(remaining))
-                .execute(&pool)
-                .await?;
-            Ok(counted.rows_affected() > 0)
+            let count = sqlx::query(AssertSqlSafe(count));
+            let count = count.bind(stored_number(ended.uses)).bind(ended.marker());
+            let count = count.bind(stored_number(lease.uses)).bind(lease.marker());
+            let count = count.bind(id).bind(stored_number(remaining));
+            Ok(count.execute(&pool).await?.rows_affected() > 0)
         })
         .await
     }
 
-    /// Returns uses that were leased and not made. `settled` is the number of uses of the leases.
+    /// Ends a lease, and returns those of its uses that were not made. Does nothing if the lease
+    /// has ended, so it can be called again if it fails.
     ///
     /// # Errors
-    /// The database cannot be queried. The uses may have been returned.
-    pub async fn return_uses(&self, id: &str, unused: u64, settled: u64) -> Result<(), StoreError> {
-        let id = id.to_owned();
-        self.run(async move |pool| Ok(settle(&pool, &id, settled, unused).await?)).await
+    /// The database cannot be queried. The lease may have ended.
+    pub async fn return_uses(
+        &self,
+        id: &str,
+        lease: &UseLease,
+        unused: u64,
+    ) -> Result<(), StoreError> {
+        let (id, lease) = (id.to_owned(), lease.clone());
+        self.run(async move |pool| Ok(end_lease(&pool, &id, &lease, unused).await?)).await
     }
 
     /// Ends the row of a token all of whose uses are counted, though nodes hold this many of them:
@@ -156,7 +178,7 @@ impl Store {
         let id = id.to_owned();
         self.run(async move |pool| {
             sqlx::query(
-                "UPDATE countersign_identity_token SET held = 0, expires_at = $1
+                "UPDATE countersign_identity_token SET held = 0, leases = '', expires_at = $1
                  WHERE id = $2 AND held = $3 AND uses >= uses_limit",
             )
             .bind(moment(now))
@@ -218,12 +240,21 @@ impl Store {
     }
 }
 
-/// Notes that a node does not hold leased uses any more, and returns those that it did not make.
-async fn settle(pool: &AnyPool, id: &str, settled: u64, unused: u64) -> sqlx::Result<()> {
-    let statement = format!(
-        "UPDATE countersign_identity_token SET held = {SETTLED}, uses = uses - $2 WHERE id = $3"
+impl UseLease {
+    /// Returns what the column `leases` has of it.
+    fn marker(&self) -> String {
+        if self.id.is_empty() { String::new() } else { format!("|{}|", self.id) }
+    }
+}
+
+/// Ends a lease that has not ended, and returns the uses that were not made.
+async fn end_lease(pool: &AnyPool, id: &str, lease: &UseLease, unused: u64) -> sqlx::Result<()> {
+    let statement = sqlx::query(
+        "UPDATE countersign_identity_token
+         SET held = held - $1, uses = uses - $3, leases = REPLACE(leases, $2, '')
+         WHERE id = $4 AND leases LIKE '%' || $2 || '%'",
     );
-    let statement = sqlx::query(AssertSqlSafe(statement)).bind(stored_number(settled));
+    let statement = statement.bind(stored_number(lease.uses)).bind(lease.marker());
     statement.bind(stored_number(unused)).bind(id.to_owned()).execute(pool).await?;
     Ok(())
 }

@@ -106,6 +106,12 @@ const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
         include_str!("../../migrations/sqlite/0015_confirmations.sql"),
         include_str!("../../migrations/postgres/0015_confirmations.sql"),
     ),
+    (
+        16,
+        "leases",
+        include_str!("../../migrations/sqlite/0016_leases.sql"),
+        include_str!("../../migrations/postgres/0016_leases.sql"),
+    ),
 ];
 
 /// Whether this process has migrated a database of an earlier version.

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::Mutex;
 
-use crate::base::clock::Stopwatch;
+use crate::{base::clock::Stopwatch, store::identity_tokens::UseLease};
 
 /// Time for which a node keeps a lease. It limits the wait of others.
 pub(super) const LEASE_TIME: Duration = Duration::from_millis(250);
@@ -30,8 +30,11 @@ pub(super) struct TokenUses {
 
 /// What a node knows of the uses of a token in the database.
 pub(super) struct TokenLease {
-    /// Uses that the database has as held by this node.
-    pub(super) held: u64,
+    /// The present lease; without uses if there is none.
+    pub(super) current: UseLease,
+    /// Its unused uses, once the database was asked to end it. They are not made any more, because
+    /// others may have them.
+    pub(super) returned: Option<u64>,
     /// Size of the last block.
     pub(super) block: u64,
     /// Time of the last lease or use in the database.
@@ -54,12 +57,12 @@ impl TokenUses {
     /// Whether there is a lease to return. One that is locked is in use.
     pub(super) fn has_due_lease(&self) -> bool {
         let lease = self.lease.try_lock();
-        lease.is_ok_and(|lease| lease.held > 0 && lease.touched.elapsed() >= LEASE_TIME)
+        lease.is_ok_and(|lease| lease.is_held() && lease.touched.elapsed() >= LEASE_TIME)
     }
 
     pub(super) fn is_idle(&self) -> bool {
         let lease = self.lease.try_lock();
-        lease.is_ok_and(|lease| lease.held == 0 && lease.touched.elapsed() > IDLE_TIME)
+        lease.is_ok_and(|lease| !lease.is_held() && lease.touched.elapsed() > IDLE_TIME)
     }
 }
 
@@ -72,12 +75,25 @@ impl Default for TokenUses {
 impl TokenLease {
     pub(super) fn new() -> Self {
         let now = Stopwatch::start();
-        Self { held: 0, block: 0, touched: now, period: now, singles: 0, is_exhausted: false }
+        Self {
+            current: UseLease::default(),
+            returned: None,
+            block: 0,
+            touched: now,
+            period: now,
+            singles: 0,
+            is_exhausted: false,
+        }
+    }
+
+    /// Whether there is a lease.
+    pub(super) const fn is_held(&self) -> bool {
+        self.current.uses > 0
     }
 
     /// Returns the size of the next lease; `None` if the next use is counted by itself.
     pub(super) fn next_block(&mut self) -> Option<u64> {
-        if self.held > 0 {
+        if self.is_held() {
             // The last block was used up within its time.
             return Some(self.block.saturating_mul(2).min(MAX_BLOCK));
         }
@@ -90,7 +106,7 @@ impl TokenLease {
 
     /// Notes that the lease was returned, after this many uses. They decide about the next one.
     pub(super) fn end(&mut self, uses: u64) {
-        self.held = 0;
+        (self.current, self.returned) = (UseLease::default(), None);
         self.block = uses.next_power_of_two().clamp(MIN_BLOCK, MAX_BLOCK);
         self.singles = if uses >= MIN_FREQUENT_USES { uses } else { 0 };
         self.period = Stopwatch::start();
@@ -116,7 +132,7 @@ mod tests {
     fn block_grows_while_it_is_used_up() {
         let mut lease = TokenLease::new();
         let mut blocks = Vec::new();
-        (lease.held, lease.block) = (MIN_BLOCK, MIN_BLOCK);
+        (lease.current.uses, lease.block) = (MIN_BLOCK, MIN_BLOCK);
         for _ in 0..8 {
             lease.block = lease.next_block().unwrap();
             blocks.push(lease.block);
