@@ -283,7 +283,7 @@ async fn update_method(
 }
 
 /// Counts a change of a login method, by which other nodes notice it.
-async fn count_change(
+pub(super) async fn count_change(
     transaction: &mut Transaction<'static, Any>,
     identity: &str,
 ) -> sqlx::Result<()> {

@@ -3,7 +3,10 @@
 use countersign_engine::UnixTime;
 use sqlx::{AnyPool, Row as _, any::AnyRow};
 
-use super::{DatabaseKind, Store, StoreError, flag, json_text, moment, read_json, unix_time};
+use super::{
+    DatabaseKind, Store, StoreError, flag, identity_methods::count_change, json_text, moment,
+    read_json, unix_time,
+};
 
 /// Columns by name, because a newer version may have added others.
 macro_rules! columns {
@@ -204,6 +207,7 @@ impl Store {
             match protection {
                 None => Ok(IdentityDeletion::Missing),
                 Some(0) => {
+                    count_change(&mut transaction, &id).await?;
                     let delete = sqlx::query("DELETE FROM countersign_identity WHERE id = $1");
                     delete.bind(&id).execute(&mut *transaction).await?;
                     transaction.commit().await?;

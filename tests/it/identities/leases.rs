@@ -1,6 +1,7 @@
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
     thread,
+    time::Duration,
 };
 
 use countersign_tests::{
@@ -81,11 +82,16 @@ fn crash_of_a_server_never_adds_uses() {
     assert!((260 - 64..=260).contains(&rest), "a lease is lost at most: {rest}");
 }
 
+/// Returns a configuration for several servers, which share a database.
+fn shared_configuration(postgres: &Postgres, options: &str) -> String {
+    let database = format!("[database]\nurl={}\n[server]", postgres.url());
+    configuration(options).replace("[server]", &database)
+}
+
 /// Runs a test with two servers and one database.
 fn with_two_servers(test: impl FnOnce([&Server<'_>; 2])) {
     let postgres = Postgres::start();
-    let database = configuration("")
-        .replace("[server]", &format!("[database]\nurl={}\n[server]", postgres.url()));
+    let database = shared_configuration(&postgres, "");
     // Clients of HTTP/2 report a connection that is reset.
     let sandboxes = [Sandbox::over(Protocol::Http2), Sandbox::over(Protocol::Http2)];
     let servers = sandboxes.each_ref().map(|sandbox| sandbox.serve(&database));
@@ -121,4 +127,41 @@ fn killed_server_never_adds_uses() {
         assert!((500..=3000).contains(&made), "{made}");
         assert_eq!(servers[1].auth(&token).status, 401);
     });
+}
+
+#[test]
+fn return_without_an_answer_never_adds_uses() {
+    let postgres = Postgres::start();
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(&shared_configuration(&postgres, ""));
+    let token = limited_token(&IdentityApi::new(&server), 300);
+    // The server gives up waiting after 10 s. Then the uses are returned all the same.
+    postgres.query(
+        "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS
+             'BEGIN PERFORM pg_sleep(12); RETURN NEW; END';
+         CREATE TRIGGER wait BEFORE UPDATE ON countersign_identity_token FOR EACH ROW
+             WHEN (NEW.uses < OLD.uses) EXECUTE FUNCTION wait()",
+    );
+    assert!((0..40).all(|_| server.auth(&token).status == 200));
+    thread::sleep(Duration::from_secs(11));
+    let uses = || postgres.query("SELECT uses FROM countersign_identity_token");
+    eventually(|| uses() == "40");
+    postgres.query("DROP TRIGGER wait ON countersign_identity_token");
+    assert_eq!(uses_of(&[&server], &token), 260);
+}
+
+#[test]
+fn deleted_identity_ends_its_tokens_on_every_server() {
+    let postgres = Postgres::start();
+    let issuer = "issuer=https://one.example/identities\n";
+    let options = ["", issuer].map(|options| shared_configuration(&postgres, options));
+    let sandboxes = [Sandbox::new(), Sandbox::new()];
+    let [first, second] = [0, 1].map(|number| sandboxes[number].serve(&options[number]));
+    // The revocation of one server names the issuer of that server alone.
+    let identity = IdentityApi::new(&second).machine("member", json!({}));
+    let token = IdentityApi::new(&second).access_token(&identity);
+    assert_eq!(second.auth(&token).status, 200);
+    let deleted = IdentityApi::new(&first).ask(&format!("DELETE /identities/{}", identity.id));
+    assert_eq!(deleted.status, 200);
+    eventually(|| second.auth(&token).status == 401);
 }

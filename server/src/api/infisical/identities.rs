@@ -263,6 +263,7 @@ pub(super) async fn delete(
     context.api.revocations.revoke(revocation).await?;
     match context.users.store.delete_machine_identity(id).await? {
         IdentityDeletion::Deleted => {
+            context.checks.forget_methods();
             Ok(ok(&json!({ "identity": identity_json(&identity, &methods) })))
         }
         IdentityDeletion::Protected => Err(is_protected()),
