@@ -90,10 +90,11 @@ impl Corpus {
         Ok(Self::new(tokens(good)?, expired.collect()))
     }
 
-    /// Returns a corpus of the first good token alone.
+    /// Returns a corpus with this many of the good tokens, and all expired ones.
     #[must_use]
-    pub fn first(&self) -> Self {
-        Self::new(vec![self.valid[0].clone()], Vec::new())
+    pub fn first(&self, count: usize) -> Self {
+        let valid = self.valid.iter().take(count).cloned().collect();
+        Self::new(valid, self.expired.clone())
     }
 
     /// Returns the credentials of one kind. [`CredentialKind::Missing`] has one, which is `None`.
@@ -293,6 +294,13 @@ mod tests {
                 [if request.kind == CredentialKind::Valid { 200 } else { 401 }]
             );
         }
+    }
+
+    #[test]
+    fn first_tokens_are_a_corpus() {
+        let count = |kind| corpus().first(2).credentials(kind).len();
+        assert_eq!([CredentialKind::Valid, CredentialKind::Expired].map(count), [2, 1]);
+        assert_eq!(corpus().first(9).credentials(CredentialKind::Valid).len(), 3);
     }
 
     #[test]

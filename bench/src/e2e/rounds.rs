@@ -113,7 +113,7 @@ pub fn probe(
     certificate: PathBuf,
     turn: &Turn<'_>,
 ) -> Result<()> {
-    ScenarioContext { scenario, corpus: &corpus.first(), certificate }.runner(turn)?.probe()
+    ScenarioContext { scenario, corpus: &corpus.first(1), certificate }.runner(turn)?.probe()
 }
 
 struct ScenarioContext<'a> {
@@ -153,8 +153,9 @@ impl<'a> ScenarioContext<'a> {
     ) -> Box<dyn TurnRunner + 'a> {
         let Scenario { bad, flood, .. } = self.scenario;
         let protocol = make(turn.target.addresses());
+        let corpus = self.corpus.first(turn.plan.tokens);
         let mixed = |share, kinds: &[CredentialKind]| {
-            Rc::new(RequestMix::new(&protocol, self.corpus, &turn.answers, share, kinds))
+            Rc::new(RequestMix::new(&protocol, &corpus, &turn.answers, share, kinds))
         };
         let requests =
             bad.as_ref().map_or_else(|| mixed(0.0, &[]), |bad| mixed(bad.share, &bad.kinds));

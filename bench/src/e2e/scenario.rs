@@ -89,6 +89,8 @@ pub struct Participant {
     connections: Option<usize>,
     /// Overrides [`Scenario::streams`].
     streams: Option<usize>,
+    /// Number of the scenario's tokens that it gets.
+    tokens: Option<usize>,
 }
 
 /// A participant in TOML. Most are just a name.
@@ -103,18 +105,29 @@ enum ParticipantConfig {
         protocol: Option<ProtocolKind>,
         connections: Option<usize>,
         streams: Option<usize>,
+        tokens: Option<usize>,
     },
 }
 
 impl From<ParticipantConfig> for Participant {
     fn from(config: ParticipantConfig) -> Self {
         match config {
-            ParticipantConfig::Name(server) => {
-                Self { server, name: None, protocol: None, connections: None, streams: None }
-            }
-            ParticipantConfig::Other { server, r#as: name, protocol, connections, streams } => {
-                Self { server, name, protocol, connections, streams }
-            }
+            ParticipantConfig::Name(server) => Self {
+                server,
+                name: None,
+                protocol: None,
+                connections: None,
+                streams: None,
+                tokens: None,
+            },
+            ParticipantConfig::Other {
+                server,
+                r#as: name,
+                protocol,
+                connections,
+                streams,
+                tokens,
+            } => Self { server, name, protocol, connections, streams, tokens },
         }
     }
 }
@@ -132,6 +145,8 @@ pub struct TurnPlan {
     pub connections: usize,
     /// Concurrent requests on each connection.
     pub streams: usize,
+    /// Number of different good tokens.
+    pub tokens: usize,
     /// Additional load.
     pub beside: BackgroundLoad,
 }
@@ -264,6 +279,7 @@ impl Scenario {
             protocol: participant.protocol.unwrap_or(self.protocol),
             connections: participant.connections.unwrap_or(self.connections),
             streams: participant.streams.unwrap_or(self.streams),
+            tokens: participant.tokens.unwrap_or(self.tokens),
             beside,
         }
     }
@@ -356,8 +372,8 @@ mod tests {
         let text = r#"
             name = "x"
             decides = "x"
-            servers = ["a", { server = "a", as = "a, by HTTP/1.1", protocol = "http1", connections = 64, streams = 1 }]
-            tokens = 1
+            servers = ["a", { server = "a", as = "a, by HTTP/1.1", protocol = "http1", connections = 64, streams = 1, tokens = 2 }]
+            tokens = 5
             protocol = "h2"
             connections = 4
             streams = 25
@@ -368,18 +384,11 @@ mod tests {
         let turns = toml::from_str::<Scenario>(text).unwrap().turns();
         let turns: Vec<_> = turns
             .iter()
-            .map(|plan| (&*plan.name, plan.protocol, plan.connections, plan.streams))
+            .map(|plan| (&*plan.name, plan.protocol, [plan.connections, plan.streams, plan.tokens]))
             .collect();
+        let own = ["a", "a, in a storm"].map(|name| (name, ProtocolKind::H2, [4, 25, 5]));
         let other = ["a, by HTTP/1.1", "a, by HTTP/1.1, in a storm"]
-            .map(|name| (name, ProtocolKind::Http1, 64, 1));
-        assert_eq!(
-            turns,
-            [
-                ("a", ProtocolKind::H2, 4, 25),
-                ("a, in a storm", ProtocolKind::H2, 4, 25),
-                other[0],
-                other[1]
-            ]
-        );
+            .map(|name| (name, ProtocolKind::Http1, [64, 1, 2]));
+        assert_eq!(turns, [own, other].concat());
     }
 }
