@@ -33,8 +33,7 @@ impl Fields for DecodedHead<'_> {
     }
 
     fn each_line<'f>(&'f self, name: &HeaderName, take: &mut dyn FnMut(&'f [u8])) {
-        let name = name.as_str().as_bytes();
-        self.section.lines().filter(|(one, _)| *one == name).for_each(|(_, value)| take(value));
+        self.section.values(name.as_str().as_bytes()).for_each(take);
     }
 
     fn any_name(&self, test: &dyn Fn(&[u8]) -> bool) -> bool {
@@ -224,12 +223,14 @@ const fn token_bytes(with_capitals: bool) -> [bool; 256] {
     bytes
 }
 
-/// A field value (RFC 9110 section 5.5). The loop has no early exit, so that it is vectorized.
+/// A field value (RFC 9110 section 5.5). The loops have no early exit, so that they are vectorized.
 fn is_field_value(value: &[u8]) -> bool {
     let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
-    let has_control = value
-        .iter()
-        .fold(false, |found, byte| found | (byte.is_ascii_control() & (*byte != b'\t')));
+    let is_control = |byte: &u8| byte.is_ascii_control() & (*byte != b'\t');
+    // Of most values it is enough to know the last character, counted from the space.
+    let last = value.iter().fold(0, |last: u8, byte| last.max(byte.wrapping_sub(b' ')));
+    let has_control =
+        last >= 0x7f - b' ' && value.iter().fold(false, |found, byte| found | is_control(byte));
     !has_control && !is_blank(value.first()) && !is_blank(value.last())
 }
 

@@ -171,6 +171,18 @@ fn field_values_are_validated() {
 }
 
 #[test]
+fn every_byte_of_a_field_value_is_judged_by_rfc_9110() {
+    for byte in 0..=u8::MAX {
+        let is_allowed = byte == b'\t' || byte >= b' ' && byte != 0x7f;
+        for length in [3, 40] {
+            let mut value = vec![b'a'; length];
+            value[length / 2] = byte;
+            assert_eq!(is_field_value(&value), is_allowed, "{byte:#04x}");
+        }
+    }
+}
+
+#[test]
 fn connection_specific_fields_are_malformed() {
     for name in ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"] {
         assert_eq!(read_with(&[(name, "close")]), MALFORMED, "{name}");
