@@ -52,6 +52,8 @@ pub struct App {
     pub connections: Arc<ConnectionCounts>,
     /// Memory held by requests in progress.
     pub request_memory: Arc<RequestMemory>,
+    /// Bytes in which each thread keeps long strings of requests with their Huffman code.
+    pub(crate) known_string_bytes: usize,
     /// Background work on the database: heartbeats, and deletion of expired tokens.
     pub(crate) maintenance: Maintenance,
     /// `[revocation]` as of the start; a change needs a restart.
@@ -103,6 +105,7 @@ impl App {
         Ok(Arc::new(Self {
             authenticator,
             request_memory: Arc::new(RequestMemory::new(config.settings.memory)),
+            known_string_bytes: known_string_bytes(config.settings.cache_bytes, threads),
             audit: Audit::new(store, config.audit.clone(), metrics),
             settings: ArcSwap::from_pointee(config.settings),
             revocations: Arc::new(revocations),
@@ -212,6 +215,12 @@ impl App {
             audit: self.audit_settings.clone(),
         })
     }
+}
+
+/// Returns the bytes for known strings of each of the threads: half as many as for the cache of
+/// tokens, together. A token and its code take nearly twice the bytes of the token.
+fn known_string_bytes(cache_bytes: usize, threads: usize) -> usize {
+    cache_bytes / 2 / threads.max(1)
 }
 
 fn verifier(config: &Config, revocations: &RevocationService) -> Result<Verifier, Problems> {

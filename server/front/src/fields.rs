@@ -6,6 +6,7 @@ pub mod section;
 pub(super) mod expected_body;
 mod huffman;
 pub(super) mod integer;
+mod known_strings;
 pub(super) mod table;
 #[cfg(test)]
 pub(crate) mod test_text;

@@ -61,7 +61,7 @@ pub use self::{
     request_memory::{MemoryExceeded, MemoryLimits, RequestMemory},
     service::{IncomingRequest, PendingRequest, ReplyFuture, ResponseWriter, Service, Step},
     timeouts::Timeouts,
-    worker_context::WorkerContext,
+    worker_context::{BufferPool, WorkerContext},
     worker_pool::WorkerPool,
 };
 

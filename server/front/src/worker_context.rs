@@ -61,6 +61,14 @@ const OUTPUT_BYTES: usize = 4 * 1024;
 const MAX_POOLED: usize = 16;
 
 impl BufferPool {
+    /// Creates a pool that keeps this many bytes of long strings with their Huffman code (RFC 7541
+    /// section 5.2), so that they are not decoded for each request. The default is 4 MiB.
+    #[must_use]
+    pub fn with_known_strings(bytes: usize) -> Self {
+        let sections = RefCell::new(SectionBuffer::with_known_strings(bytes));
+        Self { sections, ..Self::default() }
+    }
+
     /// Takes an input buffer of 64 KiB, with unspecified contents.
     #[must_use]
     pub fn take_input(&self) -> Box<[u8]> {

@@ -5,8 +5,8 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use arc_swap::Guard;
 use countersign_front::{
-    BadRequest, IncomingRequest, Peer, Protocols, RequestHead, ResponseWriter, Service, Step,
-    TlsParameters, WorkerContext,
+    BadRequest, BufferPool, IncomingRequest, Peer, Protocols, RequestHead, ResponseWriter, Service,
+    Step, TlsParameters, WorkerContext,
 };
 use http::{HeaderValue, StatusCode, Version};
 use rustls::ServerConfig;
@@ -57,8 +57,9 @@ impl AppService {
         let settings = app.settings_arc();
         let (timeouts, limits) = (settings.timeouts, settings.request_limits);
         let memory = Arc::clone(&app.request_memory);
+        let buffers = BufferPool::with_known_strings(app.known_string_bytes);
         let worker = WorkerContext::new(Self::new(app, index), index, timeouts, limits);
-        WorkerContext { memory, ..worker }
+        WorkerContext { memory, buffers, ..worker }
     }
 
     pub(super) fn caller<'a, 'r>(

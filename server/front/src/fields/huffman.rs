@@ -228,7 +228,7 @@ const CODE_LENGTHS: [u8; 256] = [
 ];
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// Computes the code of an octet independently. In a canonical code, every code that is
@@ -242,7 +242,7 @@ mod tests {
     }
 
     /// Encodes a string: concatenated codes, padded with ones.
-    fn encode(text: &[u8]) -> Vec<u8> {
+    pub(in crate::fields) fn encode(text: &[u8]) -> Vec<u8> {
         let mut bits = String::new();
         for octet in text {
             let (code, width) = code_of(*octet);

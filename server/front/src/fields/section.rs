@@ -3,6 +3,7 @@
 
 use super::{
     huffman, integer,
+    known_strings::KnownStrings,
     table::{self, StaticTable},
 };
 use crate::{message::BadRequest, request_limits::RequestLimits};
@@ -14,12 +15,12 @@ const REQUEST_LINE_FIELDS: usize = 3;
 pub(crate) const LINE_OVERHEAD: usize = 32;
 
 /// A reusable buffer for decoding field sections, one after the other.
-#[derive(Default)]
 pub struct SectionBuffer {
     /// Huffman-decoded text. It is not cleared: the bytes after the current section are from
     /// earlier sections.
     decoded: Vec<u8>,
     lines: Vec<FieldLine>,
+    known: KnownStrings,
 }
 
 /// A decoded field section.
@@ -96,9 +97,16 @@ impl<'r> FieldSection<'r> {
     /// Returns the value of the `nth` line with this name, counted from the end: 0 is the last.
     #[must_use]
     pub fn line(&self, name: &[u8], nth: usize) -> Option<&'r [u8]> {
-        let lines = self.lines.iter().rev().filter(|line| line.name.length as usize == name.len());
-        let mut lines = lines.filter(|line| self.sources.text(line.name) == name);
-        lines.nth(nth).map(|line| self.sources.text(line.value))
+        self.values(name).rev().nth(nth)
+    }
+
+    /// Iterates over the values of the lines with this name.
+    pub(super) fn values(&self, name: &[u8]) -> impl DoubleEndedIterator<Item = &'r [u8]> {
+        let sources = self.sources;
+        // Comparing lengths first rules out most lines at once.
+        let lines = self.lines.iter().filter(move |line| line.name.len() == name.len());
+        let lines = lines.filter(move |line| sources.text(line.name) == name);
+        lines.map(move |line| sources.text(line.value))
     }
 }
 
@@ -153,7 +161,22 @@ impl FieldLine {
     }
 }
 
+impl Default for SectionBuffer {
+    /// # Defaults
+    /// Long strings are known in 4 MiB.
+    fn default() -> Self {
+        Self::with_known_strings(4 << 20)
+    }
+}
+
 impl SectionBuffer {
+    /// Creates a buffer that keeps this many bytes of long strings with their code, so that they
+    /// are not decoded each time.
+    pub(crate) fn with_known_strings(bytes: usize) -> Self {
+        let known = KnownStrings::with_capacity(bytes);
+        Self { decoded: Vec::new(), lines: Vec::new(), known }
+    }
+
     /// Begins to decode the section in `payload`.
     pub(crate) fn reader<'p>(
         &mut self,
@@ -161,8 +184,8 @@ impl SectionBuffer {
         payload: &'p [u8],
     ) -> SectionReader<'p, '_> {
         self.lines.clear();
-        let Self { decoded, lines } = self;
-        SectionReader { table, payload, rest: payload, decoded, used: 0, lines, size: 0 }
+        let Self { decoded, lines, known } = self;
+        SectionReader { table, payload, rest: payload, decoded, used: 0, lines, known, size: 0 }
     }
 
     /// Returns the section that was decoded, given the bytes of the dynamic table.
@@ -203,6 +226,7 @@ pub(crate) struct SectionReader<'p, 'd> {
     decoded: &'d mut Vec<u8>,
     used: usize,
     lines: &'d mut Vec<FieldLine>,
+    known: &'d mut KnownStrings,
     /// Size of the section so far, overhead included.
     pub(crate) size: usize,
 }
@@ -239,7 +263,7 @@ impl SectionReader<'_, '_> {
         if self.decoded.len() < end {
             self.decoded.resize(end, 0);
         }
-        let length = huffman::decode(string, &mut self.decoded[start..end])?;
+        let length = self.known.decode(string, &mut self.decoded[start..end])?;
         self.used += length;
         TextSpan::of(TextSource::Decoded, start, length)
     }
