@@ -27,15 +27,19 @@ pub(crate) fn read(bytes: &mut &[u8], prefix: u32) -> Option<u64> {
 }
 
 /// Appends an integer. The bits of `mark` are set in its first byte, in front of the prefix.
+#[inline]
 pub(crate) fn write(out: &mut Vec<u8>, mark: u8, prefix: u32, integer: usize) {
     let max = u8::MAX >> (8 - prefix);
-    if let Ok(small) = u8::try_from(integer)
-        && small < max
-    {
-        return out.push(mark | small);
+    match u8::try_from(integer) {
+        Ok(small) if small < max => out.push(mark | small),
+        _ => write_long(out, mark | max, integer - usize::from(max)),
     }
-    out.push(mark | max);
-    let mut rest = integer - usize::from(max);
+}
+
+/// Appends an integer that does not fit into the prefix, given the first byte and the rest.
+#[cold]
+fn write_long(out: &mut Vec<u8>, first: u8, mut rest: usize) {
+    out.push(first);
     while rest >= 0x80 {
         out.push(rest.to_le_bytes()[0] | 0x80);
         rest >>= 7;
