@@ -209,7 +209,10 @@ fn describe_listener(listener: &Listener) -> io::Result<()> {
         proxies.header()
     ))?;
     if let Some(header) = certificate_header {
-        print(format_args!("    takes a client's certificate from {header} if they set it"))?;
+        print(format_args!(
+            "    takes a client's certificate from {} if they set it",
+            header.name
+        ))?;
     }
     if *dialect != Dialect::None {
         print(format_args!(

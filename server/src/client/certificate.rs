@@ -13,8 +13,17 @@ use rustls::pki_types::CertificateDer;
 pub use self::presented_chain::{
     CertificateFormat, ChainError, MAX_CERTIFICATES, MAX_VALUE_BYTES, PresentedChain,
 };
-use self::presented_chain::{EncodedCertificate, next_block};
+use self::presented_chain::{EncodedCertificate, between_colons, next_block};
 use super::ClientSettings;
+
+/// The header in which trusted proxies pass on the certificates of their clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateHeader {
+    /// Its name.
+    pub name: HeaderName,
+    /// The form of its value. `None` for the one that the value has, see [`parse`].
+    format: Option<CertificateFormat>,
+}
 
 /// The certificate of a client, which has proven possession of its key. It is read on demand,
 /// because few requests need it.
@@ -47,7 +56,7 @@ impl ClientCertificate<'_> {
         match *self {
             Self::Deferred { peer, settings, fields } if settings.proxies.trusts(peer.address) => {
                 let header = settings.certificate_header.as_ref()?;
-                from_header(fields, header).map(|certificate| thumbprint(&certificate))
+                header.certificate(fields).map(|certificate| thumbprint(&certificate))
             }
             Self::Deferred { peer, .. } => peer.certificate().map(thumbprint),
             Self::Connection(certificate) => certificate.map(thumbprint),
@@ -71,17 +80,37 @@ fn thumbprint(certificate: &CertificateDer<'_>) -> CertificateThumbprint {
 /// percent-encoded.
 const MAX_HEADER_BYTES: usize = 24 * 1024;
 
-/// Reads the client certificate from the header in which a proxy passes it on.
-///
-/// The value is PEM, percent-encoded as nginx does (`$ssl_client_escaped_cert`) or on one line,
-/// or base64 of DER, as HAProxy and Traefik write it. Returns `None` if the header is missing,
-/// occurs twice, or does not contain a certificate.
-#[must_use]
-pub fn from_header(fields: &dyn Fields, header: &HeaderName) -> Option<CertificateDer<'static>> {
-    parse(only_line(fields, header).ok()??)
+/// The header that Envoy writes.
+const ENVOY_HEADER: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
+
+impl CertificateHeader {
+    /// Header with this name, and with this form if it is given.
+    ///
+    /// `X-Forwarded-Client-Cert` has Envoy's form unless another is given. Proxies append an
+    /// element to it, so a form that the value itself decides would be the client's choice.
+    #[must_use]
+    pub fn new(name: HeaderName, format: Option<CertificateFormat>) -> Self {
+        let by_name = || (name == ENVOY_HEADER).then_some(CertificateFormat::Xfcc);
+        let format = format.or_else(by_name);
+        Self { name, format }
+    }
+
+    /// Returns the client's own certificate. `None` if the header is missing, occurs twice, or does
+    /// not contain one.
+    #[must_use]
+    pub fn certificate(&self, fields: &dyn Fields) -> Option<CertificateDer<'static>> {
+        let value = only_line(fields, &self.name).ok()??;
+        match self.format {
+            Some(format) => PresentedChain::parse(format, value, None).ok()?.leaf(),
+            None => parse(value),
+        }
+    }
 }
 
-/// Parses a certificate in any of the forms of [`from_header`].
+/// Parses a certificate in any form but Envoy's `X-Forwarded-Client-Cert`.
+///
+/// The value is PEM, percent-encoded as nginx does (`$ssl_client_escaped_cert`) or on one line, or
+/// base64 of DER, as HAProxy and Traefik write it, or that between colons (RFC 9440).
 #[must_use]
 pub fn parse(value: &[u8]) -> Option<CertificateDer<'static>> {
     if value.len() > MAX_HEADER_BYTES {
@@ -91,6 +120,9 @@ pub fn parse(value: &[u8]) -> Option<CertificateDer<'static>> {
     let mut text = text.trim_ascii();
     if text.starts_with(b"-----BEGIN ") {
         return next_block(&mut text)?.ok()?.decoded();
+    }
+    if let Some(base64) = between_colons(text) {
+        return EncodedCertificate::Base64(base64.into()).decoded();
     }
     // A chain is separated by commas, with the client's own certificate first.
     let first = text.split(|byte| *byte == b',').next()?;
@@ -119,16 +151,20 @@ mod tests {
 
     use super::*;
 
-    const HEADER: HeaderName = HeaderName::from_static("x-client-cert");
+    const CLIENT_CERT: HeaderName = HeaderName::from_static("x-client-cert");
     /// A P-256 certificate, valid for one day in 2026.
     const PEM: &str = include_str!("certificate/client.pem");
 
     fn parse_lines(lines: &[&[u8]]) -> Option<CertificateDer<'static>> {
+        read(&CertificateHeader::new(CLIENT_CERT, None), lines)
+    }
+
+    fn read(header: &CertificateHeader, lines: &[&[u8]]) -> Option<CertificateDer<'static>> {
         let mut headers = HeaderMap::new();
         for line in lines {
-            headers.append(HEADER, HeaderValue::from_bytes(line).unwrap());
+            headers.append(&header.name, HeaderValue::from_bytes(line).unwrap());
         }
-        from_header(&headers, &HEADER)
+        header.certificate(&headers)
     }
 
     #[test]
@@ -139,7 +175,8 @@ mod tests {
         let blanks = PEM.replace('\n', " ");
         let tabs = PEM.replace('\n', "\t");
         let chain = format!("{base64},{base64}");
-        for form in [&escaped, &blanks, &tabs, &base64, &chain] {
+        let sequence = format!(":{base64}:");
+        for form in [&escaped, &blanks, &tabs, &base64, &chain, &sequence] {
             assert_eq!(parse_lines(&[form.as_bytes()]).as_ref(), Some(&der), "{form}");
         }
         assert_eq!(fingerprint(&der).len(), 64);
@@ -161,7 +198,32 @@ mod tests {
         ] {
             assert_eq!(parse_lines(&[line.as_bytes()]), None, "{line}");
         }
+        let sequences = format!(":{base64}:, :{base64}:");
+        assert_eq!(parse_lines(&[sequences.as_bytes()]), None);
         assert_eq!(parse_lines(&[base64.as_bytes(), base64.as_bytes()]), None);
         assert_eq!(parse_lines(&[]), None);
+    }
+
+    #[test]
+    fn last_element_of_envoy_is_the_certificate() {
+        let der = CertificateDer::from_pem_slice(PEM.as_bytes()).unwrap();
+        let escaped = percent_encode(PEM.as_bytes(), NON_ALPHANUMERIC).to_string();
+        let element = format!("Hash=00;Cert=\"{escaped}\"");
+        let header = CertificateHeader::new(ENVOY_HEADER, None);
+        for value in [element.clone(), format!("Hash=00;Cert=\"x\",{element}")] {
+            assert_eq!(read(&header, &[value.as_bytes()]).as_ref(), Some(&der), "{value}");
+        }
+        // What a client wrote before it never counts, in whatever form.
+        let base64 = STANDARD.encode(&der);
+        let blanks = PEM.replace('\n', " ");
+        for before in [&*escaped, &*base64, &*element, blanks.trim()] {
+            for last in ["Hash=00", "Hash=00;Cert=\"\"", ""] {
+                let value = format!("{before},{last}");
+                assert_eq!(read(&header, &[value.as_bytes()]), None, "{value}");
+            }
+            assert_eq!(read(&header, &[before.as_bytes()]).is_some(), before == element);
+        }
+        let given = CertificateHeader::new(ENVOY_HEADER, Some(CertificateFormat::Base64Der));
+        assert_eq!(read(&given, &[base64.as_bytes()]), Some(der));
     }
 }

@@ -6,6 +6,7 @@ use countersign_front::Fields;
 use http::HeaderName;
 
 use super::{
+    certificate::{CertificateFormat, CertificateHeader},
     original_request::{Dialect, OriginalRequest},
     trusted_proxies::{Network, TrustedProxies},
 };
@@ -22,7 +23,7 @@ pub struct ClientSettings {
     /// The headers in which they name the original request.
     pub dialect: Dialect,
     /// The header with the certificate of the client.
-    pub certificate_header: Option<HeaderName>,
+    pub certificate_header: Option<CertificateHeader>,
     /// Whether CORS preflights are allowed without a token.
     pub allows_preflights: bool,
 }
@@ -50,7 +51,8 @@ impl ClientSettings {
     #[must_use]
     pub fn reads_header(&self, name: &[u8]) -> bool {
         let is_name = |header| is_header(name, header);
-        is_name(self.proxies.header()) || self.certificate_header.as_ref().is_some_and(is_name)
+        let certificate = self.certificate_header.as_ref().map(|header| &header.name);
+        is_name(self.proxies.header()) || certificate.is_some_and(is_name)
     }
 
     /// Reads the options of one section.
@@ -58,10 +60,28 @@ impl ClientSettings {
         Self {
             proxies: read_proxies(reader),
             dialect: reader.choice("dialect", &Dialect::ALL, Dialect::name),
-            certificate_header: reader.header_name("client_certificate_header"),
+            certificate_header: read_certificate_header(reader),
             allows_preflights: read_preflight(reader),
         }
     }
+}
+
+/// Reads `client_certificate_header` and `client_certificate_format`.
+fn read_certificate_header(reader: &mut SectionReader<'_>) -> Option<CertificateHeader> {
+    const OPTION: &str = "client_certificate_format";
+    const FORMATS: [Option<CertificateFormat>; 5] = {
+        let [pem, base64, rfc9440, xfcc] = CertificateFormat::ALL;
+        [None, Some(pem), Some(base64), Some(rfc9440), Some(xfcc)]
+    };
+    let format =
+        reader.choice(OPTION, &FORMATS, |format| format.map_or("auto", CertificateFormat::name));
+    let name = reader.header_name("client_certificate_header");
+    if name.is_none() && format.is_some() {
+        let text =
+            format!("{OPTION} in {} has no effect without the header's name", reader.section);
+        reader.warn(OPTION, text, "set client_certificate_header");
+    }
+    name.map(|name| CertificateHeader::new(name, format))
 }
 
 /// Reads `preflight`. That a request is a preflight can only be learnt from a trusted proxy.

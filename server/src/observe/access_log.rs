@@ -169,7 +169,7 @@ const fn protocol(version: Version) -> &'static str {
 fn certificate(settings: &ClientSettings, peer: Peer<'_>, fields: &dyn Fields) -> Option<String> {
     let forwarded = match &settings.certificate_header {
         Some(header) if settings.proxies.trusts(peer.address) => {
-            certificate::from_header(fields, header)
+            header.certificate(fields)
         }
         _ => None,
     };

@@ -1,8 +1,9 @@
 use std::thread;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use countersign_tests::{
     binary::Sandbox,
-    certificates::{Authority, ours},
+    certificates::{Authority, IssuedCertificate, ours},
     client::{Client, Protocol},
     eventually,
     http::Response,
@@ -27,6 +28,7 @@ over_every_protocol!(
     c57_repeated_header_is_refused,
     header_of_an_untrusted_peer_is_refused,
     certificate_of_the_connection_logs_in,
+    bound_token_is_used_in_every_header_format,
     refused_logins_are_in_the_audit_log,
     logins_at_once_hold_up_no_check,
 );
@@ -219,6 +221,53 @@ fn certificate_of_the_connection_logs_in(protocol: Protocol) {
     // A header is ignored on such a listener.
     let head = format!("{login}{}", header(&issued.pem()));
     assert_eq!(client(None).request(&head, body.as_bytes()).status, 400);
+}
+
+fn bound_token_is_used_in_every_header_format(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let ca = Authority::root("ca");
+    let [right, other] = [("bob", 1), ("eve", 2)].map(|(name, serial)| ca.client(name, serial));
+    let base64 = |issued: &IssuedCertificate| STANDARD.encode(&issued.chain[0]);
+    let sequence = |issued: &IssuedCertificate| format!(":{}:", base64(issued));
+    let element = |issued: &IssuedCertificate| {
+        let pem = utf8_percent_encode(&issued.pem(), NON_ALPHANUMERIC).to_string();
+        format!("By=spiffe://proxy;Hash=00;Cert=\"{pem}\";Subject=\"CN=bob\"")
+    };
+    let [of_other, of_right] = [element(&other), element(&right)];
+    for (name, format, value, foreign) in [
+        (
+            "X-Forwarded-Client-Cert",
+            "xfcc",
+            format!("{of_other},{of_right}"),
+            format!("{of_right},{of_other}"),
+        ),
+        ("Client-Cert", "rfc9440", sequence(&right), sequence(&other)),
+        ("X-Forwarded-Tls-Client-Cert", "base64-der", base64(&right), base64(&other)),
+    ] {
+        let server = sandbox.serve(&configuration(&format!(
+            "bind_certificates=true\n[listen]\nclient_certificate_header={name}\n\
+             [tls_cert_auth]\ncertificate_header={name}\ncertificate_format={format}\n"
+        )));
+        let api = IdentityApi::new(&server);
+        let id = attach(&api, &ca.pem(), json!({}));
+        let [right, wrong] = [value, foreign].map(|value| format!("{name}: {value}\r\n"));
+        let login = log_in(&api, &id, &right);
+        assert_eq!(login.status, 200, "{login:?}");
+        let token = text(&login.json()["accessToken"]);
+        assert!(claims(&token)["cnf"]["x5t#S256"].is_string());
+        let body = json!({ "accessToken": token }).to_string();
+        for (lines, statuses) in
+            [(&right, (200, 200)), (&wrong, (401, 403)), (&String::new(), (401, 403))]
+        {
+            let check = format!("GET /auth HTTP/1.1\r\nAuthorization: Bearer {token}\r\n{lines}");
+            let renewal = api.call("", "POST /auth/token/renew", lines, &body);
+            assert_eq!(
+                (server.request(&check).status, renewal.status),
+                statuses,
+                "{name}: {lines}"
+            );
+        }
+    }
 }
 
 fn refused_logins_are_in_the_audit_log(protocol: Protocol) {

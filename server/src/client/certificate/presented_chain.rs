@@ -230,7 +230,7 @@ fn byte_sequences(
 }
 
 /// Returns the base64 of a Byte Sequence.
-fn between_colons(element: &[u8]) -> Option<&[u8]> {
+pub(super) fn between_colons(element: &[u8]) -> Option<&[u8]> {
     element.strip_prefix(b":")?.strip_suffix(b":")
 }
 

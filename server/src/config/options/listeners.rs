@@ -92,8 +92,19 @@ const REQUESTS: &[OptionSpec] = &[
         "X-Real-IP",
     ),
     text("client_certificate_header", "header name", "").unset("none").about(
-        "Header in which trusted proxies pass on the client's certificate.",
+        "Header in which trusted proxies pass on the client's certificate, to which its token may be \
+         bound.",
         "X-Client-Cert",
+    ),
+    choice(
+        "client_certificate_format",
+        &["auto", "percent-encoded-pem", "base64-der", "rfc9440", "xfcc"],
+        "auto",
+    )
+    .about(
+        "Format of that header, as `certificate_format` of `[tls_cert_auth]`. `auto` stands for \
+         `xfcc` in `X-Forwarded-Client-Cert`, and in other headers for any of the other formats.",
+        "xfcc",
     ),
     choice("dialect", &["none", "nginx", "x-forwarded", "envoy-path"], "none").about(
         "Form in which trusted proxies describe the original request: `X-Original-*` (`nginx`), \
