@@ -271,17 +271,8 @@ impl Store {
 
     /// Starts the task that deletes access tokens of machine identities after their end.
     pub fn spawn_identity_token_deletion(&self) {
-        /// Each deletes a part, so that others can write in between.
-        const MAX_SWEEPS: usize = 100;
-        self.spawn_deletion("access tokens of machine identities", move |store| async move {
-            let mut deleted = 0;
-            for _ in 0..MAX_SWEEPS {
-                match store.delete_expired(ExpiringTable::IdentityTokens, 0).await? {
-                    0 => break,
-                    more => deleted += more,
-                }
-            }
-            Ok(deleted)
+        self.spawn_deletion("access tokens of machine identities", |store| async move {
+            store.delete_expired(ExpiringTable::IdentityTokens, 0).await
         });
     }
 

@@ -7,11 +7,15 @@
 //! counted in the database, and a row that is found to be current again starts over.
 //!
 //! Nothing is deleted in the first hour of a process, when a clock may not be set yet.
+//!
+//! A sweep changes rows in parts of [`PART_ROWS`] with a pause after each, so that others can write
+//! in between.
 
 use std::{fs, sync::OnceLock, time::Duration};
 
 use rustix::time::{ClockId, clock_gettime};
 use sqlx::{Any, AnyPool, AssertSqlSafe, Row as _, Transaction};
+use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::{DatabaseKind, Store, StoreError, moment};
@@ -26,8 +30,7 @@ pub enum ExpiringTable {
     Tokens,
     /// The audit log, by `at`.
     Audit,
-    /// Access tokens of machine identities that have a limit of uses, by `expires_at`: a part of
-    /// them in each sweep, so that no statement is slow.
+    /// Access tokens of machine identities that have a limit of uses, by `expires_at`.
     IdentityTokens,
     /// Sessions of the console, by `expires_at`.
     ConsoleSessions,
@@ -44,6 +47,23 @@ pub struct SweepTime {
     pub open: i64,
 }
 
+/// What one part of a sweep changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SweptPart {
+    /// Rows that are over since this part, or not over after all. Only SQLite has such marks.
+    pub marked: u64,
+    /// Deleted rows.
+    pub deleted: u64,
+}
+
+/// Maximum number of rows that one statement of a sweep changes in SQLite, and of access tokens in
+/// PostgreSQL.
+pub const PART_ROWS: u64 = 250;
+/// Maximum number of parts of a sweep. The next sweep continues.
+const MAX_PARTS: usize = 200;
+/// Pause after a part, in which others can write: the longest time after which a connection of
+/// SQLite tries again.
+const PART_PAUSE: Duration = Duration::from_millis(100);
 /// Margin after the end of a row in PostgreSQL, in seconds.
 const MARGIN: i64 = 86_400;
 /// Seconds for which an SQLite database must be open while a row is over.
@@ -66,11 +86,7 @@ impl ExpiringTable {
             Self::Audit => ("countersign_audit", "at", "1 = 1"),
             Self::ConsoleSessions => ("countersign_console_session", "expires_at", "1 = 1"),
             Self::LogoutTokens => ("countersign_logout_token", "expires_at", "1 = 1"),
-            Self::IdentityTokens => (
-                "countersign_identity_token",
-                "expires_at",
-                "id IN (SELECT id FROM countersign_identity_token ORDER BY expires_at LIMIT 1000)",
-            ),
+            Self::IdentityTokens => ("countersign_identity_token", "expires_at", "1 = 1"),
         }
     }
 }
@@ -86,21 +102,13 @@ impl Store {
         retention: u64,
     ) -> Result<u64, StoreError> {
         let (kind, is_early) = (self.kind(), self.0.started.elapsed() < FIRST_HOUR);
-        self.run(async move |pool| match kind {
-            DatabaseKind::Postgres if is_early => Ok(0),
-            DatabaseKind::Postgres => delete_by_clock(&pool, table, retention).await,
-            DatabaseKind::Sqlite => {
-                let mut transaction = kind.begin(&pool).await?;
-                let open = count_open_time(&mut transaction).await?;
-                let at = SweepTime { now: moment(clock::now()), open };
-                mark_over(&mut transaction, table, retention, at).await?;
-                let deleted =
-                    if is_early { 0 } else { delete_marked(&mut transaction, table, at).await? };
-                transaction.commit().await?;
-                Ok(deleted)
-            }
-        })
-        .await
+        let open = match kind {
+            DatabaseKind::Postgres if is_early => return Ok(0),
+            DatabaseKind::Postgres => 0,
+            DatabaseKind::Sqlite => self.run(count_open_time).await?,
+        };
+        let at = SweepTime { now: moment(clock::now()), open };
+        self.sweep(RowSweep { table, retention, at, deletes: !is_early }).await
     }
 
     /// Sweeps a table without regard to the first hour, for tests: an SQLite database as of a given
@@ -109,78 +117,140 @@ impl Store {
     /// # Errors
     /// The database cannot be queried.
     pub async fn sweep_at(&self, table: ExpiringTable, at: SweepTime) -> Result<u64, StoreError> {
+        self.sweep(RowSweep { table, retention: 0, at, deletes: true }).await
+    }
+
+    /// Makes one part of a sweep as [`sweep_at`](Self::sweep_at).
+    ///
+    /// # Errors
+    /// The database cannot be queried.
+    pub async fn sweep_part_at(
+        &self,
+        table: ExpiringTable,
+        at: SweepTime,
+    ) -> Result<SweptPart, StoreError> {
+        self.sweep_part(RowSweep { table, retention: 0, at, deletes: true }).await
+    }
+
+    async fn sweep(&self, sweep: RowSweep) -> Result<u64, StoreError> {
+        let mut deleted = 0;
+        for _ in 0..MAX_PARTS {
+            let part = self.sweep_part(sweep).await?;
+            deleted += part.deleted;
+            if part.marked < PART_ROWS && part.deleted < PART_ROWS {
+                break;
+            }
+            sleep(PART_PAUSE).await;
+        }
+        Ok(deleted)
+    }
+
+    async fn sweep_part(&self, sweep: RowSweep) -> Result<SweptPart, StoreError> {
         let kind = self.kind();
         self.run(async move |pool| {
             if kind == DatabaseKind::Postgres {
-                return delete_by_clock(&pool, table, 0).await;
+                let deleted = sweep.delete_by_clock(&pool).await?;
+                return Ok(SweptPart { marked: 0, deleted });
             }
             let mut transaction = kind.begin(&pool).await?;
-            mark_over(&mut transaction, table, 0, at).await?;
-            let deleted = delete_marked(&mut transaction, table, at).await?;
+            let marked = sweep.mark_part(&mut transaction).await?;
+            let deleted =
+                if sweep.deletes { sweep.delete_part(&mut transaction).await? } else { 0 };
             transaction.commit().await?;
-            Ok(deleted)
+            Ok(SweptPart { marked, deleted })
         })
         .await
     }
 }
 
-async fn delete_by_clock(
-    pool: &AnyPool,
+/// A sweep of a table.
+#[derive(Clone, Copy)]
+struct RowSweep {
     table: ExpiringTable,
-    retention: u64,
-) -> Result<u64, StoreError> {
-    let (name, end, condition) = table.parts();
-    let delete = format!(
-        "DELETE FROM {name} WHERE {end} < extract(epoch FROM clock_timestamp())::bigint - $1 \
-         AND {condition}"
-    );
-    let deleted =
-        sqlx::query(AssertSqlSafe(delete)).bind(seconds(retention).saturating_add(MARGIN));
-    Ok(deleted.execute(pool).await?.rows_affected())
-}
-
-/// Notes since when rows are over, and that others are not or no longer.
-async fn mark_over(
-    transaction: &mut Transaction<'static, Any>,
-    table: ExpiringTable,
+    /// Seconds after the end of a row in which it stays.
     retention: u64,
     at: SweepTime,
-) -> Result<(), StoreError> {
-    let (name, end, _) = table.parts();
-    let ended_by = at.now.saturating_sub(seconds(retention));
-    let current =
-        format!("UPDATE {name} SET over_since = NULL WHERE over_since IS NOT NULL AND {end} > $1");
-    sqlx::query(AssertSqlSafe(current)).bind(ended_by).execute(&mut **transaction).await?;
-    let over =
-        format!("UPDATE {name} SET over_since = $1 WHERE over_since IS NULL AND {end} <= $2");
-    let over = sqlx::query(AssertSqlSafe(over)).bind(at.open).bind(ended_by);
-    over.execute(&mut **transaction).await?;
-    Ok(())
+    /// Whether rows are deleted, and not only marked.
+    deletes: bool,
 }
 
-async fn delete_marked(
-    transaction: &mut Transaction<'static, Any>,
-    table: ExpiringTable,
-    at: SweepTime,
-) -> Result<u64, StoreError> {
-    let (name, _, condition) = table.parts();
-    let delete = format!("DELETE FROM {name} WHERE over_since <= $1 AND {condition}");
-    let marked = sqlx::query(AssertSqlSafe(delete)).bind(at.open.saturating_sub(OPEN_SECONDS));
-    Ok(marked.execute(&mut **transaction).await?.rows_affected())
+impl RowSweep {
+    async fn delete_by_clock(self, pool: &AnyPool) -> Result<u64, StoreError> {
+        let (name, end, condition) = self.table.parts();
+        // Most tables have few rows that end at once.
+        let part = match self.table {
+            ExpiringTable::IdentityTokens => {
+                format!("AND id IN (SELECT id FROM {name} ORDER BY {end} LIMIT {PART_ROWS})")
+            }
+            _ => String::new(),
+        };
+        let delete = format!(
+            "DELETE FROM {name} WHERE {end} < extract(epoch FROM clock_timestamp())::bigint - $1 \
+             AND {condition} {part}"
+        );
+        let deleted =
+            sqlx::query(AssertSqlSafe(delete)).bind(seconds(self.retention).saturating_add(MARGIN));
+        Ok(deleted.execute(pool).await?.rows_affected())
+    }
+
+    /// Notes since when rows are over, and that others are current again. Returns the larger number
+    /// of changed rows.
+    async fn mark_part(
+        self,
+        transaction: &mut Transaction<'static, Any>,
+    ) -> Result<u64, StoreError> {
+        let (name, end, _) = self.table.parts();
+        let current = format!(
+            "UPDATE {name} SET over_since = NULL WHERE rowid IN (SELECT rowid FROM {name} \
+             WHERE over_since IS NOT NULL AND {end} > $1 LIMIT {PART_ROWS})"
+        );
+        let current = sqlx::query(AssertSqlSafe(current)).bind(self.ended_by());
+        let current = current.execute(&mut **transaction).await?.rows_affected();
+        let over = format!(
+            "UPDATE {name} SET over_since = $1 WHERE rowid IN (SELECT rowid FROM {name} \
+             WHERE over_since IS NULL AND {end} <= $2 LIMIT {PART_ROWS})"
+        );
+        let over = sqlx::query(AssertSqlSafe(over)).bind(self.at.open).bind(self.ended_by());
+        let over = over.execute(&mut **transaction).await?.rows_affected();
+        Ok(current.max(over))
+    }
+
+    /// Deletes rows that have been over for long enough, and are over now: those that are current
+    /// again may be unmarked by a later part.
+    async fn delete_part(
+        self,
+        transaction: &mut Transaction<'static, Any>,
+    ) -> Result<u64, StoreError> {
+        let (name, end, condition) = self.table.parts();
+        let delete = format!(
+            "DELETE FROM {name} WHERE rowid IN (SELECT rowid FROM {name} \
+             WHERE over_since <= $1 AND {end} <= $2 AND {condition} LIMIT {PART_ROWS})"
+        );
+        let marked_by = self.at.open.saturating_sub(OPEN_SECONDS);
+        let delete = sqlx::query(AssertSqlSafe(delete)).bind(marked_by).bind(self.ended_by());
+        Ok(delete.execute(&mut **transaction).await?.rows_affected())
+    }
+
+    /// Returns the latest end of rows that are over.
+    fn ended_by(self) -> i64 {
+        self.at.now.saturating_sub(seconds(self.retention))
+    }
 }
 
 /// Adds the time since the last sweep of any process on this machine. Returns the sum in seconds.
-async fn count_open_time(transaction: &mut Transaction<'static, Any>) -> Result<i64, StoreError> {
+async fn count_open_time(pool: AnyPool) -> Result<i64, StoreError> {
+    let mut transaction = DatabaseKind::Sqlite.begin(&pool).await?;
     let now = clock_gettime(ClockId::Monotonic).tv_sec;
     let read = "SELECT open_seconds, boot, counted_at FROM countersign_database";
-    let row = sqlx::query(read).fetch_one(&mut **transaction).await?;
+    let row = sqlx::query(read).fetch_one(&mut *transaction).await?;
     let (open, boot): (i64, Option<String>) = (row.try_get(0)?, row.try_get(1)?);
     let counted_at = row.try_get::<Option<i64>, _>(2)?.unwrap_or(now);
     let since = now.saturating_sub(counted_at);
     let is_continuous = boot.as_deref() == Some(boot_id()) && (0..=MAX_GAP).contains(&since);
     let open = if is_continuous { open.saturating_add(since) } else { open };
     let write = "UPDATE countersign_database SET open_seconds = $1, boot = $2, counted_at = $3";
-    sqlx::query(write).bind(open).bind(boot_id()).bind(now).execute(&mut **transaction).await?;
+    sqlx::query(write).bind(open).bind(boot_id()).bind(now).execute(&mut *transaction).await?;
+    transaction.commit().await?;
     Ok(open)
 }
 

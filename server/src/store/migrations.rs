@@ -112,6 +112,12 @@ const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
         include_str!("../../migrations/sqlite/0016_leases.sql"),
         include_str!("../../migrations/postgres/0016_leases.sql"),
     ),
+    (
+        17,
+        "sweeps",
+        include_str!("../../migrations/sqlite/0017_sweeps.sql"),
+        include_str!("../../migrations/postgres/0017_sweeps.sql"),
+    ),
 ];
 
 /// Whether this process has migrated a database of an earlier version.

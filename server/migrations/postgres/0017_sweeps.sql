@@ -1,0 +1,2 @@
+-- The indexes of this step are for SQLite. In PostgreSQL, sweeps mark no rows.
+SELECT 1;
