@@ -15,6 +15,7 @@ use aws_lc_rs::{hmac, rand};
 
 use super::{
     event::{AuditEvent, AuditOperation, AuditOrigin, AuditOutcome},
+    refusal_budget::{MINUTE, RefusalBudget},
     settings::AuditSettings,
 };
 use crate::{
@@ -28,11 +29,6 @@ use crate::{
 
 /// Events of this time are merged if they are equal.
 const MERGE_INTERVAL: Duration = Duration::from_secs(1);
-/// Refusals of each kind that are stored in a minute: logins of users, calls with a token, calls
-/// without one, and logins of machine identities. More are only counted. The kinds have their own
-/// budgets, so that requests that cost nothing to send cannot hide an attack on a password.
-const REFUSALS_PER_MINUTE: [usize; 4] = [60, 60, 20, 60];
-const MINUTE: Duration = Duration::from_secs(60);
 
 /// An event in the queue of the writer thread.
 pub(super) enum QueuedEvent {
@@ -51,9 +47,7 @@ pub(super) struct AuditWriter {
     metrics: Arc<Metrics>,
     /// Random key of the hash of unknown names. `None` without randomness.
     key: Option<hmac::Key>,
-    minute: Stopwatch,
-    /// Refusals of each kind that were stored in this minute.
-    stored: [usize; 4],
+    budget: RefusalBudget,
     /// Omitted refusals that are in stored events.
     reported: u64,
     /// Whether such an event was stored in this minute.
@@ -73,8 +67,7 @@ impl AuditWriter {
             settings,
             metrics,
             key,
-            minute: Stopwatch::start(),
-            stored: [0; 4],
+            budget: RefusalBudget::start(),
             reported: 0,
             has_reported: false,
         }
@@ -90,7 +83,7 @@ impl AuditWriter {
                 Err(RecvTimeoutError::Disconnected) => return self.store_refusals(Vec::new()),
             }
             let merging = Stopwatch::start();
-            while !batch.is_empty() && flushed.is_none() {
+            while flushed.is_none() && (!batch.is_empty() || self.unreported() > 0) {
                 let left = MERGE_INTERVAL.saturating_sub(merging.elapsed());
                 let Ok(event) = queue.recv_timeout(left) else { break };
                 flushed = self.take(&mut batch, event);
@@ -102,9 +95,9 @@ impl AuditWriter {
         }
     }
 
-    /// Writes a line, or adds a refusal to a batch, which has no more of them than may be stored in
-    /// a minute. Returns the sender of a request to flush.
-    fn take(&self, batch: &mut Vec<AuditEvent>, event: QueuedEvent) -> Option<Sender<()>> {
+    /// Writes a line, or adds a refusal to a batch if the budget admits it. Returns the sender of a
+    /// request to flush.
+    fn take(&mut self, batch: &mut Vec<AuditEvent>, event: QueuedEvent) -> Option<Sender<()>> {
         let event = match event {
             QueuedEvent::Line(event) => {
                 self.write_line(&event);
@@ -115,45 +108,41 @@ impl AuditWriter {
         };
         if let Some(equal) = batch.iter_mut().find(|one| one.equals(&event)) {
             equal.count += 1;
-        } else if batch.iter().filter(|one| kind(one) == kind(&event)).count()
-            < REFUSALS_PER_MINUTE[kind(&event)]
-        {
+            return None;
+        }
+        self.start_next_minute();
+        if self.budget.admit(&event) {
             batch.push(event);
         } else {
-            self.omit(1);
+            self.metrics.count_event(MetricEvent::AuditOmitted);
         }
         None
     }
 
-    fn omit(&self, count: u64) {
-        for _ in 0..count {
-            self.metrics.count_event(MetricEvent::AuditOmitted);
+    fn start_next_minute(&mut self) {
+        if self.budget.start_next_minute() {
+            self.has_reported = false;
         }
     }
 
-    fn store_refusals(&mut self, batch: Vec<AuditEvent>) {
-        if self.minute.elapsed() >= MINUTE {
-            (self.minute, self.stored) = (Stopwatch::start(), [0; 4]);
-            self.has_reported = false;
-        }
-        let mut refusals = Vec::new();
-        for event in batch {
-            let kind = kind(&event);
-            if self.stored[kind] < REFUSALS_PER_MINUTE[kind] {
-                self.stored[kind] += 1;
-                refusals.push(self.without_unknown_name(event));
-            } else {
-                self.omit(event.count);
-            }
-        }
-        // Also those that found the queue full.
+    /// Returns the number of omitted refusals to report, also of those that found the queue full.
+    fn unreported(&self) -> u64 {
         let omitted = self.metrics.event_count(MetricEvent::AuditOmitted);
-        if omitted > self.reported && !self.has_reported {
+        if self.has_reported { 0 } else { omitted.saturating_sub(self.reported) }
+    }
+
+    fn store_refusals(&mut self, batch: Vec<AuditEvent>) {
+        self.start_next_minute();
+        let mut refusals: Vec<_> =
+            batch.into_iter().map(|event| self.without_unknown_name(event)).collect();
+        let unreported = self.unreported();
+        if unreported > 0 {
             let mut event =
                 AuditEvent::new(AuditOperation::Omitted, AuditOrigin::default(), clock::now());
-            (event.outcome, event.count) = (AuditOutcome::Refused, omitted - self.reported);
+            (event.outcome, event.count) = (AuditOutcome::Refused, unreported);
             refusals.push(event);
-            (self.reported, self.has_reported) = (omitted, true);
+            self.reported += unreported;
+            self.has_reported = true;
         }
         for event in &refusals {
             self.write_line(event);
@@ -221,15 +210,5 @@ impl AuditWriter {
             let file = file.display();
             tracing::error!(target: "audit", event = event.json(), "cannot write to {file}: {error}");
         }
-    }
-}
-
-/// Returns the index of the budget of a refusal.
-fn kind(event: &AuditEvent) -> usize {
-    match event.operation {
-        AuditOperation::Login => 0,
-        AuditOperation::IdentityLogin => 3,
-        _ if event.caller.issuer.is_some() => 1,
-        _ => 2,
     }
 }

@@ -30,6 +30,7 @@ over_every_protocol!(
     certificate_of_the_connection_logs_in,
     bound_token_is_used_in_every_header_format,
     refused_logins_are_in_the_audit_log,
+    flood_of_refusals_hides_no_other,
     logins_at_once_hold_up_no_check,
 );
 
@@ -298,6 +299,26 @@ fn refused_logins_are_in_the_audit_log(protocol: Protocol) {
         assert_eq!(recorded == identity, identity == id, "{event}");
         assert!(recorded == identity || recorded.starts_with("unknown:"), "{event}");
     }
+}
+
+fn flood_of_refusals_hides_no_other(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let server = sandbox.serve(&configuration(""));
+    let api = IdentityApi::new(&server);
+    let from = |client: &str| format!("X-Forwarded-For: {client}\r\n");
+    for number in 0..70 {
+        let response = log_in(&api, &format!("junk-{number}"), &from("198.51.100.7"));
+        assert_eq!(response.status, 400);
+    }
+    let repeated = format!("{}{}", from("198.51.100.7"), header("x").repeat(2));
+    assert_eq!(log_in(&api, "junk", &repeated).status, 400);
+    assert_eq!(log_in(&api, "junk", &from("192.0.2.7")).status, 400);
+    let events = || audit_with(&sandbox, "identity.login", 1);
+    let has = |name: &str, value: &str| {
+        events().iter().any(|event| event.to_string().contains(&format!("\"{name}\":\"{value}\"")))
+    };
+    eventually(|| has("client", "192.0.2.7") && has("reason", "certificate_header_duplicate"));
+    assert!(events().len() < 30, "a part of the flood is only counted: {}", events().len());
 }
 
 fn logins_at_once_hold_up_no_check(protocol: Protocol) {
