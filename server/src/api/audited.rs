@@ -124,8 +124,6 @@ impl<'c> AuditedCall<'c> {
             CallState::Begun(begun) => self.audit.finish(begun).await,
             CallState::New(event) => match event.outcome {
                 AuditOutcome::Begun | AuditOutcome::Failed => {}
-                // It continues a login that is recorded.
-                AuditOutcome::Done if event.operation == AuditOperation::IdentityRenewal => {}
                 AuditOutcome::Done => {
                     if let Err(error) = self.audit.record(event.clone()).await {
                         self.audit.lose(&event, &error.to_string());

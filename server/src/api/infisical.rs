@@ -185,7 +185,7 @@ async fn execute_open(
         }
         Operation::RenewToken => {
             let facts = tokens::verify_to_renew(context, &tokens::read(body)?).await?;
-            audited.set_target((tokens::audit_target(&facts), None));
+            audited.set_target((tokens::audit_target(&facts), Some(facts.method_kind.clone())));
             tokens::renew(context, facts).await
         }
         Operation::RevokeToken => {

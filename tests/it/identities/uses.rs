@@ -21,7 +21,7 @@ over_every_protocol!(
     c82_forged_address_does_not_count,
     uses_are_counted_after_every_other_check,
     addresses_of_one_family_are_warned_of,
-    refused_renewal_is_in_the_audit_log,
+    renewals_are_in_the_audit_log,
 );
 
 const UNTRUSTED: &str = "You are not allowed to access this resource from the current IP address";
@@ -190,7 +190,7 @@ fn addresses_of_one_family_are_warned_of(protocol: Protocol) {
     });
 }
 
-fn refused_renewal_is_in_the_audit_log(protocol: Protocol) {
+fn renewals_are_in_the_audit_log(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&configuration(""));
     let api = IdentityApi::new(&server);
@@ -201,14 +201,19 @@ fn refused_renewal_is_in_the_audit_log(protocol: Protocol) {
         let line = format!("X-Forwarded-For: {address}\r\n");
         api.call("", "POST /auth/token/renew", &line, &body)
     };
-    assert_eq!(renew_from("192.0.2.7").status, 200, "it continues the login, and is not recorded");
+    assert_eq!(renew_from("192.0.2.7").status, 200);
     refused(&renew_from("198.51.100.7"), 403, UNTRUSTED);
     let events = audit_with(&sandbox, "identity.renew", 1);
     assert_eq!((events.len(), &events[0]["reason"]), (1, &json!("untrusted_address")));
     assert_eq!(events[0]["from"]["client"], "198.51.100.7");
     let target = json!({ "user": machine.id, "token": claims(&token)["jti"] });
     assert_eq!(events[0]["target"], target);
-    assert_eq!(audit(&sandbox, &["--operation", "identity.renew"]).len(), 1);
+    let done = audit(&sandbox, &["--operation", "identity.renew", "--outcome", "done"]);
+    assert_eq!((done.len(), &done[0]["target"]), (1, &target));
+    assert_eq!(
+        (&done[0]["detail"], &done[0]["from"]["client"]),
+        (&json!("universal-auth"), &json!("192.0.2.7"))
+    );
 }
 
 #[test]
