@@ -47,7 +47,7 @@ pub struct App {
     /// The local users, if the server has a database.
     pub users: Option<Users>,
     /// The audit log.
-    pub(crate) audit: Audit,
+    pub(crate) audit: Arc<Audit>,
     /// Open and refused connections.
     pub connections: Arc<ConnectionCounts>,
     /// Memory held by requests in progress.
@@ -90,23 +90,24 @@ impl App {
         revocations: RevocationService,
         users: Option<Users>,
     ) -> Result<Arc<Self>, Problems> {
+        let metrics = Arc::new(Metrics::new(threads, &config.settings.metrics));
+        let is_used = config.uses_database();
+        let store = users.as_ref().filter(|_| is_used).map(|users| users.store.clone());
+        let audit = Arc::new(Audit::new(store, config.audit.clone(), Arc::clone(&metrics)));
         let authenticator = Authenticator {
             verifier: Arc::new(verifier(&config, &revocations)?),
             keys: Arc::new(KeySources::new(&config.issuers)),
-            metrics: Arc::new(Metrics::new(threads, &config.settings.metrics)),
-            identities: users.as_ref().map(identity_checks).transpose()?,
+            metrics,
+            identities: users.as_ref().map(|users| identity_checks(users, &audit)).transpose()?,
             freshness: revocations.freshness().cloned(),
         };
         config.settings.auth.authorization.open_log(None);
-        let is_used = config.uses_database();
-        let store = users.as_ref().filter(|_| is_used).map(|users| users.store.clone());
-        let metrics = Arc::clone(&authenticator.metrics);
         let console_provider = config.console_provider(None);
         Ok(Arc::new(Self {
             authenticator,
             request_memory: Arc::new(RequestMemory::new(config.settings.memory)),
             known_string_bytes: known_string_bytes(config.settings.cache_bytes, threads),
-            audit: Audit::new(store, config.audit.clone(), metrics),
+            audit,
             settings: ArcSwap::from_pointee(config.settings),
             revocations: Arc::new(revocations),
             users,
@@ -241,8 +242,8 @@ fn verifier(config: &Config, revocations: &RevocationService) -> Result<Verifier
     })
 }
 
-fn identity_checks(users: &Users) -> Result<Arc<IdentityChecks>, Problem> {
-    let checks = IdentityChecks::new(users.store.clone()).map_err(|error| {
+fn identity_checks(users: &Users, audit: &Arc<Audit>) -> Result<Arc<IdentityChecks>, Problem> {
+    let checks = IdentityChecks::new(users.store.clone(), Arc::clone(audit)).map_err(|error| {
         Problem::error("[identities]", format!("cannot start the threads of checks: {error}"))
     })?;
     let checks = Arc::new(checks);

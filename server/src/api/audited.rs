@@ -8,8 +8,7 @@ use http::{Response, StatusCode};
 use crate::{
     accounts::session::Session,
     audit::{
-        Audit, AuditCaller, AuditEvent, AuditOperation, AuditOrigin, AuditOutcome, AuditTarget,
-        BegunEvent,
+        Audit, AuditCaller, AuditEvent, AuditOperation, AuditOutcome, AuditTarget, BegunEvent,
     },
     auth::Caller,
     base::{clock, reply::Body},
@@ -33,6 +32,12 @@ enum CallState {
     Begun(BegunEvent),
 }
 
+impl CallState {
+    fn of(operation: AuditOperation, caller: &Caller<'_, '_>) -> Self {
+        Self::New(AuditEvent::new(operation, caller.audited_origin(), clock::now()))
+    }
+}
+
 impl<'c> AuditedCall<'c> {
     /// Creates the record of a call; nothing is recorded without an operation.
     pub(super) fn new(
@@ -40,15 +45,18 @@ impl<'c> AuditedCall<'c> {
         operation: Option<AuditOperation>,
         caller: &Caller<'_, '_>,
     ) -> Self {
-        let origin = || AuditOrigin {
-            client: Some(caller.client.get().to_string()),
-            peer: Some(caller.client.peer().to_string()),
-        };
         let state = match operation {
-            Some(operation) => CallState::New(AuditEvent::new(operation, origin(), clock::now())),
+            Some(operation) => CallState::of(operation, caller),
             None => CallState::NotRecorded,
         };
         Self { audit, state, issued: OnceLock::new() }
+    }
+
+    /// Sets the operation of a call that is refused, though it only reads.
+    pub(super) fn record_refusal(&mut self, operation: AuditOperation, caller: &Caller<'_, '_>) {
+        if matches!(self.state, CallState::NotRecorded) {
+            self.state = CallState::of(operation, caller);
+        }
     }
 
     /// Sets the caller, from its verified token.

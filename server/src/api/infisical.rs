@@ -156,7 +156,7 @@ async fn execute(
     if operation.is_open() {
         return execute_open(context, operation, request, audited).await;
     }
-    let caller = InfisicalCaller::authenticate(context, request.headers()).await?;
+    let caller = InfisicalCaller::authenticate(context, request.headers(), audited).await?;
     audited.set_audited_caller(caller.audited(&context.settings.issuer));
     check_selected_organization(context, request.headers())?;
     if operation != Operation::OwnDetails {

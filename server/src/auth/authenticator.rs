@@ -10,6 +10,7 @@ use countersign_front::Step;
 use super::profile::{Profile, Refusal, orchestrate};
 use crate::{
     admission::{Admission, Attempt, BudgetExceeded, CheckTurn, DelayedCheck},
+    audit::AuditOrigin,
     base::{clock, outcome::Outcome},
     client::{ClientAddress, ClientCertificate},
     identities::{
@@ -64,6 +65,15 @@ impl<'a> Caller<'a, '_> {
             client: self.client.resolved(),
             certificate: self.certificate.resolved(),
             username_optional: self.username_optional,
+        }
+    }
+
+    /// Returns where the request came from, for the audit log.
+    #[must_use]
+    pub fn audited_origin(&self) -> AuditOrigin {
+        AuditOrigin {
+            client: Some(self.client.get().to_string()),
+            peer: Some(self.client.peer().to_string()),
         }
     }
 }
@@ -170,10 +180,14 @@ impl Authenticator {
         caller: &Caller<'_, '_>,
         verified: &Verified<'_>,
     ) -> Option<Result<(), IdentityRefusal>> {
-        match &self.identities {
-            Some(checks) => checks.try_check(verified, || caller.client.get()),
-            None => Some(Err(IdentityRefusal::Unavailable)),
+        let Some(checks) = &self.identities else {
+            return Some(Err(IdentityRefusal::Unavailable));
+        };
+        let checked = checks.try_check(verified, || caller.client.get());
+        if checked == Some(Err(IdentityRefusal::Address)) {
+            checks.record_untrusted_use(verified, caller.audited_origin());
         }
+        checked
     }
 
     /// Verifies a token that is used for a request, after what it has to wait for. A use of a token
@@ -194,7 +208,14 @@ impl Authenticator {
         let method = verified.claims().environment().unwrap_or_default().to_owned();
         drop(verified);
         let checks = self.identities.as_ref().ok_or(IdentityRefusal::Unavailable)?;
-        checks.check_address(&method, caller.client.get()).await?;
+        if let Err(refusal) = checks.check_address(&method, caller.client.get()).await {
+            if refusal == IdentityRefusal::Address
+                && let Ok(verified) = self.verify(caller, token).await
+            {
+                checks.record_untrusted_use(&verified, caller.audited_origin());
+            }
+            return Err(refusal.into());
+        }
         // It may have been revoked meanwhile.
         self.verify(caller, token).await
     }

@@ -8,7 +8,7 @@ use super::{
     roles::IdentityRoles,
     settings::{ACCESS_TOKEN_TYPE, IdentitySettings, LIMIT_HEADER, LIMITED_KID, METHOD_CLAIM},
 };
-use crate::accounts::signing;
+use crate::{accounts::signing, audit::AuditCaller};
 
 /// The claim that names the kind of a token, and its value.
 const TYPE_CLAIM: [&str; 2] = ["authTokenType", "identityAccessToken"];
@@ -135,6 +135,17 @@ impl AccessTokenFacts {
             claims["cnf"] = json!({ "x5t#S256": thumbprint });
         }
         claims
+    }
+
+    /// Returns the bearer of a token of this issuer for the audit log.
+    #[must_use]
+    pub fn audited(&self, issuer: &str) -> AuditCaller {
+        AuditCaller {
+            user: Some(self.identity.clone()),
+            issuer: Some(issuer.to_owned()),
+            jti: Some(self.id.clone()),
+            client_types: None,
+        }
     }
 
     /// Reads the claims of a verified token. `None` if one is missing.

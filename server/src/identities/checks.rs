@@ -32,9 +32,13 @@ use dashmap::DashMap;
 use http::StatusCode;
 use tokio::time::sleep;
 
-use super::{lockouts::ClientLockouts, trusted_ips::TrustedIps, use_counts::UseCounts};
+use super::{
+    access_token::AccessTokenFacts, lockouts::ClientLockouts, trusted_ips::TrustedIps,
+    use_counts::UseCounts,
+};
 use crate::{
-    base::{background_pool::BackgroundPool, outcome::Outcome},
+    audit::{Audit, AuditEvent, AuditOperation, AuditOrigin, AuditOutcome},
+    base::{background_pool::BackgroundPool, clock, exact_json, outcome::Outcome},
     store::{Store, StoreError, identity_tokens::TokenUse, organizations::Organization},
 };
 
@@ -48,6 +52,8 @@ pub struct IdentityChecks {
     /// that serves requests would serve none.
     pub certificates: BackgroundPool<()>,
     store: Store,
+    /// Has the uses that are refused for the client's address.
+    audit: Arc<Audit>,
     methods: DashMap<Box<str>, KnownMethod>,
     epoch: AtomicU64,
     /// The only organization, once it is known.
@@ -131,7 +137,7 @@ impl IdentityChecks {
     ///
     /// # Errors
     /// The operating system cannot create a thread.
-    pub fn new(store: Store) -> io::Result<Self> {
+    pub fn new(store: Store, audit: Arc<Audit>) -> io::Result<Self> {
         // Half of the cores, so that the other half answers requests.
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let threads = (cores / 2).clamp(1, 4);
@@ -140,6 +146,7 @@ impl IdentityChecks {
             uses: UseCounts::new(store.clone()),
             certificates: BackgroundPool::start("certificates", threads, MAX_WAITING_CERTIFICATES)?,
             store,
+            audit,
             methods: DashMap::default(),
             epoch: AtomicU64::new(new_epoch()),
             organization: ArcSwapOption::empty(),
@@ -220,6 +227,19 @@ impl IdentityChecks {
     pub async fn check_address(&self, method: &str, client: IpAddr) -> Result<(), IdentityRefusal> {
         let trusted = self.trusted_ips(method).await?;
         if trusted.contains(client) { Ok(()) } else { Err(IdentityRefusal::Address) }
+    }
+
+    /// Records that a token was refused for the address of its client.
+    #[cold]
+    pub fn record_untrusted_use(&self, verified: &Verified<'_>, origin: AuditOrigin) {
+        let claims = exact_json::claims(&verified.claims().json());
+        let Some(facts) = AccessTokenFacts::read(&claims) else { return };
+        let mut event = AuditEvent::new(AuditOperation::UseIdentityToken, origin, clock::now());
+        event.outcome = AuditOutcome::Refused;
+        event.reason = Some(IdentityRefusal::Address.outcome().name().to_owned());
+        event.caller = facts.audited(&verified.issuer().name);
+        event.detail = Some(facts.method_kind);
+        self.audit.record_later(event);
     }
 
     /// Counts one use of the token with this id.

@@ -5,7 +5,7 @@ use countersign_tests::{
 };
 use serde_json::{Value, json};
 
-use super::{IdentityApi, claims, configuration, refused, text, with_server};
+use super::{ISSUER, IdentityApi, claims, configuration, refused, text, with_server};
 use crate::{
     audit::{audit, audit_with},
     embedding,
@@ -22,6 +22,7 @@ over_every_protocol!(
     uses_are_counted_after_every_other_check,
     addresses_of_one_family_are_warned_of,
     renewals_are_in_the_audit_log,
+    use_from_elsewhere_is_in_the_audit_log,
 );
 
 const UNTRUSTED: &str = "You are not allowed to access this resource from the current IP address";
@@ -214,6 +215,46 @@ fn renewals_are_in_the_audit_log(protocol: Protocol) {
         (&done[0]["detail"], &done[0]["from"]["client"]),
         (&json!("universal-auth"), &json!("192.0.2.7"))
     );
+}
+
+fn use_from_elsewhere_is_in_the_audit_log(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let server = sandbox.serve(&configuration(""));
+    let api = IdentityApi::new(&server);
+    let machine = api.machine("admin", trusted(&["192.0.2.0/24"]));
+    let token = api.access_token(&machine);
+    let jti = claims(&token)["jti"].clone();
+    let by = json!({ "user": machine.id, "issuer": ISSUER, "jti": jti });
+    let mut address = 0;
+    // The first check asks the database for the addresses, the second knows them.
+    for (call, operation) in [
+        ("GET /auth", "identity.use"),
+        ("GET /auth", "identity.use"),
+        ("GET /api/v1/identities/details", "identity.use"),
+        ("GET /api/v1/identities", "identity.use"),
+        ("POST /v1/verify", "identity.use"),
+        ("POST /api/v1/identities", "identity.add"),
+    ] {
+        address += 1;
+        let client = format!("198.51.100.{address}");
+        let line = format!("X-Forwarded-For: {client}\r\n");
+        let request = json!({ "method": "GET", "uri": "/" });
+        let (credential, body) = match call {
+            "POST /v1/verify" => (
+                "Content-Type: application/json\r\n".to_owned(),
+                json!({ "token": token, "request": request }).to_string(),
+            ),
+            _ => (format!("Authorization: Bearer {token}\r\n"), String::new()),
+        };
+        let head = format!("{call} HTTP/1.1\r\n{credential}{line}");
+        assert_eq!(server.send(&head, body.as_bytes()).status, 403, "{call}");
+        let events = || audit_with(&sandbox, operation, 1);
+        eventually(|| events().iter().any(|event| event["from"]["client"] == client));
+        let events = events();
+        let event = events.iter().find(|event| event["from"]["client"] == client).unwrap();
+        assert_eq!((&event["by"], &event["reason"]), (&by, &json!("untrusted_address")), "{call}");
+        assert_eq!((&event["detail"], &event["count"]), (&json!("universal-auth"), &json!(1)));
+    }
 }
 
 #[test]

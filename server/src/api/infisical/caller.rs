@@ -6,7 +6,8 @@ use http::HeaderMap;
 use super::{InfisicalContext, error::InfisicalError};
 use crate::{
     accounts::{TokenRegistration, session::Session},
-    audit::AuditCaller,
+    api::audited::AuditedCall,
+    audit::{AuditCaller, AuditOperation, AuditTarget},
     auth::{Rejection, credential::Credential, profile::Profile},
     base::{clock, exact_json, outcome::Outcome},
     identities::{
@@ -39,6 +40,7 @@ impl InfisicalCaller {
     pub(super) async fn authenticate(
         context: &InfisicalContext<'_>,
         headers: &HeaderMap,
+        audited: &mut AuditedCall<'_>,
     ) -> Result<Self, InfisicalError> {
         if headers.contains_key("x-api-key") {
             return Err(InfisicalError::bad_request(
@@ -74,7 +76,7 @@ impl InfisicalCaller {
             let claims = exact_json::claims(&verified.claims().json());
             drop(verified);
             let facts = AccessTokenFacts::read(&claims).ok_or_else(invalid_claims)?;
-            return Self::of_identity(context, facts).await;
+            return Self::of_identity(context, facts, audited).await;
         }
         let checked = Profile::Inmanta.check(&verified, clock::now, &authenticator.keys);
         checked.map_err(|reject| refused(reject.into()))?;
@@ -98,14 +100,22 @@ impl InfisicalCaller {
     async fn of_identity(
         context: &InfisicalContext<'_>,
         facts: AccessTokenFacts,
+        audited: &mut AuditedCall<'_>,
     ) -> Result<Self, InfisicalError> {
         let metrics = &context.api.authenticator.metrics;
         let refused = |refusal: IdentityRefusal| {
             metrics.count(refusal.outcome());
             InfisicalError::from(refusal)
         };
+        audited.set_audited_caller(facts.audited(&context.settings.issuer));
         let client = context.caller.client.get();
-        context.checks.check_address(&facts.method, client).await.map_err(refused)?;
+        let checked = context.checks.check_address(&facts.method, client).await;
+        if checked == Err(IdentityRefusal::Address) {
+            audited.record_refusal(AuditOperation::UseIdentityToken, context.caller);
+            audited.set_audited_caller(facts.audited(&context.settings.issuer));
+            audited.set_target((AuditTarget::default(), Some(facts.method_kind.clone())));
+        }
+        checked.map_err(refused)?;
         let identity = context.users.store.machine_identity(&facts.identity).await?;
         let identity = identity.ok_or(IdentityRefusal::Revoked).map_err(refused)?;
         metrics.count(Outcome::Verified);
@@ -144,12 +154,7 @@ impl InfisicalCaller {
     pub(super) fn audited(&self, issuer: &str) -> AuditCaller {
         match self {
             Self::Person(session) => AuditCaller::of(session),
-            Self::Identity(caller) => AuditCaller {
-                user: Some(caller.facts.identity.clone()),
-                issuer: Some(issuer.to_owned()),
-                jti: Some(caller.facts.id.clone()),
-                client_types: None,
-            },
+            Self::Identity(caller) => caller.facts.audited(issuer),
         }
     }
 }
