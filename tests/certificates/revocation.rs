@@ -1,12 +1,16 @@
 //! Revocation lists of authorities.
 
-use std::sync::Arc;
+use std::{fs, sync::Arc};
 
 use countersign_server::identities::certificate::{
     CertificateRefusal::{NoPath, NotIssued, RevocationUnknown, Revoked},
     CertificateRules, RevocationLists,
 };
-use countersign_tests::certificates::{Authority, EXPIRED};
+use countersign_tests::{
+    certificates::{Authority, EXPIRED},
+    openssl::openssl,
+    pki::OpensslPki,
+};
 
 use crate::fixture::{Checked, chain, check, direct};
 
@@ -89,4 +93,30 @@ fn damaged_list_is_refused() {
     for damaged in [&b""[..], b"text", &list[..list.len() - 1], &[&list[..], b"0"].concat()] {
         assert!(lists.add(damaged).is_err());
     }
+}
+
+/// Without the option, `openssl ca` writes a list of version 1.
+#[test]
+fn list_of_version_1_is_refused_with_the_remedy() {
+    let pki = OpensslPki::default();
+    pki.authority("ca", None, "");
+    let path = |name: &str, end: &str| pki.file(name, end).to_str().unwrap().to_owned();
+    fs::write(pki.file("index", "txt"), "").unwrap();
+    let text = format!(
+        "[ca]\ndefault_ca=own\n[own]\ndatabase={}\ndefault_md=sha256\ndefault_crl_days=30\n\
+         [list]\nauthorityKeyIdentifier=keyid:always\n",
+        path("index", "txt")
+    );
+    fs::write(pki.file("list", "cnf"), text).unwrap();
+    let make = |options: &[&str]| {
+        let [key, ca, configuration, out] =
+            [("ca", "key"), ("ca", "crt"), ("list", "cnf"), ("list", "crl")]
+                .map(|(name, end)| path(name, end));
+        let common = ["ca", "-gencrl", "-config", &configuration, "-keyfile", &key];
+        openssl(&[&common[..], &["-cert", &ca, "-out", &out], options].concat(), b"");
+        RevocationLists::default().add(&fs::read(out).unwrap())
+    };
+    let error = make(&[]).unwrap_err();
+    assert!(error.contains("of version 1") && error.contains("-crlexts"), "{error}");
+    assert_eq!(make(&["-crlexts", "list"]), Ok(()));
 }

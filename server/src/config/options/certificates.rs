@@ -24,9 +24,10 @@ pub(super) const TLS_CERT_AUTH: SectionSpec = SectionSpec::new(
             "xfcc",
         ),
         list("crl_file", "path", "").about(
-            "Certificate revocation lists in PEM or DER, which are read again within a second of a \
-             change. They are checked along the whole path. Certificates of an authority without a \
-             list are not checked; those of one whose list has expired are refused.",
+            "Certificate revocation lists of version 2 in PEM or DER, which are read again within \
+             four seconds of a change. They are checked along the whole path. Certificates of an \
+             authority without a list are not checked; those of one whose list has expired are \
+             refused.",
             "/etc/countersign/machines.crl",
         ),
     ]],

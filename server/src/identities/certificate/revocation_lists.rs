@@ -7,12 +7,17 @@ use webpki::{
     CertRevocationList, ExpirationPolicy, OwnedCertRevocationList, RevocationOptions,
     RevocationOptionsBuilder, UnknownStatusPolicy,
 };
-use x509_parser::{prelude::FromDer as _, revocation_list::CertificateRevocationList};
+use x509_parser::{
+    prelude::FromDer as _, revocation_list::CertificateRevocationList, x509::X509Version,
+};
 
 use crate::base::redacted::pem_sections;
 
 /// What is wrong with a list that cannot be parsed.
 const UNSUPPORTED_LIST: &str = "a CRL in it is damaged, or of an unsupported form";
+/// What is wrong with a list that can have no extensions (RFC 5280 section 5.1.2.1).
+const FIRST_VERSION: &str = "a CRL in it is of version 1, and version 2 is required: give `openssl \
+                             ca -gencrl` the option -crlexts, with a section of extensions";
 
 /// Revocation lists of any authorities, which are checked along the whole path.
 ///
@@ -49,7 +54,7 @@ impl RevocationLists {
             return Err("it holds no CRL");
         }
         for der in ders {
-            self.0.push(RevocationList::parse(der).ok_or(UNSUPPORTED_LIST)?);
+            self.0.push(RevocationList::parse(der)?);
         }
         Ok(())
     }
@@ -66,12 +71,15 @@ impl RevocationLists {
 }
 
 impl RevocationList {
-    /// Parses a list. `None` if it is malformed or has an unsupported form.
-    fn parse(der: CertificateRevocationListDer<'static>) -> Option<Self> {
-        let entries = OwnedCertRevocationList::from_der(&der).ok()?.into();
-        let (_, list) = CertificateRevocationList::from_der(&der).ok()?;
+    /// Parses a list, which must have a supported form.
+    fn parse(der: CertificateRevocationListDer<'static>) -> Result<Self, &'static str> {
+        let (_, list) = CertificateRevocationList::from_der(&der).map_err(|_| UNSUPPORTED_LIST)?;
+        if list.version().is_none_or(|version| version == X509Version::V1) {
+            return Err(FIRST_VERSION);
+        }
         let next_update = list.next_update().map(|time| time.timestamp());
-        Some(Self { entries, next_update, der })
+        let entries = OwnedCertRevocationList::from_der(&der).map_err(|_| UNSUPPORTED_LIST)?;
+        Ok(Self { entries: entries.into(), next_update, der })
     }
 }
 
