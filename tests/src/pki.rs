@@ -93,6 +93,13 @@ impl OpensslPki {
         fs::read_to_string(out).unwrap()
     }
 
+    /// Creates an authority with a key by these arguments of `openssl genpkey`.
+    pub fn authority_with_key(&self, name: &str, key: &[&str]) -> String {
+        let out = self.path(name, "key");
+        openssl(&[&["genpkey", "-out", &out], key].concat(), b"");
+        self.authority(name, None, "")
+    }
+
     /// Creates an authority, signed by another one or itself, with extensions in addition to
     /// [`AUTHORITY`].
     pub fn authority(&self, name: &str, issuer: Option<&str>, more: &str) -> String {

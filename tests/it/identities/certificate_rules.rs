@@ -26,6 +26,7 @@ over_every_protocol!(
     c56_intermediate_ca_needs_chain_mode,
     alt_names_are_allowed_in_addition,
     authority_without_clients_is_not_attached,
+    authority_with_an_unsupported_key_is_refused,
 );
 
 const NOT_ISSUED: &str = "Access denied: Certificate not issued by the provided CA.";
@@ -222,5 +223,36 @@ fn authority_without_clients_is_not_attached(protocol: Protocol) {
         let (response, _) = attach(&Authority::root_in(EXPIRED, "ca").pem());
         assert_eq!(response.status, 400, "{response:?}");
         assert!(response.body.contains("The CA certificate has expired on "), "{response:?}");
+    });
+}
+
+fn authority_with_an_unsupported_key_is_refused(protocol: Protocol) {
+    const UNSUPPORTED: &str = "The key of the CA certificate is not supported, so no client \
+                               certificate can be verified. Supported are RSA with 2048 to 8192 \
+                               bits, ECDSA with P-256, P-384 or P-521, and Ed25519.";
+    with_server(protocol, "", |api| {
+        for (algorithm, option, is_supported) in [
+            ("RSA", Some("rsa_keygen_bits:1024"), false),
+            ("RSA", Some("rsa_keygen_bits:2048"), true),
+            ("EC", Some("ec_paramgen_curve:secp224r1"), false),
+            ("EC", Some("ec_paramgen_curve:P-521"), true),
+            ("ED448", None, false),
+            ("ED25519", None, true),
+        ] {
+            let pki = OpensslPki::default();
+            let options: Vec<_> = option.into_iter().flat_map(|one| ["-pkeyopt", one]).collect();
+            let ca =
+                pki.authority_with_key("ca", &[&["-algorithm", algorithm], &*options].concat());
+            let id = api.create("machine", "member");
+            let path = format!("POST /auth/tls-cert-auth/identities/{id}");
+            let attached = api.send(&path, json!({ "caCertificate": ca }));
+            if !is_supported {
+                refused(&attached, 400, UNSUPPORTED);
+                continue;
+            }
+            assert_eq!(attached.status, 200, "{algorithm} {option:?}: {attached:?}");
+            let client = pki.client("ca", "/CN=bob", "");
+            assert_eq!(log_in(api, &id, &header(&client)).status, 200, "{algorithm} {option:?}");
+        }
     });
 }

@@ -1,10 +1,17 @@
 //! The authority that issues the client certificates of an identity.
 
-use std::fmt;
+use std::{fmt, ops::RangeInclusive};
 
 use countersign_engine::UnixTime;
-use rustls::pki_types::{CertificateDer, TrustAnchor};
-use x509_parser::time::ASN1Time;
+use rustls::{
+    crypto::aws_lc_rs::default_provider,
+    pki_types::{CertificateDer, TrustAnchor},
+};
+use x509_parser::{
+    prelude::{FromDer as _, X509Certificate},
+    public_key::PublicKey,
+    time::ASN1Time,
+};
 
 use super::certificate_fields::CertificateFields;
 use crate::client::certificate::first_in_pem;
@@ -40,6 +47,8 @@ pub enum CaError {
     ExcludesClients,
     /// Its `basicConstraints` state that it is not an authority.
     NotAuthority,
+    /// Its key is of an unsupported type or size.
+    UnsupportedKey,
     /// Its name constraints are malformed.
     UnreadableConstraints,
     /// A name constraint for URIs is not a host name.
@@ -82,13 +91,38 @@ impl IssuingCa {
         if fields.basic_constraints.is_some_and(|constraints| !constraints.is_authority) {
             return Err(CaError::NotAuthority);
         }
+        if !self.has_supported_key() {
+            return Err(CaError::UnsupportedKey);
+        }
         let constraints = fields.name_constraints().map_err(|_| CaError::UnreadableConstraints)?;
         if constraints.is_some_and(|constraints| constraints.has_unsupported_uri()) {
             return Err(CaError::UnsupportedConstraint);
         }
         Ok(())
     }
+
+    /// Whether signatures by its key can be verified.
+    fn has_supported_key(&self) -> bool {
+        /// Sizes of RSA keys whose signatures `aws-lc-rs` verifies, in bits.
+        const RSA_BITS: RangeInclusive<usize> = 2048..=8192;
+        let Ok((_, certificate)) = X509Certificate::from_der(&self.certificate) else {
+            return false;
+        };
+        if let Ok(PublicKey::RSA(key)) = certificate.public_key().parsed() {
+            return RSA_BITS.contains(&key.key_size());
+        }
+        // It begins with the identifier of the algorithm, and its parameters.
+        let key = &self.anchor.subject_public_key_info;
+        let algorithms = default_provider().signature_verification_algorithms.all;
+        algorithms.iter().any(|algorithm| {
+            let identifier = algorithm.public_key_alg_id();
+            key.get(DER_HEADER_BYTES..).is_some_and(|key| key.starts_with(&identifier))
+        })
+    }
 }
+
+/// Length of the tag and the length of a short DER value.
+const DER_HEADER_BYTES: usize = 2;
 
 impl fmt::Display for CaError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -106,6 +140,11 @@ impl fmt::Display for CaError {
                 "The CA certificate is not permitted to issue client authentication certificates."
             }
             Self::NotAuthority => "The certificate is not that of a CA.",
+            Self::UnsupportedKey => {
+                "The key of the CA certificate is not supported, so no client certificate can be \
+                 verified. Supported are RSA with 2048 to 8192 bits, ECDSA with P-256, P-384 or \
+                 P-521, and Ed25519."
+            }
             Self::UnreadableConstraints => {
                 "The name constraints of the CA certificate could not be read."
             }
