@@ -75,7 +75,7 @@ fn read_certificate_header(reader: &mut SectionReader<'_>) -> Option<Certificate
     };
     let format =
         reader.choice(OPTION, &FORMATS, |format| format.map_or("auto", CertificateFormat::name));
-    let name = reader.header_name("client_certificate_header");
+    let name = reader.certificate_header("client_certificate_header");
     if name.is_none() && format.is_some() {
         let text =
             format!("{OPTION} in {} has no effect without the header's name", reader.section);

@@ -28,6 +28,29 @@ pub(crate) struct SectionReader<'r> {
     problems: &'r mut Problems,
 }
 
+/// Headers that cannot have a certificate.
+const OTHER_HEADERS: [&str; 19] = [
+    "authorization",
+    "connection",
+    "content-length",
+    "content-type",
+    "cookie",
+    "forwarded",
+    "host",
+    "origin",
+    "transfer-encoding",
+    "x-api-key",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-method",
+    "x-forwarded-proto",
+    "x-forwarded-uri",
+    "x-original-method",
+    "x-original-uri",
+    "x-real-ip",
+    "x-request-id",
+];
+
 impl<'r> SectionReader<'r> {
     pub(crate) fn new(
         sections: &'r BTreeMap<String, Section>,
@@ -208,6 +231,18 @@ impl<'r> SectionReader<'r> {
     pub(crate) fn header_name(&mut self, option: &str) -> Option<HeaderName> {
         let text = Some(self.text_or_default(option)).filter(|text| !text.is_empty())?;
         self.parse_header_name(option, text)
+    }
+
+    /// Reads the name of a header with certificates. It cannot be one with another meaning: a
+    /// certificate in it would be read as that, or a client's own line as a certificate.
+    pub(crate) fn certificate_header(&mut self, option: &str) -> Option<HeaderName> {
+        let name = self.header_name(option)?;
+        if !OTHER_HEADERS.contains(&name.as_str()) {
+            return Some(name);
+        }
+        let text = format!("{option} in {} is {name}, which has another meaning", self.section);
+        self.error(option, text, "name the header in which the proxies pass on certificates");
+        None
     }
 
     /// Reads a comma-separated list of header names.

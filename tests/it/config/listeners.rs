@@ -211,6 +211,20 @@ fn proxy_options_require_trusted_proxies() {
 }
 
 #[test]
+fn certificate_header_has_no_other_meaning() {
+    for header in ["Authorization", "X-Forwarded-For", "cookie"] {
+        let options = [("client_certificate_header", header), ("trusted_proxies", "10.0.0.1")];
+        let text = format!(
+            "client_certificate_header in listen is {}, which has another meaning",
+            header.to_lowercase()
+        );
+        refused(&[("listen", &options)], 2, &[&text]);
+    }
+    let format = [("client_certificate_format", "xfcc"), ("trusted_proxies", "10.0.0.1")];
+    warned(&[("listen", &format)], &["has no effect without the header's name"]);
+}
+
+#[test]
 fn listeners_cannot_share_an_address() {
     let help = "use a different port or path for each listener";
     let twice = |one: &str, other: &str, expected: &str| {

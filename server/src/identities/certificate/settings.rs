@@ -45,7 +45,7 @@ impl TlsCertAuthSettings {
         let mut reader = SectionReader::new(sections, TLS_CERT_AUTH_SECTION, problems);
         let format =
             reader.choice("certificate_format", &CertificateFormat::ALL, CertificateFormat::name);
-        let header = reader.given(OPTION).and_then(|text| reader.parse_header_name(OPTION, text));
+        let header = reader.certificate_header(OPTION);
         let crl_files: Vec<_> =
             reader.given_list(CRL_OPTION).into_iter().map(PathBuf::from).collect();
         let mut revoked = RevocationLists::default();
@@ -127,6 +127,8 @@ mod tests {
         let directory = std::env::temp_dir();
         for (line, expected) in [
             ("certificate_header=a b".to_owned(), "is not a valid header name"),
+            ("certificate_header=Authorization".to_owned(), "which has another meaning"),
+            ("certificate_header=X-Forwarded-For".to_owned(), "which has another meaning"),
             ("certificate_format=pem".to_owned(), "certificate_format \"pem\" is unknown"),
             ("crl_file=/nowhere.crl".to_owned(), "crl_file cannot be used: /nowhere.crl: No such"),
             (format!("crl_file={}", directory.display()), "not a regular file"),
