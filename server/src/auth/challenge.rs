@@ -8,7 +8,7 @@ use countersign_engine::{KeyError, Reject};
 use http::HeaderValue;
 
 use super::profile::is_insufficient;
-use crate::tenancy::refusal::TenancyRefusal;
+use crate::{identities::checks::IdentityRefusal, tenancy::refusal::TenancyRefusal};
 
 /// The challenges of one configuration.
 #[derive(Clone, Debug)]
@@ -16,6 +16,8 @@ pub struct Challenges {
     missing: HeaderValue,
     conflict: HeaderValue,
     cross_site: HeaderValue,
+    exhausted: HeaderValue,
+    untrusted_address: HeaderValue,
     /// For each [`Reject`], by its index.
     rejected: Box<[HeaderValue]>,
 }
@@ -25,6 +27,11 @@ pub(super) const CONFLICT: &str = "the request has two credentials";
 /// Description of a token in a cookie of a request that another site may have caused.
 pub(super) const CROSS_SITE: &str =
     "the token is in a cookie, and the request may come from another site";
+
+/// Description of a token that has no uses left.
+const EXHAUSTED: &str = "all uses of the token were made";
+/// Description of a token that is used from an address that its login method does not trust.
+const UNTRUSTED_ADDRESS: &str = "the token may not be used from this address";
 
 impl Challenges {
     /// Formats the challenges, with a realm, and the URL of the metadata of the protected resource.
@@ -56,6 +63,8 @@ impl Challenges {
             missing: format(None),
             conflict: format(Some(("invalid_request", CONFLICT))),
             cross_site: format(Some(("invalid_request", CROSS_SITE))),
+            exhausted: format(Some(("invalid_token", EXHAUSTED))),
+            untrusted_address: format(Some(("invalid_token", UNTRUSTED_ADDRESS))),
             rejected: Reject::ALL.iter().map(rejected).collect(),
         }
     }
@@ -91,6 +100,18 @@ impl Challenges {
     #[must_use]
     pub fn cross_site(&self) -> HeaderValue {
         self.cross_site.clone()
+    }
+
+    /// The challenge for a genuine access token that may not be used.
+    #[must_use]
+    pub fn refused_use(&self, refusal: IdentityRefusal) -> HeaderValue {
+        match refusal {
+            IdentityRefusal::Address => self.untrusted_address.clone(),
+            IdentityRefusal::Exhausted => self.exhausted.clone(),
+            IdentityRefusal::Revoked | IdentityRefusal::Unavailable => {
+                self.rejected(Reject::Revoked, &[])
+            }
+        }
     }
 
     /// The challenge for a rejected token, with the reason, and the scopes that its issuer's tokens

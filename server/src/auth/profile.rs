@@ -119,10 +119,7 @@ impl Profile {
                 response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
                 response
             }
-            _ => {
-                let challenge = challenges.rejected(Reject::Revoked, &[]);
-                with_challenge(empty(StatusCode::UNAUTHORIZED), challenge)
-            }
+            _ => with_challenge(empty(StatusCode::UNAUTHORIZED), challenges.refused_use(refusal)),
         };
         response.headers_mut().insert(generic::ERROR_HEADER, code);
         response

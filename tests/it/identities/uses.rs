@@ -106,6 +106,11 @@ fn c66_uses_are_counted_exactly(protocol: Protocol) {
         let machine = api.machine("member", json!({ "accessTokenNumUsesLimit": 2 }));
         let token = api.access_token(&machine);
         assert_eq!([api.auth(&token), api.auth(&token), api.auth(&token)], [200, 200, 401]);
+        let exhausted = api.server.auth(&token);
+        assert_eq!(exhausted.header("x-auth-error"), Some("uses_exhausted"));
+        let challenge = exhausted.header("www-authenticate").unwrap();
+        let description = "error_description=\"all uses of the token were made\"";
+        assert!(challenge.contains(description), "{challenge}");
         let call = api.call(&token, "GET /identities/details", "", "");
         refused(&call, 401, "Failed to authorize: token usage limit reached");
         assert_eq!(api.server.verify(&token).status, 200, "an inspection does not count");
