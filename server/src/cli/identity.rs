@@ -131,8 +131,10 @@ impl IdentityClient {
         let id = self.id(identity)?;
         let shown = self.call(Method::GET, &["identities", &id], None)?["identity"].take();
         let methods = self.methods(&id, &shown["identity"]["authMethods"])?;
+        let projects = self.memberships(&id)?;
         if as_json {
-            return Ok(print(json!({ "identity": shown, "methods": methods }))?);
+            let all = json!({ "identity": shown, "methods": methods, "projects": projects });
+            return Ok(print(all)?);
         }
         let row = row(&shown);
         for (title, value) in [
@@ -144,6 +146,7 @@ impl IdentityClient {
         ] {
             print(format_args!("{title}: {}", display_value(value)))?;
         }
+        roles::print(&projects)?;
         methods::print(&methods)
     }
 }

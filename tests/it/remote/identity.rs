@@ -190,7 +190,13 @@ fn cli_assigns_roles_to_identities() {
         for (roles, printed) in [("ops", "ops"), ("ops viewer", "ops, viewer")] {
             let assigned = admin.run(&format!("identity assign worker {roles} -p {project}"));
             assert_eq!(assigned.text(), format!("worker is {printed} in project {project}."));
+            let shown = admin.run("identity show worker").text().to_owned();
+            let line = format!("\nroles in project lab: {printed}\n");
+            assert!(format!("{shown}\n").contains(&line), "{shown}");
         }
+        let projects = admin.json("identity show worker")["projects"].take();
+        let expected = json!([{ "id": project, "name": "lab", "roles": ["ops", "viewer"] }]);
+        assert_eq!(projects, expected);
         admin.run("identity unassign worker -p lab").text();
         assert_eq!(admin.run("identity unassign worker -p lab").code(), 1);
     });

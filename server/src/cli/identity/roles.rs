@@ -5,9 +5,8 @@ use serde_json::{Value, json};
 
 use super::IdentityClient;
 use crate::cli::{
-    CommandError,
+    self, CommandError,
     client::ApiCall,
-    print,
     table::{display_value, print_list},
 };
 
@@ -29,14 +28,29 @@ impl IdentityClient {
             Err(error) => return Err(error.into()),
         };
         self.send(call)?;
-        Ok(print(format_args!("{identity} is {} in project {project}.", roles.join(", ")))?)
+        Ok(cli::print(format_args!("{identity} is {} in project {project}.", roles.join(", ")))?)
+    }
+
+    /// Returns the projects of an identity, each with its roles.
+    pub(super) fn memberships(&self, id: &str) -> Result<Value, CommandError> {
+        let path = ["identities", id, "identity-memberships"];
+        let listed = self.call(Method::GET, &path, None)?;
+        let memberships = listed["identityMemberships"].as_array().into_iter().flatten();
+        let shown = memberships.map(|membership| {
+            json!({
+                "id": membership["project"]["id"],
+                "name": membership["project"]["name"],
+                "roles": role_names(&membership["roles"]),
+            })
+        });
+        Ok(shown.collect())
     }
 
     pub(super) fn unassign(&self, identity: &str, project: &str) -> Result<(), CommandError> {
         let (id, project_id) = (self.id(identity)?, self.0.project_id(project)?);
         let path = ["workspace", &project_id, "identity-memberships", &id];
         self.send(ApiCall::delete(&path))?;
-        Ok(print(format_args!("{identity} has no role in project {project}."))?)
+        Ok(cli::print(format_args!("{identity} has no role in project {project}."))?)
     }
 
     /// Adds a role to a project, or to the organization.
@@ -44,7 +58,7 @@ impl IdentityClient {
         let (owner, id) = self.owner(project)?;
         let body = json!({ "slug": slug, "name": slug });
         self.call(Method::POST, &[owner, &id, "roles"], Some(body))?;
-        Ok(print(format_args!("Role {slug} is added."))?)
+        Ok(cli::print(format_args!("Role {slug} is added."))?)
     }
 
     pub(super) fn print_roles(
@@ -68,4 +82,23 @@ impl IdentityClient {
             None => ("organization", display_value(&self.organizations()?[0]["id"])),
         })
     }
+}
+
+/// Prints the roles in projects.
+pub(super) fn print(projects: &Value) -> Result<(), CommandError> {
+    for project in projects.as_array().into_iter().flatten() {
+        let roles = project["roles"].as_array().into_iter().flatten().map(display_value);
+        let (name, roles) = (display_value(&project["name"]), roles.collect::<Vec<_>>().join(", "));
+        cli::print(format_args!("roles in project {name}: {roles}"))?;
+    }
+    Ok(())
+}
+
+/// Returns the names of assigned roles: of a built-in one, or of one that was added.
+fn role_names(roles: &Value) -> Value {
+    let name = |role: &Value| {
+        let custom = &role["customRoleSlug"];
+        if custom.is_string() { custom.clone() } else { role["role"].clone() }
+    };
+    roles.as_array().into_iter().flatten().map(name).collect()
 }
