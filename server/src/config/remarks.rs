@@ -37,6 +37,7 @@ pub(super) fn add(
     warn_of_header_of_a_proxy(sections, settings, problems);
     warn_of_cookie_without_method(sections, settings, problems);
     warn_of_missing_slash(sections, issuers, problems);
+    note_unread_certificates(sections, settings, problems);
 }
 
 /// Warns about an API that requires no token.
@@ -271,5 +272,32 @@ fn warn_of_missing_slash(
         );
         let help = format!("write {name}/");
         SectionReader::new(sections, section.section(), problems).warn("issuer", text, &help);
+    }
+}
+
+/// Notes listeners whose proxies pass on no certificate, while access tokens are bound to one.
+fn note_unread_certificates(
+    sections: &BTreeMap<String, Section>,
+    settings: &Settings,
+    problems: &mut Problems,
+) {
+    if !settings.api.identities.as_ref().is_some_and(|identities| identities.binds_certificates) {
+        return;
+    }
+    let reads_none = |listener: &&Listener| {
+        let client = &listener.client;
+        listener.serves != Serves::Operations
+            && client.proxies.trusts_any()
+            && client.certificate_header.is_none()
+    };
+    for listener in settings.listeners.iter().filter(reads_none) {
+        let text = format!(
+            "listener {} has no client_certificate_header, so it refuses the tokens of \
+             bind_certificates behind its proxies, except in checks over gRPC",
+            listener.name
+        );
+        let help = "name the header in which the proxies pass on certificates";
+        let mut reader = SectionReader::new(sections, listener.section(sections), problems);
+        reader.note("client_certificate_header", text, help);
     }
 }

@@ -249,3 +249,18 @@ fn reference_prints_one_section() {
     let unknown = sandbox.run(["config", "reference", "lisen"]);
     assert!(unknown.code() == 1 && unknown.stderr.contains("did you mean listen?"), "{unknown:?}");
 }
+
+#[test]
+fn missing_header_for_bound_tokens_is_noted() {
+    let check = |options: &str| {
+        let text = format!(
+            "{SIGNING}[identities]\nenabled=true\nbind_certificates=true\n[listen]\n{options}\n"
+        );
+        let output = check(&Sandbox::new(), "c.cfg", &text);
+        assert_eq!(output.code(), 0, "{output:?}");
+        output.stdout.contains("listener main has no client_certificate_header")
+    };
+    assert!(check("trusted_proxies=127.0.0.1"));
+    assert!(!check("trusted_proxies=127.0.0.1\nclient_certificate_header=Client-Cert"));
+    assert!(!check("client_certificates=off"));
+}
