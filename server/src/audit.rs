@@ -5,8 +5,8 @@
 //!
 //! An administrative change is recorded before it is made, as begun, and its outcome before the
 //! answer. A change that cannot be recorded is not made. Refusals are recorded by a thread of their
-//! own within a budget, so that a flood of failed logins neither fills the disk nor delays others, and
-//! hides no other refusal.
+//! own within a budget, so that a flood of failed logins neither fills the disk nor delays others,
+//! and hides no other refusal.
 
 mod event;
 mod refusal_budget;

@@ -184,7 +184,7 @@ operations! {
     IdentityLogin = "identity.login",
     /// An access token of a machine identity is renewed.
     IdentityRenewal = "identity.renew",
-    /// An access token of a machine identity is used, which is recorded if the address of the client
+    /// An access token of a machine identity is used. It is recorded if the address of the client
     /// is not trusted.
     UseIdentityToken = "identity.use",
     /// A machine identity is added.

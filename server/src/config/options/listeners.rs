@@ -92,8 +92,8 @@ const REQUESTS: &[OptionSpec] = &[
         "X-Real-IP",
     ),
     text("client_certificate_header", "header name", "").unset("none").about(
-        "Header in which trusted proxies pass on the client's certificate, to which its token may be \
-         bound.",
+        "Header in which trusted proxies pass on the client's certificate, to which its token may \
+         be bound.",
         "X-Client-Cert",
     ),
     choice(
