@@ -116,13 +116,7 @@ impl ConsoleUser {
             None => None,
         };
         let Some((tokens, session)) = verified else {
-            store.delete_console_session(&stored.id).await?;
-            let is_of_provider = stored.subject.is_some() && context.provider.is_some();
-            return Ok(if is_of_provider {
-                RequestSession::Lapsed
-            } else {
-                RequestSession::Absent
-            });
+            return end_invalid(context, &stored, activity).await;
         };
         let SessionTokens { access: token, provider } = tokens;
         let mut user = Self { id, stored, token, provider, session };
@@ -173,7 +167,8 @@ impl ConsoleUser {
     ) -> Result<(), ConsoleError> {
         match Self::of(context, caller, request, Activity::Background).await {
             Ok(RequestSession::Valid(earlier)) => earlier.end(context, caller).await,
-            Ok(RequestSession::Absent | RequestSession::Lapsed) | Err(_) => Ok(()),
+            Ok(RequestSession::Lapsed) => delete(context, request).await,
+            Ok(RequestSession::Absent) | Err(_) => Ok(()),
         }
     }
 
@@ -298,6 +293,35 @@ impl ConsoleUser {
         store.replace_console_tokens(id, sealed, authenticated_at).await?;
         Ok(())
     }
+}
+
+/// Ends a session without a valid token. One of the provider is left to the next page that the user
+/// opens, if a page that updates itself finds its end: only then can the user be signed in again.
+async fn end_invalid(
+    context: &ConsoleContext<'_>,
+    stored: &StoredConsoleSession,
+    activity: Activity,
+) -> Result<RequestSession, ConsoleError> {
+    let store = store(context)?;
+    if stored.subject.is_none() || context.provider.is_none() {
+        store.delete_console_session(&stored.id).await?;
+        return Ok(RequestSession::Absent);
+    }
+    match activity {
+        Activity::User => store.delete_console_session(&stored.id).await?,
+        // The next page must not wait for the lease of a renewal that has ended.
+        Activity::Background => store.defer_console_renewal(&stored.id, clock::now()).await?,
+    }
+    Ok(RequestSession::Lapsed)
+}
+
+/// Deletes the session of a request.
+async fn delete(
+    context: &ConsoleContext<'_>,
+    request: &ConsoleRequest,
+) -> Result<(), ConsoleError> {
+    let Some(id) = request::session_id(context, request) else { return Ok(()) };
+    Ok(store(context)?.delete_console_session(&id.digest()).await?)
 }
 
 /// Verifies the token of a session as for a call of the API. `None` if it is rejected.

@@ -2,16 +2,18 @@ use countersign_tests::{
     binary::{Sandbox, Server},
     client::Protocol,
     eventually,
+    http::Response,
     oidc::OidcProvider,
     over_every_protocol,
 };
 
 use super::{ProviderUser, query, serve, sessions, with_provider};
-use crate::console::leads_to;
+use crate::{console::leads_to, users::Api};
 
 over_every_protocol!(
     access_token_is_renewed_once,
     session_without_refresh_token_lapses,
+    updates_of_a_page_leave_a_lapsed_session,
     form_of_a_lapsed_session_gets_a_page,
     idle_page_causes_no_sign_in,
 );
@@ -102,6 +104,36 @@ fn session_without_refresh_token_lapses(protocol: Protocol) {
     let location = user.begin(at_provider);
     leads_to(&user.finish(&location), "/console/issuers");
     user.browser.page("/console/issuers");
+}
+
+/// Opens the live figures until the session has lapsed, and then a page.
+fn page_after_lapsed_updates(user: &mut ProviderUser<'_>) -> Response {
+    eventually(|| user.browser.get("/console/overview/live").status == 401);
+    assert_eq!(user.browser.get("/console/overview/live").status, 401);
+    user.browser.get("/console/tokens")
+}
+
+fn updates_of_a_page_leave_a_lapsed_session(protocol: Protocol) {
+    let (sandbox, provider) = (Sandbox::over(protocol), OidcProvider::start());
+    provider.set_tokens(2, false);
+    let text = with_provider(&sandbox, &provider, "");
+    let server = sandbox.serve(&text.replace("{fallback}", "oidc_local_fallback=true\n"));
+    server.wait_until_ready();
+    Api::root(&server).add_user("ann");
+    let mut user = ProviderUser::new(&server, &provider);
+    let at_provider = "/console/sign-in/provider?return=%2Fconsole%2Ftokens";
+    let location = user.begin(at_provider);
+    leads_to(&user.finish(&location), "/console/tokens");
+    leads_to(&page_after_lapsed_updates(&mut user), at_provider);
+    assert_eq!(sessions(&sandbox, "count(*)"), "0");
+    // A sign-in at once replaces the lapsed session.
+    let location = user.begin(at_provider);
+    leads_to(&user.finish(&location), "/console/tokens");
+    eventually(|| user.browser.get("/console/overview/live").status == 401);
+    provider.set_tokens(3600, false);
+    let location = user.begin(at_provider);
+    leads_to(&user.finish(&location), "/console/tokens");
+    assert_eq!(sessions(&sandbox, "count(*)"), "1");
 }
 
 fn form_of_a_lapsed_session_gets_a_page(protocol: Protocol) {
