@@ -310,7 +310,7 @@ async fn show(
         return Err(ConsoleError::Forbidden("You may not read the state of the server.".into()));
     }
     match page {
-        ConsolePath::Live => Ok(live::respond(context)),
+        ConsolePath::Live => live::respond(context, user).await,
         ConsolePath::Issuers => Ok(issuers::page(context, user, request)),
         ConsolePath::Reference => Ok(reference::page(context, user, request)),
         _ => overview::page(context, user).await,

@@ -42,11 +42,20 @@ const OTHER_REFUSALS: [Outcome; 11] = [
 /// One task adds samples, each by replacing the list. Readers load it once.
 pub struct ConsoleFigures {
     samples: ArcSwap<VecDeque<Arc<FigureSample>>>,
-    update: ArcSwapOption<PageUpdate>,
+    /// By [`FigureAudience`].
+    updates: [ArcSwapOption<PageUpdate>; 2],
     clock: Stopwatch,
 }
 
-/// What all consoles that poll between two samples receive.
+/// The users to whom the same figures are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FigureAudience {
+    /// They also see the last changes.
+    Administrators,
+    Others,
+}
+
+/// What all consoles of a [`FigureAudience`] that poll between two samples receive.
 struct PageUpdate {
     /// Time of the sample before.
     at: Duration,
@@ -55,11 +64,7 @@ struct PageUpdate {
 
 impl Default for ConsoleFigures {
     fn default() -> Self {
-        Self {
-            samples: ArcSwap::default(),
-            update: ArcSwapOption::default(),
-            clock: Stopwatch::start(),
-        }
+        Self { samples: ArcSwap::default(), updates: Default::default(), clock: Stopwatch::start() }
     }
 }
 
@@ -101,17 +106,33 @@ impl ConsoleFigures {
         self.samples.store(Arc::new(samples));
     }
 
-    /// Returns the update of a page, which is created once for each sample.
-    pub(super) fn update(&self, create: impl FnOnce() -> Bytes) -> Bytes {
-        let Some(at) = self.samples.load().back().map(|last| last.at) else { return create() };
-        if let Some(update) = &*self.update.load()
-            && update.at == at
-        {
-            return update.body.clone();
+    /// Returns the time of the last sample.
+    pub(super) fn sampled_at(&self) -> Option<Duration> {
+        self.samples.load().back().map(|last| last.at)
+    }
+
+    /// Returns the update that is kept for this audience since the sample at this time.
+    pub(super) fn kept_update(
+        &self,
+        audience: FigureAudience,
+        sampled_at: Option<Duration>,
+    ) -> Option<Bytes> {
+        let kept = self.updates[audience as usize].load_full();
+        kept.filter(|kept| Some(kept.at) == sampled_at).map(|kept| kept.body.clone())
+    }
+
+    /// Keeps an update that was created after the sample at this time, for
+    /// [`kept_update`](Self::kept_update).
+    pub(super) fn keep_update(
+        &self,
+        audience: FigureAudience,
+        sampled_at: Option<Duration>,
+        body: &Bytes,
+    ) {
+        if let Some(at) = sampled_at {
+            let update = PageUpdate { at, body: body.clone() };
+            self.updates[audience as usize].store(Some(Arc::new(update)));
         }
-        let body = create();
-        self.update.store(Some(Arc::new(PageUpdate { at, body: body.clone() })));
-        body
     }
 
     /// Returns the intervals between the samples, the oldest first.
@@ -260,15 +281,25 @@ mod tests {
     }
 
     #[test]
-    fn update_is_created_once_for_each_sample() {
+    fn update_is_kept_until_the_next_sample() {
+        use FigureAudience::{Administrators, Others};
+
         let (metrics, figures) =
             (Metrics::new(1, &MetricsSettings::default()), ConsoleFigures::default());
-        let update = |text: &'static str| figures.update(|| Bytes::from_static(text.as_bytes()));
-        assert_eq!((update("a"), update("b")), ("a".into(), "b".into()), "before any sample");
+        let keep = |text: &'static str, audience| {
+            let body = Bytes::from_static(text.as_bytes());
+            figures.keep_update(audience, figures.sampled_at(), &body);
+        };
+        let kept = |audience| figures.kept_update(audience, figures.sampled_at());
+        keep("a", Others);
+        assert_eq!(kept(Others), None, "before any sample");
         figures.add_sample(&metrics);
-        assert_eq!((update("c"), update("d")), ("c".into(), "c".into()));
+        keep("b", Administrators);
+        assert_eq!((kept(Administrators), kept(Others)), (Some("b".into()), None));
+        keep("c", Others);
+        assert_eq!((kept(Administrators), kept(Others)), (Some("b".into()), Some("c".into())));
         figures.add_sample(&metrics);
-        assert_eq!((update("e"), update("f")), ("e".into(), "e".into()));
+        assert_eq!((kept(Administrators), kept(Others)), (None, None));
     }
 
     #[test]

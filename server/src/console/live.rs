@@ -1,6 +1,7 @@
 //! The figures of the overview, as its page shows them and as the page updates them.
 //!
-//! The page fetches them at intervals. Each has a name, by which the script finds its place.
+//! The page fetches them at intervals. Each has a name, by which the script finds its place. Tables
+//! are replaced as a whole.
 
 use countersign_engine::UnixTime;
 use http::{Response, StatusCode};
@@ -8,9 +9,12 @@ use serde_json::{Map, json};
 
 use super::{
     ConsoleContext,
-    figures::{RequestCounts, SampleInterval},
+    error_page::ConsoleError,
+    figures::{FigureAudience, RequestCounts, SampleInterval},
     issuers::IssuerRow,
-    text::{duration, percent, rate, whole},
+    overview,
+    session::ConsoleUser,
+    text::{duration, percent, rate},
 };
 use crate::base::{
     clock,
@@ -67,29 +71,47 @@ impl LiveFigures {
     }
 }
 
-/// Answers with the figures in JSON: texts, lines and states by name.
-pub(super) fn respond(context: &ConsoleContext<'_>) -> Response<Body> {
-    typed(StatusCode::OK, "application/json", context.figures.update(|| update(context)))
+/// Answers with the figures in JSON: texts, lines and tables by name.
+///
+/// # Errors
+/// The database cannot be queried.
+pub(super) async fn respond(
+    context: &ConsoleContext<'_>,
+    user: &ConsoleUser,
+) -> Result<Response<Body>, ConsoleError> {
+    let (figures, audience) = (context.figures, overview::audience(context, user));
+    let sampled_at = figures.sampled_at();
+    let body = match figures.kept_update(audience, sampled_at) {
+        Some(kept) => kept,
+        None => {
+            let body = update(context, audience).await?;
+            figures.keep_update(audience, sampled_at, &body);
+            body
+        }
+    };
+    Ok(typed(StatusCode::OK, "application/json", body))
 }
 
-fn update(context: &ConsoleContext<'_>) -> Body {
+async fn update(
+    context: &ConsoleContext<'_>,
+    audience: FigureAudience,
+) -> Result<Body, ConsoleError> {
+    let changes = overview::last_changes(context, audience).await?;
     let LiveFigures { sentence, charts, reasons, issuers } = LiveFigures::of(context);
-    let (mut texts, mut lines, mut states) = (Map::new(), Map::new(), Map::new());
+    let (mut texts, mut lines, mut blocks) = (Map::new(), Map::new(), Map::new());
     texts.insert("sentence".into(), sentence.into());
     for FigureChart { name, value, line, .. } in charts {
         texts.insert(name.into(), value.into());
         lines.insert(name.into(), line.into());
     }
-    for (reason, count) in reasons {
-        texts.insert(reason_id(reason), whole(count).into());
+    for (name, block) in [
+        ("issuers", overview::issuer_table(&issuers)),
+        ("reasons", overview::reason_table(&reasons)),
+        ("changes", changes),
+    ] {
+        blocks.insert(name.into(), block.into_string().into());
     }
-    for issuer in issuers {
-        states.insert(format!("issuer-{}", issuer.section), issuer.state.name().into());
-        for (name, text) in [("state", issuer.state_text()), ("age", issuer.age)] {
-            texts.insert(format!("issuer-{}-{name}", issuer.section), text.into());
-        }
-    }
-    json!({ "texts": texts, "lines": lines, "states": states }).to_string().into()
+    Ok(json!({ "texts": texts, "lines": lines, "blocks": blocks }).to_string().into())
 }
 
 fn charts(intervals: &[SampleInterval], current: Option<&SampleInterval>) -> [FigureChart; 4] {

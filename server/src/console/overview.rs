@@ -8,9 +8,10 @@ use super::{
     ConsoleContext,
     audit_log::event_table,
     error_page::ConsoleError,
+    figures::FigureAudience,
     issuers::IssuerRow,
     layout::{self, ConsolePage},
-    live::{FigureChart, HEIGHT, LiveFigures, WIDTH, reason_id, reason_words},
+    live::{FigureChart, HEIGHT, LiveFigures, WIDTH, reason_words},
     reference::{figure_link, reason_link},
     session::ConsoleUser,
     text::whole,
@@ -32,13 +33,7 @@ pub(super) async fn page(
     user: &ConsoleUser,
 ) -> Result<Response<Body>, ConsoleError> {
     let figures = LiveFigures::of(context);
-    let events = match context.api.users.filter(|_| context.api.is_administrator(&user.session)) {
-        Some(users) => {
-            let filter = AuditFilter { limit: MAX_EVENTS, ..AuditFilter::default() };
-            Some(users.store.audit_events(filter).await?)
-        }
-        None => None,
-    };
+    let changes = last_changes(context, audience(context, user)).await?;
     let content = html! {
         h1 { "Overview" }
         div data-live-from="/console/overview/live" {
@@ -46,23 +41,52 @@ pub(super) async fn page(
             p.stale role="status" hidden { "! These figures are no longer updated." }
             div.charts { @for chart in &figures.charts { (small_chart(chart)) } }
             div.columns {
-                section { h2 { "Issuers" } (issuer_table(&figures.issuers)) }
-                section { h2 { "Refused in the last minutes" } (reasons(&figures.reasons)) }
+                section {
+                    h2 { "Issuers" }
+                    div data-block="issuers" { (issuer_table(&figures.issuers)) }
+                }
+                section {
+                    h2 { "Refused in the last minutes" }
+                    div data-block="reasons" { (reason_table(&figures.reasons)) }
+                }
             }
         }
         section {
             h2 { "Last changes" }
-            @match &events {
-                None => p.empty { "Administrators see the audit log here." },
-                Some(events) => {
-                    (event_table(events, None))
-                    p { a href="/console/audit" { "All of the audit log" } }
-                },
-            }
+            div data-block="changes" { (changes) }
         }
     };
     let page = ConsolePage { title: "Overview", active: "/console", user: Some(user) };
     Ok(layout::respond(StatusCode::OK, &page, &content))
+}
+
+/// Returns which figures a user sees.
+pub(super) fn audience(context: &ConsoleContext<'_>, user: &ConsoleUser) -> FigureAudience {
+    if context.api.is_administrator(&user.session) {
+        FigureAudience::Administrators
+    } else {
+        FigureAudience::Others
+    }
+}
+
+/// Returns the last changes, which only administrators see.
+///
+/// # Errors
+/// The database cannot be queried.
+pub(super) async fn last_changes(
+    context: &ConsoleContext<'_>,
+    audience: FigureAudience,
+) -> Result<Markup, ConsoleError> {
+    let is_shown = audience == FigureAudience::Administrators;
+    let Some(users) = context.api.users.filter(|_| is_shown) else {
+        return Ok(html! { p.empty { "Administrators see the audit log here." } });
+    };
+    let filter = AuditFilter { limit: MAX_EVENTS, ..AuditFilter::default() };
+    let events = users.store.audit_events(filter).await?;
+    Ok(html! {
+        (event_table(&events, None))
+        p { a href="/console/audit" { "All of the audit log" } }
+    })
 }
 
 fn small_chart(chart: &FigureChart) -> Markup {
@@ -78,7 +102,8 @@ fn small_chart(chart: &FigureChart) -> Markup {
     }
 }
 
-fn issuer_table(issuers: &[IssuerRow]) -> Markup {
+/// Returns the table of the issuers.
+pub(super) fn issuer_table(issuers: &[IssuerRow]) -> Markup {
     html! {
         @if issuers.is_empty() {
             p.empty {
@@ -104,18 +129,18 @@ fn issuer_row(issuer: &IssuerRow) -> Markup {
                 a href={ "/console/issuers#" (name) } title=(issuer.issuer) { (issuer.section) }
             }
             td data-label="State" {
-                span.state data-state=(issuer.state.name()) data-live-state=(name)
-                    data-live={ (name) "-state" } { (issuer.state_text()) }
+                span.state data-state=(issuer.state.name()) { (issuer.state_text()) }
             }
             td data-label="Keys" {
                 a href={ "/console/issuers#" (name) } { (issuer.key_text()) }
             }
-            td data-label="Last fetched" data-live={ (name) "-age" } { (issuer.age) }
+            td data-label="Last fetched" { (issuer.age) }
         }
     }
 }
 
-fn reasons(reasons: &[(Outcome, u64)]) -> Markup {
+/// Returns the table of the reasons for refusals.
+pub(super) fn reason_table(reasons: &[(Outcome, u64)]) -> Markup {
     html! {
         @if reasons.is_empty() {
             p.empty { "No request was refused." }
@@ -129,8 +154,7 @@ fn reasons(reasons: &[(Outcome, u64)]) -> Markup {
                             td data-label="Code" {
                                 a href=(reason_link(*reason)) { code { (reason.name()) } }
                             }
-                            td.number data-label="Requests"
-                                data-live=(reason_id(*reason)) { (whole(*count)) }
+                            td.number data-label="Requests" { (whole(*count)) }
                         }
                     }
                 }

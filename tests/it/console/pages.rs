@@ -2,7 +2,7 @@ use countersign_tests::{binary::Sandbox, client::Protocol, eventually, over_ever
 
 use serde_json::json;
 
-use super::{ConsoleBrowser, leads_to, serve, signed_in};
+use super::{ConsoleBrowser, leads_to, policy::by_policy, serve, signed_in};
 use crate::{
     audit::audit,
     fixture,
@@ -11,6 +11,7 @@ use crate::{
 
 over_every_protocol!(
     overview_shows_issuers_refusals_and_changes,
+    live_changes_are_for_administrators,
     users_and_their_roles_are_changed_by_the_api,
     pages_show_no_markup_of_users,
     keys_are_fetched_by_administrators,
@@ -26,22 +27,43 @@ fn overview_shows_issuers_refusals_and_changes(protocol: Protocol) {
     for part in ["auth_jwt_default", "✓ keys in the configuration", "user.admin", "1 key"] {
         assert!(page.contains(part), "{part} in {page}");
     }
-    let mut live = |name: &str| {
+    let mut live = |kind: &str, name: &str| {
         let figures = browser.get("/console/overview/live");
         assert_eq!(figures.header("cache-control"), Some("no-store"));
-        figures.json()["texts"][name].as_str().map(str::to_owned)
+        figures.json()[kind][name].as_str().unwrap().to_owned()
     };
-    assert_eq!(live("reason-expired"), None);
+    assert!(live("blocks", "reasons").contains("No request was refused."));
+    Api::root(&server).add_user("bob");
     let expired = fixture::token(&fixture::claims(json!({ "exp": 1_000_000_000 })));
     assert_eq!(server.auth(&expired).status, 401);
     server.auth(&fixture::good_token());
-    eventually(|| live("reason-expired").as_deref() == Some("1"));
-    let sentence = live("sentence").unwrap();
+    eventually(|| live("blocks", "reasons").contains("data-label=\"Requests\">1</td>"));
+    assert!(live("blocks", "reasons").contains("#reason-expired"));
+    assert!(live("blocks", "changes").contains("<code>user.add</code> bob"));
+    assert!(live("blocks", "issuers").contains("data-state=\"good\""));
+    let sentence = live("texts", "sentence");
     assert!(sentence.starts_with("All ") || sentence.starts_with("The issuer"), "{sentence}");
     assert!(sentence.contains("of requests refused, most: "), "{sentence}");
-    let figures = browser.get("/console/overview/live").json();
-    assert!(figures["lines"]["requests"].as_str().unwrap().contains(','), "{figures}");
-    assert_eq!(figures["states"]["issuer-auth_jwt_default"], "good");
+    assert!(live("lines", "requests").contains(','));
+}
+
+fn live_changes_are_for_administrators(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let server = serve(&sandbox, &by_policy());
+    Api::root(&server).add_user("bob");
+    let mut bob = ConsoleBrowser::new(&server);
+    assert_eq!(bob.sign_in("bob", PASSWORD).status, 303);
+    let mut ann = signed_in(&server);
+    let changes = |browser: &mut ConsoleBrowser| {
+        let figures = browser.get("/console/overview/live").json();
+        figures["blocks"]["changes"].as_str().unwrap().to_owned()
+    };
+    // Twice, as an update is kept until the next sample of the figures.
+    for _ in 0..2 {
+        let (shown, hidden) = (changes(&mut ann), changes(&mut bob));
+        assert!(shown.contains("user.add"), "{shown}");
+        assert!(!hidden.contains("user.add") && hidden.contains("Administrators see"), "{hidden}");
+    }
 }
 
 fn users_and_their_roles_are_changed_by_the_api(protocol: Protocol) {

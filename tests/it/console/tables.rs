@@ -54,7 +54,7 @@ fn figures_lead_to_their_meaning(protocol: Protocol) {
     let mut page = String::new();
     countersign_tests::eventually(|| {
         page = browser.page("/console");
-        page.contains("data-live=\"reason-expired\"")
+        page.contains("#reason-expired")
     });
     let links: Vec<_> = page
         .split("href=\"/console/reference#")

@@ -18,10 +18,30 @@ function show(figures) {
     const points = figures.lines[one.dataset.line];
     if (points !== undefined) one.setAttribute("points", points);
   });
-  each("[data-live-state]", (one) => {
-    const state = figures.states[one.dataset.liveState];
-    if (state !== undefined) one.dataset.state = state;
-  });
+  each("[data-block]", (one) => showBlock(one, figures.blocks[one.dataset.block]));
+}
+
+// Tables are replaced as a whole, because their rows come and go.
+const shownBlocks = new Map();
+
+function showBlock(place, text) {
+  if (text === undefined || shownBlocks.get(place) === text || isSelectedIn(place)) return;
+  shownBlocks.set(place, text);
+  // The focus stays on the link or row in the same position.
+  const targets = () => [...place.querySelectorAll("a, tbody tr")];
+  const focused = targets().indexOf(document.activeElement);
+  const parsed = new DOMParser().parseFromString(text, "text/html");
+  place.replaceChildren(...parsed.body.childNodes);
+  prepare(place);
+  if (focused < 0) return;
+  const target = targets()[Math.min(focused, targets().length - 1)];
+  if (target) target.focus({ preventScroll: true });
+}
+
+// Whether the user selects text there, perhaps to copy it.
+function isSelectedIn(place) {
+  const selection = getSelection();
+  return !selection.isCollapsed && place.contains(selection.anchorNode);
 }
 
 async function update() {
@@ -54,10 +74,10 @@ if (live) {
 }
 
 // Times of this place, beside those in UTC.
-each("time[datetime]", (one) => {
+function showLocalTime(one) {
   const at = new Date(one.dateTime);
   if (!Number.isNaN(at.getTime())) one.title = at.toLocaleString();
-});
+}
 
 // Buttons that copy ids and commands.
 each("[data-copy]", (one) => {
@@ -111,7 +131,7 @@ function openRow(row) {
   if (link) link.click();
 }
 
-each("table", (table) => {
+function addRowKeys(table) {
   if (!table.tBodies[0] || !table.tBodies[0].rows[0]) return;
   table.tBodies[0].rows[0].tabIndex = 0;
   table.addEventListener("keydown", (event) => {
@@ -134,7 +154,15 @@ each("table", (table) => {
       openRow(row);
     }
   });
-});
+}
+
+// Adds what the markup of the server does not have.
+function prepare(root) {
+  root.querySelectorAll("time[datetime]").forEach(showLocalTime);
+  root.querySelectorAll("table").forEach(addRowKeys);
+}
+
+prepare(document);
 
 // A token that is pasted outside of a field opens the inspector. It is in no address.
 document.addEventListener("paste", (event) => {

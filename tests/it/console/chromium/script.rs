@@ -58,6 +58,37 @@ fn arrow_keys_move_between_rows() {
 }
 
 #[test]
+fn open_overview_shows_new_refusals_and_changes() {
+    let sandbox = Sandbox::over(Protocol::Http2);
+    let server = serve(&sandbox, "");
+    let operator = ChromiumOperator::start(&sandbox, &server, &[]);
+    let browser = &operator.browser;
+    operator.open("/console");
+    operator.sign_in("ann");
+    assert!(operator.text().contains("No request was refused."), "{}", operator.text());
+    let focus = "document.querySelector('[data-block=changes] tbody tr').focus()";
+    browser.script(focus);
+    for _ in 0..25 {
+        assert_eq!(server.request("GET /auth HTTP/1.1\r\n").status, 401);
+    }
+    (0..10).for_each(|_| assert_eq!(server.auth("a.b.c").status, 401));
+    Api::root(&server).add_user("bob");
+    let rows = "return [...document.querySelectorAll('[data-block=reasons] tbody tr')]
+        .map((row) => [row.cells[0].innerText, row.cells[2].innerText])";
+    let counts = || browser.script(rows);
+    eventually(|| counts()[0] == json!(["the request has no token", "25"]));
+    eventually(|| counts()[1][1] == "10");
+    eventually(|| browser.text("[data-block=changes]").contains("user.add bob"));
+    assert!(browser.text(".sentence").contains("most: the request has no token"));
+    let focused = "return document.activeElement.closest('[data-block=changes] tbody tr') !== null";
+    assert_eq!(browser.script(focused), true, "the focus stays");
+    // A new row is reached by keys, too.
+    browser.press("\u{e015}");
+    let index = "return document.activeElement.sectionRowIndex";
+    assert_eq!(browser.script(index), 1);
+}
+
+#[test]
 fn idle_overview_stays_signed_out() {
     let sandbox = Sandbox::over(Protocol::Http2);
     let server = serve(&sandbox, "");
