@@ -416,7 +416,7 @@ impl<'s> DecisionContext<'s> {
     #[inline]
     fn count_allowed(&self, decision: &AuthDecision<'_>) {
         if !matches!(decision, AuthDecision::Refused(_)) {
-            self.authenticator.metrics.count(decision.outcome());
+            self.authenticator.metrics.count_check(decision.outcome());
         }
     }
 
@@ -445,7 +445,7 @@ impl<'s> DecisionContext<'s> {
     }
 
     fn refused(&self, outcome: Outcome, response: Response<Body>) -> Reply {
-        self.authenticator.metrics.count(outcome);
+        self.authenticator.metrics.count_check(outcome);
         Reply::with_outcome(outcome, no_store(response))
     }
 }

@@ -62,7 +62,7 @@ pub async fn respond(
         Ok(presented) => context.answer(caller, presented).await,
     };
     if let Some(outcome) = reply.outcome {
-        authenticator.metrics.count(outcome);
+        authenticator.metrics.count_check(outcome);
     }
     Reply { response: no_store(reply.response), ..reply }
 }

@@ -168,7 +168,7 @@ impl RequestCounts {
             latency.iter_mut().zip(of_route).for_each(|(sum, count)| *sum += count);
         }
         let mut refused = [0; REFUSALS];
-        let outcomes = refusals().map(|outcome| metrics.total(outcome));
+        let outcomes = refusals().map(|outcome| metrics.checks(outcome));
         refused.iter_mut().zip(outcomes).for_each(|(sum, count)| *sum = count);
         Self {
             requests: VERIFYING.into_iter().flat_map(responses).sum(),
@@ -259,7 +259,7 @@ mod tests {
         let (metrics, figures) =
             (Metrics::new(1, &MetricsSettings::default()), ConsoleFigures::default());
         let request = |status, outcome, micros| {
-            metrics.count(outcome);
+            metrics.count_check(outcome);
             let took = Some(Duration::from_micros(micros));
             metrics.count_response(HttpVersion::Http2, Route::Auth, status, took);
         };
@@ -271,6 +271,8 @@ mod tests {
         request(StatusCode::UNAUTHORIZED, expired, 3000);
         request(StatusCode::UNAUTHORIZED, Outcome::NoToken, 3000);
         metrics.count_response(HttpVersion::Http1, Route::Live, StatusCode::OK, None);
+        // A call of an API is not a check.
+        metrics.count(Outcome::NoToken);
         figures.add_sample(&metrics);
         let counts = figures.recent().unwrap().counts;
         assert_eq!((counts.requests, counts.refusals()), (100, 2));

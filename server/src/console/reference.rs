@@ -42,7 +42,8 @@ const FIGURES: [FigureMeaning; 4] = [
         name: "refused",
         title: "Refused",
         text: "Those that were not allowed, for any of the reasons below. A rise for one issuer \
-               is a problem of its tokens or keys. A rise without a token is one of the clients.",
+               is a problem of its tokens or keys. A rise without a token is one of the clients. \
+               The metric also has the calls of the API, which are not part of the figure.",
         metrics: &["countersign_verifications_total"],
     },
     FigureMeaning {

@@ -108,7 +108,9 @@ const REJECTS: usize = Reject::ALL.len();
 const OUTCOMES: usize = REJECTS + 16;
 const LOGINS: usize = OUTCOMES + 11;
 const IDENTITY_LOGINS: usize = LOGINS + LoginOutcome::ALL.len();
-const SLOTS: usize = IDENTITY_LOGINS + LoginOutcome::ALL.len();
+/// The slots of calls, as those of [`Outcome`]s of checks.
+const CALLS: usize = IDENTITY_LOGINS + LoginOutcome::ALL.len();
+const SLOTS: usize = CALLS + OUTCOMES;
 
 /// Returns the slot of an [`Outcome`].
 fn outcome_slot(outcome: Outcome) -> usize {
@@ -295,9 +297,14 @@ impl Metrics {
         SHARD.set(index);
     }
 
-    /// Counts one request to a verifying route.
-    pub fn count(&self, outcome: Outcome) {
+    /// Counts one check: a request to a verifying route.
+    pub fn count_check(&self, outcome: Outcome) {
         add(&self.shard().events[outcome_slot(outcome)], 1);
+    }
+
+    /// Counts one call of an API, which the console makes, too.
+    pub fn count(&self, outcome: Outcome) {
+        add(&self.shard().events[CALLS + outcome_slot(outcome)], 1);
     }
 
     /// Counts an event.
@@ -324,9 +331,15 @@ impl Metrics {
         }
     }
 
-    /// Returns the number of requests with this outcome, over all threads.
+    /// Returns the number of checks and calls with this outcome, over all threads.
     #[must_use]
     pub fn total(&self, outcome: Outcome) -> u64 {
+        self.checks(outcome) + self.sum(|shard| &shard.events[CALLS + outcome_slot(outcome)])
+    }
+
+    /// Returns the number of checks with this outcome, over all threads.
+    #[must_use]
+    pub fn checks(&self, outcome: Outcome) -> u64 {
         self.sum(|shard| &shard.events[outcome_slot(outcome)])
     }
 

@@ -12,6 +12,7 @@ use crate::{
 over_every_protocol!(
     overview_shows_issuers_refusals_and_changes,
     live_changes_are_for_administrators,
+    refused_calls_of_the_api_are_not_checks,
     users_and_their_roles_are_changed_by_the_api,
     pages_show_no_markup_of_users,
     keys_are_fetched_by_administrators,
@@ -64,6 +65,25 @@ fn live_changes_are_for_administrators(protocol: Protocol) {
         assert!(shown.contains("user.add"), "{shown}");
         assert!(!hidden.contains("user.add") && hidden.contains("Administrators see"), "{hidden}");
     }
+}
+
+fn refused_calls_of_the_api_are_not_checks(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let server = serve(&sandbox, "");
+    let mut browser = signed_in(&server);
+    for _ in 0..10 {
+        assert_ne!(Api::bearing(&server, "a.b.c").ask("GET /user").status, 200);
+    }
+    server.auth(&fixture::good_token());
+    let mut figures = json!(null);
+    eventually(|| {
+        figures = browser.get("/console/overview/live").json();
+        !figures["texts"]["sentence"].as_str().unwrap().contains("No requests")
+    });
+    let sentence = figures["texts"]["sentence"].as_str().unwrap();
+    assert!(sentence.contains("No request was refused"), "{sentence}");
+    let all = "countersign_verifications_total{outcome=\"rejected\",code=\"base64\"}";
+    assert_eq!(server.metric(all), 10, "the metric has them");
 }
 
 fn users_and_their_roles_are_changed_by_the_api(protocol: Protocol) {
