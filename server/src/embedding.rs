@@ -323,7 +323,13 @@ fn decide_request<'a, H: RequestHead>(
     let is_own = !client.proxies.trusts(address);
     let certificate = certificate.known().filter(|_| is_own).unwrap_or(deferred);
     let address = ClientAddress::Deferred { peer: address, proxies: &client.proxies, fields: head };
-    let caller = Caller { admission, client: address, certificate, username_optional: false };
+    let caller = Caller {
+        admission,
+        client: address,
+        certificate,
+        username_optional: false,
+        is_call: false,
+    };
     let describe = || {
         let scheme: &[u8] = if is_tls { b"https" } else { b"http" };
         let (method, host) = (head.method().as_bytes(), head.host().as_bytes());

@@ -89,6 +89,7 @@ impl SignInClient {
             client: ClientAddress::Known(Ipv4Addr::LOCALHOST.into()),
             certificate: ClientCertificate::Known(None),
             username_optional: false,
+            is_call: false,
         }
     }
 

@@ -69,7 +69,7 @@ pub(super) fn may_use_body<H: RequestHead>(
         Route::Inmanta | Route::Infisical => {
             let peer = request.connection.peer;
             let caller = service.caller(&peer, &settings.listeners[peer.listener], head);
-            let caller = Caller { username_optional: true, ..caller };
+            let caller = caller.of_api();
             inmanta::may_use_body(&service.app.api(settings), &caller, head)
         }
         Route::Admin => may_use_admin_body(request),
@@ -85,7 +85,7 @@ fn may_use_admin_body<H: RequestHead>(request: &IncomingRequest<'_, '_, AppServi
     let (service, head, settings) = (request.service(), request.head, request.settings);
     let peer = request.connection.peer;
     let caller = service.caller(&peer, &settings.listeners[peer.listener], head);
-    let caller = Caller { username_optional: true, ..caller };
+    let caller = caller.of_api();
     admin::may_use_body(&service.app.api(settings), &caller, head)
 }
 
@@ -116,6 +116,7 @@ pub(super) async fn respond_infisical(
     };
     let listener = &settings.listeners[peer.listener];
     let caller = service.caller(&peer, listener, request.headers());
+    let caller = Caller { is_call: true, ..caller };
     let certificate = certificate_source(peer, listener, &settings);
     let api = app.api(&settings);
     infisical::respond(&api, identities, (&caller, certificate), &request).await
@@ -157,7 +158,7 @@ pub(super) async fn respond_console(
         certificate: certificate_source(peer, listener, &settings),
     };
     let caller = service.caller(&peer, listener, request.headers());
-    let caller = Caller { username_optional: true, ..caller };
+    let caller = caller.of_api();
     console::respond(&context, &caller, &request).await
 }
 
@@ -173,7 +174,7 @@ pub(super) async fn respond_admin(
         return not_found(listener.serves).into();
     }
     let caller = service.caller(&peer, listener, request.headers());
-    let caller = Caller { username_optional: true, ..caller };
+    let caller = caller.of_api();
     admin::respond(&service.app.api(&settings), &caller, &request).await
 }
 
@@ -207,8 +208,7 @@ pub(super) async fn respond(
             no_store(refresh_keys::respond(&api, &caller, headers, request.body()).await).into()
         }
         Route::Inmanta | Route::Infisical => {
-            // As in the Inmanta server, a token without a username belongs to no user.
-            let caller = Caller { username_optional: true, ..caller };
+            let caller = caller.of_api();
             inmanta::respond(&api, &caller, &request).await
         }
         Route::Jwks => get_only(method, well_known::jwks),

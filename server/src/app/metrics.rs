@@ -232,27 +232,41 @@ impl Scrape {
 
     fn encode_admission(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let metrics = &self.0.authenticator.metrics;
-        for (event, name, help) in [
-            (MetricEvent::CacheHit, "remembered_verifications", "Tokens verified from the cache"),
-            (MetricEvent::SignatureChecked, "cold_verifications", "Signatures checked"),
+        let total =
+            |[one, other]: [MetricEvent; 2]| metrics.event_count(one) + metrics.event_count(other);
+        for (count, name, help) in [
             (
-                MetricEvent::CheckDelayed,
+                total([MetricEvent::CacheHit, MetricEvent::CallCacheHit]),
+                "remembered_verifications",
+                "Tokens verified from the cache",
+            ),
+            (
+                total([MetricEvent::SignatureChecked, MetricEvent::CallSignatureChecked]),
+                "cold_verifications",
+                "Signatures checked",
+            ),
+            (
+                metrics.event_count(MetricEvent::CheckDelayed),
                 "delayed_verifications",
                 "Signature checks that waited for their budget",
             ),
             (
-                MetricEvent::SourceEvicted,
+                metrics.event_count(MetricEvent::SourceEvicted),
                 "sources_forgotten",
                 "Sources of bad signatures evicted for others",
             ),
-            (MetricEvent::AbuseClose, "connections_cut_off", "Connections closed for abuse"),
             (
-                MetricEvent::ReconnectDelayed,
+                metrics.event_count(MetricEvent::AbuseClose),
+                "connections_cut_off",
+                "Connections closed for abuse",
+            ),
+            (
+                metrics.event_count(MetricEvent::ReconnectDelayed),
                 "connections_held_up",
                 "New connections delayed after abuse closes of their address",
             ),
         ] {
-            let counter = ConstCounter::new(metrics.event_count(event));
+            let counter = ConstCounter::new(count);
             counter.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
         }
         let budgets = Budget::ALL.map(|budget| {

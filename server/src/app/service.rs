@@ -78,6 +78,7 @@ impl AppService {
             },
             certificate: ClientCertificate::Deferred { peer, settings, fields },
             username_optional: false,
+            is_call: false,
         }
     }
 

@@ -54,9 +54,18 @@ pub struct Caller<'a, 'r> {
     pub certificate: ClientCertificate<'r>,
     /// Whether its token may lack the username that its issuer requires.
     pub username_optional: bool,
+    /// Whether the token is presented to an API or the console, and not to be checked.
+    pub is_call: bool,
 }
 
-impl<'a> Caller<'a, '_> {
+impl<'a, 'r> Caller<'a, 'r> {
+    /// Returns the caller of an API. As in the Inmanta server, a token without a username belongs
+    /// to no user.
+    #[must_use]
+    pub const fn of_api(self) -> Self {
+        Self { username_optional: true, is_call: true, ..self }
+    }
+
     /// Returns a copy that outlives the request.
     #[must_use]
     pub fn resolved(&self) -> Caller<'a, 'static> {
@@ -65,6 +74,7 @@ impl<'a> Caller<'a, '_> {
             client: self.client.resolved(),
             certificate: self.certificate.resolved(),
             username_optional: self.username_optional,
+            is_call: self.is_call,
         }
     }
 
@@ -356,7 +366,7 @@ impl Authenticator {
         let verifier = &self.verifier;
         let attempt =
             caller.admission.verify(&caller.client, presentation, verifier, presented, turn);
-        self.count(&attempt);
+        self.count(&attempt, caller.is_call);
         let Attempt { result, unknown_kid, delayed, .. } = attempt;
         if let Some(unknown) = unknown_kid {
             return Err(unknown);
@@ -368,9 +378,14 @@ impl Authenticator {
         })
     }
 
-    fn count(&self, attempt: &Attempt<'_, '_>) {
+    fn count(&self, attempt: &Attempt<'_, '_>, is_call: bool) {
+        let (hit, checked) = if is_call {
+            (MetricEvent::CallCacheHit, MetricEvent::CallSignatureChecked)
+        } else {
+            (MetricEvent::CacheHit, MetricEvent::SignatureChecked)
+        };
         for _ in 0..attempt.signature_checks {
-            self.metrics.count_event(MetricEvent::SignatureChecked);
+            self.metrics.count_event(checked);
         }
         if attempt.evicted_source {
             self.metrics.count_event(MetricEvent::SourceEvicted);
@@ -378,7 +393,7 @@ impl Authenticator {
         if attempt.delayed.is_some() {
             self.metrics.count_event(MetricEvent::CheckDelayed);
         } else if matches!(&attempt.result, Ok(verified) if verified.is_cached()) {
-            self.metrics.count_event(MetricEvent::CacheHit);
+            self.metrics.count_event(hit);
         }
     }
 

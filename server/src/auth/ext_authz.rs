@@ -84,7 +84,13 @@ pub fn respond<'a>(
             fields: &check,
         });
     }
-    let caller = Caller { admission, client: address, certificate, username_optional: false };
+    let caller = Caller {
+        admission,
+        client: address,
+        certificate,
+        username_optional: false,
+        is_call: false,
+    };
     let describe = || {
         let CheckRequest { method, host, scheme, .. } = check;
         let attributes = CheckAttributes { method, host, scheme, fields: &check };

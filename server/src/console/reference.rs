@@ -58,7 +58,8 @@ const FIGURES: [FigureMeaning; 4] = [
         name: "hits",
         title: "From the cache",
         text: "The part of tokens whose signature was checked before. It is low while clients \
-               use each token once, and after a start.",
+               use each token once, and after a start. The metrics also have the tokens of calls \
+               of the API, and of this console.",
         metrics: &[
             "countersign_remembered_verifications_total",
             "countersign_cold_verifications_total",

@@ -15,10 +15,14 @@ use crate::base::{outcome::Outcome, route::Route};
 /// A counted event other than an [`Outcome`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MetricEvent {
-    /// A token was verified from the cache.
+    /// The token of a check was verified from the cache.
     CacheHit,
-    /// A signature was checked.
+    /// The signature of the token of a check was verified, or rejected.
     SignatureChecked,
+    /// As [`CacheHit`](Self::CacheHit), for a call of an API or of the console.
+    CallCacheHit,
+    /// As [`SignatureChecked`](Self::SignatureChecked), for a call of an API or of the console.
+    CallSignatureChecked,
     /// A signature check was delayed, because a budget is exceeded.
     CheckDelayed,
     /// A signature was not checked, because a budget is exceeded.
@@ -110,7 +114,7 @@ const LOGINS: usize = OUTCOMES + 11;
 const IDENTITY_LOGINS: usize = LOGINS + LoginOutcome::ALL.len();
 /// The slots of calls, as those of [`Outcome`]s of checks.
 const CALLS: usize = IDENTITY_LOGINS + LoginOutcome::ALL.len();
-const SLOTS: usize = CALLS + OUTCOMES;
+const SLOTS: usize = CALLS + OUTCOMES + 2;
 
 /// Returns the slot of an [`Outcome`].
 fn outcome_slot(outcome: Outcome) -> usize {
@@ -151,6 +155,8 @@ impl MetricEvent {
             Self::CheckDelayed => OUTCOMES + 10,
             Self::Login(outcome) => LOGINS + outcome.index(),
             Self::IdentityLogin(outcome) => IDENTITY_LOGINS + outcome.index(),
+            Self::CallCacheHit => CALLS + OUTCOMES,
+            Self::CallSignatureChecked => CALLS + OUTCOMES + 1,
         }
     }
 }

@@ -13,6 +13,7 @@ over_every_protocol!(
     overview_shows_issuers_refusals_and_changes,
     live_changes_are_for_administrators,
     refused_calls_of_the_api_are_not_checks,
+    tokens_of_the_console_are_not_cache_hits,
     users_and_their_roles_are_changed_by_the_api,
     pages_show_no_markup_of_users,
     keys_are_fetched_by_administrators,
@@ -84,6 +85,20 @@ fn refused_calls_of_the_api_are_not_checks(protocol: Protocol) {
     assert!(sentence.contains("No request was refused"), "{sentence}");
     let all = "countersign_verifications_total{outcome=\"rejected\",code=\"base64\"}";
     assert_eq!(server.metric(all), 10, "the metric has them");
+}
+
+fn tokens_of_the_console_are_not_cache_hits(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let server = serve(&sandbox, "");
+    let mut browser = signed_in(&server);
+    let mut figures = || browser.get("/console/overview/live").json();
+    eventually(|| {
+        let figures = figures();
+        assert_eq!(figures["texts"]["hits"], "–", "{figures}");
+        figures["lines"]["hits"].as_str().unwrap().split(' ').count() >= 3
+    });
+    (0..2).for_each(|_| assert_eq!(server.auth(&fixture::good_token()).status, 200));
+    eventually(|| figures()["texts"]["hits"] == "50.0 %");
 }
 
 fn users_and_their_roles_are_changed_by_the_api(protocol: Protocol) {
