@@ -7,6 +7,7 @@ pub mod certificate;
 pub mod original_request;
 pub mod request_description;
 pub mod settings;
+pub mod transport_security;
 pub mod trusted_proxies;
 
 pub use address::ClientAddress;

@@ -7,14 +7,13 @@ use percent_encoding::percent_decode_str;
 use super::{ConsoleContext, ConsoleRequest, session_id::SessionId};
 use crate::{
     auth::credential::{Credential, in_cookie},
-    client::{RequestDescription, request_description::HttpCheck},
+    client::{RequestDescription, request_description::HttpCheck, transport_security},
 };
 
 /// Name of the cookie over TLS. A browser accepts the prefix only from this host, over TLS.
 const COOKIE: &str = "__Host-countersign-session";
 /// Name of the cookie over plain HTTP.
 const PLAIN_COOKIE: &str = "countersign-session";
-const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORM: &[u8] = b"application/x-www-form-urlencoded";
 
@@ -79,14 +78,21 @@ pub(super) fn query(request: &ConsoleRequest) -> FormFields {
 
 /// Whether the browser's connection is protected by TLS, here or at a trusted proxy.
 pub(super) fn is_secure(context: &ConsoleContext<'_>, request: &ConsoleRequest) -> bool {
-    context.is_tls
-        || context.client.proxies.trusts(context.peer.address)
-            && only_line(request.headers(), &FORWARDED_PROTO) == Ok(Some(b"https"))
+    let peer = context.peer.address;
+    transport_security::is_secure(context.client, peer, context.is_tls, request.headers())
 }
 
 /// Returns the origin of the console as the browser sees it: scheme, host and port, without a slash
 /// at the end. `None` if the host is missing or malformed.
 pub(super) fn origin(context: &ConsoleContext<'_>, request: &ConsoleRequest) -> Option<String> {
+    let host: Authority = host(context, request)?.parse().ok()?;
+    let scheme = if is_secure(context, request) { "https" } else { "http" };
+    (!host.as_str().contains('@')).then(|| format!("{scheme}://{host}"))
+}
+
+/// Returns the host and port to which the browser has sent a request, which a trusted proxy can
+/// state. `None` if that is missing, or stated twice.
+fn host<'r>(context: &ConsoleContext<'_>, request: &'r ConsoleRequest) -> Option<&'r str> {
     let headers = request.headers();
     let is_from_proxy = context.client.proxies.trusts(context.peer.address);
     let forwarded = only_line(headers, &FORWARDED_HOST).ok()?.filter(|_| is_from_proxy);
@@ -94,20 +100,17 @@ pub(super) fn origin(context: &ConsoleContext<'_>, request: &ConsoleRequest) -> 
         Some(host) => host,
         None => only_line(headers, &header::HOST).ok()??,
     };
-    let host: Authority = str::from_utf8(host).ok()?.parse().ok()?;
-    let scheme = if is_secure(context, request) { "https" } else { "http" };
-    (!host.as_str().contains('@')).then(|| format!("{scheme}://{host}"))
+    str::from_utf8(host).ok()
 }
 
 /// Whether a request with an effect comes from a page of the console, by
 /// [`RequestDescription::may_use_cookie`]: no other site can have caused it.
 pub(super) fn is_same_origin(context: &ConsoleContext<'_>, request: &ConsoleRequest) -> bool {
-    let host = request.headers().get(header::HOST);
     let check = HttpCheck {
         method: request.method().as_str(),
         target: request.uri().path(),
-        host: host.and_then(|host| host.to_str().ok()).unwrap_or_default(),
-        is_tls: context.is_tls,
+        host: host(context, request).unwrap_or_default(),
+        is_tls: is_secure(context, request),
         fields: request.headers(),
     };
     RequestDescription::of_http(context.client, context.peer.address, check).may_use_cookie()

@@ -120,6 +120,27 @@ fn console_on_an_impossible_listener_is_an_error() {
 }
 
 #[test]
+fn origin_behind_a_proxy_is_that_of_the_browser() {
+    let fields = [("username", "ann"), ("password", PASSWORD)];
+    let proxy = "X-Forwarded-Host: auth.example\r\nX-Forwarded-Proto: https\r\n";
+    for (options, lines, origin, status) in [
+        ("trusted_proxies=127.0.0.1", proxy, "https://auth.example", 303),
+        ("trusted_proxies=127.0.0.1", proxy, "https://test", 403),
+        ("trusted_proxies=127.0.0.1", proxy, "http://auth.example", 403),
+        ("trusted_proxies=127.0.0.1", "", "http://test", 303),
+        ("trusted_proxies=127.0.0.1\ndialect=x-forwarded", proxy, "https://auth.example", 303),
+        ("trusted_proxies=10.0.0.1", proxy, "https://auth.example", 403),
+    ] {
+        let sandbox = Sandbox::new();
+        let server = serve(&sandbox, &format!("[listen]\n{options}\n"));
+        let lines = format!("{lines}Origin: {origin}\r\n");
+        let mut browser = ConsoleBrowser::new(&server);
+        let answer = browser.post_from("/console/sign-in", &fields, &lines);
+        assert_eq!(answer.status, status, "{options} {lines}: {answer:?}");
+    }
+}
+
+#[test]
 fn cookie_without_tls_has_no_prefix() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "[listen]\ntrusted_proxies=127.0.0.1\n");
