@@ -215,7 +215,7 @@ pub async fn respond(
     if !response.headers().contains_key(header::CACHE_CONTROL) {
         response = no_store(response);
     }
-    security_headers::add(&mut response, context.is_tls);
+    security_headers::add(&mut response, request::is_secure(context, request));
     response.into()
 }
 

@@ -145,7 +145,10 @@ pub async fn respond(
     request: &Request<Bytes>,
 ) -> Reply {
     let reply = answer(context, caller, request).await;
-    Reply { response: no_store(reply.response), ..reply }
+    let mut response = no_store(reply.response);
+    let nosniff = HeaderValue::from_static("nosniff");
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
+    Reply { response, ..reply }
 }
 
 async fn answer(

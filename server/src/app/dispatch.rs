@@ -20,6 +20,7 @@ use crate::{
         reply::{Body, Reply, no_store, problem},
         route::{Route, Serves},
     },
+    client::transport_security::{add_transport_security, is_secure},
     config::{Listener, Settings},
     console::{self, ConsoleContext},
     identities::certificate::CertificateSource,
@@ -175,7 +176,12 @@ pub(super) async fn respond_admin(
     }
     let caller = service.caller(&peer, listener, request.headers());
     let caller = caller.of_api();
-    admin::respond(&service.app.api(&settings), &caller, &request).await
+    let mut reply = admin::respond(&service.app.api(&settings), &caller, &request).await;
+    let is_tls = listener.tls.is_some();
+    if is_secure(&listener.client, peer.address, is_tls, request.headers()) {
+        add_transport_security(reply.response.headers_mut());
+    }
+    reply
 }
 
 /// Calls the handler of a request that is neither a gRPC call nor a check of `/auth`.

@@ -50,6 +50,8 @@ const CONSOLE_HEADERS: [&str; 7] = [
     "x-forwarded-host",
     "x-forwarded-proto",
 ];
+/// The headers that the Admin API reads, other than the credential.
+const ADMIN_HEADERS: [&str; 3] = ["if-match", "if-none-match", "x-forwarded-proto"];
 
 /// Maximum length of a body in bytes: the longest token, escaped and wrapped in JSON or a form.
 pub const MAX_BODY: usize = 4 * limits::MAX_TOKEN_BYTES;
@@ -226,7 +228,7 @@ impl Route {
             Self::Inmanta => reads(ENVIRONMENT_HEADER) || reads("content-encoding"),
             Self::Infisical => reads("x-api-key") || reads("x-infisical-org"),
             Self::Console => CONSOLE_HEADERS.into_iter().any(reads),
-            Self::Admin => reads("if-match") || reads("if-none-match"),
+            Self::Admin => ADMIN_HEADERS.into_iter().any(reads),
             // gRPC calls of an unknown method are recognized by their media type.
             Self::Check | Self::GrpcHealth | Self::None => reads("content-type"),
             _ => false,

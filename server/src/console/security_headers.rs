@@ -2,14 +2,12 @@
 
 use http::{HeaderName, HeaderValue, Response, header};
 
-use crate::base::reply::Body;
+use crate::{base::reply::Body, client::transport_security::add_transport_security};
 
 /// Without inline scripts and styles, and without any other host.
 const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
                               connect-src 'self'; img-src 'self' data:; form-action 'self'; \
                               frame-ancestors 'none'; base-uri 'none'";
-/// A year.
-const TRANSPORT_SECURITY: &str = "max-age=31536000";
 
 /// `no-referrer` would make browsers send `Origin: null` with forms.
 const HEADERS: [(HeaderName, &str); 6] = [
@@ -21,14 +19,13 @@ const HEADERS: [(HeaderName, &str); 6] = [
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
 ];
 
-/// Adds the headers.
-pub(super) fn add(response: &mut Response<Body>, is_tls: bool) {
+/// Adds the headers. `is_secure` is whether the connection of the browser has TLS.
+pub(super) fn add(response: &mut Response<Body>, is_secure: bool) {
     let headers = response.headers_mut();
     for (name, value) in HEADERS {
         headers.insert(name, HeaderValue::from_static(value));
     }
-    if is_tls {
-        let value = HeaderValue::from_static(TRANSPORT_SECURITY);
-        headers.insert(header::STRICT_TRANSPORT_SECURITY, value);
+    if is_secure {
+        add_transport_security(headers);
     }
 }

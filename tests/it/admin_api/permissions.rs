@@ -103,6 +103,12 @@ fn document_and_page_need_no_token(protocol: Protocol) {
     let api = AdminApi { server: &server, token: String::new() };
     assert_eq!(api.get("/openapi.json")["openapi"], "3.1.0");
     let page = api.ask("GET /docs");
+    for answer in [&api.ask("GET /openapi.json"), &api.ask("GET /users"), &page] {
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{answer:?}");
+        let transport_security = answer.header("strict-transport-security");
+        assert_eq!(transport_security, Some("max-age=31536000"), "{answer:?}");
+    }
+    assert_eq!(page.header("cross-origin-opener-policy"), Some("same-origin"));
     assert_eq!(page.header("content-type"), Some("text/html; charset=UTF-8"));
     let policy = page.header("content-security-policy").unwrap();
     assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"), "{policy}");

@@ -156,7 +156,13 @@ fn cookie_without_tls_has_no_prefix() {
     assert!(plain.starts_with("countersign-session=") && !plain.contains("Secure"), "{plain}");
     let behind_tls = cookie("X-Forwarded-Proto: https\r\n");
     assert!(behind_tls.starts_with("__Host-") && behind_tls.contains("; Secure"), "{behind_tls}");
-    assert!(
-        server.request("GET /console HTTP/1.1\r\n").header("strict-transport-security").is_none()
-    );
+    for path in ["/console", "/console/assets/none.js", "/v1/admin/docs"] {
+        let transport_security = |lines: &str| {
+            let answer = server.request(&format!("GET {path} HTTP/1.1\r\n{lines}"));
+            answer.header("strict-transport-security").map(str::to_owned)
+        };
+        assert_eq!(transport_security(""), None);
+        let behind_tls = transport_security("X-Forwarded-Proto: https\r\n");
+        assert_eq!(behind_tls.as_deref(), Some("max-age=31536000"), "{path}");
+    }
 }

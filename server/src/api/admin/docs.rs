@@ -2,7 +2,7 @@
 //! [table of operations](OPERATIONS). It loads nothing.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 
 use super::{
     openapi::{permission, tag},
@@ -29,6 +29,8 @@ table{border-collapse:collapse;width:100%}\
 th,td{text-align:left;vertical-align:top;padding:0.25rem 0.75rem 0.25rem 0;\
 border-bottom:1px solid var(--line)}";
 
+const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
+
 /// Answers with the page.
 pub(super) fn respond() -> Response<Body> {
     let mut response = typed(StatusCode::OK, "text/html; charset=UTF-8", page());
@@ -38,8 +40,7 @@ pub(super) fn respond() -> Response<Body> {
          frame-ancestors 'none'"
     );
     let headers = response.headers_mut();
-    for (name, value) in
-        [(header::REFERRER_POLICY, "no-referrer"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")]
+    for (name, value) in [(header::REFERRER_POLICY, "no-referrer"), (OPENER_POLICY, "same-origin")]
     {
         headers.insert(name, HeaderValue::from_static(value));
     }
