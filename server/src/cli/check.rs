@@ -109,6 +109,12 @@ fn describe_console(web_ui: &WebUi) -> io::Result<()> {
     let Some(OpenIdProvider { authority, client_id, scope, .. }) = &web_ui.provider else {
         return Ok(());
     };
+    if web_ui.has_passwords_only() {
+        return print(format_args!(
+            "  the web console logs in with a local password, and not at {authority}: auth_method \
+             is database"
+        ));
+    }
     let fallback = if web_ui.local_fallback { ", or with a local password" } else { "" };
     print(format_args!(
         "  the web console logs in at {authority} as {client_id} with scope {scope}{fallback}"

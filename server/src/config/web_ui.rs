@@ -122,8 +122,14 @@ impl WebUi {
 
     /// Whether local users sign in to the console with a password.
     pub(super) fn allows_passwords(&self) -> bool {
-        let is_database = self.is_method_written && self.auth_method == AuthMethod::Database;
-        self.provider.is_none() || self.local_fallback || is_database
+        self.provider.is_none() || self.local_fallback || self.has_passwords_only()
+    }
+
+    /// Whether users sign in with a password even if a provider is configured: `auth_method` is
+    /// `database`.
+    #[must_use]
+    pub fn has_passwords_only(&self) -> bool {
+        self.is_method_written && self.auth_method == AuthMethod::Database
     }
 
     /// Returns how the console signs in with its provider; `None` without a provider or a client
@@ -180,7 +186,7 @@ impl WebUi {
 
     /// Returns how the console logs in, which decides whose tokens may administer.
     pub(super) fn login(&self) -> ConsoleLogin<'_> {
-        if self.is_method_written && self.auth_method == AuthMethod::Database {
+        if self.has_passwords_only() {
             return ConsoleLogin::default();
         }
         let provider = self.provider.as_ref().filter(|_| self.is_enabled);

@@ -89,6 +89,24 @@ fn provider_without_a_section_is_reported() {
 }
 
 #[test]
+fn check_and_server_agree_about_passwords_only() {
+    let (sandbox, provider) = (Sandbox::new(), OidcProvider::start());
+    let text = with_provider(&sandbox, &provider, "auth_method=database\n");
+    for fallback in ["", "oidc_local_fallback=true\n"] {
+        let text = text.replace("{fallback}", fallback);
+        let checked = check(&sandbox, "c.cfg", &text);
+        let expected = format!(
+            "the web console logs in with a local password, and not at {}: auth_method is database",
+            provider.issuer()
+        );
+        assert!(checked.text().contains(&expected), "{checked:?}");
+        assert_eq!(checked.text().matches("the web console logs in").count(), 1, "{checked:?}");
+        let page = ConsoleBrowser::new(&sandbox.serve(&text)).page("/console/sign-in");
+        assert!(page.contains("name=\"password\"") && !page.contains("Sign in at"), "{page}");
+    }
+}
+
+#[test]
 fn config_js_describes_the_login() {
     let (sandbox, provider) = (Sandbox::over(Protocol::Http2), OidcProvider::start());
     let text = with_provider(&sandbox, &provider, "[console]\nlistener=off\n");
