@@ -118,6 +118,13 @@ pub(super) fn refusal(message: &str) -> Markup {
     }
 }
 
+/// Returns what is wrong with a field, as the element that its `aria-describedby` names.
+pub(super) fn field_error(id: &str, message: &str) -> Markup {
+    html! {
+        p.refusal id=(id) { @if !message.is_empty() { "✗ " (message) } }
+    }
+}
+
 /// Returns the field that filters tables, which the script shows.
 pub(super) fn table_filter() -> Markup {
     html! {
@@ -133,6 +140,21 @@ pub(super) fn as_command(command: &str) -> Markup {
         details.command {
             summary { "As a command" }
             pre { code data-copy="" { (command) } }
+        }
+    }
+}
+
+/// As [`as_command`], for a form with this id: the script has the `flags` at the end of the command
+/// follow the fields with a `data-flag`.
+pub(super) fn as_form_command(form: &str, command: &str, flags: &str) -> Markup {
+    html! {
+        details.command {
+            summary { "As a command" }
+            pre {
+                code data-copy="" data-command-of=(form) data-command=(command) {
+                    (command) (flags)
+                }
+            }
         }
     }
 }

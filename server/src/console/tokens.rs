@@ -1,22 +1,25 @@
 //! Tokens of environments: created, listed and revoked by the calls of the API.
 
+mod new_token;
+
 use http::{Method, Response, StatusCode};
 use maud::{Markup, html};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use self::new_token::NewTokenForm;
 use super::{
     ConsoleRequest,
     api_call::{CallAnswer, UserCalls},
     error_page::ConsoleError,
-    layout::{self, ConsolePage, as_command, form_token, refusal, table_filter},
+    layout::{self, ConsolePage, form_token, refusal, table_filter},
     request::{self, FormFields},
     see_other,
     session::ConsoleUser,
     table::{ConsoleTable, TableCell, TableColumn, TableOrder},
     text::utc,
 };
-use crate::base::{claims::ClientType, printable::printable, reply::Body};
+use crate::base::{printable::printable, reply::Body};
 
 const PATH: &str = "/console/tokens";
 const TARGET: &str = "/api/v2/environment_auth";
@@ -28,7 +31,7 @@ struct TokensNotice<'n> {
     refused: &'n str,
     /// A new token, which is shown once.
     token: Option<&'n str>,
-    expire: &'n str,
+    form: NewTokenForm,
 }
 
 /// Returns the page.
@@ -55,8 +58,15 @@ pub(super) async fn change(
     form: &FormFields,
 ) -> Result<Response<Body>, ConsoleError> {
     let environment = form.get("environment");
+    let new_token =
+        if change == "create" { NewTokenForm::read(form) } else { NewTokenForm::default() };
+    let shown = FormFields::of("environment", environment);
+    if !new_token.is_valid() {
+        let notice = TokensNotice { form: new_token, ..TokensNotice::default() };
+        return render(calls, &shown, StatusCode::BAD_REQUEST, &notice).await;
+    }
     let (method, target, body) = match change {
-        "create" => (Method::POST, TARGET.to_owned(), new_token(form)),
+        "create" => (Method::POST, TARGET.to_owned(), new_token.arguments()),
         "revoke" => {
             let jti = utf8_percent_encode(form.get("jti"), NON_ALPHANUMERIC);
             (Method::DELETE, format!("{TARGET}/{jti}"), Value::Null)
@@ -73,27 +83,9 @@ pub(super) async fn change(
         (StatusCode::OK, _) => {
             TokensNotice { token: answer.data().as_str(), ..TokensNotice::default() }
         }
-        _ => TokensNotice {
-            refused: &message,
-            expire: form.get("expire"),
-            ..TokensNotice::default()
-        },
+        _ => TokensNotice { refused: &message, form: new_token, ..TokensNotice::default() },
     };
-    let shown = FormFields::of("environment", environment);
     render(calls, &shown, answer.status, &notice).await
-}
-
-/// Returns the arguments of a new token. The API checks them.
-fn new_token(form: &FormFields) -> Value {
-    let is_chosen = |one: &ClientType| form.get(one.name()) == "on";
-    let client_types: Vec<_> =
-        ClientType::ALL.iter().filter(|one| is_chosen(one)).map(|one| one.name()).collect();
-    let mut arguments = json!({ "client_types": client_types });
-    let expire = form.get("expire").trim();
-    if !expire.is_empty() {
-        arguments["expire"] = expire.parse::<i64>().map_or_else(|_| expire.into(), Value::from);
-    }
-    arguments
 }
 
 async fn render(
@@ -128,7 +120,7 @@ async fn render(
             Some(tokens) => {
                 (environment_form(&environments, environment))
                 (token_table(calls.user, environment, tokens, query))
-                (new_token_form(calls.user, environment, notice))
+                (notice.form.render(calls.user, environment))
             },
         }
     };
@@ -228,30 +220,4 @@ fn token_row(user: &ConsoleUser, environment: &str, one: &Value) -> [TableCell; 
         time("last_used", html! { (utc(&one["last_used"])) }),
         time("revoked_at", state),
     ]
-}
-
-fn new_token_form(user: &ConsoleUser, environment: &str, notice: &TokensNotice<'_>) -> Markup {
-    html! {
-        section.narrow {
-            h2 { "Create a token" }
-            form method="post" action="/console/tokens/create" {
-                (form_token(user))
-                input type="hidden" name="environment" value=(environment);
-                fieldset {
-                    legend { "Client types" }
-                    @for one in ClientType::ALL {
-                        label.choice {
-                            input type="checkbox" name=(one.name()) checked[one == ClientType::Api];
-                            " " (one.name())
-                        }
-                    }
-                }
-                label for="expire" { "Lifetime in seconds; empty for that of the section" }
-                input #expire name="expire" value=(notice.expire) inputmode="numeric"
-                    autocomplete="off";
-                button.main type="submit" { "Create" }
-            }
-            (as_command(&format!("countersign token create --api --environment {environment}")))
-        }
-    }
 }

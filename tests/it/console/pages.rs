@@ -186,6 +186,22 @@ fn tokens_are_created_shown_once_and_revoked(protocol: Protocol) {
     let refused = browser.post("/console/tokens/create", &wrong);
     assert_eq!(refused.status, 400);
     assert!(refused.body.contains("value=\"soon\""), "what was typed is kept: {refused:?}");
+    let wrong = [("environment", ENVIRONMENT), ("agent", "on"), ("expire", "1h")];
+    let refused = browser.post("/console/tokens/create", &wrong);
+    assert_eq!(refused.status, 400, "{refused:?}");
+    for part in [
+        "name=\"agent\" checked",
+        "name=\"api\" data-flag",
+        "value=\"1h\"",
+        "id=\"new-token-expire\">✗ Write a number of seconds",
+        &format!("countersign token create --environment {ENVIRONMENT} --agent<"),
+    ] {
+        assert!(refused.body.contains(part), "{part} in {}", refused.body);
+    }
+    assert!(!refused.body.contains("Failed to validate"), "{}", refused.body);
+    let untyped = browser.post("/console/tokens/create", &[("environment", ENVIRONMENT)]);
+    assert_eq!(untyped.status, 400, "{untyped:?}");
+    assert!(untyped.body.contains("id=\"new-token-types\">✗ Choose one"), "{}", untyped.body);
     let new = [("environment", ENVIRONMENT), ("compiler", "on"), ("expire", "600")];
     let created = browser.post("/console/tokens/create", &new);
     assert_eq!((created.status, created.header("cache-control")), (200, Some("no-store")));

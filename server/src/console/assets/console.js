@@ -93,6 +93,19 @@ each("[data-copy]", (one) => {
   one.after(button);
 });
 
+// Command lines follow the fields of the form that does the same.
+each("[data-command-of]", (command) => {
+  const form = document.getElementById(command.dataset.commandOf);
+  form.addEventListener("input", () => {
+    const flags = [...form.querySelectorAll("[data-flag]")].map((field) => {
+      const value = field.value.trim();
+      if (field.type === "checkbox") return field.checked ? ` ${field.dataset.flag}` : "";
+      return /^\d+$/.test(value) ? ` ${field.dataset.flag} ${value}` : "";
+    });
+    command.textContent = command.dataset.command + flags.join("");
+  });
+});
+
 // A filter for the rows of the table after it.
 const filter = document.querySelector("[data-filter]");
 if (filter) {

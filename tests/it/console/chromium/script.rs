@@ -4,7 +4,7 @@ use serde_json::json;
 use super::ChromiumOperator;
 use crate::{
     console::{query, serve},
-    users::Api,
+    users::{Api, ENVIRONMENT},
 };
 
 #[test]
@@ -55,6 +55,29 @@ fn arrow_keys_move_between_rows() {
     browser.press(enter);
     let is_open = "return document.activeElement.querySelector('details').open";
     assert_eq!(browser.script(is_open), true);
+}
+
+#[test]
+fn command_of_a_form_has_its_fields() {
+    let sandbox = Sandbox::over(Protocol::Http2);
+    let server = serve(&sandbox, "");
+    Api::root(&server).add_environment(ENVIRONMENT);
+    let operator = ChromiumOperator::start(&sandbox, &server, &[]);
+    let browser = &operator.browser;
+    operator.open("/console/tokens");
+    operator.sign_in("ann");
+    let command =
+        || browser.script("return document.querySelector('[data-command-of]').textContent");
+    let expected =
+        |flags: &str| format!("countersign token create --environment {ENVIRONMENT}{flags}");
+    assert_eq!(command(), expected(" --api"));
+    browser.click("[name=agent]");
+    browser.click("[name=api]");
+    assert_eq!(command(), expected(" --agent"));
+    browser.type_into("[name=expire]", "60");
+    assert_eq!(command(), expected(" --agent --expire 60"));
+    browser.type_into("[name=expire]", "m; x");
+    assert_eq!(command(), expected(" --agent"));
 }
 
 #[test]
