@@ -21,6 +21,7 @@ use crate::{
     auth::Caller,
     base::{
         clock::{self, Stopwatch},
+        printable::printable,
         reply::Body,
     },
 };
@@ -77,7 +78,7 @@ pub(super) struct KeyRow {
     skipped: Option<String>,
 }
 
-/// An issuer.
+/// An issuer. What its provider has written is [`printable`].
 pub(super) struct IssuerRow {
     /// Its section.
     pub(super) section: String,
@@ -110,14 +111,14 @@ impl IssuerRow {
                 Some(_) => IssuerState::Answers,
             };
             let used = keys.iter().flat_map(|keys| keys.iter()).map(|key| KeyRow {
-                kid: key.kid().unwrap_or_default().to_owned(),
+                kid: printable(key.kid().unwrap_or_default()),
                 algorithm: key.algorithm().name().to_owned(),
                 skipped: None,
             });
             let skipped = keys.iter().flat_map(|keys| keys.skipped()).map(|key| KeyRow {
-                kid: key.kid.as_deref().unwrap_or_default().to_owned(),
+                kid: printable(key.kid.as_deref().unwrap_or_default()),
                 algorithm: String::new(),
-                skipped: Some(key.error.to_string()),
+                skipped: Some(printable(&key.error.to_string())),
             });
             let failure = progress.last_failure.filter(|_| progress.state.is_failing);
             Self {
@@ -128,7 +129,7 @@ impl IssuerRow {
                 keys: used.chain(skipped).collect(),
                 source: source.renewed().map(|keys| keys.location.to_string()),
                 last_success: progress.last_success,
-                failure: failure.map(|(at, error)| (at, error.text)),
+                failure: failure.map(|(at, error)| (at, printable(&error.text))),
             }
         });
         rows.collect()

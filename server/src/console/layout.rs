@@ -4,7 +4,10 @@ use http::{Response, StatusCode};
 use maud::{DOCTYPE, Markup, html};
 
 use super::{FORM_TOKEN, assets, session::ConsoleUser};
-use crate::base::reply::{Body, typed};
+use crate::base::{
+    printable::printable,
+    reply::{Body, typed},
+};
 
 /// Properties of a page, for [`respond`].
 pub(super) struct ConsolePage<'p> {
@@ -74,7 +77,7 @@ fn header(active: &str, user: &ConsoleUser) -> Markup {
             }
             form.user method="post" action="/console/sign-out" {
                 (form_token(user))
-                span { (user.stored.username) }
+                span { (printable(&user.stored.username)) }
                 button type="submit" { "Sign out" }
             }
         }
@@ -114,7 +117,7 @@ pub(super) fn form_token(user: &ConsoleUser) -> Markup {
 /// Returns a message above a form: the refusal of a change.
 pub(super) fn refusal(message: &str) -> Markup {
     html! {
-        @if !message.is_empty() { p.refusal role="alert" { "✗ " (message) } }
+        @if !message.is_empty() { p.refusal role="alert" { "✗ " (printable(message)) } }
     }
 }
 

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     auth::Caller,
-    base::{clock, reply::Body, route::CONSOLE_PATH},
+    base::{clock, printable::printable, reply::Body, route::CONSOLE_PATH},
 };
 
 /// Field of the page to return to.
@@ -309,7 +309,7 @@ fn confirmation(
                 input type="hidden" name=(RETURN) value=(return_path);
                 input type="hidden" name="username" value=(user.stored.username)
                     autocomplete="username";
-                label for="password" { "Password of " (user.stored.username) }
+                label for="password" { "Password of " (printable(&user.stored.username)) }
                 input #password name="password" type="password" autocomplete="current-password"
                     required autofocus;
                 button.main type="submit" { "Continue" }

@@ -192,7 +192,8 @@ fn roles(user: &ConsoleUser, username: &str, roles: &Value, choices: &RoleChoice
                 input type="hidden" name="environment" value=(environment);
                 input type="hidden" name="role" value=(role);
                 (printable(role)) " in " (printable(choices.environment(environment))) " "
-                button type="submit" aria-label={ "Remove role " (role) " of " (username) } {
+                button type="submit"
+                    aria-label={ "Remove role " (printable(role)) " of " (printable(username)) } {
                     "Remove"
                 }
             }
@@ -210,7 +211,9 @@ fn assignment_form(user: &ConsoleUser, username: &str, choices: &RoleChoices) ->
                 input type="hidden" name="username" value=(username);
                 label {
                     "Role "
-                    select name="role" { @for role in &choices.roles { option { (role) } } }
+                    select name="role" {
+                        @for role in &choices.roles { option value=(role) { (printable(role)) } }
+                    }
                 }
                 label {
                     "Environment "

@@ -1,4 +1,6 @@
-use countersign_tests::{binary::Sandbox, client::Protocol, eventually, over_every_protocol};
+use countersign_tests::{
+    binary::Sandbox, client::Protocol, eventually, openssl::SigningKey, over_every_protocol,
+};
 
 use serde_json::json;
 
@@ -16,6 +18,7 @@ over_every_protocol!(
     tokens_of_the_console_are_not_cache_hits,
     users_and_their_roles_are_changed_by_the_api,
     pages_show_no_markup_of_users,
+    pages_escape_characters_of_others,
     keys_are_fetched_by_administrators,
     audit_log_is_filtered_and_paged,
     tokens_are_created_shown_once_and_revoked,
@@ -144,6 +147,33 @@ fn pages_show_no_markup_of_users(protocol: Protocol) {
         assert!(page.contains("&lt;script&gt;alert(1)"), "{page}");
         assert!(!page.contains("<script>") && !page.contains("<img"), "{page}");
     }
+}
+
+fn pages_escape_characters_of_others(protocol: Protocol) {
+    const OVERRIDE: char = '\u{202e}';
+    let sandbox = Sandbox::over(protocol);
+    let key = SigningKey::generate("ES256", &format!("kid{OVERRIDE}x"));
+    let keys = sandbox.file("jwks.json", fixture::key_set(&[&key]));
+    let keys = format!("jwks_uri=file://{}", keys.display());
+    let section = fixture::issuer_section("external", "ES256", "https://idp/", &keys);
+    let server = serve(&sandbox, &section);
+    server.wait_until_ready();
+    let name = format!("eve{OVERRIDE}y");
+    let root = Api::root(&server);
+    root.add_user(&name);
+    root.send("PATCH /is_admin", json!({ "username": name, "is_admin": true }));
+    let mut browser = ConsoleBrowser::new(&server);
+    assert_eq!(browser.sign_in(&name, PASSWORD).status, 303);
+    for path in ["/console", "/console/issuers", "/console/audit"] {
+        let page = browser.page(path);
+        assert!(page.contains("<span>eve\\u{202e}y</span>"), "{page}");
+        assert!(!page.contains(OVERRIDE), "{page}");
+    }
+    assert!(browser.page("/console/issuers").contains(">kid\\u{202e}x</code>"));
+    let twice = [("username", &*name), ("password", PASSWORD)];
+    let refused = browser.post("/console/users/add", &twice);
+    assert_eq!(refused.status, 409, "{refused:?}");
+    assert!(refused.body.contains("with name eve\\u{202e}y already exists"), "{refused:?}");
 }
 
 fn keys_are_fetched_by_administrators(protocol: Protocol) {
