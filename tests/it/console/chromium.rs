@@ -253,6 +253,32 @@ fn pages_are_accessible_in_both_colours() {
     }
 }
 
+#[test]
+fn long_names_do_not_widen_pages() {
+    let sandbox = Sandbox::over(Protocol::Http2);
+    let server = serve(&sandbox, "");
+    let root = Api::root(&server);
+    let name = "w".repeat(255);
+    root.add_user(&name);
+    root.send("PATCH /is_admin", json!({ "username": name, "is_admin": true }));
+    root.send("POST /role", json!({ "name": name }));
+    root.add_environment(ENVIRONMENT);
+    root.send(&format!("POST /environment/{ENVIRONMENT}"), json!({ "name": name }));
+    let role = json!({ "environment": ENVIRONMENT, "role": name });
+    root.send(&format!("POST /role_assignment/{name}"), role);
+    let operator = ChromiumOperator::start(&sandbox, &server, &[]);
+    operator.open("/console");
+    operator.sign_in(&name);
+    for size in [PHONE, LAPTOP] {
+        operator.browser.show_as(size, false);
+        for path in PAGES {
+            operator.open(path);
+            let width = operator.browser.script("return document.documentElement.scrollWidth");
+            assert!(width.as_u64().unwrap() <= size.0.into(), "{path} {size:?}: {width}");
+        }
+    }
+}
+
 /// Starts a server with what the pages show.
 fn populated(sandbox: &Sandbox) -> Server<'_> {
     let server = serve(sandbox, "");
