@@ -22,6 +22,7 @@ use super::{
     request, see_other,
     session::{Activity, ConsoleUser, NewSession, RequestSession, session_tokens},
     sign_in::SIGNED_OUT_PATH,
+    text,
 };
 use crate::{
     accounts::{
@@ -312,11 +313,11 @@ fn refuse(
             (Some("not_authorized"), LoginOutcome::Wrong, response)
         }
         CallbackError::TooMany(TooManyAttempts(wait)) => {
-            let (message, remedy) =
-                ("Too many sign-ins come from your address.", "try again in a minute");
-            let mut response = page(StatusCode::TOO_MANY_REQUESTS, message, remedy);
-            let seconds = HeaderValue::from(wait.as_secs() + 1);
-            response.headers_mut().insert(header::RETRY_AFTER, seconds);
+            let seconds = wait.as_secs() + 1;
+            let remedy = format!("try again in {}", text::wait(seconds));
+            let message = "Too many sign-ins come from your address.";
+            let mut response = page(StatusCode::TOO_MANY_REQUESTS, message, &remedy);
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
             (Some("too_many_attempts"), LoginOutcome::TooMany, response)
         }
         CallbackError::Console(error) => return error_page::respond(error, None),

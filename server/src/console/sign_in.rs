@@ -20,6 +20,7 @@ use super::{
     see_other,
     session::{ConsoleUser, NewSession},
     session_id::SessionTokens,
+    text,
 };
 use crate::{
     auth::Caller,
@@ -112,7 +113,7 @@ pub(super) async fn sign_in(
     let (username, return_path) = (form.get("username"), request::return_path(form.get(RETURN)));
     let answer = log_in(context, caller, username, form.get("password")).await;
     let Some(token) = issued_token(&answer) else {
-        let message = answer.message();
+        let message = refusal_text(&answer);
         let fields = SignInFields { username, message: &message, note: "", return_path };
         return Ok(refused(sign_in_page(context, answer.status, &fields), &answer));
     };
@@ -198,7 +199,7 @@ pub(super) async fn confirm(
             Ok(see_other(return_path))
         }
         None => {
-            let page = confirmation(&user, answer.status, &answer.message(), return_path);
+            let page = confirmation(&user, answer.status, &refusal_text(&answer), return_path);
             Ok(refused(page, &answer))
         }
     }
@@ -223,6 +224,15 @@ async fn log_in(
 fn issued_token(answer: &CallAnswer) -> Option<String> {
     let token = answer.data()["token"].as_str().map(str::to_owned);
     token.filter(|_| answer.status == StatusCode::OK)
+}
+
+/// Returns why a login is refused, and for how long.
+fn refusal_text(answer: &CallAnswer) -> String {
+    let message = answer.message();
+    let seconds = answer.retry_after.as_ref().and_then(|value| value.to_str().ok()?.parse().ok());
+    let Some(seconds) = seconds else { return message.into_owned() };
+    let message = message.trim_end_matches(": try again later").trim_end_matches('.');
+    format!("{message}: try again in {}.", text::wait(seconds))
 }
 
 /// Adds the time after which to try again.

@@ -67,6 +67,11 @@ pub(super) fn ago(at: UnixTime, now: UnixTime) -> String {
     }
 }
 
+/// Returns the time to wait in words, in whole minutes from one on: never too short.
+pub(super) fn wait(seconds: u64) -> String {
+    if seconds < 60 { span(seconds) } else { counted(seconds.div_ceil(60), "minute") }
+}
+
 /// Returns a number of seconds in its largest unit.
 fn span(seconds: u64) -> String {
     let (count, unit) = match seconds {
@@ -75,6 +80,10 @@ fn span(seconds: u64) -> String {
         3600..172_800 => (seconds / 3600, "hour"),
         _ => (seconds / 86_400, "day"),
     };
+    counted(count, unit)
+}
+
+fn counted(count: u64, unit: &str) -> String {
     format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
 }
 
@@ -125,5 +134,7 @@ mod tests {
         ] {
             assert_eq!(ago(UnixTime(at), now), expected);
         }
+        let waits = [1, 59, 60, 61, 3700].map(wait);
+        assert_eq!(waits, ["1 second", "59 seconds", "1 minute", "2 minutes", "62 minutes"]);
     }
 }
