@@ -24,6 +24,7 @@ mod live;
 pub mod loaded_config;
 pub mod openid;
 mod overview;
+mod page_right;
 mod policy;
 pub mod provider;
 mod provider_sign_in;
@@ -250,7 +251,8 @@ async fn answer(
     }
     let activity = if page == ConsolePath::Live { Activity::Background } else { Activity::User };
     let user = match ConsoleUser::of(context, caller, request, activity).await? {
-        RequestSession::Valid(user) => *user,
+        RequestSession::Valid(user) if page == ConsolePath::Live => *user,
+        RequestSession::Valid(user) => user.with_rights(context),
         _ if page == ConsolePath::Live => return Ok(empty(StatusCode::UNAUTHORIZED)),
         RequestSession::Absent => return Ok(sign_in::redirect(request, false)),
         RequestSession::Lapsed => return Ok(sign_in::redirect(request, true)),

@@ -79,6 +79,11 @@ impl UserCalls<'_> {
         self.call(method, target, body).make_infisical(self.context, self.caller).await
     }
 
+    /// Whether the user may make a call that has no arguments, without making it.
+    pub(super) fn may_make(&self, method: &str, path: &str) -> bool {
+        inmanta::may_call(&self.context.api, &self.user.session, method, path)
+    }
+
     /// Checks that the user may make a call, without making it.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use http::{Response, StatusCode};
 use maud::{DOCTYPE, Markup, html};
 
-use super::{FORM_TOKEN, assets, session::ConsoleUser};
+use super::{FORM_TOKEN, assets, page_right::PageRight, session::ConsoleUser};
 use crate::base::{
     printable::printable,
     reply::{Body, typed},
@@ -19,20 +19,29 @@ pub(super) struct ConsolePage<'p> {
     pub(super) user: Option<&'p ConsoleUser>,
 }
 
-/// An entry of the navigation: path, name, and the key that opens it after `g`.
-const NAVIGATION: [(&str, &str, &str); 11] = [
-    ("/console", "Overview", "o"),
-    ("/console/issuers", "Issuers", "i"),
-    ("/console/inspect", "Inspector", "x"),
-    ("/console/tokens", "Tokens", "t"),
-    ("/console/users", "Users", "u"),
-    ("/console/identities", "Identities", "m"),
-    ("/console/tenants", "Tenants", "n"),
-    ("/console/policy", "Policy", "p"),
-    ("/console/audit", "Audit log", "a"),
-    ("/console/configuration", "Configuration", "c"),
-    ("/console/cluster", "Cluster", "s"),
+/// An entry of the navigation: path, name, the key that opens it after `g`, and the right that it needs.
+const NAVIGATION: [(&str, &str, &str, PageRight); 11] = [
+    ("/console", "Overview", "o", PageRight::Status),
+    ("/console/issuers", "Issuers", "i", PageRight::Status),
+    ("/console/inspect", "Inspector", "x", PageRight::Administration),
+    ("/console/tokens", "Tokens", "t", PageRight::Environments),
+    ("/console/users", "Users", "u", PageRight::Users),
+    ("/console/identities", "Identities", "m", PageRight::Administration),
+    ("/console/tenants", "Tenants", "n", PageRight::Administration),
+    ("/console/policy", "Policy", "p", PageRight::Administration),
+    ("/console/audit", "Audit log", "a", PageRight::Administration),
+    ("/console/configuration", "Configuration", "c", PageRight::Administration),
+    ("/console/cluster", "Cluster", "s", PageRight::Administration),
 ];
+
+/// Returns the path, name and key of each page that a user may open.
+fn navigation(
+    user: &ConsoleUser,
+) -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+    let rights = user.rights;
+    let visible = NAVIGATION.into_iter().filter(move |(.., right)| rights.has(*right));
+    visible.map(|(path, name, key, _)| (path, name, key))
+}
 
 /// Returns a page with this content.
 pub(super) fn respond(
@@ -57,7 +66,7 @@ pub(super) fn respond(
                 a.skip href="#content" { "To the content" }
                 @if let Some(user) = page.user { (header(page.active, user)) }
                 main #content { (content) }
-                @if page.user.is_some() { (keys()) }
+                @if let Some(user) = page.user { (keys(user)) }
             }
         }
     };
@@ -69,7 +78,7 @@ fn header(active: &str, user: &ConsoleUser) -> Markup {
         header {
             a.brand href="/console" { "Countersign" }
             nav aria-label="Pages" {
-                @for (path, name, key) in NAVIGATION {
+                @for (path, name, key) in navigation(user) {
                     a href=(path) data-key=(key) aria-current=[(path == active).then_some("page")] {
                         (name)
                     }
@@ -85,13 +94,13 @@ fn header(active: &str, user: &ConsoleUser) -> Markup {
 }
 
 /// The help about keys, which `?` opens.
-fn keys() -> Markup {
+fn keys(user: &ConsoleUser) -> Markup {
     html! {
         footer {
             details #keys {
                 summary { "Keys" }
                 dl {
-                    @for (_, name, key) in NAVIGATION {
+                    @for (_, name, key) in navigation(user) {
                         dt { kbd { "g" } " " kbd { (key) } } dd { (name) }
                     }
                     dt { kbd { "/" } } dd { "Filter the table" }

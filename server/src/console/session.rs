@@ -17,6 +17,7 @@ use super::{
     ConsoleContext, ConsoleRequest,
     api_call::ConsoleCall,
     error_page::ConsoleError,
+    page_right::UserRights,
     request,
     session_id::{ProviderPart, SessionId, SessionTokens},
 };
@@ -45,6 +46,8 @@ pub(super) struct ConsoleUser {
     pub(super) provider: Option<ProviderPart>,
     /// The verified claims of its token.
     pub(super) session: Session,
+    /// The pages that it may open, once they are [asked for](Self::with_rights).
+    pub(super) rights: UserRights,
 }
 
 /// The session of a request, found by [`ConsoleUser::of`].
@@ -119,7 +122,7 @@ impl ConsoleUser {
             return end_invalid(context, &stored, activity).await;
         };
         let SessionTokens { access: token, provider } = tokens;
-        let mut user = Self { id, stored, token, provider, session };
+        let mut user = Self { id, stored, token, provider, session, rights: UserRights::default() };
         if activity == Activity::User {
             user.touch(context, now).await?;
             user.renew(context, caller, now).await?;
@@ -170,6 +173,11 @@ impl ConsoleUser {
             Ok(RequestSession::Lapsed) => delete(context, request).await,
             Ok(RequestSession::Absent) | Err(_) => Ok(()),
         }
+    }
+
+    /// Returns the user with the pages that it may open.
+    pub(super) fn with_rights(self, context: &ConsoleContext<'_>) -> Self {
+        Self { rights: UserRights::of(context, &self.session), ..self }
     }
 
     /// Whether the session began at the OpenID provider.

@@ -106,17 +106,18 @@ async fn render(
     let choices = RoleChoices::of(&roles, &environments);
     let users: Vec<_> = users.data().as_array().into_iter().flatten().collect();
     let order = TableOrder { path: PATH, query };
+    let may_add = calls.may_make("POST", "/api/v2/user");
     let content = html! {
         h1 { "Users and roles" }
         @if !notice.done.is_empty() { p role="status" { "✓ " (notice.done) } }
         (refusal(notice.refused))
         @if users.is_empty() {
-            p.empty { "There are no local users yet. The form below adds the first one." }
+            p.empty { "There are no local users yet: " code { "countersign user add NAME" } " adds one." }
         } @else {
             (table_filter())
             (user_table(calls.user, &users, &choices).render(Some(order)))
         }
-        (new_user_form(calls.user, notice.username))
+        @if may_add { (new_user_form(calls.user, notice.username)) }
     };
     let page = ConsolePage { title: "Users and roles", active: PATH, user: Some(calls.user) };
     Ok(layout::respond(status, &page, &content))

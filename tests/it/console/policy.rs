@@ -97,11 +97,21 @@ fn pages_of_administrators_are_refused_to_others(protocol: Protocol) {
     Api::root(&server).add_user("bob");
     let mut browser = ConsoleBrowser::new(&server);
     assert_eq!(browser.sign_in("bob", PASSWORD).status, 303);
-    browser.page("/console/confirm");
+    let page = browser.page("/console/confirm");
+    let (_, navigation) = page.split_once("<nav").unwrap();
+    let (navigation, _) = navigation.split_once("</nav>").unwrap();
     for path in ["inspect", "policy", "configuration", "cluster", "tenants", "audit"] {
         let page = browser.get(&format!("/console/{path}"));
         assert_eq!(page.status, 403, "{path}: {page:?}");
+        assert!(!navigation.contains(path), "{path} in {navigation}");
     }
+    let links = navigation.split("href=\"").skip(1).map(|link| link.split('"').next().unwrap());
+    let pages: Vec<_> = links.collect();
+    assert!(pages.contains(&"/console/users") && pages.len() == 4, "{pages:?}");
+    for path in pages {
+        browser.page(path);
+    }
+    assert!(!browser.page("/console/users").contains("Add a user"));
     for path in ["/console/inspect", PATH] {
         let fields = [("token", "a.b.c"), ("target", "/"), ("method", "GET")];
         assert_eq!(browser.post(path, &fields).status, 403, "{path}");
