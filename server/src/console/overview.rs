@@ -6,7 +6,7 @@ use maud::{Markup, html};
 
 use super::{
     ConsoleContext,
-    audit_log::event_table,
+    audit_log::EventTable,
     error_page::ConsoleError,
     figures::FigureAudience,
     issuers::IssuerRow,
@@ -83,8 +83,9 @@ pub(super) async fn last_changes(
     };
     let filter = AuditFilter { limit: MAX_EVENTS, ..AuditFilter::default() };
     let events = users.store.audit_events(filter).await?;
+    let table = EventTable::of(&users.store, events).await?;
     Ok(html! {
-        (event_table(&events, None))
+        (table.render(None))
         p { a href="/console/audit" { "All of the audit log" } }
     })
 }

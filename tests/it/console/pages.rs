@@ -4,7 +4,9 @@ use countersign_tests::{
 
 use serde_json::json;
 
-use super::{ConsoleBrowser, leads_to, policy::by_policy, serve, signed_in};
+use super::{
+    ConsoleBrowser, leads_to, policy::by_policy, query, serve, server_pages::machine, signed_in,
+};
 use crate::{
     audit::audit,
     fixture,
@@ -21,6 +23,7 @@ over_every_protocol!(
     pages_escape_characters_of_others,
     keys_are_fetched_by_administrators,
     audit_log_is_filtered_and_paged,
+    audit_log_shows_the_caller_and_names,
     tokens_are_created_shown_once_and_revoked,
 );
 
@@ -203,6 +206,38 @@ fn audit_log_is_filtered_and_paged(protocol: Protocol) {
     assert!(logins.contains("<code>login</code>") && !logins.contains("r-54-x"), "{logins}");
     let none = browser.page("/console/audit?operation=login&outcome=refused&user=%3Cb%3E");
     assert!(none.contains("No such change") && !none.contains("<b>"), "{none}");
+}
+
+fn audit_log_shows_the_caller_and_names(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let server =
+        serve(&sandbox, "[identities]\nenabled=true\n[listen]\ntrusted_proxies=127.0.0.1\n");
+    let (id, _) = machine(&server, "robot");
+    let root = Api::root(&server).with("X-Forwarded-For: 192.0.2.7");
+    let bad = root.send("POST /role", json!({ "name": "operator" }));
+    assert_eq!(bad.status, 200, "{bad:?}");
+    let mut browser = signed_in(&server);
+    let page = browser.page("/console/audit");
+    for part in [
+        &format!("robot ({id})"),
+        &format!("of {}", fixture::ISSUER),
+        "192.0.2.7<br><span class=\"empty\">through 127.0.0.1",
+    ] {
+        assert!(page.contains(part), "{part} in {page}");
+    }
+    let details = audit(&sandbox, &[]).into_iter().filter_map(|event| {
+        let detail = event["detail"].as_str()?.to_owned();
+        Some(detail)
+    });
+    for detail in details {
+        assert!(page.contains(&detail.replace('"', "&quot;")), "{detail} in {page}");
+    }
+    let hour_ago = "UPDATE countersign_audit SET at = at - 4000 WHERE operation = 'role.add'";
+    query(&sandbox, hour_ago);
+    for (since, is_shown) in [("", true), ("3600", false), ("86400", true), ("x", true)] {
+        let page = browser.page(&format!("/console/audit?since={since}"));
+        assert_eq!(page.contains("<code>role.add</code> operator"), is_shown, "{since}: {page}");
+    }
 }
 
 fn tokens_are_created_shown_once_and_revoked(protocol: Protocol) {
