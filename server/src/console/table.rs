@@ -1,15 +1,20 @@
 //! Tables that are sorted by a column, by links in their headings.
 //!
 //! The order is part of the address of the page: it needs no script, and can be kept as a bookmark.
+//! So is the part of a long table that is shown.
 
 use maud::{Markup, html};
 
-use super::request::FormFields;
+use super::{request::FormFields, text::whole};
 
 /// Parameter of the column to sort by, with a minus sign for the descending order.
 const SORT: &str = "sort";
 /// Parameter of the result of a change, which other addresses leave out.
 const DONE: &str = "done";
+/// Parameter of the part of a long table, from 1.
+const PART: &str = "page";
+/// Rows of a part.
+const PART_ROWS: usize = 50;
 
 /// A column of a [`ConsoleTable`].
 #[derive(Clone, Copy)]
@@ -97,7 +102,35 @@ pub(super) struct ConsoleTable<const N: usize> {
 impl<const N: usize> ConsoleTable<N> {
     /// Returns the table, in its usual order without a [`TableOrder`].
     pub(super) fn render(mut self, order: Option<TableOrder<'_>>) -> Markup {
-        let (name, is_descending) = order.as_ref().map_or(("", false), TableOrder::column);
+        if let Some(order) = order {
+            self.sort(order);
+        }
+        self.markup(order)
+    }
+
+    /// Returns the part of the table that the address selects, with links to those beside it.
+    pub(super) fn render_part(mut self, order: TableOrder<'_>) -> Markup {
+        self.sort(order);
+        let TableOrder { path, query } = order;
+        let (rows, parts) = (self.rows.len(), self.rows.len().div_ceil(PART_ROWS).max(1));
+        let part = query.get(PART).parse::<usize>().unwrap_or(1).clamp(1, parts);
+        let shown = self.rows.into_iter().skip((part - 1) * PART_ROWS).take(PART_ROWS);
+        self.rows = shown.collect();
+        let at = |part: usize| query.address(path, &[(PART, &part.to_string()), (DONE, "")]);
+        html! {
+            (self.markup(Some(order)))
+            @if parts > 1 {
+                p {
+                    "Page " (part) " of " (parts) ", " (whole(rows as u64)) " rows "
+                    @if part > 1 { a href=(at(part - 1)) rel="prev" { "Previous" } " " }
+                    @if part < parts { a href=(at(part + 1)) rel="next" { "Next" } }
+                }
+            }
+        }
+    }
+
+    fn sort(&mut self, order: TableOrder<'_>) {
+        let (name, is_descending) = order.column();
         let is_chosen = |column: &TableColumn| !name.is_empty() && column.name == name;
         if let Some(index) = self.columns.iter().position(is_chosen) {
             self.rows.sort_by(|one, other| {
@@ -105,6 +138,11 @@ impl<const N: usize> ConsoleTable<N> {
                 first[index].key.cmp(&second[index].key)
             });
         }
+    }
+
+    fn markup(&self, order: Option<TableOrder<'_>>) -> Markup {
+        let (name, is_descending) = order.as_ref().map_or(("", false), TableOrder::column);
+        let is_chosen = |column: &TableColumn| !name.is_empty() && column.name == name;
         html! {
             table class=[order.map(|_| "sortable")] data-filtered=[self.is_filtered.then_some("")] {
                 thead {
@@ -139,7 +177,8 @@ fn heading(
                 Some(TableOrder { path, query }) => {
                     @let minus = if is_descending == Some(false) { "-" } else { "" };
                     @let sort = format!("{minus}{}", column.name);
-                    a href=(query.address(path, &[(SORT, &sort), (DONE, "")])) { (column.title) }
+                    @let changes = [(SORT, &*sort), (DONE, ""), (PART, "")];
+                    a href=(query.address(path, &changes)) { (column.title) }
                     span aria-hidden="true" { (sign) }
                 },
             }
@@ -194,6 +233,50 @@ mod tests {
             ("sort=-uses", ["A", "b", "c"]),
         ] {
             assert_eq!(names(&render(query)), expected, "{query}");
+        }
+    }
+
+    #[test]
+    fn long_table_is_shown_in_parts() {
+        let part = |rows: usize, query: &str| {
+            let query = FormFields::parse(query.as_bytes()).unwrap();
+            let row = |number| [TableCell::number(number as u64, html! { (number) })];
+            let table = ConsoleTable {
+                columns: [TableColumn::number("Number", "number")],
+                rows: (0..rows).map(row).collect(),
+                is_filtered: false,
+            };
+            let part = table.render_part(TableOrder { path: "/t", query: &query }).into_string();
+            let numbers: Vec<usize> = part
+                .split("data-label=\"Number\">")
+                .skip(1)
+                .map(|rest| rest.split('<').next().unwrap().parse().unwrap())
+                .collect();
+            (part, numbers)
+        };
+        for (rows, query, first, count) in [
+            (50, "", 0, 50),
+            (50, "page=2", 0, 50),
+            (101, "", 0, 50),
+            (101, "page=2", 50, 50),
+            (101, "page=3", 100, 1),
+            (101, "page=9", 100, 1),
+            (101, "page=0", 0, 50),
+            (101, "page=x", 0, 50),
+            (101, "page=2&sort=-number", 50, 50),
+        ] {
+            let (_, numbers) = part(rows, query);
+            assert_eq!((numbers[0], numbers.len()), (first, count), "{rows} {query}");
+        }
+        assert!(!part(50, "").0.contains("rel="));
+        let (middle, _) = part(101, "page=2&sort=number&done=x");
+        for text in [
+            "Page 2 of 3, 101 rows",
+            "href=\"/t?sort=number&amp;page=1\" rel=\"prev\"",
+            "href=\"/t?sort=number&amp;page=3\" rel=\"next\"",
+            "href=\"/t?sort=-number\"",
+        ] {
+            assert!(middle.contains(text), "{text} in {middle}");
         }
     }
 

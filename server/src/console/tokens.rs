@@ -12,17 +12,21 @@ use super::{
     ConsoleRequest,
     api_call::{CallAnswer, UserCalls},
     error_page::ConsoleError,
-    layout::{self, ConsolePage, form_token, refusal, table_filter},
+    layout::{self, ConsolePage, form_token, refusal},
     request::{self, FormFields},
     see_other,
     session::ConsoleUser,
     table::{ConsoleTable, TableCell, TableColumn, TableOrder},
     text::utc,
 };
-use crate::base::{printable::printable, reply::Body};
+use crate::base::{clock, printable::printable, reply::Body};
 
 const PATH: &str = "/console/tokens";
 const TARGET: &str = "/api/v2/environment_auth";
+/// Parameter of the text that the shown tokens contain.
+const FILTER: &str = "filter";
+/// Length of a time of the API without parts of a second.
+const SECONDS: usize = 19;
 
 /// The result of the last [`change`], and its fields.
 #[derive(Default)]
@@ -163,14 +167,18 @@ fn token_table(
     tokens: &CallAnswer,
     query: &FormFields,
 ) -> Markup {
-    let rows: Vec<_> = tokens.data().as_array().into_iter().flatten().collect();
+    let (filter, now) = (query.get(FILTER).to_lowercase(), time_now());
+    let mut rows: Vec<_> = tokens.data().as_array().into_iter().flatten().collect();
+    let is_empty = rows.is_empty();
+    rows.retain(|one| has_text(one, &filter));
     html! {
         @if tokens.status != StatusCode::OK {
             (refusal(&tokens.message()))
-        } @else if rows.is_empty() {
+        } @else if is_empty {
             p.empty { "This environment has no tokens yet. The form below makes the first one." }
         } @else {
-            (table_filter())
+            (filter_form(environment, query.get(FILTER)))
+            @if rows.is_empty() { p.empty { "No token has this text." } }
             (ConsoleTable {
                 columns: [
                     TableColumn::sorted("Id", "id"),
@@ -180,15 +188,45 @@ fn token_table(
                     TableColumn::sorted("Last used", "used"),
                     TableColumn::sorted("State", "state"),
                 ],
-                rows: rows.iter().map(|one| token_row(user, environment, one)).collect(),
+                rows: rows.iter().map(|one| token_row((user, &now), environment, one)).collect(),
                 is_filtered: true,
             }
-            .render(Some(TableOrder { path: PATH, query })))
+            .render_part(TableOrder { path: PATH, query }))
         }
     }
 }
 
-fn token_row(user: &ConsoleUser, environment: &str, one: &Value) -> [TableCell; 6] {
+/// Returns the field that filters the rows as they are typed, and with Enter those of all parts.
+fn filter_form(environment: &str, filter: &str) -> Markup {
+    html! {
+        form.filter method="get" action=(PATH) {
+            input type="hidden" name="environment" value=(environment);
+            label {
+                "Filter "
+                input type="search" name=(FILTER) value=(filter) data-filter="" autocomplete="off"
+                    spellcheck="false" title="Enter searches all pages";
+            }
+        }
+    }
+}
+
+/// Whether a member of a token has a text in lower case.
+fn has_text(one: &Value, text: &str) -> bool {
+    let members = one.as_object().into_iter().flatten();
+    members.map(|(_, member)| member.to_string().to_lowercase()).any(|member| member.contains(text))
+}
+
+/// Returns the time now in the form of the API, without parts of a second.
+fn time_now() -> String {
+    clock::rfc3339(clock::now()).unwrap_or_default()
+}
+
+fn has_expired(one: &Value, now: &str) -> bool {
+    let end = one["expires_at"].as_str().and_then(|end| end.get(..SECONDS));
+    end.zip(now.get(..SECONDS)).is_some_and(|(end, now)| end <= now)
+}
+
+fn token_row((user, now): (&ConsoleUser, &str), environment: &str, one: &Value) -> [TableCell; 6] {
     let jti = one["jti"].as_str().unwrap_or_default();
     let client_types = one["client_types"].as_array().into_iter().flatten();
     let client_types: Vec<_> = client_types.filter_map(Value::as_str).collect();
@@ -201,6 +239,7 @@ fn token_row(user: &ConsoleUser, environment: &str, one: &Value) -> [TableCell; 
         @if one["revoked_at"].is_string() {
             span.state data-state="bad" { "✗ revoked " (utc(&one["revoked_at"])) }
         } @else {
+            @if has_expired(one, now) { span.state data-state="warning" { "! expired" } }
             form.inline method="post" action="/console/tokens/revoke" {
                 (form_token(user))
                 input type="hidden" name="environment" value=(environment);

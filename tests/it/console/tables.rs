@@ -7,7 +7,11 @@ use crate::{
     users::{Api, ENVIRONMENT},
 };
 
-over_every_protocol!(tables_are_sorted_by_links, figures_lead_to_their_meaning,);
+over_every_protocol!(
+    tables_are_sorted_by_links,
+    tokens_are_shown_in_parts,
+    figures_lead_to_their_meaning,
+);
 
 /// Returns the names in the first column of the users.
 fn names(page: &str) -> Vec<&str> {
@@ -43,6 +47,33 @@ fn tables_are_sorted_by_links(protocol: Protocol) {
     let logins = browser.page("/console/audit?operation=login&sort=by");
     assert!(logins.contains("href=\"/console/audit?operation=login&amp;sort=-by\""), "{logins}");
     assert!(!browser.page("/console/audit?sort=%22%3E%3Cb%3E").contains("<b>"));
+}
+
+fn tokens_are_shown_in_parts(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let server = serve(&sandbox, "");
+    let root = Api::root(&server);
+    root.add_environment(ENVIRONMENT);
+    let api = root.within(ENVIRONMENT);
+    let short = json!({ "client_types": ["agent"], "expire": 1 });
+    assert_eq!(api.send("POST /environment_auth", short).status, 200);
+    (0..54).for_each(|_| drop(root.issue(ENVIRONMENT)));
+    let mut browser = signed_in(&server);
+    let address = format!("/console/tokens?environment={ENVIRONMENT}&sort=created");
+    let mut rows = |query: &str| {
+        let page = browser.page(&format!("{address}{query}"));
+        (page.matches("action=\"/console/tokens/revoke\"").count(), page)
+    };
+    let (count, first) = rows("");
+    assert_eq!(count, 50);
+    assert!(first.contains("Page 1 of 2, 55 rows"), "{first}");
+    assert!(first.contains("sort=created&amp;page=2\" rel=\"next\""), "{first}");
+    assert_eq!(rows("&page=2").0, 5);
+    let (agents, page) = rows("&filter=AGENT");
+    assert_eq!(agents, 1, "a filter is for all parts: {page}");
+    assert!(rows("&filter=nothing").1.contains("No token has this text."));
+    countersign_tests::eventually(|| rows("&filter=agent").1.contains("! expired"));
+    assert_eq!(rows("").1.matches("! expired").count(), 1);
 }
 
 fn figures_lead_to_their_meaning(protocol: Protocol) {

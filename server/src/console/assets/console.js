@@ -109,7 +109,8 @@ each("[data-command-of]", (command) => {
 // A filter for the rows of the table after it.
 const filter = document.querySelector("[data-filter]");
 if (filter) {
-  filter.closest("[hidden]").hidden = false;
+  const hidden = filter.closest("[hidden]");
+  if (hidden) hidden.hidden = false;
   filter.addEventListener("input", () => {
     const wanted = filter.value.toLowerCase();
     each("[data-filtered] tbody tr", (row) => {
