@@ -411,6 +411,15 @@ impl IssuerKeys {
         Some(RequestedFetch { source: Arc::clone(self), progress, begun })
     }
 
+    /// Returns the time until the next fetch that is due; `None` for static keys, and during a
+    /// fetch.
+    #[must_use]
+    pub fn time_to_fetch(&self) -> Option<Duration> {
+        self.renewed()?;
+        let fetch_at = self.progress.borrow().state.fetch_at;
+        fetch_at.map(|at| at.saturating_sub(KeyClock::now()))
+    }
+
     /// Returns whether keys of this issuer are in use.
     #[must_use]
     pub fn has_keys(&self) -> bool {

@@ -88,6 +88,8 @@ pub(super) struct IssuerRow {
     pub(super) state: IssuerState,
     /// The age of the last successful fetch, in words.
     pub(super) age: String,
+    /// The time until the next fetch, in words.
+    pub(super) next: String,
     /// Its keys, those in use first.
     pub(super) keys: Vec<KeyRow>,
     /// Where the keys are from.
@@ -126,6 +128,7 @@ impl IssuerRow {
                 issuer: source.section().issuer.name.to_string(),
                 state,
                 age: live::age(progress.last_success, now),
+                next: next_fetch(source.time_to_fetch(), progress.state.fetching),
                 keys: used.chain(skipped).collect(),
                 source: source.renewed().map(|keys| keys.location.to_string()),
                 last_success: progress.last_success,
@@ -167,6 +170,14 @@ impl IssuerRow {
 
     fn is_fetched(&self) -> bool {
         self.source.is_some()
+    }
+}
+
+fn next_fetch(wait: Option<Duration>, is_fetching: bool) -> String {
+    match wait {
+        _ if is_fetching => "under way".into(),
+        Some(wait) => text::until(wait.as_secs()),
+        None => "–".into(),
     }
 }
 
@@ -223,6 +234,7 @@ fn issuer(row: &IssuerRow, now: UnixTime, order: TableOrder<'_>, administers: bo
                 @if let Some(at) = row.last_success {
                     dt { "Last fetched" } dd { (text::moment(at, now)) }
                 }
+                @if row.is_fetched() { dt { "Next fetch" } dd { (row.next) } }
                 @if let Some((at, reason)) = &row.failure {
                     dt { "Last failure" } dd { (text::moment(*at, now)) br; (reason) }
                 }

@@ -114,7 +114,10 @@ pub(super) fn issuer_table(issuers: &[IssuerRow]) -> Markup {
         } @else {
             table {
                 thead {
-                    tr { th { "Section" } th { "State" } th { "Keys" } th { "Last fetched" } }
+                    tr {
+                        th { "Section" } th { "State" } th { "Keys" } th { "Last fetched" }
+                        th { "Next fetch" }
+                    }
                 }
                 tbody { @for issuer in issuers { (issuer_row(issuer)) } }
             }
@@ -136,6 +139,7 @@ fn issuer_row(issuer: &IssuerRow) -> Markup {
                 a href={ "/console/issuers#" (name) } { (issuer.key_text()) }
             }
             td data-label="Last fetched" { (issuer.age) }
+            td data-label="Next fetch" { (issuer.next) }
         }
     }
 }

@@ -59,12 +59,17 @@ pub(super) fn duration(seconds: f64) -> String {
 /// Returns how long ago a time was, in words.
 pub(super) fn ago(at: UnixTime, now: UnixTime) -> String {
     if at > now {
-        return format!("in {}", span(at.0 - now.0));
+        return until(at.0 - now.0);
     }
     match now.0 - at.0 {
         0 => "now".into(),
         seconds => format!("{} ago", span(seconds)),
     }
+}
+
+/// Returns the time until an event in words.
+pub(super) fn until(seconds: u64) -> String {
+    if seconds == 0 { "now".into() } else { format!("in {}", span(seconds)) }
 }
 
 /// Returns the time to wait in words, in whole minutes from one on: never too short.

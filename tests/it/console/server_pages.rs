@@ -1,13 +1,16 @@
 use countersign_tests::{
     binary::{Sandbox, Server},
     client::Protocol,
-    eventually, over_every_protocol,
+    eventually,
+    openssl::SigningKey,
+    over_every_protocol,
+    providers::JwksServer,
 };
 use serde_json::{Value, json};
 
 use super::{query, serve, signed_in};
 use crate::{
-    fixture::KEY,
+    fixture::{KEY, issuer_section, key_set},
     users::{Api, ENVIRONMENT, TEST_PROJECT},
 };
 
@@ -16,7 +19,21 @@ over_every_protocol!(
     cluster_lists_servers_and_differences,
     identities_are_listed_with_their_methods,
     api_keys_are_listed_by_name,
+    next_fetch_of_keys_is_shown,
 );
+
+fn next_fetch_of_keys_is_shown(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let keys = JwksServer::start(&key_set(&[&SigningKey::generate("ES256", "k")]));
+    let jwks_uri = format!("jwks_uri={}", keys.uri());
+    let section = issuer_section("external", "ES256", "https://idp/", &jwks_uri);
+    let server = serve(&sandbox, &section);
+    server.wait_until_ready();
+    let mut browser = signed_in(&server);
+    let overview = browser.page("/console");
+    contains(&overview, &["data-label=\"Next fetch\">–</td>", "data-label=\"Next fetch\">in "]);
+    contains(&browser.page("/console/issuers"), &["<dt>Next fetch</dt><dd>in "]);
+}
 
 #[track_caller]
 fn contains(page: &str, parts: &[&str]) {
