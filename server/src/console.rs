@@ -40,6 +40,7 @@ mod table;
 mod tenants;
 mod text;
 mod tokens;
+mod traffic;
 mod users;
 
 use bytes::Bytes;

@@ -8,7 +8,7 @@ use countersign_engine::Reject;
 
 use crate::{
     base::{clock::Stopwatch, outcome::Outcome, route::Route},
-    observe::metrics::{BUCKETS, HttpVersion, MetricEvent, Metrics, bucket_bound},
+    observe::metrics::{BUCKETS, Budget, HttpVersion, MetricEvent, Metrics, bucket_bound},
 };
 
 /// Time between two samples.
@@ -84,7 +84,12 @@ pub(super) struct RequestCounts {
     /// Signatures checked.
     checks: u64,
     refused: [u64; REFUSALS],
-    latency: [u64; BUCKETS],
+    /// By version of HTTP.
+    latency: [[u64; BUCKETS]; HttpVersion::ALL.len()],
+    /// Signature checks that waited for their budget.
+    pub(super) delayed: u64,
+    /// Signature checks that were not made, by budget.
+    pub(super) not_admitted: [u64; Budget::ALL.len()],
 }
 
 /// The events between two [`FigureSample`]s.
@@ -162,11 +167,12 @@ impl RequestCounts {
         let responses = |route| {
             HttpVersion::ALL.map(|version| metrics.responses(version, route).iter().sum::<u64>())
         };
-        let mut latency = [0; BUCKETS];
-        for route in VERIFYING {
-            let of_route = metrics.latency(route).buckets;
-            latency.iter_mut().zip(of_route).for_each(|(sum, count)| *sum += count);
-        }
+        let latency = HttpVersion::ALL.map(|version| {
+            let by_route = VERIFYING.map(|route| metrics.latency_over(version, route).buckets);
+            std::array::from_fn(|bucket| {
+                by_route.iter().map(|buckets| buckets[bucket]).sum::<u64>()
+            })
+        });
         let mut refused = [0; REFUSALS];
         let outcomes = refusals().map(|outcome| metrics.checks(outcome));
         refused.iter_mut().zip(outcomes).for_each(|(sum, count)| *sum = count);
@@ -176,6 +182,9 @@ impl RequestCounts {
             checks: metrics.event_count(MetricEvent::SignatureChecked),
             refused,
             latency,
+            delayed: metrics.event_count(MetricEvent::CheckDelayed),
+            not_admitted: Budget::ALL
+                .map(|budget| metrics.event_count(MetricEvent::NotAdmitted(budget))),
         }
     }
 
@@ -188,8 +197,14 @@ impl RequestCounts {
             refused: std::array::from_fn(|index| {
                 difference(self.refused[index], before.refused[index])
             }),
-            latency: std::array::from_fn(|index| {
-                difference(self.latency[index], before.latency[index])
+            latency: std::array::from_fn(|version| {
+                std::array::from_fn(|bucket| {
+                    difference(self.latency[version][bucket], before.latency[version][bucket])
+                })
+            }),
+            delayed: difference(self.delayed, before.delayed),
+            not_admitted: std::array::from_fn(|index| {
+                difference(self.not_admitted[index], before.not_admitted[index])
             }),
         }
     }
@@ -215,19 +230,36 @@ impl RequestCounts {
     /// Returns the latency in seconds that this part of the responses did not exceed, by the bound
     /// of its bucket; `None` without responses.
     pub(super) fn quantile(&self, part: f64) -> Option<f64> {
-        let count: u64 = self.latency.iter().sum();
-        if count == 0 {
-            return None;
-        }
-        let wanted = count as f64 * part;
-        let mut seen = 0;
-        let bucket = self.latency.iter().position(|count| {
-            seen += count;
-            seen as f64 >= wanted
-        });
-        // The last bucket has no bound.
-        Some(bucket_bound(bucket?.min(BUCKETS - 2)))
+        let all = |bucket: usize| -> u64 {
+            self.latency.iter().map(|of_version| of_version[bucket]).sum()
+        };
+        quantile(&std::array::from_fn(all), part)
     }
+
+    /// As [`quantile`](Self::quantile), for the responses over a version of HTTP.
+    pub(super) fn quantile_over(&self, version: HttpVersion, part: f64) -> Option<f64> {
+        quantile(&self.latency[version.index()], part)
+    }
+
+    /// Returns the number of responses over a version of HTTP.
+    pub(super) fn responses_over(&self, version: HttpVersion) -> u64 {
+        self.latency[version.index()].iter().sum()
+    }
+}
+
+fn quantile(buckets: &[u64; BUCKETS], part: f64) -> Option<f64> {
+    let count: u64 = buckets.iter().sum();
+    if count == 0 {
+        return None;
+    }
+    let wanted = count as f64 * part;
+    let mut seen = 0;
+    let bucket = buckets.iter().position(|count| {
+        seen += count;
+        seen as f64 >= wanted
+    });
+    // The last bucket has no bound.
+    Some(bucket_bound(bucket?.min(BUCKETS - 2)))
 }
 
 impl SampleInterval {
@@ -279,6 +311,13 @@ mod tests {
         assert_eq!(counts.reasons().len(), 2);
         assert!(counts.quantile(0.5).unwrap() < 1e-5);
         assert!((0.003..0.005).contains(&counts.quantile(0.99).unwrap()));
+        assert_eq!(counts.responses_over(HttpVersion::Http2), 100);
+        assert_eq!(counts.quantile_over(HttpVersion::Http2, 0.5), counts.quantile(0.5));
+        assert_eq!(
+            counts.quantile_over(HttpVersion::Http1, 0.5),
+            None,
+            "of a route without tokens"
+        );
         assert_eq!(figures.intervals().len(), 1);
     }
 

@@ -15,6 +15,7 @@ use super::{
     overview,
     session::ConsoleUser,
     text::{duration, percent, rate},
+    traffic,
 };
 use crate::base::{
     clock,
@@ -44,6 +45,8 @@ pub(super) struct LiveFigures {
     pub(super) reasons: Vec<(Outcome, u64)>,
     /// The issuers.
     pub(super) issuers: Vec<IssuerRow>,
+    /// The events of the last minutes; `None` at the start.
+    pub(super) recent: Option<RequestCounts>,
 }
 
 /// Width of a chart: one for each interval.
@@ -59,14 +62,15 @@ impl LiveFigures {
         let now = clock::now();
         let issuers = IssuerRow::all(context, now);
         let (intervals, current) = (context.figures.intervals(), context.figures.current());
-        let recent = context.figures.recent();
-        let mut reasons = recent.as_ref().map_or_else(Vec::new, |all| all.counts.reasons());
+        let recent = context.figures.recent().map(|recent| recent.counts);
+        let mut reasons = recent.as_ref().map_or_else(Vec::new, RequestCounts::reasons);
         reasons.truncate(MAX_REASONS);
         Self {
-            sentence: sentence(&issuers, recent.as_ref().map(|recent| &recent.counts)),
+            sentence: sentence(&issuers, recent.as_ref()),
             charts: charts(&intervals, current.as_ref()),
             reasons,
             issuers,
+            recent,
         }
     }
 }
@@ -97,7 +101,7 @@ async fn update(
     audience: FigureAudience,
 ) -> Result<Body, ConsoleError> {
     let changes = overview::last_changes(context, audience).await?;
-    let LiveFigures { sentence, charts, reasons, issuers } = LiveFigures::of(context);
+    let LiveFigures { sentence, charts, reasons, issuers, recent } = LiveFigures::of(context);
     let (mut texts, mut lines, mut blocks) = (Map::new(), Map::new(), Map::new());
     texts.insert("sentence".into(), sentence.into());
     for FigureChart { name, value, line, .. } in charts {
@@ -107,6 +111,8 @@ async fn update(
     for (name, block) in [
         ("issuers", overview::issuer_table(&issuers)),
         ("reasons", overview::reason_table(&reasons)),
+        ("protocols", traffic::protocol_table(recent.as_ref())),
+        ("checks", traffic::check_facts(recent.as_ref())),
         ("changes", changes),
     ] {
         blocks.insert(name.into(), block.into_string().into());

@@ -15,6 +15,7 @@ use super::{
     reference::{figure_link, reason_link},
     session::ConsoleUser,
     text::whole,
+    traffic,
 };
 use crate::{
     audit::AuditFilter,
@@ -54,6 +55,16 @@ pub(super) async fn page(
         section {
             h2 { "Last changes" }
             div data-block="changes" { (changes) }
+        }
+        div.columns {
+            section {
+                h2 { "Answered in the last minutes" }
+                div data-block="protocols" { (traffic::protocol_table(figures.recent.as_ref())) }
+            }
+            section {
+                h2 { "Signature checks in the last minutes" }
+                div data-block="checks" { (traffic::check_facts(figures.recent.as_ref())) }
+            }
         }
     };
     let page = ConsolePage { title: "Overview", active: "/console", user: Some(user) };

@@ -197,7 +197,8 @@ impl HttpVersion {
     }
 
     /// Returns its index in [`ALL`](Self::ALL).
-    const fn index(self) -> usize {
+    #[must_use]
+    pub const fn index(self) -> usize {
         match self {
             Self::Http1 => 0,
             Self::Http2 => 1,
@@ -221,10 +222,10 @@ impl From<Version> for HttpVersion {
 struct Shard {
     events: [AtomicU64; SLOTS],
     responses: [[[AtomicU64; STATUSES.len() + 1]; ROUTES]; HttpVersion::ALL.len()],
-    took: [LatencyCounters; ROUTES],
+    took: [[LatencyCounters; ROUTES]; HttpVersion::ALL.len()],
 }
 
-/// Latency histogram of one route.
+/// Latency histogram of one route over one version of HTTP.
 struct LatencyCounters {
     buckets: [AtomicU64; BUCKETS],
     nanos: AtomicU64,
@@ -235,9 +236,11 @@ impl Shard {
         Self {
             events: zeroed(),
             responses: std::array::from_fn(|_| std::array::from_fn(|_| zeroed())),
-            took: std::array::from_fn(|_| LatencyCounters {
-                buckets: zeroed(),
-                nanos: AtomicU64::new(0),
+            took: std::array::from_fn(|_| {
+                std::array::from_fn(|_| LatencyCounters {
+                    buckets: zeroed(),
+                    nanos: AtomicU64::new(0),
+                })
             }),
         }
     }
@@ -332,8 +335,9 @@ impl Metrics {
         add(&shard.responses[version.index()][route][index], 1);
         if let Some(took) = took {
             let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-            add(&shard.took[route].buckets[bucket_of(nanos)], 1);
-            add(&shard.took[route].nanos, nanos);
+            let counters = &shard.took[version.index()][route];
+            add(&counters.buckets[bucket_of(nanos)], 1);
+            add(&counters.nanos, nanos);
         }
     }
 
@@ -367,12 +371,24 @@ impl Metrics {
     /// Returns the latency of a route's responses.
     #[must_use]
     pub fn latency(&self, route: Route) -> Latency {
-        let route = route.index();
+        let mut latency = Latency::default();
+        for version in HttpVersion::ALL {
+            let Latency { buckets, total } = self.latency_over(version, route);
+            latency.buckets.iter_mut().zip(buckets).for_each(|(sum, count)| *sum += count);
+            latency.total += total;
+        }
+        latency
+    }
+
+    /// Returns the latency of a route's responses over a version of HTTP.
+    #[must_use]
+    pub fn latency_over(&self, version: HttpVersion, route: Route) -> Latency {
+        let (version, route) = (version.index(), route.index());
         Latency {
             buckets: std::array::from_fn(|bucket| {
-                self.sum(|shard| &shard.took[route].buckets[bucket])
+                self.sum(|shard| &shard.took[version][route].buckets[bucket])
             }),
-            total: Duration::from_nanos(self.sum(|shard| &shard.took[route].nanos)),
+            total: Duration::from_nanos(self.sum(|shard| &shard.took[version][route].nanos)),
         }
     }
 

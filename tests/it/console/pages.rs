@@ -49,6 +49,8 @@ fn overview_shows_issuers_refusals_and_changes(protocol: Protocol) {
     assert!(live("blocks", "reasons").contains("#reason-expired"));
     assert!(live("blocks", "changes").contains("<code>user.add</code> bob"));
     assert!(live("blocks", "issuers").contains("data-state=\"good\""));
+    assert!(live("blocks", "protocols").contains("data-label=\"99 % within\">≤ "));
+    assert!(live("blocks", "checks").contains("✓ all within their budgets"));
     let sentence = live("texts", "sentence");
     assert!(sentence.starts_with("All ") || sentence.starts_with("The issuer"), "{sentence}");
     assert!(sentence.contains("of requests refused, most: "), "{sentence}");

@@ -92,7 +92,7 @@ fn figures_lead_to_their_meaning(protocol: Protocol) {
         .skip(1)
         .map(|rest| rest.split('"').next().unwrap())
         .collect();
-    assert_eq!(links, ["requests", "refused", "p99", "hits", "reason-expired"]);
+    assert_eq!(links, ["requests", "refused", "p99", "hits", "reason-expired", "p99"]);
     assert!(page.contains("href=\"/console/issuers#issuer-auth_jwt_default\">1 key"), "{page}");
     let reference = browser.page("/console/reference");
     for link in links {
