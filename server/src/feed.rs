@@ -28,5 +28,6 @@ mod probe;
 pub mod publisher;
 mod server;
 pub mod settings;
+mod staleness;
 
 pub use self::{client::FeedClient, peer::TrustedOwners, probe::probe, server::FeedServer};

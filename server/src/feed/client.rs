@@ -1,8 +1,6 @@
 //! The thread of a tier that reads the feed, and requests keys.
 
-use std::{
-    cell::RefCell, convert::Infallible, io, path::Path, pin::pin, sync::Arc, thread, time::Duration,
-};
+use std::{convert::Infallible, io, pin::pin, sync::Arc, thread, time::Duration};
 
 use countersign_front::worker_pool::runtime;
 use memchr::memchr;
@@ -18,11 +16,10 @@ use super::{
     line::{FeedLine, FeedRequest, MAX_LINE_BYTES},
     peer::TrustedOwners,
     settings::FeedSettings,
+    staleness::StalenessLog,
 };
 use crate::{
-    base::clock::since_boot,
-    keys::follower::KeyFollower,
-    revocation::{follower::RevocationFollower, freshness::FollowedFreshness},
+    base::clock::since_boot, keys::follower::KeyFollower, revocation::follower::RevocationFollower,
 };
 
 /// Time before the first attempt to connect again; it doubles each time.
@@ -50,8 +47,9 @@ impl FeedClient {
         let runtime = runtime()?;
         let (running, stopped) = oneshot::channel();
         thread::Builder::new().name("feed".into()).spawn(move || {
-            let staleness = StalenessLog::new(&settings, Arc::clone(revocations.freshness()));
+            let freshness = Arc::clone(revocations.freshness());
             let follower = FeedFollower::new(keys, revocations, settings.max_staleness);
+            let staleness = StalenessLog::new(&settings, freshness, follower.reception());
             let mut connections = FeedConnections { settings: &settings, owners, follower };
             runtime.block_on(async {
                 tokio::select! {
@@ -76,8 +74,8 @@ impl FeedConnections<'_> {
     async fn run(&mut self, log: &StalenessLog<'_>) {
         let mut backoff = MIN_BACKOFF;
         loop {
-            let Err(error) = self.follow().await;
-            log.record(error);
+            let Err(error) = self.follow(log).await;
+            log.interrupted(error);
             // Received revocations are in force, although more may be missing.
             let _too_many = self.follower.apply();
             if self.follower.is_complete() {
@@ -89,11 +87,12 @@ impl FeedConnections<'_> {
     }
 
     /// Follows one connection to its end.
-    async fn follow(&mut self) -> Result<Infallible, FeedError> {
+    async fn follow(&mut self, log: &StalenessLog<'_>) -> Result<Infallible, FeedError> {
         self.follower.begin();
         let socket = &*self.settings.socket;
         let stream = UnixStream::connect(socket).await.map_err(|error| connect_error(&error))?;
         self.owners.check(&stream, socket)?;
+        log.connected();
         let mut reader = LineReader::new(stream);
         loop {
             tokio::select! {
@@ -195,59 +194,5 @@ impl LineReader {
     /// Whether the next line was received, so that reading it does not wait.
     fn has_line(&self) -> bool {
         memchr(b'\n', self.stream.buffer()).is_some()
-    }
-}
-
-/// Logs when no token can be verified, and why, and when the feed is current again.
-struct StalenessLog<'s> {
-    socket: &'s Path,
-    max_staleness: Duration,
-    freshness: Arc<FollowedFreshness>,
-    /// Why the last connection has ended.
-    reason: RefCell<Option<FeedError>>,
-}
-
-impl<'s> StalenessLog<'s> {
-    fn new(settings: &'s FeedSettings, freshness: Arc<FollowedFreshness>) -> Self {
-        let FeedSettings { socket, max_staleness, .. } = settings;
-        Self { socket, max_staleness: *max_staleness, freshness, reason: RefCell::default() }
-    }
-
-    /// Records why a connection has ended, and logs it if it is another reason than before.
-    fn record(&self, error: FeedError) {
-        let is_new = self.reason.borrow().as_ref() != Some(&error);
-        if is_new {
-            tracing::warn!("the feed at {} is interrupted: {error}", self.socket.display());
-        }
-        self.reason.replace(Some(error));
-    }
-
-    /// Follows the freshness. Never returns.
-    async fn run(&self) {
-        const INTERVAL: Duration = Duration::from_millis(100);
-        // A start takes a moment.
-        sleep(self.max_staleness.min(Duration::from_secs(1))).await;
-        let mut is_logged = false;
-        loop {
-            let left = self.freshness.left();
-            if left.is_some() && is_logged {
-                let socket = self.socket.display();
-                tracing::info!("the feed at {socket} is current again: tokens are verified");
-            } else if left.is_none() && !is_logged {
-                self.log();
-            }
-            is_logged = left.is_none();
-            sleep(left.unwrap_or(INTERVAL)).await;
-        }
-    }
-
-    fn log(&self) {
-        let (socket, seconds) = (self.socket.display(), self.max_staleness.as_secs_f64());
-        let reason = self.reason.borrow();
-        let reason = reason.as_ref().map_or("the server is silent", |error| &error.0);
-        tracing::error!(
-            "no token is verified, because the feed at {socket} is older than {seconds} s \
-             (max_staleness): {reason}"
-        );
     }
 }

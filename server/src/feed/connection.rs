@@ -1,10 +1,13 @@
 //! The client's side of a connection, without input and output: what each line of the feed changes.
 
-use std::{collections::HashMap, fmt, mem, time::Duration};
+use std::{cell::Cell, collections::HashMap, fmt, mem, rc::Rc, time::Duration};
 
 use countersign_engine::{Revocation, UnixTime};
 
-use super::line::{FEED_VERSION, FeedLine, FeedLineError, FeedRequest, FeedState};
+use super::{
+    line::{FEED_VERSION, FeedLine, FeedLineError, FeedRequest, FeedState},
+    staleness::FeedReception,
+};
 use crate::{
     keys::{
         follower::{KeyFollower, SectionLimitError},
@@ -51,6 +54,7 @@ pub(super) struct FeedFollower {
     revocations: RevocationFollower,
     max_staleness: Duration,
     position: FeedPosition,
+    reception: Rc<Cell<FeedReception>>,
     /// Whether the server could not read all revocations when it sent the snapshot.
     is_partial: bool,
     /// The sections of this connection.
@@ -99,6 +103,7 @@ impl FeedFollower {
             revocations,
             max_staleness,
             position,
+            reception: Rc::default(),
             is_partial: false,
             sections,
             unapplied: Vec::new(),
@@ -109,6 +114,7 @@ impl FeedFollower {
     pub(super) fn begin(&mut self) {
         (self.position, self.unapplied) = (FeedPosition::Start, Vec::new());
         self.sections = HashMap::new();
+        self.reception.set(FeedReception::default());
         self.keys.begin_set();
         self.revocations.begin_set();
     }
@@ -121,6 +127,11 @@ impl FeedFollower {
     /// Returns the keys.
     pub(super) fn keys(&self) -> &KeyFollower {
         &self.keys
+    }
+
+    /// Returns the state of the connection, which is updated by each line.
+    pub(super) fn reception(&self) -> Rc<Cell<FeedReception>> {
+        Rc::clone(&self.reception)
     }
 
     /// Applies the keys after a reload.
@@ -150,6 +161,7 @@ impl FeedFollower {
     /// [`since_boot`](crate::base::clock::since_boot). Revocations may be left for
     /// [`apply`](Self::apply).
     pub(super) fn receive(&mut self, line: FeedLine, now: Duration) -> Result<(), FeedError> {
+        self.reception.update(|before| FeedReception { last_line: Some(now), ..before });
         match (self.position, line) {
             (FeedPosition::Start, line) => {
                 self.position = FeedPosition::Snapshot(check_hello(&line)?);
@@ -274,11 +286,13 @@ impl FeedFollower {
         let at = Duration::from_millis(state.at);
         if at > now.saturating_add(MAX_AHEAD) {
             return Err(FeedError(
-                "a line is from the future: run the server and the proxy on one machine, in one \
-                 time namespace"
+                "a line is from the future, by the clock of this process: run the server and the \
+                 proxy on one machine, in one time namespace"
                     .into(),
             ));
         }
+        let age = now.saturating_sub(at);
+        self.reception.update(|before| FeedReception { is_complete: true, age, ..before });
         let error = "the server cannot read all revocations";
         let until = at.min(now).saturating_add(self.max_staleness);
         self.revocations.report((!state.is_available).then(|| error.to_owned()), until);

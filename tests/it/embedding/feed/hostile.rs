@@ -20,7 +20,7 @@ use countersign_server::base::clock::since_boot;
 use countersign_tests::{binary::Sandbox, eventually};
 use serde_json::json;
 
-use super::{check_token, configuration, revoke, socket, start, with_feed};
+use super::{check_token, configuration, outage::start_nginx, revoke, socket, start, with_feed};
 use crate::fixture;
 
 /// A server that writes the same lines to each client, and leaves the connection open.
@@ -65,8 +65,9 @@ fn hello(generation: u64) -> String {
     format!("{{\"hello\":{{\"version\":2,\"run\":\"r\",\"generation\":{generation}}}}}\n")
 }
 
-fn state(kind: &str, generation: u64, ahead: u128) -> String {
-    let at = since_boot().as_millis() + ahead;
+/// Returns a line with this time, in milliseconds after the present one.
+fn state(kind: &str, generation: u64, ahead: i128) -> String {
+    let at = since_boot().as_millis().saturating_add_signed(ahead);
     format!(
         "{{\"{kind}\":{{\"generation\":{generation},\"at\":{at},\"available\":true,\
          \"revocations\":0}}}}\n"
@@ -104,6 +105,28 @@ fn lines_of_another_server_verify_no_token() {
     server.write(format!("{}{}", hello(7), state("complete", 7, 0)));
     eventually(|| tier.is_ready());
     assert_eq!(check_token(&tier, &good), 200);
+}
+
+#[test]
+fn stale_feed_is_logged_with_its_reason() {
+    let sandbox = Sandbox::new();
+    let server = ScriptedServer::start(&sandbox);
+    server.write(hello(7));
+    let nginx = start_nginx(&with_feed(&sandbox, fixture::SIGNING));
+    let is_logged = |text: &str| nginx.running.log().contains(text);
+    eventually(|| {
+        is_logged("(max_staleness): the snapshot is not complete: its last line arrived")
+    });
+    // As written on a machine with another clock.
+    server.write(format!("{}{}", hello(7), state("complete", 7, -60_000)));
+    eventually(|| is_logged("s old when they are read, by the clock of this process"));
+    server.write(format!("{}{}", hello(7), state("complete", 7, 60_000)));
+    eventually(|| is_logged("is from the future, by the clock of this process"));
+    assert!(!is_logged("is current again"));
+    server.write(format!("{}{}", hello(7), state("complete", 7, 0)));
+    eventually(|| is_logged("is current again"));
+    // It writes nothing more.
+    eventually(|| is_logged("(max_staleness): the server is silent"));
 }
 
 #[test]

@@ -24,7 +24,7 @@ use crate::fixture;
 
 const LOCATIONS: &str = "location / { countersign_check on; proxy_pass http://APPLICATION; }";
 
-fn start_nginx(configuration: &str) -> ModuleProxy {
+pub(super) fn start_nginx(configuration: &str) -> ModuleProxy {
     nginx::start(configuration, LOCATIONS)
 }
 
