@@ -15,6 +15,7 @@ use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use countersign_engine::{BuildError, Issuer, KeySet, Verifier};
 use countersign_front::{ConnectionCounts, RequestMemory};
 use http::HeaderValue;
+use tokio::sync::watch;
 
 pub use self::{pending_request::PendingAppRequest, service::AppService};
 use crate::{
@@ -25,7 +26,7 @@ use crate::{
     cluster::maintenance::{MaintainedServer, Maintenance},
     config::{Config, Problem, Problems, Settings},
     console::{figures::ConsoleFigures, provider::ConsoleProvider},
-    feed::{publisher::FeedPublisher, settings::FeedSettings},
+    feed::{configuration::SectionDigests, publisher::FeedPublisher, settings::FeedSettings},
     identities::checks::IdentityChecks,
     keys::{IssuerSection, KeySources, settings::KeySource, static_keys},
     observe::{
@@ -60,6 +61,8 @@ pub struct App {
     pub(crate) revocation: RevocationSettings,
     /// `[feed]` as of the start; a change needs a restart.
     pub(crate) feed: Option<FeedSettings>,
+    /// Digests of the present configuration, for the feed.
+    pub(crate) digests: watch::Sender<Arc<SectionDigests>>,
     /// The feed, if this is a server that has one.
     pub(crate) feed_publisher: OnceLock<Arc<FeedPublisher>>,
     /// `[audit]` as of the start; a change needs a restart.
@@ -115,6 +118,7 @@ impl App {
             maintenance: Maintenance::default(),
             revocation: config.revocation,
             feed: config.feed,
+            digests: watch::Sender::new(Arc::new(config.digests)),
             feed_publisher: OnceLock::new(),
             audit_settings: config.audit,
             database: config.database,

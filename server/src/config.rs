@@ -22,6 +22,7 @@ mod listener;
 pub(crate) mod protocols;
 mod quic;
 mod remarks;
+mod section_digests;
 mod settings;
 pub(crate) mod socket_file;
 mod timeouts;
@@ -50,7 +51,7 @@ use crate::{
         provider::ConsoleProvider,
         settings::{ConsoleDefaults, ConsoleSettings},
     },
-    feed::settings::FeedSettings,
+    feed::{configuration::SectionDigests, settings::FeedSettings},
     identities::settings::IdentitySettings,
     keys::{IssuerSection, administration, issuer},
     revocation::settings::RevocationSettings,
@@ -72,6 +73,8 @@ pub struct Config {
     pub revocation: RevocationSettings,
     /// `[feed]`, if it has a socket.
     pub feed: Option<FeedSettings>,
+    /// Digests of the sections that decide about requests.
+    pub digests: SectionDigests,
     /// The `*_rest_transport` sections: how clients reach the server.
     pub transports: Transports,
     /// `[web-ui]`.
@@ -161,6 +164,7 @@ impl Config {
         if problems.has_errors() {
             return Err(problems);
         }
+        let digests = section_digests::section_digests(&sections, &issuers, &settings);
         let remarks = problems;
         if settings.console.listener.is_some() {
             let listeners = settings.deciding_listeners();
@@ -177,6 +181,7 @@ impl Config {
             audit,
             revocation,
             feed,
+            digests,
             transports,
             web_ui,
             sign_in,

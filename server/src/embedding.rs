@@ -153,7 +153,8 @@ fn follow_feed(
 ) -> io::Result<FeedClient> {
     let (verifier, keys) = (&app.authenticator.verifier, &app.authenticator.keys);
     keys::refresh::spawn_for_files(verifier, keys)?;
-    FeedClient::start(settings, owners, (KeyFollower::new(verifier, keys), revocations))
+    let followers = (KeyFollower::new(verifier, keys), revocations);
+    FeedClient::start(settings, owners, followers, app.digests.subscribe())
 }
 
 /// Returns the environment of this process, for [`TierConfig::load`]. Variables that are not UTF-8

@@ -17,10 +17,13 @@
 //!   `kid`s that are sent to itself, and all clients read the progress: also that nothing is new.
 //! - **Few requests are read.** Of a client, a fixed number in any time; more of them wait in the
 //!   socket. A client that sends anything else is disconnected.
-//! - **Only public keys are written**, and the ids in revocations.
+//! - **Only public keys are written**, the ids in revocations, and digests of the configuration
+//!   ([`configuration`]), by which a client finds that its own differs.
 
 mod client;
+pub mod configuration;
 mod connection;
+mod difference_log;
 pub mod figures;
 pub mod line;
 mod peer;

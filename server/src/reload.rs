@@ -297,7 +297,8 @@ impl App {
     /// A secret that the engine rejects; then nothing has changed.
     pub fn reconfigure(&self, config: Config) -> Result<Vec<String>, Problems> {
         let console_provider = config.console_provider(self.console_provider.load().as_deref());
-        let Config { settings, issuers, database, audit, revocation, feed, .. } = config;
+        let Config { settings, issuers, database, audit, revocation, feed, mut digests, .. } =
+            config;
         let static_keys = issuers.iter().map(static_keys_of).collect::<Result<Vec<_>, _>>()?;
         let mut needs_restart = Vec::new();
         if revocation != self.revocation {
@@ -322,6 +323,13 @@ impl App {
         logging::set_level(&settings.log.level);
         self.console_provider.store(console_provider);
         self.settings.store(Arc::new(settings));
+        // Its changes need a restart.
+        digests.keep("limits", &self.digests.borrow());
+        self.digests.send_if_modified(|present| {
+            let has_changed = **present != digests;
+            *present = Arc::new(digests);
+            has_changed
+        });
         Ok(needs_restart)
     }
 }

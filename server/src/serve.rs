@@ -139,7 +139,8 @@ async fn supervise(
 /// Starts the feed for tiers in other processes, if the configuration has its socket.
 fn start_feed(app: &App) -> io::Result<Option<FeedServer>> {
     let Some(settings) = &app.feed else { return Ok(None) };
-    let publisher = FeedPublisher::new(&app.authenticator.keys, &app.revocations)
+    let digests = app.digests.subscribe();
+    let publisher = FeedPublisher::new(&app.authenticator.keys, &app.revocations, digests)
         .map_err(|_| io::Error::other("the system has no randomness"))?;
     let publisher = app.feed_publisher.get_or_init(|| publisher);
     FeedServer::start(settings, Arc::clone(publisher)).map(Some)

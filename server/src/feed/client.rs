@@ -7,12 +7,14 @@ use memchr::memchr;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     net::UnixStream,
-    sync::oneshot,
+    sync::{oneshot, watch},
     time::{sleep, timeout},
 };
 
 use super::{
+    configuration::SectionDigests,
     connection::{FeedError, FeedFollower},
+    difference_log::DifferenceLog,
     line::{FeedLine, FeedRequest, MAX_LINE_BYTES},
     peer::TrustedOwners,
     settings::FeedSettings,
@@ -35,7 +37,8 @@ pub struct FeedClient {
 }
 
 impl FeedClient {
-    /// Starts the thread, which applies the feed to keys and revocations.
+    /// Starts the thread, which applies the feed to keys and revocations, and compares the
+    /// configuration of the server with that of this process.
     ///
     /// # Errors
     /// The operating system cannot create a thread.
@@ -43,6 +46,7 @@ impl FeedClient {
         settings: FeedSettings,
         owners: TrustedOwners,
         (keys, revocations): (KeyFollower, RevocationFollower),
+        configuration: watch::Receiver<Arc<SectionDigests>>,
     ) -> io::Result<Self> {
         let runtime = runtime()?;
         let (running, stopped) = oneshot::channel();
@@ -50,11 +54,14 @@ impl FeedClient {
             let freshness = Arc::clone(revocations.freshness());
             let follower = FeedFollower::new(keys, revocations, settings.max_staleness);
             let staleness = StalenessLog::new(&settings, freshness, follower.reception());
+            let mut differences =
+                DifferenceLog::new(&settings.socket, follower.configuration(), configuration);
             let mut connections = FeedConnections { settings: &settings, owners, follower };
             runtime.block_on(async {
                 tokio::select! {
                     () = connections.run(&staleness) => {}
                     () = staleness.run() => {}
+                    () = differences.run() => {}
                     _ = stopped => {}
                 }
             });

@@ -1,10 +1,12 @@
 //! The client's side of a connection, without input and output: what each line of the feed changes.
 
-use std::{cell::Cell, collections::HashMap, fmt, mem, rc::Rc, time::Duration};
+use std::{cell::Cell, collections::HashMap, fmt, mem, rc::Rc, sync::Arc, time::Duration};
 
 use countersign_engine::{Revocation, UnixTime};
+use tokio::sync::watch;
 
 use super::{
+    configuration::SectionDigests,
     line::{FEED_VERSION, FeedLine, FeedLineError, FeedRequest, FeedState},
     staleness::FeedReception,
 };
@@ -53,6 +55,8 @@ pub(super) struct FeedFollower {
     keys: KeyFollower,
     revocations: RevocationFollower,
     max_staleness: Duration,
+    /// The configuration of the server; `None` until it is known.
+    configuration: watch::Sender<Option<Arc<SectionDigests>>>,
     position: FeedPosition,
     reception: Rc<Cell<FeedReception>>,
     /// Whether the server could not read all revocations when it sent the snapshot.
@@ -102,6 +106,7 @@ impl FeedFollower {
             keys,
             revocations,
             max_staleness,
+            configuration: watch::Sender::new(None),
             position,
             reception: Rc::default(),
             is_partial: false,
@@ -127,6 +132,11 @@ impl FeedFollower {
     /// Returns the keys.
     pub(super) fn keys(&self) -> &KeyFollower {
         &self.keys
+    }
+
+    /// Returns the configuration of the server, `None` until it is known, and its changes.
+    pub(super) fn configuration(&self) -> watch::Receiver<Option<Arc<SectionDigests>>> {
+        self.configuration.subscribe()
     }
 
     /// Returns the state of the connection, which is updated by each line.
@@ -165,6 +175,10 @@ impl FeedFollower {
         match (self.position, line) {
             (FeedPosition::Start, line) => {
                 self.position = FeedPosition::Snapshot(check_hello(&line)?);
+                Ok(())
+            }
+            (FeedPosition::Snapshot(_), FeedLine::Configuration { generation: None, sections }) => {
+                self.configuration.send_replace(Some(Arc::new(sections)));
                 Ok(())
             }
             (FeedPosition::Snapshot(_), FeedLine::Keys { generation: None, number, keys }) => {
@@ -222,7 +236,8 @@ impl FeedFollower {
     /// Applies a line after the snapshot.
     fn change(&mut self, after: u64, line: FeedLine, now: Duration) -> Result<(), FeedError> {
         let generation = match &line {
-            FeedLine::Keys { generation: Some(generation), .. }
+            FeedLine::Configuration { generation: Some(generation), .. }
+            | FeedLine::Keys { generation: Some(generation), .. }
             | FeedLine::Revocation { generation: Some(generation), .. }
             | FeedLine::Removed { generation, .. }
             | FeedLine::Expired { generation, .. } => *generation,
@@ -234,6 +249,11 @@ impl FeedFollower {
             return Err(FeedError(format!("changes after the generation {after} are missing")));
         }
         match line {
+            FeedLine::Configuration { sections, .. } => {
+                self.configuration.send_replace(Some(Arc::new(sections)));
+                self.position = FeedPosition::Changes(generation);
+                Ok(())
+            }
             FeedLine::Keys { number, keys, .. } => self.replace_keys(number, *keys, generation),
             FeedLine::Removed { section, .. } => {
                 self.keys.remove(&section);

@@ -4,12 +4,13 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::configuration::SectionDigests;
 use crate::{
     base::redacted::json_error, keys::shared::SharedKeys, revocation::record::RevocationRecord,
 };
 
 /// The version of the protocol. Both sides are updated together; a client refuses another one.
-pub const FEED_VERSION: u32 = 2;
+pub const FEED_VERSION: u32 = 3;
 
 /// Longest line, in bytes. A key set is by far the longest: it has at most
 /// [`MAX_KEY_SET_BYTES`](countersign_engine::limits::MAX_KEY_SET_BYTES).
@@ -48,8 +49,9 @@ impl FeedRequest {
     }
 }
 
-/// A line of the feed. A connection has [`Hello`](Self::Hello), the keys and revocations of the
-/// snapshot, [`Complete`](Self::Complete), and then the changes in their order.
+/// A line of the feed. A connection has [`Hello`](Self::Hello),
+/// [`Configuration`](Self::Configuration), the keys and revocations of the snapshot,
+/// [`Complete`](Self::Complete), and then the changes in their order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum FeedLine {
@@ -61,6 +63,14 @@ pub enum FeedLine {
         run: String,
         /// The generation of the snapshot.
         generation: u64,
+    },
+    /// The configuration of the server, by which a client finds that its own differs.
+    Configuration {
+        /// The generation of the change; missing in the snapshot.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        generation: Option<u64>,
+        /// Its sections that decide about requests.
+        sections: SectionDigests,
     },
     /// The keys of a section.
     Keys {
@@ -166,7 +176,7 @@ mod tests {
              \"reason\":\"r\"}}]}}}}}}"
         );
         vec![
-            r#"{"hello":{"version":2,"run":"r","generation":7}}"#.into(),
+            r#"{"hello":{"version":3,"run":"r","generation":7}}"#.into(),
             keys,
             r#"{"removed":{"generation":9,"section":"auth_jwt_a"}}"#.into(),
             r#"{"revocation":{"revocation":{"issuer":"i","jti":"1"}}}"#.into(),
@@ -174,6 +184,9 @@ mod tests {
             r#"{"complete":{"generation":7,"at":9,"available":true,"revocations":2}}"#.into(),
             r#"{"expired":{"generation":11,"at":9}}"#.into(),
             r#"{"alive":{"generation":7,"at":9,"available":false,"revocations":2}}"#.into(),
+            r#"{"configuration":{"sections":[]}}"#.into(),
+            r#"{"configuration":{"generation":12,"sections":[{"section":"a","digest":"0"}]}}"#
+                .into(),
         ]
     }
 

@@ -1,4 +1,5 @@
-//! The changes of keys and revocations in the server, numbered and passed on to its clients.
+//! The changes of keys, revocations and configuration in the server, numbered and passed on to its
+//! clients.
 
 #[expect(
     clippy::disallowed_types,
@@ -13,9 +14,10 @@ use std::{
 
 use aws_lc_rs::{error::Unspecified, rand};
 use countersign_engine::{Revocation, Revocations, UnixTime};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 use super::{
+    configuration::SectionDigests,
     figures::FeedFigures,
     line::{FEED_VERSION, FeedLine, FeedLineError, FeedRequest, FeedState},
 };
@@ -42,6 +44,7 @@ pub struct FeedPublisher {
     run: String,
     keys: Arc<KeySources>,
     revocations: Arc<RevocationService>,
+    configuration: watch::Receiver<Arc<SectionDigests>>,
     /// Counters.
     pub figures: FeedFigures,
     messages: broadcast::Sender<Arc<str>>,
@@ -56,6 +59,7 @@ struct PublishedState {
     keys: BTreeMap<String, PublishedKeys>,
     /// Number of sections that there were, which is the number of the next one.
     sections: u32,
+    configuration: Arc<SectionDigests>,
 }
 
 /// The keys of a section.
@@ -66,32 +70,39 @@ pub(super) struct PublishedKeys {
     pub(super) keys: Arc<SharedKeys>,
 }
 
-/// The changes from a generation on, and the keys of the snapshot of that generation.
+/// The changes from a generation on, and keys and configuration in the snapshot of that generation.
 pub(super) struct FeedSubscription {
     pub(super) generation: u64,
     /// Messages of whole lines.
     pub(super) messages: broadcast::Receiver<Arc<str>>,
     pub(super) keys: Vec<PublishedKeys>,
+    pub(super) configuration: Arc<SectionDigests>,
 }
 
 impl FeedPublisher {
     /// Creates the publisher. It follows the revocations from now on, and the keys when
-    /// [`publish_keys`](Self::publish_keys) is called.
+    /// [`publish_keys`](Self::publish_keys) is called. The digests are those of the configuration,
+    /// which a reload replaces.
     ///
     /// # Errors
     /// The operating system has no randomness.
     pub fn new(
         keys: &Arc<KeySources>,
         revocations: &Arc<RevocationService>,
+        mut configuration: watch::Receiver<Arc<SectionDigests>>,
     ) -> Result<Arc<Self>, Unspecified> {
         let mut run = [0; 16];
         rand::fill(&mut run)?;
         #[expect(clippy::disallowed_types, reason = "as above")]
-        let published = Mutex::new(PublishedState::default());
+        let published = Mutex::new(PublishedState {
+            configuration: Arc::clone(&configuration.borrow_and_update()),
+            ..PublishedState::default()
+        });
         let publisher = Arc::new(Self {
             run: to_hex(&run),
             keys: Arc::clone(keys),
             revocations: Arc::clone(revocations),
+            configuration,
             figures: FeedFigures::default(),
             messages: broadcast::channel(MAX_BEHIND).0,
             published,
@@ -142,6 +153,18 @@ impl FeedPublisher {
             published.keys.insert(shared.section.clone(), keys);
             let generation = Some(published.next());
             self.send(&[FeedLine::Keys { generation, number, keys: Box::new(shared) }]);
+        }
+    }
+
+    /// Publishes the configuration whenever it has changed. Returns when the server ends.
+    pub(super) async fn publish_configurations(&self) {
+        let mut configuration = self.configuration.clone();
+        while configuration.changed().await.is_ok() {
+            let mut published = self.lock();
+            published.configuration = Arc::clone(&configuration.borrow_and_update());
+            let sections = SectionDigests::clone(&published.configuration);
+            let generation = Some(published.next());
+            self.send(&[FeedLine::Configuration { generation, sections }]);
         }
     }
 
@@ -198,6 +221,7 @@ impl FeedPublisher {
             generation: published.generation,
             messages: self.messages.subscribe(),
             keys: published.keys.values().cloned().collect(),
+            configuration: Arc::clone(&published.configuration),
         }
     }
 

@@ -26,6 +26,7 @@ use tokio::{
 };
 
 use super::{
+    configuration::SectionDigests,
     figures::FeedClosure,
     line::{FeedLine, FeedRequest},
     peer::check_directory,
@@ -116,6 +117,7 @@ async fn serve(acceptor: Acceptor, publisher: Arc<FeedPublisher>) {
     tokio::select! {
         () = accept => {}
         () = follow_keys => {}
+        () = publisher.publish_configurations() => {}
         () = heartbeats => {}
     }
 }
@@ -188,7 +190,9 @@ impl FeedWriter<'_> {
         publisher: &FeedPublisher,
         subscription: &FeedSubscription,
     ) -> FeedProgress {
-        self.write_lines(&[publisher.hello(subscription.generation)]).await?;
+        let sections = SectionDigests::clone(&subscription.configuration);
+        let configuration = FeedLine::Configuration { generation: None, sections };
+        self.write_lines(&[publisher.hello(subscription.generation), configuration]).await?;
         for PublishedKeys { number, keys } in &subscription.keys {
             let (number, keys) = (*number, Box::new((**keys).clone()));
             self.write_lines(&[FeedLine::Keys { generation: None, number, keys }]).await?;

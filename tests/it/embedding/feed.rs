@@ -1,5 +1,7 @@
 //! The feed from a server to tiers in other processes: by its Rust interface, and in nginx.
 
+/// Servers with another configuration than the tier.
+mod configuration;
 /// Servers that are not ours, and clients that are not.
 mod hostile;
 /// Servers and workers that are killed.

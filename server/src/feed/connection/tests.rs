@@ -51,7 +51,7 @@ impl FollowedFeed {
 }
 
 fn hello(generation: u64) -> String {
-    format!(r#"{{"hello":{{"version":2,"run":"r","generation":{generation}}}}}"#)
+    format!(r#"{{"hello":{{"version":3,"run":"r","generation":{generation}}}}}"#)
 }
 
 fn record(id: &str) -> String {
@@ -86,8 +86,10 @@ fn lines_out_of_place_end_the_connection() {
     let (complete, alive) = (state("complete", 7), state("alive", 7));
     let in_snapshot = format!(r#"{{"revocation":{{"revocation":{}}}}}"#, record("a"));
     let removed = r#"{"removed":{"generation":8,"section":"s"}}"#;
+    let configured = r#"{"configuration":{"generation":8,"sections":[]}}"#;
     let expired = r#"{"expired":{"generation":8,"at":9}}"#;
-    for line in [&complete, &alive, &in_snapshot, &revocation(8, "a"), removed, expired] {
+    for line in [&complete, &alive, &in_snapshot, &revocation(8, "a"), removed, expired, configured]
+    {
         assert!(FollowedFeed::new().receive(line).is_err(), "{line} at the start");
     }
     for line in [&hello(7), &alive, &revocation(8, "a"), removed, expired, &state("complete", 8)] {
@@ -101,8 +103,30 @@ fn lines_out_of_place_end_the_connection() {
         followed.snapshot(7, &[]);
         assert!(followed.receive(line).is_err(), "{line} after the snapshot");
     }
-    let error = FollowedFeed::new().receive(&hello(7).replace(":2,", ":1,")).unwrap_err();
+    let error = FollowedFeed::new().receive(&hello(7).replace(":3,", ":1,")).unwrap_err();
     assert!(error.0.contains("version 1"), "{error}");
+}
+
+#[test]
+fn configuration_of_the_server_is_kept_until_the_next() {
+    let mut followed = FollowedFeed::new();
+    let mut configuration = followed.follower.configuration();
+    let first =
+        |one: &Option<Arc<SectionDigests>>| one.as_ref().map(|digests| digests.0[0].digest.clone());
+    let line = |generation: &str, digest: &str| {
+        format!(
+            "{{\"configuration\":{{{generation}\"sections\":[{{\"section\":\"auth_jwt_a\",\
+             \"digest\":\"{digest}\"}}]}}}}"
+        )
+    };
+    followed.receive(&hello(7)).unwrap();
+    followed.receive(&line("", "1")).unwrap();
+    assert_eq!(first(&configuration.borrow_and_update()).as_deref(), Some("1"));
+    followed.receive(&state("complete", 7)).unwrap();
+    followed.receive(&line("\"generation\":8,", "2")).unwrap();
+    assert!(configuration.has_changed().unwrap());
+    followed.follower.begin();
+    assert_eq!(first(&configuration.borrow_and_update()).as_deref(), Some("2"));
 }
 
 #[test]

@@ -62,7 +62,7 @@ fn serve(mut stream: UnixStream, lines: &[u8]) {
 }
 
 fn hello(generation: u64) -> String {
-    format!("{{\"hello\":{{\"version\":2,\"run\":\"r\",\"generation\":{generation}}}}}\n")
+    format!("{{\"hello\":{{\"version\":3,\"run\":\"r\",\"generation\":{generation}}}}}\n")
 }
 
 /// Returns a line with this time, in milliseconds after the present one.
@@ -83,7 +83,7 @@ fn lines_of_another_server_verify_no_token() {
         b"HTTP/1.1 200 OK\r\n\r\n".to_vec(),
         b"\0\xff\n".to_vec(),
         vec![b'x'; 9 << 20],
-        hello(7).replace(":2,", ":1,").into(),
+        hello(7).replace(":3,", ":1,").into(),
         hello(7).repeat(2).into(),
         state("complete", 7, 0).into(),
         format!("{}{}", hello(7), state("alive", 7, 0)).into(),
@@ -155,7 +155,7 @@ while True:
         count.write("x")
     try:
         client.sendall(
-            b'{"hello":{"version":2,"run":"r","generation":0}}\n'
+            b'{"hello":{"version":3,"run":"r","generation":0}}\n'
             b'{"complete":{"generation":0,"at":%d,"available":true,"revocations":0}}\n' % at
         )
         clients.append(client)
@@ -216,7 +216,7 @@ fn clients_of_the_feed_are_bounded() {
     for client in &mut reading {
         let mut line = String::new();
         client.read_line(&mut line).unwrap();
-        assert!(line.starts_with("{\"hello\":{\"version\":2,\"run\":\""), "{line}");
+        assert!(line.starts_with("{\"hello\":{\"version\":3,\"run\":\""), "{line}");
     }
     assert_eq!(server.metric("countersign_feed_clients"), 301);
     // None of them reads what follows: more than a socket holds.
