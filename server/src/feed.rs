@@ -12,7 +12,7 @@
 //! - **A line shows how recent it is**, by a clock that the processes of a machine share. What a
 //!   client knows is current for `max_staleness` after that. Afterwards it verifies no token.
 //! - **Slow clients are disconnected.** The changes that were not written yet are shared by all
-//!   clients and bounded, and so is the time of a write.
+//!   clients and bounded, and so is the time of a write. One user has half of the places.
 //! - **A request has no answer of its own.** The server may fetch keys, within the limits of unknown
 //!   `kid`s that are sent to itself, and all clients read the progress: also that nothing is new.
 //! - **Few requests are read.** Of a client, a fixed number in any time; more of them wait in the
@@ -27,6 +27,7 @@ mod difference_log;
 pub mod figures;
 pub mod line;
 mod peer;
+mod places;
 mod probe;
 pub mod publisher;
 mod server;

@@ -145,6 +145,9 @@ pub(super) fn connect_error(error: &io::Error) -> FeedError {
     FeedError(format!("cannot connect: {error}; {remedy}"))
 }
 
+const CLOSED: &str = "the server has closed the connection: it stops, or has too many clients of \
+                      this user, as its log states";
+
 /// Reads lines of bounded length. A part of a line stays if the future is dropped.
 struct LineReader {
     stream: BufReader<UnixStream>,
@@ -164,7 +167,7 @@ impl LineReader {
             let bytes = self.stream.fill_buf().await;
             let bytes = bytes.map_err(|error| FeedError(format!("cannot read: {error}")))?;
             if bytes.is_empty() {
-                return Err(FeedError("the server has closed the connection".into()));
+                return Err(FeedError(CLOSED.into()));
             }
             let end = memchr(b'\n', bytes);
             let part = &bytes[..end.unwrap_or(bytes.len())];

@@ -11,11 +11,13 @@ pub enum FeedClosure {
     Sent,
     /// There are too many clients.
     Limit,
+    /// There are too many clients of its user.
+    UserLimit,
 }
 
 impl FeedClosure {
     /// Every reason.
-    pub const ALL: [Self; 3] = [Self::Slow, Self::Sent, Self::Limit];
+    pub const ALL: [Self; 4] = [Self::Slow, Self::Sent, Self::Limit, Self::UserLimit];
 
     /// The stable name.
     #[must_use]
@@ -24,6 +26,7 @@ impl FeedClosure {
             Self::Slow => "slow",
             Self::Sent => "sent",
             Self::Limit => "limit",
+            Self::UserLimit => "user_limit",
         }
     }
 }
@@ -77,11 +80,12 @@ impl FeedFigures {
     }
 
     fn counter(&self, closure: FeedClosure) -> &AtomicU64 {
-        let [slow, sent, limit] = &self.closures;
+        let [slow, sent, limit, user_limit] = &self.closures;
         match closure {
             FeedClosure::Slow => slow,
             FeedClosure::Sent => sent,
             FeedClosure::Limit => limit,
+            FeedClosure::UserLimit => user_limit,
         }
     }
 }

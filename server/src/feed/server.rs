@@ -4,6 +4,7 @@ use std::{
     io,
     ops::ControlFlow::{self, Break, Continue},
     os::unix::net::UnixStream as StdUnixStream,
+    rc::Rc,
     sync::Arc,
     thread::{self, JoinHandle},
     time::Duration,
@@ -30,13 +31,12 @@ use super::{
     figures::FeedClosure,
     line::{FeedLine, FeedRequest},
     peer::check_directory,
+    places::{ClientPlaces, MAX_CLIENTS},
     publisher::{FeedPublisher, FeedSubscription, HEARTBEAT_INTERVAL, PublishedKeys, text_of},
     settings::FeedSettings,
 };
 use crate::revocation::record::RevocationRecord;
 
-/// Maximum number of clients: two for each worker of a proxy on a large machine, while it reloads.
-const MAX_CLIENTS: usize = 1024;
 /// Time in which a client takes a part of the snapshot, or a message.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Number of requests of a client that are read at once.
@@ -96,9 +96,9 @@ impl Drop for FeedServer {
 }
 
 async fn serve(acceptor: Acceptor, publisher: Arc<FeedPublisher>) {
-    let clients = Arc::clone(&publisher);
+    let (clients, places) = (Arc::clone(&publisher), Rc::new(ClientPlaces::default()));
     let accept = acceptor.accept(move |accepted| {
-        spawn_local(serve_client(Arc::clone(&clients), accepted));
+        spawn_local(serve_client(Arc::clone(&clients), Rc::clone(&places), accepted));
     });
     let follow_keys = async {
         loop {
@@ -123,13 +123,22 @@ async fn serve(acceptor: Acceptor, publisher: Arc<FeedPublisher>) {
 }
 
 /// Serves a client until it leaves or is disconnected.
-async fn serve_client(publisher: Arc<FeedPublisher>, accepted: AcceptedConnection) {
+async fn serve_client(
+    publisher: Arc<FeedPublisher>,
+    places: Rc<ClientPlaces>,
+    accepted: AcceptedConnection,
+) {
     let figures = &publisher.figures;
+    let Ok(mut stream) = UnixStream::from_std(StdUnixStream::from(accepted.socket)) else { return };
+    let Ok(client) = stream.peer_cred() else { return };
+    let Some(_place) = places.enter(client.uid()) else {
+        figures.record(FeedClosure::UserLimit);
+        return;
+    };
     let Some(_counted) = figures.enter(MAX_CLIENTS) else {
         figures.record(FeedClosure::Limit);
         return;
     };
-    let Ok(mut stream) = UnixStream::from_std(StdUnixStream::from(accepted.socket)) else { return };
     let (reader, writer) = stream.split();
     let closure = tokio::select! {
         closure = write_all(&publisher, writer) => closure,

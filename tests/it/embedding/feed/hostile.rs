@@ -163,6 +163,14 @@ while True:
         pass
 "#;
 
+/// A user without rights.
+const OTHER_USER: u32 = 65534;
+
+/// Whether the test can start a process of another user.
+fn is_root() -> bool {
+    std::fs::metadata("/proc/self").unwrap().uid() == 0
+}
+
 /// A process that is ended with the test.
 struct EndedProcess(Child);
 
@@ -175,9 +183,7 @@ impl Drop for EndedProcess {
 
 #[test]
 fn server_of_another_user_is_not_trusted() {
-    const OTHER_USER: u32 = 65534;
-    // Only root can start a process of another user.
-    if std::fs::metadata("/proc/self").unwrap().uid() != 0 {
+    if !is_root() {
         return;
     }
     let sandbox = Sandbox::new();
@@ -228,9 +234,42 @@ fn clients_of_the_feed_are_bounded() {
     let slow = "countersign_feed_disconnected_total{reason=\"slow\"}";
     eventually(|| server.metric(slow) == 300);
     eventually(|| server.metric("countersign_feed_clients") == 1);
-    let _many: Vec<_> = (0..1030).map(|_| connect()).collect();
-    let limit = "countersign_feed_disconnected_total{reason=\"limit\"}";
+    let _many: Vec<_> = (0..520).map(|_| connect()).collect();
     // The tier, too, if it has found the server silent: their snapshots keep it busy for a moment.
-    eventually(|| server.metric(limit) >= 7);
+    eventually(|| server.metric(OF_USER) >= 9);
     eventually(|| tier.is_ready());
+}
+
+/// Connections that were closed because their user has too many.
+const OF_USER: &str = "countersign_feed_disconnected_total{reason=\"user_limit\"}";
+
+/// Prints the first line of the feed as another user.
+const CLIENT_OF_ANOTHER_USER: &str = r#"
+import socket, sys
+client = socket.socket(socket.AF_UNIX)
+client.connect(sys.argv[1])
+print(client.makefile().readline(), end="")
+"#;
+
+#[test]
+fn user_cannot_take_all_places_of_the_feed() {
+    let sandbox = Sandbox::new();
+    std::fs::set_permissions(sandbox.path(), PermissionsExt::from_mode(0o770)).unwrap();
+    let server = sandbox.serve(&with_feed(&sandbox, fixture::SIGNING));
+    let connect = |_| UnixStream::connect(socket(&sandbox)).unwrap();
+    let many: Vec<_> = (0..600).map(connect).collect();
+    eventually(|| server.metric(OF_USER) == 88);
+    assert_eq!(server.metric("countersign_feed_clients"), 512);
+    assert_eq!(server.log().matches("the limit of one user").count(), 1);
+    if is_root() {
+        let mut command = Command::new("/usr/bin/python3");
+        command.args(["-c", CLIENT_OF_ANOTHER_USER]).arg(socket(&sandbox)).uid(OTHER_USER);
+        let output = command.output().unwrap();
+        assert!(output.stdout.starts_with(b"{\"hello\":"), "{output:?}");
+    }
+    drop(many);
+    eventually(|| server.metric("countersign_feed_clients") == 0);
+    let mut line = String::new();
+    BufReader::new(connect(0)).read_line(&mut line).unwrap();
+    assert!(line.starts_with("{\"hello\":"), "{line}");
 }
