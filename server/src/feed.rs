@@ -28,10 +28,10 @@ pub mod figures;
 pub mod line;
 mod peer;
 mod places;
-mod probe;
+pub mod probe;
 pub mod publisher;
 mod server;
 pub mod settings;
 mod staleness;
 
-pub use self::{client::FeedClient, peer::TrustedOwners, probe::probe, server::FeedServer};
+pub use self::{client::FeedClient, peer::TrustedOwners, server::FeedServer};

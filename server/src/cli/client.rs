@@ -303,7 +303,7 @@ impl ServerClient {
             (StatusCode::NOT_FOUND, _) if text.is_none() => connection.address_help(),
             _ => String::new(),
         };
-        CallError { status: Some(status), text: message, help }
+        CallError { status: Some(status), text: message, help, is_timeout: false }
     }
 
     /// Converts a missing or incomplete response.
@@ -325,10 +325,18 @@ impl ServerClient {
                 connection.transport.host
             ))
             .help(connection.address_help()),
-            ureq::Error::Timeout(_) => CallError::unreachable(format_args!(
-                "the server at {authority} timed out"
-            ))
-            .help(format!("raise request_timeout in [{}] for slow requests", connection.section())),
+            ureq::Error::Timeout(_) => {
+                let timeout = connection.transport.timeout.unwrap_or_default().as_secs_f64();
+                let error = CallError::unreachable(format_args!(
+                    "the server at {authority} did not answer within {timeout} s"
+                ));
+                let error = error.help(format!(
+                    "check that it is not stopped or overloaded; for slow requests, raise \
+                     request_timeout in [{}]",
+                    connection.section()
+                ));
+                CallError { is_timeout: true, ..error }
+            }
             // Also the result if only one side uses TLS.
             error => CallError::unreachable(format_args!("no response from {authority}: {error}"))
                 .help(format!("{}; {}", connection.tls_help(), connection.address_help())),
@@ -419,11 +427,13 @@ pub(super) struct CallError {
     pub(super) text: String,
     /// Remedy. May be empty.
     pub(super) help: String,
+    /// Whether the time for the response has elapsed.
+    pub(super) is_timeout: bool,
 }
 
 impl CallError {
     fn unreachable(text: impl fmt::Display) -> Self {
-        Self { status: None, text: text.to_string(), help: String::new() }
+        Self { status: None, text: text.to_string(), help: String::new(), is_timeout: false }
     }
 
     /// Certificates that cannot be read.

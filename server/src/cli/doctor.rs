@@ -2,15 +2,16 @@
 //! tokens are valid for them. Also checks that all servers on one database accept the same
 //! tokens.
 
+mod feed;
 mod servers;
 
-use std::io;
+use std::{collections::BTreeSet, io, time::Duration};
 
 use countersign_engine::{Reject, jws::UnverifiedToken};
 use http::StatusCode;
 use serde_json::Value;
-use servers::ServerComparison;
 
+use self::{feed::FeedCheck, servers::ServerComparison};
 use super::{
     CommandError, ConfigSource,
     arguments::ServerArgs,
@@ -29,12 +30,13 @@ use crate::{
         clock::{self, distance},
     },
     config::BearerToken,
-    feed::{self, settings::FeedSettings},
     keys::IssuerSection,
 };
 
 /// Remaining lifetime below which a token should be renewed.
 const RENEWAL_WINDOW_SECONDS: u64 = 24 * 3600;
+/// Time for which a call of the server is waited for, whatever its section has.
+const MAX_WAIT: Duration = Duration::from_secs(4);
 
 pub(super) fn run(source: &ConfigSource) -> Result<(), CommandError> {
     let mut config = source.load_for_client()?;
@@ -42,7 +44,7 @@ pub(super) fn run(source: &ConfigSource) -> Result<(), CommandError> {
     config.database.migrates = false;
     let servers = ServerComparison::of(source, &config)?;
     let known = KnownDatabases::of(source, &config)?;
-    let feed = config.feed.clone();
+    let feed = FeedCheck::start(source, &config)?;
     let mut connections: Vec<_> =
         config.transports.configured().cloned().map(ServerConnection::of_transport).collect();
     if connections.is_empty() {
@@ -60,8 +62,10 @@ pub(super) fn run(source: &ConfigSource) -> Result<(), CommandError> {
         load_keys(&app)?;
         Some(app)
     };
-    let (mut report, mut is_one_reached) = (DoctorReport { wrong: 0 }, false);
-    for connection in connections {
+    let (mut report, mut is_one_reached) = (DoctorReport::default(), false);
+    for mut connection in connections {
+        let timeout = connection.transport.timeout.unwrap_or(MAX_WAIT);
+        connection.transport.timeout = Some(timeout.min(MAX_WAIT));
         let transport = &connection.transport;
         print(format_args!("{} {}", connection.label(), transport.origin()))?;
         // The server alone decides about the other tokens, such as those of short sessions.
@@ -83,7 +87,7 @@ pub(super) fn run(source: &ConfigSource) -> Result<(), CommandError> {
         check_databases(&known, &mut report)?;
     }
     if let Some(feed) = feed {
-        check_feed(&feed, &mut report)?;
+        feed.finish(&mut report)?;
     }
     match report.wrong {
         0 => Ok(()),
@@ -106,18 +110,12 @@ fn check_databases(known: &KnownDatabases, report: &mut DoctorReport) -> io::Res
     Ok(())
 }
 
-/// Checks that tiers in other processes can follow the server of this machine.
-fn check_feed(settings: &FeedSettings, report: &mut DoctorReport) -> io::Result<()> {
-    print(format_args!("[feed] {}", settings.socket.display()))?;
-    match feed::probe(settings) {
-        Ok(()) => report.ok("the server has the feed for tiers in proxies"),
-        Err(reason) => report.wrong(&reason, ""),
-    }
-}
-
 /// Report of the checks, printed as they run.
+#[derive(Default)]
 struct DoctorReport {
     wrong: usize,
+    /// Origins of servers that were silent, which are not waited for again.
+    silent: BTreeSet<String>,
 }
 
 impl DoctorReport {
@@ -129,6 +127,12 @@ impl DoctorReport {
         self.wrong += 1;
         print(format_args!("  WRONG  {text}"))?;
         if help.is_empty() { Ok(()) } else { print(format_args!("         help: {help}")) }
+    }
+
+    /// Reports a finding that may be intended, and is not counted.
+    fn warn(&self, text: &str, help: &str) -> io::Result<()> {
+        print(format_args!("  CHECK  {text}"))?;
+        print(format_args!("         help: {help}"))
     }
 
     fn error(&mut self, what: &str, error: &CallError) -> io::Result<()> {
@@ -205,7 +209,13 @@ fn check_server(connection: &ServerConnection, report: &mut DoctorReport) -> io:
         Ok(client) => client,
         Err(error) => return report.error("", &error).map(|()| false),
     };
+    if report.silent.contains(&transport.origin()) {
+        return report.wrong("the server does not answer, as above", "").map(|()| false);
+    }
     if let Err(error) = client.call(health().anonymous()) {
+        if error.is_timeout {
+            report.silent.insert(transport.origin());
+        }
         return report.error("", &error).map(|()| false);
     }
     report.ok(if transport.ssl {

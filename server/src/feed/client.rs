@@ -140,6 +140,8 @@ pub(super) fn connect_error(error: &io::Error) -> FeedError {
         io::ErrorKind::PermissionDenied => {
             "add the user of the proxy to the group of the socket: see group in [feed]"
         }
+        // The queue of the socket is full.
+        io::ErrorKind::WouldBlock => "the server accepts no connections: it is stopped or too busy",
         _ => "start the server with the same configuration",
     };
     FeedError(format!("cannot connect: {error}; {remedy}"))
@@ -149,20 +151,20 @@ const CLOSED: &str = "the server has closed the connection: it stops, or has too
                       this user, as its log states";
 
 /// Reads lines of bounded length. A part of a line stays if the future is dropped.
-struct LineReader {
+pub(super) struct LineReader {
     stream: BufReader<UnixStream>,
     line: Vec<u8>,
     is_whole: bool,
 }
 
 impl LineReader {
-    fn new(stream: UnixStream) -> Self {
+    pub(super) fn new(stream: UnixStream) -> Self {
         let stream = BufReader::with_capacity(BUFFER_BYTES, stream);
         Self { stream, line: Vec::new(), is_whole: false }
     }
 
     /// Reads the next line, without its end. Call [`end_line`](Self::end_line) after its use.
-    async fn next_line(&mut self) -> Result<&[u8], FeedError> {
+    pub(super) async fn next_line(&mut self) -> Result<&[u8], FeedError> {
         while !self.is_whole {
             let bytes = self.stream.fill_buf().await;
             let bytes = bytes.map_err(|error| FeedError(format!("cannot read: {error}")))?;
@@ -182,7 +184,8 @@ impl LineReader {
         Ok(&self.line)
     }
 
-    fn end_line(&mut self) {
+    /// Ends the use of a line.
+    pub(super) fn end_line(&mut self) {
         /// Memory that is kept for the next line.
         const MAX_KEPT: usize = 64 * 1024;
         self.line.clear();

@@ -1,6 +1,6 @@
 //! The server that a client of the feed trusts.
 
-use std::{io, os::unix::fs::MetadataExt as _, path::Path};
+use std::{collections::BTreeSet, io, os::unix::fs::MetadataExt as _, path::Path};
 
 use rustix::process::geteuid;
 use tokio::net::UnixStream;
@@ -22,8 +22,8 @@ impl TrustedOwners {
         Self { configuration: owner(file).ok() }
     }
 
-    /// Checks the user of the server, as the system has it (`SO_PEERCRED`).
-    pub(super) fn check(self, stream: &UnixStream, socket: &Path) -> Result<(), FeedError> {
+    /// Checks the user of the server, as the system has it (`SO_PEERCRED`), and returns it.
+    pub(super) fn check(self, stream: &UnixStream, socket: &Path) -> Result<u32, FeedError> {
         let credentials = stream.peer_cred();
         let user = credentials.map_err(|error| FeedError(format!("the server's user: {error}")))?;
         let user = user.uid();
@@ -31,11 +31,13 @@ impl TrustedOwners {
         let of_directory = check_directory(socket).map_err(FeedError)?;
         let trusted = [Some(0), Some(geteuid().as_raw()), self.configuration, Some(of_directory)];
         if trusted.contains(&Some(user)) {
-            return Ok(());
+            return Ok(user);
         }
+        let trusted: BTreeSet<_> = trusted.iter().flatten().map(u32::to_string).collect();
+        let trusted = trusted.into_iter().collect::<Vec<_>>().join(" or ");
         Err(FeedError(format!(
-            "the server is not trusted, because it runs as user {user}: run it as the owner of {}, \
-             or as the owner of the configuration",
+            "the server is not trusted, because it runs as user {user} instead of {trusted}: run \
+             it as the owner of {}, or as the owner of the configuration",
             directory.display()
         )))
     }

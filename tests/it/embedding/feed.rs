@@ -2,6 +2,8 @@
 
 /// Servers with another configuration than the tier.
 mod configuration;
+/// The check of `countersign doctor`.
+mod doctor;
 /// Servers that are not ours, and clients that are not.
 mod hostile;
 /// Servers and workers that are killed.
@@ -261,27 +263,6 @@ fn feed_is_checked_with_the_configuration() {
         let text = format!("{}{}", output.stdout, output.stderr);
         assert!(text.contains(expected), "{options}: {text}");
     }
-}
-
-#[test]
-fn doctor_reads_the_first_line_of_the_feed() {
-    let sandbox = Sandbox::new();
-    let server = sandbox.serve(&with_feed(&sandbox, fixture::SIGNING));
-    let doctor = || {
-        let address = server.address.port();
-        let files = ["server.cfg", "ports.cfg"].map(|name| sandbox.path().join(name));
-        let transport = format!("[client_rest_transport]\nhost=127.0.0.1\nport={address}\n");
-        let transport = sandbox.replace("transport.cfg", transport);
-        let files = files.iter().chain([&transport]);
-        let files = files.flat_map(|file| ["--config", file.to_str().unwrap()]);
-        sandbox.run(["doctor"].into_iter().chain(files))
-    };
-    let output = doctor();
-    assert!(output.stdout.contains("  OK     the server has the feed"), "{output:?}");
-    std::fs::remove_file(socket(&sandbox)).unwrap();
-    let output = doctor();
-    assert!(output.stdout.contains("  WRONG  cannot connect"), "{output:?}");
-    assert_eq!(output.code(), 1);
 }
 
 #[test]

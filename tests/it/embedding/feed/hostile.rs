@@ -20,7 +20,9 @@ use countersign_server::base::clock::since_boot;
 use countersign_tests::{binary::Sandbox, eventually};
 use serde_json::json;
 
-use super::{check_token, configuration, outage::start_nginx, revoke, socket, start, with_feed};
+use super::{
+    check_token, configuration, doctor, outage::start_nginx, revoke, socket, start, with_feed,
+};
 use crate::fixture;
 
 /// A server that writes the same lines to each client, and leaves the connection open.
@@ -197,6 +199,9 @@ fn server_of_another_user_is_not_trusted() {
     let clients = || std::fs::read(&count).unwrap_or_default().len();
     eventually(|| clients() >= 3);
     assert!(!tier.is_ready());
+    let output = doctor::run(&sandbox, &["embedded.cfg"]);
+    let expected = "WRONG  the server is not trusted, because it runs as user 65534 instead of 0: ";
+    assert!(output.stdout.contains(expected), "{output:?}");
     // The owner of the directory could replace the socket.
     chown(sandbox.path(), Some(OTHER_USER), None).unwrap();
     eventually(|| tier.is_ready());
