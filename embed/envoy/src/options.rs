@@ -6,6 +6,7 @@ use std::{
 };
 
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use crate::envoy::{LogLevel, log};
 
@@ -52,15 +53,88 @@ impl FilterOptions {
             return Err("filter_config is missing: write config_file, the file of the tier".into());
         }
         let options = if text.starts_with('{') {
-            serde_json::from_str(text).map_err(|error| format!("filter_config: {error}"))?
-        } else {
+            serde_json::from_str(text).map_err(|error| described(&error, text))?
+        } else if is_path(text) {
             let (listener, config_file) = (main_listener(), text.into());
             Self { config_file, listener, clear_route_cache: false, metadata_claims: Vec::new() }
+        } else {
+            return Err(OTHER_TYPE.into());
         };
         if options.config_file.as_os_str().is_empty() {
             return Err("config_file in filter_config is empty: write the file of the tier".into());
         }
+        check_claims(&options.metadata_claims)?;
         Ok(options)
+    }
+}
+
+const OTHER_TYPE: &str = "filter_config is neither a Struct nor a StringValue with a path: write a \
+                          Struct with config_file, the file of the tier";
+
+/// Whether a text may be a path: messages of other types have control characters, or are another
+/// value in JSON.
+fn is_path(text: &str) -> bool {
+    let is_json = || serde_json::from_str::<Value>(text).is_ok();
+    !text.contains(char::is_control) && !text.starts_with(['[', '"']) && !is_json()
+}
+
+/// Refuses claims that are named twice, of which one would have no effect.
+fn check_claims(claims: &[String]) -> Result<(), String> {
+    for (index, claim) in claims.iter().enumerate() {
+        let mistake = match &**claim {
+            "" => "has an empty name".to_owned(),
+            name if claims[..index].iter().any(|before| before == name) => {
+                format!("has {name:?} twice")
+            }
+            _ => continue,
+        };
+        return Err(format!(
+            "metadata_claims in filter_config {mistake}: list the name of each claim once"
+        ));
+    }
+    Ok(())
+}
+
+/// Returns the description of an error in the options, with its remedy if a value has a wrong type.
+fn described(error: &serde_json::Error, text: &str) -> String {
+    let options = serde_json::from_str(text).ok();
+    let wrong = options.as_ref().and_then(wrong_type);
+    wrong.unwrap_or_else(|| {
+        format!(
+            "filter_config: {error}; its members are config_file, listener, metadata_claims and \
+             clear_route_cache"
+        )
+    })
+}
+
+fn wrong_type(options: &Map<String, Value>) -> Option<String> {
+    let member = |name: &str, is_right: fn(&Value) -> bool, remedy: &str| {
+        let value = options.get(name).filter(|value| !is_right(value))?;
+        Some(format!("{name} in filter_config is {}: {remedy}", type_name(value)))
+    };
+    member("config_file", Value::is_string, "write the path of the file of the tier")
+        .or_else(|| {
+            let remedy = "write main, or the name of a [listener_*] section";
+            member("listener", Value::is_string, remedy)
+        })
+        .or_else(|| member("clear_route_cache", Value::is_boolean, "write true or false"))
+        .or_else(|| {
+            let is_list = |value: &Value| {
+                value.as_array().is_some_and(|claims| claims.iter().all(Value::is_string))
+            };
+            let remedy = "write a list of names of claims, such as [\"sub\", \"groups\"]";
+            member("metadata_claims", is_list, remedy)
+        })
+}
+
+const fn type_name(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a truth value",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list with other values than texts",
+        Value::Object(_) => "a struct",
     }
 }
 
@@ -145,7 +219,33 @@ mod tests {
             ("countersign", r#"{"config_file":""}"#, "is empty"),
             ("countersign", r#"{"config_file":"a","file":"b"}"#, "unknown field `file`"),
             ("countersign", r#"{"config_file":"a","config_file":"b"}"#, "duplicate field"),
-            ("countersign", r#"{"config_file":"a","clear_route_cache":1}"#, "expected a boolean"),
+            (
+                "countersign",
+                r#"{"config_file":"a","clear_route_cache":1}"#,
+                "clear_route_cache in filter_config is a number: write true or false",
+            ),
+            ("countersign", r#"{"config_file":1}"#, "config_file in filter_config is a number"),
+            ("countersign", r#"{"config_file":"a","listener":null}"#, "is null: write main"),
+            (
+                "countersign",
+                r#"{"config_file":"a","metadata_claims":"sub"}"#,
+                "metadata_claims in filter_config is a text: write a list",
+            ),
+            (
+                "countersign",
+                r#"{"config_file":"a","metadata_claims":["a",1]}"#,
+                "a list with other",
+            ),
+            (
+                "countersign",
+                r#"{"config_file":"a","metadata_claims":["sub","groups","sub"]}"#,
+                "metadata_claims in filter_config has \"sub\" twice: list the name of each claim once",
+            ),
+            ("countersign", r#"{"config_file":"a","metadata_claims":[""]}"#, "has an empty name"),
+            // Messages of other types: a list, a number, and `google.protobuf.Value`.
+            ("countersign", r#"["/etc/auth.cfg"]"#, "neither a Struct nor a StringValue"),
+            ("countersign", "1", "neither a Struct nor a StringValue"),
+            ("countersign", "\u{1a}\u{d}/etc/auth.cfg", "neither a Struct nor a StringValue"),
         ] {
             let error = filter(name, text).unwrap_err();
             assert!(error.contains(expected), "{text}: {error}");

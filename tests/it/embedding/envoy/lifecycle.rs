@@ -45,6 +45,9 @@ fn envoy_module_mistakes_have_their_place() {
     check(json!({ "listener": "other" }), "is \"other\": auth.cfg has main");
     check(json!({ "listener": "metrics" }), "auth.cfg has main");
     check(json!({ "file": "auth.cfg" }), "unknown field `file`");
+    check(json!({ "listener": 1 }), "listener in filter_config is a number: write main");
+    let twice = json!({ "metadata_claims": ["sub", "sub"] });
+    check(twice, "metadata_claims in filter_config has \"sub\" twice");
     let nameless = EnvoyOptions { routes: vec![route("/x", Some(""))], ..EnvoyOptions::default() };
     let output = validate(sandbox.path(), &bootstrap(addresses(), &nameless).to_string());
     let log = String::from_utf8_lossy(&output.stderr);
