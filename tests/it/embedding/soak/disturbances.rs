@@ -155,9 +155,7 @@ impl DisturbanceDriver<'_> {
                 let issuer = self.random.usize(..self.issuers.len());
                 self.issuers[issuer].stop(&mut self.random);
             }
-            SoakDisturbance::ProviderReturn => {
-                self.issuers.iter_mut().for_each(SoakIssuer::restore)
-            }
+            SoakDisturbance::ProviderReturn => self.restore_providers(),
             SoakDisturbance::ServerKill => self.kill_server(|_| {}),
             SoakDisturbance::RevocationAndKill => self.revoke_and_kill(),
             SoakDisturbance::ServerOutage => {
@@ -208,6 +206,21 @@ impl DisturbanceDriver<'_> {
         let token = LoadToken::sign(key, TokenDefect::None);
         self.wait_for(&token, 401, AnswerSet::REFUSED.or(AnswerSet::UNAVAILABLE));
         key.withdrawn.set(Instant::now() + SETTLING);
+    }
+
+    /// Lets all providers answer, and waits until their keys have been fetched.
+    fn restore_providers(&mut self) {
+        self.issuers.iter_mut().for_each(SoakIssuer::restore);
+        for index in 0..self.issuers.len() {
+            let Some(outage) = self.issuers[index].outage.take() else { continue };
+            self.wait_until_decided(&self.issuers[index]);
+            self.issuers[index].end_undecided(outage, Instant::now() + SETTLING);
+        }
+    }
+
+    /// Waits until server and proxies know that an issuer has no key with an unknown `kid`.
+    fn wait_until_decided(&self, issuer: &SoakIssuer) {
+        self.wait_for(&issuer.unknown(), 401, AnswerSet::REFUSED);
     }
 
     /// Chooses an issuer whose provider answers.
@@ -350,6 +363,8 @@ impl DisturbanceDriver<'_> {
         let periods = self.targets.iter().zip([of_nginx, from]);
         let periods = periods.map(|(target, from)| target.periods.begin(unavailable, from));
         let periods: Vec<_> = periods.collect();
+        // No fetch can be requested until the next server has made one.
+        let undecided: Vec<_> = self.issuers.iter().map(SoakIssuer::begin_undecided).collect();
         self.memory.server.store(0, Ordering::Relaxed);
         self.server().signal("KILL");
         // Waits for its end.
@@ -360,6 +375,12 @@ impl DisturbanceDriver<'_> {
         self.server = Some(server);
         let token = self.pool.issue(&mut self.random);
         self.wait_for_proxies(&token, AnswerSet::ALLOWED);
+        for (issuer, period) in self.issuers.iter().zip(undecided) {
+            if !issuer.is_down {
+                self.wait_until_decided(issuer);
+            }
+            issuer.end_undecided(period, Instant::now() + SETTLING);
+        }
         for (target, period) in self.targets.iter().zip(periods) {
             target.periods.end(period, Instant::now() + SETTLING);
         }

@@ -20,8 +20,9 @@ use super::{
     super::{
         contract::with_listener, envoy::dynamic::DynamicEnvoy, module_proxy::ModuleProxy, nginx,
     },
+    answers::{AnswerPeriod, AnswerPeriods, AnswerSet, PeriodNumber},
     target::{FaultList, LoadTarget},
-    tokens::ProviderKey,
+    tokens::{LoadToken, ProviderKey, TokenDefect},
 };
 use crate::{fixture, revocation};
 
@@ -37,14 +38,19 @@ pub(super) struct SoakIssuer {
     pub(super) keys: Vec<Arc<ProviderKey>>,
     generated: u32,
     pub(super) is_down: bool,
+    /// When an unknown `kid` may be undecided: while no fetch succeeds.
+    undecided: Arc<AnswerPeriods>,
+    /// Its period in which the provider fails.
+    pub(super) outage: Option<PeriodNumber>,
 }
 
 impl SoakIssuer {
     fn start(algorithm: &'static str) -> Self {
         let url = format!("https://{}.example/", algorithm.to_lowercase());
         let provider = JwksServer::start("");
-        let (keys, generated, is_down) = Default::default();
-        let mut issuer = Self { algorithm, url, provider, keys, generated, is_down };
+        let (keys, generated, is_down, undecided, outage) = Default::default();
+        let mut issuer =
+            Self { algorithm, url, provider, keys, generated, is_down, undecided, outage };
         issuer.add_key().usable.set(Instant::now());
         issuer
     }
@@ -53,7 +59,7 @@ impl SoakIssuer {
     pub(super) fn add_key(&mut self) -> Arc<ProviderKey> {
         self.generated += 1;
         let kid = format!("{}-{}", self.algorithm, self.generated);
-        let key = Arc::new(ProviderKey::generate(self.algorithm, kid, &self.url));
+        let key = Arc::new(ProviderKey::generate(self.algorithm, kid, &self.url, &self.undecided));
         self.keys.push(Arc::clone(&key));
         self.publish();
         key
@@ -75,6 +81,7 @@ impl SoakIssuer {
     /// Lets the provider fail from now on.
     pub(super) fn stop(&mut self, random: &mut fastrand::Rng) {
         self.is_down = true;
+        self.outage = self.outage.or_else(|| Some(self.begin_undecided()));
         self.provider.respond_with(match random.u8(..3) {
             0 => CannedResponse::hang(),
             1 => CannedResponse::close(),
@@ -82,9 +89,26 @@ impl SoakIssuer {
         });
     }
 
+    /// Lets the provider answer again. Fetches may still fail for a moment.
     pub(super) fn restore(&mut self) {
         self.is_down = false;
         self.publish();
+    }
+
+    /// Begins a period in which no fetch of the keys may succeed.
+    pub(super) fn begin_undecided(&self) -> PeriodNumber {
+        let unavailable = AnswerPeriod::Tolerated(AnswerSet::UNAVAILABLE);
+        self.undecided.begin(unavailable, Instant::now())
+    }
+
+    pub(super) fn end_undecided(&self, period: PeriodNumber, until: Instant) {
+        self.undecided.end(period, until);
+    }
+
+    /// Returns a token whose key the provider has never had.
+    pub(super) fn unknown(&self) -> LoadToken {
+        let key = self.keys.last().expect("an issuer has a key");
+        LoadToken::sign(key, TokenDefect::UnknownKey)
     }
 
     fn section(&self) -> String {

@@ -20,7 +20,7 @@ use countersign_tests::openssl::{SigningKey, signing_input};
 use rustls::pki_types::{PrivatePkcs8KeyDer, pem::PemObject as _};
 use serde_json::{Value, json};
 
-use super::answers::{AnswerSet, EventTime};
+use super::answers::{AnswerPeriods, AnswerSet, EventTime};
 use crate::fixture;
 
 /// Key of a provider, and its times.
@@ -33,6 +33,8 @@ pub(super) struct ProviderKey {
     pub(super) withdrawing: EventTime,
     /// From here on no proxy has it.
     pub(super) withdrawn: EventTime,
+    /// When an unknown `kid` of its issuer may be undecided.
+    undecided: Arc<AnswerPeriods>,
     algorithm: &'static str,
     kid: String,
     issuer: String,
@@ -47,7 +49,12 @@ enum KeySigner {
 
 impl ProviderKey {
     /// Generates a key. It signs in this process, because the load needs many tokens.
-    pub(super) fn generate(algorithm: &'static str, kid: String, issuer: &str) -> Self {
+    pub(super) fn generate(
+        algorithm: &'static str,
+        kid: String,
+        issuer: &str,
+        undecided: &Arc<AnswerPeriods>,
+    ) -> Self {
         let generated = SigningKey::generate(algorithm, &kid);
         let der = PrivatePkcs8KeyDer::from_pem_file(generated.path()).unwrap();
         let der = der.secret_pkcs8_der();
@@ -63,6 +70,7 @@ impl ProviderKey {
             usable: EventTime::default(),
             withdrawing: EventTime::default(),
             withdrawn: EventTime::default(),
+            undecided: Arc::clone(undecided),
             algorithm,
             kid,
             issuer: issuer.to_owned(),
@@ -136,7 +144,11 @@ impl LoadToken {
         match defect {
             TokenDefect::Expired => claims["exp"] = json!(fixture::now() - 3600),
             TokenDefect::Audience => claims["aud"] = json!("other"),
-            TokenDefect::UnknownKey => kid = "unknown",
+            TokenDefect::UnknownKey => {
+                kid = "unknown";
+                // Before each fetch: the key of a younger token may have been published since.
+                claims["iat"] = json!(fixture::now() - 3600);
+            }
             TokenDefect::None | TokenDefect::Signature => {}
         }
         let header = json!({ "alg": key.algorithm, "kid": kid });
@@ -156,8 +168,7 @@ impl LoadToken {
         let valid = self.key.answers(sent, received);
         let refused = AnswerSet::REFUSED.or(valid.and(AnswerSet::UNAVAILABLE));
         match self.defect {
-            // The provider may have published such a key since the last fetch.
-            TokenDefect::UnknownKey => AnswerSet::REFUSED.or(AnswerSet::UNAVAILABLE),
+            TokenDefect::UnknownKey => self.key.undecided.right(AnswerSet::REFUSED, sent, received),
             TokenDefect::Signature | TokenDefect::Expired | TokenDefect::Audience => refused,
             TokenDefect::None if self.revoked.is_by(sent) => refused,
             TokenDefect::None if self.revoking.is_by(received) => valid.or(AnswerSet::REFUSED),
