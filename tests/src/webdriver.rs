@@ -159,9 +159,16 @@ impl ChromiumBrowser {
     /// Returns the visible text of the first element of a CSS selector.
     #[track_caller]
     pub fn text(&self, selector: &str) -> String {
-        let element = self.find(selector);
-        let text = self.call("GET", &format!("/element/{element}/text"), &Value::Null);
-        text.as_str().unwrap().into()
+        for _ in 0..20 {
+            let path = format!("/element/{}/text", self.find(selector));
+            match self.try_call("GET", &path, &Value::Null) {
+                Ok(text) => return text.as_str().unwrap().into(),
+                // Another page has replaced that of the element.
+                Err(error) if error["error"] == "stale element reference" => {}
+                Err(error) => panic!("{selector}: {error}"),
+            }
+        }
+        panic!("{selector} is replaced again and again");
     }
 
     /// Presses keys, one after the other.
