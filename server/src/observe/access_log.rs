@@ -168,9 +168,7 @@ const fn protocol(version: Version) -> &'static str {
 /// proxy takes precedence over that of the connection.
 fn certificate(settings: &ClientSettings, peer: Peer<'_>, fields: &dyn Fields) -> Option<String> {
     let forwarded = match &settings.certificate_header {
-        Some(header) if settings.proxies.trusts(peer.address) => {
-            header.certificate(fields)
-        }
+        Some(header) if settings.proxies.trusts(peer.address) => header.certificate(fields),
         _ => None,
     };
     forwarded.as_ref().or_else(|| peer.certificate()).map(certificate::fingerprint)
