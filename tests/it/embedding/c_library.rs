@@ -63,6 +63,18 @@ fn header_of_the_c_library_is_that_of_its_source() {
 }
 
 #[test]
+fn closed_library_stays_in_memory() {
+    // Its threads would run code that is not there any more.
+    let close = "import _ctypes, ctypes, sys\n\
+                 library = ctypes.CDLL(sys.argv[1])\n\
+                 _ctypes.dlclose(library._handle)\n\
+                 print('libcountersign' in open('/proc/self/maps').read())";
+    let library = library().join("libcountersign.so");
+    let output = run(Path::new("python3"), &["-c", close, library.to_str().unwrap()]);
+    assert_eq!(output, (Some(0), "True\n".into(), String::new()));
+}
+
+#[test]
 fn example_in_c_decides() {
     let sandbox = Sandbox::new();
     let example = Path::new(ROOT).join("examples/check.c");

@@ -1,0 +1,6 @@
+//! Marks the library as one that stays in memory. Its threads run its code for as long as the
+//! process lives, also if a proxy closes it: a worker of nginx does that when it exits.
+
+fn main() {
+    println!("cargo:rustc-cdylib-link-arg=-Wl,-z,nodelete");
+}
