@@ -29,7 +29,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::io::{AsyncWrite as _, AsyncWriteExt as _};
+use tokio::io::AsyncWrite as _;
 
 use self::{
     error::{Http2Error, Http2ErrorCode},
@@ -39,6 +39,7 @@ use crate::{
     clock::Stopwatch,
     connection::ConnectionContext,
     deadline::{Deadline, DeadlineElapsed, TICK, yield_to_ready},
+    lingering_close,
     service::Service,
     stream::MaybeTlsStream,
 };
@@ -48,9 +49,6 @@ const MAX_READ_PER_POLL: usize = 64 * 1024;
 /// Time without input after which an idle client is sent a [keepalive
 /// ping](Http2Session::send_keepalive_ping).
 const PING_INTERVAL: Duration = Duration::from_secs(30);
-/// Input discarded after the final GOAWAY. Closing the socket at once, with unread input, would
-/// reset the TCP connection and could destroy the GOAWAY before the client reads it.
-const MAX_LINGER_BYTES: usize = 1 << 20;
 
 /// Serves a connection until it closes. `ahead` holds the bytes that were already read from it.
 pub async fn serve<S: Service>(
@@ -135,7 +133,12 @@ impl<S: Service> Http2Connection<'_, S> {
             match closed {
                 None => {}
                 Some(ConnectionClosed::Disconnected) => return,
-                Some(ConnectionClosed::GoawaySent) => return Box::pin(self.close()).await,
+                Some(ConnectionClosed::GoawaySent) => {
+                    // The client may still be sending.
+                    let buffers = &self.connection.worker.buffers;
+                    let closing = lingering_close::close(&deadline, buffers, &mut self.stream);
+                    return Box::pin(closing).await;
+                }
             }
         }
     }
@@ -317,29 +320,6 @@ impl<S: Service> Http2Connection<'_, S> {
             self.session.send_keepalive_ping();
             self.enter_phase(Http2Phase::AwaitingPong);
         }
-    }
-
-    /// Closes the connection. Reads and discards what the client still sends for up to
-    /// [`LINGER_TIMEOUT`], so that the GOAWAY reaches it.
-    async fn close(&mut self) {
-        let deadline = Rc::clone(&self.deadline);
-        deadline.due_within(LINGER_TIMEOUT);
-        let _ignored = deadline.run(self.stream.shutdown()).await;
-        let mut discarded = 0;
-        while discarded < MAX_LINGER_BYTES {
-            match deadline.poll_fn(|cx| self.poll_discard(cx)).await {
-                Ok(Ok(length)) => discarded += length,
-                Ok(Err(_)) | Err(DeadlineElapsed) => return,
-            }
-        }
-    }
-
-    /// Reads and discards.
-    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let mut buffer = self.connection.worker.buffers.take_input();
-        let polled = self.stream.poll_read_some(cx, &mut buffer);
-        self.connection.worker.buffers.return_input(buffer);
-        polled
     }
 }
 

@@ -49,6 +49,7 @@ pub mod quic;
 pub mod fields;
 mod abuse_budget;
 mod upload_drain;
+mod lingering_close;
 
 pub use self::{
     address::ListenAddress,
