@@ -13,6 +13,8 @@ pub mod profile;
 mod protected_resource;
 pub mod forward_auth;
 pub mod header_changes;
+pub mod message_headers;
+pub mod proxy_check;
 pub mod ext_authz;
 pub mod grpc;
 pub mod verify;

@@ -12,9 +12,8 @@ use crate::{
         infisical, inmanta, refresh_keys, revoke, well_known,
     },
     auth::{
-        Caller, DecisionSettings as _, PendingDecision,
-        ext_authz::{self, CheckContext},
-        grpc, verify,
+        Caller, DecisionSettings as _, PendingDecision, ext_authz, grpc, proxy_check::CheckContext,
+        verify,
     },
     base::{
         reply::{Body, Reply, no_store, problem},

@@ -30,7 +30,7 @@ use crate::{
     feed::figures::FeedClosure,
     keys::{IssuerKeys, Progress},
     observe::metrics::{
-        Budget, HttpVersion, Latency, LoginOutcome, MetricEvent, STATUSES, bucket_bound,
+        Budget, Latency, LoginOutcome, MetricEvent, RequestProtocol, STATUSES, bucket_bound,
     },
 };
 
@@ -97,13 +97,13 @@ impl Scrape {
         let statuses: Vec<_> =
             STATUSES.iter().map(ToString::to_string).chain(["other".into()]).collect();
         for route in Route::ALL {
-            for version in HttpVersion::ALL {
-                for (status, count) in statuses.iter().zip(metrics.responses(version, route)) {
+            for protocol in RequestProtocol::ALL {
+                for (status, count) in statuses.iter().zip(metrics.responses(protocol, route)) {
                     if count > 0 {
                         let labels = [
                             ("route", route.name()),
                             ("status", &**status),
-                            ("http_version", version.name()),
+                            ("http_version", protocol.name()),
                         ];
                         ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
                     }

@@ -19,7 +19,7 @@ use crate::{
     console::SIGN_IN_PATH,
     observe::{
         access_log::{self, AccessLogEntry, CompletedRequest, RequestLine},
-        metrics::HttpVersion,
+        metrics::RequestProtocol,
         request_series::{OpenRequest, RequestLabels},
     },
 };
@@ -33,7 +33,7 @@ pub struct PendingAppRequest<'c> {
     host: Option<Box<HeaderValue>>,
     service: &'c AppService,
     peer: Peer<'c>,
-    version: HttpVersion,
+    protocol: RequestProtocol,
     route: Route,
     started: Stopwatch,
     open: Option<OpenRequest<'c>>,
@@ -81,7 +81,7 @@ impl<'c> PendingAppRequest<'c> {
                 || is_logged
                     && (access_log::reads_header(name) || client.dialect.reads_header(name))
         };
-        let version = head.version().into();
+        let protocol = head.version().into();
         let target = if route.reads_query() { head.target() } else { path_of(head.target()) };
         let host = head.host();
         let head =
@@ -95,12 +95,12 @@ impl<'c> PendingAppRequest<'c> {
         let labels = || RequestLabels::new(&peer, route, request.head.method());
         let series = service.app.authenticator.metrics.series.as_ref();
         let open = series.map(|series| series.open(labels(), peer.tls));
-        Ok(Self { work, head, host, service, peer, version, route, started, open })
+        Ok(Self { work, head, host, service, peer, protocol, route, started, open })
     }
 
     /// Returns the head as a request without a body, and the recorder of the response.
     fn into_parts(self) -> (PendingWork<'c>, Request<()>, ResponseRecorder<'c>) {
-        let Self { work, head, host, service, peer, version, route, started, open } = self;
+        let Self { work, head, host, service, peer, protocol, route, started, open } = self;
         let settings = service.app.settings();
         let is_logged = head.is_some() && settings.log.logs_requests();
         let entry = head.as_ref().filter(|_| is_logged).map(|head| {
@@ -115,7 +115,7 @@ impl<'c> PendingAppRequest<'c> {
         if let Some(host) = host {
             request.headers_mut().insert(header::HOST, *host);
         }
-        (work, request, ResponseRecorder { service, version, route, started, open, entry })
+        (work, request, ResponseRecorder { service, protocol, route, started, open, entry })
     }
 }
 
@@ -214,21 +214,21 @@ impl<'c> PendingResponse<'c> {
 }
 
 /// Records the response of a pending request in metrics and access log.
-struct ResponseRecorder<'c> {
-    service: &'c AppService,
-    version: HttpVersion,
-    route: Route,
-    started: Stopwatch,
-    open: Option<OpenRequest<'c>>,
-    entry: Option<AccessLogEntry>,
+pub(super) struct ResponseRecorder<'c> {
+    pub(super) service: &'c AppService,
+    pub(super) protocol: RequestProtocol,
+    pub(super) route: Route,
+    pub(super) started: Stopwatch,
+    pub(super) open: Option<OpenRequest<'c>>,
+    pub(super) entry: Option<AccessLogEntry>,
 }
 
 impl ResponseRecorder<'_> {
     /// Records a response, and converts it to the front's [`Reply`](countersign_front::Reply).
-    fn record(self, reply: Reply) -> countersign_front::Reply {
-        let Self { service, version, route, started, open, entry } = self;
+    pub(super) fn record(self, reply: Reply) -> countersign_front::Reply {
+        let Self { service, protocol, route, started, open, entry } = self;
         let Reply { counted: status, outcome, tenant, .. } = reply;
-        let completed = CompletedRequest { version, route, status, outcome, started };
+        let completed = CompletedRequest { protocol, route, status, outcome, started };
         let labels = || open.as_ref().map(|open| (open.labels, open.tls, tenant));
         service.record(&service.app.settings(), completed, labels, || entry);
         reply.into()

@@ -91,10 +91,10 @@ impl AppService {
         labels: impl FnOnce() -> Option<(RequestLabels, Option<TlsParameters>, TenantLabel)>,
         entry: impl FnOnce() -> Option<AccessLogEntry>,
     ) {
-        let CompletedRequest { version, route, status, outcome, started } = completed;
+        let CompletedRequest { protocol, route, status, outcome, started } = completed;
         let took = started.elapsed();
         let metrics = &self.app.authenticator.metrics;
-        metrics.count_response(version, route, status, Some(took));
+        metrics.count_response(protocol, route, status, Some(took));
         if let Some(series) = &metrics.series
             && let Some((labels, tls, tenant)) = labels()
         {
@@ -180,8 +180,8 @@ impl Service for AppService {
                 (Some(allowed.outcome()), StatusCode::OK, allowed.tenant_label(metrics))
             }
         };
-        let (version, started) = (writer.version().into(), request.started);
-        let completed = CompletedRequest { version, route, status, outcome, started };
+        let (protocol, started) = (writer.version().into(), request.started);
+        let completed = CompletedRequest { protocol, route, status, outcome, started };
         let labels = || Some((RequestLabels::new(&peer, route, head.method()), peer.tls, tenant));
         service.record(settings, completed, labels, || Some(access_log_entry(request)));
         Ok(Step::Done(()))

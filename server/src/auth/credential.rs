@@ -281,7 +281,7 @@ mod tests {
             let method = method.as_str().as_bytes();
             let attributes =
                 CheckAttributes { method, host: b"h", scheme: b"https", fields: &headers };
-            RequestDescription::of_grpc(&settings, UNIX_PEER, attributes)
+            RequestDescription::of_message(&settings, UNIX_PEER, attributes)
         };
         shown(places.of_check(&headers, describe))
     }

@@ -1,48 +1,29 @@
 //! `envoy.service.auth.v3.Authorization/Check`: Envoy's external authorization over gRPC. The check
 //! contains the source address and the header lines of the request.
 //!
-//! The decision is that of `/auth` for the same header lines. The response also removes headers from
-//! the request, see [`header_changes`](super::header_changes).
-//!
-//! The description of the request is trusted only if the peer of the connection is a trusted proxy.
-//! For other peers, only the token is used.
+//! The decision is that of a [`ProxyCheck`]. The response also removes headers from the request, see
+//! [`header_changes`](super::header_changes).
 
-use countersign_front::{Peer, Step};
+use countersign_front::{Step, only_line};
 use http::StatusCode;
 
 use super::{
-    AuthDecision, Authenticator, Caller, DecisionSettings, PendingDecision, decide,
+    AuthDecision, DecisionSettings, PendingDecision,
     grpc::{
         self, GrpcError,
         check_request::{CheckRequest, TOO_MANY_HEADERS},
         check_response::{put_allowed, put_denied, put_metadata},
     },
     header_changes::HeaderChanges,
+    message_headers::MessageHeaders,
+    proxy_check::{CheckContext, ProxyCheck},
     settings::AuthSettings,
 };
 use crate::{
-    admission::Admission,
     base::reply::{Reply, empty},
-    client::{
-        ClientAddress, ClientCertificate, ClientSettings, RequestDescription,
-        original_request::OriginalRequest, request_description::CheckAttributes,
-    },
-    observe::access_log::{AccessLogEntry, CheckedRequest},
+    client::{ClientCertificate, trusted_proxies},
+    observe::access_log::{AccessLogEntry, REQUEST_ID},
 };
-
-/// Context of a check: its connection, and the current settings.
-pub struct CheckContext<'a, 's, S> {
-    /// Verifies the token.
-    pub authenticator: &'s Authenticator,
-    /// The admission budgets of the worker.
-    pub admission: &'a Admission,
-    /// The settings in force.
-    pub settings: &'s S,
-    /// The trusted proxies of the listener.
-    pub client: &'s ClientSettings,
-    /// The peer of the connection.
-    pub peer: Peer<'s>,
-}
 
 /// Answers a check. If a trusted proxy sent it, `entry` then describes the checked request.
 pub fn respond<'a>(
@@ -50,8 +31,8 @@ pub fn respond<'a>(
     body: &[u8],
     entry: Option<&mut AccessLogEntry>,
 ) -> Step<Reply, PendingDecision<'a>> {
-    let check = match grpc::message(body).map(CheckRequest::read) {
-        Ok(Ok(check)) => check,
+    let request = match grpc::message(body).map(CheckRequest::read) {
+        Ok(Ok(request)) => request,
         // Not a gRPC error: a client could otherwise trigger the proxy's failure mode, which may be
         // to allow.
         Ok(Err(TOO_MANY_HEADERS)) => {
@@ -61,50 +42,40 @@ pub fn respond<'a>(
         Ok(Err(unreadable)) => return Step::Done(GrpcError::from(unreadable).into()),
         Err(error) => return Step::Done(error.into()),
     };
-    let CheckContext { authenticator, admission, settings, client, peer } = *context;
-    let is_trusted = client.proxies.trusts(peer.address);
-    let address = if is_trusted {
-        ClientAddress::Known(client.proxies.original_client(peer.address, check.source, &check))
-    } else {
-        ClientAddress::Deferred { peer: peer.address, proxies: &client.proxies, fields: &check }
-    };
-    // Envoy names the certificate of its client. Another peer is the client itself.
-    let certificate = if is_trusted {
-        ClientCertificate::Forwarded(check.certificate)
-    } else {
-        ClientCertificate::Connection(peer.certificate())
-    };
-    if let Some(entry) = entry.filter(|_| is_trusted) {
-        entry.describe_checked_request(&CheckedRequest {
-            id: check.id,
-            client: address.get(),
-            certificate: check.certificate,
-            method: check.method,
-            path: check.path,
-            fields: &check,
-        });
+    let check = proxy_check(context, &request);
+    if let Some(entry) = entry
+        && let Some(mut checked) = context.checked(&check)
+    {
+        // Envoy's own id of the check appears in none of its logs.
+        if let Ok(Some(id)) = only_line(&request.headers, &REQUEST_ID) {
+            checked.id = id;
+        }
+        entry.describe_checked_request(&checked);
     }
-    let caller = Caller {
-        admission,
-        client: address,
-        certificate,
-        username_optional: false,
-        is_call: false,
-    };
-    let describe = || {
-        let CheckRequest { method, host, scheme, .. } = check;
-        let attributes = CheckAttributes { method, host, scheme, fields: &check };
-        RequestDescription::of_grpc(client, peer.address, attributes)
-    };
-    let original = || is_trusted.then(|| OriginalRequest::new(check.method, check.path)).flatten();
-    let described = (describe, original);
-    match decide(authenticator, settings, peer.listener, &caller, &check, described) {
+    match context.decide(&check) {
         Step::Done(decision) => {
-            let tenant = decision.tenant_label(&authenticator.metrics);
-            Step::Done(Reply { tenant, ..render(settings.auth(), &check, decision) })
+            let tenant = decision.tenant_label(&context.authenticator.metrics);
+            Step::Done(Reply { tenant, ..render(context.settings.auth(), &request, decision) })
         }
         Step::Wait(pending) => Step::Wait(pending),
     }
+}
+
+/// Returns the request of a check. Envoy names the certificate of its client. Another peer is the
+/// client itself.
+fn proxy_check<'m, 'b>(
+    context: &CheckContext<'_, 'm, impl DecisionSettings>,
+    request: &'m CheckRequest<'b>,
+) -> ProxyCheck<'m, MessageHeaders<'b>> {
+    let certificate = if context.is_trusted() {
+        ClientCertificate::Forwarded(request.certificate)
+    } else {
+        ClientCertificate::Connection(context.peer.certificate())
+    };
+    let CheckRequest { id, method, path, host, scheme, source, .. } = *request;
+    let source = source.and_then(trusted_proxies::address);
+    let fields = &request.headers;
+    ProxyCheck { id, source, certificate, method, path, host, scheme, fields }
 }
 
 /// Returns the response to a check whose decision was pending.
@@ -112,7 +83,7 @@ pub fn respond<'a>(
 pub fn reply(settings: &AuthSettings, body: &[u8], decision: AuthDecision<'_>) -> Reply {
     match (decision, read(body)) {
         (AuthDecision::Refused(reply), _) => deny(&reply),
-        (decision, Ok(check)) => render(settings, &check, decision),
+        (decision, Ok(request)) => render(settings, &request, decision),
         (_, Err(error)) => error.into(),
     }
 }
@@ -121,17 +92,25 @@ fn read(body: &[u8]) -> Result<CheckRequest<'_>, GrpcError> {
     Ok(CheckRequest::read(grpc::message(body)?)?)
 }
 
-fn render(settings: &AuthSettings, check: &CheckRequest<'_>, decision: AuthDecision<'_>) -> Reply {
+fn render(
+    settings: &AuthSettings,
+    request: &CheckRequest<'_>,
+    decision: AuthDecision<'_>,
+) -> Reply {
     match decision {
         AuthDecision::Refused(reply) => deny(&reply),
-        allowed => allow(settings, check, &allowed),
+        allowed => allow(settings, &request.headers, &allowed),
     }
 }
 
 /// Allows a request.
-fn allow(settings: &AuthSettings, check: &CheckRequest<'_>, decision: &AuthDecision<'_>) -> Reply {
-    let changes = HeaderChanges::new(settings, decision, check);
-    let names = check.headers.iter().map(|header| header.name);
+fn allow(
+    settings: &AuthSettings,
+    headers: &MessageHeaders<'_>,
+    decision: &AuthDecision<'_>,
+) -> Reply {
+    let changes = HeaderChanges::new(settings, decision, headers);
+    let names = headers.iter().map(|header| header.name);
     let imitations = names.filter(|name| changes.is_imitation(name));
     let removed = changes.removed().map(|name| name.as_str().as_bytes()).chain(imitations);
     let message = grpc::framed(|out| {

@@ -65,6 +65,23 @@ impl ClientCertificate<'_> {
         }
     }
 
+    /// Returns the [`fingerprint`] for logs. A certificate that a trusted proxy passes on in a header
+    /// takes precedence over that of the connection.
+    #[must_use]
+    pub fn fingerprint(&self) -> Option<String> {
+        match *self {
+            Self::Deferred { peer, settings, fields } => {
+                let header = settings.certificate_header.as_ref();
+                let header = header.filter(|_| settings.proxies.trusts(peer.address));
+                let forwarded = header.and_then(|header| header.certificate(fields));
+                forwarded.as_ref().or_else(|| peer.certificate()).map(fingerprint)
+            }
+            Self::Connection(certificate) => certificate.map(fingerprint),
+            Self::Forwarded(text) => parse(text).as_ref().map(fingerprint),
+            Self::Known(_) => None,
+        }
+    }
+
     /// Returns a copy that outlives the request.
     #[must_use]
     pub fn resolved(&self) -> ClientCertificate<'static> {

@@ -40,7 +40,7 @@ pub struct HttpCheck<'r> {
     pub fields: &'r dyn Fields,
 }
 
-/// The attributes of a request, in a check over gRPC or in this process.
+/// The attributes of a request, in a check over gRPC or SPOP, or in this process.
 #[derive(Clone, Copy)]
 pub struct CheckAttributes<'r> {
     /// The method.
@@ -82,9 +82,9 @@ impl<'r> RequestDescription<'r> {
         }
     }
 
-    /// Describes the request in a check over gRPC, which a peer of the listener sends.
+    /// Describes the request in a check over gRPC or SPOP, which a peer of the listener sends.
     #[must_use]
-    pub fn of_grpc(
+    pub fn of_message(
         settings: &ClientSettings,
         peer: IpAddr,
         attributes: CheckAttributes<'r>,
@@ -462,7 +462,7 @@ mod tests {
                 CheckAttributes { method: method.as_bytes(), host: b"h", scheme: b"https", fields };
             let peer = if is_trusted { "10.0.0.1" } else { "192.0.2.1" }.parse().unwrap();
             let settings = settings(Dialect::None);
-            RequestDescription::of_grpc(&settings, peer, attributes).may_use_cookie()
+            RequestDescription::of_message(&settings, peer, attributes).may_use_cookie()
         };
         assert!(counts(true, "GET", &cross) && !counts(false, "GET", &cross));
         assert!(counts(false, "GET", &none) && !counts(false, "POST", &none));

@@ -92,7 +92,7 @@ impl TrustedProxies {
         known
     }
 
-    /// Returns the client's address of the original request in an authorization check (ext_authz).
+    /// Returns the client's address of the original request in a check over gRPC or SPOP.
     ///
     /// `peer` is the proxy that asks, and `source` the address it received the request from.
     /// Without `source` the header is ignored: it could be the client's own.
@@ -100,12 +100,11 @@ impl TrustedProxies {
     pub fn original_client(
         &self,
         peer: IpAddr,
-        source: Option<&[u8]>,
+        source: Option<IpAddr>,
         fields: &dyn Fields,
     ) -> IpAddr {
-        let source =
-            source.and_then(address).filter(|source| ![UNIX_PEER, UNKNOWN_PEER].contains(source));
-        match source {
+        let source = source.map(|source| source.to_canonical());
+        match source.filter(|source| ![UNIX_PEER, UNKNOWN_PEER].contains(source)) {
             Some(source) if self.trusts(peer) => self.client(source, fields),
             _ => peer.to_canonical(),
         }
@@ -130,7 +129,8 @@ impl TrustedProxies {
 }
 
 /// Parses an address as proxies write it: alone, or with a port (IPv6 then in brackets).
-fn address(text: &[u8]) -> Option<IpAddr> {
+#[must_use]
+pub fn address(text: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(text).ok()?.trim_matches([' ', '\t']);
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     let address = match bare {
@@ -409,9 +409,10 @@ mod tests {
             proxies.header().clone(),
             HeaderValue::from_static("198.51.100.7, 203.0.113.9"),
         )]);
+        let parsed = |source: &str| address(source.as_bytes());
         let client = |peer: &str, source: Option<&str>| {
             proxies
-                .original_client(peer.parse().unwrap(), source.map(str::as_bytes), &headers)
+                .original_client(peer.parse().unwrap(), source.and_then(parsed), &headers)
                 .to_string()
         };
         for (peer, source, expected) in [

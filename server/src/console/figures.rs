@@ -8,7 +8,7 @@ use countersign_engine::Reject;
 
 use crate::{
     base::{clock::Stopwatch, outcome::Outcome, route::Route},
-    observe::metrics::{BUCKETS, Budget, HttpVersion, MetricEvent, Metrics, bucket_bound},
+    observe::metrics::{BUCKETS, Budget, MetricEvent, Metrics, RequestProtocol, bucket_bound},
 };
 
 /// Time between two samples.
@@ -85,7 +85,7 @@ pub(super) struct RequestCounts {
     checks: u64,
     refused: [u64; REFUSALS],
     /// By version of HTTP.
-    latency: [[u64; BUCKETS]; HttpVersion::ALL.len()],
+    latency: [[u64; BUCKETS]; RequestProtocol::ALL.len()],
     /// Signature checks that waited for their budget.
     pub(super) delayed: u64,
     /// Signature checks that were not made, by budget.
@@ -165,9 +165,10 @@ impl ConsoleFigures {
 impl RequestCounts {
     fn of(metrics: &Metrics) -> Self {
         let responses = |route| {
-            HttpVersion::ALL.map(|version| metrics.responses(version, route).iter().sum::<u64>())
+            RequestProtocol::ALL
+                .map(|protocol| metrics.responses(protocol, route).iter().sum::<u64>())
         };
-        let latency = HttpVersion::ALL.map(|version| {
+        let latency = RequestProtocol::ALL.map(|version| {
             let by_route = VERIFYING.map(|route| metrics.latency_over(version, route).buckets);
             std::array::from_fn(|bucket| {
                 by_route.iter().map(|buckets| buckets[bucket]).sum::<u64>()
@@ -237,12 +238,12 @@ impl RequestCounts {
     }
 
     /// As [`quantile`](Self::quantile), for the responses over a version of HTTP.
-    pub(super) fn quantile_over(&self, version: HttpVersion, part: f64) -> Option<f64> {
+    pub(super) fn quantile_over(&self, version: RequestProtocol, part: f64) -> Option<f64> {
         quantile(&self.latency[version.index()], part)
     }
 
     /// Returns the number of responses over a version of HTTP.
-    pub(super) fn responses_over(&self, version: HttpVersion) -> u64 {
+    pub(super) fn responses_over(&self, version: RequestProtocol) -> u64 {
         self.latency[version.index()].iter().sum()
     }
 }
@@ -293,7 +294,7 @@ mod tests {
         let request = |status, outcome, micros| {
             metrics.count_check(outcome);
             let took = Some(Duration::from_micros(micros));
-            metrics.count_response(HttpVersion::Http2, Route::Auth, status, took);
+            metrics.count_response(RequestProtocol::Http2, Route::Auth, status, took);
         };
         request(StatusCode::OK, Outcome::Verified, 1);
         figures.add_sample(&metrics);
@@ -302,7 +303,7 @@ mod tests {
         let expired = Outcome::Rejected(Reject::Expired);
         request(StatusCode::UNAUTHORIZED, expired, 3000);
         request(StatusCode::UNAUTHORIZED, Outcome::NoToken, 3000);
-        metrics.count_response(HttpVersion::Http1, Route::Live, StatusCode::OK, None);
+        metrics.count_response(RequestProtocol::Http1, Route::Live, StatusCode::OK, None);
         // A call of an API is not a check.
         metrics.count(Outcome::NoToken);
         figures.add_sample(&metrics);
@@ -311,10 +312,10 @@ mod tests {
         assert_eq!(counts.reasons().len(), 2);
         assert!(counts.quantile(0.5).unwrap() < 1e-5);
         assert!((0.003..0.005).contains(&counts.quantile(0.99).unwrap()));
-        assert_eq!(counts.responses_over(HttpVersion::Http2), 100);
-        assert_eq!(counts.quantile_over(HttpVersion::Http2, 0.5), counts.quantile(0.5));
+        assert_eq!(counts.responses_over(RequestProtocol::Http2), 100);
+        assert_eq!(counts.quantile_over(RequestProtocol::Http2, 0.5), counts.quantile(0.5));
         assert_eq!(
-            counts.quantile_over(HttpVersion::Http1, 0.5),
+            counts.quantile_over(RequestProtocol::Http1, 0.5),
             None,
             "of a route without tokens"
         );

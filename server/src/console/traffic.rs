@@ -8,12 +8,12 @@ use super::{
     reference::figure_link,
     text::{duration, whole},
 };
-use crate::observe::metrics::{Budget, HttpVersion};
+use crate::observe::metrics::{Budget, RequestProtocol};
 
 /// Returns the times within which requests with a token were answered, by version of HTTP.
 pub(super) fn protocol_table(recent: Option<&RequestCounts>) -> Markup {
     let responses = |version| recent.map_or(0, |counts| counts.responses_over(version));
-    let versions = HttpVersion::ALL.into_iter().filter(|version| responses(*version) > 0);
+    let versions = RequestProtocol::ALL.into_iter().filter(|version| responses(*version) > 0);
     let versions: Vec<_> = versions.collect();
     let within = |version, part| {
         let bound = recent.and_then(|counts| counts.quantile_over(version, part));
@@ -33,7 +33,7 @@ pub(super) fn protocol_table(recent: Option<&RequestCounts>) -> Markup {
                 tbody {
                     @for version in versions {
                         tr {
-                            td data-label="Version" { "HTTP/" (version.name()) }
+                            td data-label="Version" { (protocol_name(version)) }
                             td.number data-label="Requests" { (whole(responses(version))) }
                             td data-label="Half within" { (within(version, 0.5)) }
                             td data-label="99 % within" { (within(version, 0.99)) }
@@ -42,6 +42,13 @@ pub(super) fn protocol_table(recent: Option<&RequestCounts>) -> Markup {
                 }
             }
         }
+    }
+}
+
+fn protocol_name(protocol: RequestProtocol) -> String {
+    match protocol {
+        RequestProtocol::Spop => "SPOP".into(),
+        version => format!("HTTP/{}", version.name()),
     }
 }
 
@@ -90,7 +97,7 @@ mod tests {
         assert!(check_facts(None).into_string().contains("all within their budgets"));
         figures.add_sample(&metrics);
         let took = Some(Duration::from_micros(100));
-        metrics.count_response(HttpVersion::Http3, Route::Auth, StatusCode::OK, took);
+        metrics.count_response(RequestProtocol::Http3, Route::Auth, StatusCode::OK, took);
         metrics.count_event(MetricEvent::CheckDelayed);
         metrics.count_event(MetricEvent::NotAdmitted(Budget::Issuer));
         figures.add_sample(&metrics);

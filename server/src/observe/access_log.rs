@@ -11,19 +11,19 @@ use countersign_front::{
 use http::{HeaderName, StatusCode, Version};
 
 use super::{
-    metrics::HttpVersion,
+    metrics::RequestProtocol,
     settings::{LogSettings, LoggedRequests},
 };
 use crate::{
     base::{clock::Stopwatch, header_names::is_header, outcome::Outcome, route::Route},
-    client::{ClientSettings, certificate},
+    client::{ClientCertificate, ClientSettings},
 };
 
 /// A completed request, for the access log and metrics.
 #[derive(Clone, Copy)]
 pub struct CompletedRequest {
-    /// Its version of HTTP.
-    pub version: HttpVersion,
+    /// Its protocol.
+    pub protocol: RequestProtocol,
     /// Its route.
     pub route: Route,
     /// The status of the response.
@@ -57,24 +57,22 @@ pub struct RequestLine<'r> {
 }
 
 /// Header with the request id of a proxy.
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Limit of a logged id or target, in characters.
 const MAX_FIELD_CHARS: usize = 1024;
 
-/// A request that a trusted proxy describes in a gRPC check.
+/// A request that a trusted proxy describes in a check over gRPC or SPOP.
 pub struct CheckedRequest<'r> {
-    /// The proxy's id of the request.
+    /// The proxy's id of the request; empty without one.
     pub id: &'r [u8],
     /// The address of the client.
     pub client: IpAddr,
-    /// The certificate of the client.
-    pub certificate: &'r [u8],
+    /// The fingerprint of the client's certificate.
+    pub certificate: Option<String>,
     /// The method.
     pub method: &'r [u8],
     /// The request target.
     pub path: &'r [u8],
-    /// The header lines.
-    pub fields: &'r dyn Fields,
 }
 
 /// Whether an entry contains the header line with this name.
@@ -107,23 +105,44 @@ impl AccessLogEntry {
             listener: listener.into(),
             protocol: protocol(version),
             client: settings.proxies.client(peer.address, fields),
-            certificate: certificate(settings, peer, fields),
+            certificate: ClientCertificate::Deferred { peer: &peer, settings, fields }
+                .fingerprint(),
             method: truncated(&method),
             uri: truncated(path_only(&uri)),
         }
     }
 
-    /// Makes the entry describe the request that a trusted proxy checks over gRPC. Envoy's own id
-    /// of the check appears in none of its logs, so `x-request-id` takes precedence.
+    /// Creates the entry of a check over SPOP. If a trusted proxy sent it, the entry describes the
+    /// checked request.
+    #[must_use]
+    pub fn of_notification(
+        listener: &str,
+        peer: IpAddr,
+        checked: Option<&CheckedRequest<'_>>,
+    ) -> Self {
+        let mut entry = Self {
+            id: generate_id(),
+            listener: listener.into(),
+            protocol: "SPOP/2.0",
+            client: peer,
+            certificate: None,
+            method: "NOTIFY".into(),
+            uri: String::new(),
+        };
+        if let Some(checked) = checked {
+            entry.describe_checked_request(checked);
+        }
+        entry
+    }
+
+    /// Makes the entry describe the request that a trusted proxy checks by a message.
     pub fn describe_checked_request(&mut self, check: &CheckedRequest<'_>) {
         let text = |bytes| String::from_utf8_lossy(bytes);
-        let id = only_line(check.fields, &REQUEST_ID).ok().flatten().unwrap_or(check.id);
-        if !id.is_empty() {
-            self.id = truncated(&text(id));
+        if !check.id.is_empty() {
+            self.id = truncated(&text(check.id));
         }
         self.client = check.client;
-        self.certificate =
-            certificate::parse(check.certificate).as_ref().map(certificate::fingerprint);
+        self.certificate.clone_from(&check.certificate);
         self.method = truncated(&text(check.method));
         self.uri = truncated(path_only(&text(check.path)));
     }
@@ -162,16 +181,6 @@ const fn protocol(version: Version) -> &'static str {
         Version::HTTP_3 => "HTTP/3",
         _ => "HTTP/1.1",
     }
-}
-
-/// Returns the fingerprint of the client's certificate. A certificate forwarded by a trusted
-/// proxy takes precedence over that of the connection.
-fn certificate(settings: &ClientSettings, peer: Peer<'_>, fields: &dyn Fields) -> Option<String> {
-    let forwarded = match &settings.certificate_header {
-        Some(header) if settings.proxies.trusts(peer.address) => header.certificate(fields),
-        _ => None,
-    };
-    forwarded.as_ref().or_else(|| peer.certificate()).map(certificate::fingerprint)
 }
 
 impl LogSettings {

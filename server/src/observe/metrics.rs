@@ -171,20 +171,22 @@ const FIRST_BUCKET: u64 = 1024;
 
 const ROUTES: usize = Route::ALL.len();
 
-/// A version of HTTP, as metrics count it. HTTP/1.0 counts as 1.1.
+/// The protocol of a request, as metrics count it. HTTP/1.0 counts as 1.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HttpVersion {
+pub enum RequestProtocol {
     /// HTTP/1.1.
     Http1,
     /// HTTP/2.
     Http2,
     /// HTTP/3.
     Http3,
+    /// SPOP of HAProxy.
+    Spop,
 }
 
-impl HttpVersion {
-    /// All versions.
-    pub const ALL: [Self; 3] = [Self::Http1, Self::Http2, Self::Http3];
+impl RequestProtocol {
+    /// All protocols.
+    pub const ALL: [Self; 4] = [Self::Http1, Self::Http2, Self::Http3, Self::Spop];
 
     /// Returns its name in metrics.
     #[must_use]
@@ -193,6 +195,7 @@ impl HttpVersion {
             Self::Http1 => "1.1",
             Self::Http2 => "2",
             Self::Http3 => "3",
+            Self::Spop => "spop",
         }
     }
 
@@ -203,11 +206,12 @@ impl HttpVersion {
             Self::Http1 => 0,
             Self::Http2 => 1,
             Self::Http3 => 2,
+            Self::Spop => 3,
         }
     }
 }
 
-impl From<Version> for HttpVersion {
+impl From<Version> for RequestProtocol {
     fn from(version: Version) -> Self {
         match version {
             Version::HTTP_2 => Self::Http2,
@@ -221,8 +225,8 @@ impl From<Version> for HttpVersion {
 #[repr(align(128))]
 struct Shard {
     events: [AtomicU64; SLOTS],
-    responses: [[[AtomicU64; STATUSES.len() + 1]; ROUTES]; HttpVersion::ALL.len()],
-    took: [[LatencyCounters; ROUTES]; HttpVersion::ALL.len()],
+    responses: [[[AtomicU64; STATUSES.len() + 1]; ROUTES]; RequestProtocol::ALL.len()],
+    took: [[LatencyCounters; ROUTES]; RequestProtocol::ALL.len()],
 }
 
 /// Latency histogram of one route over one version of HTTP.
@@ -324,7 +328,7 @@ impl Metrics {
     /// Counts a response, and its latency from the end of the request's head.
     pub fn count_response(
         &self,
-        version: HttpVersion,
+        protocol: RequestProtocol,
         route: Route,
         status: StatusCode,
         took: Option<Duration>,
@@ -332,10 +336,10 @@ impl Metrics {
         let (shard, route) = (self.shard(), route.index());
         let index =
             STATUSES.iter().position(|known| *known == status.as_u16()).unwrap_or(STATUSES.len());
-        add(&shard.responses[version.index()][route][index], 1);
+        add(&shard.responses[protocol.index()][route][index], 1);
         if let Some(took) = took {
             let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-            let counters = &shard.took[version.index()][route];
+            let counters = &shard.took[protocol.index()][route];
             add(&counters.buckets[bucket_of(nanos)], 1);
             add(&counters.nanos, nanos);
         }
@@ -359,12 +363,12 @@ impl Metrics {
         self.sum(|shard| &shard.events[event.slot()])
     }
 
-    /// Returns the number of a route's responses over a version of HTTP by each of [`STATUSES`];
+    /// Returns the number of a route's responses over a protocol by each of [`STATUSES`];
     /// the last element counts all others.
     #[must_use]
-    pub fn responses(&self, version: HttpVersion, route: Route) -> [u64; STATUSES.len() + 1] {
+    pub fn responses(&self, protocol: RequestProtocol, route: Route) -> [u64; STATUSES.len() + 1] {
         std::array::from_fn(|index| {
-            self.sum(|shard| &shard.responses[version.index()][route.index()][index])
+            self.sum(|shard| &shard.responses[protocol.index()][route.index()][index])
         })
     }
 
@@ -372,7 +376,7 @@ impl Metrics {
     #[must_use]
     pub fn latency(&self, route: Route) -> Latency {
         let mut latency = Latency::default();
-        for version in HttpVersion::ALL {
+        for version in RequestProtocol::ALL {
             let Latency { buckets, total } = self.latency_over(version, route);
             latency.buckets.iter_mut().zip(buckets).for_each(|(sum, count)| *sum += count);
             latency.total += total;
@@ -382,7 +386,7 @@ impl Metrics {
 
     /// Returns the latency of a route's responses over a version of HTTP.
     #[must_use]
-    pub fn latency_over(&self, version: HttpVersion, route: Route) -> Latency {
+    pub fn latency_over(&self, version: RequestProtocol, route: Route) -> Latency {
         let (version, route) = (version.index(), route.index());
         Latency {
             buckets: std::array::from_fn(|bucket| {
@@ -432,11 +436,11 @@ mod tests {
         for shard in [0, 1, 1] {
             Metrics::use_shard(shard);
             let took = Some(Duration::from_nanos(1500));
-            metrics.count_response(HttpVersion::Http1, Route::Auth, StatusCode::OK, took);
+            metrics.count_response(RequestProtocol::Http1, Route::Auth, StatusCode::OK, took);
         }
-        metrics.count_response(HttpVersion::Http3, Route::Auth, StatusCode::IM_A_TEAPOT, None);
+        metrics.count_response(RequestProtocol::Http3, Route::Auth, StatusCode::IM_A_TEAPOT, None);
         Metrics::use_shard(0);
-        let responses = HttpVersion::ALL.map(|version| metrics.responses(version, Route::Auth));
+        let responses = RequestProtocol::ALL.map(|one| metrics.responses(one, Route::Auth));
         assert_eq!((responses[0][0], responses[2][STATUSES.len()]), (3, 1));
         assert_eq!(responses[1], [0; STATUSES.len() + 1]);
         let latency = metrics.latency(Route::Auth);

@@ -7,7 +7,10 @@ use bytes::Bytes;
 use countersign_front::{Peer, Step};
 use countersign_server::{
     app::AppService,
-    auth::grpc::check_request::{CheckHeader, CheckRequest, TOO_MANY_HEADERS},
+    auth::{
+        grpc::check_request::{CheckRequest, TOO_MANY_HEADERS},
+        message_headers::MessageHeader,
+    },
     base::route::Route,
 };
 use envoy_types::pb::envoy::{
@@ -67,7 +70,7 @@ fn assert_same_headers(ours: &CheckRequest<'_>, http: &HttpRequest) {
         .map(|line| (line.key.as_bytes(), [line.value.as_bytes(), &line.raw_value].concat()))
         .collect();
     let lines: Vec<_> =
-        ours.headers.iter().map(|CheckHeader { name, value }| (*name, value.to_vec())).collect();
+        ours.headers.iter().map(|MessageHeader { name, value }| (*name, value.to_vec())).collect();
     let (mapped, trailing) =
         lines.split_at(lines.len().checked_sub(listed.len()).expect("as many as there are"));
     assert_eq!(trailing, listed);

@@ -1,13 +1,8 @@
-//! `envoy.service.auth.v3.CheckRequest`: an authorization request of Envoy.
-//!
-//! Values borrow from the received bytes. A request may have dozens of headers, of which a handful
-//! is looked up, so they are stored in order and searched from the end. That is cheaper than a map.
-
-use countersign_front::Fields;
-use http::HeaderName;
-use smallvec::SmallVec;
+//! `envoy.service.auth.v3.CheckRequest`: an authorization request of Envoy. Values borrow from the
+//! received bytes.
 
 use super::protobuf::{ProtobufError, repeated, select, singular};
+use crate::auth::message_headers::{MessageHeader, MessageHeaders, TooManyHeaders};
 
 /// A request that a proxy asks to authorize. Not `Debug`, as it holds a token.
 ///
@@ -29,26 +24,18 @@ pub struct CheckRequest<'b> {
     pub scheme: &'b [u8],
     /// The headers: those of the `headers` map, followed by those of `header_map`, which Envoy
     /// sends with `encode_raw_headers`.
-    pub headers: CheckHeaders<'b>,
+    pub headers: MessageHeaders<'b>,
 }
 
-/// Headers, stored inline in the number usual for a browser and its proxies.
-pub type CheckHeaders<'b> = SmallVec<[CheckHeader<'b>; 32]>;
-
-/// Ten times Envoy's default limit.
-const MAX_HEADERS: usize = 1024;
-/// Returned for a request with too many headers. Of all errors, this is the only one that the
-/// proxy's client can cause, rather than the proxy.
+/// Returned for a request with [too many headers](TooManyHeaders). Of all errors, this is the only
+/// one that the proxy's client can cause, rather than the proxy.
 pub const TOO_MANY_HEADERS: ProtobufError =
     ProtobufError("a request has more than 1,024 header lines");
 
-/// A header of the request.
-#[derive(Clone, Copy)]
-pub struct CheckHeader<'b> {
-    /// The name, in the client's case or in lower case.
-    pub name: &'b [u8],
-    /// The value.
-    pub value: &'b [u8],
+impl From<TooManyHeaders> for ProtobufError {
+    fn from(_: TooManyHeaders) -> Self {
+        TOO_MANY_HEADERS
+    }
 }
 
 impl<'b> CheckRequest<'b> {
@@ -61,17 +48,16 @@ impl<'b> CheckRequest<'b> {
         let [source, request] = singular(attributes.unwrap_or_default(), [1, 4])?;
         let [address, certificate] = singular(source.unwrap_or_default(), [1, 5])?;
         let [http] = singular(request.unwrap_or_default(), [2])?;
-        let mut headers = CheckHeaders::new();
-        let mut push = |header| {
-            let has_room = headers.len() < MAX_HEADERS;
-            has_room.then(|| headers.push(header)).ok_or(TOO_MANY_HEADERS)
-        };
+        let mut headers = MessageHeaders::default();
         let [id, method, path, host, scheme, header_map] =
             select(http.unwrap_or_default(), [1, 2, 4, 5, 6, 13], |number, value| {
-                if number == 3 { push(read_entry(value.bytes()?)?) } else { Ok(()) }
+                if number == 3 {
+                    headers.push(read_entry(value.bytes()?)?)?;
+                }
+                Ok(())
             })?;
         for header in repeated(header_map.unwrap_or_default(), 1) {
-            push(read_header(header?)?)?;
+            headers.push(read_header(header?)?)?;
         }
         Ok(Self {
             source: read_address(address.unwrap_or_default())?,
@@ -87,18 +73,18 @@ impl<'b> CheckRequest<'b> {
 }
 
 /// Parses an entry of the `headers` map.
-fn read_entry(entry: &[u8]) -> Result<CheckHeader<'_>, ProtobufError> {
+fn read_entry(entry: &[u8]) -> Result<MessageHeader<'_>, ProtobufError> {
     let [name, value] = singular(entry, [1, 2])?;
-    Ok(CheckHeader { name: name.unwrap_or_default(), value: value.unwrap_or_default() })
+    Ok(MessageHeader { name: name.unwrap_or_default(), value: value.unwrap_or_default() })
 }
 
 /// Parses `envoy.config.core.v3.HeaderValue`, whose value is text or bytes.
-fn read_header(header: &[u8]) -> Result<CheckHeader<'_>, ProtobufError> {
+fn read_header(header: &[u8]) -> Result<MessageHeader<'_>, ProtobufError> {
     let [name, text, bytes] = singular(header, [1, 2, 3])?;
     if text.is_some() && bytes.is_some() {
         return Err(ProtobufError("a header has two values"));
     }
-    Ok(CheckHeader { name: name.unwrap_or_default(), value: text.or(bytes).unwrap_or_default() })
+    Ok(MessageHeader { name: name.unwrap_or_default(), value: text.or(bytes).unwrap_or_default() })
 }
 
 /// Parses `envoy.config.core.v3.Address`, which is one of three kinds.
@@ -111,35 +97,16 @@ fn read_address(address: &[u8]) -> Result<Option<&[u8]>, ProtobufError> {
     Ok(address.filter(|text| !text.is_empty()))
 }
 
-/// A header that is in the map and in the list, or twice in either, counts as duplicate.
-impl Fields for CheckRequest<'_> {
-    fn line(&self, name: &HeaderName, nth: usize) -> Option<&[u8]> {
-        let name = name.as_str().as_bytes();
-        let lines =
-            self.headers.iter().rev().filter(|header| header.name.eq_ignore_ascii_case(name));
-        lines.map(|header| header.value).nth(nth)
-    }
-
-    fn each_line<'f>(&'f self, name: &HeaderName, take: &mut dyn FnMut(&'f [u8])) {
-        let name = name.as_str().as_bytes();
-        let lines = self.headers.iter().filter(|header| header.name.eq_ignore_ascii_case(name));
-        lines.for_each(|header| take(header.value));
-    }
-
-    fn any_name(&self, test: &dyn Fn(&[u8]) -> bool) -> bool {
-        self.headers.iter().any(|header| test(header.name))
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use http::header;
+    use http::{HeaderName, header};
 
     use super::{
         super::protobuf::{put_bytes, put_message, put_number},
         *,
     };
-    use countersign_front::{DuplicateHeader, only_line};
+    use crate::auth::message_headers::MAX_HEADERS;
+    use countersign_front::{DuplicateHeader, Fields as _, only_line};
 
     /// Encodes a request with these headers in the map and in the list.
     fn check_request(mapped: &[(&str, &str)], listed: &[(&str, &str)]) -> Vec<u8> {
@@ -168,7 +135,7 @@ mod tests {
 
     fn authorization(message: &[u8]) -> Result<Option<Vec<u8>>, DuplicateHeader> {
         let check = CheckRequest::read(message).unwrap();
-        Ok(only_line(&check, &header::AUTHORIZATION)?.map(<[u8]>::to_vec))
+        Ok(only_line(&check.headers, &header::AUTHORIZATION)?.map(<[u8]>::to_vec))
     }
 
     #[test]
@@ -207,7 +174,7 @@ mod tests {
             check_request(&[("x", "1"), ("y", "2"), ("X", "3")], &[("x", "4"), ("z", "5")]);
         let check = CheckRequest::read(&message).unwrap();
         let name = HeaderName::from_static("x");
-        let lines: Vec<_> = (0..5).map(|nth| check.line(&name, nth)).collect();
+        let lines: Vec<_> = (0..5).map(|nth| check.headers.line(&name, nth)).collect();
         assert_eq!(lines, [Some(&b"4"[..]), Some(b"3"), Some(b"1"), None, None]);
     }
 
@@ -215,7 +182,8 @@ mod tests {
     fn number_of_headers_is_limited() {
         let read = |mapped: usize, listed: usize| {
             let (mapped, listed) = (vec![("a", "b"); mapped], vec![("c", "d"); listed]);
-            CheckRequest::read(&check_request(&mapped, &listed)).map(|check| check.headers.len())
+            CheckRequest::read(&check_request(&mapped, &listed))
+                .map(|check| check.headers.iter().len())
         };
         assert_eq!(
             [read(MAX_HEADERS, 0), read(0, MAX_HEADERS), read(24, 1000)],
