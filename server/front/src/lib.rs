@@ -1,5 +1,5 @@
-//! HTTP/1.1, HTTP/2 and HTTP/3 server for programs that answer most requests synchronously: no
-//! router, no middleware, no header map.
+//! HTTP/1.1, HTTP/2, HTTP/3 and SPOP server for programs that answer most requests synchronously:
+//! no router, no middleware, no header map.
 //!
 //! A request is parsed in place in the read buffer and passed to the [`Service`], which writes
 //! the response into the send buffer. A request that the service answers at once takes no task, no
@@ -11,7 +11,7 @@
 //! - **Memory.** One [`RequestMemory`] bounds what unfinished requests hold, with a share for each
 //!   source and connection.
 //! - **Time.** [`Deadlines`](deadline::Deadlines) are swept twice a second; no request has a timer.
-//! - **Protocols.** [`http1`], [`http2`], [`http3`] over [`quic`], and the
+//! - **Protocols.** [`http1`], [`http2`], [`http3`] over [`quic`], [`spop`] for HAProxy, and the
 //!   [PROXY protocol](proxy_protocol). [`fields`] is the code that HPACK and QPACK share.
 //!
 //! # Example
@@ -47,6 +47,7 @@ pub mod http2;
 pub mod http3;
 pub mod quic;
 pub mod fields;
+pub mod spop;
 mod abuse_budget;
 mod upload_drain;
 mod lingering_close;
@@ -60,7 +61,10 @@ pub use self::{
     protocols::Protocols,
     request_limits::RequestLimits,
     request_memory::{MemoryExceeded, MemoryLimits, RequestMemory},
-    service::{IncomingRequest, PendingRequest, ReplyFuture, ResponseWriter, Service, Step},
+    service::{
+        IncomingRequest, PendingActions, PendingRequest, ReplyFuture, ResponseWriter, Service, Step,
+    },
+    spop::SpopNotification,
     timeouts::Timeouts,
     worker_context::{BufferPool, WorkerContext},
     worker_pool::WorkerPool,

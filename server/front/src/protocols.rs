@@ -1,6 +1,6 @@
-//! The HTTP versions of a listener.
+//! The protocols of a listener.
 
-/// The HTTP versions that a listener supports.
+/// The protocols that a listener supports: versions of HTTP, or SPOP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Protocols {
     /// HTTP/1.1 and 1.0.
@@ -10,19 +10,24 @@ pub struct Protocols {
     pub http2: bool,
     /// HTTP/3, at the same address over UDP.
     pub http3: bool,
+    /// [SPOP](crate::spop) of HAProxy. It excludes the others.
+    pub spop: bool,
 }
 
 impl Protocols {
     /// Only HTTP/1.1 and 1.0.
-    pub const HTTP1: Self = Self { http1: true, http2: false, http3: false };
+    pub const HTTP1: Self = Self { http1: true, http2: false, http3: false, spop: false };
 
-    /// The ALPN protocol ids, in the order of [`Protocols::names`] (RFC 7301).
-    pub const NAMES: [&'static str; 3] = ["http/1.1", "h2", "h3"];
+    /// Only SPOP.
+    pub const SPOP: Self = Self { http1: false, spop: true, ..Self::HTTP1 };
 
-    /// Returns the ALPN protocol ids of the supported versions.
+    /// The names, in the order of [`Protocols::names`]: ALPN protocol ids (RFC 7301), and `spop`.
+    pub const NAMES: [&'static str; 4] = ["http/1.1", "h2", "h3", "spop"];
+
+    /// Returns the names of the supported protocols.
     #[must_use]
     pub fn names(self) -> Vec<&'static str> {
-        let spoken = [self.http1, self.http2, self.http3];
+        let spoken = [self.http1, self.http2, self.http3, self.spop];
         let named = Self::NAMES.into_iter().zip(spoken);
         named.filter(|(_, is_spoken)| *is_spoken).map(|(name, _)| name).collect()
     }
@@ -30,7 +35,7 @@ impl Protocols {
     /// Whether the listener accepts TCP connections.
     #[must_use]
     pub const fn use_tcp(self) -> bool {
-        self.http1 || self.http2
+        self.http1 || self.http2 || self.spop
     }
 
     /// Returns the ALPN protocol ids that are offered over TCP, in the server's order of preference.

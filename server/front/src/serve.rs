@@ -15,6 +15,7 @@ use crate::{
     http2::{self, preface},
     proxy_protocol,
     service::Service,
+    spop,
     stream::{MaybeTlsStream, Socket},
     worker_context::WorkerContext,
 };
@@ -53,13 +54,16 @@ async fn serve_connection<S: Service>(
     }
 }
 
-/// Serves the negotiated version of HTTP, if the listener supports it.
+/// Serves SPOP, or the negotiated version of HTTP, if the listener supports it.
 async fn serve_requests<S: Service>(
     connection: ConnectionContext<'_, S>,
     deadline: Rc<Deadline>,
     mut stream: MaybeTlsStream,
 ) {
     let protocols = connection.worker.service.protocols(connection.peer.listener);
+    if protocols.spop {
+        return Box::pin(spop::serve(connection, deadline, stream)).await;
+    }
     let (is_http2, ahead) = match &stream {
         MaybeTlsStream::Tls(tls) => (tls.get_ref().1.alpn_protocol() == Some(b"h2"), Vec::new()),
         MaybeTlsStream::Plain(_) if protocols.http2 => {

@@ -2,6 +2,7 @@
 
 use std::{convert::Infallible, net::IpAddr, pin::Pin, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, Version};
 use rustls::ServerConfig;
 
@@ -10,6 +11,7 @@ use crate::{
     connection::{ConnectionContext, Peer},
     message::{BadRequest, Reply, RequestHead},
     protocols::Protocols,
+    spop::{SpopNotification, action::ActionList, error::SpopError},
 };
 
 /// The outcome of a step that may have to wait.
@@ -64,10 +66,23 @@ pub trait Service: Sized + 'static {
         writer: &mut impl ResponseWriter,
     ) -> Result<Step<(), Self::Pending<'c>>, BadRequest>;
 
+    /// Answers the messages of a NOTIFY frame (SPOP): writes the variables that HAProxy sets, or
+    /// returns them as [`PendingActions`] after a wait. Must not block. Written actions do not count
+    /// if it returns an error or a wait.
+    ///
+    /// # Errors
+    /// The messages are not those that the service expects. The connection closes.
+    fn notify<'c>(
+        _notification: &SpopNotification<'_, 'c, Self>,
+        _actions: &mut ActionList<'_>,
+    ) -> Result<Step<(), PendingActions<'c>>, SpopError> {
+        Ok(Step::Done(()))
+    }
+
     /// Returns the response to a malformed request over this version of HTTP.
     fn reject(&self, peer: Peer<'_>, version: Version, reason: &BadRequest) -> Reply;
 
-    /// The versions of HTTP that a listener speaks.
+    /// The protocols that a listener speaks.
     fn protocols(&self, _listener: usize) -> Protocols {
         Protocols::HTTP1
     }
@@ -117,7 +132,7 @@ pub trait Service: Sized + 'static {
 
     /// The HTTP/1.1 response to a plain-text connection above
     /// [`Timeouts::connections`](crate::Timeouts::connections). It must fit into an empty send
-    /// buffer. A connection with TLS is closed without a response.
+    /// buffer. A connection with TLS, or of SPOP, is closed without a response.
     fn overloaded(&self) -> &'static [u8] {
         b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\n\
           connection: close\r\n\r\n"
@@ -180,6 +195,15 @@ pub trait PendingRequest<'c> {
     /// Writes the response with `writer`, given the body (empty if the handler reads none), or
     /// returns the future of the response.
     fn respond(self, body: &[u8], writer: &mut impl ResponseWriter) -> Step<(), ReplyFuture<'c>>;
+}
+
+/// The actions of an ACK frame (SPOP), which are known after a wait.
+pub struct PendingActions<'c> {
+    /// The memory that they hold meanwhile, in bytes.
+    pub held_bytes: usize,
+    /// Returns the bytes that an [`ActionList`] has written. It runs on the thread of its
+    /// connection.
+    pub actions: Pin<Box<dyn Future<Output = Bytes> + 'c>>,
 }
 
 /// For services that answer every request at once.

@@ -6,9 +6,12 @@ use bytes::Bytes;
 use http::{Response, StatusCode, Version, header};
 
 use crate::{
-    BadRequest, ConnectionContext, IncomingRequest, KeptHead, Peer, PendingRequest, ReplyFuture,
-    RequestHead, RequestLimits, ResponseWriter, Service, Step, Timeouts, WorkerContext,
-    message::Reply, only_line,
+    BadRequest, ConnectionContext, IncomingRequest, KeptHead, Peer, PendingActions, PendingRequest,
+    ReplyFuture, RequestHead, RequestLimits, ResponseWriter, Service, SpopNotification, Step,
+    Timeouts, WorkerContext,
+    message::Reply,
+    only_line,
+    spop::{action::ActionList, error::SpopError, value::SpopValue},
 };
 
 /// The handlers.
@@ -25,7 +28,7 @@ pub(crate) enum Route {
 }
 
 /// Answers 200 to `/auth` with the header line `Authorization: Bearer good`, and 401 without.
-/// The other routes answer 404, after waiting.
+/// The other routes answer 404, after waiting. A NOTIFY frame of SPOP contains the case to test.
 #[derive(Default)]
 pub(crate) struct TestService {
     /// Responses to `/auth`.
@@ -97,10 +100,40 @@ impl Service for TestService {
         Ok(Step::Done(()))
     }
 
+    fn notify<'c>(
+        notification: &SpopNotification<'_, 'c, Self>,
+        actions: &mut ActionList<'_>,
+    ) -> Result<Step<(), PendingActions<'c>>, SpopError> {
+        actions.set("now", SpopValue::Flag(true));
+        match notification.payload {
+            b"long" => actions.set("long", SpopValue::Text(&[b'x'; 16 * 1024])),
+            b"wait" => {
+                let actions = Box::pin(async { Bytes::from_static(LATER) });
+                return Ok(Step::Wait(PendingActions { held_bytes: 1, actions }));
+            }
+            b"huge" => {
+                let actions = Box::pin(async { Bytes::new() });
+                return Ok(Step::Wait(PendingActions { held_bytes: 64 << 20, actions }));
+            }
+            b"never" => {
+                let actions = Box::pin(std::future::pending::<Bytes>());
+                return Ok(Step::Wait(PendingActions { held_bytes: 1, actions }));
+            }
+            b"bad" => return Err(SpopError::invalid("bad messages")),
+            _ => {}
+        }
+        Ok(Step::Done(()))
+    }
+
     fn reject(&self, _peer: Peer<'_>, _version: Version, reason: &BadRequest) -> Reply {
         reply(reason.status, reason.code)
     }
 }
+
+/// The actions of [`TestService::notify`] for a frame that waits.
+pub(crate) const LATER: &[u8] = b"\x01\x03\x02\x05later\x11";
+/// Those for a frame that does not.
+pub(crate) const NOW: &[u8] = b"\x01\x03\x02\x03now\x11";
 
 /// A request that is answered after a wait.
 pub(crate) struct TestPending<'c> {

@@ -73,17 +73,16 @@ impl<S: Service> WorkerPool<S> {
 
     /// Passes a connection to the worker with the fewest connections. Above
     /// [`Timeouts::connections`](crate::Timeouts::connections), it is refused with
-    /// [`Service::overloaded`] or, under TLS, closed.
+    /// [`Service::overloaded`] or, under TLS and over SPOP, closed.
     pub fn serve(&self, listener: usize, accepted: AcceptedConnection) {
         let counts = &self.connections;
         let open = counts.per_worker();
         if open.iter().sum::<usize>() >= self.acceptor.timeouts.connections {
             counts.refuse();
             let service = &self.acceptor.service;
-            return match service.tls(listener) {
-                None => accepted.refuse(service.overloaded()),
-                Some(_) => drop(accepted),
-            };
+            // The response is one of HTTP/1.
+            let is_plain = service.tls(listener).is_none() && !service.protocols(listener).spop;
+            return if is_plain { accepted.refuse(service.overloaded()) } else { drop(accepted) };
         }
         let workers = self.workers.borrow();
         match workers.iter().zip(0..).min_by_key(|(_, index)| open.get(*index)) {

@@ -182,6 +182,7 @@ fn describe_listener(listener: &Listener) -> io::Result<()> {
         name,
         addresses,
         tls,
+        protocols,
         serves,
         profile,
         client: ClientSettings { proxies, dialect, certificate_header, allows_preflights },
@@ -195,9 +196,13 @@ fn describe_listener(listener: &Listener) -> io::Result<()> {
     if *serves == Serves::Operations {
         return print(format_args!("  listener {name}: {addresses}, for metrics and probes"));
     }
-    let what = if *serves == Serves::Auth { ", with /auth and probes only" } else { "" };
+    let what = match *serves {
+        _ if protocols.spop => ", for checks of HAProxy; it",
+        Serves::Auth => ", with /auth and probes only; /auth",
+        _ => "; /auth",
+    };
     print(format_args!(
-        "  listener {name}: {addresses}{what}; /auth answers as the {} surface",
+        "  listener {name}: {addresses}{what} answers as the {} surface",
         profile.name()
     ))?;
     if let Some(tls) = tls {

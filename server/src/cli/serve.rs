@@ -151,7 +151,8 @@ pub(super) fn bootstrap_token(config: &Config) -> Result<String, CommandError> {
 /// Returns the protocols of a listener for the start-up message, unless they are the default.
 fn protocol_note(protocols: Protocols) -> String {
     match protocols {
-        Protocols::HTTP1 => String::new(),
+        // The scheme has it.
+        Protocols::HTTP1 | Protocols::SPOP => String::new(),
         _ => format!(" ({})", protocols.names().join(", ")),
     }
 }

@@ -89,7 +89,8 @@ fn read_preflight(reader: &mut SectionReader<'_>) -> bool {
     const OPTION: &str = "preflight";
     let is_allowed =
         reader.choice(OPTION, &[false, true], |allow| if allow { "allow" } else { "refuse" });
-    let has_dialect = reader.text_or_default("dialect") != Dialect::None.name();
+    let has_dialect = reader.text_or_default("dialect") != Dialect::None.name()
+        || reader.list("protocols").is_some_and(|protocols| protocols.contains(&"spop"));
     let has_proxies = reader.list("trusted_proxies").is_some_and(|proxies| !proxies.is_empty());
     if is_allowed && !(has_dialect && has_proxies) {
         let text = format!(

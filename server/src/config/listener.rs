@@ -40,7 +40,7 @@ pub struct Listener {
     pub option: String,
     /// TLS, if it is configured.
     pub tls: Option<Arc<ReloadableTls>>,
-    /// HTTP versions, see [`Protocols`].
+    /// Versions of HTTP, or SPOP; see [`Protocols`].
     pub protocols: Protocols,
     /// Routes that the listener serves.
     pub serves: Serves,
@@ -55,10 +55,20 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// `http` or `https`.
+    /// `http`, `https` or `spop`.
     #[must_use]
     pub fn scheme(&self) -> &'static str {
-        if self.tls.is_some() { "https" } else { "http" }
+        match &self.tls {
+            _ if self.protocols.spop => "spop",
+            Some(_) => "https",
+            None => "http",
+        }
+    }
+
+    /// Whether trusted proxies describe all requests that they check.
+    #[must_use]
+    pub fn describes_requests(&self) -> bool {
+        self.protocols.spop || self.client.describes_requests()
     }
 
     /// Returns the certificates that it requests from clients.
@@ -97,6 +107,10 @@ pub(super) fn read_all(
         listener.socket_file = socket_file::read(&mut reader, &listener.addresses);
         let own = TlsSections { all: sections, certificate: section, clients: section };
         (listener.protocols, listener.tls) = tls_settings::read(own, problems);
+        if listener.protocols.spop {
+            listener.serves =
+                read_spop_routes(&mut SectionReader::new(sections, section, problems));
+        }
         listeners.push(listener);
     }
     listeners.push(Listener::metrics(sections, problems));
@@ -177,6 +191,15 @@ fn check_name(reader: &mut SectionReader<'_>, name: &str) {
         MAIN | METRICS => reader.error("", format!("the listener name {name} is reserved"), HELP),
         _ => {}
     }
+}
+
+/// Returns the routes of a listener with SPOP, which has no paths: it decides as `/auth` does.
+fn read_spop_routes(reader: &mut SectionReader<'_>) -> Serves {
+    if reader.text("serves").is_some_and(|text| text != Serves::Auth.name()) {
+        let text = format!("serves in {}: a listener with spop only serves checks", reader.section);
+        reader.error("serves", text, "remove the line, or write serves = auth");
+    }
+    Serves::Auth
 }
 
 /// Warns about options that have no effect without trusted proxies.
@@ -266,6 +289,7 @@ fn warn_of_untrusted_proxies(
         let is_local = !listener.addresses.is_empty()
             && listener.addresses.iter().all(|address| address.address().is_none());
         let (option, reason) = match listener.serves {
+            Serves::Auth if listener.protocols.spop => ("protocols", "serves only SPOP"),
             Serves::Auth => ("serves", "serves only /auth"),
             Serves::Everything if is_local => (option, "binds only Unix sockets"),
             Serves::Everything | Serves::Operations => continue,

@@ -188,13 +188,13 @@ fn warn_of_undescribed_requests(
             );
             let help = "list the addresses of the proxies in trusted_proxies, and set dialect";
             reader.risk("authorization", text, help);
-        } else if !client.describes_requests() && listener.protocols.http2 {
+        } else if !listener.describes_requests() && listener.protocols.http2 {
             let text = format!(
                 "listener {name} has no dialect, so it denies all requests that are checked over \
                  HTTP; only checks over gRPC describe one"
             );
             reader.note("authorization", text, "set dialect if proxies also ask over HTTP");
-        } else if !client.describes_requests() {
+        } else if !listener.describes_requests() {
             let text = format!(
                 "listener {name} has no dialect, so it denies all requests that are checked; only \
                  /v1/verify can describe one"
@@ -233,9 +233,10 @@ fn warn_of_cookie_without_method(
     problems: &mut Problems,
 ) {
     let is_check = |listener: &&Listener| listener.serves != Serves::Operations;
-    let mut unstated = settings.listeners.iter().filter(is_check).filter(|listener| {
-        !listener.client.proxies.trusts_any() || !listener.client.describes_requests()
-    });
+    let mut unstated =
+        settings.listeners.iter().filter(is_check).filter(|listener| {
+            !listener.client.proxies.trusts_any() || !listener.describes_requests()
+        });
     let (Some(cookie), Some(listener)) = (settings.auth.credentials.cookie(), unstated.next())
     else {
         return;

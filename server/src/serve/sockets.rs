@@ -27,9 +27,9 @@ pub struct BoundListener {
     pub serves_console: bool,
     /// Its addresses, with the actual ports where port 0 was configured.
     pub addresses: Vec<ListenAddress>,
-    /// `http` or `https`.
+    /// `http`, `https` or `spop`.
     pub scheme: &'static str,
-    /// Its HTTP versions.
+    /// Its protocols.
     pub protocols: Protocols,
 }
 

@@ -154,6 +154,29 @@ fn protocols_use_alpn_names_and_check_needs() {
 }
 
 #[test]
+fn spop_needs_a_listener_of_its_own() {
+    const OWN: &[&str] = &["contains spop, which needs a listener of its own"];
+    refused(&[("listen", &[("protocols", "spop")])], 2, OWN);
+    refused(&[("listener_x", &[BIND, ("protocols", "http/1.1, spop")])], 3, OWN);
+    let everything = [BIND, ("protocols", "spop"), ("serves", "everything")];
+    refused(&[("listener_x", &everything)], 4, &["a listener with spop only serves checks"]);
+    refused(&[("listener_x", &[BIND, ("protocols", "spopp")])], 3, &["did you mean spop?"]);
+    let described = [
+        BIND,
+        ("protocols", "spop"),
+        ("trusted_proxies", "127.0.0.1"),
+        ("authorization", "legacy"),
+        ("preflight", "allow"),
+    ];
+    warned(&[("listener_x", &described)], &[]);
+    let shown = &check_both_forms(&[("listener_x", &described)])[0].stdout;
+    assert!(shown.contains("spop://127.0.0.1:9000, for checks of HAProxy"), "{shown}");
+    let untrusted = [BIND, ("protocols", "spop")];
+    let shown = &check_both_forms(&[("listener_x", &untrusted)])[0].stdout;
+    assert!(shown.contains("serves only SPOP, so proxies connect to it"), "{shown}");
+}
+
+#[test]
 fn limits_outside_their_range_are_refused() {
     let ranges = [
         ("head_timeout", "1 to 3600"),

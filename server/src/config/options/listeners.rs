@@ -64,9 +64,10 @@ pub(super) const CERTIFICATE: &[OptionSpec] = &[
 
 /// Options of every listener for requests.
 const REQUESTS: &[OptionSpec] = &[
-    list("protocols", "http/1.1, h2 or h3", "").unset("http/1.1, and h2 with TLS").about(
+    list("protocols", "http/1.1, h2 or h3; or spop", "").unset("http/1.1, and h2 with TLS").about(
         "HTTP versions. Clients select `h2` by ALPN, or without TLS by prior knowledge; `h3` \
-             uses the UDP port of the same number and requires TLS.",
+             uses the UDP port of the same number and requires TLS. Or `spop` alone, for checks by \
+             HAProxy, in a `[listener_<name>]`.",
         "http/1.1, h2, h3",
     ),
     choice("surface", &["generic", "inmanta", "orchestrate"], "generic").about(
@@ -109,12 +110,12 @@ const REQUESTS: &[OptionSpec] = &[
     choice("dialect", &["none", "nginx", "x-forwarded", "envoy-path"], "none").about(
         "Form in which trusted proxies describe the original request: `X-Original-*` (`nginx`), \
          `X-Forwarded-*` (`x-forwarded`), or the check's own method and its path below `/auth` \
-         (`envoy-path`).",
+         (`envoy-path`). Checks over gRPC and SPOP have a form of their own.",
         "nginx",
     ),
     choice("preflight", &["refuse", "allow"], "refuse").about(
         "Whether CORS preflights need no token: requests with the method OPTIONS, `Origin` and \
-         `Access-Control-Request-Method`. Requires `dialect` and `trusted_proxies`.",
+         `Access-Control-Request-Method`. Requires `trusted_proxies`, and `dialect` or `spop`.",
         "allow",
     ),
     list("open_paths", "path", "").about(
