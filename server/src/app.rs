@@ -3,6 +3,7 @@
 
 mod dispatch;
 mod metrics;
+mod notification;
 mod pending_request;
 mod service;
 

@@ -1,5 +1,5 @@
-//! Authentication of requests: forward auth (`/auth`), Envoy's `ext_authz` over gRPC, and
-//! `/v1/verify`.
+//! Authentication of requests: forward auth (`/auth`), checks of Envoy over gRPC and of HAProxy over
+//! SPOP, and `/v1/verify`.
 
 mod authenticator;
 mod decision;
@@ -17,6 +17,7 @@ pub mod message_headers;
 pub mod proxy_check;
 pub mod ext_authz;
 pub mod grpc;
+pub mod spop;
 pub mod verify;
 pub mod token_report;
 

@@ -5,14 +5,15 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use arc_swap::Guard;
 use countersign_front::{
-    BadRequest, BufferPool, IncomingRequest, Peer, Protocols, RequestHead, ResponseWriter, Service,
-    Step, TlsParameters, WorkerContext,
+    BadRequest, BufferPool, IncomingRequest, Peer, PendingActions, Protocols, RequestHead,
+    ResponseWriter, Service, SpopNotification, Step, TlsParameters, WorkerContext,
+    spop::{action::ActionList, error::SpopError},
 };
 use http::{HeaderValue, StatusCode, Version};
 use rustls::ServerConfig;
 
 use super::{
-    App, dispatch,
+    App, dispatch, notification,
     pending_request::{PendingAppRequest, PendingWork},
 };
 use crate::{
@@ -185,6 +186,13 @@ impl Service for AppService {
         let labels = || Some((RequestLabels::new(&peer, route, head.method()), peer.tls, tenant));
         service.record(settings, completed, labels, || Some(access_log_entry(request)));
         Ok(Step::Done(()))
+    }
+
+    fn notify<'c>(
+        notification: &SpopNotification<'_, 'c, Self>,
+        actions: &mut ActionList<'_>,
+    ) -> Result<Step<(), PendingActions<'c>>, SpopError> {
+        notification::answer(notification, actions)
     }
 
     fn reject(
