@@ -46,6 +46,11 @@ fn fuzz_corpus_http3_holds() {
 }
 
 #[test]
+fn fuzz_corpus_spop_holds() {
+    replay("spop", fuzz::spop);
+}
+
+#[test]
 fn fuzz_corpus_check_request_holds() {
     replay("check_request", fuzz::check_request);
 }

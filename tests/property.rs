@@ -1,7 +1,9 @@
-//! Property tests of token verification, and of rules by route.
+//! Property tests of token verification, of rules by route, and of SPOP.
 
 #[path = "property/routes.rs"]
 mod routes;
+#[path = "property/spop.rs"]
+mod spop;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign_engine::{CertificateThumbprint, Presentation, Reject, UnixTime, limits};

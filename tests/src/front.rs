@@ -1,4 +1,4 @@
-//! The HTTP/1 and HTTP/2 fronts in the test process. A [`Front`] serves one end of a socket
+//! The HTTP/1, HTTP/2 and SPOP fronts in the test process. A [`Front`] serves one end of a socket
 //! pair, which allows thousands of exchanges per second.
 
 use std::{
@@ -15,7 +15,7 @@ use std::{
 use countersign_front::{
     ConnectionContext, Peer, Service, WorkerContext,
     http1::Http1Connection,
-    http2,
+    http2, spop,
     stream::{MaybeTlsStream, Socket},
 };
 use countersign_server::{
@@ -23,7 +23,6 @@ use countersign_server::{
     config::{Config, ConfigFormat, RawConfig},
     revocation::RevocationService,
 };
-use http::Version;
 use tokio::{
     runtime::{Builder, Runtime},
     task::{LocalSet, spawn_local, yield_now},
@@ -34,6 +33,14 @@ use tokio::{
 pub struct Front<S: Service = AppService> {
     worker: &'static WorkerContext<S>,
     runtime: Runtime,
+}
+
+/// Protocol of a connection.
+#[derive(Clone, Copy)]
+enum FrontProtocol {
+    Http1,
+    Http2,
+    Spop,
 }
 
 /// Output of the server on one connection.
@@ -69,7 +76,7 @@ impl<S: Service> Front<S> {
         LocalSet::new().block_on(&self.runtime, async {
             let (mut ours, theirs) = pair();
             ours.write_all(bytes).expect("the socket holds it");
-            let mut serving = pin!(serve(self.worker, theirs, Version::HTTP_11));
+            let mut serving = pin!(serve(self.worker, theirs, FrontProtocol::Http1));
             let mut output = ConnectionOutput::default();
             while output.bytes.is_empty() {
                 poll_fn(|cx| {
@@ -87,7 +94,7 @@ impl<S: Service> Front<S> {
     /// Sends pieces over one connection of HTTP/1, each after the server has processed the one
     /// before. Returns the output up to the end of the connection.
     pub fn exchange<'p>(&self, pieces: impl IntoIterator<Item = &'p [u8]>) -> ConnectionOutput {
-        self.exchange_over(Version::HTTP_11, pieces)
+        self.exchange_over(FrontProtocol::Http1, pieces)
     }
 
     /// Like [`exchange`](Self::exchange), over HTTP/2.
@@ -95,17 +102,25 @@ impl<S: Service> Front<S> {
         &self,
         pieces: impl IntoIterator<Item = &'p [u8]>,
     ) -> ConnectionOutput {
-        self.exchange_over(Version::HTTP_2, pieces)
+        self.exchange_over(FrontProtocol::Http2, pieces)
+    }
+
+    /// Like [`exchange`](Self::exchange), over SPOP.
+    pub fn exchange_spop<'p>(
+        &self,
+        pieces: impl IntoIterator<Item = &'p [u8]>,
+    ) -> ConnectionOutput {
+        self.exchange_over(FrontProtocol::Spop, pieces)
     }
 
     fn exchange_over<'p>(
         &self,
-        version: Version,
+        protocol: FrontProtocol,
         pieces: impl IntoIterator<Item = &'p [u8]>,
     ) -> ConnectionOutput {
         LocalSet::new().block_on(&self.runtime, async {
             let (mut ours, theirs) = pair();
-            let served = spawn_local(serve(self.worker, theirs, version));
+            let served = spawn_local(serve(self.worker, theirs, protocol));
             let mut output = ConnectionOutput::default();
             for piece in pieces {
                 let mut rest = piece;
@@ -158,15 +173,18 @@ fn pair() -> (UnixStream, UnixStream) {
 async fn serve<S: Service>(
     worker: &'static WorkerContext<S>,
     socket: UnixStream,
-    version: Version,
+    protocol: FrontProtocol,
 ) {
     let stream = MaybeTlsStream::Plain(Socket::new(socket.into(), true).expect("it is a socket"));
     let peer = Peer { address: CLIENT, listener: 0, certificates: &[], tls: None };
     let deadline = worker.deadlines.register().await;
     let cx = ConnectionContext { worker, peer };
-    match version {
-        Version::HTTP_2 => http2::serve(cx, deadline, stream, Vec::new()).await,
-        _ => Http1Connection::new(cx, deadline, stream, Vec::new()).serve().await,
+    match protocol {
+        FrontProtocol::Http1 => {
+            Http1Connection::new(cx, deadline, stream, Vec::new()).serve().await;
+        }
+        FrontProtocol::Http2 => http2::serve(cx, deadline, stream, Vec::new()).await,
+        FrontProtocol::Spop => spop::serve(cx, deadline, stream).await,
     }
 }
 

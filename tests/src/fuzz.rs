@@ -11,6 +11,7 @@ mod front;
 mod http1;
 mod http2;
 mod http3;
+mod spop;
 
 use std::{
     collections::BTreeSet,
@@ -37,6 +38,7 @@ pub use http1::http1;
 pub use http2::http2;
 pub use http3::http3;
 use serde_json::{Map, Value};
+pub use spop::spop;
 
 /// Verification time of every token.
 const NOW: UnixTime = UnixTime(1_700_000_000);

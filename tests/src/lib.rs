@@ -27,6 +27,7 @@ pub mod providers;
 pub mod proxies;
 pub mod quic;
 pub mod shared;
+pub mod spop;
 pub mod tls;
 pub mod webdriver;
 
