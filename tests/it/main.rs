@@ -21,6 +21,8 @@ mod claim_headers;
 mod resource_metadata;
 /// Envoy's external authorization over gRPC, and gRPC health checks.
 mod ext_authz;
+/// HAProxy's checks over SPOP.
+mod spop;
 /// Who may make which request: `authorization`, `[route_<name>]`, `[endpoints]`.
 mod authorization;
 /// Budgets for bad signatures, per source, issuer and core.

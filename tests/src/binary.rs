@@ -390,6 +390,14 @@ impl Server<'_> {
         }
     }
 
+    /// Returns the address of the first listener of HAProxy's SPOP.
+    #[track_caller]
+    pub fn spop_address(&self) -> SocketAddr {
+        let urls = self.startup_lines.iter().filter_map(|line| line.split_once("spop://"));
+        let address = urls.map(|(_, address)| address).next();
+        address.expect("a listener with spop").parse().unwrap()
+    }
+
     /// Sends `GET /auth` with a bearer token.
     #[track_caller]
     pub fn auth(&self, token: &str) -> Response {
