@@ -17,6 +17,7 @@ mod example;
 mod mtls;
 mod nginx;
 mod haproxy;
+mod haproxy_spoe;
 mod caddy;
 mod traefik;
 mod envoy;
@@ -102,4 +103,6 @@ enum Dialect {
     EnvoyPath,
     /// Fields of a gRPC Check request.
     Grpc,
+    /// Arguments of a message over SPOP.
+    Spop,
 }

@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{grpc, http::Request, process};
+use crate::{grpc, http::Request, process, spop};
 
 /// Returns an unused address that no other caller gets: a free port of a unique loopback
 /// address.
@@ -173,9 +173,11 @@ impl TcpRelay {
     pub fn take(&self) -> Vec<Request> {
         let mut requests = Vec::new();
         for ConnectionRecord { bytes, returned } in &mut self.state.lock().unwrap().received {
-            if bytes.starts_with(b"PRI * HTTP/2.0") {
+            let is_http2 = bytes.starts_with(b"PRI * HTTP/2.0");
+            if is_http2 || spop::is_recording(bytes) {
                 // Header compression: a request can only be decoded after the earlier ones.
-                let all = grpc::recorded_checks(bytes);
+                let decode = if is_http2 { grpc::recorded_checks } else { spop::recorded_checks };
+                let all = decode(bytes);
                 let before = std::mem::replace(returned, all.len());
                 requests.extend(all.into_iter().skip(before));
                 continue;

@@ -134,7 +134,7 @@ pub(crate) fn sandbox<'v>(
 
 /// Returns a configuration file of a tier with an API key and an issuer, whose listener has these
 /// further options, and trusts the proxies of this machine to describe requests.
-pub(super) fn configuration(provider: &TenantProvider, listen: &str, rest: &str) -> String {
+pub(crate) fn configuration(provider: &TenantProvider, listen: &str, rest: &str) -> String {
     let issuer = provider.issuer();
     format!(
         "[auth_jwt_idp]\nissuer={issuer}\naudience_match=none\n\

@@ -507,8 +507,8 @@ fn e1_flood_gets_429(world: &mut World<'_>) {
 }
 
 fn client_faults_keep_their_status(world: &mut World<'_>) {
-    // A gRPC Check has its own form of answers.
-    if world.proxy.dialect == Dialect::Grpc {
+    // Checks over gRPC and SPOP have their own forms of answers.
+    if matches!(world.proxy.dialect, Dialect::Grpc | Dialect::Spop) {
         return;
     }
     for status in [400, 401, 403, 413, 429, 431, 503] {

@@ -4,14 +4,14 @@
 use std::{net::SocketAddr, path::Path, process::Command};
 
 use countersign_tests::{
-    binary::Server,
+    binary::{Sandbox, Server},
     eventually,
     http::{Connection, Request, Response},
     proxies::{Application, DaemonProcess, WEBSOCKET, free_address},
 };
 
 use super::{Addresses, Dialect, world::bearer};
-use crate::orchestrate::tier::{API_KEY, TenantProvider, variables};
+use crate::orchestrate::tier::{API_KEY, TenantProvider, configuration, variables};
 
 /// The identity headers of the surface.
 const IDENTITY: [&str; 3] = ["X-Auth-Tenant", "X-Auth-Allowed-Tenants", "X-Auth-User"];
@@ -41,15 +41,26 @@ pub(super) fn check(
         ("INMANTA_LISTEN_CLIENT_ADDRESS_HEADER", address_header),
         ("INMANTA_LISTEN_DIALECT", option.map_or("none", |(_, name)| name)),
     ];
-    let sandbox = variables(None, &issuer, &ours);
+    // Variables cannot add a listener.
+    let is_spop = dialect == Dialect::Spop;
+    let sandbox = if is_spop { Sandbox::new() } else { variables(None, &issuer, &ours) };
     let directory = tempfile::tempdir().unwrap();
-    let server = sandbox.start::<&str>([]);
-    server.wait_until_ready();
-    let addresses = Addresses {
-        proxy: free_address(),
-        countersign: server.address,
-        application: application.address,
+    let (server, countersign) = if is_spop {
+        let listener = format!(
+            "[listener_spop]\nbind=127.0.0.1:0\nprotocols=spop\nsurface=orchestrate\n\
+             trusted_proxies=127.0.0.1\nclient_address_header={address_header}\n"
+        );
+        let server = sandbox.serve(&configuration(&provider, "", &listener));
+        let address = server.spop_address();
+        (server, address)
+    } else {
+        let server = sandbox.start::<&str>([]);
+        server.wait_until_ready();
+        let address = server.address;
+        (server, address)
     };
+    let addresses =
+        Addresses { proxy: free_address(), countersign, application: application.address };
     let running = command(directory.path(), &addresses);
     let world = TenantWorld {
         address: addresses.proxy,

@@ -42,20 +42,25 @@ pub(super) fn with_world(proxy: &Proxy, check: impl FnOnce(&mut World<'_>)) {
     let issuer = Issuer::new("ES512");
     let configuration = |sandbox: &Sandbox, source: &str, listen: &str| {
         let Proxy { dialect, address_header, .. } = proxy;
-        let options = format!("{}\nclient_address_header={address_header}", dialect.option());
-        let listen = format!("trusted_proxies=127.0.0.1\n{options}\n{listen}");
+        let listen = format!(
+            "trusted_proxies=127.0.0.1\nclient_address_header={address_header}\n{listen}\n"
+        );
+        let (listen, listener) = dialect.listeners(&listen);
         let people = format!("key={}\njwt_username_claim=email", fixture::KEY);
         issuer.configuration(sandbox, ["off", "off", source], &listen)
             + &fixture::issuer_section("people", "HS256", PEOPLE, &people)
             + &fixture::issuer_section("down", "RS256", DOWN, "jwks_uri=http://127.0.0.1:9/")
             + "[log]\nformat=json\nrequests=all\n"
+            + &listener
     };
     let generic = sandboxes[0].serve(&configuration(&sandboxes[0], "off", ""));
     let strict = sandboxes[1].serve(&configuration(&sandboxes[1], "1", "surface=inmanta"));
     let routed = configuration(&sandboxes[3], "off", "authorization=routes") + ROUTES;
     let routed = sandboxes[3].serve(&routed);
-    let (relay, application) =
-        (TcpRelay::start(RelayTarget::Server(generic.address)), Application::start());
+    let (relay, application) = (
+        TcpRelay::start(RelayTarget::Server(proxy.dialect.address(&generic))),
+        Application::start(),
+    );
     let addresses = Addresses {
         proxy: free_address(),
         countersign: relay.address,
@@ -161,20 +166,21 @@ impl World<'_> {
 
     /// Switches to the Countersign server with the generic profile.
     pub(super) fn switch_to_generic(&mut self) {
-        self.switch_to(self.generic.address);
+        self.switch_to(self.generic);
     }
 
     /// Switches to the Countersign server with the `inmanta` profile.
     pub(super) fn switch_to_strict(&mut self) {
-        self.switch_to(self.strict.address);
+        self.switch_to(self.strict);
     }
 
     /// Switches to the Countersign server that authorizes requests by route.
     pub(super) fn switch_to_routed(&mut self) {
-        self.switch_to(self.routed.address);
+        self.switch_to(self.routed);
     }
 
-    fn switch_to(&mut self, address: SocketAddr) {
+    fn switch_to(&mut self, server: &Server<'_>) {
+        let address = self.proxy.dialect.address(server);
         self.relay.retarget(RelayTarget::Server(address));
         // A proxy may need a request to notice that its connections have ended.
         eventually(|| self.get(&bearer(&good())).answer.status == 200);
@@ -216,6 +222,25 @@ impl Dialect {
             Self::XForwarded => "dialect=x-forwarded",
             Self::EnvoyPath => "dialect=envoy-path",
             Self::Grpc => "protocols=http/1.1, h2",
+            Self::Spop => "protocols=spop",
+        }
+    }
+
+    /// Returns the options of `[listen]`, and the sections of further listeners, for checks with
+    /// these options.
+    fn listeners(self, options: &str) -> (String, String) {
+        let own = format!("{options}{}\n", self.option());
+        match self {
+            Self::Spop => (options.into(), format!("[listener_spop]\nbind=127.0.0.1:0\n{own}")),
+            _ => (own, String::new()),
+        }
+    }
+
+    /// Returns the address for checks.
+    fn address(self, server: &Server<'_>) -> SocketAddr {
+        match self {
+            Self::Spop => server.spop_address(),
+            _ => server.address,
         }
     }
 
@@ -241,7 +266,7 @@ impl Dialect {
                 let path = auth_request.target.strip_prefix("/auth").expect("a path below /auth");
                 (auth_request.method.clone(), path.to_owned())
             }
-            Self::Grpc => (auth_request.method.clone(), auth_request.target.clone()),
+            Self::Grpc | Self::Spop => (auth_request.method.clone(), auth_request.target.clone()),
         }
     }
 }
