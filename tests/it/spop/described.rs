@@ -47,7 +47,7 @@ fn access_log_shows_the_checked_request() {
         }
         eventually(|| logged(&server).len() == 2);
         for (line, status) in logged(&server).iter().zip([200, 401]) {
-            let id = expected[0].as_str().or(line["request_id"].as_str()).unwrap();
+            let id = expected[0].as_str().or_else(|| line["request_id"].as_str()).unwrap();
             assert_ne!(id, "evil");
             let shown = [&line["request_id"], &line["client"], &line["method"], &line["uri"]];
             let expected = [&json!(id), &expected[1], &expected[2], &expected[3]];
