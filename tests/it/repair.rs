@@ -131,9 +131,9 @@ fn damaged_file_is_salvaged() {
     store.append(&(0..COUNT).map(entry).collect::<Vec<_>>()).unwrap();
     store.database().block_on(store.database().close());
     let mut bytes = fs::read(&file).unwrap();
-    // Pages in the middle.
+    // Pages in the middle, of which some are of the table and others of its indexes.
     let middle = bytes.len() / 2 / 4096 * 4096;
-    bytes[middle..middle + 4 * 4096].fill(0xff);
+    bytes[middle..middle + 16 * 4096].fill(0xff);
     fs::write(&file, &bytes).unwrap();
 
     let server = place.sandbox.listen(&place.configuration());
