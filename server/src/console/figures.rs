@@ -47,7 +47,7 @@ pub struct ConsoleFigures {
     clock: Stopwatch,
 }
 
-/// The users to whom the same figures are shown.
+/// Users who see the same figures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FigureAudience {
     /// They also see the last changes.

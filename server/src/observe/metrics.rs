@@ -229,7 +229,7 @@ struct Shard {
     took: [[LatencyCounters; ROUTES]; RequestProtocol::ALL.len()],
 }
 
-/// Latency histogram of one route over one version of HTTP.
+/// Latency histogram of one route over one protocol.
 struct LatencyCounters {
     buckets: [AtomicU64; BUCKETS],
     nanos: AtomicU64,
@@ -384,7 +384,7 @@ impl Metrics {
         latency
     }
 
-    /// Returns the latency of a route's responses over a version of HTTP.
+    /// Returns the latency of a route's responses over a protocol.
     #[must_use]
     pub fn latency_over(&self, version: RequestProtocol, route: Route) -> Latency {
         let (version, route) = (version.index(), route.index());

@@ -64,7 +64,7 @@ fn header_of_the_c_library_is_that_of_its_source() {
 
 #[test]
 fn closed_library_stays_in_memory() {
-    // Its threads would run code that is not there any more.
+    // Otherwise its threads would run unmapped code.
     let close = "import _ctypes, ctypes, sys\n\
                  library = ctypes.CDLL(sys.argv[1])\n\
                  _ctypes.dlclose(library._handle)\n\

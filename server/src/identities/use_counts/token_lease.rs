@@ -30,10 +30,10 @@ pub(super) struct TokenUses {
 
 /// What a node knows of the uses of a token in the database.
 pub(super) struct TokenLease {
-    /// The present lease; without uses if there is none.
+    /// The present lease, with zero uses while the node holds no lease.
     pub(super) current: UseLease,
-    /// Its unused uses, once the database was asked to end it. They are not made any more, because
-    /// others may have them.
+    /// Its unused uses, once the database was asked to end it. This node does not make them: others
+    /// may have them.
     pub(super) returned: Option<u64>,
     /// Size of the last block.
     pub(super) block: u64,
