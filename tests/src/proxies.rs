@@ -2,6 +2,7 @@
 //! a relay from the proxy to Countersign ([`TcpRelay`]) and the process ([`DaemonProcess`]).
 
 use std::{
+    collections::HashMap,
     fs::File,
     io::{BufReader, Cursor, Read as _, Write as _},
     net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
@@ -118,12 +119,13 @@ pub enum RelayTarget {
 
 struct RelayState {
     target: RelayTarget,
-    /// ConnectionRecord bytes of each connection.
+    /// Received bytes of each connection.
     received: Vec<ConnectionRecord>,
-    open: Vec<TcpStream>,
+    /// The open connections, by their number: a proxy may open thousands that fail.
+    open: HashMap<usize, TcpStream>,
 }
 
-/// ConnectionRecord bytes of one connection.
+/// Received bytes of one connection.
 #[derive(Default)]
 struct ConnectionRecord {
     bytes: Vec<u8>,
@@ -134,7 +136,7 @@ struct ConnectionRecord {
 impl TcpRelay {
     /// Starts a relay.
     pub fn start(target: RelayTarget) -> Self {
-        let state = RelayState { target, received: Vec::new(), open: Vec::new() };
+        let state = RelayState { target, received: Vec::new(), open: HashMap::new() };
         let mut relay =
             Self { address: free_address(), state: Arc::new(Mutex::new(state)), accepting: None };
         relay.retarget(target);
@@ -145,7 +147,7 @@ impl TcpRelay {
     pub fn retarget(&mut self, target: RelayTarget) {
         let mut state = self.state.lock().unwrap();
         state.target = target;
-        for stream in state.open.drain(..) {
+        for (_, stream) in state.open.drain() {
             drop(stream.shutdown(Shutdown::Both));
         }
         drop(state);
@@ -168,7 +170,7 @@ impl TcpRelay {
     /// Returns the requests since the last call.
     ///
     /// # Panics
-    /// ConnectionRecord bytes are not requests.
+    /// The received bytes are not requests.
     #[track_caller]
     pub fn take(&self) -> Vec<Request> {
         let mut requests = Vec::new();
@@ -207,7 +209,7 @@ fn accept(listener: &TcpListener, state: &Arc<Mutex<RelayState>>) {
         }
         let (target, connection) = (locked.target, locked.received.len());
         locked.received.push(ConnectionRecord::default());
-        locked.open.push(stream.try_clone().unwrap());
+        locked.open.insert(connection, stream.try_clone().unwrap());
         drop(locked);
         let state = Arc::clone(state);
         std::thread::spawn(move || {
@@ -218,6 +220,7 @@ fn accept(listener: &TcpListener, state: &Arc<Mutex<RelayState>>) {
             pass(&stream, server.as_ref(), target, &state, connection);
             drop(stream.shutdown(Shutdown::Both));
             server.map(|server| server.shutdown(Shutdown::Both));
+            state.lock().unwrap().open.remove(&connection);
         });
     }
 }
