@@ -1,6 +1,8 @@
 //! `deploy/examples/mtls`: machine identities that log in with certificates through a proxy, and
 //! use their tokens for an application.
 
+mod bound;
+
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -50,6 +52,8 @@ struct MtlsProxy {
     command: fn(&Path, &Addresses) -> Command,
     /// The options of Countersign in place of those of nginx.
     options: &'static str,
+    /// Whether tokens are bound to the certificate of their login.
+    is_bound: bool,
     /// Whether it passes on the intermediates of a client.
     passes_chain: bool,
     /// Whether it protects an application.
@@ -79,36 +83,48 @@ fn machines_log_in_through_nginx() {
 const NGINX: MtlsProxy = MtlsProxy {
     command: run_nginx,
     options: "",
+    is_bound: false,
     passes_chain: false,
     has_application: true,
     status_of_expired: 400,
 };
 
 fn run_nginx(directory: &Path, addresses: &Addresses) -> Command {
+    nginx::command(directory, &nginx_configuration(directory, addresses))
+}
+
+fn nginx_configuration(directory: &Path, addresses: &Addresses) -> String {
     let own = ("127.0.0.1:8443", addresses.proxy.to_string());
     let path = ("/etc/nginx", directory.display().to_string());
     let replaced = [addresses.others().as_slice(), &[own, path]].concat();
     let headers = configuration("cleared-headers.conf", &[]);
     std::fs::write(directory.join("cleared-headers.conf"), headers).unwrap();
-    nginx::command(directory, &configuration("nginx.conf", &replaced))
+    configuration("nginx.conf", &replaced)
 }
 
 #[test]
 fn machines_log_in_through_envoy() {
-    check(&MtlsProxy {
-        command: run_envoy,
-        options: "# envoy: ",
-        passes_chain: true,
-        has_application: true,
-        status_of_expired: 401,
-    });
+    check(&ENVOY);
 }
 
+const ENVOY: MtlsProxy = MtlsProxy {
+    command: run_envoy,
+    options: "# envoy: ",
+    is_bound: false,
+    passes_chain: true,
+    has_application: true,
+    status_of_expired: 401,
+};
+
 fn run_envoy(directory: &Path, addresses: &Addresses) -> Command {
+    envoy::run(directory, envoy_configuration(directory, addresses))
+}
+
+fn envoy_configuration(directory: &Path, addresses: &Addresses) -> String {
     let [countersign, application, (_, own)] = envoy::replacements(addresses);
     let own = ("address: 127.0.0.1, port_value: 8443 ", own);
     let path = ("/etc/envoy", directory.display().to_string());
-    envoy::run(directory, configuration("envoy.yaml", &[countersign, application, own, path]))
+    configuration("envoy.yaml", &[countersign, application, own, path])
 }
 
 #[test]
@@ -116,6 +132,7 @@ fn machines_log_in_through_haproxy() {
     check(&MtlsProxy {
         command: run_haproxy,
         options: "[tls_cert_auth]\ncertificate_format=rfc9440\ncertificate_header=Client-Cert\n",
+        is_bound: false,
         passes_chain: false,
         has_application: false,
         status_of_expired: 401,
@@ -144,6 +161,7 @@ fn machines_log_in_through_traefik() {
         command: run_traefik,
         options: "[tls_cert_auth]\ncertificate_format=base64-der\n\
                   certificate_header=X-Forwarded-Tls-Client-Cert\n",
+        is_bound: false,
         passes_chain: true,
         has_application: false,
         status_of_expired: 401,
@@ -168,10 +186,18 @@ fn run_traefik(directory: &Path, addresses: &Addresses) -> Command {
     command
 }
 
+/// In front of the lines of the example for tokens that are bound to the certificate of their
+/// login.
+const BOUND: &str = "# bound: ";
+
 /// Returns the shipped configuration of Countersign in the form for a proxy, with the key and the
 /// issuer of the tests.
 fn countersign_configuration(proxy: &MtlsProxy) -> String {
-    let shipped = configuration("countersign.cfg", &[("https://auth.example/", ISSUER.into())]);
+    let mut shipped = configuration("countersign.cfg", &[("https://auth.example/", ISSUER.into())]);
+    if proxy.is_bound {
+        let of_proxy = if proxy.options.is_empty() { "# bound nginx: " } else { "# bound envoy: " };
+        shipped = shipped.replace(BOUND, "").replace(of_proxy, "");
+    }
     match proxy.options {
         "" => shipped,
         mark if mark.starts_with('#') => shipped.replace("dialect = nginx\n", "").replace(mark, ""),
@@ -294,9 +320,20 @@ impl MtlsWorld<'_> {
 
     #[track_caller]
     fn of_token(&self, call: &str, token: &str) -> Response {
+        self.of_client(None, call, token)
+    }
+
+    /// Calls an endpoint about a token, as the client with this certificate.
+    #[track_caller]
+    fn of_client(
+        &self,
+        certificate: Option<&IssuedCertificate>,
+        call: &str,
+        token: &str,
+    ) -> Response {
         let body = json!({ "accessToken": token }).to_string();
         let head = format!("POST /api/v1/auth/token/{call} HTTP/1.1\r\n{JSON}");
-        self.client(None).request(&head, body.as_bytes())
+        self.client(certificate).request(&head, body.as_bytes())
     }
 
     #[track_caller]
