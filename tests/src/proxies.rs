@@ -162,9 +162,11 @@ impl TcpRelay {
         }
     }
 
-    /// Returns the number of connections so far.
+    /// Returns the number of connections so far, without those that only check that Countersign
+    /// answers.
     pub fn connections(&self) -> usize {
-        self.state.lock().unwrap().received.len()
+        let records = &self.state.lock().unwrap().received;
+        records.iter().filter(|record| !spop::is_health_check(&record.bytes)).count()
     }
 
     /// Returns the requests since the last call.

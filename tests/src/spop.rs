@@ -271,6 +271,13 @@ pub fn is_recording(bytes: &[u8]) -> bool {
     bytes.get(4..9) == Some(&[kind::HAPROXY_HELLO, 0, 0, 0, 1])
 }
 
+/// Whether the recorded bytes of a connection begin with the HAPROXY-HELLO of a health check.
+pub fn is_health_check(bytes: &[u8]) -> bool {
+    is_recording(bytes)
+        && SpopFrame::read(bytes)
+            .is_some_and(|(hello, _)| hello.items().contains_key("healthcheck"))
+}
+
 /// Decodes the checks in the recorded bytes of a connection. Each is returned as the HTTP request
 /// it checks. Lines about the body are left out, because HAProxy does not send the body along.
 pub fn recorded_checks(bytes: &[u8]) -> Vec<RecordedRequest> {

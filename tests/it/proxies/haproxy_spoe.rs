@@ -4,7 +4,7 @@ use countersign_tests::{
     binary::Sandbox,
     eventually,
     http::request,
-    proxies::{Application, DaemonProcess, free_address},
+    proxies::{Application, DaemonProcess, RelayTarget, TcpRelay, free_address},
 };
 
 use super::{
@@ -70,6 +70,26 @@ fn haproxy_repeats_a_check_after_a_restart() {
         server = sandbox.serve(&listener);
         assert_eq!([(); 8].map(|()| status()), [200; 8], "{signal}");
     }
+}
+
+/// HAProxy would connect thousands of times a second to an agent that closes its connections.
+#[test]
+fn haproxy_sends_no_checks_while_countersign_is_down() {
+    let (directory, application) = (tempfile::tempdir().unwrap(), Application::start());
+    let relay = TcpRelay::start(RelayTarget::Close);
+    let addresses = Addresses {
+        proxy: free_address(),
+        countersign: relay.address,
+        application: application.address,
+    };
+    let command = command(directory.path(), &addresses);
+    let _running = DaemonProcess::start(command, directory.path(), addresses.proxy);
+    eventually(|| {
+        let before = relay.connections();
+        let answer = request(addresses.proxy, "GET / HTTP/1.1\r\n", b"");
+        assert_eq!((answer.status, answer.header("retry-after")), (503, Some("5")), "{answer:?}");
+        relay.connections() == before
+    });
 }
 
 /// Without Countersign, every request is refused, with the advice to retry.
