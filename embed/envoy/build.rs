@@ -2,5 +2,7 @@
 //! process lives, also if Envoy closes it after the last filter.
 
 fn main() {
+    // Otherwise it runs again, and the library is linked again, after a change of any file.
+    println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rustc-cdylib-link-arg=-Wl,-z,nodelete");
 }
