@@ -11,6 +11,7 @@ pub mod permissions;
 pub mod printable;
 pub mod redacted;
 pub mod reply;
+pub mod revocation_list;
 pub mod roots;
 pub mod route;
 pub mod secret_hash;

@@ -140,17 +140,23 @@ impl Authority {
 
     /// Like [`crl`](Self::crl), valid in these years.
     pub fn crl_in(&self, years: ValidYears, serials: &[u64]) -> String {
-        self.crl_parameters(years, serials).pem().unwrap()
+        self.crl_parameters(years, 1, serials).pem().unwrap()
+    }
+
+    /// Like [`crl`](Self::crl), with this number.
+    pub fn numbered_crl(&self, number: u64, serials: &[u64]) -> String {
+        self.crl_parameters(CURRENT, number, serials).pem().unwrap()
     }
 
     /// Issues a CRL of these serial numbers, in DER.
     pub fn crl_der(&self, serials: &[u64]) -> Vec<u8> {
-        self.crl_parameters(CURRENT, serials).der().to_vec()
+        self.crl_parameters(CURRENT, 1, serials).der().to_vec()
     }
 
     fn crl_parameters(
         &self,
         years: ValidYears,
+        number: u64,
         serials: &[u64],
     ) -> rcgen::CertificateRevocationList {
         let revoked = |serial: &u64| RevokedCertParams {
@@ -162,7 +168,7 @@ impl Authority {
         let parameters = CertificateRevocationListParams {
             this_update: date_time_ymd(years.start, 1, 1),
             next_update: date_time_ymd(years.end, 1, 1),
-            crl_number: SerialNumber::from(1),
+            crl_number: SerialNumber::from(number),
             issuing_distribution_point: None,
             revoked_certs: serials.iter().map(revoked).collect(),
             key_identifier_method: KeyIdMethod::Sha256,

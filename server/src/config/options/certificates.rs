@@ -25,8 +25,9 @@ pub(super) const TLS_CERT_AUTH: SectionSpec = SectionSpec::new(
         ),
         list("crl_file", "path", "").about(
             "Certificate revocation lists of version 2 in PEM or DER, which are read again within \
-             four seconds of a change. They are checked along the whole path. Certificates of an \
-             authority without a list are not checked; those of one whose list has expired are \
+             four seconds of a change. They are checked along the whole path. Of several lists of \
+             an authority, that is of its key, the newest counts. Certificates of an authority \
+             without a list are not checked; those of one whose newest list has expired are \
              refused.",
             "/etc/countersign/machines.crl",
         ),

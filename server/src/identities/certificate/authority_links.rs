@@ -56,7 +56,7 @@ impl AuthorityLinks<'_, '_> {
         if !is_signed_by(authority.der, issuer) {
             return Err(LinkError::Signature);
         }
-        for list in self.revoked.of_issuer(certificate.issuer()) {
+        for list in self.revoked.of_authority(issuer) {
             if !issuer.may_sign_lists || !is_signed_by(&list.der, issuer) {
                 return Err(LinkError::Signature);
             }
@@ -80,7 +80,7 @@ enum LinkError {
 }
 
 /// Whether the key of an issuer verifies a certificate or a revocation list.
-fn is_signed_by(der: &[u8], issuer: &CertificateFields<'_>) -> bool {
+pub(super) fn is_signed_by(der: &[u8], issuer: &CertificateFields<'_>) -> bool {
     let Some(signed) = SignedParts::read(der) else { return false };
     let key = SubjectPublicKeyInfoDer::from(issuer.public_key());
     let Ok(key) = RawPublicKeyEntity::try_from(&key) else { return false };

@@ -8,6 +8,7 @@ use x509_parser::{
     oid_registry::{
         OID_X509_EXT_BASIC_CONSTRAINTS, OID_X509_EXT_EXTENDED_KEY_USAGE, OID_X509_EXT_KEY_USAGE,
         OID_X509_EXT_NAME_CONSTRAINTS, OID_X509_EXT_SUBJECT_ALT_NAME,
+        OID_X509_EXT_SUBJECT_KEY_IDENTIFIER,
     },
     prelude::FromDer as _,
 };
@@ -98,6 +99,14 @@ impl<'d> CertificateFields<'d> {
     /// Returns the public key in DER.
     pub(super) fn public_key(&self) -> &[u8] {
         self.certificate.public_key().raw
+    }
+
+    /// Returns the identifier of the public key, if the certificate has one.
+    pub(super) fn key_identifier(&self) -> Option<&[u8]> {
+        match extension(&self.certificate, &OID_X509_EXT_SUBJECT_KEY_IDENTIFIER).ok()?.parsed? {
+            ParsedExtension::SubjectKeyIdentifier(identifier) => Some(identifier.0),
+            _ => None,
+        }
     }
 
     /// Whether the certificate states that it is that of an authority.

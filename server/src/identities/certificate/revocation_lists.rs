@@ -11,7 +11,8 @@ use x509_parser::{
     prelude::FromDer as _, revocation_list::CertificateRevocationList, x509::X509Version,
 };
 
-use crate::base::redacted::pem_sections;
+use super::{authority_links::is_signed_by, certificate_fields::CertificateFields};
+use crate::base::{redacted::pem_sections, revocation_list::RevocationListHead};
 
 /// What is wrong with a list that cannot be parsed.
 const UNSUPPORTED_LIST: &str = "a CRL in it is damaged, or of an unsupported form";
@@ -22,13 +23,15 @@ const FIRST_VERSION: &str = "a CRL in it is of version 1, and version 2 is requi
 /// Revocation lists of any authorities, which are checked along the whole path.
 ///
 /// The certificates of an authority without a list are not checked, because the identities of one
-/// server have authorities that know nothing of each other. A list that has expired refuses all
-/// certificates of its authority: it may lack those that were revoked since.
+/// server have authorities that know nothing of each other. Of several lists of an authority, the
+/// newest counts. If that has expired, all certificates of its authority are refused: it may lack
+/// those that were revoked since.
 #[derive(Default)]
 pub struct RevocationLists(Vec<RevocationList>);
 
 /// The revocation list of an authority.
 pub(super) struct RevocationList {
+    head: RevocationListHead,
     /// The parsed list.
     pub(super) entries: CertRevocationList<'static>,
     /// Its encoding.
@@ -59,14 +62,25 @@ impl RevocationLists {
         Ok(())
     }
 
-    /// Returns all lists.
-    pub(super) fn all(&self) -> Vec<&CertRevocationList<'static>> {
-        self.0.iter().map(|list| &list.entries).collect()
-    }
-
-    /// Returns the lists of the authority with this name in DER, without its tag and length.
-    pub(super) fn of_issuer(&self, issuer: &[u8]) -> impl Iterator<Item = &RevocationList> {
-        self.0.iter().filter(move |list| list.entries.issuer() == issuer)
+    /// Returns the lists that count for certificates of an authority.
+    ///
+    /// Its key decides, because an authority keeps its name when it changes its key: by the
+    /// identifiers of keys or the signature. If all lists with the name are of other keys, the
+    /// authority has none. One without an identifier whose signature is wrong counts, so that all
+    /// certificates are refused.
+    pub(super) fn of_authority(&self, authority: &CertificateFields<'_>) -> Vec<&RevocationList> {
+        let key = authority.key_identifier();
+        let named = self.0.iter().filter(|list| list.head.issuer == authority.subject());
+        let (own, others): (Vec<_>, Vec<_>) = named.partition(|list| {
+            list.head.names_key(key) == Some(true) || is_signed_by(&list.der, authority)
+        });
+        if own.is_empty() {
+            return others.into_iter().filter(|list| list.head.names_key(key).is_none()).collect();
+        }
+        let is_newest = |list: &&RevocationList| {
+            !own.iter().any(|other| list.head.is_superseded_by(&other.head))
+        };
+        own.iter().copied().filter(is_newest).collect()
     }
 }
 
@@ -79,7 +93,8 @@ impl RevocationList {
         }
         let next_update = list.next_update().map(|time| time.timestamp());
         let entries = OwnedCertRevocationList::from_der(&der).map_err(|_| UNSUPPORTED_LIST)?;
-        Ok(Self { entries: entries.into(), next_update, der })
+        let head = RevocationListHead::of(&list);
+        Ok(Self { head, entries: entries.into(), next_update, der })
     }
 }
 

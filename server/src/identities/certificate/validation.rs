@@ -7,7 +7,10 @@ use rustls::{
     crypto::aws_lc_rs::default_provider,
     pki_types::{self, CertificateDer, TrustAnchor},
 };
-use webpki::{EndEntityCert, Error, ExtendedKeyUsageValidator, KeyPurposeIdIter, VerifiedPath};
+use webpki::{
+    CertRevocationList, EndEntityCert, Error, ExtendedKeyUsageValidator, KeyPurposeIdIter,
+    VerifiedPath,
+};
 
 use super::{
     CertificateRefusal, IssuingCa, RevocationLists,
@@ -59,7 +62,7 @@ impl PathValidation<'_, '_> {
             below.iter().map(|fields| CertificateDer::from(fields.der)).collect();
         // A certificate that is not valid now is refused anyway.
         let is_current = check_validity(self.leaf, self.now).is_ok();
-        let lists = if is_current { self.revoked.all() } else { Vec::new() };
+        let lists = if is_current { self.lists_of(path) } else { Vec::new() };
         let refusal = Cell::new(None);
         // Called for every path whose signatures are valid, until it accepts one.
         let check = |verified: &VerifiedPath<'_>| {
@@ -81,6 +84,13 @@ impl PathValidation<'_, '_> {
             Ok(_) => Ok(()),
             Err(error) => Err(refusal.get().unwrap_or_else(|| self.refusal(&error))),
         }
+    }
+
+    /// Returns the revocation lists of all authorities.
+    fn lists_of(&self, path: &[&CertificateFields<'_>]) -> Vec<&CertRevocationList<'static>> {
+        let authorities = path.iter().copied().chain([self.ca_fields]);
+        let lists = authorities.flat_map(|authority| self.revoked.of_authority(authority));
+        lists.map(|list| &list.entries).collect()
     }
 
     /// Returns the current time, or the closest time at which the client certificate is valid.
