@@ -340,6 +340,26 @@ fn client_certificates_disable_resumption() {
     }
 }
 
+/// A list that was added to the older one, or before it.
+#[test]
+fn newest_crl_of_an_authority_counts() {
+    let fixture = Fixture::new();
+    let client = fixture.theirs.client("revoked", 66);
+    fixture.file("old.crl", fixture.theirs.numbered_crl(8, &[]));
+    fixture.file("new.crl", fixture.theirs.numbered_crl(9, &[66]));
+    fixture.file("expired.crl", fixture.theirs.crl_in(EXPIRED, &[]));
+    for files in ["old.crl,new.crl", "new.crl,old.crl", "expired.crl,new.crl,old.crl"] {
+        let server = fixture.serve(&format!(
+            "client_certificates=required\nclient_ca_file=clients.crt\nclient_crl_file={files}"
+        ));
+        assert!(!server.log().contains("has expired"), "{}", server.log());
+        for version in VERSIONS {
+            let with_client = fixture.client_with(Some(&client), version);
+            assert_rejected(&with_client, &server, "CertificateRevoked");
+        }
+    }
+}
+
 #[test]
 fn crls_are_required_for_the_whole_chain() {
     let fixture = Fixture::new();

@@ -31,7 +31,9 @@ use super::{
     possession::PossessionVerifier,
     settings::{ClientCertificates, TlsFileKind, TlsFiles},
 };
-use crate::base::{redacted::pem_sections, watched_file::open_regular};
+use crate::base::{
+    redacted::pem_sections, revocation_list::RevocationListHead, watched_file::open_regular,
+};
 
 /// Builds the server configuration and the [`Material`] that describes its files.
 ///
@@ -112,18 +114,23 @@ fn verifier(
     let roots = Arc::new(roots);
     let verifier =
         || WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(provider));
-    let mut with_lists = verifier().enforce_revocation_expiration();
+    let mut all = Vec::new();
     for file in revoked {
         let lists = file.revocation_lists()?;
         for der in &lists {
-            material.record_crl(file, der)?;
+            all.push((file.list_head(der)?, file, der.clone()));
         }
         // Each file is tried alone first, so that an error can name the file.
-        verifier()
-            .with_crls(lists.clone())
-            .build()
-            .map_err(|error| file.error(error.to_string()))?;
-        with_lists = with_lists.with_crls(lists);
+        verifier().with_crls(lists).build().map_err(|error| file.error(error.to_string()))?;
+    }
+    // rustls takes the first list of an authority.
+    let is_newest = |(head, ..): &&(RevocationListHead, _, _)| {
+        !all.iter().any(|(other, ..)| other.has_issuer_of(head) && head.is_superseded_by(other))
+    };
+    let mut with_lists = verifier().enforce_revocation_expiration();
+    for (_, file, der) in all.iter().filter(is_newest) {
+        material.record_crl(file, der)?;
+        with_lists = with_lists.with_crls([der.clone()]);
     }
     Ok(with_lists)
 }
@@ -330,6 +337,15 @@ impl<'f> TlsFileContent<'f> {
             return Ok(vec![CertificateRevocationListDer::from(self.bytes.clone())]);
         }
         self.sections("CRL")
+    }
+
+    fn list_head(
+        &self,
+        der: &CertificateRevocationListDer<'_>,
+    ) -> Result<RevocationListHead, TlsError> {
+        let list = CertificateRevocationList::from_der(der);
+        list.map(|(_, list)| RevocationListHead::of(&list))
+            .map_err(|_| self.error("a CRL in it is damaged"))
     }
 
     fn private_key(&self) -> Result<PrivateKeyDer<'static>, TlsError> {

@@ -139,7 +139,7 @@ const REQUESTS: &[OptionSpec] = &[
     ),
     list("client_crl_file", "path", "").about(
         "Certificate revocation lists of these authorities, in PEM or DER. With any list, every \
-         authority needs one.",
+         authority needs one. Of several lists of an authority, the newest counts.",
         "/etc/countersign/clients.crl",
     ),
 ];
