@@ -9,6 +9,8 @@ pub(crate) mod eddsa;
 pub(crate) mod hmac;
 pub(crate) mod rsa;
 
+pub use rsa::RsaImplementation;
+
 use core::fmt;
 
 use crate::error::KeyError;

@@ -5,7 +5,7 @@ mod candidates;
 
 pub use candidates::{Candidates, KeyName};
 pub(crate) use key::CertificateNames;
-pub use key::{KeyIdentity, KeyMaterial, KidHash, VerificationKey};
+pub use key::{KeyIdentity, KeyMaterial, KidHash, SignatureInput, VerificationKey};
 
 use core::cmp::Ordering;
 

@@ -111,9 +111,11 @@ pub use rules::{
 pub use snapshot::{DuplicateIssuerError, Snapshot, UnknownIssuerError};
 
 // Keys.
-pub use algorithm::{Algorithm, AlgorithmSet, KeyType};
+pub use algorithm::{Algorithm, AlgorithmSet, KeyType, RsaImplementation};
 pub use error::{KeyError, KeySetError};
-pub use keyset::{Candidates, KeyIdentity, KeyMaterial, KeyName, KeySet, KidHash, VerificationKey};
+pub use keyset::{
+    Candidates, KeyIdentity, KeyMaterial, KeyName, KeySet, KidHash, SignatureInput, VerificationKey,
+};
 
 // Revocations.
 pub use revocation::{

@@ -1,16 +1,57 @@
 //! RSA signatures, PKCS#1 v1.5 and PSS (RFC 7518 sections 3.3 and 3.5).
+//!
+//! One signature is verified by aws-lc. Many are verified eight at a time, where the processor has
+//! the instructions (docs/decisions/051-rsa-lanes.md).
+
+mod montgomery;
+mod padding;
+mod ifma;
+mod lanes;
+
+pub(crate) use lanes::{RsaCheck, verify_all};
 
 use aws_lc_rs::{
     rsa::PublicKeyComponents,
     signature::{self, ParsedPublicKey, RsaParameters},
 };
 
+use montgomery::MontgomeryKey;
+use padding::PaddingScheme;
+
 use super::Algorithm;
 use crate::{error::KeyError, limits};
 
+/// The code that verifies RSA signatures.
+///
+/// The results are the same. [`AwsLc`](Self::AwsLc) is there to rule the other out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RsaImplementation {
+    /// Eight signatures at a time where there are several, and the processor has AVX-512 IFMA;
+    /// aws-lc otherwise.
+    #[default]
+    Auto,
+    /// Always aws-lc.
+    AwsLc,
+}
+
+/// A key, parsed by aws-lc, and prepared for lanes if there are some for it.
+pub(crate) struct RsaKey {
+    parsed: ParsedPublicKey,
+    padding: PaddingScheme,
+    montgomery: Option<Box<MontgomeryKey>>,
+}
+
+impl RsaKey {
+    /// Verifies one signature.
+    pub(crate) fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
+        self.parsed.verify_sig(message, signature).is_ok()
+    }
+}
+
 /// Parses a modulus and exponent, both big-endian without leading zeros.
-pub(crate) fn parse(algorithm: Algorithm, n: &[u8], e: &[u8]) -> Result<ParsedPublicKey, KeyError> {
+pub(crate) fn parse(algorithm: Algorithm, n: &[u8], e: &[u8]) -> Result<RsaKey, KeyError> {
     let parameters = parameters(algorithm).ok_or(KeyError::WrongKeyType)?;
+    let padding = PaddingScheme::of(algorithm).ok_or(KeyError::WrongKeyType)?;
     if !limits::RSA_MODULUS_BITS.contains(&bits(n)) {
         return Err(KeyError::ModulusSize);
     }
@@ -21,7 +62,11 @@ pub(crate) fn parse(algorithm: Algorithm, n: &[u8], e: &[u8]) -> Result<ParsedPu
     if is_roca(n) {
         return Err(KeyError::Roca);
     }
-    PublicKeyComponents { n, e }.to_parsed_public_key(parameters).map_err(|_| KeyError::Invalid)
+    let parsed = PublicKeyComponents { n, e }
+        .to_parsed_public_key(parameters)
+        .map_err(|_| KeyError::Invalid)?;
+    let montgomery = ifma::is_available().then(|| MontgomeryKey::new(n, e)).flatten().map(Box::new);
+    Ok(RsaKey { parsed, padding, montgomery })
 }
 
 fn parameters(algorithm: Algorithm) -> Option<&'static RsaParameters> {
@@ -75,6 +120,9 @@ fn in_subgroup_of_65537(element: u32, prime: u32) -> bool {
     }
     false
 }
+
+#[cfg(test)]
+mod random;
 
 #[cfg(test)]
 mod tests {

@@ -7,7 +7,10 @@ use aws_lc_rs::{digest, signature::ParsedPublicKey};
 use foldhash::quality::RandomState;
 
 use crate::{
-    algorithm::{Algorithm, ecdsa, eddsa, hmac, rsa},
+    algorithm::{
+        Algorithm, RsaImplementation, ecdsa, eddsa, hmac,
+        rsa::{self, RsaCheck, RsaKey},
+    },
     error::KeyError,
     reject::Reject,
 };
@@ -111,6 +114,7 @@ pub(crate) struct CertificateNames {
 
 enum ParsedKey {
     Secret(ring::hmac::Key),
+    Rsa(RsaKey),
     Public(ParsedPublicKey),
 }
 
@@ -129,7 +133,7 @@ impl VerificationKey {
             NormalizedMaterial::Secret(secret) => {
                 ParsedKey::Secret(hmac::parse(algorithm, secret)?)
             }
-            NormalizedMaterial::Rsa(n, e) => ParsedKey::Public(rsa::parse(algorithm, n, e)?),
+            NormalizedMaterial::Rsa(n, e) => ParsedKey::Rsa(rsa::parse(algorithm, n, e)?),
             NormalizedMaterial::EllipticCurve(curve, x, y) => {
                 ParsedKey::Public(ecdsa::parse(algorithm, curve, x, y)?)
             }
@@ -176,9 +180,40 @@ impl VerificationKey {
     pub fn verify(&self, signing_input: &[u8], signature: &[u8]) -> Result<(), Reject> {
         let is_valid = match &self.parsed {
             ParsedKey::Secret(key) => hmac::verify(key, signing_input, signature),
+            ParsedKey::Rsa(key) => key.verify(signing_input, signature),
             ParsedKey::Public(key) => key.verify_sig(signing_input, signature).is_ok(),
         };
         if is_valid { Ok(()) } else { Err(Reject::Signature) }
+    }
+}
+
+/// A signature to be verified with one key, together with others.
+#[derive(Clone, Copy, Debug)]
+pub struct SignatureInput<'s> {
+    /// The key.
+    pub key: &'s VerificationKey,
+    /// The signed bytes.
+    pub signing_input: &'s [u8],
+    /// The signature.
+    pub signature: &'s [u8],
+}
+
+impl<'s> SignatureInput<'s> {
+    /// Verifies signatures, several RSA signatures at a time. `is_valid` gets the result of
+    /// [`VerificationKey::verify`] for each, in the same order; it must be as long.
+    pub fn verify_all(inputs: &[Self], rsa: RsaImplementation, is_valid: &mut [bool]) {
+        for (input, is_valid) in inputs.iter().zip(&mut *is_valid) {
+            *is_valid = input.rsa_check().is_none()
+                && input.key.verify(input.signing_input, input.signature).is_ok();
+        }
+        let with_indexes = inputs.iter().enumerate();
+        let checks = with_indexes.filter_map(|(index, input)| Some((index, input.rsa_check()?)));
+        rsa::verify_all(checks, rsa, is_valid);
+    }
+
+    fn rsa_check(&self) -> Option<RsaCheck<'s>> {
+        let ParsedKey::Rsa(key) = &self.key.parsed else { return None };
+        Some(RsaCheck { key, message: self.signing_input, signature: self.signature })
     }
 }
 

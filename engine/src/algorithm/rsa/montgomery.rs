@@ -1,0 +1,294 @@
+//! RSA keys prepared for Montgomery arithmetic in radix 2^52, and the operands of eight lanes.
+
+/// Number of signatures that are verified at once.
+pub(super) const LANES: usize = 8;
+
+/// One number for each lane: N limbs of 52 bits, least significant first.
+pub(super) type LaneNumbers<const N: usize> = [[u64; LANES]; N];
+
+/// Longest modulus of a [`MontgomeryKey`], in bytes.
+pub(super) const MAX_MODULUS_BYTES: usize = 512;
+
+/// Bits of a limb.
+const LIMB_BITS: usize = 52;
+
+/// The lower 52 bits.
+const MASK: u64 = (1 << LIMB_BITS) - 1;
+
+/// What signatures must have in common to share lanes: the size of the modulus, in bits, and the
+/// exponent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LaneClass {
+    pub(super) modulus_bits: ModulusBits,
+    pub(super) exponent: LaneExponent,
+}
+
+/// A size of a modulus; exactly this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ModulusBits {
+    Bits2048,
+    Bits3072,
+    Bits4096,
+}
+
+/// A public exponent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LaneExponent {
+    /// 3.
+    Three,
+    /// 65537.
+    Usual,
+}
+
+impl LaneClass {
+    pub(super) const ALL: [Self; 6] = {
+        use LaneExponent::{Three, Usual};
+        use ModulusBits::{Bits2048, Bits3072, Bits4096};
+        [
+            Self { modulus_bits: Bits2048, exponent: Usual },
+            Self { modulus_bits: Bits3072, exponent: Usual },
+            Self { modulus_bits: Bits4096, exponent: Usual },
+            Self { modulus_bits: Bits2048, exponent: Three },
+            Self { modulus_bits: Bits3072, exponent: Three },
+            Self { modulus_bits: Bits4096, exponent: Three },
+        ]
+    };
+}
+
+impl ModulusBits {
+    /// The length of the modulus.
+    pub(super) const fn bytes(self) -> usize {
+        match self {
+            Self::Bits2048 => 256,
+            Self::Bits3072 => 384,
+            Self::Bits4096 => MAX_MODULUS_BYTES,
+        }
+    }
+
+    /// The number of limbs: with at least 32 unused bits, and a multiple of ten.
+    const fn limbs(self) -> usize {
+        match self {
+            Self::Bits2048 => 40,
+            Self::Bits3072 => 60,
+            Self::Bits4096 => 80,
+        }
+    }
+}
+
+impl LaneExponent {
+    /// The exponent is a power of two and one. Returns how often that power squares.
+    pub(super) const fn squarings(self) -> u32 {
+        match self {
+            Self::Three => 1,
+            Self::Usual => 16,
+        }
+    }
+}
+
+/// A modulus with its constants. R is 2^52 to the power of the number of limbs.
+pub(super) struct MontgomeryKey {
+    class: LaneClass,
+    /// The modulus n, big-endian.
+    bytes: Box<[u8]>,
+    /// The limbs of the modulus n.
+    modulus: Box<[u64]>,
+    /// R^2 modulo n.
+    square_of_r: Box<[u64]>,
+    /// -1 / n modulo 2^52.
+    inverse: u64,
+}
+
+impl MontgomeryKey {
+    /// Prepares a key, both numbers big-endian without leading zeros; `None` if there are no lanes
+    /// for its size or exponent.
+    pub(super) fn new(n: &[u8], e: &[u8]) -> Option<Self> {
+        let exponent = match e {
+            [3] => LaneExponent::Three,
+            [1, 0, 1] => LaneExponent::Usual,
+            _ => return None,
+        };
+        let is_whole = n.first().is_some_and(|byte| *byte >= 0x80);
+        let is_odd = n.last().is_some_and(|byte| byte & 1 == 1);
+        if !is_whole || !is_odd {
+            return None;
+        }
+        let sizes = [ModulusBits::Bits2048, ModulusBits::Bits3072, ModulusBits::Bits4096];
+        let modulus_bits = sizes.into_iter().find(|size| size.bytes() == n.len())?;
+        let mut modulus = vec![0; modulus_bits.limbs()].into_boxed_slice();
+        modulus.iter_mut().zip(limbs(n)).for_each(|(limb, value)| *limb = value);
+        let inverse = negative_inverse(modulus.first().copied()?);
+        let square_of_r = square_of_r(&modulus, inverse, n.len());
+        let class = LaneClass { modulus_bits, exponent };
+        Some(Self { class, bytes: n.into(), modulus, square_of_r, inverse })
+    }
+
+    pub(super) fn class(&self) -> LaneClass {
+        self.class
+    }
+
+    /// Whether a signature is as long as the modulus and smaller (RFC 8017 sections 5.2.2, 8.1.2
+    /// and 8.2.2).
+    pub(super) fn is_in_range(&self, signature: &[u8]) -> bool {
+        signature.len() == self.bytes.len() && signature < &*self.bytes
+    }
+}
+
+/// The operands of eight powers.
+pub(super) struct LaneOperands<const N: usize> {
+    pub(super) bases: LaneNumbers<N>,
+    pub(super) moduli: LaneNumbers<N>,
+    pub(super) squares_of_r: LaneNumbers<N>,
+    pub(super) inverses: [u64; LANES],
+}
+
+impl<const N: usize> LaneOperands<N> {
+    /// Takes one key and signature for each lane, all of the class with N limbs. Lanes without one
+    /// get those of the first. `None` if the first has none, or one is not in range.
+    pub(super) fn new(bases: &[Option<(&MontgomeryKey, &[u8])>; LANES]) -> Option<Self> {
+        let zeros = [[0; LANES]; N];
+        let mut operands =
+            Self { bases: zeros, moduli: zeros, squares_of_r: zeros, inverses: [0; LANES] };
+        let first = bases.first().copied().flatten()?;
+        for ((lane, base), inverse) in bases.iter().enumerate().zip(&mut operands.inverses) {
+            let (key, signature) = base.unwrap_or(first);
+            if key.modulus.len() != N || !key.is_in_range(signature) {
+                return None;
+            }
+            set_lane(&mut operands.bases, lane, limbs(signature));
+            set_lane(&mut operands.moduli, lane, key.modulus.iter().copied());
+            set_lane(&mut operands.squares_of_r, lane, key.square_of_r.iter().copied());
+            *inverse = key.inverse;
+        }
+        Some(operands)
+    }
+}
+
+fn set_lane<const N: usize>(
+    numbers: &mut LaneNumbers<N>,
+    lane: usize,
+    limbs: impl Iterator<Item = u64>,
+) {
+    for (lanes, limb) in numbers.iter_mut().zip(limbs) {
+        if let Some(place) = lanes.get_mut(lane) {
+            *place = limb;
+        }
+    }
+}
+
+/// Writes the number of one lane, big-endian, into `bytes`, which it fits into.
+pub(super) fn write_lane<const N: usize>(numbers: &LaneNumbers<N>, lane: usize, bytes: &mut [u8]) {
+    /// Two limbs have 104 bits.
+    const PAIR: usize = 13;
+    let limb = |limbs: &[u64; LANES]| u128::from(limbs.get(lane).copied().unwrap_or(0));
+    for (pair, place) in numbers.as_chunks::<2>().0.iter().zip(bytes.rchunks_mut(PAIR)) {
+        let [low, high] = pair.each_ref().map(limb);
+        let value = (low | high.wrapping_shl(52)).to_be_bytes();
+        let start = value.len().saturating_sub(place.len());
+        place.copy_from_slice(value.get(start..).unwrap_or_default());
+    }
+}
+
+/// The limbs of a big-endian number, least significant first.
+fn limbs(number: &[u8]) -> impl Iterator<Item = u64> {
+    // Two limbs are 13 bytes. The upper one begins in the middle of the seventh byte.
+    number.rchunks(13).flat_map(|chunk| {
+        let mut value = [0; 16];
+        let start = value.len().saturating_sub(chunk.len());
+        value.get_mut(start..).unwrap_or_default().copy_from_slice(chunk);
+        let value = u128::from_be_bytes(value);
+        [truncated(value), truncated(value.wrapping_shr(52))]
+    })
+}
+
+/// The lower 52 bits.
+fn truncated(value: u128) -> u64 {
+    u64::try_from(value & u128::from(MASK)).unwrap_or(0)
+}
+
+/// -1 / n modulo 2^52 for an odd n, by Newton's iteration: each step doubles the number of correct
+/// bits, of which an odd n is its own inverse in three.
+fn negative_inverse(n: u64) -> u64 {
+    let step = |x: u64| x.wrapping_mul(2u64.wrapping_sub(n.wrapping_mul(x)));
+    let inverse = (0..5).fold(n, |x, _| step(x));
+    inverse.wrapping_neg() & MASK
+}
+
+/// R^2 modulo n, for a modulus of this length whose first bit is set.
+///
+/// R * 2^k is found by doubling, for a k whose repeated doubling gives the bits of R. The
+/// Montgomery square of R * 2^k is R * 2^(2 * k), so squaring ends with R * R.
+fn square_of_r(n: &[u64], inverse: u64, bytes: usize) -> Box<[u64]> {
+    let bits_of_r = n.len().saturating_mul(LIMB_BITS);
+    let squarings = bits_of_r.trailing_zeros();
+    let k = bits_of_r.wrapping_shr(squarings);
+    // The power of two that is one bit shorter than the modulus, and so smaller.
+    let bits = bytes.saturating_mul(8).saturating_sub(1);
+    let mut number = vec![0; n.len()].into_boxed_slice();
+    if let Some(limb) = number.get_mut(bits / LIMB_BITS) {
+        *limb = 1u64.wrapping_shl(u32::try_from(bits % LIMB_BITS).unwrap_or(0));
+    }
+    for _ in bits..bits_of_r.saturating_add(k) {
+        double(&mut number, n);
+    }
+    for _ in 0..squarings {
+        number = montgomery_product(&number, &number, n, inverse);
+    }
+    number
+}
+
+/// Doubles a number below n, modulo n.
+fn double(number: &mut [u64], n: &[u64]) {
+    let mut carry = 0;
+    for limb in number.iter_mut() {
+        let doubled = limb.wrapping_mul(2) | carry;
+        (*limb, carry) = (doubled & MASK, doubled.wrapping_shr(52));
+    }
+    subtract_if_not_below(number, n);
+}
+
+/// Returns a * b / R modulo n, for numbers below n: one limb at a time, as in textbooks. The lanes
+/// do the same in another order, and the tests compare them.
+fn montgomery_product(a: &[u64], b: &[u64], n: &[u64], inverse: u64) -> Box<[u64]> {
+    let mut sum = vec![0u64; n.len()].into_boxed_slice();
+    for a in a {
+        let lowest = sum
+            .first()
+            .zip(b.first())
+            .map_or(0, |(limb, b)| truncated(product(*a, *b).wrapping_add((*limb).into())));
+        let q = truncated(product(lowest, inverse));
+        // The sum is below 2 * n < R, so it fits, and the last carry is one limb.
+        let (mut carry, mut previous) = (0u128, None);
+        for ((limb, b), n) in sum.iter_mut().zip(b).zip(n) {
+            let products = product(*a, *b).wrapping_add(product(q, *n));
+            let value = products.wrapping_add((*limb).into()).wrapping_add(carry);
+            carry = value.wrapping_shr(52);
+            if let Some(previous) = previous.replace(limb) {
+                *previous = truncated(value);
+            }
+        }
+        if let Some(last) = previous {
+            *last = u64::try_from(carry).unwrap_or(0);
+        }
+    }
+    subtract_if_not_below(&mut sum, n);
+    sum
+}
+
+fn product(a: u64, b: u64) -> u128 {
+    u128::from(a).wrapping_mul(b.into())
+}
+
+/// Reduces a number below 2 * n modulo n.
+fn subtract_if_not_below(number: &mut [u64], n: &[u64]) {
+    if number.iter().rev().lt(n.iter().rev()) {
+        return;
+    }
+    let mut borrow = 0;
+    for (limb, n) in number.iter_mut().zip(n) {
+        let difference = limb.wrapping_sub(*n).wrapping_sub(borrow);
+        (*limb, borrow) = (difference & MASK, difference.wrapping_shr(63));
+    }
+}
+
+#[cfg(test)]
+mod tests;
