@@ -122,6 +122,8 @@ fn in_subgroup_of_65537(element: u32, prime: u32) -> bool {
 }
 
 #[cfg(test)]
+mod differential;
+#[cfg(test)]
 mod random;
 
 #[cfg(test)]
