@@ -4,6 +4,7 @@ use core::fmt;
 use std::sync::Arc;
 
 use crate::{
+    algorithm::RsaImplementation,
     cache::{Cache, CacheAllocationError},
     issuer::{Issuer, IssuerConfig},
     keyset::KeySet,
@@ -19,19 +20,25 @@ pub const DEFAULT_CACHE_BYTES: usize = 64 << 20;
 /// Configures a new [`Verifier`]; see [`Verifier::builder`].
 ///
 /// # Defaults
-/// No issuers, no revocations, and a cache of [`DEFAULT_CACHE_BYTES`]. The bounds on tokens and key
-/// sets are constants ([`limits`](crate::limits)).
+/// No issuers, no revocations, a cache of [`DEFAULT_CACHE_BYTES`], and [`RsaImplementation::Auto`].
+/// The bounds on tokens and key sets are constants ([`limits`](crate::limits)).
 #[derive(Debug)]
 #[must_use]
 pub struct VerifierBuilder {
     issuers: Vec<Issuer>,
     revocations: Option<Arc<Revocations>>,
     cache_bytes: usize,
+    rsa: RsaImplementation,
 }
 
 impl Default for VerifierBuilder {
     fn default() -> Self {
-        Self { issuers: Vec::new(), revocations: None, cache_bytes: DEFAULT_CACHE_BYTES }
+        Self {
+            issuers: Vec::new(),
+            revocations: None,
+            cache_bytes: DEFAULT_CACHE_BYTES,
+            rsa: RsaImplementation::default(),
+        }
     }
 }
 
@@ -64,6 +71,13 @@ impl VerifierBuilder {
         self
     }
 
+    /// Sets the code that verifies the RSA signatures of a batch ([`Verifier::verify_batch`]). It
+    /// changes speed, and no result.
+    pub fn rsa(mut self, implementation: RsaImplementation) -> Self {
+        self.rsa = implementation;
+        self
+    }
+
     /// Creates the verifier.
     ///
     /// # Errors
@@ -77,6 +91,7 @@ impl VerifierBuilder {
             snapshot,
             self.revocations.unwrap_or_else(none),
             cache.map_err(BuildError::Cache)?,
+            self.rsa,
         ))
     }
 }

@@ -124,6 +124,13 @@ pub(crate) fn payload_json(token: &[u8]) -> Result<Vec<u8>, Reject> {
     decoded(Compact::split(token)?.payload)
 }
 
+/// Returns the signing input of a token and its signature, decoded into `buffer`; `None` if it
+/// cannot be split, decoded, or does not fit.
+pub(crate) fn signature<'s>(token: &'s [u8], buffer: &'s mut [u8]) -> Option<(&'s [u8], &'s [u8])> {
+    let Compact { signature, signing_input, .. } = Compact::split(token).ok()?;
+    Some((signing_input, decode_base64(signature, buffer)?))
+}
+
 fn decoded(segment: &[u8]) -> Result<Vec<u8>, Reject> {
     let mut buffer = vec![0; segment.len()];
     let length = decode_base64(segment, &mut buffer).ok_or(Reject::Base64)?.len();

@@ -1,21 +1,22 @@
 //! The [`Verifier`]: takes the bytes of a token, returns [`Verified`] or a [`Reject`].
 
+mod batch;
 mod explain;
 
 use std::sync::Arc;
 
 pub use explain::TokenExplanation;
 
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::ArcSwap;
 
 use crate::{
-    algorithm::Algorithm,
+    algorithm::{Algorithm, RsaImplementation},
     builder::VerifierBuilder,
     cache::record::{RecordField, RecordFields, VerificationRecord},
     cache::{Cache, CacheStatistics, SignatureVerdicts},
     issuer::{Issuer, IssuerConfig, IssuerEpoch, TokenIssuer},
     jwks::SkippedKey,
-    keyset::{KeyIdentity, KidHash, VerificationKey},
+    keyset::{KeyIdentity, KidHash, SignatureInput, VerificationKey},
     presentation::Presentation,
     reject::Reject,
     revocation::{Revocation, RevocationHashes, RevocationSubject, RevocationTarget, Revocations},
@@ -39,6 +40,7 @@ pub struct Verifier {
     current: ArcSwap<Snapshot>,
     revocations: Arc<Revocations>,
     cache: Option<Cache>,
+    rsa: RsaImplementation,
 }
 
 /// The signature check that an uncached token needs; passed to [`Verifier::verify_if`].
@@ -48,6 +50,38 @@ pub struct SignatureCheck<'c> {
     pub issuer: &'c IssuerConfig,
     /// The algorithm of the key that checks the signature.
     pub algorithm: Algorithm,
+}
+
+/// A signature check that is due, with one of the keys that may have made the signature.
+struct DueCheck<'i, 'j> {
+    issuer: &'i IssuerConfig,
+    key: &'i VerificationKey,
+    /// Whether no other key may have made the signature.
+    is_only_key: bool,
+    jws: &'j Jws<'j>,
+}
+
+impl DueCheck<'_, '_> {
+    /// Verifies the signature, if `admit` allows it.
+    fn verify_if(
+        &self,
+        mut admit: impl FnMut(&SignatureCheck<'_>) -> bool,
+    ) -> Result<bool, Reject> {
+        if !admit(&self.signature_check()) {
+            return Err(Reject::NotAdmitted);
+        }
+        let SignatureInput { key, signing_input, signature } = self.input();
+        Ok(key.verify(signing_input, signature).is_ok())
+    }
+
+    fn signature_check(&self) -> SignatureCheck<'_> {
+        SignatureCheck { issuer: self.issuer, algorithm: self.key.algorithm() }
+    }
+
+    fn input(&self) -> SignatureInput<'_> {
+        let Jws { signing_input, signature, .. } = *self.jws;
+        SignatureInput { key: self.key, signing_input, signature }
+    }
 }
 
 /// A token that is refused with [`Reject::KidUnknown`]. Nothing in it is verified. Use it to fetch
@@ -73,8 +107,9 @@ impl Verifier {
         snapshot: Snapshot,
         revocations: Arc<Revocations>,
         cache: Option<Cache>,
+        rsa: RsaImplementation,
     ) -> Self {
-        Self { current: ArcSwap::from_pointee(snapshot), revocations, cache }
+        Self { current: ArcSwap::from_pointee(snapshot), revocations, cache, rsa }
     }
 
     /// Returns the counters of the cache, or `None` without a cache.
@@ -129,7 +164,7 @@ impl Verifier {
         token: &'t [u8],
         now: UnixTime,
         presentation: Presentation<'_>,
-        admit: impl FnMut(&SignatureCheck<'_>) -> bool,
+        mut admit: impl FnMut(&SignatureCheck<'_>) -> bool,
         report: impl FnOnce(UnknownKid),
     ) -> Result<Verified<'t>, Reject> {
         let snapshot = self.current.load();
@@ -140,7 +175,10 @@ impl Verifier {
             }
             cached => {
                 let presented = PresentedToken { token, now, presentation };
-                self.verify_uncached(presented, snapshot, cached, (admit, report))
+                let check = |due: DueCheck<'_, '_>| due.verify_if(&mut admit);
+                let record =
+                    self.verify_uncached(&presented, &snapshot, cached, (check, report))?;
+                Ok(Verified::new(token, snapshot, record, false))
             }
         }
     }
@@ -165,8 +203,8 @@ impl Verifier {
             presented: &PresentedToken { token, now, presentation },
             signer: None,
         };
-        let admit = |_: &SignatureCheck<'_>| true;
-        with_scratch(|scratch| verification.run(scratch, (admit, drop), &mut record))?;
+        let check = |due: DueCheck<'_, '_>| due.verify_if(|_| true);
+        with_scratch(|scratch| verification.run(scratch, (check, drop), &mut record))?;
         Ok(Verified::new(token, snapshot, record, false))
     }
 
@@ -190,20 +228,20 @@ impl Verifier {
     /// Verifies a token in full, except that a signature already checked with the same key is not
     /// checked again.
     #[inline(never)]
-    fn verify_uncached<'t>(
+    fn verify_uncached<'w>(
         &self,
-        presented: PresentedToken<'t, '_>,
-        snapshot: Guard<Arc<Snapshot>>,
+        presented: &PresentedToken<'_, '_>,
+        snapshot: &'w Snapshot,
         cached: Option<VerificationRecord>,
-        callbacks: (impl FnMut(&SignatureCheck<'_>) -> bool, impl FnOnce(UnknownKid)),
-    ) -> Result<Verified<'t>, Reject> {
+        callbacks: (impl FnMut(DueCheck<'w, '_>) -> Result<bool, Reject>, impl FnOnce(UnknownKid)),
+    ) -> Result<VerificationRecord, Reject> {
         let signer = cached.as_ref().map(VerificationRecord::key);
         let mut record = VerificationRecord::from_pool();
         let verification = Verification {
-            snapshot: &snapshot,
+            snapshot,
             revocations: &self.revocations,
             cache: self.cache.as_ref(),
-            presented: &presented,
+            presented,
             signer,
         };
         with_scratch(|scratch| verification.run(scratch, callbacks, &mut record))?;
@@ -212,7 +250,7 @@ impl Verifier {
         {
             cache.insert(presented.token, &record);
         }
-        Ok(Verified::new(presented.token, snapshot, record, false))
+        Ok(record)
     }
 
     /// Returns whether the issuer still has the configuration and the keys under which the `kid` is
@@ -349,20 +387,23 @@ impl PresentedToken<'_, '_> {
 }
 
 /// Verification of one token that the cache does not fully answer.
-struct Verification<'w> {
+struct Verification<'w, 'p> {
     snapshot: &'w Snapshot,
-    revocations: &'w Revocations,
-    cache: Option<&'w Cache>,
-    presented: &'w PresentedToken<'w, 'w>,
+    revocations: &'p Revocations,
+    cache: Option<&'p Cache>,
+    presented: &'p PresentedToken<'p, 'p>,
     /// The key that is known to have made the signature.
     signer: Option<KeyIdentity>,
 }
 
-impl Verification<'_> {
+impl<'w> Verification<'w, '_> {
     fn run(
         &self,
         scratch: &mut Scratch,
-        (admit, report): (impl FnMut(&SignatureCheck<'_>) -> bool, impl FnOnce(UnknownKid)),
+        (check, report): (
+            impl FnMut(DueCheck<'w, '_>) -> Result<bool, Reject>,
+            impl FnOnce(UnknownKid),
+        ),
         record: &mut VerificationRecord,
     ) -> Result<(), Reject> {
         let Scratch {
@@ -383,7 +424,7 @@ impl Verification<'_> {
             claims.parse(jws.payload).map_err(|error| error.reject(Reject::ClaimsJson))?;
         let claims = ClaimNodes::find(&document);
         let FoundIssuer { index, issuer, tenant } = issuer(self.snapshot, &claims)?;
-        let authenticated = self.authenticate(issuer, &jws, admit);
+        let authenticated = self.authenticate(issuer, &jws, check);
         if let (Err(Reject::KidUnknown), Some(kid)) = (&authenticated, jws.header.key.kid) {
             report(UnknownKid {
                 issuer: Arc::clone(issuer.config()),
@@ -448,12 +489,12 @@ impl Verification<'_> {
 
     /// Returns the issuer's key that made the signature, and whether the signature was checked just
     /// now.
-    fn authenticate<'i>(
+    fn authenticate(
         &self,
-        issuer: &'i Issuer,
+        issuer: &'w Issuer,
         jws: &Jws<'_>,
-        mut admit: impl FnMut(&SignatureCheck<'_>) -> bool,
-    ) -> Result<(&'i VerificationKey, bool), Reject> {
+        mut check: impl FnMut(DueCheck<'w, '_>) -> Result<bool, Reject>,
+    ) -> Result<(&'w VerificationKey, bool), Reject> {
         let candidates = issuer.select(jws.header)?;
         if let Some(key) = candidates.iter().find(|key| self.signer == Some(key.identity())) {
             return Ok((key, false));
@@ -464,19 +505,20 @@ impl Verification<'_> {
         if let Some(key) = candidates.iter().find(|key| verdict(&verdicts, key) == Some(true)) {
             return Ok((key, false));
         }
+        let is_only_key = candidates.iter().nth(1).is_none();
         let (mut reject, mut is_new) = (Reject::Signature, false);
         for key in candidates.iter() {
             if verdict(&verdicts, key).is_some() {
                 continue;
             }
-            if !admit(&SignatureCheck { issuer: issuer.config(), algorithm }) {
-                reject = Reject::NotAdmitted;
-                break;
+            match check(DueCheck { issuer: issuer.config(), key, is_only_key, jws }) {
+                Ok(true) => return Ok((key, true)),
+                Ok(false) => is_new = true,
+                Err(refused) => {
+                    reject = refused;
+                    break;
+                }
             }
-            if key.verify(jws.signing_input, jws.signature).is_ok() {
-                return Ok((key, true));
-            }
-            is_new = true;
             verdicts.iter_mut().for_each(|verdicts| verdicts.add_invalid(key));
         }
         if let (true, Some(cache), Some(verdicts)) = (is_new, self.cache, &verdicts) {

@@ -201,14 +201,23 @@ pub struct SignatureInput<'s> {
 impl<'s> SignatureInput<'s> {
     /// Verifies signatures, several RSA signatures at a time. `is_valid` gets the result of
     /// [`VerificationKey::verify`] for each, in the same order; it must be as long.
-    pub fn verify_all(inputs: &[Self], rsa: RsaImplementation, is_valid: &mut [bool]) {
-        for (input, is_valid) in inputs.iter().zip(&mut *is_valid) {
+    pub fn verify_all(
+        inputs: impl Iterator<Item = Self> + Clone,
+        rsa: RsaImplementation,
+        is_valid: &mut [bool],
+    ) {
+        for (input, is_valid) in inputs.clone().zip(&mut *is_valid) {
             *is_valid = input.rsa_check().is_none()
                 && input.key.verify(input.signing_input, input.signature).is_ok();
         }
-        let with_indexes = inputs.iter().enumerate();
-        let checks = with_indexes.filter_map(|(index, input)| Some((index, input.rsa_check()?)));
+        let checks =
+            inputs.enumerate().filter_map(|(index, input)| Some((index, input.rsa_check()?)));
         rsa::verify_all(checks, rsa, is_valid);
+    }
+
+    /// Whether it is verified faster together with others.
+    pub(crate) fn fits_lanes(&self) -> bool {
+        self.rsa_check().is_some_and(|check| check.fits_lanes())
     }
 
     fn rsa_check(&self) -> Option<RsaCheck<'s>> {

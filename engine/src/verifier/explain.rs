@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{FoundIssuer, PresentedToken, Verification, Verifier, issuer, revocation_subject};
+use super::{
+    DueCheck, FoundIssuer, PresentedToken, Verification, Verifier, issuer, revocation_subject,
+};
 use crate::{
     issuer::{IssuerConfig, TokenIssuer},
     presentation::Presentation,
@@ -52,7 +54,7 @@ impl Verifier {
     }
 }
 
-impl Verification<'_> {
+impl Verification<'_, '_> {
     fn explain(&self, scratch: &mut Scratch) -> Result<TokenExplanation, Reject> {
         let Scratch { jws, claims, name, subject, token_id, .. } = scratch;
         let jws = jws.decode(self.presented.token)?;
@@ -61,7 +63,8 @@ impl Verification<'_> {
         let claims = ClaimNodes::find(&document);
         let FoundIssuer { issuer, tenant, .. } = issuer(self.snapshot, &claims)?;
         let (config, rules) = (issuer.config(), &issuer.config().rules);
-        let authenticated = self.authenticate(issuer, &jws, |_| true);
+        let check = |due: DueCheck<'_, '_>| due.verify_if(|_| true);
+        let authenticated = self.authenticate(issuer, &jws, check);
         let named = rules.find(&claims);
         let authentic = self.presented.authentic(&jws, tenant, (&claims, &named));
         let checks =

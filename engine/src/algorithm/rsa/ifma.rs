@@ -37,7 +37,7 @@ use core::arch::x86_64::{
     _mm512_srli_epi64, _mm512_sub_epi64,
 };
 
-use super::montgomery::{LANES, LaneNumbers, LaneOperands};
+use super::montgomery::{LANES, LaneLimbs, LaneNumbers, LaneOperands};
 
 /// Limbs that are multiplied by all others in one pass. So many limbs and columns fit into the 32
 /// vector registers. Divides the number of limbs of every size.
@@ -82,27 +82,28 @@ fn power_in_lanes<const N: usize, const WIDE: usize>(
     operands: &LaneOperands<N>,
     squarings: u32,
 ) -> LaneNumbers<N> {
-    let base = operands.bases.map(vector_of);
-    let modulus = LaneModulus {
-        limbs: operands.moduli.map(vector_of),
-        inverse: vector_of(operands.inverses),
-    };
-    let mut columns = [_mm512_setzero_si512(); WIDE];
+    let base = vectors(&operands.bases);
+    let modulus =
+        LaneModulus { limbs: vectors(&operands.moduli), inverse: vectors(&operands.inverse)[0] };
+    let zero = _mm512_setzero_si512();
+    let (mut columns, mut power) = ([zero; WIDE], [zero; N]);
     // To the Montgomery form: base * R.
-    multiply(&mut columns, &base, &operands.squares_of_r.map(vector_of));
-    let mut power = reduce(&mut columns, &modulus);
+    multiply(&mut columns, base, vectors(&operands.squares_of_r));
+    reduce(&mut columns, &modulus, &mut power);
     for _ in 0..squarings {
         square(&mut columns, &power);
-        power = reduce(&mut columns, &modulus);
+        reduce(&mut columns, &modulus, &mut power);
     }
     // The product with the base itself also leaves the Montgomery form.
-    multiply(&mut columns, &base, &power);
-    below_modulus(reduce(&mut columns, &modulus), &modulus.limbs).map(array_of)
+    multiply(&mut columns, base, &power);
+    reduce(&mut columns, &modulus, &mut power);
+    below_modulus(&mut power, modulus.limbs);
+    numbers(power)
 }
 
 /// The moduli of all lanes.
-struct LaneModulus<const N: usize> {
-    limbs: [__m512i; N],
+struct LaneModulus<'m, const N: usize> {
+    limbs: &'m [__m512i; N],
     /// -1 / n modulo 2^52.
     inverse: __m512i,
 }
@@ -114,8 +115,9 @@ fn multiply<const N: usize, const WIDE: usize>(
     one: &[__m512i; N],
     other: &[__m512i; N],
 ) {
-    columns.fill(_mm512_setzero_si512());
+    clear(&mut columns[..N]);
     for (index, block) in one.as_chunks::<BLOCK>().0.iter().enumerate() {
+        clear(&mut columns[N + index * BLOCK..][..BLOCK]);
         add_products(columns, index * BLOCK, block, other);
     }
 }
@@ -125,7 +127,7 @@ fn multiply<const N: usize, const WIDE: usize>(
 /// the same.
 #[target_feature(enable = "avx512f,avx512ifma")]
 fn square<const N: usize, const WIDE: usize>(columns: &mut [__m512i; WIDE], number: &[__m512i; N]) {
-    columns.fill(_mm512_setzero_si512());
+    clear(columns);
     for (index, block) in number.as_chunks::<BLOCK>().0.iter().enumerate() {
         let first = index * BLOCK;
         add_products_within(columns, 2 * first, block);
@@ -134,6 +136,16 @@ fn square<const N: usize, const WIDE: usize>(columns: &mut [__m512i; WIDE], numb
     for (pair, limb) in columns.as_chunks_mut::<2>().0.iter_mut().zip(number) {
         pair[0] = low(_mm512_add_epi64(pair[0], pair[0]), *limb, *limb);
         pair[1] = high(_mm512_add_epi64(pair[1], pair[1]), *limb, *limb);
+    }
+}
+
+/// Sets columns to zero. In assembly the compiler calls the system's function for it, which takes
+/// longer than the multiplications hide.
+#[inline]
+#[target_feature(enable = "avx512f,avx512ifma")]
+fn clear(columns: &mut [__m512i]) {
+    for column in columns {
+        *column = _mm512_setzero_si512();
     }
 }
 
@@ -180,13 +192,14 @@ fn add_products(
     columns[limbs.len()..].copy_from_slice(&[s0, s1, s2, s3, s4, s5, s6, s7, s8, s9]);
 }
 
-/// Returns a number that is congruent to `columns` / R and below 2 * n, as limbs of 52 bits.
-/// `columns` is the product of two numbers below 2 * n.
+/// Sets `result` to a number that is congruent to `columns` / R and below 2 * n, as limbs of 52
+/// bits. `columns` is the product of two numbers below 2 * n.
 #[target_feature(enable = "avx512f,avx512ifma")]
 fn reduce<const N: usize, const WIDE: usize>(
     columns: &mut [__m512i; WIDE],
-    modulus: &LaneModulus<N>,
-) -> [__m512i; N] {
+    modulus: &LaneModulus<'_, N>,
+    result: &mut [__m512i; N],
+) {
     let mut carry = _mm512_setzero_si512();
     let (lowest, rest) = modulus.limbs.split_at(BLOCK);
     for index in 0..N / BLOCK {
@@ -195,14 +208,12 @@ fn reduce<const N: usize, const WIDE: usize>(
         add_upper_products(&mut columns[first + BLOCK..][..BLOCK], &quotient, lowest);
         add_products(columns, first + BLOCK, &quotient, rest);
     }
-    let mut limbs = [_mm512_setzero_si512(); N];
-    for (limb, column) in limbs.iter_mut().zip(&columns[N..]) {
+    for (limb, column) in result.iter_mut().zip(&columns[N..]) {
         let sum = _mm512_add_epi64(*column, carry);
         *limb = _mm512_and_si512(sum, _mm512_set1_epi64(MASK));
         carry = _mm512_srli_epi64::<52>(sum);
     }
     // The result is below 2 * n < R, so the last carry is zero.
-    limbs
 }
 
 /// Returns the digits q for which adding q * n clears these columns, modulo 2^(52 * BLOCK). The
@@ -213,7 +224,7 @@ fn clear_block<const N: usize>(
     columns: &[__m512i],
     carry: &mut __m512i,
     lowest: &[__m512i],
-    modulus: &LaneModulus<N>,
+    modulus: &LaneModulus<'_, N>,
 ) -> [__m512i; BLOCK] {
     let zero = _mm512_setzero_si512();
     let (mut sums, mut quotient, mut n) = ([zero; BLOCK], [zero; BLOCK], [zero; BLOCK]);
@@ -270,7 +281,7 @@ fn add_upper_products(columns: &mut [__m512i], quotient: &[__m512i; BLOCK], lowe
 
 /// Subtracts the modulus from a number below twice the modulus, unless the number is smaller.
 #[target_feature(enable = "avx512f,avx512ifma")]
-fn below_modulus<const N: usize>(number: [__m512i; N], modulus: &[__m512i; N]) -> [__m512i; N] {
+fn below_modulus<const N: usize>(number: &mut [__m512i; N], modulus: &[__m512i; N]) {
     let mut difference = [_mm512_setzero_si512(); N];
     let mut borrow = _mm512_setzero_si512();
     for (limb, (one, other)) in difference.iter_mut().zip(number.iter().zip(modulus)) {
@@ -279,10 +290,9 @@ fn below_modulus<const N: usize>(number: [__m512i; N], modulus: &[__m512i; N]) -
         borrow = _mm512_srli_epi64::<63>(signed);
     }
     let is_difference = _mm512_cmpeq_epi64_mask(borrow, _mm512_setzero_si512());
-    for (limb, one) in difference.iter_mut().zip(number) {
-        *limb = _mm512_mask_blend_epi64(is_difference, one, *limb);
+    for (limb, difference) in number.iter_mut().zip(difference) {
+        *limb = _mm512_mask_blend_epi64(is_difference, *limb, difference);
     }
-    difference
 }
 
 #[inline]
@@ -297,17 +307,24 @@ fn high(sum: __m512i, one: __m512i, other: __m512i) -> __m512i {
     _mm512_madd52hi_epu64(sum, one, other)
 }
 
-#[inline]
-fn vector_of(lanes: [u64; LANES]) -> __m512i {
-    // SAFETY: Both are 64 bytes without padding, and all values are valid in both.
-    unsafe { core::mem::transmute::<[u64; LANES], __m512i>(lanes) }
+/// The vectors of lanes.
+fn vectors<const N: usize>(numbers: &LaneNumbers<N>) -> &[__m512i; N] {
+    // SAFETY: A `LaneLimbs` has the size and the alignment of a vector (checked below) and no
+    // padding, and every value is valid in both. The lifetime is that of the argument.
+    unsafe { &*core::ptr::from_ref(numbers).cast::<[__m512i; N]>() }
 }
 
-#[inline]
-fn array_of(vector: __m512i) -> [u64; LANES] {
-    // SAFETY: As above.
-    unsafe { core::mem::transmute::<__m512i, [u64; LANES]>(vector) }
+/// The lanes of vectors.
+fn numbers<const N: usize>(vectors: [__m512i; N]) -> LaneNumbers<N> {
+    // SAFETY: A vector has 64 bytes without padding, and every value is valid in both.
+    vectors
+        .map(|vector| LaneLimbs(unsafe { core::mem::transmute::<__m512i, [u64; LANES]>(vector) }))
 }
+
+const _: () = assert!(
+    size_of::<LaneLimbs>() == size_of::<__m512i>()
+        && align_of::<LaneLimbs>() == align_of::<__m512i>()
+);
 
 #[cfg(test)]
 mod tests {
@@ -327,12 +344,12 @@ mod tests {
 
     fn check_largest_columns<const N: usize, const WIDE: usize>() {
         #[target_feature(enable = "avx512f,avx512ifma")]
-        fn columns<const N: usize, const WIDE: usize>() -> [[[u64; LANES]; WIDE]; 2] {
+        fn columns<const N: usize, const WIDE: usize>() -> [LaneNumbers<WIDE>; 2] {
             let number = [_mm512_set1_epi64(MASK); N];
             let mut columns = [[_mm512_setzero_si512(); WIDE]; 2];
             multiply(&mut columns[0], &number, &number);
             square(&mut columns[1], &number);
-            columns.map(|columns| columns.map(array_of))
+            columns.map(numbers)
         }
         if !is_available() {
             return;
@@ -340,8 +357,8 @@ mod tests {
         // SAFETY: The processor has the instructions.
         let [products, squares] = unsafe { columns::<N, WIDE>() };
         let expected = largest_columns::<WIDE>();
-        assert_eq!(products, expected.map(|column| [column; LANES]));
-        assert_eq!(squares, products);
+        let expected_lanes = expected.map(|column| LaneLimbs([column; LANES]));
+        assert_eq!((products, squares), (expected_lanes, expected_lanes));
         let limbs = u64::try_from(N).unwrap();
         // At most 2 * N halves, and as many again and a carry in the reduction.
         let bound = 2 * limbs * ((1 << 52) - 1);

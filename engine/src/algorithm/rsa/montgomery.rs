@@ -4,7 +4,12 @@
 pub(super) const LANES: usize = 8;
 
 /// One number for each lane: N limbs of 52 bits, least significant first.
-pub(super) type LaneNumbers<const N: usize> = [[u64; LANES]; N];
+pub(super) type LaneNumbers<const N: usize> = [LaneLimbs; N];
+
+/// One limb for each lane, aligned as a vector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, align(64))]
+pub(super) struct LaneLimbs(pub(super) [u64; LANES]);
 
 /// Longest modulus of a [`MontgomeryKey`], in bytes.
 pub(super) const MAX_MODULUS_BYTES: usize = 512;
@@ -138,18 +143,20 @@ pub(super) struct LaneOperands<const N: usize> {
     pub(super) bases: LaneNumbers<N>,
     pub(super) moduli: LaneNumbers<N>,
     pub(super) squares_of_r: LaneNumbers<N>,
-    pub(super) inverses: [u64; LANES],
+    /// -1 / n modulo 2^52, one limb.
+    pub(super) inverse: LaneNumbers<1>,
 }
 
 impl<const N: usize> LaneOperands<N> {
     /// Takes one key and signature for each lane, all of the class with N limbs. Lanes without one
     /// get those of the first. `None` if the first has none, or one is not in range.
     pub(super) fn new(bases: &[Option<(&MontgomeryKey, &[u8])>; LANES]) -> Option<Self> {
-        let zeros = [[0; LANES]; N];
+        let zero = LaneLimbs([0; LANES]);
+        let zeros = [zero; N];
         let mut operands =
-            Self { bases: zeros, moduli: zeros, squares_of_r: zeros, inverses: [0; LANES] };
+            Self { bases: zeros, moduli: zeros, squares_of_r: zeros, inverse: [zero] };
         let first = bases.first().copied().flatten()?;
-        for ((lane, base), inverse) in bases.iter().enumerate().zip(&mut operands.inverses) {
+        for (lane, base) in bases.iter().enumerate() {
             let (key, signature) = base.unwrap_or(first);
             if key.modulus.len() != N || !key.is_in_range(signature) {
                 return None;
@@ -157,7 +164,7 @@ impl<const N: usize> LaneOperands<N> {
             set_lane(&mut operands.bases, lane, limbs(signature));
             set_lane(&mut operands.moduli, lane, key.modulus.iter().copied());
             set_lane(&mut operands.squares_of_r, lane, key.square_of_r.iter().copied());
-            *inverse = key.inverse;
+            set_lane(&mut operands.inverse, lane, [key.inverse].into_iter());
         }
         Some(operands)
     }
@@ -169,7 +176,7 @@ fn set_lane<const N: usize>(
     limbs: impl Iterator<Item = u64>,
 ) {
     for (lanes, limb) in numbers.iter_mut().zip(limbs) {
-        if let Some(place) = lanes.get_mut(lane) {
+        if let Some(place) = lanes.0.get_mut(lane) {
             *place = limb;
         }
     }
@@ -179,7 +186,7 @@ fn set_lane<const N: usize>(
 pub(super) fn write_lane<const N: usize>(numbers: &LaneNumbers<N>, lane: usize, bytes: &mut [u8]) {
     /// Two limbs have 104 bits.
     const PAIR: usize = 13;
-    let limb = |limbs: &[u64; LANES]| u128::from(limbs.get(lane).copied().unwrap_or(0));
+    let limb = |limbs: &LaneLimbs| u128::from(limbs.0.get(lane).copied().unwrap_or(0));
     for (pair, place) in numbers.as_chunks::<2>().0.iter().zip(bytes.rchunks_mut(PAIR)) {
         let [low, high] = pair.each_ref().map(limb);
         let value = (low | high.wrapping_shl(52)).to_be_bytes();
