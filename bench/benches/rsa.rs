@@ -1,0 +1,136 @@
+//! Eight RSA signatures in lanes, and one at a time by aws-lc with parsed keys: criterion's figures
+//! of both, and the ratios of paired rounds, which decide.
+//!
+//! Usage: `taskset -c 1 cargo bench --bench rsa`. On a processor without AVX-512 IFMA, both are the
+//! same.
+
+use std::{hint::black_box, time::Duration};
+
+use aws_lc_rs::{
+    rand::SystemRandom,
+    rsa::KeySize,
+    signature::{self, KeyPair as _, ParsedPublicKey, RsaEncoding, RsaKeyPair, RsaParameters},
+};
+use countersign_bench::paired::compare;
+use countersign_engine::{
+    Algorithm, KeyMaterial, RsaImplementation, SignatureInput, VerificationKey,
+};
+use criterion::{Criterion, criterion_group, criterion_main};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const LANES: usize = 8;
+
+/// Length of the signing input of a usual token with an RS256 signature.
+const MESSAGE_BYTES: usize = 479;
+
+/// Signatures of different messages, each by a key of its own.
+struct Signatures {
+    name: String,
+    signatures: Vec<Signed>,
+}
+
+struct Signed {
+    key: VerificationKey,
+    parsed: ParsedPublicKey,
+    message: Vec<u8>,
+    signature: Vec<u8>,
+}
+
+impl Signatures {
+    /// `keys` are signed with in turn.
+    fn new(keys: &[RsaKeyPair], algorithm: Algorithm) -> Self {
+        let signatures = (0u8..).zip(keys.iter().cycle()).take(LANES);
+        let signatures: Vec<_> =
+            signatures.map(|(number, pair)| Signed::new(pair, algorithm, number)).collect();
+        let bits = 8 * keys[0].public_modulus_len();
+        Self { name: format!("{algorithm}-{bits}, {} keys", keys.len()), signatures }
+    }
+
+    fn in_lanes(&self, implementation: RsaImplementation) -> bool {
+        let inputs = black_box(&self.signatures).iter().map(|one| SignatureInput {
+            key: &one.key,
+            signing_input: &one.message,
+            signature: &one.signature,
+        });
+        let mut is_valid = [false; LANES];
+        SignatureInput::verify_all(inputs, implementation, &mut is_valid);
+        is_valid == [true; LANES]
+    }
+
+    fn by_aws_lc(&self) -> bool {
+        self.signatures.iter().all(|one| {
+            let Signed { parsed, message, signature, .. } = black_box(one);
+            parsed.verify_sig(message, signature).is_ok()
+        })
+    }
+}
+
+impl Signed {
+    fn new(pair: &RsaKeyPair, algorithm: Algorithm, number: u8) -> Self {
+        let public = pair.public_key();
+        let n = public.modulus().big_endian_without_leading_zero();
+        let e = public.exponent().big_endian_without_leading_zero();
+        let (encoding, parameters) = parameters(algorithm);
+        let message = vec![number; MESSAGE_BYTES];
+        let mut signature = vec![0; pair.public_modulus_len()];
+        pair.sign(encoding, &SystemRandom::new(), &message, &mut signature).expect("a signature");
+        Self {
+            key: VerificationKey::new(None, algorithm, KeyMaterial::Rsa { n, e }).expect("a key"),
+            parsed: signature::RsaPublicKeyComponents { n, e }
+                .to_parsed_public_key(parameters)
+                .expect("a key"),
+            message,
+            signature,
+        }
+    }
+}
+
+fn parameters(algorithm: Algorithm) -> (&'static dyn RsaEncoding, &'static RsaParameters) {
+    match algorithm {
+        Algorithm::Ps256 => (&signature::RSA_PSS_SHA256, &signature::RSA_PSS_2048_8192_SHA256),
+        Algorithm::Ps512 => (&signature::RSA_PSS_SHA512, &signature::RSA_PSS_2048_8192_SHA512),
+        _ => (&signature::RSA_PKCS1_SHA256, &signature::RSA_PKCS1_2048_8192_SHA256),
+    }
+}
+
+fn generate(size: KeySize, count: usize) -> Vec<RsaKeyPair> {
+    (0..count).map(|_| RsaKeyPair::generate(size).expect("a key pair")).collect()
+}
+
+fn rsa(criterion: &mut Criterion) {
+    let keys = generate(KeySize::Rsa2048, LANES);
+    let longer = generate(KeySize::Rsa3072, 1);
+    let longest = generate(KeySize::Rsa4096, 1);
+    let all = [
+        Signatures::new(&keys[..1], Algorithm::Rs256),
+        Signatures::new(&keys, Algorithm::Rs256),
+        Signatures::new(&longer, Algorithm::Rs256),
+        Signatures::new(&longest, Algorithm::Rs256),
+        Signatures::new(&keys[..1], Algorithm::Ps256),
+        Signatures::new(&longer, Algorithm::Ps256),
+        Signatures::new(&longest, Algorithm::Ps512),
+    ];
+    for signatures in &all {
+        let name = &signatures.name;
+        criterion.bench_function(&format!("rsa/{name}/eight in lanes"), |bencher| {
+            bencher.iter(|| assert!(signatures.in_lanes(RsaImplementation::Auto)));
+        });
+        criterion.bench_function(&format!("rsa/{name}/eight by aws-lc"), |bencher| {
+            bencher.iter(|| assert!(signatures.by_aws_lc()));
+        });
+    }
+    for signatures in &all {
+        let name = format!("{} in lanes / aws-lc, parsed keys", signatures.name);
+        let in_lanes = || signatures.in_lanes(RsaImplementation::Auto);
+        compare(&name, &in_lanes, &|| signatures.by_aws_lc());
+    }
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1)).sample_size(30);
+    targets = rsa
+}
+criterion_main!(benches);
