@@ -7,6 +7,8 @@ mod montgomery;
 mod padding;
 mod ifma;
 mod lanes;
+mod differential;
+mod random;
 
 pub(crate) use lanes::{RsaCheck, verify_all};
 
@@ -120,11 +122,6 @@ fn in_subgroup_of_65537(element: u32, prime: u32) -> bool {
     }
     false
 }
-
-#[cfg(test)]
-mod differential;
-#[cfg(test)]
-mod random;
 
 #[cfg(test)]
 mod tests {

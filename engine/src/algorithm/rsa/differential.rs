@@ -4,6 +4,8 @@
 //! whose block differs from a valid one in a single respect. Its keys and signatures were made with
 //! Python's integers.
 
+#![cfg(test)]
+
 use aws_lc_rs::{
     rand::SystemRandom,
     rsa::KeySize,

@@ -37,7 +37,7 @@ use core::arch::x86_64::{
     _mm512_srli_epi64, _mm512_sub_epi64,
 };
 
-use super::montgomery::{LANES, LaneLimbs, LaneNumbers, LaneOperands};
+use super::montgomery::{LANES, LaneNumbers, LaneOperands};
 
 /// Limbs that are multiplied by all others in one pass. So many limbs and columns fit into the 32
 /// vector registers. Divides the number of limbs of every size.
@@ -66,7 +66,7 @@ pub(super) fn is_available() -> bool {
 /// Returns the bases to the power of `2^squarings + 1`, each below its modulus; `None` without the
 /// instructions. `WIDE` is twice the number of limbs.
 pub(super) fn power<const N: usize, const WIDE: usize>(
-    operands: &LaneOperands<N>,
+    operands: &LaneOperands<'_, N>,
     squarings: u32,
 ) -> Option<LaneNumbers<N>> {
     const { assert!(N.is_multiple_of(BLOCK) && N <= 80 && WIDE == 2 * N && LANES == 8) };
@@ -79,31 +79,31 @@ pub(super) fn power<const N: usize, const WIDE: usize>(
 
 #[target_feature(enable = "avx512f,avx512ifma")]
 fn power_in_lanes<const N: usize, const WIDE: usize>(
-    operands: &LaneOperands<N>,
+    operands: &LaneOperands<'_, N>,
     squarings: u32,
 ) -> LaneNumbers<N> {
-    let base = vectors(&operands.bases);
+    let base = in_lanes(operands.bases.each_ref());
     let modulus =
-        LaneModulus { limbs: vectors(&operands.moduli), inverse: vectors(&operands.inverse)[0] };
+        LaneModulus { limbs: in_lanes(operands.moduli), inverse: vector_of(operands.inverses) };
     let zero = _mm512_setzero_si512();
     let (mut columns, mut power) = ([zero; WIDE], [zero; N]);
     // To the Montgomery form: base * R.
-    multiply(&mut columns, base, vectors(&operands.squares_of_r));
+    multiply(&mut columns, &base, &in_lanes(operands.squares_of_r));
     reduce(&mut columns, &modulus, &mut power);
     for _ in 0..squarings {
         square(&mut columns, &power);
         reduce(&mut columns, &modulus, &mut power);
     }
     // The product with the base itself also leaves the Montgomery form.
-    multiply(&mut columns, base, &power);
+    multiply(&mut columns, &base, &power);
     reduce(&mut columns, &modulus, &mut power);
-    below_modulus(&mut power, modulus.limbs);
-    numbers(power)
+    below_modulus(&mut power, &modulus.limbs);
+    power.map(array_of)
 }
 
 /// The moduli of all lanes.
-struct LaneModulus<'m, const N: usize> {
-    limbs: &'m [__m512i; N],
+struct LaneModulus<const N: usize> {
+    limbs: [__m512i; N],
     /// -1 / n modulo 2^52.
     inverse: __m512i,
 }
@@ -115,10 +115,15 @@ fn multiply<const N: usize, const WIDE: usize>(
     one: &[__m512i; N],
     other: &[__m512i; N],
 ) {
-    clear(&mut columns[..N]);
+    columns[..BLOCK].fill(_mm512_setzero_si512());
     for (index, block) in one.as_chunks::<BLOCK>().0.iter().enumerate() {
-        clear(&mut columns[N + index * BLOCK..][..BLOCK]);
-        add_products(columns, index * BLOCK, block, other);
+        let first = index * BLOCK;
+        if first == 0 {
+            add_products::<true>(columns, first, block, other);
+        } else {
+            columns[N + first..][..BLOCK].fill(_mm512_setzero_si512());
+            add_products::<false>(columns, first, block, other);
+        }
     }
 }
 
@@ -127,25 +132,22 @@ fn multiply<const N: usize, const WIDE: usize>(
 /// the same.
 #[target_feature(enable = "avx512f,avx512ifma")]
 fn square<const N: usize, const WIDE: usize>(columns: &mut [__m512i; WIDE], number: &[__m512i; N]) {
-    clear(columns);
+    columns[..2 * BLOCK].fill(_mm512_setzero_si512());
     for (index, block) in number.as_chunks::<BLOCK>().0.iter().enumerate() {
         let first = index * BLOCK;
-        add_products_within(columns, 2 * first, block);
-        add_products(columns, 2 * first + BLOCK, block, &number[first + BLOCK..]);
+        let others = &number[first + BLOCK..];
+        if first == 0 {
+            add_products_within(columns, 0, block);
+            add_products::<true>(columns, BLOCK, block, others);
+        } else {
+            columns[N + first..][..BLOCK].fill(_mm512_setzero_si512());
+            add_products_within(columns, 2 * first, block);
+            add_products::<false>(columns, 2 * first + BLOCK, block, others);
+        }
     }
     for (pair, limb) in columns.as_chunks_mut::<2>().0.iter_mut().zip(number) {
         pair[0] = low(_mm512_add_epi64(pair[0], pair[0]), *limb, *limb);
         pair[1] = high(_mm512_add_epi64(pair[1], pair[1]), *limb, *limb);
-    }
-}
-
-/// Sets columns to zero. In assembly the compiler calls the system's function for it, which takes
-/// longer than the multiplications hide.
-#[inline]
-#[target_feature(enable = "avx512f,avx512ifma")]
-fn clear(columns: &mut [__m512i]) {
-    for column in columns {
-        *column = _mm512_setzero_si512();
     }
 }
 
@@ -168,9 +170,10 @@ fn add_products_within(columns: &mut [__m512i], first: usize, block: &[__m512i; 
 /// Adds the products of a block and other limbs to the columns from `first`.
 ///
 /// A window of eleven sums moves over the columns. At each limb, the lowest sum is complete and
-/// leaves the window, and the next column enters it.
+/// leaves the window, and the next column enters it. With `FRESH`, only the first columns of a block
+/// have been written, and zeros enter: clearing all columns beforehand takes longer.
 #[target_feature(enable = "avx512f,avx512ifma")]
-fn add_products(
+fn add_products<const FRESH: bool>(
     columns: &mut [__m512i],
     first: usize,
     block: &[__m512i; BLOCK],
@@ -181,7 +184,7 @@ fn add_products(
     window.copy_from_slice(&columns[..BLOCK]);
     let [mut s0, mut s1, mut s2, mut s3, mut s4, mut s5, mut s6, mut s7, mut s8, mut s9] = window;
     for (index, limb) in limbs.iter().enumerate() {
-        let entering = columns[index + BLOCK];
+        let entering = if FRESH { _mm512_setzero_si512() } else { columns[index + BLOCK] };
         let mut sums = [s0, s1, s2, s3, s4, s5, s6, s7, s8, s9, entering];
         for_each_of_block!(i, {
             sums[i] = low(sums[i], block[i], *limb);
@@ -197,7 +200,7 @@ fn add_products(
 #[target_feature(enable = "avx512f,avx512ifma")]
 fn reduce<const N: usize, const WIDE: usize>(
     columns: &mut [__m512i; WIDE],
-    modulus: &LaneModulus<'_, N>,
+    modulus: &LaneModulus<N>,
     result: &mut [__m512i; N],
 ) {
     let mut carry = _mm512_setzero_si512();
@@ -206,7 +209,7 @@ fn reduce<const N: usize, const WIDE: usize>(
         let first = index * BLOCK;
         let quotient = clear_block(&columns[first..first + BLOCK], &mut carry, lowest, modulus);
         add_upper_products(&mut columns[first + BLOCK..][..BLOCK], &quotient, lowest);
-        add_products(columns, first + BLOCK, &quotient, rest);
+        add_products::<false>(columns, first + BLOCK, &quotient, rest);
     }
     for (limb, column) in result.iter_mut().zip(&columns[N..]) {
         let sum = _mm512_add_epi64(*column, carry);
@@ -224,7 +227,7 @@ fn clear_block<const N: usize>(
     columns: &[__m512i],
     carry: &mut __m512i,
     lowest: &[__m512i],
-    modulus: &LaneModulus<'_, N>,
+    modulus: &LaneModulus<N>,
 ) -> [__m512i; BLOCK] {
     let zero = _mm512_setzero_si512();
     let (mut sums, mut quotient, mut n) = ([zero; BLOCK], [zero; BLOCK], [zero; BLOCK]);
@@ -307,24 +310,25 @@ fn high(sum: __m512i, one: __m512i, other: __m512i) -> __m512i {
     _mm512_madd52hi_epu64(sum, one, other)
 }
 
-/// The vectors of lanes.
-fn vectors<const N: usize>(numbers: &LaneNumbers<N>) -> &[__m512i; N] {
-    // SAFETY: A `LaneLimbs` has the size and the alignment of a vector (checked below) and no
-    // padding, and every value is valid in both. The lifetime is that of the argument.
-    unsafe { &*core::ptr::from_ref(numbers).cast::<[__m512i; N]>() }
+/// Puts one number into each lane.
+#[inline]
+#[target_feature(enable = "avx512f,avx512ifma")]
+fn in_lanes<const N: usize>(numbers: [&[u64; N]; LANES]) -> [__m512i; N] {
+    core::array::from_fn(|limb| vector_of(numbers.map(|number| number[limb])))
 }
 
-/// The lanes of vectors.
-fn numbers<const N: usize>(vectors: [__m512i; N]) -> LaneNumbers<N> {
-    // SAFETY: A vector has 64 bytes without padding, and every value is valid in both.
-    vectors
-        .map(|vector| LaneLimbs(unsafe { core::mem::transmute::<__m512i, [u64; LANES]>(vector) }))
+#[inline]
+#[target_feature(enable = "avx512f,avx512ifma")]
+fn vector_of(lanes: [u64; LANES]) -> __m512i {
+    // SAFETY: Both are 64 bytes without padding, and all values are valid in both.
+    unsafe { core::mem::transmute::<[u64; LANES], __m512i>(lanes) }
 }
 
-const _: () = assert!(
-    size_of::<LaneLimbs>() == size_of::<__m512i>()
-        && align_of::<LaneLimbs>() == align_of::<__m512i>()
-);
+#[inline]
+fn array_of(vector: __m512i) -> [u64; LANES] {
+    // SAFETY: As above.
+    unsafe { core::mem::transmute::<__m512i, [u64; LANES]>(vector) }
+}
 
 #[cfg(test)]
 mod tests {
@@ -349,7 +353,7 @@ mod tests {
             let mut columns = [[_mm512_setzero_si512(); WIDE]; 2];
             multiply(&mut columns[0], &number, &number);
             square(&mut columns[1], &number);
-            columns.map(numbers)
+            columns.map(|columns| columns.map(array_of))
         }
         if !is_available() {
             return;
@@ -357,7 +361,7 @@ mod tests {
         // SAFETY: The processor has the instructions.
         let [products, squares] = unsafe { columns::<N, WIDE>() };
         let expected = largest_columns::<WIDE>();
-        let expected_lanes = expected.map(|column| LaneLimbs([column; LANES]));
+        let expected_lanes = expected.map(|column| [column; LANES]);
         assert_eq!((products, squares), (expected_lanes, expected_lanes));
         let limbs = u64::try_from(N).unwrap();
         // At most 2 * N halves, and as many again and a carry in the reduction.

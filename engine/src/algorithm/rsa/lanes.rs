@@ -23,12 +23,12 @@ pub(crate) struct RsaCheck<'c> {
 impl<'c> RsaCheck<'c> {
     /// Whether lanes can verify it: there are some for its key, and the signature is in range.
     pub(crate) fn fits_lanes(&self) -> bool {
-        self.class().is_some()
+        self.base().is_some_and(|(key, signature)| key.is_in_range(signature))
     }
 
-    fn class(&self) -> Option<LaneClass> {
-        let key = self.key.montgomery.as_deref()?;
-        key.is_in_range(self.signature).then_some(key.class())
+    fn fits(&self, class: LaneClass) -> bool {
+        self.base()
+            .is_some_and(|(key, signature)| key.class() == class && key.is_in_range(signature))
     }
 
     fn base(&self) -> Option<(&'c MontgomeryKey, &'c [u8])> {
@@ -54,7 +54,7 @@ pub(crate) fn verify_all<'c>(
     }
     for class in LaneClass::ALL.into_iter().filter(|_| uses_lanes) {
         let mut group = LaneGroup::default();
-        for (index, check) in checks.clone().filter(|(_, check)| check.class() == Some(class)) {
+        for (index, check) in checks.clone().filter(|(_, check)| check.fits(class)) {
             group.push(index, check);
             if group.length == LANES {
                 core::mem::take(&mut group).verify(class, is_valid);

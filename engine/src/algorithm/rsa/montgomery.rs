@@ -4,12 +4,7 @@
 pub(super) const LANES: usize = 8;
 
 /// One number for each lane: N limbs of 52 bits, least significant first.
-pub(super) type LaneNumbers<const N: usize> = [LaneLimbs; N];
-
-/// One limb for each lane, aligned as a vector.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(C, align(64))]
-pub(super) struct LaneLimbs(pub(super) [u64; LANES]);
+pub(super) type LaneNumbers<const N: usize> = [[u64; LANES]; N];
 
 /// Longest modulus of a [`MontgomeryKey`], in bytes.
 pub(super) const MAX_MODULUS_BYTES: usize = 512;
@@ -138,73 +133,80 @@ impl MontgomeryKey {
     }
 }
 
-/// The operands of eight powers.
-pub(super) struct LaneOperands<const N: usize> {
-    pub(super) bases: LaneNumbers<N>,
-    pub(super) moduli: LaneNumbers<N>,
-    pub(super) squares_of_r: LaneNumbers<N>,
-    /// -1 / n modulo 2^52, one limb.
-    pub(super) inverse: LaneNumbers<1>,
+/// The operands of eight powers, each in limbs.
+pub(super) struct LaneOperands<'k, const N: usize> {
+    pub(super) bases: [[u64; N]; LANES],
+    pub(super) moduli: [&'k [u64; N]; LANES],
+    pub(super) squares_of_r: [&'k [u64; N]; LANES],
+    pub(super) inverses: [u64; LANES],
 }
 
-impl<const N: usize> LaneOperands<N> {
+impl<'k, const N: usize> LaneOperands<'k, N> {
     /// Takes one key and signature for each lane, all of the class with N limbs. Lanes without one
     /// get those of the first. `None` if the first has none, or one is not in range.
-    pub(super) fn new(bases: &[Option<(&MontgomeryKey, &[u8])>; LANES]) -> Option<Self> {
-        let zero = LaneLimbs([0; LANES]);
-        let zeros = [zero; N];
-        let mut operands =
-            Self { bases: zeros, moduli: zeros, squares_of_r: zeros, inverse: [zero] };
-        let first = bases.first().copied().flatten()?;
+    pub(super) fn new(bases: &[Option<(&'k MontgomeryKey, &[u8])>; LANES]) -> Option<Self> {
+        let (key, signature) = bases.first().copied().flatten()?;
+        let mut operands = Self {
+            bases: [[0; N]; LANES],
+            moduli: [key.modulus.first_chunk()?; LANES],
+            squares_of_r: [key.square_of_r.first_chunk()?; LANES],
+            inverses: [key.inverse; LANES],
+        };
         for (lane, base) in bases.iter().enumerate() {
-            let (key, signature) = base.unwrap_or(first);
+            let (key, signature) = base.unwrap_or((key, signature));
             if key.modulus.len() != N || !key.is_in_range(signature) {
                 return None;
             }
-            set_lane(&mut operands.bases, lane, limbs(signature));
-            set_lane(&mut operands.moduli, lane, key.modulus.iter().copied());
-            set_lane(&mut operands.squares_of_r, lane, key.square_of_r.iter().copied());
-            set_lane(&mut operands.inverse, lane, [key.inverse].into_iter());
+            let base = operands.bases.get_mut(lane)?;
+            base.iter_mut().zip(limbs(signature)).for_each(|(limb, value)| *limb = value);
+            *operands.moduli.get_mut(lane)? = key.modulus.first_chunk()?;
+            *operands.squares_of_r.get_mut(lane)? = key.square_of_r.first_chunk()?;
+            *operands.inverses.get_mut(lane)? = key.inverse;
         }
         Some(operands)
     }
 }
 
-fn set_lane<const N: usize>(
-    numbers: &mut LaneNumbers<N>,
-    lane: usize,
-    limbs: impl Iterator<Item = u64>,
-) {
-    for (lanes, limb) in numbers.iter_mut().zip(limbs) {
-        if let Some(place) = lanes.0.get_mut(lane) {
-            *place = limb;
-        }
-    }
-}
+/// Bytes of two limbs, 104 bits.
+const PAIR_BYTES: usize = 13;
 
 /// Writes the number of one lane, big-endian, into `bytes`, which it fits into.
 pub(super) fn write_lane<const N: usize>(numbers: &LaneNumbers<N>, lane: usize, bytes: &mut [u8]) {
-    /// Two limbs have 104 bits.
-    const PAIR: usize = 13;
-    let limb = |limbs: &LaneLimbs| u128::from(limbs.0.get(lane).copied().unwrap_or(0));
-    for (pair, place) in numbers.as_chunks::<2>().0.iter().zip(bytes.rchunks_mut(PAIR)) {
+    let limb = |limbs: &[u64; LANES]| u128::from(limbs.get(lane).copied().unwrap_or(0));
+    let mut pairs = numbers.as_chunks::<2>().0.iter().map(|pair| {
         let [low, high] = pair.each_ref().map(limb);
-        let value = (low | high.wrapping_shl(52)).to_be_bytes();
-        let start = value.len().saturating_sub(place.len());
-        place.copy_from_slice(value.get(start..).unwrap_or_default());
+        low | high.wrapping_shl(52)
+    });
+    let (rest, whole) = bytes.as_rchunks_mut::<PAIR_BYTES>();
+    for (place, pair) in whole.iter_mut().rev().zip(&mut pairs) {
+        copy_end(place, &pair.to_be_bytes());
     }
+    copy_end(rest, &pairs.next().unwrap_or(0).to_be_bytes());
 }
 
 /// The limbs of a big-endian number, least significant first.
 fn limbs(number: &[u8]) -> impl Iterator<Item = u64> {
-    // Two limbs are 13 bytes. The upper one begins in the middle of the seventh byte.
-    number.rchunks(13).flat_map(|chunk| {
-        let mut value = [0; 16];
-        let start = value.len().saturating_sub(chunk.len());
-        value.get_mut(start..).unwrap_or_default().copy_from_slice(chunk);
-        let value = u128::from_be_bytes(value);
-        [truncated(value), truncated(value.wrapping_shr(52))]
-    })
+    let (rest, whole) = number.as_rchunks::<PAIR_BYTES>();
+    let pairs = whole.iter().rev().map(|bytes| pair_of(bytes));
+    pairs.chain([pair_of(rest)]).flatten()
+}
+
+/// The two limbs of a number of at most 104 bits.
+#[inline]
+fn pair_of(bytes: &[u8]) -> [u64; 2] {
+    let mut value = [0; 16];
+    copy_end(value.get_mut(16usize.saturating_sub(bytes.len())..).unwrap_or_default(), bytes);
+    let value = u128::from_be_bytes(value);
+    [truncated(value), truncated(value.wrapping_shr(52))]
+}
+
+/// Copies the last bytes of a longer number.
+#[inline]
+fn copy_end(place: &mut [u8], number: &[u8]) {
+    let start = number.len().saturating_sub(place.len());
+    if let Some(end) = number.get(start..).filter(|end| end.len() == place.len()) {
+        place.copy_from_slice(end);
+    }
 }
 
 /// The lower 52 bits.

@@ -1,5 +1,7 @@
 //! Random numbers for tests.
 
+#![cfg(test)]
+
 /// A small generator: the same numbers in every run.
 pub(super) struct Random(u64);
 

@@ -137,7 +137,7 @@ fn compare_powers<const N: usize, const WIDE: usize>(bytes: usize) {
         for (lane, pair) in pairs.iter().enumerate().skip(start % 3).step_by(3) {
             let (key, base) = pair.unwrap();
             let expected = textbook_power(key, base, squarings);
-            let found: Box<[u64]> = powers.iter().map(|limb| limb.0[lane]).collect();
+            let found: Box<[u64]> = powers.iter().map(|limb| limb[lane]).collect();
             assert_eq!(found, expected, "lane {lane}: {base:x?}^(2^{squarings} + 1)");
             let mut written = vec![0; bytes];
             write_lane(&powers, lane, &mut written);
