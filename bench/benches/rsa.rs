@@ -11,9 +11,9 @@ use aws_lc_rs::{
     rsa::KeySize,
     signature::{self, KeyPair as _, ParsedPublicKey, RsaEncoding, RsaKeyPair, RsaParameters},
 };
-use countersign_bench::paired::compare;
+use countersign_bench::{Keys, NOW, accepts, paired::compare};
 use countersign_engine::{
-    Algorithm, KeyMaterial, RsaImplementation, SignatureInput, VerificationKey,
+    Algorithm, KeyMaterial, Reject, RsaImplementation, SignatureInput, VerificationKey,
 };
 use criterion::{Criterion, criterion_group, criterion_main};
 
@@ -128,9 +128,25 @@ fn rsa(criterion: &mut Criterion) {
     }
 }
 
+/// Whole tokens, without a cache: 64 in a batch, and one after the other.
+fn tokens(_: &mut Criterion) {
+    const COUNT: usize = 64;
+    let keys = Keys::generate();
+    let verifier = keys.verifier(Algorithm::Rs256);
+    let tokens: Vec<_> = (0..COUNT).map(|index| keys.token(Algorithm::Rs256, index)).collect();
+    let tokens: Vec<_> = tokens.iter().map(String::as_bytes).collect();
+    let in_a_batch = || {
+        let mut results: Vec<_> = tokens.iter().map(|_| Err(Reject::TooLong)).collect();
+        verifier.verify_batch(black_box(&tokens), NOW, &mut results);
+        results.iter().all(Result::is_ok)
+    };
+    let one_at_a_time = || tokens.iter().all(|token| accepts(&verifier, black_box(token)));
+    compare("64 cold RS256 tokens in a batch / one at a time", &in_a_batch, &one_at_a_time);
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default().warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1)).sample_size(30);
-    targets = rsa
+    targets = rsa, tokens
 }
 criterion_main!(benches);
