@@ -37,7 +37,9 @@ use core::arch::x86_64::{
     _mm512_srli_epi64, _mm512_sub_epi64,
 };
 
-use super::montgomery::{LANES, LaneNumbers, LaneOperands};
+use super::montgomery::{LANES, LaneNumbers, LaneOperands, PowerOperands};
+
+mod alone;
 
 /// Limbs that are multiplied by all others in one pass. So many limbs and columns fit into the 32
 /// vector registers. Divides the number of limbs of every size.
@@ -75,6 +77,20 @@ pub(super) fn power<const N: usize, const WIDE: usize>(
     }
     // SAFETY: The processor has the instructions.
     Some(unsafe { power_in_lanes::<N, WIDE>(operands, squarings) })
+}
+
+/// Returns one base to the power of `2^squarings + 1`, below its modulus; `None` without the
+/// instructions. `VECTORS` vectors have at least N lanes.
+pub(super) fn power_alone<const N: usize, const VECTORS: usize>(
+    operands: &PowerOperands<'_, N>,
+    squarings: u32,
+) -> Option<[u64; N]> {
+    const { assert!(N <= 80 && N <= LANES * VECTORS && VECTORS > 0) };
+    if !is_available() {
+        return None;
+    }
+    // SAFETY: The processor has the instructions.
+    Some(unsafe { alone::power::<N, VECTORS>(operands, squarings) })
 }
 
 #[target_feature(enable = "avx512f,avx512ifma")]

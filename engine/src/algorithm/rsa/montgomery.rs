@@ -133,6 +133,28 @@ impl MontgomeryKey {
     }
 }
 
+/// The operands of one power, in limbs.
+pub(super) struct PowerOperands<'k, const N: usize> {
+    pub(super) base: [u64; N],
+    pub(super) modulus: &'k [u64; N],
+    pub(super) square_of_r: &'k [u64; N],
+    pub(super) inverse: u64,
+}
+
+impl<'k, const N: usize> PowerOperands<'k, N> {
+    /// `None` if the key has another number of limbs, or the signature is not in range.
+    pub(super) fn new(key: &'k MontgomeryKey, signature: &[u8]) -> Option<Self> {
+        if key.modulus.len() != N || !key.is_in_range(signature) {
+            return None;
+        }
+        let mut base = [0; N];
+        base.iter_mut().zip(limbs(signature)).for_each(|(limb, value)| *limb = value);
+        let modulus = key.modulus.first_chunk()?;
+        let square_of_r = key.square_of_r.first_chunk()?;
+        Some(Self { base, modulus, square_of_r, inverse: key.inverse })
+    }
+}
+
 /// The operands of eight powers, each in limbs.
 pub(super) struct LaneOperands<'k, const N: usize> {
     pub(super) bases: [[u64; N]; LANES],
@@ -146,22 +168,21 @@ impl<'k, const N: usize> LaneOperands<'k, N> {
     /// get those of the first. `None` if the first has none, or one is not in range.
     pub(super) fn new(bases: &[Option<(&'k MontgomeryKey, &[u8])>; LANES]) -> Option<Self> {
         let (key, signature) = bases.first().copied().flatten()?;
+        let first = PowerOperands::new(key, signature)?;
         let mut operands = Self {
-            bases: [[0; N]; LANES],
-            moduli: [key.modulus.first_chunk()?; LANES],
-            squares_of_r: [key.square_of_r.first_chunk()?; LANES],
-            inverses: [key.inverse; LANES],
+            bases: [first.base; LANES],
+            moduli: [first.modulus; LANES],
+            squares_of_r: [first.square_of_r; LANES],
+            inverses: [first.inverse; LANES],
         };
-        for (lane, base) in bases.iter().enumerate() {
-            let (key, signature) = base.unwrap_or((key, signature));
-            if key.modulus.len() != N || !key.is_in_range(signature) {
-                return None;
-            }
-            let base = operands.bases.get_mut(lane)?;
-            base.iter_mut().zip(limbs(signature)).for_each(|(limb, value)| *limb = value);
-            *operands.moduli.get_mut(lane)? = key.modulus.first_chunk()?;
-            *operands.squares_of_r.get_mut(lane)? = key.square_of_r.first_chunk()?;
-            *operands.inverses.get_mut(lane)? = key.inverse;
+        for (lane, base) in bases.iter().enumerate().skip(1) {
+            let Some((key, signature)) = base else { continue };
+            let PowerOperands { base, modulus, square_of_r, inverse } =
+                PowerOperands::new(key, signature)?;
+            *operands.bases.get_mut(lane)? = base;
+            *operands.moduli.get_mut(lane)? = modulus;
+            *operands.squares_of_r.get_mut(lane)? = square_of_r;
+            *operands.inverses.get_mut(lane)? = inverse;
         }
         Some(operands)
     }
@@ -172,9 +193,17 @@ const PAIR_BYTES: usize = 13;
 
 /// Writes the number of one lane, big-endian, into `bytes`, which it fits into.
 pub(super) fn write_lane<const N: usize>(numbers: &LaneNumbers<N>, lane: usize, bytes: &mut [u8]) {
-    let limb = |limbs: &[u64; LANES]| u128::from(limbs.get(lane).copied().unwrap_or(0));
-    let mut pairs = numbers.as_chunks::<2>().0.iter().map(|pair| {
-        let [low, high] = pair.each_ref().map(limb);
+    write_number(numbers, bytes, |limbs| limbs.get(lane).copied().unwrap_or(0));
+}
+
+/// Writes a number, big-endian, into `bytes`, which it fits into.
+pub(super) fn write_number<L, const N: usize>(
+    number: &[L; N],
+    bytes: &mut [u8],
+    limb: impl Fn(&L) -> u64,
+) {
+    let mut pairs = number.as_chunks::<2>().0.iter().map(|pair| {
+        let [low, high] = pair.each_ref().map(|limbs| u128::from(limb(limbs)));
         low | high.wrapping_shl(52)
     });
     let (rest, whole) = bytes.as_rchunks_mut::<PAIR_BYTES>();
@@ -288,7 +317,7 @@ fn product(a: u64, b: u64) -> u128 {
 }
 
 /// Reduces a number below 2 * n modulo n.
-fn subtract_if_not_below(number: &mut [u64], n: &[u64]) {
+pub(super) fn subtract_if_not_below(number: &mut [u64], n: &[u64]) {
     if number.iter().rev().lt(n.iter().rev()) {
         return;
     }
