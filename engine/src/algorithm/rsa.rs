@@ -1,7 +1,7 @@
 //! RSA signatures, PKCS#1 v1.5 and PSS (RFC 7518 sections 3.3 and 3.5).
 //!
-//! One signature is verified by aws-lc. Many are verified eight at a time, where the processor has
-//! the instructions (docs/decisions/051-rsa-lanes.md).
+//! [`RsaKey::verify`] is that of aws-lc. Signatures of a batch are verified eight at a time, where the
+//! processor has the instructions ([`verify_all`], docs/decisions/051-rsa-lanes.md).
 
 mod montgomery;
 mod padding;
@@ -28,8 +28,8 @@ use crate::{error::KeyError, limits};
 /// The results are the same. [`AwsLc`](Self::AwsLc) is there to rule the other out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RsaImplementation {
-    /// Eight signatures at a time where there are several, and the processor has AVX-512 IFMA;
-    /// aws-lc otherwise.
+    /// Own code for signatures of a batch, eight at a time if there are enough, where the processor
+    /// has AVX-512 IFMA; aws-lc otherwise.
     #[default]
     Auto,
     /// Always aws-lc.
