@@ -5,6 +5,10 @@
 
 mod montgomery;
 mod padding;
+#[cfg(target_arch = "x86_64")]
+mod ifma;
+#[cfg(not(target_arch = "x86_64"))]
+#[path = "rsa/no_ifma.rs"]
 mod ifma;
 mod lanes;
 mod differential;

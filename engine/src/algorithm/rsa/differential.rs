@@ -120,7 +120,7 @@ fn alone(check: &RsaCheck<'_>) -> bool {
 
 /// Whether there are lanes. Reports the test as skipped on standard error, since the test runner
 /// captures the output of passing tests.
-fn has_lanes() -> bool {
+pub(super) fn has_lanes() -> bool {
     use std::io::Write as _;
     if !ifma::is_available() {
         let test = std::thread::current().name().unwrap_or_default().to_owned();

@@ -2,7 +2,7 @@
 //! textbook arithmetic.
 
 use super::{
-    super::{ifma, random::Random},
+    super::{differential::has_lanes, ifma, random::Random},
     *,
 };
 
@@ -116,6 +116,9 @@ fn rsa_textbook_powers_are_those_of_binary_products() {
 
 #[test]
 fn rsa_lanes_compute_the_powers_of_textbooks() {
+    if !has_lanes() {
+        return;
+    }
     compare_powers::<40, 80, 5>(256);
     compare_powers::<60, 120, 8>(384);
     compare_powers::<80, 160, 10>(512);
@@ -135,7 +138,7 @@ fn compare_powers<const N: usize, const WIDE: usize, const VECTORS: usize>(bytes
         let pairs = core::array::from_fn(|lane| Some(all[(start + lane) % all.len()]));
         let operands = LaneOperands::<N>::new(&pairs).unwrap();
         let squarings = if round % 8 == 0 { 16 } else { 1 };
-        let Some(powers) = ifma::power::<N, WIDE>(&operands, squarings) else { return };
+        let powers = ifma::power::<N, WIDE>(&operands, squarings).unwrap();
         for (lane, pair) in pairs.iter().enumerate().skip(start % 3).step_by(3) {
             let (key, base) = pair.unwrap();
             let expected = textbook_power(key, base, squarings);
