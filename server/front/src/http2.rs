@@ -9,8 +9,8 @@
 //! Everything a client can make the server store or do is bounded: streams, field sections and
 //! their decoded size, the [dynamic table](hpack::DynamicTable), and flow-control windows. Abuse
 //! budgets bound reset requests and control frames; each completed response restores part of them.
-//! Nothing is read from a client that does not read its responses. A connection reads at most 64
-//! KiB before it yields to the other connections of its worker.
+//! Nothing is read from a client that does not read its responses. A connection parses at most
+//! 64 KiB before it yields to the other connections of its worker.
 
 pub mod preface;
 mod session;
@@ -23,13 +23,10 @@ pub mod error;
 
 use std::{
     io, mem,
-    pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
     time::Duration,
 };
-
-use tokio::io::AsyncWrite as _;
 
 use self::{
     error::{Http2Error, Http2ErrorCode},
@@ -39,13 +36,13 @@ use crate::{
     clock::Stopwatch,
     connection::ConnectionContext,
     deadline::{Deadline, DeadlineElapsed, TICK, yield_to_ready},
-    lingering_close,
+    frame_stream::FrameStream,
     service::Service,
     stream::MaybeTlsStream,
 };
 
-/// Bytes read before a connection yields to the others of its worker.
-const MAX_READ_PER_POLL: usize = 64 * 1024;
+/// Bytes parsed before a connection yields to the others of its worker.
+const MAX_RECEIVED_PER_POLL: usize = 64 * 1024;
 /// Time without input after which an idle client is sent a [keepalive
 /// ping](Http2Session::send_keepalive_ping).
 const PING_INTERVAL: Duration = Duration::from_secs(30);
@@ -57,17 +54,13 @@ pub async fn serve<S: Service>(
     stream: MaybeTlsStream,
     ahead: Vec<u8>,
 ) {
-    let mut session = Http2Session::new(connection);
-    let consumed = session.receive(&ahead);
+    let (mut session, mut stream) = (Http2Session::new(connection), FrameStream::new(stream));
+    stream.receive(&ahead, &connection.worker.buffers, &mut session);
     let connection = Http2Connection {
         connection,
         deadline,
         stream,
         session,
-        rest: ahead[consumed..].to_vec(),
-        has_deferred_frames: false,
-        sent: 0,
-        is_flushed: true,
         phase: Http2Phase::Busy,
         idle: Stopwatch::start(),
     };
@@ -78,18 +71,8 @@ pub async fn serve<S: Service>(
 struct Http2Connection<'c, S: Service> {
     connection: ConnectionContext<'c, S>,
     deadline: Rc<Deadline>,
-    stream: MaybeTlsStream,
+    stream: FrameStream,
     session: Http2Session<'c, S>,
-    /// Bytes that were read but not parsed. They hold no complete frame, unless
-    /// [`has_deferred_frames`](Self::has_deferred_frames) is set.
-    rest: Vec<u8>,
-    /// Whether [`rest`](Self::rest) may hold complete frames, deferred until the send buffer
-    /// drains.
-    has_deferred_frames: bool,
-    /// Number of bytes of the send buffer that have been written.
-    sent: usize,
-    /// Whether TLS has passed everything written to it on to the socket.
-    is_flushed: bool,
     phase: Http2Phase,
     /// Time since the last request.
     idle: Stopwatch,
@@ -136,8 +119,7 @@ impl<S: Service> Http2Connection<'_, S> {
                 Some(ConnectionClosed::GoawaySent) => {
                     // The client may still be sending.
                     let buffers = &self.connection.worker.buffers;
-                    let closing = lingering_close::close(&deadline, buffers, &mut self.stream);
-                    return Box::pin(closing).await;
+                    return Box::pin(self.stream.close(&deadline, buffers)).await;
                 }
             }
         }
@@ -151,13 +133,14 @@ impl<S: Service> Http2Connection<'_, S> {
         if self.session.shutdown_time_left() == Some(Duration::ZERO) {
             self.session.finish_shutdown();
         }
-        let mut read = 0;
+        let buffers = &self.connection.worker.buffers;
+        let mut received = 0;
         loop {
             // Replies are polled first, even if they cannot be sent yet. The tasks behind them (a
             // database query, a key fetch) must make progress, and there are never more of them
             // than streams.
             self.session.poll_replies(cx);
-            match self.poll_send(cx) {
+            match self.stream.poll_send(cx, buffers, &mut self.session) {
                 Poll::Ready(Ok(())) if self.session.refill() => continue,
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => return Poll::Ready(ConnectionClosed::Disconnected),
@@ -170,7 +153,9 @@ impl<S: Service> Http2Connection<'_, S> {
                 return Poll::Ready(ConnectionClosed::GoawaySent);
             }
             // A few bytes can request a large output, so a full send buffer also ends the turn.
-            if read >= MAX_READ_PER_POLL || self.has_deferred_frames && read > 0 {
+            if received >= MAX_RECEIVED_PER_POLL
+                || self.stream.has_deferred_frames() && received > 0
+            {
                 // The deadline sweep only sees connections that wait. A client that never stops
                 // sending must not gain time for its request bodies that way.
                 let limit = self.connection.worker.timeouts.body;
@@ -182,7 +167,7 @@ impl<S: Service> Http2Connection<'_, S> {
                 return Poll::Pending;
             }
             match self.poll_receive(cx) {
-                Poll::Ready(Ok(length)) => read += length,
+                Poll::Ready(Ok(length)) => received += length,
                 Poll::Ready(Err(_)) => return Poll::Ready(ConnectionClosed::Disconnected),
                 Poll::Pending => break,
             }
@@ -200,7 +185,9 @@ impl<S: Service> Http2Connection<'_, S> {
         self.enter_phase(match self.phase {
             _ if self.session.has_streams() => Http2Phase::Streams,
             _ if self.session.shutdown_time_left().is_some() => Http2Phase::ShuttingDown,
-            _ if !self.session.is_between_requests() || !self.rest.is_empty() => Http2Phase::Head,
+            _ if !self.session.is_between_requests() || !self.stream.is_parsed() => {
+                Http2Phase::Head
+            }
             Http2Phase::AwaitingPong => Http2Phase::AwaitingPong,
             _ => Http2Phase::Idle,
         });
@@ -209,34 +196,8 @@ impl<S: Service> Http2Connection<'_, S> {
     /// Parses deferred frames, or else reads more, and answers what can be answered at once.
     /// Returns the number of bytes consumed.
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.has_deferred_frames {
-            let bytes = mem::take(&mut self.rest);
-            self.receive(&bytes);
-            return Poll::Ready(Ok(bytes.len() - self.rest.len()));
-        }
-        let mut buffer = self.connection.worker.buffers.take_input();
-        let leftover = self.rest.len();
-        buffer[..leftover].copy_from_slice(&self.rest);
-        let polled = self.stream.poll_read_some(cx, &mut buffer[leftover..]);
-        if let Poll::Ready(Ok(read)) = polled {
-            self.receive(&buffer[..leftover + read]);
-        }
-        self.connection.worker.buffers.return_input(buffer);
-        polled
-    }
-
-    fn receive(&mut self, bytes: &[u8]) {
-        self.connection.worker.buffers.lend_output(self.session.outgoing());
-        let consumed = self.session.receive(bytes);
-        self.has_deferred_frames = self.session.is_full();
-        match &bytes[consumed..] {
-            // An idle connection owns no buffer.
-            [] => self.rest = Vec::new(),
-            rest => {
-                self.rest.clear();
-                self.rest.extend_from_slice(rest);
-            }
-        }
+        let buffers = &self.connection.worker.buffers;
+        let consumed = ready!(self.stream.poll_receive(cx, buffers, &mut self.session))?;
         let has_new_request = self.session.take_has_new_request();
         if has_new_request {
             self.idle = Stopwatch::start();
@@ -244,27 +205,7 @@ impl<S: Service> Http2Connection<'_, S> {
         if has_new_request || self.phase == Http2Phase::AwaitingPong {
             self.phase = Http2Phase::Busy;
         }
-    }
-
-    /// Writes the send buffer to the socket and flushes it.
-    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let unsent = self.session.outgoing();
-        if unsent.is_empty() && self.is_flushed {
-            self.connection.worker.buffers.return_output(unsent);
-            return Poll::Ready(Ok(()));
-        }
-        while self.sent < unsent.len() {
-            match ready!(Pin::new(&mut self.stream).poll_write(cx, &unsent[self.sent..]))? {
-                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                written => self.sent += written,
-            }
-        }
-        self.sent = 0;
-        self.connection.worker.buffers.return_output(unsent);
-        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
-        // TLS buffers more than the socket accepts, so its own buffer has to be flushed too.
-        self.is_flushed = flushed.is_ready();
-        flushed
+        Poll::Ready(Ok(consumed))
     }
 
     /// Starts the timeout of a phase, unless the connection is already in it. A client that sends

@@ -49,6 +49,7 @@ pub mod quic;
 pub mod fields;
 pub mod spop;
 mod abuse_budget;
+mod frame_stream;
 mod upload_drain;
 mod lingering_close;
 

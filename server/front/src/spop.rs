@@ -19,13 +19,10 @@ mod session;
 
 use std::{
     io, mem,
-    pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
     time::Duration,
 };
-
-use tokio::io::AsyncWrite as _;
 
 use self::{
     error::{SpopError, SpopStatus},
@@ -35,7 +32,7 @@ use crate::{
     clock::Stopwatch,
     connection::ConnectionContext,
     deadline::{Deadline, DeadlineElapsed, yield_to_ready},
-    lingering_close,
+    frame_stream::FrameStream,
     service::Service,
     stream::MaybeTlsStream,
 };
@@ -52,8 +49,8 @@ pub struct SpopNotification<'r, 'c, S: Service> {
     pub started: Stopwatch,
 }
 
-/// Bytes read before a connection yields to the others of its worker.
-const MAX_READ_PER_POLL: usize = 64 * 1024;
+/// Bytes parsed before a connection yields to the others of its worker.
+const MAX_RECEIVED_PER_POLL: usize = 64 * 1024;
 
 /// Serves a connection until it closes.
 pub async fn serve<S: Service>(
@@ -64,12 +61,8 @@ pub async fn serve<S: Service>(
     let connection = SpopConnection {
         connection,
         deadline,
-        stream,
+        stream: FrameStream::new(stream),
         session: SpopSession::new(connection),
-        rest: Vec::new(),
-        has_deferred_frames: false,
-        sent: 0,
-        is_flushed: true,
         phase: SpopPhase::Busy,
     };
     connection.serve().await;
@@ -79,18 +72,8 @@ pub async fn serve<S: Service>(
 struct SpopConnection<'c, S: Service> {
     connection: ConnectionContext<'c, S>,
     deadline: Rc<Deadline>,
-    stream: MaybeTlsStream,
+    stream: FrameStream,
     session: SpopSession<'c, S>,
-    /// Bytes that were read but not parsed. They hold no complete frame, unless
-    /// [`has_deferred_frames`](Self::has_deferred_frames) is set.
-    rest: Vec<u8>,
-    /// Whether [`rest`](Self::rest) may hold complete frames, deferred until the send buffer
-    /// drains.
-    has_deferred_frames: bool,
-    /// Number of bytes of the send buffer that have been written.
-    sent: usize,
-    /// Whether TLS has passed everything written to it on to the socket.
-    is_flushed: bool,
     phase: SpopPhase,
 }
 
@@ -125,8 +108,7 @@ impl<S: Service> SpopConnection<'_, S> {
                 Ok(SpopClosed::Lost) => return,
                 Ok(SpopClosed::Disconnected) => {
                     let buffers = &self.connection.worker.buffers;
-                    let closing = lingering_close::close(&deadline, buffers, &mut self.stream);
-                    return Box::pin(closing).await;
+                    return Box::pin(self.stream.close(&deadline, buffers)).await;
                 }
                 Err(DeadlineElapsed) if self.phase == SpopPhase::Writing => return,
                 Err(DeadlineElapsed) => self.handle_deadline(),
@@ -136,10 +118,11 @@ impl<S: Service> SpopConnection<'_, S> {
 
     /// Reads, answers and sends until no more progress is possible.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<SpopClosed> {
-        let mut read = 0;
+        let buffers = &self.connection.worker.buffers;
+        let mut received = 0;
         loop {
             self.session.poll_pending(cx);
-            match self.poll_send(cx) {
+            match self.stream.poll_send(cx, buffers, &mut self.session) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => return Poll::Ready(SpopClosed::Lost),
                 Poll::Pending => {
@@ -150,21 +133,21 @@ impl<S: Service> SpopConnection<'_, S> {
             if self.session.is_closed() {
                 return Poll::Ready(SpopClosed::Disconnected);
             }
-            if read >= MAX_READ_PER_POLL {
+            if received >= MAX_RECEIVED_PER_POLL {
                 self.phase = SpopPhase::Busy;
                 self.deadline.due_within(Duration::MAX);
                 yield_to_ready(cx);
                 return Poll::Pending;
             }
             match self.poll_receive(cx) {
-                Poll::Ready(Ok(length)) => read += length,
+                Poll::Ready(Ok(length)) => received += length,
                 Poll::Ready(Err(_)) => return Poll::Ready(SpopClosed::Lost),
                 Poll::Pending if self.is_drained() => self.session.close(),
                 Poll::Pending => break,
             }
         }
         self.enter_phase(match self.session.has_pending() {
-            _ if !self.session.is_open() || !self.rest.is_empty() => SpopPhase::Frame,
+            _ if !self.session.is_open() || !self.stream.is_parsed() => SpopPhase::Frame,
             true => SpopPhase::Answers,
             false => SpopPhase::Idle,
         });
@@ -178,61 +161,20 @@ impl<S: Service> SpopConnection<'_, S> {
         self.deadline.is_draining()
             && self.phase != SpopPhase::Idle
             && self.session.is_open()
-            && self.rest.is_empty()
+            && self.stream.is_parsed()
             && !self.session.has_pending()
     }
 
     /// Parses deferred frames, or else reads more, and answers what can be answered at once.
     /// Returns the number of bytes consumed.
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.has_deferred_frames {
-            let bytes = mem::take(&mut self.rest);
-            self.receive(&bytes);
-            return Poll::Ready(Ok(bytes.len() - self.rest.len()));
-        }
-        // An incomplete frame is shorter than the buffer.
-        let mut buffer = self.connection.worker.buffers.take_input();
-        let leftover = self.rest.len();
-        buffer[..leftover].copy_from_slice(&self.rest);
-        let polled = self.stream.poll_read_some(cx, &mut buffer[leftover..]);
-        if let Poll::Ready(Ok(read)) = polled {
-            self.receive(&buffer[..leftover + read]);
-        }
-        self.connection.worker.buffers.return_input(buffer);
-        polled
-    }
-
-    fn receive(&mut self, bytes: &[u8]) {
-        self.connection.worker.buffers.lend_output(&mut self.session.outgoing);
-        let consumed = self.session.receive(bytes);
-        self.has_deferred_frames = self.session.is_full();
-        // An idle connection owns no buffer.
-        self.rest = bytes[consumed..].to_vec();
+        let buffers = &self.connection.worker.buffers;
+        let consumed = ready!(self.stream.poll_receive(cx, buffers, &mut self.session))?;
         if consumed > 0 {
             // The next bytes belong to another frame, which has its own timeout.
             self.phase = SpopPhase::Busy;
         }
-    }
-
-    /// Writes the send buffer to the socket and flushes it.
-    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let unsent = &mut self.session.outgoing;
-        if unsent.is_empty() && self.is_flushed {
-            self.connection.worker.buffers.return_output(unsent);
-            return Poll::Ready(Ok(()));
-        }
-        while self.sent < unsent.len() {
-            match ready!(Pin::new(&mut self.stream).poll_write(cx, &unsent[self.sent..]))? {
-                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                written => self.sent += written,
-            }
-        }
-        self.sent = 0;
-        self.connection.worker.buffers.return_output(unsent);
-        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
-        // TLS buffers more than the socket accepts, so its own buffer has to be flushed too.
-        self.is_flushed = flushed.is_ready();
-        flushed
+        Poll::Ready(Ok(consumed))
     }
 
     /// Starts the timeout of a phase, unless the connection is already in it. A peer that sends one

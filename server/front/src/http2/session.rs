@@ -31,6 +31,7 @@ use crate::{
     abuse_budget::AbuseBudget,
     clock::Stopwatch,
     connection::ConnectionContext,
+    frame_stream::FrameSession,
     message::{BODY_TOO_SLOW, Reply},
     request_memory::{ConnectionMemory, HeldMemory, MemoryExceeded, MemoryPurpose},
     service::{PendingRequest as _, Service},
@@ -130,19 +131,6 @@ impl<'c, S: Service> Http2Session<'c, S> {
         }
     }
 
-    /// Parses the frames at the start of `bytes` and answers them. Returns how many bytes were
-    /// consumed. Complete frames may remain if the send buffer [is full](Self::is_full).
-    pub(super) fn receive(&mut self, bytes: &[u8]) -> usize {
-        let mut rest = bytes;
-        let consumed = self.take_frames(&mut rest).and_then(|()| self.hold_input(rest.len()));
-        self.release_memory();
-        if let Err(error) = consumed {
-            self.fail(error);
-            return bytes.len();
-        }
-        bytes.len() - rest.len()
-    }
-
     /// Holds memory for input that is kept, and closes the connection of a client whose unfinished
     /// requests hold too much.
     fn hold_input(&mut self, bytes: usize) -> Result<(), Http2Error> {
@@ -215,16 +203,6 @@ impl<'c, S: Service> Http2Session<'c, S> {
             }
             self.release_memory();
         }
-    }
-
-    /// Returns the send buffer.
-    pub(super) fn outgoing(&mut self) -> &mut Vec<u8> {
-        &mut self.outgoing.bytes
-    }
-
-    /// Whether the send buffer is so full that no more frames are parsed.
-    pub(super) fn is_full(&self) -> bool {
-        self.outgoing.bytes.len() >= MAX_OUTGOING
     }
 
     /// Whether the connection can close once the send buffer is empty.
@@ -339,6 +317,27 @@ impl<'c, S: Service> Http2Session<'c, S> {
         self.state = CloseState::Failed;
         self.streams.clear();
         self.pending_replies.clear();
+    }
+}
+
+impl<S: Service> FrameSession for Http2Session<'_, S> {
+    fn receive(&mut self, bytes: &[u8]) -> usize {
+        let mut rest = bytes;
+        let consumed = self.take_frames(&mut rest).and_then(|()| self.hold_input(rest.len()));
+        self.release_memory();
+        if let Err(error) = consumed {
+            self.fail(error);
+            return bytes.len();
+        }
+        bytes.len() - rest.len()
+    }
+
+    fn outgoing(&mut self) -> &mut Vec<u8> {
+        &mut self.outgoing.bytes
+    }
+
+    fn is_full(&self) -> bool {
+        self.outgoing.bytes.len() >= MAX_OUTGOING
     }
 }
 

@@ -22,6 +22,7 @@ use super::{
 use crate::{
     clock::Stopwatch,
     connection::ConnectionContext,
+    frame_stream::FrameSession,
     request_memory::{ConnectionMemory, HeldMemory, MemoryPurpose},
     service::{PendingActions, Service, Step},
 };
@@ -40,7 +41,7 @@ pub(super) struct SpopSession<'c, S: Service> {
     max_frame: usize,
     pending: FuturesUnordered<PendingAck<'c>>,
     /// Bytes to send.
-    pub(super) outgoing: Vec<u8>,
+    outgoing: Vec<u8>,
     memory: Rc<ConnectionMemory<'c>>,
     /// Memory held by input that is not parsed yet.
     held_input: HeldMemory<'c>,
@@ -72,17 +73,6 @@ impl<'c, S: Service> SpopSession<'c, S> {
             held_input: memory.hold_nothing(MemoryPurpose::Other),
             memory,
         }
-    }
-
-    /// Parses the frames at the start of `bytes` and answers them. Returns how many bytes were
-    /// consumed. Complete frames may remain if the send buffer [is full](Self::is_full).
-    pub(super) fn receive(&mut self, bytes: &[u8]) -> usize {
-        let mut rest = bytes;
-        let taken = self.take_frames(&mut rest).and_then(|()| self.hold_input(rest.len()));
-        if let Err(error) = taken {
-            self.fail(error);
-        }
-        if self.is_closed() { bytes.len() } else { bytes.len() - rest.len() }
     }
 
     fn take_frames(&mut self, bytes: &mut &[u8]) -> Result<(), SpopError> {
@@ -201,11 +191,6 @@ impl<'c, S: Service> SpopSession<'c, S> {
         }
     }
 
-    /// Whether the send buffer is so full that no more frames are parsed.
-    pub(super) fn is_full(&self) -> bool {
-        self.outgoing.len() >= MAX_OUTGOING
-    }
-
     /// Whether any frame waits for its actions.
     pub(super) fn has_pending(&self) -> bool {
         !self.pending.is_empty()
@@ -237,6 +222,25 @@ impl<'c, S: Service> SpopSession<'c, S> {
         disconnect(&mut self.outgoing, error);
         self.state = HandshakeState::Closed;
         self.pending.clear();
+    }
+}
+
+impl<S: Service> FrameSession for SpopSession<'_, S> {
+    fn receive(&mut self, bytes: &[u8]) -> usize {
+        let mut rest = bytes;
+        let taken = self.take_frames(&mut rest).and_then(|()| self.hold_input(rest.len()));
+        if let Err(error) = taken {
+            self.fail(error);
+        }
+        if self.is_closed() { bytes.len() } else { bytes.len() - rest.len() }
+    }
+
+    fn outgoing(&mut self) -> &mut Vec<u8> {
+        &mut self.outgoing
+    }
+
+    fn is_full(&self) -> bool {
+        self.outgoing.len() >= MAX_OUTGOING
     }
 }
 

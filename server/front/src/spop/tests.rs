@@ -2,6 +2,7 @@ use std::{
     future::poll_fn,
     io::{Read as _, Write as _},
     os::unix::net::UnixStream,
+    pin::Pin,
 };
 
 use tokio::{
