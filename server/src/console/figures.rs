@@ -305,7 +305,7 @@ mod tests {
         request(StatusCode::UNAUTHORIZED, Outcome::NoToken, 3000);
         metrics.count_response(RequestProtocol::Http1, Route::Live, StatusCode::OK, None);
         // A call of an API is not a check.
-        metrics.count(Outcome::NoToken);
+        metrics.count_call(Outcome::NoToken);
         figures.add_sample(&metrics);
         let counts = figures.recent().unwrap().counts;
         assert_eq!((counts.requests, counts.refusals()), (100, 2));

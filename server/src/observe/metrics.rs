@@ -316,7 +316,7 @@ impl Metrics {
     }
 
     /// Counts one call of an API, which the console makes, too.
-    pub fn count(&self, outcome: Outcome) {
+    pub fn count_call(&self, outcome: Outcome) {
         add(&self.shard().events[CALLS + outcome_slot(outcome)], 1);
     }
 

@@ -30,14 +30,14 @@ pub(super) async fn authenticate(
     let token = match context.auth.credentials.in_headers(headers) {
         Credential::Token(token) => token,
         Credential::None => {
-            context.authenticator.metrics.count(Outcome::NoToken);
+            context.authenticator.metrics.count_call(Outcome::NoToken);
             let detail = "this call needs a bearer token";
             let mut response = problem(StatusCode::UNAUTHORIZED, "token_missing", detail);
             response.headers_mut().insert(header::WWW_AUTHENTICATE, challenges.missing());
             return Err(refused(Outcome::NoToken, response));
         }
         Credential::Conflict | Credential::CrossSite => {
-            context.authenticator.metrics.count(Outcome::Conflict);
+            context.authenticator.metrics.count_call(Outcome::Conflict);
             let detail = "the credential is given twice";
             let mut response = problem(StatusCode::BAD_REQUEST, "credential_conflict", detail);
             response.headers_mut().insert(header::WWW_AUTHENTICATE, challenges.conflict());

@@ -52,22 +52,22 @@ impl InfisicalCaller {
         let token = match context.api.auth.credentials.in_headers(headers) {
             Credential::Token(token) => token,
             Credential::None => {
-                metrics.count(Outcome::NoToken);
+                metrics.count_call(Outcome::NoToken);
                 return Err(InfisicalError::unauthorized("Token missing"));
             }
             Credential::Conflict => {
-                metrics.count(Outcome::Conflict);
+                metrics.count_call(Outcome::Conflict);
                 return Err(InfisicalError::unauthorized("The request has two credentials"));
             }
             Credential::CrossSite => {
-                metrics.count(Outcome::CrossSite);
+                metrics.count_call(Outcome::CrossSite);
                 return Err(InfisicalError::forbidden(
                     "The token is in a cookie, and another site may have caused the request",
                 ));
             }
         };
         let refused = |rejection: Rejection| {
-            metrics.count(rejection.outcome());
+            metrics.count_call(rejection.outcome());
             InfisicalError::rejected(&rejection, context.settings)
         };
         let authenticator = context.api.authenticator;
@@ -86,7 +86,7 @@ impl InfisicalCaller {
         let may_administer = context.api.auth.authorization.may_administer(issuer);
         let session = Session::of(&verified, token, is_ours, may_administer);
         drop(verified);
-        metrics.count(Outcome::Verified);
+        metrics.count_call(Outcome::Verified);
         if let Some(jti) = session.registered_id()
             && context.users.token_registration(jti).await? != TokenRegistration::Valid
         {
@@ -104,7 +104,7 @@ impl InfisicalCaller {
     ) -> Result<Self, InfisicalError> {
         let metrics = &context.api.authenticator.metrics;
         let refused = |refusal: IdentityRefusal| {
-            metrics.count(refusal.outcome());
+            metrics.count_call(refusal.outcome());
             InfisicalError::from(refusal)
         };
         audited.set_audited_caller(facts.audited(&context.settings.issuer));
@@ -118,7 +118,7 @@ impl InfisicalCaller {
         checked.map_err(refused)?;
         let identity = context.users.store.machine_identity(&facts.identity).await?;
         let identity = identity.ok_or(IdentityRefusal::Revoked).map_err(refused)?;
-        metrics.count(Outcome::Verified);
+        metrics.count_call(Outcome::Verified);
         Ok(Self::Identity(Box::new(IdentityCaller { facts, identity })))
     }
 

@@ -95,11 +95,11 @@ pub(in crate::api) async fn verify(
         Ok(verified)
     });
     let verified = verified.map_err(|rejection| {
-        metrics.count(rejection.outcome());
+        metrics.count_call(rejection.outcome());
         SessionRefusal::Rejected(rejection)
     })?;
     if is_access_token(&verified) {
-        metrics.count(Outcome::Denied);
+        metrics.count_call(Outcome::Denied);
         return Err(SessionRefusal::MachineIdentity);
     }
     let issuer = &verified.issuer().name;
@@ -107,7 +107,7 @@ pub(in crate::api) async fn verify(
     let may_administer = context.auth.authorization.may_administer(issuer);
     let session = Session::of(&verified, token, is_ours, may_administer);
     drop(verified);
-    metrics.count(Outcome::Verified);
+    metrics.count_call(Outcome::Verified);
     check_registry(context, &session).await.map_err(SessionRefusal::Registry)?;
     Ok(session)
 }
@@ -126,7 +126,7 @@ fn is_ended_session(context: &ApiContext<'_>, reject: Reject, token: &[u8]) -> b
 }
 
 fn refused(context: &ApiContext<'_>, outcome: Outcome, response: Response<Body>) -> Box<Reply> {
-    context.authenticator.metrics.count(outcome);
+    context.authenticator.metrics.count_call(outcome);
     Box::new(Reply::with_outcome(outcome, response))
 }
 
