@@ -7,6 +7,7 @@ pub(super) mod expected_body;
 mod huffman;
 pub(super) mod integer;
 mod known_strings;
+mod string_memory;
 pub(super) mod table;
 #[cfg(test)]
 pub(crate) mod test_text;

@@ -19,102 +19,95 @@ use std::hash::BuildHasher as _;
 
 use foldhash::fast::RandomState;
 
-use super::huffman;
+use super::{
+    huffman,
+    string_memory::{StoredString, StringMemory},
+};
 
 /// Strings that were decoded before, of one worker.
 pub(super) struct KnownStrings {
     hash: RandomState,
-    /// A power of two of them. Empty until a long string comes.
-    sets: Vec<StringSet>,
-    /// The coded bytes and the text of each string, one after the other.
-    ring: Vec<u8>,
+    /// Sets of references, and a ring with the coded bytes and the text of each string, one after
+    /// the other. `None` until a long string comes.
+    memory: Option<StringMemory>,
     /// Bytes that were written to the ring so far, with those that were left out at its end.
     written: u64,
     capacity: usize,
 }
 
-/// The strings whose hashes have the same last bits.
-#[derive(Clone, Copy, Default)]
-struct StringSet {
-    stored: [StoredString; WAYS],
-    /// Tags of strings that came once; the latest is the first.
-    seen: [u32; SEEN],
-}
-
-#[derive(Clone, Copy, Default)]
-struct StoredString {
-    /// Zero if the place is empty.
+/// The set of a string, and its tag there.
+#[derive(Clone, Copy, Debug)]
+struct StringLocation {
+    set: usize,
     tag: u32,
-    coded: u16,
-    text: u16,
-    /// [`KnownStrings::written`] before it.
-    start: u64,
 }
 
 /// Length of the code of a string that is looked up. Shorter ones are decoded as fast.
 const MIN_CODED: usize = 64;
 const MAX_CODED: usize = 8192;
-/// Bytes of the ring for each set: those of one or two tokens with their code.
-const BYTES_PER_SET: usize = 2048;
-const MAX_SETS: usize = 1 << 16;
-/// Strings of one set.
-const WAYS: usize = 4;
-/// Strings of one set that came once.
-const SEEN: usize = 4;
+/// Bytes of the ring for each set: fewer than those of a token with its code, as a set has room for
+/// three.
+const BYTES_PER_SET: usize = 1024;
 /// Bytes at the start and at the end that are hashed. Tokens of one issuer differ at the end.
 const HASHED_BYTES: usize = 64;
 
 impl KnownStrings {
-    /// Creates the strings of a worker, which take at most `capacity` bytes, and a twenty-fifth of that
-    /// for their index. Memory is taken when it is needed.
+    /// Creates the strings of a worker, which take at most `capacity` bytes, and a sixteenth of
+    /// that for their index. Memory is taken when it is needed.
     pub(super) fn with_capacity(capacity: usize) -> Self {
-        let hash = RandomState::default();
-        Self { hash, sets: Vec::new(), ring: Vec::new(), written: 0, capacity }
+        Self { hash: RandomState::default(), memory: None, written: 0, capacity }
     }
 
     /// Decodes a string as [`huffman::decode`] does.
     pub(super) fn decode(&mut self, coded: &[u8], out: &mut [u8]) -> Option<usize> {
-        if self.capacity == 0 || !(MIN_CODED..=MAX_CODED).contains(&coded.len()) {
+        if !self.is_looked_up(coded) {
             return huffman::decode(coded, out);
         }
-        if self.sets.is_empty() {
-            let count = (self.capacity / BYTES_PER_SET).clamp(1, MAX_SETS).next_power_of_two();
-            self.sets.resize(count, StringSet::default());
+        if self.memory.is_none() {
+            self.memory = StringMemory::new((self.capacity / BYTES_PER_SET).max(1), self.capacity);
+            if self.memory.is_none() {
+                // The system has none, and is not asked for each request.
+                self.capacity = 0;
+            }
         }
-        let (set, tag) = self.place(coded);
-        if let Some(text) = self.find(set, tag, coded) {
+        let Some(location) = self.location(coded) else { return huffman::decode(coded, out) };
+        if let Some((stored_code, text)) = self.stored(location)
+            && stored_code == coded
+        {
             out.get_mut(..text.len())?.copy_from_slice(text);
             return Some(text.len());
         }
         let length = huffman::decode(coded, out)?;
-        self.record(set, tag, coded, &out[..length]);
+        self.record(location, coded, &out[..length]);
         Some(length)
     }
 
-    /// Returns the set of a string, and its tag there.
-    fn place(&self, coded: &[u8]) -> (usize, u32) {
+    fn is_looked_up(&self, coded: &[u8]) -> bool {
+        self.capacity > 0 && (MIN_CODED..=MAX_CODED).contains(&coded.len())
+    }
+
+    /// Returns the location of a string of a length that is looked up.
+    fn location(&self, coded: &[u8]) -> Option<StringLocation> {
+        let memory = self.memory.as_ref().filter(|_| self.is_looked_up(coded))?;
         let start = &coded[..coded.len().min(HASHED_BYTES)];
         let end = &coded[coded.len().saturating_sub(HASHED_BYTES)..];
         let hash = self.hash.hash_one((coded.len(), start, end));
-        let [set, tag] = [hash, hash >> 32].map(|half| half as u32);
-        (set as usize & (self.sets.len() - 1), tag.max(1))
+        let [low, tag] = [hash, hash >> 32].map(|half| half as u32);
+        let set = (u64::from(low) * memory.sets() as u64) >> 32;
+        Some(StringLocation { set: set as usize, tag: tag.max(1) })
     }
 
-    fn find(&self, set: usize, tag: u32, coded: &[u8]) -> Option<&[u8]> {
-        let stored = self.sets[set].stored.iter().find(|stored| stored.tag == tag)?;
-        let bytes = self.bytes(*stored)?;
-        let (stored_code, text) = bytes.split_at_checked(stored.coded.into())?;
-        (stored_code == coded).then_some(text)
-    }
-
-    /// Returns the code and text of a stored string, unless later ones have replaced it.
-    fn bytes(&self, stored: StoredString) -> Option<&[u8]> {
+    /// Returns the code and the text that are stored at a location. The code may be another one.
+    fn stored(&self, location: StringLocation) -> Option<(&[u8], &[u8])> {
+        let memory = self.memory.as_ref()?;
+        let set = memory.set(location.set);
+        let stored = set.stored.into_iter().find(|stored| stored.tag == location.tag)?;
+        if self.written - stored.start > self.capacity as u64 {
+            return None;
+        }
         let start = self.offset(stored.start);
-        self.ring.get(start..start + stored.len()).filter(|_| self.is_kept(stored))
-    }
-
-    fn is_kept(&self, stored: StoredString) -> bool {
-        stored.tag != 0 && self.written - stored.start <= self.capacity as u64
+        let bytes = memory.ring.get(start..start + stored.len())?;
+        bytes.split_at_checked(stored.coded.into())
     }
 
     fn offset(&self, position: u64) -> usize {
@@ -122,19 +115,21 @@ impl KnownStrings {
     }
 
     /// Records that a string was decoded. It is stored if it came before.
-    fn record(&mut self, set: usize, tag: u32, coded: &[u8], text: &[u8]) {
-        let StringSet { stored, seen } = &mut self.sets[set];
-        if !seen.contains(&tag) && stored.iter().all(|stored| stored.tag != tag) {
-            seen.rotate_right(1);
-            seen[0] = tag;
-            return;
-        }
-        if let Some(new) = self.write(tag, coded, text) {
-            let oldest = |stored: &StoredString| (stored.tag != tag, stored.start);
-            let stored = &mut self.sets[set].stored;
-            if let Some(replaced) = stored.iter_mut().min_by_key(|stored| oldest(stored)) {
+    fn record(&mut self, location: StringLocation, coded: &[u8], text: &[u8]) {
+        let StringLocation { set: number, tag } = location;
+        let Some(memory) = &self.memory else { return };
+        let mut set = memory.set(number);
+        if !set.seen.contains(&tag) && set.stored.iter().all(|stored| stored.tag != tag) {
+            set.seen.rotate_right(1);
+            set.seen[0] = tag;
+        } else if let Some(new) = self.write(tag, coded, text) {
+            let oldest = |stored: &&mut StoredString| (stored.tag != tag, stored.start);
+            if let Some(replaced) = set.stored.iter_mut().min_by_key(oldest) {
                 *replaced = new;
             }
+        }
+        if let Some(memory) = &mut self.memory {
+            memory.replace_set(number, &set);
         }
     }
 
@@ -151,38 +146,30 @@ impl KnownStrings {
             start = 0;
         }
         new.start = self.written;
-        let end = start + new.len();
-        if self.ring.len() < end {
-            // All at once, so that it is never copied. The system provides pages when they are
-            // written.
-            self.ring.reserve_exact(self.capacity - self.ring.len());
-            self.ring.resize(end, 0);
-        }
-        let (code_part, text_part) = self.ring[start..end].split_at_mut(coded.len());
+        let ring = &mut self.memory.as_mut()?.ring;
+        let (code_part, rest) = ring.get_mut(start..)?.split_at_mut_checked(coded.len())?;
         code_part.copy_from_slice(coded);
-        text_part.copy_from_slice(text);
+        rest.get_mut(..text.len())?.copy_from_slice(text);
         self.written += new.len() as u64;
         Some(new)
     }
 }
 
-impl StoredString {
-    fn len(self) -> usize {
-        usize::from(self.coded) + usize::from(self.text)
-    }
-}
+#[cfg(test)]
+use super::string_memory::SET_BYTES;
 
 #[cfg(test)]
 impl KnownStrings {
-    /// Returns the capacities of the ring and of the sets, in bytes.
+    /// Returns the bytes that are mapped for the ring and for the sets.
     pub(super) fn capacities(&self) -> [usize; 2] {
-        [self.ring.capacity(), self.sets.capacity() * size_of::<StringSet>()]
+        let sizes = |memory: &StringMemory| [memory.ring.len(), memory.sets() * SET_BYTES];
+        self.memory.as_ref().map_or([0; 2], sizes)
     }
 
     /// Whether this code is stored.
     fn has(&self, coded: &[u8]) -> bool {
-        let (set, tag) = if self.sets.is_empty() { return false } else { self.place(coded) };
-        self.find(set, tag, coded).is_some()
+        let stored = self.location(coded).and_then(|location| self.stored(location));
+        stored.is_some_and(|(code, _)| code == coded)
     }
 }
 
