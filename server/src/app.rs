@@ -223,10 +223,10 @@ impl App {
     }
 }
 
-/// Returns the bytes for known strings of each of the threads: half as many as for the cache of
-/// tokens, together. A token and its code take nearly twice the bytes of the token.
+/// Returns the bytes for known strings of each of the threads: as many as for the cache of tokens,
+/// together. A token and its code take nearly twice the bytes of the token.
 fn known_string_bytes(cache_bytes: usize, threads: usize) -> usize {
-    cache_bytes / 2 / threads.max(1)
+    cache_bytes / threads.max(1)
 }
 
 fn verifier(config: &Config, revocations: &RevocationService) -> Result<Verifier, Problems> {

@@ -119,8 +119,8 @@ pub(super) const CACHE: SectionSpec = SectionSpec::new(
     "The cache of verified tokens.",
     &[&[number("megabytes", 0, 1 << 20, "64").restart().about(
         "Memory of the cache. 64 MB hold some 60,000 tokens of the usual size; 0 switches the cache \
-         off. Up to half as much again is for tokens as HTTP/2 and HTTP/3 clients send them, in a \
-         code that takes longer to read than all else.",
+         off. Up to as much again is for tokens as HTTP/2 and HTTP/3 clients send them, in a code \
+         that takes longer to read than all else.",
         "256",
     ), number("worker_megabytes", 0, 1 << 20, "8").restart().about(
         "Memory of the cache in each worker of nginx with the module, and in each process with the \
