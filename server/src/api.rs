@@ -8,6 +8,7 @@ pub mod infisical;
 pub mod inmanta;
 pub mod revoke;
 pub mod refresh_keys;
+pub(crate) mod request_test;
 pub mod settings;
 pub mod well_known;
 

@@ -166,12 +166,11 @@ impl Config {
         }
         let digests = section_digests::section_digests(&sections, &issuers, &settings);
         let remarks = problems;
+        settings.api.deciding = settings.deciding_listeners();
         if settings.console.listener.is_some() {
-            let listeners = settings.deciding_listeners();
             settings.console.loaded = Arc::new(LoadedConfig {
                 sections: Arc::clone(&settings.api.loaded),
                 remarks: remarks.0.clone(),
-                listeners,
             });
         }
         Ok(Self {

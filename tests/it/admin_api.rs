@@ -8,12 +8,16 @@ mod document;
 mod hostile;
 /// Identities, API keys, the audit log and servers.
 mod inspection;
+/// The token inspector.
+mod inspector;
 /// Issuers and their keys.
 mod issuers;
 /// Who may make which call, and where the API is served.
 mod permissions;
 /// Tokens that may not make a call, and listeners without the API.
 mod refusals;
+/// Tests of requests against routes and the access policy.
+mod request_test;
 /// Revocations.
 mod revocations;
 /// Strict bodies and queries, pages, and preconditions.

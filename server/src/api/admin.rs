@@ -8,6 +8,7 @@
 //!    that does the same, or as an administrator.
 //! 3. The query and the body are checked, then `If-Match`, and the change is recorded and made.
 
+mod access_rules;
 mod api_keys;
 mod audit_events;
 mod authentication;
@@ -17,6 +18,7 @@ mod docs;
 mod entity_tag;
 mod error;
 mod identities;
+mod inspection;
 mod issuers;
 mod openapi;
 mod operation;
@@ -28,6 +30,7 @@ mod roles;
 mod schema;
 mod servers;
 mod table;
+mod tested_request;
 mod tokens;
 mod users;
 
@@ -268,6 +271,7 @@ async fn execute(call: AdminCall<'_>, audited: &mut AuditedCall<'_>) -> Answer {
         AdminAction::CreateToken => tokens::create(&call, audited).await,
         AdminAction::GetToken => tokens::get(&call).await,
         AdminAction::RevokeToken => tokens::revoke(&call, audited).await,
+        AdminAction::InspectToken => inspection::inspect(&call),
         AdminAction::ListRevocations => revocations::list(&call).await,
         AdminAction::AddRevocation => revocations::add(call, audited).await,
         AdminAction::ListUsers => users::list(&call).await,
@@ -287,6 +291,9 @@ async fn execute(call: AdminCall<'_>, audited: &mut AuditedCall<'_>) -> Answer {
         AdminAction::GetIdentity => identities::get(&call).await,
         AdminAction::ListMethods => identities::list_methods(&call).await,
         AdminAction::ListApiKeys => api_keys::list(&call),
+        AdminAction::GetAuthorization => access_rules::get(&call),
+        AdminAction::ListEndpoints => access_rules::list_endpoints(&call),
+        AdminAction::TestRequest => Box::pin(tested_request::test(&call)).await,
         AdminAction::ListAuditEvents => audit_events::list(&call).await,
         AdminAction::ListConfiguration => configuration::list(&call),
         AdminAction::ListServers => servers::list(&call).await,

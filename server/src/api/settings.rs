@@ -6,7 +6,8 @@ use http::{HeaderValue, header};
 
 use crate::{
     accounts::settings::LoginSettings,
-    authorization::{AuthorizationProvider, policy::settings::read_log_level},
+    auth::profile::Profile,
+    authorization::{AuthorizationProvider, ListenerAccess, policy::settings::read_log_level},
     base::redacted::quoted,
     config::{
         problem::Problems, reader::SectionReader, setting::Section,
@@ -44,6 +45,19 @@ pub struct ApiSettings {
     pub identities: Option<Arc<IdentitySettings>>,
     /// The configuration as written, without secrets, for administrators.
     pub loaded: Arc<BTreeMap<String, Section>>,
+    /// The listeners that answer checks of requests. The assembly sets them.
+    pub deciding: Arc<[DecidingListener]>,
+}
+
+/// A listener, as far as it decides about requests.
+#[derive(Clone, Debug)]
+pub struct DecidingListener {
+    /// Its name.
+    pub name: String,
+    /// The system that it imitates.
+    pub profile: Profile,
+    /// How it authorizes requests.
+    pub access: ListenerAccess,
 }
 
 impl ApiSettings {
@@ -61,6 +75,7 @@ impl ApiSettings {
             signing: None,
             identities: None,
             loaded: Arc::new(without_secrets(sections)),
+            deciding: Arc::default(),
         }
     }
 

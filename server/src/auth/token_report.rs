@@ -1,10 +1,12 @@
 //! Every check of one token, with what it expects, what it finds, and the line of the configuration
-//! that decides: for `countersign token explain` and the console.
+//! that decides: for `countersign token explain`, the console and the Admin API.
 //!
 //! Nothing of a token is kept, and no key is fetched for it.
 
 mod contents;
+mod damage;
 mod expectations;
+mod inspected;
 
 use std::collections::BTreeMap;
 
@@ -14,8 +16,11 @@ use countersign_engine::{
 };
 use serde_json::Value;
 
-pub use self::contents::{MemberMeaning, TokenMember, claim_members, header_members};
 use self::expectations::{CheckExpectation, ReadToken};
+pub use self::{
+    contents::{MemberMeaning, TokenMember, claim_members, header_members},
+    inspected::{DecodedPart, DecodedParts, InspectedToken, bare_token},
+};
 use super::Authenticator;
 use crate::{
     base::printable::printable,

@@ -1,6 +1,6 @@
 //! The settings of the whole server, assembled from those of its features.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use countersign_front::{MemoryLimits, RequestLimits, Timeouts};
 
@@ -15,13 +15,12 @@ use super::{
 };
 use crate::{
     admission::settings::SignatureLimits,
-    api::settings::ApiSettings,
+    api::settings::{ApiSettings, DecidingListener},
     auth::{DecisionSettings, ListenerRules, settings::AuthSettings},
     authorization::{AuthorizationProvider, ListenerAccess, routes::OpenPaths},
     base::route::{Serves, path_of},
     console::{
         config_js::{self, ConfigJs},
-        loaded_config::DecidingListener,
         settings::ConsoleSettings,
     },
     identities::certificate::TlsCertAuthSettings,
@@ -91,7 +90,7 @@ impl Settings {
     }
 
     /// Returns the listeners that answer checks of requests.
-    pub(super) fn deciding_listeners(&self) -> Vec<DecidingListener> {
+    pub(super) fn deciding_listeners(&self) -> Arc<[DecidingListener]> {
         let deciding = self.listeners.iter().filter(|one| one.serves != Serves::Operations);
         let deciding = deciding.map(|listener| DecidingListener {
             name: listener.name.clone(),

@@ -2,13 +2,10 @@
 //!
 //! A token is in the body of a request and in its answer, and nowhere else.
 
-mod damage;
-
-use countersign_engine::{Presentation, Reject, UnixTime, jws::UnverifiedToken};
+use countersign_engine::{Reject, UnixTime};
 use http::{Response, StatusCode};
 use maud::{Markup, html};
 
-use self::damage::damages;
 use super::{
     ConsoleContext,
     administrator_page::AdministratorPage,
@@ -16,13 +13,14 @@ use super::{
     error_page::ConsoleError,
     layout::{as_command, form_token},
     request::FormFields,
-    request_test::{TestedBearer, TestedRequest},
+    request_test::{self, is_given, tested_request},
     session::ConsoleUser,
     text::moment,
 };
 use crate::{
+    api::request_test::{TestedBearer, TestedRequest},
     auth::token_report::{
-        MemberMeaning, ReportRow, TokenMember, TokenReport, claim_members, header_members,
+        DecodedPart, InspectedToken, MemberMeaning, ReportRow, TokenReport, bare_token,
     },
     base::{clock, printable::printable, reply::Body},
 };
@@ -43,11 +41,11 @@ pub(super) async fn page(
 ) -> Result<Response<Body>, ConsoleError> {
     PAGE.check(context, user)?;
     let token = bare_token(form.get("token"));
-    let request = TestedRequest::of(form);
-    let tested = if token.is_empty() || !request.is_given() {
+    let request = tested_request(form);
+    let tested = if token.is_empty() || !is_given(&request) {
         None
     } else {
-        Some(request.result(context, TestedBearer::Token(token)).await)
+        Some(request.result(&context.api, TestedBearer::Token(token)).await)
     };
     let content = html! {
         h1 { "Token inspector" }
@@ -57,24 +55,10 @@ pub(super) async fn page(
         }
         (token_form(context, user, token, &request))
         @if !token.is_empty() { (inspected(context, token, clock::now())) }
-        @if let Some(tested) = tested { (tested) }
+        @if let Some(tested) = &tested { (request_test::result(tested)) }
         (as_command("countersign token explain --config FILE < TOKEN"))
     };
     Ok(PAGE.respond(user, StatusCode::OK, &content))
-}
-
-/// Returns a token without the spaces and the words of a header that are often copied with it.
-pub(super) fn bare_token(text: &str) -> &str {
-    let text = text.trim();
-    let text = strip_prefix(text, "authorization:").trim_start();
-    strip_prefix(text, "bearer ").trim_start()
-}
-
-fn strip_prefix<'t>(text: &'t str, prefix: &str) -> &'t str {
-    match text.split_at_checked(prefix.len()) {
-        Some((start, rest)) if start.eq_ignore_ascii_case(prefix) => rest,
-        _ => text,
-    }
 }
 
 fn token_form(
@@ -89,9 +73,9 @@ fn token_form(
             label for="token" { "Token" }
             textarea #token name="token" rows="6" autocomplete="off" spellcheck="false"
                 autocapitalize="none" required autofocus[token.is_empty()] { (token) }
-            details open[request.is_given()] {
+            details open[is_given(request)] {
                 summary { "As which request?" }
-                (request.fields(context))
+                (request_test::fields(request, context))
             }
             p { button type="submit" { "Inspect" } }
         }
@@ -99,43 +83,36 @@ fn token_form(
 }
 
 fn inspected(context: &ConsoleContext<'_>, token: &str, now: UnixTime) -> Markup {
-    let parts = match UnverifiedToken::decode(token.as_bytes()) {
-        Ok(parts) => parts,
-        Err(reject) => {
-            return html! { section.issuer { (unreadable(reject, token)) } };
-        }
+    let (authenticator, sections) = (context.api.authenticator, &context.api.settings.loaded);
+    let inspected = InspectedToken::of(authenticator, (token, now), sections);
+    let Some(parts) = &inspected.parts else {
+        return html! {
+            @if let Err(reject) = inspected.report {
+                section.issuer { (unreadable(reject, &inspected.damages)) }
+            }
+        };
     };
-    let sections = &context.settings.loaded.sections;
-    let authenticator = context.api.authenticator;
-    let presented = (token.as_bytes(), now);
-    let report = TokenReport::of(authenticator, presented, Presentation::default(), sections);
     html! {
-        @match &report {
+        @match &inspected.report {
             Ok(report) => (verdict(report)),
-            Err(reject) => (unreadable(*reject, token)),
+            Err(reject) => (unreadable(*reject, &inspected.damages)),
         }
         (tinted(token))
         div.columns.even {
-            section.part data-part="header" {
-                h2 { "Header" }
-                (members(header_members(&parts.header), &parts.header, now))
-            }
-            section.part data-part="payload" {
-                h2 { "Payload" }
-                (members(claim_members(&parts.payload), &parts.payload, now))
-            }
+            section.part data-part="header" { h2 { "Header" } (members(&parts.header, now)) }
+            section.part data-part="payload" { h2 { "Payload" } (members(&parts.payload, now)) }
         }
-        @if let Ok(report) = &report { (checks(report)) }
+        @if let Ok(report) = &inspected.report { (checks(report)) }
     }
 }
 
 /// Returns why a token cannot be read, and where it is damaged.
-fn unreadable(reject: Reject, token: &str) -> Markup {
+fn unreadable(reject: Reject, damages: &[String]) -> Markup {
     html! {
         p.state.sentence data-state="bad" {
             "✗ not a token that can be read: " (reject) " " code { (reject.code()) }
         }
-        ul { @for one in damages(token) { li { (printable(&one)) } } }
+        ul { @for one in damages { li { (printable(one)) } } }
     }
 }
 
@@ -166,12 +143,12 @@ fn tinted(token: &str) -> Markup {
     }
 }
 
-fn members(members: Option<Vec<TokenMember>>, json: &[u8], now: UnixTime) -> Markup {
+fn members(part: &DecodedPart, now: UnixTime) -> Markup {
     html! {
-        @match members {
-            None => p.empty { (json.len()) " bytes that are not a JSON object." },
+        @match &part.members {
+            None => p.empty { (part.length) " bytes that are not a JSON object." },
             Some(members) => dl.facts {
-                @for one in &members {
+                @for one in members {
                     dt { (printable(&one.name)) }
                     dd {
                         code { (printable(&one.value)) }
@@ -245,20 +222,5 @@ fn check_row(row: &ReportRow) -> Markup {
                 @for line in &row.decided_by { code { (linked(line)) } br; }
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn token_is_taken_out_of_its_header() {
-        for text in
-            ["a.b.c", " a.b.c\n", "Bearer a.b.c", "authorization: bearer  a.b.c", "BEARER a.b.c"]
-        {
-            assert_eq!(bare_token(text), "a.b.c", "{text}");
-        }
-        assert_eq!(bare_token("bear"), "bear");
     }
 }

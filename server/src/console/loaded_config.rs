@@ -2,11 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::{
-    auth::profile::Profile,
-    authorization::ListenerAccess,
-    config::{problem::Problem, setting::Section},
-};
+use crate::config::{problem::Problem, setting::Section};
 
 /// The configuration as written, for people who look at it.
 #[derive(Clone, Debug, Default)]
@@ -15,17 +11,4 @@ pub struct LoadedConfig {
     pub sections: Arc<BTreeMap<String, Section>>,
     /// Notes and warnings about it.
     pub remarks: Vec<Problem>,
-    /// The listeners that answer checks of requests.
-    pub listeners: Vec<DecidingListener>,
-}
-
-/// A listener, as far as it decides about requests.
-#[derive(Clone, Debug)]
-pub struct DecidingListener {
-    /// Its name.
-    pub name: String,
-    /// The system that it imitates.
-    pub profile: Profile,
-    /// How it authorizes requests.
-    pub access: ListenerAccess,
 }

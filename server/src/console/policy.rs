@@ -9,15 +9,18 @@ use super::{
     administrator_page::AdministratorPage,
     configuration::linked,
     error_page::ConsoleError,
-    inspector::bare_token,
     layout::{as_command, form_token, refusal},
-    loaded_config::DecidingListener,
     request::FormFields,
-    request_test::{TestedBearer, TestedRequest},
+    request_test::{self, is_given, tested_request},
     session::ConsoleUser,
     text::whole,
 };
 use crate::{
+    api::{
+        request_test::{TestedBearer, TestedRequest},
+        settings::DecidingListener,
+    },
+    auth::token_report::bare_token,
     authorization::{
         endpoints::EndpointTable,
         policy::Policy,
@@ -43,8 +46,8 @@ pub(super) async fn page(
     form: &FormFields,
 ) -> Result<Response<Body>, ConsoleError> {
     PAGE.check(context, user)?;
-    let request = TestedRequest::of(form);
-    let tested = if request.is_given() { Some(test(context, &request, form).await) } else { None };
+    let request = tested_request(form);
+    let tested = if is_given(&request) { Some(test(context, &request, form).await) } else { None };
     let status = match &tested {
         Some(Err(_)) => StatusCode::BAD_REQUEST,
         _ => StatusCode::OK,
@@ -82,11 +85,12 @@ async fn test(
         let token = bare_token(given);
         let bearer =
             if token.is_empty() { TestedBearer::NoToken } else { TestedBearer::Token(token) };
-        return Ok(request.result(context, bearer).await);
+        return Ok(request_test::result(&request.result(&context.api, bearer).await));
     }
     let claims = serde_json::from_str::<Map<String, Value>>(given);
     let claims = claims.map_err(|error| format!("The claims: {}.", json_error(&error)))?;
-    Ok(request.result(context, TestedBearer::Claims(&claims)).await)
+    let tested = request.result(&context.api, TestedBearer::Claims(&claims)).await;
+    Ok(request_test::result(&tested))
 }
 
 fn test_form(
@@ -98,7 +102,7 @@ fn test_form(
     html! {
         form method="post" action=(PATH) {
             (form_token(user))
-            (request.fields(context))
+            (request_test::fields(request, context))
             label for="bearer" { "Token, or claims as a JSON object; empty for no token" }
             textarea #bearer name="bearer" rows="5" autocomplete="off" spellcheck="false"
                 autocapitalize="none" { (form.get("bearer")) }
@@ -119,7 +123,7 @@ fn listeners(context: &ConsoleContext<'_>) -> Markup {
                 thead { tr { th { "Place" } th { "By" } th { "Without a token" } } }
                 tbody {
                     @for DecidingListener { name, profile, access } in
-                        &context.settings.loaded.listeners
+                        &*context.api.settings.deciding
                     {
                         tr {
                             td data-label="Place" {

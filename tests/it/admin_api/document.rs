@@ -145,6 +145,8 @@ impl ApiDocument {
                         "username" => "bob".into(),
                         "name" => "noc".into(),
                         "password" => PASSWORD.into(),
+                        "target" => "/api/v2/user".into(),
+                        "method" => "GET".into(),
                         _ => self.example(&schema["properties"][name]),
                     };
                     (name.to_owned(), value)
@@ -154,6 +156,7 @@ impl ApiDocument {
             Some("array") => json!([self.example(&schema["items"])]),
             Some("boolean") => true.into(),
             Some("integer") => schema["minimum"].clone(),
+            Some("string") => "x".into(),
             Some(other) => panic!("{other}"),
             None => Value::Null,
         }

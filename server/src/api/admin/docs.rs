@@ -87,7 +87,7 @@ fn describe(page: &mut String, operation: &AdminOperation) {
         object(page, "Member of the body", body);
     }
     match operation.answer {
-        AdminAnswer::One(schema) | AdminAnswer::Created(schema) => {
+        AdminAnswer::One(schema) | AdminAnswer::Value(schema) | AdminAnswer::Created(schema) => {
             object(page, "Member of the answer", schema);
         }
         AdminAnswer::List(schema) | AdminAnswer::All(schema) => {
@@ -132,6 +132,7 @@ fn kind(value: ValueSchema) -> String {
         ValueSchema::Texts => "list of texts".into(),
         ValueSchema::TextLists => "lists of texts by name".into(),
         ValueSchema::TextMap => "texts by name".into(),
+        ValueSchema::AnyObject => "object".into(),
         ValueSchema::Object(object) => object.name.into(),
         ValueSchema::Objects(object) => format!("list of {}", object.name),
     }

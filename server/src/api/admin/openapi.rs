@@ -31,6 +31,7 @@ pub(super) fn document() -> Value {
         item[operation.method.to_lowercase()] = describe(operation);
         let answered = match operation.answer {
             AdminAnswer::One(schema)
+            | AdminAnswer::Value(schema)
             | AdminAnswer::Created(schema)
             | AdminAnswer::List(schema)
             | AdminAnswer::All(schema) => Some(schema),
@@ -177,6 +178,9 @@ fn success(operation: &AdminOperation) -> (&'static str, Value) {
                 "content": content(schema.reference()),
             }),
         ),
+        AdminAnswer::Value(schema) => {
+            ("200", json!({ "description": "The result.", "content": content(schema.reference()) }))
+        }
         AdminAnswer::Created(schema) => {
             ("201", json!({ "description": "Created.", "content": content(schema.reference()) }))
         }
@@ -289,7 +293,9 @@ mod tests {
     fn changes_are_recorded_and_reads_are_not() {
         for operation in OPERATIONS {
             let is_recorded = operation.audited.is_some();
-            assert_eq!(is_recorded, operation.method != "GET", "{}", operation.path);
+            let is_change = !matches!(operation.answer, AdminAnswer::Value(_));
+            let is_change = is_change && operation.method != "GET";
+            assert_eq!(is_recorded, is_change, "{}", operation.path);
         }
     }
 }

@@ -24,6 +24,7 @@ pub(super) enum AdminAction {
     CreateToken,
     GetToken,
     RevokeToken,
+    InspectToken,
     ListRevocations,
     AddRevocation,
     ListUsers,
@@ -43,6 +44,9 @@ pub(super) enum AdminAction {
     GetIdentity,
     ListMethods,
     ListApiKeys,
+    GetAuthorization,
+    ListEndpoints,
+    TestRequest,
     ListAuditEvents,
     ListConfiguration,
     ListServers,
@@ -91,6 +95,8 @@ pub(super) enum AdminAnswer {
     Nothing,
     /// 200 with a representation and its tag.
     One(&'static ObjectSchema),
+    /// 200 with a value that has no tag, as it is computed for the call.
+    Value(&'static ObjectSchema),
     /// 201 with a representation.
     Created(&'static ObjectSchema),
     /// 200 with a page of a list.

@@ -1,5 +1,8 @@
 //! The schemas of the resources.
 
+pub(super) mod decision;
+pub(super) mod inspection;
+
 use super::schema::{
     MAX_TEXT, ObjectSchema,
     ValueSchema::{

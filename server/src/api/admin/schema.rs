@@ -59,6 +59,8 @@ pub(super) enum ValueSchema {
     TextLists,
     /// A text by name.
     TextMap,
+    /// An object with any members.
+    AnyObject,
     /// An object.
     Object(&'static ObjectSchema),
     /// A list of objects.
@@ -168,6 +170,7 @@ impl ValueSchema {
             Self::TextMap => {
                 json!({ "type": "object", "additionalProperties": { "type": "string" } })
             }
+            Self::AnyObject => json!({ "type": "object" }),
             Self::Object(object) => object.reference(),
             Self::Objects(object) => json!({ "type": "array", "items": object.reference() }),
         }
@@ -196,6 +199,8 @@ impl ValueSchema {
             },
             (Self::Choice(choices), Value::String(text)) if choices.contains(&&**text) => None,
             (Self::Choice(choices), _) => here(&format!("expected {}", choices.join(", "))),
+            (Self::AnyObject, Value::Object(_)) => None,
+            (Self::AnyObject, _) => here("expected an object"),
             (Self::Choices(choices), Value::Array(chosen)) => choices_mistake(choices, chosen),
             (Self::Choices(_) | Self::Texts, _) => here("expected a list of texts"),
             (Self::Text(_) | Self::Name | Self::Username | Self::Password | Self::Time, _) => {

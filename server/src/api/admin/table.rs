@@ -7,6 +7,8 @@ use super::{
         API_KEY, ASSIGNMENT, AUDIT_EVENT, FETCH_RESULT, IDENTITY, ISSUER, LOADED_OPTION, METHOD,
         NEW_PASSWORD, NEW_ROLE, NEW_TOKEN, NEW_USER, NODE, REVOCATION, REVOCATION_DONE,
         REVOCATION_ENTRY, ROLE, TOKEN, TOKEN_CREATED, USER, USER_CHANGE,
+        decision::{AUTHORIZATION, ENDPOINT, REQUEST_TO_TEST, TESTED_REQUEST},
+        inspection::{INSPECTED_TOKEN, TOKEN_TO_INSPECT},
     },
     schema::ObjectSchema,
 };
@@ -40,6 +42,19 @@ const fn read(
         conflicts: false,
         audited: None,
     }
+}
+
+/// A call that has a body, and changes nothing.
+const fn examine(
+    path: &'static str,
+    action: Action,
+    summary: &'static str,
+    body: &'static ObjectSchema,
+    answer: &'static ObjectSchema,
+) -> AdminOperation {
+    let permission = AdminPermission::Administrator;
+    let operation = read(path, action, summary, permission, Answer::Value(answer));
+    AdminOperation { method: "POST", ..operation.with(body) }
 }
 
 const fn change(
@@ -152,6 +167,13 @@ pub(super) const OPERATIONS: &[AdminOperation] = &[
         AuditOperation::RevokeToken,
     )
     .permitted_by("DELETE", "/api/v2/environment_auth/<jti>"),
+    examine(
+        "/v1/admin/tokens/inspect",
+        Action::InspectToken,
+        "Makes every check of a token, which is neither stored nor logged.",
+        &TOKEN_TO_INSPECT,
+        &INSPECTED_TOKEN,
+    ),
     read(
         "/v1/admin/revocations",
         Action::ListRevocations,
@@ -300,6 +322,27 @@ pub(super) const OPERATIONS: &[AdminOperation] = &[
         "Lists the API keys of multi-tenancy by name, without their values.",
         AdminPermission::Administrator,
         Answer::List(&API_KEY),
+    ),
+    read(
+        "/v1/admin/authorization",
+        Action::GetAuthorization,
+        "Returns what authorizes requests: the listeners, the rules by route, and the policy.",
+        AdminPermission::Administrator,
+        Answer::One(&AUTHORIZATION),
+    ),
+    read(
+        "/v1/admin/endpoints",
+        Action::ListEndpoints,
+        "Lists the endpoints that the access policy knows, by id.",
+        AdminPermission::Administrator,
+        Answer::List(&ENDPOINT),
+    ),
+    examine(
+        "/v1/admin/requests/test",
+        Action::TestRequest,
+        "Returns what would be decided about a request, and why. Nothing is stored or logged.",
+        &REQUEST_TO_TEST,
+        &TESTED_REQUEST,
     ),
     AdminOperation {
         query: audit_events::FILTER,
