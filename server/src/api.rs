@@ -23,6 +23,7 @@ use crate::{
     auth::{Authenticator, Caller, credential::Credential, settings::AuthSettings},
     base::claims::ClientType,
     identities::checks::IdentityChecks,
+    observe::figures::RecentFigures,
     revocation::RevocationService,
 };
 
@@ -43,6 +44,8 @@ pub struct ApiContext<'a> {
     pub auth: &'a AuthSettings,
     /// Settings of the API.
     pub settings: &'a ApiSettings,
+    /// Recent figures.
+    pub figures: &'a RecentFigures,
 }
 
 impl ApiContext<'_> {

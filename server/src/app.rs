@@ -26,11 +26,12 @@ use crate::{
     auth::Authenticator,
     cluster::maintenance::{MaintainedServer, Maintenance},
     config::{Config, Problem, Problems, Settings},
-    console::{figures::ConsoleFigures, provider::ConsoleProvider},
+    console::{page_updates::PageUpdates, provider::ConsoleProvider},
     feed::{configuration::SectionDigests, publisher::FeedPublisher, settings::FeedSettings},
     identities::checks::IdentityChecks,
     keys::{IssuerSection, KeySources, settings::KeySource, static_keys},
     observe::{
+        figures::RecentFigures,
         metrics::Metrics,
         reloads::{ReloadKind, ReloadResults},
     },
@@ -72,8 +73,10 @@ pub struct App {
     pub(crate) database: Database,
     /// Number of databases that lack what this server knew of them.
     pub unexpected_databases: Arc<AtomicUsize>,
-    /// Recent figures for the console.
-    pub(crate) figures: ConsoleFigures,
+    /// Recent figures, for the console and the Admin API.
+    pub(crate) figures: RecentFigures,
+    /// Updates of the overview of the console.
+    pub(crate) page_updates: PageUpdates,
     /// The OpenID provider of the console, replaced by a reload.
     pub(crate) console_provider: ArcSwapOption<ConsoleProvider>,
     /// Results of reloads, by [`ReloadKind`].
@@ -124,7 +127,8 @@ impl App {
             audit_settings: config.audit,
             database: config.database,
             unexpected_databases: Arc::default(),
-            figures: ConsoleFigures::default(),
+            figures: RecentFigures::default(),
+            page_updates: PageUpdates::default(),
             console_provider: ArcSwapOption::new(console_provider),
             reloads: std::array::from_fn(|_| ReloadResults::new()),
             is_stopping: AtomicBool::new(false),
@@ -185,6 +189,7 @@ impl App {
             identities: self.authenticator.identities.as_ref(),
             auth: &settings.auth,
             settings: &settings.api,
+            figures: &self.figures,
         }
     }
 

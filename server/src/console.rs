@@ -15,7 +15,6 @@ pub mod config_js;
 mod configuration;
 mod danger;
 mod error_page;
-pub mod figures;
 mod identities;
 mod inspector;
 mod issuers;
@@ -25,6 +24,7 @@ pub mod loaded_config;
 pub mod openid;
 mod overview;
 mod page_right;
+pub mod page_updates;
 mod policy;
 pub mod provider;
 mod provider_sign_in;
@@ -51,7 +51,7 @@ use self::{
     api_call::UserCalls,
     config_js::ConfigJs,
     error_page::ConsoleError,
-    figures::ConsoleFigures,
+    page_updates::PageUpdates,
     provider::ConsoleProvider,
     request::FormFields,
     session::{Activity, ConsoleUser, RequestSession},
@@ -84,8 +84,8 @@ pub struct ConsoleContext<'a> {
     pub provider: Option<&'a ConsoleProvider>,
     /// What `config.js` describes, if it is served.
     pub config_js: Option<&'a ConfigJs>,
-    /// Recent figures.
-    pub figures: &'a ConsoleFigures,
+    /// Updates of the overview.
+    pub updates: &'a PageUpdates,
     /// The peer of the connection.
     pub peer: Peer<'a>,
     /// The proxies that the listener trusts.

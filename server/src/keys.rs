@@ -9,6 +9,7 @@ pub mod administration;
 pub mod fetch;
 pub mod follower;
 pub mod issuer;
+pub mod issuer_status;
 mod pem;
 mod pem_map;
 mod public_key;

@@ -3,6 +3,7 @@
 pub mod access_log;
 pub mod logging;
 pub mod metrics;
+pub mod figures;
 pub mod process;
 pub mod request_series;
 pub mod reloads;

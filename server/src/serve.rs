@@ -21,9 +21,9 @@ pub use self::sockets::{BoundListener, BoundListeners};
 use crate::{
     app::{App, AppService},
     base::route::Serves,
-    console::figures::SAMPLE_INTERVAL,
     feed::{FeedServer, publisher::FeedPublisher},
     keys,
+    observe::figures::SAMPLE_INTERVAL,
     reload::{self, ConfigWatcher},
 };
 
@@ -164,10 +164,14 @@ fn serve_operations(
     }
 }
 
-/// Takes samples of the figures of the console, while a listener serves it.
+/// Takes samples of the recent figures, while a listener serves the console or the Admin API.
 async fn take_samples(app: Arc<App>) {
     loop {
-        if app.settings().console.listener.is_some() {
+        let is_shown = {
+            let settings = app.settings();
+            settings.console.listener.is_some() || settings.api.issues_tokens()
+        };
+        if is_shown {
             app.figures.add_sample(&app.authenticator.metrics);
         }
         sleep(SAMPLE_INTERVAL).await;

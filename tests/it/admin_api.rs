@@ -12,6 +12,8 @@ mod inspection;
 mod inspector;
 /// Issuers and their keys.
 mod issuers;
+/// The figures of the overview.
+mod overview;
 /// Who may make which call, and where the API is served.
 mod permissions;
 /// Tokens that may not make a call, and listeners without the API.

@@ -22,6 +22,7 @@ mod inspection;
 mod issuers;
 mod openapi;
 mod operation;
+mod overview;
 mod page;
 mod query;
 mod resources;
@@ -263,6 +264,7 @@ async fn execute(call: AdminCall<'_>, audited: &mut AuditedCall<'_>) -> Answer {
     match call.operation.action {
         AdminAction::OpenApi => Ok(openapi::respond()),
         AdminAction::Docs => Ok(docs::respond()),
+        AdminAction::GetOverview => overview::get(&call),
         AdminAction::ListIssuers => issuers::list(&call),
         AdminAction::GetIssuer => issuers::get(&call),
         AdminAction::RefreshIssuer => issuers::refresh(&call, audited).await,

@@ -151,7 +151,7 @@ pub(super) async fn respond_console(
         settings: &settings.console,
         provider: provider.as_deref(),
         config_js: settings.config_js.as_ref(),
-        figures: &app.figures,
+        updates: &app.page_updates,
         peer,
         client: &listener.client,
         is_tls: listener.tls.is_some(),

@@ -74,4 +74,19 @@ impl Outcome {
             Self::UsesUnavailable => "uses_unavailable",
         }
     }
+
+    /// Returns it in words, as the reason for a refusal.
+    #[must_use]
+    pub fn words(self) -> String {
+        match self {
+            Self::Rejected(reject) => reject.to_string(),
+            Self::NoToken => "the request has no token".into(),
+            Self::Conflict => "the request has two credentials".into(),
+            Self::CrossSite => "another site may have caused the request".into(),
+            Self::Denied => "the token does not allow the request".into(),
+            Self::WrongKey => "the API key is wrong".into(),
+            Self::UsesExhausted => "all uses of the access token were made".into(),
+            other => other.name().replace('_', " "),
+        }
+    }
 }

@@ -24,50 +24,19 @@ use crate::{
         printable::printable,
         reply::Body,
     },
+    keys::issuer_status::{IssuerState, IssuerStatus},
 };
 
 const PATH: &str = "/console/issuers";
 /// Longest wait for the fetches.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// State of the keys of an issuer, an [`IssuerRow`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum IssuerState {
-    /// The keys are in the configuration.
-    Static,
-    /// The last fetch succeeded.
-    Answers,
-    /// The first fetch has not ended.
-    Waiting,
-    /// The last fetch failed; the keys of an earlier one are in use.
-    Failing,
-    /// There are no keys: its tokens are answered with 503.
-    NoKeys,
-}
-
-impl IssuerState {
-    /// Returns its name for the style sheet.
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::Static | Self::Answers => "good",
-            Self::Waiting | Self::Failing => "warning",
-            Self::NoKeys => "bad",
-        }
-    }
-
-    /// Whether nothing needs a look.
-    pub(super) const fn is_good(self) -> bool {
-        matches!(self, Self::Static | Self::Answers)
-    }
-
-    const fn words(self) -> &'static str {
-        match self {
-            Self::Static => "keys in the configuration",
-            Self::Answers => "answers",
-            Self::Waiting => "first fetch under way",
-            Self::Failing => "does not answer, earlier keys are in use",
-            Self::NoKeys => "no keys, its tokens are answered with 503",
-        }
+/// Returns the name of an [`IssuerState`] for the style sheet.
+const fn style(state: IssuerState) -> &'static str {
+    match state {
+        IssuerState::Static | IssuerState::Answers => "good",
+        IssuerState::Waiting | IssuerState::Failing => "warning",
+        IssuerState::NoKeys => "bad",
     }
 }
 
@@ -104,14 +73,7 @@ impl IssuerRow {
     pub(super) fn all(context: &ConsoleContext<'_>, now: UnixTime) -> Vec<Self> {
         let in_use = context.api.authenticator.keys_in_use();
         let rows = in_use.iter().map(|(source, keys)| {
-            let progress = source.progress();
-            let state = match source.renewed() {
-                None => IssuerState::Static,
-                Some(_) if keys.is_none() && progress.state.rounds == 0 => IssuerState::Waiting,
-                Some(_) if keys.is_none() => IssuerState::NoKeys,
-                Some(_) if progress.state.is_failing => IssuerState::Failing,
-                Some(_) => IssuerState::Answers,
-            };
+            let status = IssuerStatus::of(source, keys.as_deref());
             let used = keys.iter().flat_map(|keys| keys.iter()).map(|key| KeyRow {
                 kid: printable(key.kid().unwrap_or_default()),
                 algorithm: key.algorithm().name().to_owned(),
@@ -122,20 +84,24 @@ impl IssuerRow {
                 algorithm: String::new(),
                 skipped: Some(printable(&key.error.to_string())),
             });
-            let failure = progress.last_failure.filter(|_| progress.state.is_failing);
             Self {
                 section: source.section().section().to_owned(),
                 issuer: source.section().issuer.name.to_string(),
-                state,
-                age: live::age(progress.last_success, now),
-                next: next_fetch(source.time_to_fetch(), progress.state.fetching),
+                state: status.state,
+                age: live::age(status.last_success, now),
+                next: next_fetch(status.next_fetch, status.is_fetching),
                 keys: used.chain(skipped).collect(),
                 source: source.renewed().map(|keys| keys.location.to_string()),
-                last_success: progress.last_success,
-                failure: failure.map(|(at, error)| (at, printable(&error.text))),
+                last_success: status.last_success,
+                failure: status.failure.map(|(at, error)| (at, printable(&error.text))),
             }
         });
         rows.collect()
+    }
+
+    /// Returns the name of its state for the style sheet.
+    pub(super) const fn style(&self) -> &'static str {
+        style(self.state)
     }
 
     /// Returns its state in words.
@@ -145,7 +111,7 @@ impl IssuerRow {
 
     /// Returns its state in words, after a sign.
     pub(super) fn state_text(&self) -> String {
-        let sign = match self.state.name() {
+        let sign = match self.style() {
             "good" => "✓",
             "warning" => "!",
             _ => "✗",
@@ -229,7 +195,7 @@ fn issuer(row: &IssuerRow, now: UnixTime, order: TableOrder<'_>, administers: bo
             h2 { (row.section) }
             dl.facts {
                 dt { "Issuer" } dd { code data-copy="" { (row.issuer) } }
-                dt { "State" } dd.state data-state=(row.state.name()) { (row.state_text()) }
+                dt { "State" } dd.state data-state=(row.style()) { (row.state_text()) }
                 @if let Some(source) = &row.source { dt { "Keys from" } dd { code { (source) } } }
                 @if let Some(at) = row.last_success {
                     dt { "Last fetched" } dd { (text::moment(at, now)) }

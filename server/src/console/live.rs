@@ -10,17 +10,20 @@ use serde_json::{Map, json};
 use super::{
     ConsoleContext,
     error_page::ConsoleError,
-    figures::{FigureAudience, RequestCounts, SampleInterval},
     issuers::IssuerRow,
     overview,
+    page_updates::FigureAudience,
     session::ConsoleUser,
     text::{duration, percent, rate},
     traffic,
 };
-use crate::base::{
-    clock,
-    outcome::Outcome,
-    reply::{Body, typed},
+use crate::{
+    base::{
+        clock,
+        outcome::Outcome,
+        reply::{Body, typed},
+    },
+    observe::figures::{RequestCounts, SampleInterval},
 };
 
 /// A small chart with its current value.
@@ -35,7 +38,8 @@ pub(super) struct FigureChart {
     pub(super) line: String,
 }
 
-/// The figures of the overview: those of [`ConsoleFigures`](super::figures::ConsoleFigures), and the issuers.
+/// The figures of the overview, from the [samples](crate::observe::figures::RecentFigures), and the
+/// issuers.
 pub(super) struct LiveFigures {
     /// The state in a sentence or two.
     pub(super) sentence: String,
@@ -61,8 +65,8 @@ impl LiveFigures {
     pub(super) fn of(context: &ConsoleContext<'_>) -> Self {
         let now = clock::now();
         let issuers = IssuerRow::all(context, now);
-        let (intervals, current) = (context.figures.intervals(), context.figures.current());
-        let recent = context.figures.recent().map(|recent| recent.counts);
+        let (intervals, current) = (context.api.figures.intervals(), context.api.figures.current());
+        let recent = context.api.figures.recent().map(|recent| recent.counts);
         let mut reasons = recent.as_ref().map_or_else(Vec::new, RequestCounts::reasons);
         reasons.truncate(MAX_REASONS);
         Self {
@@ -83,13 +87,13 @@ pub(super) async fn respond(
     context: &ConsoleContext<'_>,
     user: &ConsoleUser,
 ) -> Result<Response<Body>, ConsoleError> {
-    let (figures, audience) = (context.figures, overview::audience(context, user));
-    let sampled_at = figures.sampled_at();
-    let body = match figures.kept_update(audience, sampled_at) {
+    let (updates, audience) = (context.updates, overview::audience(context, user));
+    let sampled_at = context.api.figures.sampled_at();
+    let body = match updates.kept(audience, sampled_at) {
         Some(kept) => kept,
         None => {
             let body = update(context, audience).await?;
-            figures.keep_update(audience, sampled_at, &body);
+            updates.keep(audience, sampled_at, &body);
             body
         }
     };
@@ -194,7 +198,7 @@ fn sentence(issuers: &[IssuerRow], recent: Option<&RequestCounts>) -> String {
     match counts.reasons().first() {
         None => format!("{keys} No request was refused in the last minutes."),
         Some((reason, _)) => {
-            format!("{keys} {refused} of requests refused, most: {}.", reason_words(*reason))
+            format!("{keys} {refused} of requests refused, most: {}.", reason.words())
         }
     }
 }
@@ -204,20 +208,6 @@ fn sentence(issuers: &[IssuerRow], recent: Option<&RequestCounts>) -> String {
 pub(super) fn reason_id(reason: Outcome) -> String {
     let of_request = if reason == Outcome::Tenant { "request-" } else { "" };
     format!("reason-{of_request}{}", reason.name())
-}
-
-/// Returns a reason for a refusal in words.
-pub(super) fn reason_words(reason: Outcome) -> String {
-    match reason {
-        Outcome::Rejected(reject) => reject.to_string(),
-        Outcome::NoToken => "the request has no token".into(),
-        Outcome::Conflict => "the request has two credentials".into(),
-        Outcome::CrossSite => "another site may have caused the request".into(),
-        Outcome::Denied => "the token does not allow the request".into(),
-        Outcome::WrongKey => "the API key is wrong".into(),
-        Outcome::UsesExhausted => "all uses of the access token were made".into(),
-        other => other.name().replace('_', " "),
-    }
 }
 
 /// Returns the time since a success, in words.

@@ -8,10 +8,10 @@ use super::{
     ConsoleContext,
     audit_log::EventTable,
     error_page::ConsoleError,
-    figures::FigureAudience,
     issuers::IssuerRow,
     layout::{self, ConsolePage},
-    live::{FigureChart, HEIGHT, LiveFigures, WIDTH, reason_words},
+    live::{FigureChart, HEIGHT, LiveFigures, WIDTH},
+    page_updates::FigureAudience,
     reference::{figure_link, reason_link},
     session::ConsoleUser,
     text::whole,
@@ -144,7 +144,7 @@ fn issuer_row(issuer: &IssuerRow) -> Markup {
                 a href={ "/console/issuers#" (name) } title=(issuer.issuer) { (issuer.section) }
             }
             td data-label="State" {
-                span.state data-state=(issuer.state.name()) { (issuer.state_text()) }
+                span.state data-state=(issuer.style()) { (issuer.state_text()) }
             }
             td data-label="Keys" {
                 a href={ "/console/issuers#" (name) } { (issuer.key_text()) }
@@ -166,7 +166,7 @@ pub(super) fn reason_table(reasons: &[(Outcome, u64)]) -> Markup {
                 tbody {
                     @for (reason, count) in reasons {
                         tr {
-                            td data-label="Reason" { (reason_words(*reason)) }
+                            td data-label="Reason" { (reason.words()) }
                             td data-label="Code" {
                                 a href=(reason_link(*reason)) { code { (reason.name()) } }
                             }

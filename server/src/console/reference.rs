@@ -7,15 +7,17 @@ use maud::{Markup, html};
 
 use super::{
     ConsoleContext, ConsoleRequest,
-    figures::refusals,
     layout::{self, ConsolePage},
-    live::{reason_id, reason_words},
+    live::reason_id,
     request,
     session::ConsoleUser,
     table::{ConsoleTable, TableCell, TableColumn, TableOrder},
     text::whole,
 };
-use crate::base::{outcome::Outcome, reply::Body};
+use crate::{
+    base::{outcome::Outcome, reply::Body},
+    observe::figures::refusals,
+};
 
 const PATH: &str = "/console/reference";
 
@@ -84,7 +86,8 @@ pub(super) fn page(
     request: &ConsoleRequest,
 ) -> Response<Body> {
     let query = request::query(request);
-    let counts = context.figures.recent().map_or_else(Vec::new, |recent| recent.counts.reasons());
+    let counts =
+        context.api.figures.recent().map_or_else(Vec::new, |recent| recent.counts.reasons());
     let count = |reason: Outcome| {
         counts.iter().find(|(one, _)| *one == reason).map_or(0, |(_, count)| *count)
     };
@@ -131,7 +134,7 @@ fn meaning(figure: &FigureMeaning) -> Markup {
 }
 
 fn reason_row(reason: Outcome, count: u64) -> [TableCell; 4] {
-    let (words, remedy) = (reason_words(reason), remedy(reason));
+    let (words, remedy) = (reason.words(), remedy(reason));
     [
         TableCell::text(reason.name(), html! { code id=(reason_id(reason)) { (reason.name()) } }),
         TableCell::text(&words, html! { (words) }),

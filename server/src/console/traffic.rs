@@ -4,11 +4,13 @@
 use maud::{Markup, html};
 
 use super::{
-    figures::RequestCounts,
     reference::figure_link,
     text::{duration, whole},
 };
-use crate::observe::metrics::{Budget, RequestProtocol};
+use crate::observe::{
+    figures::RequestCounts,
+    metrics::{Budget, RequestProtocol},
+};
 
 /// Returns the times within which requests with a token were answered, by version of HTTP.
 pub(super) fn protocol_table(recent: Option<&RequestCounts>) -> Markup {
@@ -82,8 +84,8 @@ mod tests {
     use super::*;
     use crate::{
         base::route::Route,
-        console::figures::ConsoleFigures,
         observe::{
+            figures::RecentFigures,
             metrics::{MetricEvent, Metrics},
             settings::MetricsSettings,
         },
@@ -92,7 +94,7 @@ mod tests {
     #[test]
     fn parts_show_versions_and_exceeded_budgets() {
         let (metrics, figures) =
-            (Metrics::new(1, &MetricsSettings::default()), ConsoleFigures::default());
+            (Metrics::new(1, &MetricsSettings::default()), RecentFigures::default());
         assert!(protocol_table(None).into_string().contains("No request was answered."));
         assert!(check_facts(None).into_string().contains("all within their budgets"));
         figures.add_sample(&metrics);

@@ -95,8 +95,8 @@ fn users_are_refused_without_a_hint(protocol: Protocol) {
     let targets = [filled(&server), missing()];
     // The policy lets every user read what is outside environments.
     let allowed = allowed(&server, &session_of("eve", false), &targets);
-    let reads = ["GetIssuer", "GetRole", "GetUser", "ListAssignments", "ListIssuers", "ListRoles"];
-    assert_eq!(allowed, [&reads[..], &["ListUsers"]].concat());
+    let reads = ["GetIssuer", "GetOverview", "GetRole", "GetUser", "ListAssignments"];
+    assert_eq!(allowed, [&reads[..], &["ListIssuers", "ListRoles", "ListUsers"]].concat());
     let untouched = AdminApi::root(&server).ask("GET /users/bob");
     assert_eq!(untouched.json()["roles"], json!({ ENVIRONMENT: ["noc"] }), "{untouched:?}");
 }
@@ -147,8 +147,9 @@ fn tenants_read_no_more_than_by_other_calls(protocol: Protocol) {
     let mut claims = claims_of("https://idp/");
     claims["http://tenant.info/"] = json!({ "tenant_id": "*", "username": "root" });
     let allowed = allowed(&server, &key.token(&claims), &[target, missing()]);
-    let reads = ["GetIssuer", "GetRole", "GetToken", "GetUser", "ListAssignments", "ListIssuers"];
-    assert_eq!(allowed, [&reads[..], &["ListRoles", "ListTokens", "ListUsers"]].concat());
+    let reads = ["GetIssuer", "GetOverview", "GetRole", "GetToken", "GetUser", "ListAssignments"];
+    let lists = ["ListIssuers", "ListRoles", "ListTokens", "ListUsers"];
+    assert_eq!(allowed, [&reads[..], &lists].concat());
     // An API key does not count as a token, on either listener.
     let head = format!("GET /v1/admin/users HTTP/1.1\r\nX-API-Key: {API_KEY}\r\n");
     assert_problem(&server.request(&head), 401, "token_missing");

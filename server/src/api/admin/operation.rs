@@ -16,6 +16,7 @@ use crate::audit::AuditOperation;
 pub(super) enum AdminAction {
     OpenApi,
     Docs,
+    GetOverview,
     ListIssuers,
     GetIssuer,
     RefreshIssuer,

@@ -2,6 +2,7 @@
 
 pub(super) mod decision;
 pub(super) mod inspection;
+pub(super) mod overview;
 
 use super::schema::{
     MAX_TEXT, ObjectSchema,

@@ -9,6 +9,7 @@ use super::{
         REVOCATION_ENTRY, ROLE, TOKEN, TOKEN_CREATED, USER, USER_CHANGE,
         decision::{AUTHORIZATION, ENDPOINT, REQUEST_TO_TEST, TESTED_REQUEST},
         inspection::{INSPECTED_TOKEN, TOKEN_TO_INSPECT},
+        overview::OVERVIEW,
     },
     schema::ObjectSchema,
 };
@@ -102,6 +103,13 @@ pub(super) const OPERATIONS: &[AdminOperation] = &[
         "Returns this documentation as a page for a browser.",
         AdminPermission::Open,
         Answer::Page,
+    ),
+    read(
+        "/v1/admin/overview",
+        Action::GetOverview,
+        "Returns recent figures: requests, latency, refusals, admission, and the state of issuers.",
+        STATUS,
+        Answer::Value(&OVERVIEW),
     ),
     read(
         "/v1/admin/issuers",

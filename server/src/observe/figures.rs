@@ -1,15 +1,13 @@
-//! Recent figures of the server: samples of the counters at short intervals, kept for some minutes.
+//! Recent figures of the server, for the console and the Admin API: samples of the counters at
+//! short intervals, kept for some minutes.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use arc_swap::{ArcSwap, ArcSwapOption};
-use bytes::Bytes;
+use arc_swap::ArcSwap;
 use countersign_engine::Reject;
 
-use crate::{
-    base::{clock::Stopwatch, outcome::Outcome, route::Route},
-    observe::metrics::{BUCKETS, Budget, MetricEvent, Metrics, RequestProtocol, bucket_bound},
-};
+use super::metrics::{BUCKETS, Budget, MetricEvent, Metrics, RequestProtocol, bucket_bound};
+use crate::base::{clock::Stopwatch, outcome::Outcome, route::Route};
 
 /// Time between two samples.
 pub const SAMPLE_INTERVAL: Duration = Duration::from_secs(2);
@@ -40,31 +38,14 @@ const OTHER_REFUSALS: [Outcome; 11] = [
 ///
 /// # Synchronization
 /// One task adds samples, each by replacing the list. Readers load it once.
-pub struct ConsoleFigures {
+pub struct RecentFigures {
     samples: ArcSwap<VecDeque<Arc<FigureSample>>>,
-    /// By [`FigureAudience`].
-    updates: [ArcSwapOption<PageUpdate>; 2],
     clock: Stopwatch,
 }
 
-/// Users who see the same figures.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum FigureAudience {
-    /// They also see the last changes.
-    Administrators,
-    Others,
-}
-
-/// What all consoles of a [`FigureAudience`] that poll between two samples receive.
-struct PageUpdate {
-    /// Time of the sample before.
-    at: Duration,
-    body: Bytes,
-}
-
-impl Default for ConsoleFigures {
+impl Default for RecentFigures {
     fn default() -> Self {
-        Self { samples: ArcSwap::default(), updates: Default::default(), clock: Stopwatch::start() }
+        Self { samples: ArcSwap::default(), clock: Stopwatch::start() }
     }
 }
 
@@ -76,9 +57,9 @@ struct FigureSample {
 
 /// Numbers of events, since the start or in a [`SampleInterval`].
 #[derive(Clone)]
-pub(super) struct RequestCounts {
+pub(crate) struct RequestCounts {
     /// Requests with a token to verify.
-    pub(super) requests: u64,
+    pub(crate) requests: u64,
     /// Tokens verified from the cache.
     hits: u64,
     /// Signatures checked.
@@ -87,19 +68,19 @@ pub(super) struct RequestCounts {
     /// By version of HTTP.
     latency: [[u64; BUCKETS]; RequestProtocol::ALL.len()],
     /// Signature checks that waited for their budget.
-    pub(super) delayed: u64,
+    pub(crate) delayed: u64,
     /// Signature checks that were not made, by budget.
-    pub(super) not_admitted: [u64; Budget::ALL.len()],
+    pub(crate) not_admitted: [u64; Budget::ALL.len()],
 }
 
 /// The events between two [`FigureSample`]s.
-pub(super) struct SampleInterval {
+pub(crate) struct SampleInterval {
     seconds: f64,
     /// Their numbers.
-    pub(super) counts: RequestCounts,
+    pub(crate) counts: RequestCounts,
 }
 
-impl ConsoleFigures {
+impl RecentFigures {
     /// Adds a sample.
     pub fn add_sample(&self, metrics: &Metrics) {
         let sample = FigureSample { at: self.clock.elapsed(), counts: RequestCounts::of(metrics) };
@@ -111,43 +92,19 @@ impl ConsoleFigures {
         self.samples.store(Arc::new(samples));
     }
 
-    /// Returns the time of the last sample.
-    pub(super) fn sampled_at(&self) -> Option<Duration> {
+    /// Returns the time of the last sample, since the start.
+    pub fn sampled_at(&self) -> Option<Duration> {
         self.samples.load().back().map(|last| last.at)
     }
 
-    /// Returns the update that is kept for this audience since the sample at this time.
-    pub(super) fn kept_update(
-        &self,
-        audience: FigureAudience,
-        sampled_at: Option<Duration>,
-    ) -> Option<Bytes> {
-        let kept = self.updates[audience as usize].load_full();
-        kept.filter(|kept| Some(kept.at) == sampled_at).map(|kept| kept.body.clone())
-    }
-
-    /// Keeps an update that was created after the sample at this time, for
-    /// [`kept_update`](Self::kept_update).
-    pub(super) fn keep_update(
-        &self,
-        audience: FigureAudience,
-        sampled_at: Option<Duration>,
-        body: &Bytes,
-    ) {
-        if let Some(at) = sampled_at {
-            let update = PageUpdate { at, body: body.clone() };
-            self.updates[audience as usize].store(Some(Arc::new(update)));
-        }
-    }
-
     /// Returns the intervals between the samples, the oldest first.
-    pub(super) fn intervals(&self) -> Vec<SampleInterval> {
+    pub(crate) fn intervals(&self) -> Vec<SampleInterval> {
         let samples = self.samples.load();
         samples.iter().zip(samples.iter().skip(1)).map(SampleInterval::between).collect()
     }
 
     /// Returns the last seconds as one interval, for current values.
-    pub(super) fn current(&self) -> Option<SampleInterval> {
+    pub(crate) fn current(&self) -> Option<SampleInterval> {
         let samples = self.samples.load();
         let last = samples.back()?;
         let first = samples.get(samples.len().saturating_sub(CURRENT + 1))?;
@@ -155,7 +112,7 @@ impl ConsoleFigures {
     }
 
     /// Returns all samples as one [`SampleInterval`].
-    pub(super) fn recent(&self) -> Option<SampleInterval> {
+    pub(crate) fn recent(&self) -> Option<SampleInterval> {
         let samples = self.samples.load();
         let (first, last) = (samples.front()?, samples.back()?);
         (first.at < last.at).then(|| SampleInterval::between((first, last)))
@@ -211,12 +168,12 @@ impl RequestCounts {
     }
 
     /// Returns the number of refused requests.
-    pub(super) fn refusals(&self) -> u64 {
+    pub(crate) fn refusals(&self) -> u64 {
         self.refused.iter().sum()
     }
 
     /// Returns the reasons for refusals with their numbers, the most frequent first.
-    pub(super) fn reasons(&self) -> Vec<(Outcome, u64)> {
+    pub(crate) fn reasons(&self) -> Vec<(Outcome, u64)> {
         let mut reasons: Vec<_> =
             refusals().zip(self.refused).filter(|(_, count)| *count > 0).collect();
         reasons.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
@@ -224,13 +181,13 @@ impl RequestCounts {
     }
 
     /// Returns the numbers of tokens verified from the cache, and in all.
-    pub(super) fn cache(&self) -> (u64, u64) {
+    pub(crate) fn cache(&self) -> (u64, u64) {
         (self.hits, self.hits + self.checks)
     }
 
     /// Returns the latency in seconds that this part of the responses did not exceed, by the bound
     /// of its bucket; `None` without responses.
-    pub(super) fn quantile(&self, part: f64) -> Option<f64> {
+    pub(crate) fn quantile(&self, part: f64) -> Option<f64> {
         let all = |bucket: usize| -> u64 {
             self.latency.iter().map(|of_version| of_version[bucket]).sum()
         };
@@ -238,12 +195,12 @@ impl RequestCounts {
     }
 
     /// As [`quantile`](Self::quantile), for the responses over a version of HTTP.
-    pub(super) fn quantile_over(&self, version: RequestProtocol, part: f64) -> Option<f64> {
+    pub(crate) fn quantile_over(&self, version: RequestProtocol, part: f64) -> Option<f64> {
         quantile(&self.latency[version.index()], part)
     }
 
     /// Returns the number of responses over a version of HTTP.
-    pub(super) fn responses_over(&self, version: RequestProtocol) -> u64 {
+    pub(crate) fn responses_over(&self, version: RequestProtocol) -> u64 {
         self.latency[version.index()].iter().sum()
     }
 }
@@ -269,14 +226,19 @@ impl SampleInterval {
         Self { seconds, counts: after.counts.since(&before.counts) }
     }
 
+    /// Returns its length in seconds.
+    pub(crate) const fn seconds(&self) -> f64 {
+        self.seconds
+    }
+
     /// Returns a number of its events in a second.
-    pub(super) fn rate(&self, count: u64) -> f64 {
+    pub(crate) fn rate(&self, count: u64) -> f64 {
         if self.seconds > 0.0 { count as f64 / self.seconds } else { 0.0 }
     }
 }
 
 /// The outcomes of refused requests.
-pub(super) fn refusals() -> impl Iterator<Item = Outcome> {
+pub(crate) fn refusals() -> impl Iterator<Item = Outcome> {
     Reject::ALL.iter().map(|reject| Outcome::Rejected(*reject)).chain(OTHER_REFUSALS)
 }
 
@@ -290,7 +252,7 @@ mod tests {
     #[test]
     fn figures_are_differences_of_samples() {
         let (metrics, figures) =
-            (Metrics::new(1, &MetricsSettings::default()), ConsoleFigures::default());
+            (Metrics::new(1, &MetricsSettings::default()), RecentFigures::default());
         let request = |status, outcome, micros| {
             metrics.count_check(outcome);
             let took = Some(Duration::from_micros(micros));
@@ -323,31 +285,9 @@ mod tests {
     }
 
     #[test]
-    fn update_is_kept_until_the_next_sample() {
-        use FigureAudience::{Administrators, Others};
-
-        let (metrics, figures) =
-            (Metrics::new(1, &MetricsSettings::default()), ConsoleFigures::default());
-        let keep = |text: &'static str, audience| {
-            let body = Bytes::from_static(text.as_bytes());
-            figures.keep_update(audience, figures.sampled_at(), &body);
-        };
-        let kept = |audience| figures.kept_update(audience, figures.sampled_at());
-        keep("a", Others);
-        assert_eq!(kept(Others), None, "before any sample");
-        figures.add_sample(&metrics);
-        keep("b", Administrators);
-        assert_eq!((kept(Administrators), kept(Others)), (Some("b".into()), None));
-        keep("c", Others);
-        assert_eq!((kept(Administrators), kept(Others)), (Some("b".into()), Some("c".into())));
-        figures.add_sample(&metrics);
-        assert_eq!((kept(Administrators), kept(Others)), (None, None));
-    }
-
-    #[test]
     fn samples_are_bounded() {
         let (metrics, figures) =
-            (Metrics::new(1, &MetricsSettings::default()), ConsoleFigures::default());
+            (Metrics::new(1, &MetricsSettings::default()), RecentFigures::default());
         (0..200).for_each(|_| figures.add_sample(&metrics));
         assert_eq!(figures.intervals().len(), MAX_SAMPLES - 1);
         assert_eq!(figures.recent().unwrap().counts.quantile(0.5), None);

@@ -1,0 +1,55 @@
+use countersign_tests::{binary::Sandbox, client::Protocol, eventually, over_every_protocol};
+use serde_json::json;
+
+use super::{AdminApi, assert_problem};
+use crate::{
+    fixture::{claims, good_token, token},
+    users::configuration,
+};
+
+over_every_protocol!(
+    overview_has_the_figures_of_checks,
+    overview_needs_the_right_to_read_the_status,
+);
+
+fn overview_has_the_figures_of_checks(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let server = sandbox.serve(&configuration("[console]\nlistener=off\n"));
+    let api = AdminApi::root(&server);
+    // After the first sample, so that all requests are in the figures.
+    eventually(|| !api.get("/overview")["recent"].is_null());
+    let expired = token(&claims(json!({ "exp": 1 })));
+    for _ in 0..4 {
+        assert_eq!(server.auth(&good_token()).status, 200);
+    }
+    assert_eq!(server.auth(&expired).status, 401);
+    eventually(|| api.get("/overview")["recent"]["requests"] == 5);
+    let overview = api.get("/overview");
+    let recent = &overview["recent"];
+    assert_eq!(recent["refused"], 1, "{overview}");
+    let refusal = &recent["refusals"][0];
+    assert_eq!(json!([refusal["code"], refusal["requests"]]), json!(["expired", 1]));
+    assert!(recent["tokens"].as_u64() >= recent["cache_hits"].as_u64(), "{overview}");
+    assert!(recent["cache_hits"].as_u64().unwrap() >= 1, "{overview}");
+    assert!(recent["seconds"].as_u64().unwrap() >= 2, "{overview}");
+    let over_one = recent["protocols"].as_array().unwrap();
+    assert_eq!((over_one.len(), &over_one[0]["requests"]), (1, &json!(5)), "{overview}");
+    for figures in [recent, &over_one[0]] {
+        assert!(figures["p50_micros"].as_u64() <= figures["p99_micros"].as_u64(), "{overview}");
+    }
+    assert_eq!(json!([recent["delayed_checks"], recent["refused_checks"]]), json!([0, []]));
+    let issuer = &overview["issuers"][0];
+    assert_eq!(json!([issuer["section"], issuer["state"], issuer["keys"], issuer["age"]]), {
+        json!(["auth_jwt_default", "static", 1, null])
+    });
+}
+
+fn overview_needs_the_right_to_read_the_status(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let server = sandbox.serve(&configuration(""));
+    let anonymous = AdminApi { server: &server, token: String::new() };
+    assert_problem(&anonymous.ask("GET /overview"), 401, "token_missing");
+    let scoped = json!({ "urn:inmanta:ct": "compiler" });
+    let scoped = AdminApi { server: &server, token: token(&claims(scoped)) };
+    assert_problem(&scoped.ask("GET /overview"), 403, "not_authorized");
+}
