@@ -31,6 +31,7 @@ mod roles;
 mod schema;
 mod servers;
 mod table;
+mod tenants;
 mod tested_request;
 mod tokens;
 mod users;
@@ -293,6 +294,7 @@ async fn execute(call: AdminCall<'_>, audited: &mut AuditedCall<'_>) -> Answer {
         AdminAction::GetIdentity => identities::get(&call).await,
         AdminAction::ListMethods => identities::list_methods(&call).await,
         AdminAction::ListApiKeys => api_keys::list(&call),
+        AdminAction::ListTenants => tenants::list(&call),
         AdminAction::GetAuthorization => access_rules::get(&call),
         AdminAction::ListEndpoints => access_rules::list_endpoints(&call),
         AdminAction::TestRequest => Box::pin(tested_request::test(&call)).await,

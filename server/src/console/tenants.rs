@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     base::{printable::printable, reply::Body},
-    observe::request_series::{RequestSeries, SeriesKey},
+    observe::request_series::{RequestSeries, TenantCount},
     tenancy::{api_keys::ListedKey, settings::TenancySettings},
 };
 
@@ -116,7 +116,7 @@ fn key_row(key: &ListedKey<'_>) -> [TableCell; 3] {
 }
 
 fn tenant_table(series: Option<&RequestSeries>, order: TableOrder<'_>) -> Markup {
-    let counts = series.map(tenant_counts).unwrap_or_default();
+    let counts = series.map(RequestSeries::tenant_counts).unwrap_or_default();
     html! {
         @if counts.is_empty() {
             p.empty {
@@ -144,26 +144,4 @@ fn tenant_row((tenant, count): &(String, TenantCount)) -> [TableCell; 3] {
     let number = |count: u64| TableCell::number(count, html! { (whole(count)) });
     let name = TableCell::text(tenant, html! { code { (printable(tenant)) } });
     [name, number(count.all), number(count.refused)]
-}
-
-/// Number of requests of a tenant.
-#[derive(Clone, Copy, Default)]
-struct TenantCount {
-    all: u64,
-    /// Those with a status of 400 or more.
-    refused: u64,
-}
-
-/// Returns the requests by tenant, the most first.
-fn tenant_counts(series: &RequestSeries) -> Vec<(String, TenantCount)> {
-    let mut counts = std::collections::BTreeMap::<String, TenantCount>::new();
-    for totals in series.totals() {
-        let Some(SeriesKey::Responses { status, .. }) = totals.key else { continue };
-        let count = counts.entry(totals.tenant).or_default();
-        count.all += totals.count;
-        count.refused += if status >= 400 { totals.count } else { 0 };
-    }
-    let mut counts: Vec<_> = counts.into_iter().collect();
-    counts.sort_by_key(|(_, count)| std::cmp::Reverse(count.all));
-    counts
 }

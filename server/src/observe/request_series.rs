@@ -7,6 +7,7 @@
 
 mod labels;
 mod table;
+mod tenant_counts;
 mod tenants;
 
 use std::{
@@ -21,6 +22,7 @@ use http::StatusCode;
 pub use self::{
     labels::{RequestLabels, SeriesKey, TlsLabels},
     table::LATENCY_BOUNDS,
+    tenant_counts::TenantCount,
 };
 use self::{
     table::{Series, SeriesTable},

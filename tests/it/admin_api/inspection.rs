@@ -1,9 +1,13 @@
-use countersign_tests::{binary::Sandbox, client::Protocol, eventually, over_every_protocol};
+use std::os::unix::net::UnixStream;
+
+use countersign_tests::{
+    binary::Sandbox, client::Protocol, eventually, http::Connection, over_every_protocol,
+};
 use serde_json::{Value, json};
 
 use super::{AdminApi, assert_problem};
 use crate::{
-    fixture::KEY,
+    fixture::{KEY, claims, token},
     users::{Api, PASSWORD, configuration},
 };
 
@@ -11,6 +15,7 @@ over_every_protocol!(
     audit_events_are_filtered_and_paged,
     identities_are_shown_with_their_methods,
     api_keys_are_shown_by_name,
+    tenants_are_shown_with_their_requests,
     configuration_is_shown_without_secrets,
     servers_show_themselves,
 );
@@ -72,14 +77,46 @@ fn identities_are_shown_with_their_methods(protocol: Protocol) {
 fn api_keys_are_shown_by_name(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let secret = "NYR2LtAsKSs7TuY0D8ZIqmMaLcICC3lf_ur4FGlLUcQ";
+    sandbox.file("keys", format!("other = far-key\nci = {secret} from 10.0.0.0/8\n"));
+    let options = "[listener_orchestrate]\nbind=127.0.0.1:0\nsurface=orchestrate\n\
+                   [multi_tenancy]\napi_key_file=keys\n";
+    let server = sandbox.serve(&configuration(options));
+    let api = AdminApi::root(&server);
+    let (keys, pages) = api.pages("/api-keys?limit=1");
+    let names = keys.iter().map(|key| json!([key["name"], key["sources"]])).collect::<Value>();
+    assert_eq!((names, pages), (json!([["ci", ["10.0.0.0/8"]], ["other", []]]), 2));
+    let shown = api.ask("GET /api-keys").body;
+    assert!(!shown.contains(secret) && !shown.contains("far-key"), "{shown}");
+    assert_eq!(api.get("/tenants")["items"], json!([]), "metrics do not count them");
+}
+
+fn tenants_are_shown_with_their_requests(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let socket = sandbox.path().join("tier.sock");
     let options = format!(
-        "[listener_orchestrate]\nbind=127.0.0.1:0\nsurface=orchestrate\n[multi_tenancy]\n\
-         api_key={secret}\n"
+        "[metrics]\norchestrate_names=true\norchestrate_tenants=100\n\
+         [listener_tier]\nbind=unix:{}\nsurface=orchestrate\n\
+         [multi_tenancy]\nclaims_namespace=http://tenant.info/\n",
+        socket.display()
     );
     let server = sandbox.serve(&configuration(&options));
-    let keys = AdminApi::root(&server).ask("GET /api-keys");
-    assert_eq!(keys.json()["items"].as_array().unwrap().len(), 1, "{keys:?}");
-    assert!(!keys.body.contains(secret), "{keys:?}");
+    let mut connection = Connection::over(UnixStream::connect(&socket).unwrap());
+    for (tenant, lines, status) in
+        [("acme", "", 200), ("acme", "X-Tenant-ID: other\r\n", 401), ("bolt", "", 200)]
+    {
+        let token = token(&claims(json!({ "http://tenant.info/": { "tenant_id": tenant } })));
+        let head = format!("GET /auth HTTP/1.1\r\nAuthorization: Bearer {token}\r\n{lines}");
+        connection.send(&head, b"");
+        assert_eq!(connection.receive(false).status, status, "{tenant} {lines}");
+    }
+    let api = AdminApi::root(&server);
+    let (tenants, _) = api.pages("/tenants?limit=1");
+    let of = |name: &str| {
+        let found = tenants.iter().find(|one| one["name"] == name);
+        found.map(|one| json!([one["requests"], one["refused"]]))
+    };
+    assert_eq!((of("acme"), of("bolt")), (Some(json!([1, 0])), Some(json!([1, 0]))), "{tenants:?}");
+    assert!(of("_").is_some_and(|others| others[1].as_u64() >= Some(1)), "{tenants:?}");
 }
 
 fn servers_show_themselves(protocol: Protocol) {

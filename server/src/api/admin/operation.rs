@@ -45,6 +45,7 @@ pub(super) enum AdminAction {
     GetIdentity,
     ListMethods,
     ListApiKeys,
+    ListTenants,
     GetAuthorization,
     ListEndpoints,
     TestRequest,

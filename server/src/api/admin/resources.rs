@@ -255,6 +255,16 @@ pub(super) const API_KEY: ObjectSchema = ObjectSchema {
             "An id that is the same on every server with this key; null without one.",
         )
         .nullable(),
+        member("sources", Texts, "Networks of the clients that may use it; empty for any."),
+    ],
+};
+
+pub(super) const TENANT: ObjectSchema = ObjectSchema {
+    name: "Tenant",
+    members: &[
+        member("name", TEXT, "Its name in the claim of tokens; `_` for all other requests."),
+        member("requests", NUMBER, "Number of its requests since the start of this server."),
+        member("refused", NUMBER, "Those of them with a status of 400 or more."),
     ],
 };
 

@@ -6,7 +6,7 @@ use super::{
     resources::{
         API_KEY, ASSIGNMENT, AUDIT_EVENT, FETCH_RESULT, IDENTITY, ISSUER, LOADED_OPTION, METHOD,
         NEW_PASSWORD, NEW_ROLE, NEW_TOKEN, NEW_USER, NODE, REVOCATION, REVOCATION_DONE,
-        REVOCATION_ENTRY, ROLE, TOKEN, TOKEN_CREATED, USER, USER_CHANGE,
+        REVOCATION_ENTRY, ROLE, TENANT, TOKEN, TOKEN_CREATED, USER, USER_CHANGE,
         decision::{AUTHORIZATION, ENDPOINT, REQUEST_TO_TEST, TESTED_REQUEST},
         inspection::{INSPECTED_TOKEN, TOKEN_TO_INSPECT},
         overview::OVERVIEW,
@@ -330,6 +330,13 @@ pub(super) const OPERATIONS: &[AdminOperation] = &[
         "Lists the API keys of multi-tenancy by name, without their values.",
         AdminPermission::Administrator,
         Answer::List(&API_KEY),
+    ),
+    read(
+        "/v1/admin/tenants",
+        Action::ListTenants,
+        "Lists the tenants with requests since the start by name, if metrics count them.",
+        AdminPermission::Administrator,
+        Answer::List(&TENANT),
     ),
     read(
         "/v1/admin/authorization",
