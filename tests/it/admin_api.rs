@@ -6,7 +6,9 @@ mod concurrent;
 mod document;
 /// Cursors, limits, methods, preconditions, paths and bodies as an attacker sends them.
 mod hostile;
-/// Identities, API keys, the audit log and servers.
+/// Changes of machine identities, and of their login method by a certificate.
+mod identities;
+/// Identities, API keys, tenants, the audit log and servers.
 mod inspection;
 /// The token inspector.
 mod inspector;

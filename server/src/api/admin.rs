@@ -18,6 +18,7 @@ mod docs;
 mod entity_tag;
 mod error;
 mod identities;
+mod identity_changes;
 mod inspection;
 mod issuers;
 mod openapi;
@@ -292,6 +293,13 @@ async fn execute(call: AdminCall<'_>, audited: &mut AuditedCall<'_>) -> Answer {
         AdminAction::UnassignRole => roles::unassign(&call, audited).await,
         AdminAction::ListIdentities => identities::list(&call).await,
         AdminAction::GetIdentity => identities::get(&call).await,
+        AdminAction::CreateIdentity
+        | AdminAction::ChangeIdentity
+        | AdminAction::DeleteIdentity
+        | AdminAction::AttachMethod
+        | AdminAction::ChangeTlsMethod
+        | AdminAction::DetachTlsMethod => Box::pin(change_identity(&call, audited)).await,
+        AdminAction::GetTlsMethod => identities::get_tls_method(&call).await,
         AdminAction::ListMethods => identities::list_methods(&call).await,
         AdminAction::ListApiKeys => api_keys::list(&call),
         AdminAction::ListTenants => tenants::list(&call),
@@ -301,6 +309,19 @@ async fn execute(call: AdminCall<'_>, audited: &mut AuditedCall<'_>) -> Answer {
         AdminAction::ListAuditEvents => audit_events::list(&call).await,
         AdminAction::ListConfiguration => configuration::list(&call),
         AdminAction::ListServers => servers::list(&call).await,
+    }
+}
+
+/// Makes a change of a machine identity. Apart from [`execute`], so that the memory of its work is
+/// not counted for every other call.
+async fn change_identity(call: &AdminCall<'_>, audited: &mut AuditedCall<'_>) -> Answer {
+    match call.operation.action {
+        AdminAction::CreateIdentity => identity_changes::create(call, audited).await,
+        AdminAction::DeleteIdentity => identity_changes::delete(call, audited).await,
+        AdminAction::AttachMethod => identity_changes::attach(call, audited).await,
+        AdminAction::ChangeTlsMethod => identity_changes::change_method(call, audited).await,
+        AdminAction::DetachTlsMethod => identity_changes::detach(call, audited).await,
+        _ => identity_changes::change(call, audited).await,
     }
 }
 

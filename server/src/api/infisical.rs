@@ -13,6 +13,7 @@ mod caller;
 mod client_secrets;
 mod error;
 mod identities;
+mod inner_call;
 mod logins;
 mod methods;
 mod organizations;
@@ -34,8 +35,13 @@ use serde_json::Value;
 
 use self::{
     caller::InfisicalCaller,
-    error::InfisicalError,
     route::{InfisicalMatch, InfisicalOperation as Operation},
+};
+pub(super) use self::{
+    error::InfisicalError,
+    inner_call::IdentityCall,
+    methods::{MAX_TTL, MAX_USES},
+    tls_cert_auth::MAX_CA,
 };
 use crate::{
     accounts::{Users, signing::random_uuid},
@@ -65,8 +71,6 @@ struct InfisicalContext<'c> {
     checks: &'c Arc<IdentityChecks>,
     caller: &'c Caller<'c, 'c>,
     organization: &'c Organization,
-    /// Where the certificate of the client is found.
-    certificate: CertificateSource<'c>,
     /// Set to the id of an issued token, for the audit log.
     issued: &'c OnceLock<String>,
 }
@@ -108,18 +112,7 @@ async fn answer(
         return Err(InfisicalError::unavailable("This server has no database"));
     };
     let mut audited = AuditedCall::new(api.audit, operation.audited(), caller);
-    let organization = match checks.organization() {
-        Some(known) => known,
-        None => {
-            let new = Organization {
-                id: new_id()?,
-                slug: DEFAULT_ORGANIZATION.into(),
-                name: "Organization".into(),
-                created_at: clock::now(),
-            };
-            checks.keep_organization(users.store.ensure_organization(new).await?)
-        }
-    };
+    let organization = organization(users, checks).await?;
     let issued = OnceLock::new();
     let context = InfisicalContext {
         api: *api,
@@ -128,10 +121,10 @@ async fn answer(
         checks,
         caller,
         organization: &organization,
-        certificate,
         issued: &issued,
     };
-    let done = execute(&context, operation, &ids, request, &mut audited).await;
+    let called = (operation, &*ids, request);
+    let done = execute(&context, called, certificate, &mut audited).await;
     if let Some(id) = issued.into_inner() {
         let _first = audited.issued.set(id);
     }
@@ -145,16 +138,33 @@ async fn answer(
     Ok(audited.finish(response, reason).await)
 }
 
-/// Authenticates and authorizes a call, and executes it.
+/// Returns the organization of this server, which is made when it is needed first.
+async fn organization(
+    users: &Users,
+    checks: &IdentityChecks,
+) -> Result<Arc<Organization>, InfisicalError> {
+    if let Some(known) = checks.organization() {
+        return Ok(known);
+    }
+    let new = Organization {
+        id: new_id()?,
+        slug: DEFAULT_ORGANIZATION.into(),
+        name: "Organization".into(),
+        created_at: clock::now(),
+    };
+    Ok(checks.keep_organization(users.store.ensure_organization(new).await?))
+}
+
+/// Authenticates and authorizes a call, and executes it. `certificate` is where that of the client
+/// is found.
 async fn execute(
     context: &InfisicalContext<'_>,
-    operation: Operation,
-    ids: &[&str],
-    request: &Request<Bytes>,
+    (operation, ids, request): (Operation, &[&str], &Request<Bytes>),
+    certificate: CertificateSource<'_>,
     audited: &mut AuditedCall<'_>,
 ) -> Result<Response<Body>, InfisicalError> {
     if operation.is_open() {
-        return execute_open(context, operation, request, audited).await;
+        return execute_open(context, (operation, request), certificate, audited).await;
     }
     let caller = InfisicalCaller::authenticate(context, request.headers(), audited).await?;
     audited.set_audited_caller(caller.audited(&context.settings.issuer));
@@ -166,13 +176,13 @@ async fn execute(
     audited.set_target(call.audit_target());
     audited.begin().await?;
     caller.count_use(context).await?;
-    call.execute(context, &caller).await
+    call.execute(context, Some(&caller)).await
 }
 
 async fn execute_open(
     context: &InfisicalContext<'_>,
-    operation: Operation,
-    request: &Request<Bytes>,
+    (operation, request): (Operation, &Request<Bytes>),
+    certificate: CertificateSource<'_>,
     audited: &mut AuditedCall<'_>,
 ) -> Result<Response<Body>, InfisicalError> {
     let body = request.body();
@@ -181,7 +191,7 @@ async fn execute_open(
             let login = tls_login::CertificateLogin::read(body)?;
             let kind = MethodKind::TlsCertificate.name().to_owned();
             audited.set_target((login.audit_target(), Some(kind)));
-            login.log_in(context, request.headers()).await
+            login.log_in(context, (certificate, request.headers())).await
         }
         Operation::RenewToken => {
             let facts = tokens::verify_to_renew(context, &tokens::read(body)?).await?;
@@ -370,7 +380,7 @@ impl<'r> InfisicalCall<'r> {
     async fn execute(
         self,
         context: &InfisicalContext<'_>,
-        caller: &InfisicalCaller,
+        caller: Option<&InfisicalCaller>,
     ) -> Result<Response<Body>, InfisicalError> {
         match self {
             Self::CreateIdentity(new) => identities::create(context, new).await,

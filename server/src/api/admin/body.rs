@@ -65,6 +65,11 @@ impl BodyValues {
         self.0.get(name).filter(|value| !value.is_null())
     }
 
+    /// Returns a member, which may be null; `None` if it is absent.
+    pub(super) fn given(&self, name: &str) -> Option<&Value> {
+        self.0.get(name)
+    }
+
     /// Returns a text; empty if it is absent.
     pub(super) fn text(&self, name: &str) -> &str {
         self.get(name).and_then(Value::as_str).unwrap_or_default()

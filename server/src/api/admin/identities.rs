@@ -1,4 +1,4 @@
-//! Machine identities and their login methods, which change by the calls of `/api/v1`.
+//! Machine identities and their login methods, as they are now.
 
 use std::collections::BTreeMap;
 
@@ -11,6 +11,7 @@ use crate::{
     store::{
         identity_methods::{IdentityMethod, MethodKind},
         machine_identities::{IdentityFilter, MachineIdentity},
+        tls_certificate_methods::TlsCertificateMethod,
     },
 };
 
@@ -35,19 +36,40 @@ pub(super) async fn list(call: &AdminCall<'_>) -> Answer {
 
 /// Returns an identity.
 pub(super) async fn get(call: &AdminCall<'_>) -> Answer {
-    let identity = find(call).await?;
+    let identity = current(call, call.path_parameter("id")).await?;
+    Ok(call.representation(StatusCode::OK, &identity))
+}
+
+/// Returns an identity as it is now.
+pub(super) async fn current(call: &AdminCall<'_>, id: &str) -> Result<Value, AdminError> {
+    let identity = find(call, id).await?;
     let methods = call.users.store.methods_of_identities(vec![identity.id.clone()]).await?;
-    Ok(call.representation(StatusCode::OK, &shown(&identity, &methods)))
+    Ok(shown(&identity, &methods))
+}
+
+/// Returns the login method by a TLS client certificate.
+pub(super) async fn get_tls_method(call: &AdminCall<'_>) -> Answer {
+    Ok(call.representation(StatusCode::OK, &current_tls_method(call).await?))
+}
+
+/// Returns the login method by a TLS client certificate as it is now.
+pub(super) async fn current_tls_method(call: &AdminCall<'_>) -> Result<Value, AdminError> {
+    let identity = find(call, call.path_parameter("id")).await?;
+    let method = call.users.store.tls_certificate_method(&identity.id).await?;
+    let method = method.ok_or_else(|| {
+        AdminError::not_found("the machine identity has no login method by a certificate")
+    })?;
+    let mut shown = tls_method_json(&method);
+    shown["ca_certificate"] = method.ca_certificate.into();
+    Ok(shown)
 }
 
 /// Returns the login methods of an identity.
 pub(super) async fn list_methods(call: &AdminCall<'_>) -> Answer {
-    let (identity, store) = (find(call).await?, &call.users.store);
+    let (identity, store) = (find(call, call.path_parameter("id")).await?, &call.users.store);
     let mut items = Vec::new();
     if let Some(tls) = store.tls_certificate_method(&identity.id).await? {
-        let mut method = method_json(&tls.method, MethodKind::TlsCertificate);
-        method["allowed_common_names"] = json!(tls.allowed_common_names);
-        items.push(method);
+        items.push(tls_method_json(&tls));
     }
     if let Some(universal) = store.universal_auth_method(&identity.id).await? {
         let mut method = method_json(&universal.method, MethodKind::UniversalAuth);
@@ -57,8 +79,8 @@ pub(super) async fn list_methods(call: &AdminCall<'_>) -> Answer {
     Ok(reply::json(StatusCode::OK, &json!({ "items": items })))
 }
 
-async fn find(call: &AdminCall<'_>) -> Result<MachineIdentity, AdminError> {
-    let found = call.users.store.machine_identity(call.path_parameter("id")).await?;
+async fn find(call: &AdminCall<'_>, id: &str) -> Result<MachineIdentity, AdminError> {
+    let found = call.users.store.machine_identity(id).await?;
     found.ok_or_else(|| AdminError::not_found("no machine identity has this id"))
 }
 
@@ -74,6 +96,14 @@ fn shown(identity: &MachineIdentity, methods: &BTreeMap<String, Vec<String>>) ->
         "created_at": time(identity.created_at),
         "updated_at": time(identity.updated_at),
     })
+}
+
+fn tls_method_json(tls: &TlsCertificateMethod) -> Value {
+    let mut method = method_json(&tls.method, MethodKind::TlsCertificate);
+    method["allowed_common_names"] = json!(tls.allowed_common_names);
+    method["allowed_alt_names"] = json!(tls.allowed_alt_names);
+    method["verifies_chain"] = tls.verifies_chain.into();
+    method
 }
 
 fn method_json(method: &IdentityMethod, kind: MethodKind) -> Value {

@@ -1,6 +1,7 @@
 //! The schemas of the resources.
 
 pub(super) mod decision;
+pub(super) mod identity;
 pub(super) mod inspection;
 pub(super) mod overview;
 
@@ -199,50 +200,6 @@ pub(super) const NEW_ROLE: ObjectSchema = ObjectSchema {
 pub(super) const ASSIGNMENT: ObjectSchema = ObjectSchema {
     name: "Assignment",
     members: &[member("username", TEXT, "The user."), member("role", TEXT, "The role.")],
-};
-
-pub(super) const IDENTITY: ObjectSchema = ObjectSchema {
-    name: "Identity",
-    members: &[
-        member("id", Uuid, "Its id."),
-        member("name", TEXT, "Its name, which need not be unique."),
-        member("role", TEXT, "Its role in the organization."),
-        member("has_delete_protection", Flag, "Whether it cannot be deleted."),
-        member("metadata", TextMap, "Keys and values that an operator gave it."),
-        member("methods", Texts, "The kinds of its login methods."),
-        member("created_at", Time, "Time of its creation."),
-        member("updated_at", Time, "Time of its last change."),
-    ],
-};
-
-pub(super) const METHOD: ObjectSchema = ObjectSchema {
-    name: "LoginMethod",
-    members: &[
-        member("id", Uuid, "Its id."),
-        member("kind", TEXT, "`tls-cert-auth` or `universal-auth`."),
-        member(
-            "token_ttl",
-            NUMBER,
-            "Lifetime of an access token in seconds; 0 for none of its own.",
-        ),
-        member(
-            "token_max_ttl",
-            NUMBER,
-            "Seconds from a login to the last renewal; 0 for no limit.",
-        ),
-        member("token_uses_limit", NUMBER, "Number of uses of an access token; 0 for no limit."),
-        member("token_trusted_ips", Texts, "Networks from which an access token may be used."),
-        member("client_id", TEXT, "The client id of `universal-auth`.").optional(),
-        member(
-            "allowed_common_names",
-            Texts,
-            "Accepted common names of `tls-cert-auth`; null for any.",
-        )
-        .optional()
-        .nullable(),
-        member("created_at", Time, "Time of its creation."),
-        member("updated_at", Time, "Time of its last change."),
-    ],
 };
 
 pub(super) const API_KEY: ObjectSchema = ObjectSchema {

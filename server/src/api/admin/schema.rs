@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use crate::accounts::check_username;
+use crate::{accounts::check_username, base::redacted::shown};
 
 /// An object, of which no other member exists.
 #[derive(Debug)]
@@ -202,14 +202,15 @@ impl ValueSchema {
             (Self::AnyObject, Value::Object(_)) => None,
             (Self::AnyObject, _) => here("expected an object"),
             (Self::Choices(choices), Value::Array(chosen)) => choices_mistake(choices, chosen),
+            (Self::Texts, Value::Array(texts)) => texts_mistake(texts),
             (Self::Choices(_) | Self::Texts, _) => here("expected a list of texts"),
+            (Self::TextMap, Value::Object(texts)) => text_map_mistake(texts),
+            (Self::TextMap, _) => here("expected an object with texts"),
             (Self::Text(_) | Self::Name | Self::Username | Self::Password | Self::Time, _) => {
                 here("expected a text")
             }
             // Only answers have these.
-            (Self::TextLists | Self::TextMap | Self::Object(_) | Self::Objects(_), _) => {
-                here("unexpected")
-            }
+            (Self::TextLists | Self::Object(_) | Self::Objects(_), _) => here("unexpected"),
         }
     }
 }
@@ -224,6 +225,23 @@ fn text_mistake(text: &str, max: usize) -> Option<(String, String)> {
         return None;
     };
     Some((String::new(), mistake))
+}
+
+fn texts_mistake(texts: &[Value]) -> Option<(String, String)> {
+    texts.iter().enumerate().find_map(|(index, text)| {
+        let (_, mistake) = ValueSchema::Text(MAX_TEXT).mistake(text)?;
+        Some((format!("/{index}"), mistake))
+    })
+}
+
+fn text_map_mistake(texts: &Map<String, Value>) -> Option<(String, String)> {
+    texts.iter().find_map(|(name, text)| {
+        let schema = ValueSchema::Text(MAX_TEXT);
+        let of_name = text_mistake(name, MAX_TEXT);
+        let (_, mistake) = of_name.or_else(|| schema.mistake(text))?;
+        let name = shown(name).replace('~', "~0").replace('/', "~1");
+        Some((format!("/{name}"), mistake))
+    })
 }
 
 fn choices_mistake(choices: &[&str], chosen: &[Value]) -> Option<(String, String)> {

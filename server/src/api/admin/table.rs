@@ -4,10 +4,11 @@ use super::{
     audit_events,
     operation::{AdminAction as Action, AdminAnswer as Answer, AdminOperation, AdminPermission},
     resources::{
-        API_KEY, ASSIGNMENT, AUDIT_EVENT, FETCH_RESULT, IDENTITY, ISSUER, LOADED_OPTION, METHOD,
-        NEW_PASSWORD, NEW_ROLE, NEW_TOKEN, NEW_USER, NODE, REVOCATION, REVOCATION_DONE,
-        REVOCATION_ENTRY, ROLE, TENANT, TOKEN, TOKEN_CREATED, USER, USER_CHANGE,
+        API_KEY, ASSIGNMENT, AUDIT_EVENT, FETCH_RESULT, ISSUER, LOADED_OPTION, NEW_PASSWORD,
+        NEW_ROLE, NEW_TOKEN, NEW_USER, NODE, REVOCATION, REVOCATION_DONE, REVOCATION_ENTRY, ROLE,
+        TENANT, TOKEN, TOKEN_CREATED, USER, USER_CHANGE,
         decision::{AUTHORIZATION, ENDPOINT, REQUEST_TO_TEST, TESTED_REQUEST},
+        identity::{IDENTITY, IDENTITY_CHANGE, METHOD, METHOD_CHANGE, NEW_IDENTITY, NEW_METHOD},
         inspection::{INSPECTED_TOKEN, TOKEN_TO_INSPECT},
         overview::OVERVIEW,
     },
@@ -19,6 +20,9 @@ const TOKENS: &str = "/v1/admin/environments/{environment}/tokens";
 const TOKEN_PATH: &str = "/v1/admin/environments/{environment}/tokens/{jti}";
 const USER_PATH: &str = "/v1/admin/users/{username}";
 const USER_ROLE: &str = "/v1/admin/users/{username}/roles/{environment}/{role}";
+const IDENTITY_PATH: &str = "/v1/admin/identities/{id}";
+const METHODS: &str = "/v1/admin/identities/{id}/methods";
+const TLS_METHOD: &str = "/v1/admin/identities/{id}/methods/tls-cert-auth";
 const STATUS: AdminPermission = AdminPermission::Call("GET", "/api/v1/serverstatus");
 const LIST_USERS: AdminPermission = AdminPermission::Call("GET", "/api/v2/user");
 const LIST_TOKENS: AdminPermission = AdminPermission::Call("GET", "/api/v2/environment_auth");
@@ -310,20 +314,84 @@ pub(super) const OPERATIONS: &[AdminOperation] = &[
         AdminPermission::Administrator,
         Answer::List(&IDENTITY),
     ),
+    change(
+        "POST",
+        "/v1/admin/identities",
+        Action::CreateIdentity,
+        "Creates a machine identity. It cannot log in before it has a login method.",
+        AuditOperation::CreateIdentity,
+    )
+    .with(&NEW_IDENTITY)
+    .answers(Answer::Created(&IDENTITY))
+    .may_conflict(),
     read(
-        "/v1/admin/identities/{id}",
+        IDENTITY_PATH,
         Action::GetIdentity,
         "Returns a machine identity.",
         AdminPermission::Administrator,
         Answer::One(&IDENTITY),
     ),
+    change(
+        "PATCH",
+        IDENTITY_PATH,
+        Action::ChangeIdentity,
+        "Changes a machine identity. A role that it loses ends the tokens that contain it.",
+        AuditOperation::ModifyIdentity,
+    )
+    .with(&IDENTITY_CHANGE)
+    .answers(Answer::One(&IDENTITY))
+    .may_conflict(),
+    change(
+        "DELETE",
+        IDENTITY_PATH,
+        Action::DeleteIdentity,
+        "Deletes a machine identity, and revokes its tokens.",
+        AuditOperation::DeleteIdentity,
+    )
+    .may_conflict(),
     read(
-        "/v1/admin/identities/{id}/methods",
+        METHODS,
         Action::ListMethods,
         "Lists the login methods of a machine identity, with the terms of its access tokens.",
         AdminPermission::Administrator,
         Answer::All(&METHOD),
     ),
+    change(
+        "POST",
+        METHODS,
+        Action::AttachMethod,
+        "Attaches a login method by a TLS client certificate to a machine identity.",
+        AuditOperation::AttachMethod,
+    )
+    .with(&NEW_METHOD)
+    .answers(Answer::Created(&METHOD))
+    .may_conflict(),
+    read(
+        TLS_METHOD,
+        Action::GetTlsMethod,
+        "Returns the login method by a TLS client certificate, with the certificate of its \
+         authority.",
+        AdminPermission::Administrator,
+        Answer::One(&METHOD),
+    ),
+    change(
+        "PATCH",
+        TLS_METHOD,
+        Action::ChangeTlsMethod,
+        "Changes the login method by a TLS client certificate.",
+        AuditOperation::ModifyMethod,
+    )
+    .with(&METHOD_CHANGE)
+    .answers(Answer::One(&METHOD))
+    .may_conflict(),
+    change(
+        "DELETE",
+        TLS_METHOD,
+        Action::DetachTlsMethod,
+        "Detaches the login method by a TLS client certificate, and revokes its tokens.",
+        AuditOperation::DeleteMethod,
+    )
+    .may_conflict(),
     read(
         "/v1/admin/api-keys",
         Action::ListApiKeys,

@@ -20,7 +20,7 @@ pub(super) const LOCKED_OUT: &str = "locked_out";
 
 /// Error of a call.
 #[derive(Debug)]
-pub(super) struct InfisicalError {
+pub(in crate::api) struct InfisicalError {
     status: StatusCode,
     /// Name of the kind of the error.
     name: &'static str,
@@ -28,13 +28,41 @@ pub(super) struct InfisicalError {
     message: Value,
     /// The reason in the audit log, if the status is not enough.
     reason: Option<&'static str>,
+    distinction: ErrorDistinction,
     /// The methods of the route, if the one of the request is not among them.
     allowed: Option<Box<HeaderValue>>,
 }
 
+/// What distinguishes an [`InfisicalError`] from others with its status, in other APIs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ErrorDistinction {
+    Usual,
+    /// The call conflicts with the present state.
+    Conflict,
+    /// The body names a role that does not exist.
+    MissingRole,
+}
+
+/// Parts of an [`InfisicalError`].
+pub(in crate::api) struct InfisicalErrorParts<'e> {
+    /// Its status; 409 for a conflict.
+    pub(in crate::api) status: StatusCode,
+    /// The member of the body with the first mistake.
+    pub(in crate::api) member: Option<&'e str>,
+    /// Its message.
+    pub(in crate::api) message: Option<&'e str>,
+}
+
 impl InfisicalError {
     fn new(status: StatusCode, name: &'static str, message: impl Into<Value>) -> Self {
-        Self { status, name, message: message.into(), reason: None, allowed: None }
+        Self {
+            status,
+            name,
+            message: message.into(),
+            reason: None,
+            distinction: ErrorDistinction::Usual,
+            allowed: None,
+        }
     }
 
     /// Sets the reason in the audit log.
@@ -57,6 +85,34 @@ impl InfisicalError {
 
     pub(super) fn bad_request(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "BadRequest", message.into())
+    }
+
+    /// The error of a role in the body that does not exist. It has the status of a path that does
+    /// not.
+    pub(super) fn missing_role(role: &str) -> Self {
+        let error = Self::not_found(format!("Role with slug {role} not found"));
+        Self { distinction: ErrorDistinction::MissingRole, ..error }
+    }
+
+    /// The error of a change that the present state does not allow. It has the status of a bad
+    /// request.
+    pub(super) fn conflict(message: impl Into<String>) -> Self {
+        Self { distinction: ErrorDistinction::Conflict, ..Self::bad_request(message) }
+    }
+
+    /// Returns the parts of the error that an API with errors in another form shows.
+    pub(in crate::api) fn parts(&self) -> InfisicalErrorParts<'_> {
+        let status = match self.distinction {
+            ErrorDistinction::Conflict => StatusCode::CONFLICT,
+            ErrorDistinction::Usual | ErrorDistinction::MissingRole => self.status,
+        };
+        let (member, message) = match &self.message {
+            Value::Array(issues) => (&issues[0]["path"][0], &issues[0]["message"]),
+            message => (&Value::Null, message),
+        };
+        let is_role = self.distinction == ErrorDistinction::MissingRole;
+        let member = if is_role { Some("role") } else { member.as_str() };
+        InfisicalErrorParts { status, member, message: message.as_str() }
     }
 
     pub(super) fn unauthorized(message: impl Into<String>) -> Self {

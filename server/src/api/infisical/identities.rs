@@ -205,9 +205,9 @@ pub(super) async fn get(
 /// Returns the details of the calling identity.
 pub(super) fn own_details(
     context: &InfisicalContext<'_>,
-    caller: &InfisicalCaller,
+    caller: Option<&InfisicalCaller>,
 ) -> Result<Response<Body>, InfisicalError> {
-    let InfisicalCaller::Identity(caller) = caller else {
+    let Some(InfisicalCaller::Identity(caller)) = caller else {
         return Err(InfisicalError::forbidden("This call needs the token of a machine identity"));
     };
     let organization = context.organization;
@@ -254,7 +254,7 @@ pub(super) async fn delete(
     id: &str,
 ) -> Result<Response<Body>, InfisicalError> {
     let identity = find(context, id).await?;
-    let is_protected = || InfisicalError::bad_request("Identity has delete protection");
+    let is_protected = || InfisicalError::conflict("Identity has delete protection");
     if identity.has_delete_protection {
         return Err(is_protected());
     }
@@ -320,7 +320,7 @@ async fn check_role(context: &InfisicalContext<'_>, role: &str) -> Result<(), In
     if roles.iter().any(|one| one.slug == role) {
         return Ok(());
     }
-    Err(InfisicalError::not_found(format!("Role with slug {role} not found")))
+    Err(InfisicalError::missing_role(role))
 }
 
 /// Returns the error for an identity that does not exist.

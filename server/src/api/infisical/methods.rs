@@ -19,9 +19,9 @@ use crate::{
 };
 
 /// Longest lifetime, in seconds: ten years.
-pub(super) const MAX_TTL: u64 = 315_360_000;
+pub(in crate::api) const MAX_TTL: u64 = 315_360_000;
 /// Largest number that clients in JavaScript can read.
-pub(super) const MAX_USES: u64 = 9_007_199_254_740_991;
+pub(in crate::api) const MAX_USES: u64 = 9_007_199_254_740_991;
 
 impl Default for TokenTerms {
     fn default() -> Self {
@@ -127,7 +127,7 @@ pub(super) fn check_stored(
             warn_of_one_family(method);
             Ok(())
         }
-        Err(StoreError::AlreadyExists) => Err(InfisicalError::bad_request(already)),
+        Err(StoreError::AlreadyExists) => Err(InfisicalError::conflict(already)),
         // The identity was deleted meanwhile.
         Err(StoreError::ForeignKeyViolation) => Err(missing(&method.identity)),
         Err(error) => Err(error.into()),

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Longest certificate of a CA, in characters.
-const MAX_CA: usize = 10_240;
+pub(in crate::api) const MAX_CA: usize = 10_240;
 
 /// Members of an attachment or a change.
 pub(super) struct TlsMembers {
@@ -117,7 +117,7 @@ pub(super) async fn attach(
     let store = &context.users.store;
     let already = "Failed to add TLS Certificate Auth to already configured identity";
     if store.tls_certificate_method(identity).await?.is_some() {
-        return Err(InfisicalError::bad_request(already));
+        return Err(InfisicalError::conflict(already));
     }
     let mut terms = TokenTerms::default();
     members.terms.apply(&mut terms)?;

@@ -16,8 +16,8 @@ use crate::{
     audit::AuditTarget,
     base::{background_pool::BackgroundBusyError, clock, reply::Body},
     identities::certificate::{
-        AllowedAltName, CertificateRules, CommonNames, IssuingCa, PresentationError,
-        PresentedChain, RevocationLists,
+        AllowedAltName, CertificateRules, CertificateSource, CommonNames, IssuingCa,
+        PresentationError, PresentedChain, RevocationLists,
     },
     store::{identity_methods::MethodKind, tls_certificate_methods::TlsCertificateMethod},
 };
@@ -48,9 +48,9 @@ impl CertificateLogin {
     pub(super) async fn log_in(
         self,
         context: &InfisicalContext<'_>,
-        headers: &HeaderMap,
+        (certificate, headers): (CertificateSource<'_>, &HeaderMap),
     ) -> Result<Response<Body>, InfisicalError> {
-        let presented = match context.certificate.presented_certificate(headers) {
+        let presented = match certificate.presented_certificate(headers) {
             Err(error) if !matches!(error, PresentationError::Malformed(_)) => {
                 return Err(refused(error));
             }
@@ -68,7 +68,8 @@ impl CertificateLogin {
         })?;
         let member = member.ok_or_else(|| InfisicalError::unauthorized("Identity not found"))?;
         let chain = presented.map_err(refused)?;
-        let thumbprint = check(context, method.clone(), chain).await?;
+        let revoked = Arc::clone(&certificate.settings.revoked);
+        let thumbprint = check(context, method.clone(), (chain, revoked)).await?;
         check_organization_name(context, self.organization.as_deref())?;
         let login = (&method.method, MethodKind::TlsCertificate);
         issue_for(context, member, now, login, None, thumbprint).await
@@ -80,9 +81,8 @@ impl CertificateLogin {
 async fn check(
     context: &InfisicalContext<'_>,
     method: TlsCertificateMethod,
-    chain: PresentedChain,
+    (chain, revoked): (PresentedChain, Arc<RevocationLists>),
 ) -> Result<Option<String>, InfisicalError> {
-    let revoked = Arc::clone(&context.certificate.settings.revoked);
     let (is_bound, now) = (context.settings.binds_certificates, clock::now());
     let checked = context.checks.certificates.run(move |_| {
         rules(&method, revoked)?.check(&chain, now).map_err(|refusal| {

@@ -1,0 +1,159 @@
+//! Changes of machine identities and of their login method by a TLS client certificate: the calls
+//! of `/api/v1`, with arguments and errors in the form of this API.
+
+use http::{Method, Response, StatusCode};
+use serde_json::{Map, Value, json};
+
+use super::{AdminCall, Answer, error::AdminError, identities, no_content, with_location};
+use crate::{
+    api::{
+        audited::AuditedCall,
+        infisical::{IdentityCall, InfisicalError},
+    },
+    base::reply::Body,
+};
+
+/// Names of members of bodies, here and in the calls of `/api/v1`.
+const MEMBERS: [(&str, &str); 12] = [
+    ("name", "name"),
+    ("role", "role"),
+    ("has_delete_protection", "hasDeleteProtection"),
+    ("metadata", "metadata"),
+    ("ca_certificate", "caCertificate"),
+    ("allowed_common_names", "allowedCommonNames"),
+    ("allowed_alt_names", "allowedSubjectAltNames"),
+    ("verifies_chain", "verifyClientCertificateChain"),
+    ("token_ttl", "accessTokenTTL"),
+    ("token_max_ttl", "accessTokenMaxTTL"),
+    ("token_uses_limit", "accessTokenNumUsesLimit"),
+    ("token_trusted_ips", "accessTokenTrustedIps"),
+];
+
+/// Creates an identity.
+pub(super) async fn create(call: &AdminCall<'_>, audited: &mut AuditedCall<'_>) -> Answer {
+    let created = make(call, Method::POST, "/api/v1/identities".into(), audited).await?;
+    let id = created["identity"]["id"].as_str().unwrap_or_default();
+    let location = format!("/v1/admin/identities/{id}");
+    let identity = identities::current(call, id).await?;
+    Ok(with_location(call.representation(StatusCode::CREATED, &identity), &location))
+}
+
+/// Changes an identity.
+pub(super) async fn change(call: &AdminCall<'_>, audited: &mut AuditedCall<'_>) -> Answer {
+    make_if_matching(call, Method::PATCH, identity_path(call), audited).await?;
+    let identity = identities::current(call, call.path_parameter("id")).await?;
+    Ok(call.representation(StatusCode::OK, &identity))
+}
+
+/// Deletes an identity.
+pub(super) async fn delete(call: &AdminCall<'_>, audited: &mut AuditedCall<'_>) -> Answer {
+    make_if_matching(call, Method::DELETE, identity_path(call), audited).await?;
+    Ok(no_content())
+}
+
+/// Attaches the login method.
+pub(super) async fn attach(call: &AdminCall<'_>, audited: &mut AuditedCall<'_>) -> Answer {
+    make(call, Method::POST, method_path(call), audited).await?;
+    let id = call.path_parameter("id");
+    let location = format!("/v1/admin/identities/{id}/methods/tls-cert-auth");
+    Ok(with_location(method_response(call, StatusCode::CREATED).await?, &location))
+}
+
+/// Changes the login method.
+pub(super) async fn change_method(call: &AdminCall<'_>, audited: &mut AuditedCall<'_>) -> Answer {
+    make_if_method_matches(call, Method::PATCH, audited).await?;
+    method_response(call, StatusCode::OK).await
+}
+
+/// Detaches the login method.
+pub(super) async fn detach(call: &AdminCall<'_>, audited: &mut AuditedCall<'_>) -> Answer {
+    make_if_method_matches(call, Method::DELETE, audited).await?;
+    Ok(no_content())
+}
+
+async fn method_response(
+    call: &AdminCall<'_>,
+    status: StatusCode,
+) -> Result<Response<Body>, AdminError> {
+    Ok(call.representation(status, &identities::current_tls_method(call).await?))
+}
+
+fn identity_path(call: &AdminCall<'_>) -> String {
+    format!("/api/v1/identities/{}", call.path_parameter("id"))
+}
+
+fn method_path(call: &AdminCall<'_>) -> String {
+    format!("/api/v1/auth/tls-cert-auth/identities/{}", call.path_parameter("id"))
+}
+
+async fn make(
+    call: &AdminCall<'_>,
+    method: Method,
+    path: String,
+    audited: &mut AuditedCall<'_>,
+) -> Result<Value, AdminError> {
+    let inner = IdentityCall { method, path, body: arguments(call) };
+    inner.make((&call.context, call.caller), audited, async { Ok(()) }).await
+}
+
+async fn make_if_matching(
+    call: &AdminCall<'_>,
+    method: Method,
+    path: String,
+    audited: &mut AuditedCall<'_>,
+) -> Result<Value, AdminError> {
+    let inner = IdentityCall { method, path, body: arguments(call) };
+    let check = async {
+        let current = identities::current(call, call.path_parameter("id")).await?;
+        call.check_match(&current)
+    };
+    inner.make((&call.context, call.caller), audited, check).await
+}
+
+async fn make_if_method_matches(
+    call: &AdminCall<'_>,
+    method: Method,
+    audited: &mut AuditedCall<'_>,
+) -> Result<Value, AdminError> {
+    let inner = IdentityCall { method, path: method_path(call), body: arguments(call) };
+    let check = async { call.check_match(&identities::current_tls_method(call).await?) };
+    inner.make((&call.context, call.caller), audited, check).await
+}
+
+/// Returns the members of the body in the form of `/api/v1`.
+fn arguments(call: &AdminCall<'_>) -> Value {
+    let members = MEMBERS.iter().filter_map(|(name, other)| {
+        let value = match (*name, call.body.given(name)?) {
+            ("metadata", Value::Object(entries)) => {
+                let entries = entries.iter();
+                entries.map(|(key, value)| json!({ "key": key, "value": value })).collect()
+            }
+            ("token_trusted_ips", Value::Array(networks)) => {
+                networks.iter().map(|network| json!({ "ipAddress": network })).collect()
+            }
+            (_, value) => value.clone(),
+        };
+        Some(((*other).to_owned(), value))
+    });
+    Value::Object(members.collect::<Map<_, _>>())
+}
+
+impl From<InfisicalError> for AdminError {
+    fn from(error: InfisicalError) -> Self {
+        let parts = error.parts();
+        let message = parts.message.unwrap_or("the call failed");
+        match (parts.status, parts.member) {
+            (StatusCode::UNPROCESSABLE_ENTITY | StatusCode::NOT_FOUND, Some(member)) => {
+                let known = MEMBERS.iter().find(|(_, other)| *other == member);
+                Self::member(known.map_or(member, |(name, _)| name), "", message)
+            }
+            (StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY, _) => {
+                Self::invalid(message)
+            }
+            (StatusCode::FORBIDDEN, _) => Self::forbidden(message),
+            (StatusCode::NOT_FOUND, _) => Self::not_found(message),
+            (StatusCode::CONFLICT, _) => Self::conflict(message),
+            _ => Self::unavailable(message),
+        }
+    }
+}
