@@ -31,6 +31,7 @@ mod provider_sign_in;
 mod reference;
 mod request;
 mod request_test;
+mod row_filter;
 mod security_headers;
 mod session;
 mod session_id;

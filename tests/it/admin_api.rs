@@ -39,14 +39,14 @@ use serde_json::{Value, json};
 use crate::users::session_of;
 
 /// A client of the Admin API.
-struct AdminApi<'s> {
+pub(crate) struct AdminApi<'s> {
     server: &'s Server<'s>,
     token: String,
 }
 
 impl<'s> AdminApi<'s> {
     /// Returns a client with the session of an administrator without a user account.
-    fn root(server: &'s Server<'s>) -> Self {
+    pub(crate) fn root(server: &'s Server<'s>) -> Self {
         Self { server, token: session_of("root", true) }
     }
 
@@ -88,7 +88,7 @@ impl<'s> AdminApi<'s> {
 
     /// Returns the items of all pages of a list, and the number of pages.
     #[track_caller]
-    fn pages(&self, path: &str) -> (Vec<Value>, usize) {
+    pub(crate) fn pages(&self, path: &str) -> (Vec<Value>, usize) {
         let (mut items, mut pages, mut next) = (Vec::new(), 0, Some(path.to_owned()));
         while let Some(path) = next {
             let page = self.get(&path);

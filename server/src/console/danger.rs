@@ -143,6 +143,11 @@ impl DangerousChange {
         require_administrator(calls.context, calls.user, right)
     }
 
+    /// Whether the user may make the change. The page of a refused change is not offered.
+    pub(super) fn is_allowed(self, calls: &UserCalls<'_>, fields: &FormFields) -> bool {
+        self.check_permission(calls, fields).is_ok()
+    }
+
     async fn preview(
         self,
         calls: &UserCalls<'_>,

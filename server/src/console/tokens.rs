@@ -14,6 +14,7 @@ use super::{
     error_page::ConsoleError,
     layout::{self, ConsolePage, form_token, refusal},
     request::{self, FormFields},
+    row_filter::RowFilter,
     see_other,
     session::ConsoleUser,
     table::{ConsoleTable, TableCell, TableColumn, TableOrder},
@@ -23,8 +24,6 @@ use crate::base::{clock, printable::printable, reply::Body};
 
 const PATH: &str = "/console/tokens";
 const TARGET: &str = "/api/v2/environment_auth";
-/// Parameter of the text that the shown tokens contain.
-const FILTER: &str = "filter";
 /// Length of a time of the API without parts of a second.
 const SECONDS: usize = 19;
 
@@ -167,17 +166,17 @@ fn token_table(
     tokens: &CallAnswer,
     query: &FormFields,
 ) -> Markup {
-    let (filter, now) = (query.get(FILTER).to_lowercase(), time_now());
+    let (filter, now) = (RowFilter::of(query), time_now());
     let mut rows: Vec<_> = tokens.data().as_array().into_iter().flatten().collect();
     let is_empty = rows.is_empty();
-    rows.retain(|one| has_text(one, &filter));
+    rows.retain(|one| filter.accepts(one));
     html! {
         @if tokens.status != StatusCode::OK {
             (refusal(&tokens.message()))
         } @else if is_empty {
             p.empty { "This environment has no tokens yet. The form below makes the first one." }
         } @else {
-            (filter_form(environment, query.get(FILTER)))
+            (filter.form(PATH, Some(("environment", environment))))
             @if rows.is_empty() { p.empty { "No token has this text." } }
             (ConsoleTable {
                 columns: [
@@ -194,26 +193,6 @@ fn token_table(
             .render_part(TableOrder { path: PATH, query }))
         }
     }
-}
-
-/// Returns the field that filters the rows as they are typed, and with Enter those of all parts.
-fn filter_form(environment: &str, filter: &str) -> Markup {
-    html! {
-        form.filter method="get" action=(PATH) {
-            input type="hidden" name="environment" value=(environment);
-            label {
-                "Filter "
-                input type="search" name=(FILTER) value=(filter) data-filter="" autocomplete="off"
-                    spellcheck="false" title="Enter searches all pages";
-            }
-        }
-    }
-}
-
-/// Whether a member of a token has a text in lower case.
-fn has_text(one: &Value, text: &str) -> bool {
-    let members = one.as_object().into_iter().flatten();
-    members.map(|(_, member)| member.to_string().to_lowercase()).any(|member| member.contains(text))
 }
 
 /// Returns the time now in the form of the API, without parts of a second.

@@ -1,17 +1,21 @@
 //! Users and their roles, by the calls of the API.
 
+mod change_rights;
+
 use http::{Method, Response, StatusCode};
 use maud::{Markup, html};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
+use self::change_rights::{ChangeRights, RoleChange};
 use super::{
     ConsoleRequest,
     api_call::{CallAnswer, UserCalls},
     danger::DangerousChange,
     error_page::ConsoleError,
-    layout::{self, ConsolePage, as_command, form_token, refusal, table_filter},
+    layout::{self, ConsolePage, as_command, form_token, refusal},
     request::{self, FormFields},
+    row_filter::RowFilter,
     see_other,
     session::ConsoleUser,
     table::{ConsoleTable, TableCell, TableColumn, TableOrder},
@@ -105,7 +109,9 @@ async fn render(
     let environments = calls.get("/api/v2/environment").await.unless_failed()?;
     let choices = RoleChoices::of(&roles, &environments);
     let users: Vec<_> = users.data().as_array().into_iter().flatten().collect();
-    let order = TableOrder { path: PATH, query };
+    let role = choices.roles.first().map_or("", String::as_str);
+    let rights = ChangeRights::of(calls, &users, role);
+    let table = UserTable { user: calls.user, choices: &choices, rights: &rights };
     let may_add = calls.may_make("POST", "/api/v2/user");
     let content = html! {
         h1 { "Users and roles" }
@@ -114,8 +120,7 @@ async fn render(
         @if users.is_empty() {
             p.empty { "There are no local users yet: " code { "countersign user add NAME" } " adds one." }
         } @else {
-            (table_filter())
-            (user_table(calls.user, &users, &choices).render(Some(order)))
+            (table.render(users, query))
         }
         @if may_add { (new_user_form(calls.user, notice.username)) }
     };
@@ -143,110 +148,153 @@ impl RoleChoices {
     }
 }
 
-fn user_table(user: &ConsoleUser, users: &[&Value], choices: &RoleChoices) -> ConsoleTable<4> {
-    ConsoleTable {
-        columns: [
-            TableColumn::sorted("User", "user"),
-            TableColumn::sorted("Rights", "rights"),
-            TableColumn::sorted("Roles", "roles"),
-            TableColumn::plain("Changes"),
-        ],
-        rows: users.iter().map(|one| user_row(user, one, choices)).collect(),
-        is_filtered: true,
-    }
+/// The table of the users, with the changes that the user of the session may make.
+struct UserTable<'t> {
+    user: &'t ConsoleUser,
+    choices: &'t RoleChoices,
+    rights: &'t ChangeRights<'t>,
 }
 
-fn user_row(user: &ConsoleUser, one: &Value, choices: &RoleChoices) -> [TableCell; 4] {
-    let username = one["username"].as_str().unwrap_or_default();
-    let is_admin = one["is_admin"].as_bool().unwrap_or_default();
-    let rights = if is_admin { "administrator" } else { "–" };
-    let count = |roles: &Value| roles.as_array().map_or(0, Vec::len);
-    let assigned = one["roles"].as_object().map_or(0, |roles| roles.values().map(count).sum());
-    let changes = html! {
-        details {
-            summary { "Change" }
-            (assignment_form(user, username, choices))
-            (dangerous_changes(username, is_admin))
+impl UserTable<'_> {
+    /// Returns the part of the table that the query selects.
+    fn render(&self, mut users: Vec<&Value>, query: &FormFields) -> Markup {
+        let filter = RowFilter::of(query);
+        users.retain(|one| filter.accepts(one));
+        html! {
+            (filter.form(PATH, None))
+            @if users.is_empty() { p.empty { "No user has this text." } }
+            (ConsoleTable {
+                columns: [
+                    TableColumn::sorted("User", "user"),
+                    TableColumn::sorted("Rights", "rights"),
+                    TableColumn::sorted("Roles", "roles"),
+                    TableColumn::plain("Changes"),
+                ],
+                rows: users.iter().map(|one| self.row(one)).collect(),
+                is_filtered: true,
+            }
+            .render_part(TableOrder { path: PATH, query }))
         }
-    };
-    [
-        TableCell::text(username, html! { strong { (printable(username)) } }),
-        TableCell::text(rights, html! { (rights) }),
-        TableCell::number(assigned as u64, roles(user, username, &one["roles"], choices)),
-        TableCell::plain(changes),
-    ]
-}
+    }
 
-/// Returns the roles of a user, each with the button that removes it.
-fn roles(user: &ConsoleUser, username: &str, roles: &Value, choices: &RoleChoices) -> Markup {
-    let assigned = roles.as_object().into_iter().flatten().flat_map(|(environment, roles)| {
-        let names = roles.as_array().into_iter().flatten().filter_map(Value::as_str);
-        names.map(move |role| (environment, role))
-    });
-    let assigned: Vec<_> = assigned.collect();
-    html! {
-        @if assigned.is_empty() { "–" }
-        @for (environment, role) in assigned {
-            form.inline method="post" action="/console/users/unassign" {
-                (form_token(user))
-                input type="hidden" name="username" value=(username);
-                input type="hidden" name="environment" value=(environment);
-                input type="hidden" name="role" value=(role);
-                (printable(role)) " in " (printable(choices.environment(environment))) " "
-                button type="submit"
-                    aria-label={ "Remove role " (printable(role)) " of " (printable(username)) } {
-                    "Remove"
+    fn row(&self, one: &Value) -> [TableCell; 4] {
+        let username = one["username"].as_str().unwrap_or_default();
+        let is_admin = one["is_admin"].as_bool().unwrap_or_default();
+        let rights = if is_admin { "administrator" } else { "–" };
+        let count = |roles: &Value| roles.as_array().map_or(0, Vec::len);
+        let assigned = one["roles"].as_object().map_or(0, |roles| roles.values().map(count).sum());
+        [
+            TableCell::text(username, html! { strong { (printable(username)) } }),
+            TableCell::text(rights, html! { (rights) }),
+            TableCell::number(assigned as u64, self.roles(username, &one["roles"])),
+            TableCell::plain(self.changes(username, is_admin)),
+        ]
+    }
+
+    /// Returns the roles of a user, each with the button that removes it.
+    fn roles(&self, username: &str, roles: &Value) -> Markup {
+        let assigned = roles.as_object().into_iter().flatten().flat_map(|(environment, roles)| {
+            let names = roles.as_array().into_iter().flatten().filter_map(Value::as_str);
+            names.map(move |role| (environment, role))
+        });
+        let assigned: Vec<_> = assigned.collect();
+        html! {
+            @if assigned.is_empty() { "–" }
+            @for (environment, role) in assigned {
+                @let name = printable(self.choices.environment(environment));
+                @if self.rights.has_role_change(RoleChange::Unassign, environment) {
+                    form.inline method="post" action="/console/users/unassign" {
+                        (form_token(self.user))
+                        input type="hidden" name="username" value=(username);
+                        input type="hidden" name="environment" value=(environment);
+                        input type="hidden" name="role" value=(role);
+                        (printable(role)) " in " (name) " "
+                        button type="submit" aria-label={
+                            "Remove role " (printable(role)) " of " (printable(username))
+                        } { "Remove" }
+                    }
+                } @else {
+                    div { (printable(role)) " in " (name) }
                 }
             }
         }
     }
-}
 
-fn assignment_form(user: &ConsoleUser, username: &str, choices: &RoleChoices) -> Markup {
-    html! {
-        @if choices.roles.is_empty() || choices.environments.is_empty() {
-            p.empty { "A role needs an environment: none exists yet." }
-        } @else {
-            form method="post" action="/console/users/assign" {
-                (form_token(user))
-                input type="hidden" name="username" value=(username);
-                label {
-                    "Role "
-                    select name="role" {
-                        @for role in &choices.roles { option value=(role) { (printable(role)) } }
-                    }
-                }
-                label {
-                    "Environment "
-                    select name="environment" {
-                        @for (id, name) in &choices.environments {
-                            option value=(id) { (printable(name)) }
+    /// Returns the changes of a user that are allowed.
+    fn changes(&self, username: &str, is_admin: bool) -> Markup {
+        let is_assignable = |id: &str| self.rights.has_role_change(RoleChange::Assign, id);
+        let environments = &self.choices.environments;
+        let dangerous = self.dangerous_changes(username, is_admin);
+        let is_assigning = match environments.as_slice() {
+            [] => !dangerous.is_empty(),
+            environments => environments.iter().any(|(id, _)| is_assignable(id)),
+        };
+        html! {
+            @if dangerous.is_empty() && !is_assigning {
+                "–"
+            } @else {
+                details {
+                    summary { "Change" }
+                    @if is_assigning { (self.assignment_form(username)) }
+                    @if !dangerous.is_empty() {
+                        ul.danger {
+                            @for (change, text) in dangerous {
+                                li { a href=(change.address(&[username])) { (text) } }
+                            }
                         }
                     }
                 }
-                button type="submit" { "Assign" }
             }
         }
     }
-}
 
-/// Returns links to the changes that cannot be undone.
-fn dangerous_changes(username: &str, is_admin: bool) -> Markup {
-    let (rights, text) = if is_admin {
-        (DangerousChange::WithdrawAdmin, "Withdraw administrator rights…")
-    } else {
-        (DangerousChange::GrantAdmin, "Make an administrator…")
-    };
-    html! {
-        ul.danger {
-            @for (change, text) in [
-                (rights, text),
-                (DangerousChange::SetPassword, "Set a password…"),
-                (DangerousChange::DeleteUser, "Delete the user…"),
-            ] {
-                li { a href=(change.address(&[username])) { (text) } }
+    fn assignment_form(&self, username: &str) -> Markup {
+        let RoleChoices { roles, environments } = self.choices;
+        let is_assignable = |id: &str| self.rights.has_role_change(RoleChange::Assign, id);
+        html! {
+            @if roles.is_empty() || environments.is_empty() {
+                p.empty { "A role needs an environment: none exists yet." }
+            } @else {
+                form method="post" action="/console/users/assign" {
+                    (form_token(self.user))
+                    input type="hidden" name="username" value=(username);
+                    label {
+                        "Role "
+                        select name="role" {
+                            @for role in roles { option value=(role) { (printable(role)) } }
+                        }
+                    }
+                    label {
+                        "Environment "
+                        select name="environment" {
+                            @for (id, name) in environments {
+                                @if is_assignable(id) { option value=(id) { (printable(name)) } }
+                            }
+                        }
+                    }
+                    button type="submit" { "Assign" }
+                }
             }
         }
+    }
+
+    /// Returns the changes that cannot be undone, or that decide who administers, with their texts.
+    fn dangerous_changes(
+        &self,
+        username: &str,
+        is_admin: bool,
+    ) -> Vec<(DangerousChange, &'static str)> {
+        let rights = if is_admin {
+            (DangerousChange::WithdrawAdmin, "Withdraw administrator rights…")
+        } else {
+            (DangerousChange::GrantAdmin, "Make an administrator…")
+        };
+        let all = [
+            rights,
+            (DangerousChange::SetPassword, "Set a password…"),
+            (DangerousChange::DeleteUser, "Delete the user…"),
+        ];
+        all.into_iter().filter(|(change, _)| self.rights.has(*change, username)).collect()
     }
 }
 

@@ -4,13 +4,14 @@ use serde_json::json;
 use super::{ConsoleBrowser, serve, signed_in};
 use crate::{
     fixture::{DEFAULT_POLICY, policy_engine, token},
-    users::{Api, ENVIRONMENT, PASSWORD},
+    users::{Api, ENVIRONMENT, OTHER, PASSWORD},
 };
 
 over_every_protocol!(
     decision_of_the_policy_is_explained,
     routes_and_policy_are_shown_as_loaded,
     pages_of_administrators_are_refused_to_others,
+    changes_of_users_are_offered_to_those_who_may,
 );
 
 const PATH: &str = "/console/policy";
@@ -118,4 +119,33 @@ fn pages_of_administrators_are_refused_to_others(protocol: Protocol) {
         let other = browser.post_from(path, &fields, "Sec-Fetch-Site: cross-site\r\n");
         assert_eq!(other.status, 403, "{path}");
     }
+}
+
+fn changes_of_users_are_offered_to_those_who_may(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let server = serve(&sandbox, &by_policy());
+    let root = Api::root(&server);
+    root.add_environment(ENVIRONMENT);
+    root.add_environment(OTHER);
+    for name in ["bob", "eve"] {
+        root.add_user(name);
+        let role = json!({ "environment": ENVIRONMENT, "role": "read-only" });
+        let assigned = root.send(&format!("POST /role_assignment/{name}"), role);
+        assert_eq!(assigned.status, 200, "{assigned:?}");
+    }
+    let expert = json!({ "environment": OTHER, "role": "environment-expert-admin" });
+    assert_eq!(root.send("POST /role_assignment/eve", expert).status, 200);
+    let changes =
+        ["users/assign", "users/unassign", "danger/grant-admin", "danger/delete-user", "users/add"];
+    let offered = |name: &str| {
+        let mut browser = ConsoleBrowser::new(&server);
+        assert_eq!(browser.sign_in(name, PASSWORD).status, 303);
+        let page = browser.page("/console/users");
+        assert!(page.contains("read-only in "), "{page}");
+        let offers = |change: &&str| page.contains(&format!("/console/{change}"));
+        changes.into_iter().filter(offers).collect::<Vec<_>>()
+    };
+    assert_eq!(offered("ann"), changes);
+    assert_eq!(offered("bob"), [""; 0]);
+    assert_eq!(offered("eve"), [""; 0]);
 }

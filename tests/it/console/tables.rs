@@ -1,8 +1,9 @@
 use countersign_tests::{binary::Sandbox, client::Protocol, over_every_protocol};
 use serde_json::json;
 
-use super::{serve, signed_in};
+use super::{query, serve, signed_in};
 use crate::{
+    admin_api::AdminApi,
     fixture,
     users::{Api, ENVIRONMENT},
 };
@@ -10,6 +11,7 @@ use crate::{
 over_every_protocol!(
     tables_are_sorted_by_links,
     tokens_are_shown_in_parts,
+    users_are_shown_in_parts,
     figures_lead_to_their_meaning,
 );
 
@@ -74,6 +76,28 @@ fn tokens_are_shown_in_parts(protocol: Protocol) {
     assert!(rows("&filter=nothing").1.contains("No token has this text."));
     countersign_tests::eventually(|| rows("&filter=agent").1.contains("! expired"));
     assert_eq!(rows("").1.matches("! expired").count(), 1);
+}
+
+fn users_are_shown_in_parts(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let server = serve(&sandbox, "");
+    let rows = (1..=59).map(|number| format!("('user-{number:02}', 'x', 'database', 0)"));
+    let add = "INSERT INTO countersign_user (username, password_hash, auth_method, is_admin)";
+    let add = format!("{add} VALUES {}", rows.collect::<Vec<_>>().join(", "));
+    query(&sandbox, &add);
+    let mut browser = signed_in(&server);
+    let first = browser.page("/console/users?sort=-user");
+    let shown = names(&first);
+    assert_eq!((shown.len(), shown[0], shown[49]), (50, "user-59", "user-10"), "{first}");
+    assert!(first.contains("Page 1 of 2, 60 rows"), "{first}");
+    assert!(first.contains("sort=-user&amp;page=2\" rel=\"next\""), "{first}");
+    let second = browser.page("/console/users?sort=-user&page=2");
+    assert_eq!((names(&second).len(), names(&second)[9]), (10, "ann"), "{second}");
+    let found = browser.page("/console/users?filter=USER-0");
+    assert_eq!(names(&found).len(), 9, "a filter is for all parts: {found}");
+    assert!(browser.page("/console/users?filter=nothing").contains("No user has this text."));
+    let (users, pages) = AdminApi::root(&server).pages("/users");
+    assert_eq!((users.len(), pages), (60, 2), "the same in the Admin API");
 }
 
 fn figures_lead_to_their_meaning(protocol: Protocol) {
