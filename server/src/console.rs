@@ -29,6 +29,7 @@ mod policy;
 pub mod provider;
 mod provider_sign_in;
 mod reference;
+mod refused_requests;
 mod request;
 mod request_test;
 mod row_filter;

@@ -26,6 +26,7 @@ mod operation;
 mod overview;
 mod page;
 mod query;
+mod refused_requests;
 mod resources;
 mod revocations;
 mod roles;
@@ -267,6 +268,7 @@ async fn execute(call: AdminCall<'_>, audited: &mut AuditedCall<'_>) -> Answer {
         AdminAction::OpenApi => Ok(openapi::respond()),
         AdminAction::Docs => Ok(docs::respond()),
         AdminAction::GetOverview => overview::get(&call),
+        AdminAction::ListRefusedRequests => refused_requests::list(&call),
         AdminAction::ListIssuers => issuers::list(&call),
         AdminAction::GetIssuer => issuers::get(&call),
         AdminAction::RefreshIssuer => issuers::refresh(&call, audited).await,

@@ -36,6 +36,7 @@ use super::{
 use crate::{
     authorization::KeptRequest,
     base::{
+        clock,
         outcome::Outcome,
         redacted::json_error,
         reply::{Body, Reply, no_store, problem, typed},
@@ -43,6 +44,7 @@ use crate::{
     },
     client::{ClientCertificate, original_request::is_method},
     identities::settings::is_access_token,
+    observe::refused_requests::RefusedRequest,
     tenancy::identity::TenantIdentity,
 };
 
@@ -63,8 +65,21 @@ pub async fn respond(
     };
     if let Some(outcome) = reply.outcome {
         authenticator.metrics.count_check(outcome);
+        if !outcome.is_allowed() {
+            record_refusal(authenticator, caller, outcome);
+        }
     }
     Reply { response: no_store(reply.response), ..reply }
+}
+
+/// Keeps a refused call for operators.
+fn record_refusal(authenticator: &Authenticator, caller: &Caller<'_, '_>, reason: Outcome) {
+    authenticator.metrics.refused.record(clock::now(), || RefusedRequest {
+        reason,
+        client: caller.client.get(),
+        line: Some(("POST", "/v1/verify")),
+        issuer: None,
+    });
 }
 
 impl VerifyContext<'_> {

@@ -13,6 +13,7 @@ use super::{
     issuers::IssuerRow,
     overview,
     page_updates::FigureAudience,
+    refused_requests,
     session::ConsoleUser,
     text::{duration, percent, rate},
     traffic,
@@ -117,6 +118,7 @@ async fn update(
         ("reasons", overview::reason_table(&reasons)),
         ("protocols", traffic::protocol_table(recent.as_ref())),
         ("checks", traffic::check_facts(recent.as_ref())),
+        ("refused-requests", refused_requests::table(context, audience, clock::now())),
         ("changes", changes),
     ] {
         blocks.insert(name.into(), block.into_string().into());

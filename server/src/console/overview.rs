@@ -13,13 +13,14 @@ use super::{
     live::{FigureChart, HEIGHT, LiveFigures, WIDTH},
     page_updates::FigureAudience,
     reference::{figure_link, reason_link},
+    refused_requests,
     session::ConsoleUser,
     text::whole,
     traffic,
 };
 use crate::{
     audit::AuditFilter,
-    base::{outcome::Outcome, reply::Body},
+    base::{clock, outcome::Outcome, reply::Body},
 };
 
 /// Number of audit events.
@@ -34,7 +35,8 @@ pub(super) async fn page(
     user: &ConsoleUser,
 ) -> Result<Response<Body>, ConsoleError> {
     let figures = LiveFigures::of(context);
-    let changes = last_changes(context, audience(context, user)).await?;
+    let audience = audience(context, user);
+    let changes = last_changes(context, audience).await?;
     let content = html! {
         h1 { "Overview" }
         div data-live-from="/console/overview/live" {
@@ -50,6 +52,12 @@ pub(super) async fn page(
                     h2 { "Refused in the last minutes" }
                     div data-block="reasons" { (reason_table(&figures.reasons)) }
                 }
+            }
+        }
+        section #refused-requests {
+            h2 { "Last refused requests" }
+            div data-block="refused-requests" {
+                (refused_requests::table(context, audience, clock::now()))
             }
         }
         section {

@@ -150,11 +150,7 @@ impl AccessLogEntry {
     /// Writes the entry to the log.
     pub fn write(&self, request: &CompletedRequest) {
         let Self { id, listener, protocol, client, certificate, method, uri } = self;
-        let client = match *client {
-            UNIX_PEER => "unix".into(),
-            UNKNOWN_PEER => "unknown".into(),
-            client => client.to_string(),
-        };
+        let client = client_text(*client);
         let micros = u64::try_from(request.started.elapsed().as_micros()).unwrap_or(u64::MAX);
         tracing::info!(
             target: "request",
@@ -171,6 +167,16 @@ impl AccessLogEntry {
             micros,
             "request"
         );
+    }
+}
+
+/// Returns the address of a client as text.
+#[must_use]
+pub fn client_text(client: IpAddr) -> String {
+    match client {
+        UNIX_PEER => "unix".into(),
+        UNKNOWN_PEER => "unknown".into(),
+        client => client.to_string(),
     }
 }
 
@@ -205,7 +211,7 @@ impl LogSettings {
 
 /// Returns the path of a target. The query is not logged, because some clients put tokens
 /// into it; neither is the authority, which may contain a password.
-fn path_only(uri: &str) -> &str {
+pub(super) fn path_only(uri: &str) -> &str {
     let uri = uri.split(['?', '#']).next().unwrap_or_default();
     let behind_scheme = uri.split_once("://").filter(|(scheme, _)| !scheme.contains('/'));
     behind_scheme.map_or(uri, |(_, rest)| rest.find('/').map_or("", |start| &rest[start..]))

@@ -9,7 +9,9 @@ use std::{
 use countersign_engine::Reject;
 use http::{StatusCode, Version};
 
-use super::{request_series::RequestSeries, settings::MetricsSettings};
+use super::{
+    refused_requests::RefusedRequests, request_series::RequestSeries, settings::MetricsSettings,
+};
 use crate::base::{outcome::Outcome, route::Route};
 
 /// A counted event other than an [`Outcome`].
@@ -286,6 +288,8 @@ pub struct Metrics {
     shards: Vec<Shard>,
     /// Requests with the labels of Orchestrate's metrics, if the settings ask for them.
     pub series: Option<RequestSeries>,
+    /// The last refused requests.
+    pub refused: RefusedRequests,
 }
 
 /// Returns the index of the shard in which the calling thread counts.
@@ -302,7 +306,11 @@ impl Metrics {
     #[must_use]
     pub fn new(threads: usize, settings: &MetricsSettings) -> Self {
         let shards = (0..threads.max(1)).map(|_| Shard::new()).collect();
-        Self { shards, series: RequestSeries::new(threads, settings) }
+        Self {
+            shards,
+            series: RequestSeries::new(threads, settings),
+            refused: RefusedRequests::default(),
+        }
     }
 
     /// Makes the calling thread count in shard `index`.

@@ -10,6 +10,7 @@ use crate::{
 over_every_protocol!(
     overview_has_the_figures_of_checks,
     overview_needs_the_right_to_read_the_status,
+    last_refused_requests_are_listed,
 );
 
 fn overview_has_the_figures_of_checks(protocol: Protocol) {
@@ -52,4 +53,41 @@ fn overview_needs_the_right_to_read_the_status(protocol: Protocol) {
     let scoped = json!({ "urn:inmanta:ct": "compiler" });
     let scoped = AdminApi { server: &server, token: token(&claims(scoped)) };
     assert_problem(&scoped.ask("GET /overview"), 403, "not_authorized");
+}
+
+fn last_refused_requests_are_listed(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let options = "[listen]\ntrusted_proxies=127.0.0.1\ndialect=nginx\n";
+    let server = sandbox.serve(&configuration(options));
+    let api = AdminApi::root(&server);
+    let refused = || api.get("/refused-requests")["items"].take();
+    assert_eq!(refused(), json!([]));
+    let expired = token(&claims(json!({ "exp": 1 })));
+    let lines = format!(
+        "X-Original-Method: PUT\r\nX-Original-URI: /orders/7?token={expired}\r\n\
+         X-Forwarded-For: 192.0.2.7\r\n"
+    );
+    let head = format!("GET /auth HTTP/1.1\r\nAuthorization: Bearer {expired}\r\n{lines}");
+    assert_eq!(server.request(&head).status, 401);
+    let listed = refused();
+    let mut first = listed[0].clone();
+    assert!(first["at"].take().as_str().unwrap().ends_with('Z'), "{listed}");
+    let expected = json!({
+        "at": null, "code": "expired", "reason": first["reason"], "client": "192.0.2.7",
+        "method": "PUT", "path": "/orders/7", "section": "auth_jwt_default",
+    });
+    assert_eq!((first, listed.as_array().unwrap().len()), (expected, 1));
+    assert_eq!(server.request("GET /auth HTTP/1.1\r\n").status, 401);
+    let listed = refused();
+    let newest = &listed[0];
+    assert_eq!(json!([newest["code"], newest["path"], newest["section"]]), {
+        json!(["no_token", null, null])
+    });
+    (0..30).for_each(|_| assert_eq!(server.request(&head).status, 401));
+    assert_eq!(refused().as_array().unwrap().len(), 10);
+    let parts: Vec<_> = expired.split('.').collect();
+    assert!(parts.iter().all(|part| !refused().to_string().contains(part)), "{}", refused());
+    let agent = token(&claims(json!({ "urn:inmanta:ct": "agent" })));
+    let agent = AdminApi { server: &server, token: agent };
+    assert_problem(&agent.ask("GET /refused-requests"), 403, "not_authorized");
 }

@@ -47,6 +47,10 @@ fn overview_shows_issuers_refusals_and_changes(protocol: Protocol) {
     server.auth(&fixture::good_token());
     eventually(|| live("blocks", "reasons").contains("data-label=\"Requests\">1</td>"));
     assert!(live("blocks", "reasons").contains("#reason-expired"));
+    let refused = live("blocks", "refused-requests");
+    for part in ["#reason-expired", "<code>127.0.0.1</code>", "#issuer-auth_jwt_default"] {
+        assert!(refused.contains(part), "{part} in {refused}");
+    }
     assert!(live("blocks", "changes").contains("<code>user.add</code> bob"));
     assert!(live("blocks", "issuers").contains("data-state=\"good\""));
     assert!(live("blocks", "protocols").contains("data-label=\"99 % within\">≤ "));
@@ -66,7 +70,8 @@ fn live_changes_are_for_administrators(protocol: Protocol) {
     let mut ann = signed_in(&server);
     let changes = |browser: &mut ConsoleBrowser| {
         let figures = browser.get("/console/overview/live").json();
-        figures["blocks"]["changes"].as_str().unwrap().to_owned()
+        let refused = figures["blocks"]["refused-requests"].as_str().unwrap();
+        format!("{}{refused}", figures["blocks"]["changes"].as_str().unwrap())
     };
     // Twice, as an update is kept until the next sample of the figures.
     for _ in 0..2 {

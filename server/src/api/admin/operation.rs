@@ -17,6 +17,7 @@ pub(super) enum AdminAction {
     OpenApi,
     Docs,
     GetOverview,
+    ListRefusedRequests,
     ListIssuers,
     GetIssuer,
     RefreshIssuer,

@@ -10,7 +10,7 @@ use super::{
         decision::{AUTHORIZATION, ENDPOINT, REQUEST_TO_TEST, TESTED_REQUEST},
         identity::{IDENTITY, IDENTITY_CHANGE, METHOD, METHOD_CHANGE, NEW_IDENTITY, NEW_METHOD},
         inspection::{INSPECTED_TOKEN, TOKEN_TO_INSPECT},
-        overview::OVERVIEW,
+        overview::{OVERVIEW, REFUSED_REQUEST},
     },
     schema::ObjectSchema,
 };
@@ -114,6 +114,13 @@ pub(super) const OPERATIONS: &[AdminOperation] = &[
         "Returns recent figures: requests, latency, refusals, admission, and the state of issuers.",
         STATUS,
         Answer::Value(&OVERVIEW),
+    ),
+    read(
+        "/v1/admin/refused-requests",
+        Action::ListRefusedRequests,
+        "Lists the last refused requests, the newest first: 10 at most, and 10 of one second.",
+        AdminPermission::Administrator,
+        Answer::All(&REFUSED_REQUEST),
     ),
     read(
         "/v1/admin/issuers",

@@ -3,7 +3,7 @@
 use super::{
     super::schema::{
         ObjectSchema,
-        ValueSchema::{Choice, Flag, Object, Objects},
+        ValueSchema::{Choice, Flag, Object, Objects, Time},
         member,
     },
     NUMBER, TEXT,
@@ -46,6 +46,21 @@ const REFUSAL: ObjectSchema = ObjectSchema {
         member("code", TEXT, "The code of the reason."),
         member("reason", TEXT, "The reason in words."),
         member("requests", NUMBER, "Number of requests."),
+    ],
+};
+
+pub(in crate::api::admin) const REFUSED_REQUEST: ObjectSchema = ObjectSchema {
+    name: "RefusedRequest",
+    members: &[
+        member("at", Time, "Its time."),
+        member("code", TEXT, "The code of the reason."),
+        member("reason", TEXT, "The reason in words."),
+        member("client", TEXT, "The address of the client; `unix` for a Unix socket."),
+        member("method", TEXT, "Its method; null if no trusted proxy describes the request.")
+            .nullable(),
+        member("path", TEXT, "Its path without the query, cut off after 160 bytes.").nullable(),
+        member("section", TEXT, "The section of the issuer that its token names, if there is one.")
+            .nullable(),
     ],
 };
 
