@@ -7,15 +7,7 @@ pub mod session;
 pub mod settings;
 pub mod signing;
 
-#[expect(clippy::disallowed_types, reason = "see `Users::renewals`")]
-use std::sync::Mutex;
-use std::{
-    fmt,
-    hash::{BuildHasher as _, RandomState},
-    io,
-    sync::PoisonError,
-    time::Duration,
-};
+use std::{fmt, io, time::Duration};
 
 use attempts::{LoginAttempts, LoginOrigin, OncePerSecond, TooManyAttempts};
 use aws_lc_rs::rand;
@@ -24,7 +16,7 @@ use password::{HashingMemory, OutOfMemoryError, PasswordMatch};
 
 use self::settings::LoginSettings;
 use crate::{
-    admission::{Nanos, RateLimiter, nanos},
+    admission::{KeyedBudget, Nanos, nanos},
     base::{
         background_pool::{BackgroundBusyError, BackgroundPool},
         clock::{self, Stopwatch},
@@ -51,10 +43,8 @@ pub struct Users {
     pub store: Store,
     hashing: BackgroundPool<HashingMemory>,
     attempts: LoginAttempts,
-    #[expect(clippy::disallowed_types, reason = "held for a look-up")]
-    renewals: Mutex<RateLimiter<u64>>,
-    /// Usernames are hashed with a key for `renewals`.
-    hasher: RandomState,
+    /// Renewals of sessions by username.
+    renewals: KeyedBudget,
     /// Tokens found in the registry, with the time of the look-up.
     recent_tokens: DashMap<Box<str>, Nanos>,
     last_eviction: OncePerSecond,
@@ -163,15 +153,11 @@ impl Users {
     /// The operating system cannot create a thread.
     pub fn new(store: Store, login: &LoginSettings) -> io::Result<Self> {
         let hashing = BackgroundPool::start("hashing", login.hashing_threads, login.waiting)?;
-        let burst = nanos(RENEWAL_INTERVAL) * (RENEWAL_BURST - 1);
-        #[expect(clippy::disallowed_types, reason = "as above")]
-        let renewals = Mutex::new(RateLimiter::with_key(MAX_RENEWING_USERS, burst, 0));
         Ok(Self {
             store,
             hashing,
             attempts: LoginAttempts::new(login.attempts),
-            renewals,
-            hasher: RandomState::new(),
+            renewals: KeyedBudget::new(MAX_RENEWING_USERS, RENEWAL_BURST, RENEWAL_INTERVAL),
             recent_tokens: DashMap::new(),
             last_eviction: OncePerSecond::default(),
             clock: Stopwatch::start(),
@@ -223,15 +209,7 @@ impl Users {
     /// # Errors
     /// The user renews too often: the time until the next renewal is possible.
     pub fn begin_renewal(&self, username: &str) -> Result<(), TooManyAttempts> {
-        let (key, now) = (self.hasher.hash_one(username), self.now());
-        let mut renewals = self.renewals.lock().unwrap_or_else(PoisonError::into_inner);
-        match renewals.wait(key, now) {
-            0 => {
-                renewals.charge(key, nanos(RENEWAL_INTERVAL), now);
-                Ok(())
-            }
-            wait => Err(TooManyAttempts(Duration::from_nanos(wait))),
-        }
+        self.renewals.take(username).map_err(TooManyAttempts)
     }
 
     async fn verify(&self, username: &str, password: &str) -> Result<User, LoginError> {

@@ -24,6 +24,7 @@
 
 mod bucket;
 mod budgets;
+mod keyed_budget;
 mod queue;
 mod reconnect_delay;
 pub mod settings;
@@ -39,7 +40,8 @@ use tokio::time::{Instant, sleep_until};
 pub use self::{bucket::Share, source::Source};
 pub(crate) use self::{
     bucket::{Nanos, nanos},
-    source::{RateLimiter, SourceLimiter},
+    keyed_budget::KeyedBudget,
+    source::SourceLimiter,
 };
 use self::{
     budgets::CheckOrigin,

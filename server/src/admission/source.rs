@@ -1,5 +1,5 @@
 //! Rate limits by source address: for bad signatures, reconnects after abuse, and logins. By
-//! another key: for renewals of sessions.
+//! another key: in [`KeyedBudget`](super::KeyedBudget).
 //!
 //! [`RateLimiter`] is a set-associative table of sources with their buckets, of fixed size. A
 //! keyed hash selects the set of a [`Source`], so an attacker cannot choose whose set they share.
