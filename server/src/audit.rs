@@ -6,9 +6,11 @@
 //! An administrative change is recorded before it is made, as begun, and its outcome before the
 //! answer. A change that cannot be recorded is not made. Refusals are recorded by a thread of their
 //! own within a budget, so that a flood of failed logins neither fills the disk nor delays others,
-//! and hides no other refusal.
+//! and hides no other refusal. Logins of machine identities, and what they do with their own tokens,
+//! also have a budget.
 
 mod event;
+mod identity_budget;
 mod refusal_budget;
 pub mod settings;
 mod store;
@@ -28,6 +30,7 @@ pub use self::{
     store::AuditFilter,
 };
 use self::{
+    identity_budget::IdentityBudget,
     settings::AuditSettings,
     writer::{AuditWriter, QueuedEvent},
 };
@@ -43,6 +46,7 @@ pub struct Audit {
     store: Option<Store>,
     settings: AuditSettings,
     metrics: Arc<Metrics>,
+    identity_budget: IdentityBudget,
     /// Queue of the writer thread, which starts with the first event.
     queue: OnceLock<SyncSender<QueuedEvent>>,
 }
@@ -65,7 +69,8 @@ impl Audit {
     /// the log of the server.
     #[must_use]
     pub fn new(store: Option<Store>, settings: AuditSettings, metrics: Arc<Metrics>) -> Self {
-        Self { store, settings, metrics, queue: OnceLock::new() }
+        let identity_budget = IdentityBudget::new();
+        Self { store, settings, metrics, identity_budget, queue: OnceLock::new() }
     }
 
     /// Records that a change begins.
@@ -93,12 +98,17 @@ impl Audit {
         self.forward(event);
     }
 
-    /// Records a completed event before it is answered.
+    /// Records a completed event before it is answered. One of a machine identity is only counted
+    /// beyond its budget.
     ///
     /// # Errors
     /// The database cannot be written.
     pub async fn record(&self, event: AuditEvent) -> Result<(), StoreError> {
         let event = event.sealed();
+        if !self.identity_budget.admit(&event) {
+            self.enqueue(QueuedEvent::Excess(event));
+            return Ok(());
+        }
         if let Some(store) = &self.store {
             store.append_audit_events(vec![event.clone()]).await?;
         }
@@ -109,13 +119,17 @@ impl Audit {
     /// Records an event without waiting: a refusal, or another one that changes no data. Beyond the
     /// budget, events are only counted.
     pub fn record_later(&self, event: AuditEvent) {
-        let event = QueuedEvent::Refusal(event.sealed());
+        self.enqueue(QueuedEvent::Refusal(event.sealed()));
+    }
+
+    /// Queues an event, or counts it as omitted.
+    fn enqueue(&self, event: QueuedEvent) {
         if self.queue().is_none_or(|queue| queue.try_send(event).is_err()) {
             self.metrics.count_event(MetricEvent::AuditOmitted);
         }
     }
 
-    /// Waits until the queued refusals are written, for a server that stops.
+    /// Waits until the queued events are written, for a server that stops.
     pub fn flush(&self) {
         const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
         let (flushed, done) = channel();

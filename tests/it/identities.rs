@@ -3,6 +3,8 @@
 
 /// Identities, roles and memberships, and who may change them.
 mod administration;
+/// Budgets of what an identity may do without any right.
+mod budgets;
 /// Certificates that log an identity in, or do not.
 mod certificate_rules;
 /// Presentation of certificates at a login.

@@ -83,13 +83,17 @@ fn audit_events_are_selected_and_purged(open: &dyn Fn() -> Store) {
     odd.count = 7;
     let refused = (20..26).map(|at| audit_event(at, "eve", AuditOutcome::Refused));
     let done = (30..34).map(|at| audit_event(at, "bob", AuditOutcome::Done));
-    let events: Vec<_> = [odd].into_iter().chain(refused).chain(done).collect();
+    let renewed = (40..46).map(|at| AuditEvent {
+        operation: AuditOperation::IdentityRenewal,
+        ..audit_event(at, "machine", AuditOutcome::Done)
+    });
+    let events: Vec<_> = [odd].into_iter().chain(refused).chain(done).chain(renewed).collect();
     wait(&store, store.append_audit_events(events.clone())).unwrap();
 
     let all = read(AuditFilter::default());
     assert_eq!(
         all.iter().map(|(_, event)| event.at.0).collect::<Vec<_>>(),
-        [10, 20, 21, 22, 23, 24, 25, 30, 31, 32, 33]
+        [10, 20, 21, 22, 23, 24, 25, 30, 31, 32, 33, 40, 41, 42, 43, 44, 45]
     );
     let AuditEvent { target, caller, count, .. } = &all[0].1;
     assert_eq!((target.user.as_deref(), *count), (Some("bb"), 7), "NUL cannot be stored");
@@ -97,19 +101,19 @@ fn audit_events_are_selected_and_purged(open: &dyn Fn() -> Store) {
     assert_eq!(all[1].1, events[1]);
     let count = |filter| read(filter).len();
     let default = AuditFilter::default;
-    assert_eq!(count(AuditFilter { since: Some(UnixTime(25)), ..default() }), 5);
+    assert_eq!(count(AuditFilter { since: Some(UnixTime(25)), ..default() }), 11);
     assert_eq!(count(AuditFilter { user: Some("eve".into()), ..default() }), 6);
-    assert_eq!(count(AuditFilter { outcome: Some(AuditOutcome::Done), ..default() }), 5);
+    assert_eq!(count(AuditFilter { outcome: Some(AuditOutcome::Done), ..default() }), 11);
     assert_eq!(count(AuditFilter { operation: Some(AuditOperation::Login), ..default() }), 0);
-    assert_eq!(count(AuditFilter { after: all[8].0, ..default() }), 2);
+    assert_eq!(count(AuditFilter { after: all[8].0, ..default() }), 8);
     assert_eq!(count(AuditFilter { before: Some(all[2].0), ..default() }), 2);
 
-    // The oldest of each kind above the limit.
-    assert_eq!(wait(&store, store.delete_excess_events(3)).unwrap(), 5);
+    // The oldest of each kind above the limit: machine identities displace no change.
+    assert_eq!(wait(&store, store.delete_excess_events(3)).unwrap(), 8);
     let left = read(AuditFilter::default());
     assert_eq!(
         left.iter().map(|(_, event)| event.at.0).collect::<Vec<_>>(),
-        [23, 24, 25, 31, 32, 33]
+        [23, 24, 25, 31, 32, 33, 43, 44, 45]
     );
     assert_eq!(wait(&store, store.delete_excess_events(3)).unwrap(), 0);
     // Old events. The clock of PostgreSQL is that of now.
@@ -118,7 +122,7 @@ fn audit_events_are_selected_and_purged(open: &dyn Fn() -> Store) {
         wait(&store, store.sweep_at(ExpiringTable::Audit, at)).unwrap();
     }
     let left = read(AuditFilter::default()).len();
-    assert_eq!(left, if store.kind() == DatabaseKind::Sqlite { 4 } else { 0 });
+    assert_eq!(left, if store.kind() == DatabaseKind::Sqlite { 7 } else { 0 });
 }
 
 pub(super) fn user(name: &str) -> User {

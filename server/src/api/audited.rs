@@ -59,6 +59,11 @@ impl<'c> AuditedCall<'c> {
         }
     }
 
+    /// Records nothing of a call that changes nothing.
+    pub(super) fn discard(&mut self) {
+        self.state = CallState::NotRecorded;
+    }
+
     /// Sets the caller, from its verified token.
     pub(super) fn set_caller(&mut self, session: &Session) {
         if let Some(event) = self.event() {

@@ -199,11 +199,13 @@ async fn execute_open(
             tokens::renew(context, facts).await
         }
         Operation::RevokeToken => {
-            let verified = tokens::verify_to_revoke(context, &tokens::read(body)?).await?;
-            if let Some(facts) = verified {
-                audited.set_target((tokens::audit_target(&facts), None));
-                audited.begin().await?;
-                tokens::revoke(context, &facts).await?;
+            match tokens::verify_to_revoke(context, &tokens::read(body)?).await? {
+                Some(facts) => {
+                    audited.set_target((tokens::audit_target(&facts), None));
+                    tokens::revoke(context, &facts).await?;
+                }
+                // It was revoked before, and nothing changes.
+                None => audited.discard(),
             }
             Ok(tokens::revoked())
         }

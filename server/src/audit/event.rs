@@ -121,7 +121,7 @@ impl AuditOutcome {
 macro_rules! operations {
     ($($(#[$doc:meta])* $variant:ident = $name:literal,)+) => {
         /// An operation that is recorded. Names are stored: never change one.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum AuditOperation {
             $($(#[$doc])* $variant,)+
         }
@@ -184,6 +184,8 @@ operations! {
     IdentityLogin = "identity.login",
     /// An access token of a machine identity is renewed.
     IdentityRenewal = "identity.renew",
+    /// A machine identity revokes an access token of its own.
+    RevokeIdentityToken = "identity.revoke",
     /// An access token of a machine identity is used. It is recorded if the address of the client
     /// is not trusted.
     UseIdentityToken = "identity.use",
@@ -215,6 +217,16 @@ operations! {
     Reload = "configuration.reload",
     /// Further refusals, which are only counted.
     Omitted = "omitted",
+}
+
+impl AuditOperation {
+    /// Operations that a machine identity may do without any right, as often as it likes.
+    pub(super) const BY_IDENTITIES: [Self; 3] =
+        [Self::IdentityLogin, Self::IdentityRenewal, Self::RevokeIdentityToken];
+
+    pub(super) fn is_by_identity(self) -> bool {
+        Self::BY_IDENTITIES.contains(&self)
+    }
 }
 
 impl AuditEvent {

@@ -9,7 +9,8 @@ use crate::config::{problem::Problems, reader::SectionReader, setting::Section};
 pub struct AuditSettings {
     /// Time that events are stored.
     pub retention: Duration,
-    /// Maximum number of stored events of each kind: refusals, and all others.
+    /// Maximum number of stored events of each kind: refusals, those of machine identities
+    /// with their own tokens, and all others.
     pub max_rows: u64,
     /// File for the events as lines of JSON.
     pub file: Option<PathBuf>,

@@ -1,7 +1,7 @@
 //! The table of audit events.
 
 use countersign_engine::UnixTime;
-use sqlx::{Any, AnyPool, Row as _, any::AnyRow, query::Query};
+use sqlx::{Any, AnyPool, AssertSqlSafe, Row as _, any::AnyRow, query::Query};
 
 use super::{
     event::{AuditCaller, AuditEvent, AuditOperation, AuditOrigin, AuditOutcome, AuditTarget},
@@ -126,23 +126,29 @@ impl Store {
         });
     }
 
-    /// Deletes the oldest of more than `max_rows` refused or failed operations, and of more than
-    /// `max_rows` others. A flood of the former therefore does not displace changes. Returns how
-    /// many were deleted.
+    /// Deletes the oldest of more than `max_rows` refused or failed operations, of more than
+    /// `max_rows` that machine identities did with their own tokens, and of more than `max_rows`
+    /// others. A flood of the former two therefore does not displace changes. Returns how many were
+    /// deleted.
     ///
     /// # Errors
     /// The database cannot be queried.
     pub async fn delete_excess_events(&self, max_rows: u64) -> Result<u64, StoreError> {
         let max_rows = i64::try_from(max_rows).unwrap_or(i64::MAX);
+        let [first, second, third] = AuditOperation::BY_IDENTITIES.map(AuditOperation::name);
+        let by_identities = format!("('{first}', '{second}', '{third}')");
         self.run(async move |pool| {
             let mut deleted = 0;
-            for statement in [
-                "DELETE FROM countersign_audit WHERE outcome IN ('refused', 'failed') AND id <= (SELECT id FROM countersign_audit
-                 WHERE outcome IN ('refused', 'failed') ORDER BY id DESC LIMIT 1 OFFSET $1)",
-                "DELETE FROM countersign_audit WHERE outcome NOT IN ('refused', 'failed') AND id <= (SELECT id FROM countersign_audit
-                 WHERE outcome NOT IN ('refused', 'failed') ORDER BY id DESC LIMIT 1 OFFSET $1)",
+            for selection in [
+                "outcome IN ('refused', 'failed')".to_owned(),
+                format!("outcome NOT IN ('refused', 'failed') AND operation IN {by_identities}"),
+                format!("outcome NOT IN ('refused', 'failed') AND operation NOT IN {by_identities}"),
             ] {
-                let excess = sqlx::query(statement).bind(max_rows);
+                let statement = format!(
+                    "DELETE FROM countersign_audit WHERE {selection} AND id <= (SELECT id FROM countersign_audit
+                     WHERE {selection} ORDER BY id DESC LIMIT 1 OFFSET $1)"
+                );
+                let excess = sqlx::query(AssertSqlSafe(statement)).bind(max_rows);
                 deleted += excess.execute(&pool).await?.rows_affected();
             }
             Ok(deleted)

@@ -1,4 +1,5 @@
-//! The thread that writes refusals, within a budget, and the lines of the file.
+//! The thread that writes refusals, within a budget, events of machine identities beyond theirs, and
+//! the lines of the file.
 
 use std::{
     fs::OpenOptions,
@@ -15,6 +16,7 @@ use aws_lc_rs::{hmac, rand};
 
 use super::{
     event::{AuditEvent, AuditOperation, AuditOrigin, AuditOutcome},
+    identity_budget::ExcessEvents,
     refusal_budget::{MINUTE, RefusalBudget},
     settings::AuditSettings,
 };
@@ -34,6 +36,8 @@ const MERGE_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) enum QueuedEvent {
     /// A refusal, to be stored within the budget.
     Refusal(AuditEvent),
+    /// An event of a machine identity beyond its budget, to be counted.
+    Excess(AuditEvent),
     /// An event that is stored or has no database, for the file or the log.
     Line(AuditEvent),
     /// A request to write what is queued at once, and to answer when that is done.
@@ -48,6 +52,7 @@ pub(super) struct AuditWriter {
     /// Random key of the hash of unknown names. `None` without randomness.
     key: Option<hmac::Key>,
     budget: RefusalBudget,
+    excess: ExcessEvents,
     /// Omitted refusals that are in stored events.
     reported: u64,
     /// Whether such an event was stored in this minute.
@@ -68,6 +73,7 @@ impl AuditWriter {
             metrics,
             key,
             budget: RefusalBudget::start(),
+            excess: ExcessEvents::new(),
             reported: 0,
             has_reported: false,
         }
@@ -80,7 +86,7 @@ impl AuditWriter {
             match queue.recv_timeout(MINUTE) {
                 Ok(event) => flushed = self.take(&mut batch, event),
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return self.store_refusals(Vec::new()),
+                Err(RecvTimeoutError::Disconnected) => return self.store_batch(Vec::new(), true),
             }
             let merging = Stopwatch::start();
             while flushed.is_none() && (!batch.is_empty() || self.unreported() > 0) {
@@ -88,7 +94,7 @@ impl AuditWriter {
                 let Ok(event) = queue.recv_timeout(left) else { break };
                 flushed = self.take(&mut batch, event);
             }
-            self.store_refusals(batch);
+            self.store_batch(batch, flushed.is_some());
             if let Some(flushed) = flushed {
                 let _ignored = flushed.send(());
             }
@@ -104,6 +110,12 @@ impl AuditWriter {
                 return None;
             }
             QueuedEvent::Flush(flushed) => return Some(flushed),
+            QueuedEvent::Excess(event) => {
+                if !self.excess.add(event) {
+                    self.metrics.count_event(MetricEvent::AuditOmitted);
+                }
+                return None;
+            }
             QueuedEvent::Refusal(event) => event,
         };
         if let Some(equal) = batch.iter_mut().find(|one| one.equals(&event)) {
@@ -131,33 +143,36 @@ impl AuditWriter {
         if self.has_reported { 0 } else { omitted.saturating_sub(self.reported) }
     }
 
-    fn store_refusals(&mut self, batch: Vec<AuditEvent>) {
+    /// Stores a batch of refusals, and what was counted in the last minute; `at_once` also before it
+    /// is over.
+    fn store_batch(&mut self, batch: Vec<AuditEvent>, at_once: bool) {
         self.start_next_minute();
-        let mut refusals: Vec<_> =
+        let mut events: Vec<_> =
             batch.into_iter().map(|event| self.without_unknown_name(event)).collect();
+        events.extend(self.excess.take(at_once));
         let unreported = self.unreported();
         if unreported > 0 {
             let mut event =
                 AuditEvent::new(AuditOperation::Omitted, AuditOrigin::default(), clock::now());
             (event.outcome, event.count) = (AuditOutcome::Refused, unreported);
-            refusals.push(event);
+            events.push(event);
             self.reported += unreported;
             self.has_reported = true;
         }
-        for event in &refusals {
+        for event in &events {
             self.write_line(event);
         }
-        self.store(refusals);
+        self.store(events);
     }
 
-    fn store(&self, refusals: Vec<AuditEvent>) {
-        let Some(store) = self.store.as_ref().filter(|_| !refusals.is_empty()) else { return };
-        let count = refusals.len();
-        if let Err(error) = store.block_on(store.append_audit_events(refusals)) {
+    fn store(&self, events: Vec<AuditEvent>) {
+        let Some(store) = self.store.as_ref().filter(|_| !events.is_empty()) else { return };
+        let count = events.len();
+        if let Err(error) = store.block_on(store.append_audit_events(events)) {
             for _ in 0..count {
                 self.metrics.count_event(MetricEvent::AuditLost);
             }
-            tracing::error!(target: "audit", "cannot store {count} refusals: {error}");
+            tracing::error!(target: "audit", "cannot store {count} events: {error}");
         }
     }
 

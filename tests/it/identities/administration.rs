@@ -233,7 +233,7 @@ fn changes_are_in_the_audit_log(protocol: Protocol) {
         "identity.method.add done",
         "identity.secret.add done",
         "identity.login done",
-        "token.revoke done",
+        "identity.revoke done",
         "identity.delete done",
     ] {
         assert!(operations.iter().any(|one| one == expected), "{expected}: {operations:?}");

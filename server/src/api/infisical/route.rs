@@ -154,7 +154,7 @@ impl InfisicalOperation {
             Self::CreateSecret => AuditOperation::AddClientSecret,
             Self::RevokeSecret => AuditOperation::RevokeClientSecret,
             Self::RenewToken => AuditOperation::IdentityRenewal,
-            Self::RevokeToken => AuditOperation::RevokeToken,
+            Self::RevokeToken => AuditOperation::RevokeIdentityToken,
             Self::CreateOrganizationRole | Self::CreateProjectRole => AuditOperation::AddRole,
             Self::AddMember | Self::ModifyMember => AuditOperation::AssignRole,
             Self::RemoveMember => AuditOperation::UnassignRole,

@@ -103,7 +103,8 @@ pub(super) const AUDIT: SectionSpec = SectionSpec::new(
             .restart()
             .about("Number of days that events are stored.", "365"),
         number("max_rows", 1000, 1_000_000_000, "1000000").restart().about(
-            "Maximum number of stored refusals, and of other stored events. The oldest are deleted.",
+            "Maximum number of stored refusals, of logins of machine identities with what they do with \
+             their own tokens, and of other stored events. The oldest are deleted.",
             "100000",
         ),
         text("file", "path", "").unset("no file").restart().about(
