@@ -66,6 +66,12 @@ impl fmt::Display for RevokeError {
 pub enum RevocationEntry {
     /// An authorized client named its target, or the signature of the token was verified.
     Proven(Revocation),
+    /// A session that its user ends or renews. Such entries leave a reserve of the capacity to
+    /// those that need a right.
+    Session(Revocation),
+    /// A token that the machine identity which has it revokes. Such entries leave a larger reserve
+    /// of the capacity to others.
+    MachineToken(Revocation),
     /// A token that may be forged, because its key is unknown. Such entries are limited to a
     /// small part of the capacity, and expire.
     Unproven(Revocation),

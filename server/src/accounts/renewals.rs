@@ -106,5 +106,5 @@ pub async fn revoke_token(
         ..RevocationRecord::default()
     };
     let revocation = record.into_revocation().map_err(RevokeError::Store)?;
-    revocations.revoke(RevocationEntry::Proven(revocation)).await
+    revocations.revoke(RevocationEntry::Session(revocation)).await
 }

@@ -37,6 +37,7 @@ use super::{
     use_counts::UseCounts,
 };
 use crate::{
+    admission::KeyedBudget,
     audit::{Audit, AuditEvent, AuditOperation, AuditOrigin, AuditOutcome},
     base::{background_pool::BackgroundPool, clock, exact_json, outcome::Outcome},
     store::{Store, StoreError, identity_tokens::TokenUse, organizations::Organization},
@@ -48,6 +49,8 @@ pub struct IdentityChecks {
     pub lockouts: ClientLockouts,
     /// Counts of the uses of tokens that have a limit.
     pub uses: Arc<UseCounts>,
+    /// Revocations of own tokens by identity.
+    revocations: KeyedBudget,
     /// Checks of certificates. Each may take a core for several milliseconds, in which a thread
     /// that serves requests would serve none.
     pub certificates: BackgroundPool<()>,
@@ -128,6 +131,13 @@ impl IdentityRefusal {
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Most logins with certificates that wait for their check.
 const MAX_WAITING_CERTIFICATES: usize = 256;
+/// Interval in which an identity may revoke one more of its tokens. Each takes a part of the
+/// capacity for revocations, which is limited.
+const REVOCATION_INTERVAL: Duration = Duration::from_secs(5);
+/// Tokens that an identity may revoke at once.
+const REVOCATION_BURST: u64 = 60;
+/// Number of identities whose revocations are counted separately.
+const MAX_REVOKING: usize = 4096;
 /// Most login methods whose addresses are kept.
 const MAX_METHODS: usize = 65_536;
 
@@ -144,6 +154,7 @@ impl IdentityChecks {
         Ok(Self {
             lockouts: ClientLockouts::default(),
             uses: UseCounts::new(store.clone()),
+            revocations: KeyedBudget::new(MAX_REVOKING, REVOCATION_BURST, REVOCATION_INTERVAL),
             certificates: BackgroundPool::start("certificates", threads, MAX_WAITING_CERTIFICATES)?,
             store,
             audit,
@@ -253,6 +264,14 @@ impl IdentityChecks {
             Ok(TokenUse::Revoked) => Err(IdentityRefusal::Revoked),
             Err(error) => Err(unavailable(&error)),
         }
+    }
+
+    /// Counts the revocation of a token by its identity.
+    ///
+    /// # Errors
+    /// The identity revokes too often: the time until the next revocation is possible.
+    pub fn begin_revocation(&self, identity: &str) -> Result<(), Duration> {
+        self.revocations.take(identity)
     }
 
     async fn trusted_ips(&self, method: &str) -> Result<Arc<TrustedIps>, IdentityRefusal> {

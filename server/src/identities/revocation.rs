@@ -14,7 +14,7 @@ use crate::revocation::RevocationEntry;
 /// time, and clocks that differ.
 const MARGIN: u64 = 86_400;
 
-/// Returns the revocation of a token, with all its renewals.
+/// Returns the revocation of a token by its identity, with all its renewals.
 #[must_use]
 pub fn of_token(
     settings: &IdentitySettings,
@@ -23,7 +23,8 @@ pub fn of_token(
 ) -> RevocationEntry {
     let token_id = facts.id.as_str().into();
     let target = RevocationTarget::TokenId { issuer: settings.issuer.clone(), token_id };
-    entry(target, facts.last_expiry(now, settings.max_token_age))
+    let last_expiry = facts.last_expiry(now, settings.max_token_age);
+    RevocationEntry::MachineToken(revocation(target, last_expiry))
 }
 
 /// Returns the revocation of the tokens that were obtained with a client secret.
@@ -70,5 +71,9 @@ fn of_issued_before(
 }
 
 fn entry(target: RevocationTarget, last_expiry: UnixTime) -> RevocationEntry {
-    RevocationEntry::Proven(Revocation { target, until: Some(last_expiry.plus(MARGIN)) })
+    RevocationEntry::Proven(revocation(target, last_expiry))
+}
+
+fn revocation(target: RevocationTarget, last_expiry: UnixTime) -> Revocation {
+    Revocation { target, until: Some(last_expiry.plus(MARGIN)) }
 }

@@ -49,6 +49,10 @@ const FIRST_HOUR: Duration = Duration::from_secs(3600);
 const UNPROVEN_LIFETIME: u64 = 30 * 86_400;
 /// Divisor of the capacity that gives the limit of such revocations.
 const UNPROVEN_SHARE: usize = 100;
+/// Divisor of the capacity that gives the part which [`RevocationEntry::Session`] leaves free.
+const SESSION_RESERVE: usize = 20;
+/// Divisor of the capacity that gives the part which [`RevocationEntry::MachineToken`] leaves free.
+const MACHINE_RESERVE: usize = 10;
 
 type RevokeResult = Result<(), RevokeError>;
 
@@ -315,8 +319,9 @@ impl RevocationWriter {
             return;
         }
         let mut ends = self.unproven.len();
+        let entries = entries.into_iter().enumerate();
         let admitted: Vec<_> =
-            entries.into_iter().map(|entry| self.admit(entry, &mut ends)).collect();
+            entries.map(|(earlier, entry)| self.admit(entry, earlier, &mut ends)).collect();
         let revocations: Vec<_> =
             admitted.iter().flatten().map(|(revocation, _)| revocation.clone()).collect();
         // All in one write. If the table has no room for all, each one is tried on its own.
@@ -340,20 +345,55 @@ impl RevocationWriter {
         self.publish_status(error);
     }
 
-    /// Returns the revocation to store for `entry`, and whether it counts as unproven.
-    ///
-    /// An unproven revocation gets an expiry time, and is refused once the unproven ones have used
-    /// their share of the capacity. Otherwise a client could fill the table with revocations of
-    /// forged tokens.
+    /// Returns the revocation to store for `entry`, and whether it counts as unproven. `earlier` is
+    /// the number of entries before it in the same write.
     fn admit(
         &mut self,
         entry: RevocationEntry,
+        earlier: usize,
         ends: &mut usize,
     ) -> Result<(Revocation, bool), RevokeError> {
-        let revocation = match entry {
+        let (revocation, reserve) = match entry {
             RevocationEntry::Proven(revocation) => return Ok((revocation, false)),
-            RevocationEntry::Unproven(revocation) => revocation,
+            RevocationEntry::Session(revocation) => (revocation, SESSION_RESERVE),
+            RevocationEntry::MachineToken(revocation) => (revocation, MACHINE_RESERVE),
+            RevocationEntry::Unproven(revocation) => return self.admit_unproven(revocation, ends),
         };
+        self.check_reserve(&revocation, reserve, earlier)?;
+        Ok((revocation, false))
+    }
+
+    /// Checks that a revocation which needs no right leaves the reserve of the capacity to others.
+    fn check_reserve(
+        &mut self,
+        revocation: &Revocation,
+        divisor: usize,
+        earlier: usize,
+    ) -> Result<(), RevokeError> {
+        let capacity = self.table.capacity();
+        let limit = capacity - capacity.div_ceil(divisor);
+        let is_full = |table: &RevocationsWriter| table.count() + earlier >= limit;
+        if self.table.contains(&revocation.target)
+            || !is_full(&self.table)
+            || self.purge_expired() > 0 && !is_full(&self.table)
+        {
+            return Ok(());
+        }
+        let reserved = capacity - limit;
+        Err(RevokeError::Store(format!(
+            "the last {reserved} entries are reserved for administrators: raise capacity in [revocation]"
+        )))
+    }
+
+    /// Returns the revocation to store for an unproven one, and whether it counts as such.
+    ///
+    /// It gets an expiry time, and is refused once the unproven ones have used their share of the
+    /// capacity. Otherwise a client could fill the table with revocations of forged tokens.
+    fn admit_unproven(
+        &mut self,
+        revocation: Revocation,
+        ends: &mut usize,
+    ) -> Result<(Revocation, bool), RevokeError> {
         let now = clock::now();
         let end = now.plus(UNPROVEN_LIFETIME);
         if self.table.contains(&revocation.target) {

@@ -1,5 +1,7 @@
 //! Errors of calls, in Infisical's envelope: `reqId`, `statusCode`, `message` and `error`.
 
+use std::{num::NonZero, time::Duration};
+
 use countersign_engine::{Blame, Reject};
 use countersign_front::BadRequest;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -29,6 +31,8 @@ pub(in crate::api) struct InfisicalError {
     /// The reason in the audit log, if the status is not enough.
     reason: Option<&'static str>,
     distinction: ErrorDistinction,
+    /// Seconds after which the client may try again.
+    retry_after: Option<NonZero<u32>>,
     /// The methods of the route, if the one of the request is not among them.
     allowed: Option<Box<HeaderValue>>,
 }
@@ -55,12 +59,14 @@ pub(in crate::api) struct InfisicalErrorParts<'e> {
 
 impl InfisicalError {
     fn new(status: StatusCode, name: &'static str, message: impl Into<Value>) -> Self {
+        let is_unavailable = status == StatusCode::SERVICE_UNAVAILABLE;
         Self {
             status,
             name,
             message: message.into(),
             reason: None,
             distinction: ErrorDistinction::Usual,
+            retry_after: NonZero::new(5).filter(|_| is_unavailable),
             allowed: None,
         }
     }
@@ -158,6 +164,15 @@ impl InfisicalError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message.into())
     }
 
+    /// The refusal of a call that is possible again after this time.
+    pub(super) fn too_many(wait: Duration) -> Self {
+        let whole = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX);
+        let seconds = NonZero::<u32>::MIN.saturating_add(whole);
+        let message = format!("Rate limit exceeded. Please try again in {seconds} seconds");
+        let error = Self::new(StatusCode::TOO_MANY_REQUESTS, "RateLimitExceeded", message);
+        Self { retry_after: Some(seconds), ..error }
+    }
+
     /// The refusal of a token.
     pub(super) fn rejected(rejection: &Rejection, settings: &IdentitySettings) -> Self {
         if let Some(refusal) = rejection.identity {
@@ -220,14 +235,11 @@ impl InfisicalError {
         if let Some(allowed) = self.allowed {
             headers.insert(header::ALLOW, *allowed);
         }
-        match self.status {
-            StatusCode::UNAUTHORIZED => {
-                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            }
-            StatusCode::SERVICE_UNAVAILABLE => {
-                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
-            }
-            _ => {}
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, seconds.get().into());
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
     }

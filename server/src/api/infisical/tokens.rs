@@ -114,11 +114,12 @@ pub(super) async fn verify_to_revoke(
     }
 }
 
-/// Revokes a token with all its renewals.
+/// Revokes a token with all its renewals, within the budget of its identity.
 pub(super) async fn revoke(
     context: &InfisicalContext<'_>,
     facts: &AccessTokenFacts,
 ) -> Result<(), InfisicalError> {
+    context.checks.begin_revocation(&facts.identity).map_err(InfisicalError::too_many)?;
     let revocation = revocation::of_token(context.settings, facts, clock::now());
     context.api.revocations.revoke(revocation).await?;
     if facts.uses_limit > 0 {
