@@ -94,8 +94,25 @@ impl IdentityClient {
         if is_uuid(reference) {
             return Ok(reference.to_lowercase());
         }
-        let all = self.call(Method::GET, &["identities"], None)?;
-        id_of_name("identity", reference, &rows(&all))
+        id_of_name("identity", reference, &rows(&self.all()?))
+    }
+
+    /// Returns all identities. The list has the first ones of very many, and a search the others.
+    fn all(&self) -> Result<Vec<Value>, CommandError> {
+        const MAX_FOUND: usize = 100;
+        let mut all = Vec::new();
+        let mut part = self.call(Method::GET, &["identities"], None)?;
+        loop {
+            let Value::Array(mut identities) = part["identities"].take() else { return Ok(all) };
+            let is_last = identities.is_empty();
+            all.append(&mut identities);
+            if is_last || part["totalCount"].as_u64().is_none_or(|count| all.len() as u64 >= count)
+            {
+                return Ok(all);
+            }
+            let page = json!({ "offset": all.len(), "limit": MAX_FOUND });
+            part = self.call(Method::POST, &["identities", "search"], Some(page))?;
+        }
     }
 
     fn organizations(&self) -> Result<Value, CommandError> {
@@ -108,9 +125,9 @@ impl IdentityClient {
     }
 
     fn print_all(&self, as_json: bool) -> Result<(), CommandError> {
-        let all = self.call(Method::GET, &["identities"], None)?;
+        let all = self.all()?;
         if as_json {
-            return Ok(print(&all["identities"])?);
+            return Ok(print(Value::Array(all))?);
         }
         let columns = [("ID", "id"), ("NAME", "name"), ("ROLE", "role"), ("METHODS", "methods")];
         Ok(print_list(&rows(&all), &columns, false)?)
@@ -152,8 +169,8 @@ impl IdentityClient {
 }
 
 /// Returns the identities of a list in the form of [`print_list`].
-fn rows(all: &Value) -> Value {
-    all["identities"].as_array().into_iter().flatten().map(row).collect()
+fn rows(all: &[Value]) -> Value {
+    all.iter().map(row).collect()
 }
 
 fn row(membership: &Value) -> Value {

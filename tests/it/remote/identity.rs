@@ -1,6 +1,7 @@
 use countersign_tests::{
     binary::{Sandbox, Server},
     certificates::{Authority, IssuedCertificate},
+    database::query_sqlite,
     eventually,
     http::Response,
 };
@@ -67,6 +68,29 @@ fn cli_creates_changes_and_deletes_identities() {
         assert_eq!(admin.json("identity list"), json!([]));
         let gone = format!("identity detach {id} universal");
         refused(&admin.run(&gone), "Failed to find identity with ID");
+    });
+}
+
+/// A list of the server has 10,000 identities at most.
+#[test]
+fn cli_finds_identities_beyond_one_list() {
+    const COUNT: usize = 10_150;
+    with_server(|sandbox, _, admin| {
+        assert_eq!(admin.json("identity list"), json!([]));
+        let add = format!(
+            "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {COUNT})
+             INSERT INTO countersign_identity (id, organization, name, role, has_delete_protection,
+                 metadata, created_at, updated_at)
+             SELECT printf('00000000-0000-4000-8000-%012d', n),
+                 (SELECT id FROM countersign_organization), printf('x%05d', n), 'member', 0, '[]', 1, 1
+             FROM numbers"
+        );
+        let file = sandbox.path().join(".local/state/countersign/countersign.db");
+        query_sqlite(&file, &add);
+        assert_eq!(admin.json("identity list").as_array().unwrap().len(), COUNT);
+        let shown = admin.run(&format!("identity show x{COUNT}")).text().to_owned();
+        assert!(shown.contains(&format!("name: x{COUNT}\n")), "{shown}");
+        refused(&admin.run("identity show x"), "no identity is named \"x\"");
     });
 }
 
