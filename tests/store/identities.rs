@@ -6,7 +6,9 @@ use countersign_server::store::{
     identity_methods::{IdentityMethod, MethodKind, TokenTerms},
     identity_projects::{MembershipsOf, ProjectMembership},
     identity_tokens::{LeaseRequest, LimitedToken, TokenUse, UseLease},
-    machine_identities::{IdentityChanges, IdentityDeletion, IdentityFilter, MachineIdentity},
+    machine_identities::{
+        IdentityChanges, IdentityDeletion, IdentityFilter, IdentityOrder, MachineIdentity,
+    },
     organizations::{DEFAULT_ORGANIZATION, Organization},
     projects::Project,
     tls_certificate_methods::TlsCertificateMethod,
@@ -73,8 +75,7 @@ fn method(id: &str, identity: &str) -> TlsCertificateMethod {
 }
 
 fn filter(name: &str) -> IdentityFilter {
-    let (organization, name) = ("o".into(), name.into());
-    IdentityFilter { organization, name, role: None, offset: 0, limit: 10 }
+    IdentityFilter { limit: 10, ..IdentityFilter::all_of("o".into(), name.into()) }
 }
 
 fn no_changes(updated_at: UnixTime) -> IdentityChanges {
@@ -125,6 +126,9 @@ fn identities_are_listed_and_changed(open: &dyn Fn() -> Store) {
         assert_eq!(names(filter("b%")).await, ("B%x".into(), 1));
         let page = IdentityFilter { offset: 1, limit: 1, ..filter("") };
         assert_eq!(names(page).await, ("a_x".into(), 3));
+        let last = IdentityOrder { by_role: false, is_descending: true };
+        let page = IdentityFilter { order: last, offset: 0, limit: 2, ..filter("") };
+        assert_eq!(names(page).await, ("c a_x".into(), 3));
         let other = IdentityFilter { organization: "p".into(), ..filter("") };
         assert_eq!(names(other).await, (String::new(), 0));
 
@@ -139,6 +143,11 @@ fn identities_are_listed_and_changed(open: &dyn Fn() -> Store) {
         assert_eq!(store.change_machine_identity("4", None, changes).await, Ok(false));
         let admins = IdentityFilter { role: Some("admin".into()), ..filter("") };
         assert_eq!(names(admins).await, ("c".into(), 1));
+        for (is_descending, expected) in [(false, "c B%x a_x"), (true, "a_x B%x c")] {
+            let order = IdentityOrder { by_role: true, is_descending };
+            let by_role = IdentityFilter { order, ..filter("") };
+            assert_eq!(names(by_role).await, (expected.into(), 3));
+        }
     });
 }
 

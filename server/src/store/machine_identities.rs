@@ -1,7 +1,7 @@
 //! Machine identities.
 
 use countersign_engine::UnixTime;
-use sqlx::{AnyPool, Row as _, any::AnyRow};
+use sqlx::{AnyPool, AssertSqlSafe, Row as _, any::AnyRow};
 
 use super::{
     DatabaseKind, Store, StoreError, flag, identity_methods::count_change, json_text, moment,
@@ -60,10 +60,21 @@ pub struct IdentityFilter {
     pub name: String,
     /// Slug of the role, if only identities with this role are wanted.
     pub role: Option<String>,
+    /// The order.
+    pub order: IdentityOrder,
     /// Number of identities to leave out.
     pub offset: u32,
     /// Most identities to return.
     pub limit: u32,
+}
+
+/// An order of identities.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IdentityOrder {
+    /// By the role, and then by the name; otherwise by the name alone.
+    pub by_role: bool,
+    /// From the last to the first.
+    pub is_descending: bool,
 }
 
 /// Result of a deletion.
@@ -87,7 +98,7 @@ impl Store {
         self.run(async move |pool| Ok(find(&pool, id).await?)).await
     }
 
-    /// Returns identities by name, and the number of all that the filter selects.
+    /// Returns identities in an order, and the number of all that the filter selects.
     ///
     /// # Errors
     /// The database cannot be queried.
@@ -97,14 +108,18 @@ impl Store {
     ) -> Result<(Vec<MachineIdentity>, u64), StoreError> {
         self.run(async move |pool| {
             let (name, role) = (like_pattern(&filter.name), filter.role.unwrap_or_default());
-            let select = concat!(
-                "SELECT ",
-                columns!(),
-                " FROM countersign_identity
-                  WHERE organization = $1 AND lower(name) LIKE $2 ESCAPE '\\' AND ($3 = '' OR role = $3)
-                  ORDER BY name, id LIMIT $4 OFFSET $5"
+            let select = format!(
+                concat!(
+                    "SELECT ",
+                    columns!(),
+                    " FROM countersign_identity
+                      WHERE organization = $1 AND lower(name) LIKE $2 ESCAPE '\\'
+                          AND ($3 = '' OR role = $3)
+                      ORDER BY {order} LIMIT $4 OFFSET $5"
+                ),
+                order = filter.order.columns()
             );
-            let rows = sqlx::query(select)
+            let rows = sqlx::query(AssertSqlSafe(select))
                 .bind(&filter.organization)
                 .bind(&name)
                 .bind(&role)
@@ -217,6 +232,26 @@ impl Store {
             }
         })
         .await
+    }
+}
+
+impl IdentityFilter {
+    /// Selects all identities of an organization whose name contains a text.
+    #[must_use]
+    pub fn all_of(organization: String, name: String) -> Self {
+        let order = IdentityOrder::default();
+        Self { organization, name, role: None, order, offset: 0, limit: u32::MAX }
+    }
+}
+
+impl IdentityOrder {
+    const fn columns(self) -> &'static str {
+        match (self.by_role, self.is_descending) {
+            (false, false) => "name, id",
+            (false, true) => "name DESC, id DESC",
+            (true, false) => "role, name, id",
+            (true, true) => "role DESC, name DESC, id DESC",
+        }
     }
 }
 

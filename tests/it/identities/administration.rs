@@ -83,6 +83,16 @@ fn identities_are_searched(protocol: Protocol) {
         assert_eq!(search(next), ("web-2".into(), json!(2)));
         let by_role = json!({ "search": { "role": "admin" } });
         assert_eq!(search(by_role), ("web-2".into(), json!(1)));
+        for (order, expected) in [
+            (json!({ "orderDirection": "desc" }), "web-2 web-1 db"),
+            (json!({ "orderBy": "name", "orderDirection": "asc" }), "db web-1 web-2"),
+            (json!({ "orderBy": "role" }), "web-2 db web-1"),
+        ] {
+            assert_eq!(search(order.clone()), (expected.into(), json!(3)), "{order}");
+        }
+        for (member, value) in [("orderBy", "id"), ("orderDirection", "down")] {
+            invalid(&api.send("POST /identities/search", json!({ member: value })), member);
+        }
         for odd in [
             json!({ "name": { "$in": ["db"] } }),
             json!({ "name": { "$contains": "db", "$ne": "db" } }),

@@ -21,7 +21,7 @@ pub(super) async fn list(call: &AdminCall<'_>) -> Answer {
     let mut identities = Vec::new();
     for organization in call.users.store.organizations().await? {
         let (organization, name) = (organization.id, String::new());
-        let filter = IdentityFilter { organization, name, role: None, offset: 0, limit: u32::MAX };
+        let filter = IdentityFilter::all_of(organization, name);
         identities.extend(call.users.store.machine_identities(filter).await?.0);
     }
     identities.sort_by(|one, other| one.id.cmp(&other.id));

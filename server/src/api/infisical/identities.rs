@@ -16,7 +16,9 @@ use crate::{
     store::{
         custom_roles::{CustomRole, RoleScope},
         identity_projects::MembershipsOf,
-        machine_identities::{IdentityChanges, IdentityDeletion, IdentityFilter, MachineIdentity},
+        machine_identities::{
+            IdentityChanges, IdentityDeletion, IdentityFilter, IdentityOrder, MachineIdentity,
+        },
     },
 };
 
@@ -120,14 +122,8 @@ pub(super) async fn list(
     organization: &str,
 ) -> Result<Response<Body>, InfisicalError> {
     check_organization(context, organization)?;
-    let filter = IdentityFilter {
-        organization: organization.to_owned(),
-        name: String::new(),
-        role: None,
-        offset: 0,
-        limit: MAX_LISTED,
-    };
-    list_filtered(context, filter).await
+    let all = IdentityFilter::all_of(organization.to_owned(), String::new());
+    list_filtered(context, IdentityFilter { limit: MAX_LISTED, ..all }).await
 }
 
 /// Reads the filter of a search.
@@ -138,6 +134,7 @@ pub(super) fn read_search(
     let mut reader = BodyReader::parse(body)?;
     let limit = reader.number("limit", 1, 100).unwrap_or(50);
     let offset = reader.number("offset", 0, u32::MAX.into()).unwrap_or(0);
+    let order = read_order(&mut reader);
     let search = reader.value("search").cloned().unwrap_or_default();
     // A text, or an object with one operator.
     let text = |member: &str, operator: &str| {
@@ -148,6 +145,7 @@ pub(super) fn read_search(
         organization: context.organization.id.clone(),
         name: text("name", "$contains").unwrap_or_default(),
         role: text("role", "$eq"),
+        order,
         offset: u32::try_from(offset).unwrap_or(u32::MAX),
         limit: u32::try_from(limit).unwrap_or(100),
     };
@@ -168,6 +166,21 @@ pub(super) fn read_search(
     }
     reader.finish()?;
     Ok(filter)
+}
+
+fn read_order(reader: &mut BodyReader) -> IdentityOrder {
+    let mut is_second = |member: &str, [first, second]: [&str; 2]| {
+        let value = reader.optional_text(member)?;
+        if value != first && value != second {
+            let message = format!("Invalid enum value. Expected '{first}' | '{second}'");
+            reader.report(member, &message);
+        }
+        Some(value == second)
+    };
+    IdentityOrder {
+        by_role: is_second("orderBy", ["name", "role"]).unwrap_or(false),
+        is_descending: is_second("orderDirection", ["asc", "desc"]).unwrap_or(false),
+    }
 }
 
 /// Whether a filter is a text, or an object with one operator.

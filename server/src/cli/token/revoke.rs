@@ -88,7 +88,7 @@ async fn find_identity(store: &Store, text: &str) -> Result<String, CommandError
     let mut found = Vec::new();
     for organization in store.organizations().await.map_err(CommandError::failed)? {
         let (organization, name) = (organization.id, text.to_owned());
-        let filter = IdentityFilter { organization, name, role: None, offset: 0, limit: u32::MAX };
+        let filter = IdentityFilter::all_of(organization, name);
         let (named, _) = store.machine_identities(filter).await.map_err(CommandError::failed)?;
         found.extend(named.into_iter().filter(|one| one.name == text).map(|one| one.id));
     }
