@@ -169,8 +169,11 @@ async fn execute(
     let caller = InfisicalCaller::authenticate(context, request.headers(), audited).await?;
     audited.set_audited_caller(caller.audited(&context.settings.issuer));
     check_selected_organization(context, request.headers())?;
-    if operation != Operation::OwnDetails {
-        caller.check_administrator(context)?;
+    if operation != Operation::OwnDetails
+        && let Err(refusal) = caller.check_administrator(context)
+    {
+        audited.set_target((operation.target_in_path(ids), None));
+        return Err(refusal);
     }
     let call = InfisicalCall::read(context, operation, ids, request)?;
     audited.set_target(call.audit_target());
@@ -194,7 +197,7 @@ async fn execute_open(
             login.log_in(context, (certificate, request.headers())).await
         }
         Operation::RenewToken => {
-            let facts = tokens::verify_to_renew(context, &tokens::read(body)?).await?;
+            let facts = tokens::verify_to_renew(context, &tokens::read(body)?, audited).await?;
             audited.set_target((tokens::audit_target(&facts), Some(facts.method_kind.clone())));
             tokens::renew(context, facts).await
         }

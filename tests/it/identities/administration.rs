@@ -1,12 +1,14 @@
 use countersign_tests::{
-    binary::Sandbox, client::Protocol, database::change_meanwhile, over_every_protocol,
+    binary::Sandbox, client::Protocol, database::change_meanwhile, eventually, over_every_protocol,
 };
 use serde_json::{Value, json};
 
-use super::{IdentityApi, configuration, invalid, refused, session_of, text, with_server};
+use super::{
+    IdentityApi, MachineCredentials, configuration, invalid, refused, session_of, text, with_server,
+};
 use crate::{
     audit::{audit, audit_with},
-    fixture::{SIGNING, claims, token},
+    fixture::{SIGNING, claims, now, token},
     users::{Api, ENVIRONMENT, in_file},
 };
 
@@ -24,6 +26,7 @@ over_every_protocol!(
     constraint_is_answered_as_the_check_before_it,
     logins_are_recorded_by_identity_and_without_secrets,
     changes_are_in_the_audit_log,
+    refusals_have_their_target_and_reason,
 );
 
 const NOT_ALLOWED: &str = "You are not allowed to administer machine identities";
@@ -251,6 +254,49 @@ fn changes_are_in_the_audit_log(protocol: Protocol) {
     let all = events.iter().map(Value::to_string).collect::<String>();
     assert!(!all.contains(&machine.secret) && !all.contains(&token), "{all}");
     assert!(!server.log().contains(&machine.secret));
+}
+
+fn refusals_have_their_target_and_reason(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let server = sandbox.serve(&configuration(""));
+    let api = IdentityApi::new(&server);
+    let machine = api.machine("member", json!({}));
+    let token = api.access_token(&machine);
+    let secrets = format!("POST /auth/universal-auth/identities/{}/client-secrets", machine.id);
+    let with_secret = |limit: Value| MachineCredentials {
+        id: machine.id.clone(),
+        client_id: machine.client_id.clone(),
+        secret: text(&api.send(&secrets, limit).json()["clientSecret"]),
+    };
+    let (short, limited) =
+        (with_secret(json!({ "ttl": 1 })), with_secret(json!({ "numUsesLimit": 1 })));
+    let created = now();
+    assert_eq!(api.log_in(&limited).status, 200);
+    assert_eq!(api.log_in(&limited).status, 401);
+    let memberships = "/api/v2/workspace/p/identity-memberships/i";
+    for call in ["DELETE /identities/x", &format!("DELETE {memberships}"), "POST /identities"] {
+        refused(&api.call(&token, call, "", ""), 403, NOT_ALLOWED);
+    }
+    assert_eq!(api.revoke(&token).status, 200);
+    assert_eq!(api.renew(&token).status, 401);
+    eventually(|| now() >= created + 2);
+    assert_eq!(api.log_in(&short).status, 401);
+    assert!(server.stop("TERM").0.success());
+
+    let of_machine = json!({ "user": machine.id });
+    let of_token = json!({ "user": machine.id, "token": super::claims(&token)["jti"] });
+    for (operation, reason, target) in [
+        ("identity.login", "secret_exhausted", &of_machine),
+        ("identity.login", "secret_expired", &of_machine),
+        ("identity.delete", "not_authorized", &json!({ "user": "x" })),
+        ("role.unassign", "not_authorized", &json!({ "user": "i", "project": "p" })),
+        ("identity.add", "not_authorized", &json!({})),
+        ("identity.renew", "revoked", &of_token),
+    ] {
+        let events = audit(&sandbox, &["--operation", operation, "--outcome", "refused"]);
+        let event = events.iter().find(|event| event["reason"] == reason);
+        assert_eq!(event.map(|event| &event["target"]), Some(target), "{operation}: {events:?}");
+    }
 }
 
 fn hostile_bodies_are_refused(protocol: Protocol) {

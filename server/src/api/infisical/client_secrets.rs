@@ -217,12 +217,12 @@ impl ClientLogin {
         })?;
         // It is not revoked for good: the clock may be wrong.
         if secret.has_expired(now) {
-            return Err(InfisicalError::unauthorized("Access denied due to expired client secret"));
+            let message = "Access denied due to expired client secret";
+            return Err(InfisicalError::unauthorized(message).because("secret_expired"));
         }
         if !store.use_client_secret(&secret.id, now).await? {
-            return Err(InfisicalError::unauthorized(
-                "Access denied due to client secret usage limit reached",
-            ));
+            let message = "Access denied due to client secret usage limit reached";
+            return Err(InfisicalError::unauthorized(message).because("secret_exhausted"));
         }
         lockouts.succeed(&client.method.id, source);
         Ok(secret.id)

@@ -1,6 +1,6 @@
 //! The calls, by method and path.
 
-use crate::audit::AuditOperation;
+use crate::audit::{AuditOperation, AuditTarget};
 
 /// A call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,6 +137,23 @@ impl InfisicalOperation {
     /// Whether the call authenticates by its body alone.
     pub(super) const fn is_open(self) -> bool {
         matches!(self, Self::TlsLogin | Self::UniversalLogin | Self::RenewToken | Self::RevokeToken)
+    }
+
+    /// Returns what the ids in the path of a call are, for a refusal: its body is not read then.
+    pub(super) fn target_in_path(self, ids: &[&str]) -> AuditTarget {
+        let id = |nth: usize| ids.get(nth).map(|id| (*id).to_owned());
+        let (user, project) = match self {
+            Self::ListProjectRoles
+            | Self::CreateProjectRole
+            | Self::ListMembers
+            | Self::AddMember
+            | Self::ModifyMember
+            | Self::GetMember
+            | Self::RemoveMember => (id(1), id(0)),
+            Self::ListOrganizationRoles | Self::CreateOrganizationRole => (None, None),
+            _ => (id(0), None),
+        };
+        AuditTarget { user, project, ..AuditTarget::default() }
     }
 
     /// Returns the recorded operation; `None` for a call that only reads.

@@ -2,6 +2,7 @@
 //!
 //! They authenticate by the token in their body alone. Other credentials of the request are ignored.
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::Response;
 use serde_json::json;
 
@@ -10,8 +11,9 @@ use super::{
     role_changes::roles_of,
 };
 use crate::{
+    api::audited::AuditedCall,
     audit::AuditTarget,
-    base::{clock, reply::Body},
+    base::{clock, exact_json, reply::Body},
     identities::{access_token::AccessTokenFacts, revocation},
     store::{
         StoreError,
@@ -67,13 +69,24 @@ pub(super) fn audit_target(facts: &AccessTokenFacts) -> AuditTarget {
 pub(super) async fn verify_to_renew(
     context: &InfisicalContext<'_>,
     token: &str,
+    audited: &mut AuditedCall<'_>,
 ) -> Result<AccessTokenFacts, InfisicalError> {
     verify_presented(context, token).await.map_err(|error| {
-        if error.is_revocation() {
-            return InfisicalError::unauthorized("Cannot renew: token has been revoked");
+        if !error.is_revocation() {
+            return error.into_error(context.settings);
         }
-        error.into_error(context.settings)
+        if let Some(facts) = facts_of_revoked(token) {
+            audited.set_target((audit_target(&facts), Some(facts.method_kind)));
+        }
+        let message = "Cannot renew: token has been revoked";
+        InfisicalError::unauthorized(message).because("revoked")
     })
+}
+
+/// Returns the facts of a token that is authentic, but was revoked.
+fn facts_of_revoked(token: &str) -> Option<AccessTokenFacts> {
+    let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    AccessTokenFacts::read(&exact_json::claims(&payload))
 }
 
 pub(super) async fn renew(
