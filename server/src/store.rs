@@ -9,6 +9,7 @@
 //! again.
 
 pub mod client_secrets;
+mod conflicts;
 mod connection;
 pub mod console_sessions;
 pub mod custom_roles;

@@ -52,7 +52,7 @@ fn identity(id: &str, name: &str) -> MachineIdentity {
     }
 }
 
-fn method(id: &str, identity: &str) -> TlsCertificateMethod {
+pub(super) fn method(id: &str, identity: &str) -> TlsCertificateMethod {
     TlsCertificateMethod {
         method: IdentityMethod {
             id: id.into(),
@@ -84,13 +84,13 @@ fn no_changes(updated_at: UnixTime) -> IdentityChanges {
 }
 
 /// Adds an organization, an identity `i` and a method `m`.
-async fn add_method(store: &Store) {
+pub(super) async fn add_method(store: &Store) {
     store.ensure_organization(organization("o")).await.unwrap();
     store.add_machine_identity(identity("i", "one")).await.unwrap();
     store.add_tls_certificate_method(method("m", "i")).await.unwrap();
 }
 
-fn limited(id: &str, uses_limit: u64) -> LimitedToken {
+pub(super) fn limited(id: &str, uses_limit: u64) -> LimitedToken {
     let (id, method) = (id.into(), "m".into());
     let (created_at, expires_at) = (UnixTime(20), UnixTime(4_000_000_000));
     LimitedToken { id, method, uses_limit, created_at, expires_at }

@@ -6,6 +6,8 @@ mod contract;
 mod projects;
 /// Machine identities, their login methods and tokens.
 mod identities;
+/// Deletions of machine identities and of their login methods, beside other changes.
+mod identity_deletions;
 /// Sessions of the console.
 mod console_sessions;
 /// Key sets of providers.

@@ -147,11 +147,11 @@ impl Store {
 
     async fn sweep_part(&self, sweep: RowSweep) -> Result<SweptPart, StoreError> {
         let kind = self.kind();
+        if kind == DatabaseKind::Postgres {
+            let deleted = self.run_again(move |pool| sweep.delete_by_clock(pool)).await?;
+            return Ok(SweptPart { marked: 0, deleted });
+        }
         self.run(async move |pool| {
-            if kind == DatabaseKind::Postgres {
-                let deleted = sweep.delete_by_clock(&pool).await?;
-                return Ok(SweptPart { marked: 0, deleted });
-            }
             let mut transaction = kind.begin(&pool).await?;
             let marked = sweep.mark_part(&mut transaction).await?;
             let deleted =
@@ -175,7 +175,7 @@ struct RowSweep {
 }
 
 impl RowSweep {
-    async fn delete_by_clock(self, pool: &AnyPool) -> Result<u64, StoreError> {
+    async fn delete_by_clock(self, pool: AnyPool) -> sqlx::Result<u64> {
         let (name, end, condition) = self.table.parts();
         // Most tables have few rows that end at once.
         let part = match self.table {
@@ -190,7 +190,7 @@ impl RowSweep {
         );
         let deleted =
             sqlx::query(AssertSqlSafe(delete)).bind(seconds(self.retention).saturating_add(MARGIN));
-        Ok(deleted.execute(pool).await?.rows_affected())
+        Ok(deleted.execute(&pool).await?.rows_affected())
     }
 
     /// Notes since when rows are over, and that others are current again. Returns the larger number

@@ -10,8 +10,8 @@ use sqlx::{
 };
 
 use super::{
-    DatabaseKind, Store, StoreError, json_text, moment, read_json, read_number, stored_number,
-    unix_time,
+    DatabaseKind, Store, StoreError, conflicts::lock_identity, json_text, moment, read_json,
+    read_number, stored_number, unix_time,
 };
 
 /// Kind of a login method.
@@ -73,8 +73,6 @@ pub(super) trait MethodRow: Sized + Send + 'static {
     const KIND: MethodKind;
     /// Selects the method of an identity, `$1`.
     const SELECT: &'static str;
-    /// The same in PostgreSQL, where it locks the row.
-    const SELECT_FOR_UPDATE: &'static str;
 
     /// Returns what all kinds have in common.
     fn common(&self) -> &IdentityMethod;
@@ -129,11 +127,9 @@ impl Store {
         let (identity, kind) = (identity.to_owned(), self.kind());
         self.run(async move |pool| {
             let mut transaction = kind.begin(&pool).await?;
-            let select = match kind {
-                DatabaseKind::Sqlite => M::SELECT,
-                DatabaseKind::Postgres => M::SELECT_FOR_UPDATE,
-            };
-            let row = sqlx::query(select).bind(identity).fetch_optional(&mut *transaction).await?;
+            lock_identity(kind, &mut transaction, &identity).await?;
+            let row = sqlx::query(M::SELECT).bind(identity);
+            let row = row.fetch_optional(&mut *transaction).await?;
             let Some(mut method) = row.map(|row| M::read(&row)).transpose()? else {
                 return Ok(None);
             };
@@ -219,18 +215,25 @@ impl Store {
         kind: MethodKind,
     ) -> Result<Option<String>, StoreError> {
         let (identity, database) = (identity.to_owned(), self.kind());
-        self.run(async move |pool| {
-            let mut transaction = database.begin(&pool).await?;
-            let delete = "DELETE FROM countersign_identity_method WHERE identity = $1 AND kind = $2
-                          RETURNING id";
-            let deleted = sqlx::query_scalar(delete).bind(&identity).bind(kind.name());
-            let deleted = deleted.fetch_optional(&mut *transaction).await?;
-            count_change(&mut transaction, &identity).await?;
-            transaction.commit().await?;
-            Ok(deleted)
-        })
-        .await
+        self.run_again(move |pool| delete(pool, database, identity.clone(), kind)).await
     }
+}
+
+async fn delete(
+    pool: AnyPool,
+    database: DatabaseKind,
+    identity: String,
+    kind: MethodKind,
+) -> sqlx::Result<Option<String>> {
+    let mut transaction = database.begin(&pool).await?;
+    lock_identity(database, &mut transaction, &identity).await?;
+    let delete = "DELETE FROM countersign_identity_method WHERE identity = $1 AND kind = $2
+                  RETURNING id";
+    let deleted = sqlx::query_scalar(delete).bind(&identity).bind(kind.name());
+    let deleted = deleted.fetch_optional(&mut *transaction).await?;
+    count_change(&mut transaction, &identity).await?;
+    transaction.commit().await?;
+    Ok(deleted)
 }
 
 /// Adds what a new login method has in common with others.

@@ -207,31 +207,35 @@ impl Store {
     /// The database cannot be queried.
     pub async fn delete_machine_identity(&self, id: &str) -> Result<IdentityDeletion, StoreError> {
         let (id, kind) = (id.to_owned(), self.kind());
-        self.run(async move |pool| {
-            let mut transaction = kind.begin(&pool).await?;
-            let select = match kind {
-                DatabaseKind::Sqlite => {
-                    "SELECT has_delete_protection FROM countersign_identity WHERE id = $1"
-                }
-                DatabaseKind::Postgres => {
-                    "SELECT has_delete_protection FROM countersign_identity WHERE id = $1 FOR UPDATE"
-                }
-            };
-            let protection: Option<i64> =
-                sqlx::query_scalar(select).bind(&id).fetch_optional(&mut *transaction).await?;
-            match protection {
-                None => Ok(IdentityDeletion::Missing),
-                Some(0) => {
-                    count_change(&mut transaction, &id).await?;
-                    let delete = sqlx::query("DELETE FROM countersign_identity WHERE id = $1");
-                    delete.bind(&id).execute(&mut *transaction).await?;
-                    transaction.commit().await?;
-                    Ok(IdentityDeletion::Deleted)
-                }
-                Some(_) => Ok(IdentityDeletion::Protected),
-            }
-        })
-        .await
+        self.run_again(move |pool| delete(pool, kind, id.clone())).await
+    }
+}
+
+async fn delete(pool: AnyPool, kind: DatabaseKind, id: String) -> sqlx::Result<IdentityDeletion> {
+    let mut transaction = kind.begin(&pool).await?;
+    let select = match kind {
+        DatabaseKind::Sqlite => {
+            "SELECT has_delete_protection FROM countersign_identity WHERE id = $1"
+        }
+        DatabaseKind::Postgres => {
+            "SELECT has_delete_protection FROM countersign_identity WHERE id = $1 FOR UPDATE"
+        }
+    };
+    let protection: Option<i64> =
+        sqlx::query_scalar(select).bind(&id).fetch_optional(&mut *transaction).await?;
+    match protection {
+        None => Ok(IdentityDeletion::Missing),
+        Some(0) => {
+            // Before the change is counted: the organization is locked last.
+            let methods = "DELETE FROM countersign_identity_method WHERE identity = $1";
+            sqlx::query(methods).bind(&id).execute(&mut *transaction).await?;
+            count_change(&mut transaction, &id).await?;
+            let delete = sqlx::query("DELETE FROM countersign_identity WHERE id = $1");
+            delete.bind(&id).execute(&mut *transaction).await?;
+            transaction.commit().await?;
+            Ok(IdentityDeletion::Deleted)
+        }
+        Some(_) => Ok(IdentityDeletion::Protected),
     }
 }
 

@@ -23,21 +23,6 @@ pub struct TlsCertificateMethod {
     pub verifies_chain: bool,
 }
 
-/// The method of an identity. PostgreSQL locks the row with `FOR UPDATE` at the end.
-macro_rules! select {
-    ($lock:literal) => {
-        concat!(
-            "SELECT m.id, m.identity, m.token_ttl, m.token_max_ttl, m.token_period,
-                 m.token_uses_limit, m.token_trusted_ips, m.created_at, m.updated_at,
-                 t.ca_certificate, t.allowed_common_names, t.allowed_alt_names, t.verifies_chain
-             FROM countersign_identity_method m
-             JOIN countersign_tls_certificate_method t ON t.method = m.id
-             WHERE m.identity = $1",
-            $lock
-        )
-    };
-}
-
 impl Store {
     /// Returns the method of an identity.
     ///
@@ -79,8 +64,13 @@ impl Store {
 
 impl MethodRow for TlsCertificateMethod {
     const KIND: MethodKind = MethodKind::TlsCertificate;
-    const SELECT: &'static str = select!("");
-    const SELECT_FOR_UPDATE: &'static str = select!(" FOR UPDATE");
+    const SELECT: &'static str = "
+        SELECT m.id, m.identity, m.token_ttl, m.token_max_ttl, m.token_period,
+            m.token_uses_limit, m.token_trusted_ips, m.created_at, m.updated_at,
+            t.ca_certificate, t.allowed_common_names, t.allowed_alt_names, t.verifies_chain
+        FROM countersign_identity_method m
+        JOIN countersign_tls_certificate_method t ON t.method = m.id
+        WHERE m.identity = $1";
 
     fn common(&self) -> &IdentityMethod {
         &self.method

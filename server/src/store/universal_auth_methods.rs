@@ -34,9 +34,9 @@ pub struct LockoutSettings {
     pub counter_reset: u64,
 }
 
-/// A method by the column of its look-up. PostgreSQL locks the row with `FOR UPDATE` at the end.
+/// A method by the column of its look-up.
 macro_rules! select {
-    ($column:literal, $lock:literal) => {
+    ($column:literal) => {
         concat!(
             "SELECT m.id, m.identity, m.token_ttl, m.token_max_ttl, m.token_period,
                  m.token_uses_limit, m.token_trusted_ips, m.created_at, m.updated_at,
@@ -46,8 +46,7 @@ macro_rules! select {
              JOIN countersign_universal_auth_method u ON u.method = m.id
              WHERE ",
             $column,
-            " = $1",
-            $lock
+            " = $1"
         )
     };
 }
@@ -72,7 +71,7 @@ impl Store {
         &self,
         client_id: &str,
     ) -> Result<Option<UniversalAuthMethod>, StoreError> {
-        self.select_method(select!("u.client_id", ""), client_id).await
+        self.select_method(select!("u.client_id"), client_id).await
     }
 
     /// Adds a method to its identity.
@@ -104,8 +103,7 @@ impl Store {
 
 impl MethodRow for UniversalAuthMethod {
     const KIND: MethodKind = MethodKind::UniversalAuth;
-    const SELECT: &'static str = select!("m.identity", "");
-    const SELECT_FOR_UPDATE: &'static str = select!("m.identity", " FOR UPDATE");
+    const SELECT: &'static str = select!("m.identity");
 
     fn common(&self) -> &IdentityMethod {
         &self.method
