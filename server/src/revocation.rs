@@ -321,6 +321,20 @@ impl RevocationService {
             || RevokeError::Store("no answer in time; it may or may not have been stored".into());
         timeout(WRITER_TIMEOUT, received).await.map_err(|_| timed_out())?.map_err(|_| busy())?
     }
+
+    /// Revokes several times. When this returns `Ok`, all revocations are stored and in force.
+    ///
+    /// # Errors
+    /// As [`revoke`](Self::revoke). Some of them may have been made.
+    pub async fn revoke_all(
+        &self,
+        entries: impl IntoIterator<Item = RevocationEntry>,
+    ) -> Result<(), RevokeError> {
+        for entry in entries {
+            self.revoke(entry).await?;
+        }
+        Ok(())
+    }
 }
 
 impl Drop for RevocationService {

@@ -11,6 +11,8 @@ mod certificate_rules;
 mod certificates;
 /// Independent clients: Node.js, Python and curl.
 pub(crate) mod clients;
+/// Servers of one database with different issuers.
+mod issuers;
 /// Numbers of uses that a server counts in blocks.
 mod leases;
 /// Login methods and their terms.

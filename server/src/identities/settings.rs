@@ -17,6 +17,10 @@ use crate::{
 pub const ACCESS_TOKEN_TYPE: &str = "identity+jwt";
 /// The claim with the id of the login method, by which its tokens are revoked.
 pub const METHOD_CLAIM: &str = "authMethodId";
+/// Another name of the issuer of access tokens, which it has on every server. Revocations by this
+/// name concern the tokens of all servers of a database, whatever their issuers are. Tokens have
+/// the other name in `iss`.
+pub const SHARED_ISSUER: &str = "urn:countersign:identities";
 /// `kid` header of access tokens that have a limit of uses and were not obtained with a client
 /// secret: most tokens have no `kid`, and are known not to be [limited](is_limited) by that.
 pub const LIMITED_KID: &str = "limited";
@@ -78,6 +82,11 @@ impl IdentitySettings {
             reader.error("issuer", text, "write another one, which no section has");
             return None;
         }
+        if issuers.iter().any(|section| section.issuer.is_named(SHARED_ISSUER)) {
+            let text = format!("a section has the issuer {SHARED_ISSUER}, a name of [identities]");
+            reader.error("enabled", text, "write another issuer in that section");
+            return None;
+        }
         Some(Self { issuer, max_token_age, expired_status, binds_certificates, secret })
     }
 
@@ -85,6 +94,9 @@ impl IdentitySettings {
     pub(crate) fn section(&self) -> IssuerSection {
         let mut issuer = IssuerConfig::new(&self.issuer, &self.issuer, [Algorithm::Hs256]);
         issuer.section = IDENTITIES_SECTION.into();
+        if *self.issuer != *SHARED_ISSUER {
+            issuer.aliases = [SHARED_ISSUER.into()].into();
+        }
         let rules = &mut issuer.rules;
         rules.token_types = Some([ACCESS_TOKEN_TYPE.into()].into());
         rules.require_expiry = true;

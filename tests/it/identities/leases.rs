@@ -83,7 +83,7 @@ fn crash_of_a_server_never_adds_uses() {
 }
 
 /// Returns a configuration for several servers, which share a database.
-fn shared_configuration(postgres: &Postgres, options: &str) -> String {
+pub(super) fn shared_configuration(postgres: &Postgres, options: &str) -> String {
     let database = format!("[database]\nurl={}\n[server]", postgres.url());
     configuration(options).replace("[server]", &database)
 }

@@ -118,8 +118,8 @@ pub(super) async fn revoke(
     get(context, identity, id).await?;
     let method = attached(context, identity).await?;
     // Before the change: if the revocation fails, nothing has changed.
-    let revocation = revocation::of_client_secret(context.settings, id, clock::now());
-    context.api.revocations.revoke(revocation).await?;
+    let revocations = revocation::of_client_secret(context.settings, id, clock::now());
+    context.api.revocations.revoke_all(revocations).await?;
     if !context.users.store.revoke_client_secret(&method.method.id, id).await? {
         return Err(missing(id));
     }

@@ -272,8 +272,8 @@ pub(super) async fn delete(
         return Err(is_protected());
     }
     let methods = methods_of(context, id).await?;
-    let revocation = revocation::of_identity(context.settings, id, clock::now());
-    context.api.revocations.revoke(revocation).await?;
+    let revocations = revocation::of_identity(context.settings, id, clock::now());
+    context.api.revocations.revoke_all(revocations).await?;
     match context.users.store.delete_machine_identity(id).await? {
         IdentityDeletion::Deleted => {
             context.checks.forget_methods();

@@ -167,8 +167,8 @@ pub(super) async fn delete_method(
     method: &IdentityMethod,
     kind: MethodKind,
 ) -> Result<(), InfisicalError> {
-    let revocation = revocation::of_method(context.settings, &method.id, clock::now());
-    context.api.revocations.revoke(revocation).await?;
+    let revocations = revocation::of_method(context.settings, &method.id, clock::now());
+    context.api.revocations.revoke_all(revocations).await?;
     context.users.store.delete_identity_method(&method.identity, kind).await?;
     context.checks.forget_methods();
     Ok(())

@@ -96,8 +96,8 @@ async fn revoke_issued_by_now(
     id: &str,
 ) -> Result<UnixTime, InfisicalError> {
     let now = clock::now();
-    let revocation = revocation::of_issued_by(context.settings, id, now);
-    context.api.revocations.revoke(revocation).await?;
+    let revocations = revocation::of_issued_by(context.settings, id, now);
+    context.api.revocations.revoke_all(revocations).await?;
     Ok(now.plus(1))
 }
 

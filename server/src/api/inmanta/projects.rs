@@ -101,8 +101,8 @@ async fn end_tokens(
 ) -> Result<(), ApiError> {
     let Some(settings) = &context.api.settings.identities else { return Ok(()) };
     for member in members {
-        let revocation = of_issued_by(settings, &member.identity, clock::now());
-        context.api.revocations.revoke(revocation).await?;
+        let revocations = of_issued_by(settings, &member.identity, clock::now());
+        context.api.revocations.revoke_all(revocations).await?;
     }
     Ok(())
 }
