@@ -13,6 +13,7 @@ mod conflicts;
 mod connection;
 pub mod console_sessions;
 pub mod custom_roles;
+mod deleted_methods;
 pub(crate) mod draft;
 pub mod environments;
 pub mod expiry;

@@ -219,7 +219,6 @@ fn identity_deletion_cascades(open: &dyn Fn() -> Store) {
         let delete = async || store.delete_identity_method("i", MethodKind::TlsCertificate).await;
         assert_eq!(delete().await, Ok(Some("m".into())));
         assert_eq!(delete().await, Ok(None));
-        assert_eq!(store.uses_of_limited_token("t").await, Ok(None), "its tokens are deleted");
         assert_eq!(
             store.use_limited_token("t", &UseLease::default(), UnixTime(30)).await,
             Ok(TokenUse::Revoked)

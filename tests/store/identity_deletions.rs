@@ -1,12 +1,22 @@
 use std::{sync::mpsc::channel, thread};
 
+use countersign_engine::UnixTime;
 use countersign_server::store::{
-    Store, identity_methods::MethodKind, machine_identities::IdentityDeletion,
+    Store, StoreError,
+    identity_methods::MethodKind,
+    identity_tokens::{LeaseRequest, TokenUse, UseLease},
+    machine_identities::IdentityDeletion,
 };
-use countersign_tests::{eventually, postgres::Postgres};
+use countersign_tests::{database::query_sqlite, eventually, postgres::Postgres};
 use tempfile::TempDir;
 
-use super::{contract::wait, identities::add_method, store};
+use super::{
+    contract::{over_every_store, wait},
+    identities::{add_method, limited},
+    store,
+};
+
+over_every_store!(rows_of_tokens_are_deleted_after_their_method);
 
 /// Two servers of one database with an identity, which has a login method.
 struct SharedDatabase {
@@ -93,5 +103,77 @@ fn deletion_runs_again_after_a_deadlock() {
         let deleted = wait(server, server.delete_machine_identity("i"));
         assert_eq!(deleted, Ok(IdentityDeletion::Deleted), "{code}");
         assert_eq!(database.postgres.query("SELECT last_value FROM attempt"), "3");
+    }
+}
+
+/// Checks that a token of a deleted method is refused, though its row exists.
+fn assert_ended(store: &Store) {
+    let lease = UseLease { id: "l".into(), uses: 1 };
+    let request = LeaseRequest { lease: &lease, remaining: 0, ended: &UseLease::default() };
+    wait(store, async {
+        assert_eq!(store.uses_of_limited_token("t").await, Ok(Some(1)));
+        let used = store.use_limited_token("t", &UseLease::default(), UnixTime(30)).await;
+        assert_eq!(used, Ok(TokenUse::Revoked));
+        assert_eq!(store.lease_uses("t", request).await, Ok(false));
+        assert_eq!(store.renew_limited_token("t", UnixTime(40)).await, Ok(TokenUse::Revoked));
+        let late = store.add_limited_token(limited("u", 2)).await;
+        assert_eq!(late, Err(StoreError::ForeignKeyViolation), "a login that raced with it");
+    });
+}
+
+/// Adds a token that was used once.
+fn add_token(store: &Store) {
+    wait(store, async {
+        store.add_limited_token(limited("t", 5)).await.unwrap();
+        let used = store.use_limited_token("t", &UseLease::default(), UnixTime(30)).await;
+        assert_eq!(used, Ok(TokenUse::Counted));
+    });
+}
+
+#[test]
+fn deletion_in_sqlite_keeps_rows_of_tokens() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = store(&directory, "");
+    wait(&store, add_method(&store));
+    add_token(&store);
+    query_sqlite(
+        &directory.path().join("countersign.db"),
+        "CREATE TRIGGER keep BEFORE DELETE ON countersign_identity_token
+             BEGIN SELECT RAISE(ABORT, 'kept'); END",
+    );
+    assert_eq!(wait(&store, store.delete_machine_identity("i")), Ok(IdentityDeletion::Deleted));
+    assert_ended(&store);
+}
+
+#[test]
+fn deletion_in_postgresql_keeps_rows_of_tokens() {
+    let database = SharedDatabase::start();
+    let [server, other] = &database.servers;
+    add_token(server);
+    database.postgres.query(
+        "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS
+             'BEGIN RAISE EXCEPTION ''kept''; END';
+         CREATE TRIGGER keep BEFORE DELETE ON countersign_identity_token FOR EACH ROW
+             EXECUTE FUNCTION keep()",
+    );
+    let kind = MethodKind::TlsCertificate;
+    assert_eq!(wait(server, server.delete_identity_method("i", kind)), Ok(Some("m".into())));
+    assert_ended(other);
+}
+
+fn rows_of_tokens_are_deleted_after_their_method(open: &dyn Fn() -> Store) {
+    const TOKENS: usize = 600;
+    let store = open();
+    wait(&store, async {
+        add_method(&store).await;
+        for number in 0..TOKENS {
+            store.add_limited_token(limited(&number.to_string(), 2)).await.unwrap();
+        }
+        let kind = MethodKind::TlsCertificate;
+        store.delete_identity_method("i", kind).await.unwrap();
+    });
+    for number in 0..TOKENS {
+        let uses = || wait(&store, store.uses_of_limited_token(&number.to_string()));
+        eventually(|| uses() == Ok(None));
     }
 }

@@ -63,7 +63,7 @@ pub const PART_ROWS: u64 = 250;
 const MAX_PARTS: usize = 200;
 /// Pause after a part, in which others can write: the longest time after which a connection of
 /// SQLite tries again.
-const PART_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const PART_PAUSE: Duration = Duration::from_millis(100);
 /// Margin after the end of a row in PostgreSQL, in seconds.
 const MARGIN: i64 = 86_400;
 /// Seconds for which an SQLite database must be open while a row is over.

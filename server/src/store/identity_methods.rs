@@ -215,7 +215,10 @@ impl Store {
         kind: MethodKind,
     ) -> Result<Option<String>, StoreError> {
         let (identity, database) = (identity.to_owned(), self.kind());
-        self.run_again(move |pool| delete(pool, database, identity.clone(), kind)).await
+        let deletion = move |pool| delete(pool, database, identity.clone(), kind);
+        let deleted = self.run_again(deletion).await?;
+        self.spawn_deletion_after(deleted.iter().cloned().collect());
+        Ok(deleted)
     }
 }
 

@@ -3,6 +3,9 @@
 //! Uses are counted by one statement that changes the row, so that concurrent requests on any number
 //! of nodes never make more uses than the limit. A node may count a block of uses at once (a lease),
 //! and return those that it did not need. Tokens without a limit have no row.
+//!
+//! A token ends with its login method, whose row each use looks up: rows of tokens are deleted
+//! [later](super::deleted_methods).
 
 use countersign_engine::UnixTime;
 use sqlx::{AnyPool, AssertSqlSafe, Row as _};
@@ -33,7 +36,8 @@ pub enum TokenUse {
     Held(u64),
     /// All uses were made.
     Exhausted,
-    /// The token was revoked, or its row was deleted some time after its last use.
+    /// The token was revoked, its login method was deleted, or its row was deleted some time after
+    /// its last use.
     Revoked,
 }
 
@@ -60,6 +64,10 @@ pub struct LeaseRequest<'l> {
     pub ended: &'l UseLease,
 }
 
+/// The condition that the login method of a token exists.
+const HAS_METHOD: &str = "EXISTS (SELECT 1 FROM countersign_identity_method m
+    WHERE m.id = countersign_identity_token.method)";
+
 /// The column `held` without the lease of the parameters `$1`, its uses, and `$2`, its id.
 const HELD_BY_OTHERS: &str = "CASE WHEN leases LIKE '%' || $2 || '%' THEN held - $1 ELSE held END";
 
@@ -71,10 +79,10 @@ impl Store {
     /// database cannot be queried.
     pub async fn add_limited_token(&self, token: LimitedToken) -> Result<(), StoreError> {
         self.run(async move |pool| {
-            sqlx::query(
+            let added = sqlx::query(
                 "INSERT INTO countersign_identity_token
                      (id, method, uses_limit, created_at, expires_at)
-                 VALUES ($1, $2, $3, $4, $5)",
+                 SELECT $1, id, $3, $4, $5 FROM countersign_identity_method WHERE id = $2",
             )
             .bind(token.id)
             .bind(token.method)
@@ -83,7 +91,7 @@ impl Store {
             .bind(moment(token.expires_at))
             .execute(&pool)
             .await?;
-            Ok(())
+            if added.rows_affected() > 0 { Ok(()) } else { Err(StoreError::ForeignKeyViolation) }
         })
         .await
     }
@@ -106,7 +114,7 @@ impl Store {
                      leases = REPLACE(leases, $2, ''),
                      expires_at = CASE WHEN uses + 1 >= uses_limit AND {HELD_BY_OTHERS} = 0
                                        THEN $3 ELSE expires_at END
-                 WHERE id = $4 AND uses < uses_limit AND is_revoked = 0"
+                 WHERE id = $4 AND uses < uses_limit AND is_revoked = 0 AND {HAS_METHOD}"
             );
             let count = sqlx::query(AssertSqlSafe(count));
             let count = count.bind(stored_number(ended.uses)).bind(ended.marker());
@@ -138,7 +146,7 @@ impl Store {
                 "UPDATE countersign_identity_token SET uses = uses + $3,
                      held = {HELD_BY_OTHERS} + $3, leases = REPLACE(leases, $2, '') || $4
                  WHERE id = $5 AND uses_limit - uses >= $6 AND uses_limit - uses >= $3
-                     AND is_revoked = 0"
+                     AND is_revoked = 0 AND {HAS_METHOD}"
             );
             let count = sqlx::query(AssertSqlSafe(count));
             let count = count.bind(stored_number(ended.uses)).bind(ended.marker());
@@ -202,11 +210,12 @@ impl Store {
     ) -> Result<TokenUse, StoreError> {
         let id = id.to_owned();
         self.run(async move |pool| {
-            let renewed = sqlx::query(
+            let renew = format!(
                 "UPDATE countersign_identity_token SET
                      expires_at = CASE WHEN expires_at < $1 THEN $1 ELSE expires_at END
-                 WHERE id = $2 AND uses - held < uses_limit AND is_revoked = 0",
+                 WHERE id = $2 AND uses - held < uses_limit AND is_revoked = 0 AND {HAS_METHOD}"
             );
+            let renewed = sqlx::query(AssertSqlSafe(renew));
             let renewed = renewed.bind(moment(expires_at)).bind(&id).execute(&pool).await?;
             if renewed.rows_affected() > 0 {
                 return Ok(TokenUse::Counted);
@@ -261,8 +270,10 @@ async fn end_lease(pool: &AnyPool, id: &str, lease: &UseLease, unused: u64) -> s
 
 /// Returns why a token cannot be used.
 async fn unusable_state(pool: &AnyPool, id: String) -> sqlx::Result<TokenUse> {
-    let state = "SELECT is_revoked, held FROM countersign_identity_token WHERE id = $1";
-    let Some(row) = sqlx::query(state).bind(id).fetch_optional(pool).await? else {
+    let state = format!(
+        "SELECT is_revoked, held FROM countersign_identity_token WHERE id = $1 AND {HAS_METHOD}"
+    );
+    let Some(row) = sqlx::query(AssertSqlSafe(state)).bind(id).fetch_optional(pool).await? else {
         return Ok(TokenUse::Revoked);
     };
     let held = read_number(&row, "held")?;

@@ -207,11 +207,19 @@ impl Store {
     /// The database cannot be queried.
     pub async fn delete_machine_identity(&self, id: &str) -> Result<IdentityDeletion, StoreError> {
         let (id, kind) = (id.to_owned(), self.kind());
-        self.run_again(move |pool| delete(pool, kind, id.clone())).await
+        let deletion = self.run_again(move |pool| delete(pool, kind, id.clone()));
+        let (deletion, methods) = deletion.await?;
+        self.spawn_deletion_after(methods);
+        Ok(deletion)
     }
 }
 
-async fn delete(pool: AnyPool, kind: DatabaseKind, id: String) -> sqlx::Result<IdentityDeletion> {
+/// Deletes an identity. Returns the ids of its login methods, too.
+async fn delete(
+    pool: AnyPool,
+    kind: DatabaseKind,
+    id: String,
+) -> sqlx::Result<(IdentityDeletion, Vec<String>)> {
     let mut transaction = kind.begin(&pool).await?;
     let select = match kind {
         DatabaseKind::Sqlite => {
@@ -224,18 +232,20 @@ async fn delete(pool: AnyPool, kind: DatabaseKind, id: String) -> sqlx::Result<I
     let protection: Option<i64> =
         sqlx::query_scalar(select).bind(&id).fetch_optional(&mut *transaction).await?;
     match protection {
-        None => Ok(IdentityDeletion::Missing),
+        None => Ok((IdentityDeletion::Missing, Vec::new())),
         Some(0) => {
             // Before the change is counted: the organization is locked last.
-            let methods = "DELETE FROM countersign_identity_method WHERE identity = $1";
-            sqlx::query(methods).bind(&id).execute(&mut *transaction).await?;
+            let methods =
+                "DELETE FROM countersign_identity_method WHERE identity = $1 RETURNING id";
+            let methods =
+                sqlx::query_scalar(methods).bind(&id).fetch_all(&mut *transaction).await?;
             count_change(&mut transaction, &id).await?;
             let delete = sqlx::query("DELETE FROM countersign_identity WHERE id = $1");
             delete.bind(&id).execute(&mut *transaction).await?;
             transaction.commit().await?;
-            Ok(IdentityDeletion::Deleted)
+            Ok((IdentityDeletion::Deleted, methods))
         }
-        Some(_) => Ok(IdentityDeletion::Protected),
+        Some(_) => Ok((IdentityDeletion::Protected, Vec::new())),
     }
 }
 

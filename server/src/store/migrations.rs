@@ -118,6 +118,12 @@ const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
         include_str!("../../migrations/sqlite/0017_sweeps.sql"),
         include_str!("../../migrations/postgres/0017_sweeps.sql"),
     ),
+    (
+        18,
+        "deletions",
+        include_str!("../../migrations/sqlite/0018_deletions.sql"),
+        include_str!("../../migrations/postgres/0018_deletions.sql"),
+    ),
 ];
 
 /// Whether this process has migrated a database of an earlier version.
