@@ -165,3 +165,19 @@ fn deleted_identity_ends_its_tokens_on_every_server() {
     assert_eq!(deleted.status, 200);
     eventually(|| second.auth(&token).status == 401);
 }
+
+#[test]
+fn unused_method_is_unavailable_without_a_database() {
+    let mut postgres = Postgres::start();
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(&shared_configuration(&postgres, ""));
+    let api = IdentityApi::new(&server);
+    let [used, unused] = ["a", "b"].map(|_| api.access_token(&api.machine("member", json!({}))));
+    // The first look for changes by other servers, within a second of the first use, finds one.
+    assert_eq!(server.auth(&used).status, 200);
+    thread::sleep(Duration::from_secs(3));
+    assert_eq!(server.auth(&used).status, 200);
+    postgres.crash();
+    assert_eq!(server.auth(&used).status, 200);
+    assert_eq!(server.auth(&unused).status, 503, "its trusted addresses are in the database");
+}
