@@ -155,7 +155,10 @@ fn cli_manages_client_secrets() {
         }
         assert_eq!(login(&secret).status, 401, "it is locked out");
         let cleared = admin.run("identity unlock worker").text().to_owned();
-        assert_eq!(cleared, "Lockouts of worker that were cleared: 1.");
+        assert_eq!(
+            cleared,
+            "Lockouts of worker that were cleared on this server: 1. Each server has its own."
+        );
         token_of(&login(&secret));
         assert_eq!(login(&secret).status, 401, "it has no use left");
         let listed = admin.json("identity client-secrets worker")[0].take();

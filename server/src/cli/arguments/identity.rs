@@ -147,7 +147,7 @@ pub enum IdentityCommand {
         /// Id of the secret, from `identity client-secrets`.
         secret: String,
     },
-    /// Let clients that are locked out after wrong secrets try again.
+    /// Let clients that are locked out after wrong secrets try again, on one server.
     Unlock {
         /// Id or name of the identity.
         identity: String,

@@ -59,7 +59,10 @@ impl IdentityClient {
         let path = ["clear-lockouts"];
         let cleared = self.of_method(identity, Method::POST, &path, Some(json!({})))?;
         let count = display_value(&cleared["deleted"]);
-        Ok(print(format_args!("Lockouts of {identity} that were cleared: {count}."))?)
+        Ok(print(format_args!(
+            "Lockouts of {identity} that were cleared on this server: {count}. Each server has its \
+             own."
+        ))?)
     }
 
     /// Makes a call about the universal auth of an identity.
