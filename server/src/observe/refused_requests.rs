@@ -22,7 +22,7 @@ const MAX_METHOD: usize = 16;
 const MAX_PATH: usize = 160;
 const MAX_SECTION: usize = 48;
 
-/// A ring with the last refused requests, [`MAX_ENTRIES`] at most. It never allocates.
+/// A ring with the last refused requests, of bounded number. It never allocates.
 ///
 /// # Synchronization
 /// A request that finds the lock taken is not kept, so that it never waits. A reader holds the lock

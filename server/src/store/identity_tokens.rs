@@ -5,7 +5,7 @@
 //! and return those that it did not need. Tokens without a limit have no row.
 //!
 //! A token ends with its login method, whose row each use looks up: rows of tokens are deleted
-//! [later](super::deleted_methods).
+//! later.
 
 use countersign_engine::UnixTime;
 use sqlx::{AnyPool, AssertSqlSafe, Row as _};
