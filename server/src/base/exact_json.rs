@@ -47,21 +47,26 @@ impl<'j> Deserialize<'j> for RawMembers<'j> {
     }
 }
 
-/// Parses the claims of a verified token. A number that a double cannot hold is null.
+/// Parses the claims of a token. A number that a double cannot hold is null, and so is a value that
+/// is nested too deeply, which a verified token does not have.
 #[must_use]
 pub fn claims(json: &[u8]) -> Map<String, Value> {
     serde_json::from_slice(json).unwrap_or_else(|_| {
         let members: RawMembers<'_> = serde_json::from_slice(json).unwrap_or_default();
-        object(members, |_| Value::Null)
+        object(members, MAX_LEVELS, |_| Value::Null)
     })
 }
 
-/// Parses a value. An integer beyond 64 bits, and a number that a double cannot hold, are strings
-/// of their spelling.
+/// Parses a value. An integer beyond 64 bits, a number that a double cannot hold, and a value that
+/// is nested too deeply are strings of their spelling.
 #[must_use]
 pub fn exact(json: &RawValue) -> Value {
-    parse(json, |text| text.into())
+    parse(json, MAX_LEVELS, |text| text.into())
 }
+
+/// Maximum number of nested arrays and objects, as of `serde_json`: each takes a part of the stack,
+/// and a token that is not verified may have thousands.
+const MAX_LEVELS: u32 = 128;
 
 /// The largest integer up to which an `f64` represents all integers exactly.
 const MAX_EXACT_INTEGER: u64 = 1 << 53;
@@ -77,18 +82,21 @@ pub fn exact_double(number: &Number) -> Option<f64> {
     }
 }
 
-fn object(members: RawMembers<'_>, beyond: fn(&str) -> Value) -> Map<String, Value> {
-    members.0.into_iter().map(|(name, value)| (name, parse(value, beyond))).collect()
+fn object(members: RawMembers<'_>, levels: u32, beyond: fn(&str) -> Value) -> Map<String, Value> {
+    let parse = |(name, value)| (name, parse(value, levels, beyond));
+    members.0.into_iter().map(parse).collect()
 }
 
-fn parse(json: &RawValue, beyond: fn(&str) -> Value) -> Value {
+fn parse(json: &RawValue, levels: u32, beyond: fn(&str) -> Value) -> Value {
     let text = json.get();
+    let below = levels.saturating_sub(1);
     match text.as_bytes().first() {
+        Some(b'{' | b'[') if levels == 0 => beyond(text),
         Some(b'{') => serde_json::from_str(text)
-            .map_or(Value::Null, |members| Value::Object(object(members, beyond))),
+            .map_or(Value::Null, |members| Value::Object(object(members, below, beyond))),
         Some(b'[') => {
             let elements: Vec<&RawValue> = serde_json::from_str(text).unwrap_or_default();
-            elements.into_iter().map(|element| parse(element, beyond)).collect()
+            elements.into_iter().map(|element| parse(element, below, beyond)).collect()
         }
         _ => match serde_json::from_str(text) {
             Ok(Value::Number(number)) if number.is_f64() && is_integer(text) => beyond(text),
@@ -120,6 +128,23 @@ mod tests {
         assert_eq!((&members["a"], &members["e"]), (&Value::Null, &json!("x")));
         for json in [r#"{"b":2,"a":1}"#, r#"{"b":1e400,"a":1}"#] {
             assert_eq!(claims(json.as_bytes()).keys().collect::<Vec<_>>(), ["b", "a"]);
+        }
+    }
+
+    #[test]
+    fn nested_values_take_a_bounded_stack() {
+        for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
+            let nested =
+                |levels: usize| format!("{}1{}", open.repeat(levels), close.repeat(levels));
+            let parsed = |text: &str| exact(serde_json::from_str(text).unwrap()).to_string();
+            assert_eq!(parsed(&nested(128)), nested(128));
+            assert!(parsed(&nested(129)).contains(r#""[1]""#) || open != "[");
+            for levels in [129, 5_000, 100_000] {
+                let text = nested(levels);
+                assert!(parsed(&text).len() > text.len());
+                let object = claims(format!(r#"{{"a":{text},"b":2}}"#).as_bytes());
+                assert_eq!(object["b"], 2);
+            }
         }
     }
 }

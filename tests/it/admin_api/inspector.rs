@@ -1,5 +1,6 @@
 use std::fs;
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign_tests::{binary::Sandbox, client::Protocol, over_every_protocol};
 use serde_json::{Value, json};
 
@@ -12,6 +13,7 @@ use crate::{
 over_every_protocol!(
     token_is_inspected_check_by_check,
     damage_of_a_token_is_located,
+    deeply_nested_token_is_shown,
     inspection_needs_an_administrator,
 );
 
@@ -90,6 +92,28 @@ fn damage_of_a_token_is_located(protocol: Protocol) {
     }
     let long = json!({ "token": "a".repeat(80_000) });
     assert_problem(&api.send(CALL, long), 413, "body_too_large");
+}
+
+/// Anyone can make such a token and ask an administrator why it is refused.
+fn deeply_nested_token_is_shown(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let server = sandbox.serve(&configuration(""));
+    let api = AdminApi::root(&server);
+    for (header, payload) in [
+        (
+            r#"{"alg":"HS256"}"#.to_owned(),
+            format!("{{\"x\":{}{}}}", "[".repeat(5000), "]".repeat(5000)),
+        ),
+        (
+            format!(r#"{{"alg":"HS256","x":{}1{}}}"#, "{\"a\":".repeat(900), "}".repeat(900)),
+            "{}".into(),
+        ),
+    ] {
+        let [header, payload] = [header, payload].map(|part| URL_SAFE_NO_PAD.encode(part));
+        let inspected = inspect(&api, &format!("{header}.{payload}.AAAA"));
+        assert_eq!(inspected["is_accepted"], false, "{inspected}");
+    }
+    assert_eq!(server.auth(&good_token()).status, 200);
 }
 
 fn inspection_needs_an_administrator(protocol: Protocol) {
