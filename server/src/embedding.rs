@@ -78,8 +78,9 @@ impl TierConfig {
         cache: CacheSize,
     ) -> Result<Self, String> {
         let source = ConfigFile { file: file.to_owned(), environment, cache };
-        let watcher = ConfigWatcher::new(Box::new(source.clone()));
+        let mut watcher = ConfigWatcher::new(Box::new(source.clone()));
         let config = source.load()?;
+        watcher.watch_loaded(&config);
         start_logging(&config);
         for warning in config.remarks.of(Severity::Warning) {
             tracing::warn!("{warning}");
@@ -104,7 +105,7 @@ impl TierConfig {
     /// # Errors
     /// A key that the engine rejects, too little memory for the cache, or too few threads.
     pub fn start(self) -> io::Result<EmbeddedTier> {
-        let Self { config, watcher, owners } = self;
+        let Self { config, mut watcher, owners } = self;
         let feed = config.feed.clone();
         let (revocations, followed) = if feed.is_some() {
             let (revocations, follower) = RevocationService::followed(config.revocation.capacity);
@@ -121,6 +122,8 @@ impl TierConfig {
                 None
             }
         };
+        // A proxy that replaces a process hands it what it read long ago.
+        watcher.apply_missed_changes(&app);
         let (reload_requests, received) = mpsc::channel();
         reload::spawn(&app, watcher, received)?;
         let checks = CheckQueue::start(Arc::clone(&app))?;

@@ -66,7 +66,9 @@ impl ConfigWatcher {
     /// in between is missed.
     #[must_use]
     pub fn new(origin: Box<dyn ConfigLoader>) -> Self {
-        let versions_seen = FileVersions::of(&origin.files());
+        let mut files = origin.files();
+        files.sort_unstable();
+        let versions_seen = FileVersions::of(&files);
         Self { origin, versions_seen, missing_checks: 0, last_error: None }
     }
 }
@@ -98,25 +100,65 @@ pub fn spawn(app: &Arc<App>, mut watcher: ConfigWatcher, requests: Receiver<()>)
 }
 
 impl ConfigWatcher {
+    /// Watches the files that a configuration refers to, too, which was loaded after the watcher was
+    /// created and is applied later, in another process.
+    pub fn watch_loaded(&mut self, config: &Config) {
+        let secrets = config.issuers.iter().filter_map(|section| section.keys.secret_file());
+        self.watch(self.files_with(&config.settings, secrets));
+    }
+
+    /// Applies changes of the files since the configuration was loaded, before it decides about
+    /// requests. Files that may still be written are checked again later.
+    pub fn apply_missed_changes(&mut self, app: &Arc<App>) {
+        let now = self.versions_seen.refresh(&self.files(app));
+        if now.fingerprint() == self.versions_seen.fingerprint() {
+            return;
+        }
+        self.reload(app);
+        if self.last_error.is_some() {
+            tracing::error!(
+                "the configuration that the proxy read at its own start is in force here; later \
+                 changes of it are not, until the files have no mistake"
+            );
+        }
+        if now.is_settled() {
+            self.versions_seen = now;
+        }
+    }
+
+    fn files(&self, app: &App) -> Vec<PathBuf> {
+        let issuers = app.authenticator.keys.all();
+        let secrets = issuers.iter().filter_map(|issuer| issuer.section().keys.secret_file());
+        self.files_with(&app.settings(), secrets)
+    }
+
     /// Returns the files of the configuration, and those that it refers to and that are read with
     /// it: the endpoints, the policy, the API keys, the signing key, and the revocation lists of
     /// identities.
-    fn files(&self, app: &App) -> Vec<PathBuf> {
+    fn files_with<'f>(
+        &self,
+        settings: &Settings,
+        secrets: impl Iterator<Item = &'f Path>,
+    ) -> Vec<PathBuf> {
         let mut files = self.origin.files();
-        let settings = app.settings();
         files.extend(settings.auth.authorization.files.iter().cloned());
         files.extend(settings.auth.tenancy.iter().filter_map(|tenancy| tenancy.key_file.clone()));
         files.extend(settings.tls_cert_auth.crl_files.iter().cloned());
-        let issuers = app.authenticator.keys.all();
-        let secrets = issuers.iter().filter_map(|issuer| issuer.section().keys.secret_file());
         files.extend(secrets.map(Path::to_owned));
+        // The order of sections differs.
+        files.sort_unstable();
+        files.dedup();
         files
     }
 
     /// Watches the files that the applied configuration refers to, too. A change of another file
     /// in between is left for the next check.
     fn watch_referenced(&mut self, app: &App) {
-        let (before, files) = (&self.versions_seen, self.files(app));
+        self.watch(self.files(app));
+    }
+
+    fn watch(&mut self, files: Vec<PathBuf>) {
+        let before = &self.versions_seen;
         let watched: Vec<_> = before.versions.iter().map(|(file, _)| file.clone()).collect();
         if files != watched && FileVersions::of(&watched).fingerprint() == before.fingerprint() {
             self.versions_seen = FileVersions::of(&files);

@@ -299,6 +299,49 @@ fn nginx_module_survives_reloads() {
     assert!(!log.contains("open socket"), "{log}");
 }
 
+/// nginx gives a replaced worker what the master process read at its start.
+#[test]
+fn replaced_nginx_worker_applies_changed_files_first() {
+    let keys = tempfile::tempdir().unwrap();
+    let file = keys.path().join("keys");
+    let replace = |path: &Path, text: &str| {
+        let draft = path.with_extension("draft");
+        std::fs::write(&draft, text).unwrap();
+        binary::backdate(&draft);
+        std::fs::rename(draft, path).unwrap();
+    };
+    replace(&file, "removed = first\nkept = second\n");
+    let configuration = format!(
+        "{}[listen]\nsurface=orchestrate\n[multi_tenancy]\napi_key_file={}\n",
+        fixture::SIGNING,
+        file.display()
+    );
+    let nginx = start(
+        &configuration,
+        "location / { countersign_check on; proxy_pass http://APPLICATION; }",
+    );
+    let status = |key: &str| nginx.status("/", &format!("X-API-Key: {key}\r\n"));
+    assert_eq!(["first", "second"].map(status), [200, 200], "{}", nginx.running.log());
+    let kill_workers = || {
+        let workers = children(nginx.running.process());
+        workers.iter().for_each(|worker| send_signal(*worker, "KILL"));
+        eventually(|| {
+            let now = children(nginx.running.process());
+            now.len() == workers.len() && now.iter().all(|worker| !workers.contains(worker))
+        });
+    };
+    replace(&file, "kept = second\n");
+    kill_workers();
+    for _ in 0..20 {
+        assert_eq!(["first", "second"].map(status), [401, 200], "a file that it refers to");
+    }
+    replace(&nginx.sandbox.path().join("auth.cfg"), &format!("{configuration}api_key=third\n"));
+    kill_workers();
+    for _ in 0..20 {
+        assert_eq!(["first", "third"].map(status), [401, 200], "the configuration itself");
+    }
+}
+
 #[test]
 fn nginx_worker_is_killed_while_requests_wait() {
     let issuer = LateKey::start();
