@@ -2,8 +2,11 @@
 
 // Figures that update themselves. All else on the pages works without this script.
 const INTERVAL = 2000;
+// Longest time that an update of the overview may take, in milliseconds.
+const MAX_WAIT = 5000;
 const live = document.querySelector("[data-live-from]");
 let isSignedOut = false;
+let isUpdating = false;
 
 function each(selector, work) {
   document.querySelectorAll(selector).forEach(work);
@@ -45,10 +48,13 @@ function isSelectedIn(place) {
 }
 
 async function update() {
-  if (document.hidden || isSignedOut) return;
+  if (document.hidden || isSignedOut || isUpdating) return;
+  isUpdating = true;
   let isStale = true;
   try {
-    const answer = await fetch(live.dataset.liveFrom, { redirect: "error" });
+    // A server that hangs, or a network that drops packets, gives no answer at all.
+    const signal = AbortSignal.timeout(MAX_WAIT);
+    const answer = await fetch(live.dataset.liveFrom, { redirect: "error", signal });
     if (answer.status === 401) {
       // To sign in again is up to the user: at a provider that knows the browser, it would give an
       // unattended page a new session without end.
@@ -65,6 +71,7 @@ async function update() {
     // The server cannot be reached.
   }
   live.querySelector(".stale").hidden = !isStale;
+  isUpdating = false;
 }
 
 let updates;

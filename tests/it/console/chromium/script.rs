@@ -111,6 +111,25 @@ fn open_overview_shows_new_refusals_and_changes() {
     assert_eq!(browser.script(index), 1);
 }
 
+/// The server hangs, or the network loses what it answers.
+#[test]
+fn overview_without_answers_is_marked_as_stale() {
+    let sandbox = Sandbox::over(Protocol::Http2);
+    let server = serve(&sandbox, "");
+    let operator = ChromiumOperator::start(&sandbox, &server, &[]);
+    operator.open("/console");
+    operator.sign_in("ann");
+    let is_stale = || {
+        let hidden = "return document.querySelector('.stale').hidden";
+        operator.browser.script(hidden) == json!(false)
+    };
+    assert!(!is_stale());
+    server.signal("STOP");
+    eventually(is_stale);
+    server.signal("CONT");
+    eventually(|| !is_stale());
+}
+
 #[test]
 fn idle_overview_stays_signed_out() {
     let sandbox = Sandbox::over(Protocol::Http2);
