@@ -109,6 +109,8 @@ pub(super) fn e7_public_path_is_what_the_application_gets(world: &mut World<'_>)
         "/publicity",
         "/public.a",
         "/PUBLIC/a",
+        "/public/a%0a?x",
+        "/public%0a",
         "/page?/public/a",
         "/page#/public/a",
         "/page%3f/public/a",
