@@ -63,11 +63,11 @@ fn revocations_beyond_a_budget_are_refused(protocol: Protocol) {
 
 /// The capacity is lowered, because identities have a budget.
 fn identity_leaves_room_to_revoke_it(protocol: Protocol) {
-    with_server(protocol, "[revocation]\ncapacity=20\n", |api| {
+    with_server(protocol, "[revocation]\ncapacity=40\n", |api| {
         let machine = api.machine("no-access", json!({}));
         let kept = api.access_token(&machine);
-        let revoked = (0..30).filter(|_| api.revoke(&api.access_token(&machine)).status == 200);
-        assert_eq!(revoked.count(), 18, "a tenth is reserved");
+        let revoked = (0..50).filter(|_| api.revoke(&api.access_token(&machine)).status == 200);
+        assert_eq!(revoked.count(), 36, "a tenth is reserved");
         refused(&api.revoke(&kept), 503, "Nothing can be revoked now");
 
         let user = Api::bearing(api.server, &session_of("root", true));
