@@ -196,7 +196,7 @@ impl Verifier {
     ) -> Result<Verified<'t>, Reject> {
         let snapshot = self.current.load();
         let mut record = VerificationRecord::from_pool();
-        let verification = Verification {
+        let verification = UncachedVerification {
             snapshot: &snapshot,
             revocations: &self.revocations,
             cache: None,
@@ -237,7 +237,7 @@ impl Verifier {
     ) -> Result<VerificationRecord, Reject> {
         let signer = cached.as_ref().map(VerificationRecord::key);
         let mut record = VerificationRecord::from_pool();
-        let verification = Verification {
+        let verification = UncachedVerification {
             snapshot,
             revocations: &self.revocations,
             cache: self.cache.as_ref(),
@@ -387,7 +387,7 @@ impl PresentedToken<'_, '_> {
 }
 
 /// Verification of one token that the cache does not fully answer.
-struct Verification<'w, 'p> {
+struct UncachedVerification<'w, 'p> {
     snapshot: &'w Snapshot,
     revocations: &'p Revocations,
     cache: Option<&'p Cache>,
@@ -396,7 +396,7 @@ struct Verification<'w, 'p> {
     signer: Option<KeyIdentity>,
 }
 
-impl<'w> Verification<'w, '_> {
+impl<'w> UncachedVerification<'w, '_> {
     fn run(
         &self,
         scratch: &mut Scratch,

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    DueCheck, FoundIssuer, PresentedToken, Verification, Verifier, issuer, revocation_subject,
+    DueCheck, FoundIssuer, PresentedToken, UncachedVerification, Verifier, issuer,
+    revocation_subject,
 };
 use crate::{
     issuer::{IssuerConfig, TokenIssuer},
@@ -43,7 +44,7 @@ impl Verifier {
     ) -> Result<TokenExplanation, Reject> {
         let snapshot = self.current.load();
         let presented = PresentedToken { token, now, presentation };
-        let verification = Verification {
+        let verification = UncachedVerification {
             snapshot: &snapshot,
             revocations: &self.revocations,
             cache: None,
@@ -54,7 +55,7 @@ impl Verifier {
     }
 }
 
-impl Verification<'_, '_> {
+impl UncachedVerification<'_, '_> {
     fn explain(&self, scratch: &mut Scratch) -> Result<TokenExplanation, Reject> {
         let Scratch { jws, claims, name, subject, token_id, .. } = scratch;
         let jws = jws.decode(self.presented.token)?;

@@ -17,7 +17,7 @@ use super::{
     lanes::{RsaCheck, verify_all},
     montgomery::LANES,
     parse,
-    random::Random,
+    random::RandomNumbers,
 };
 use crate::algorithm::Algorithm;
 
@@ -166,7 +166,7 @@ fn rsa_signatures_of_many_keys_keep_their_order() {
     let keys = vectors();
     let mut all: Vec<_> =
         keys.iter().flat_map(|key| key.signatures.iter().map(move |one| (key, one))).collect();
-    let mut random = Random::new(1);
+    let mut random = RandomNumbers::new(1);
     for length in (0..40).chain([all.len()]) {
         for index in (1..all.len()).rev() {
             all.swap(index, random.below(index + 1));
@@ -266,7 +266,7 @@ fn compare_random_signatures(size: KeySize, rounds: u64) {
     let keys: Vec<Vec<_>> =
         pairs.iter().map(|pair| RSA.map(|one| public(pair, one)).into()).collect();
     let system = SystemRandom::new();
-    let mut random = Random::new(rounds);
+    let mut random = RandomNumbers::new(rounds);
     for round in 0..rounds {
         let message = round.to_be_bytes();
         let mut signatures = Vec::new();

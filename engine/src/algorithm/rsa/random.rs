@@ -3,9 +3,9 @@
 #![cfg(test)]
 
 /// A small generator: the same numbers in every run.
-pub(super) struct Random(u64);
+pub(super) struct RandomNumbers(u64);
 
-impl Random {
+impl RandomNumbers {
     pub(super) fn new(seed: u64) -> Self {
         Self(seed)
     }

@@ -2,13 +2,13 @@
 //! textbook arithmetic.
 
 use super::{
-    super::{differential::has_lanes, ifma, random::Random},
+    super::{differential::has_lanes, ifma, random::RandomNumbers},
     *,
 };
 
 /// Moduli whose limbs, carries or quotient digits are extreme.
 fn adverse_moduli(bytes: usize) -> Vec<Vec<u8>> {
-    let mut random = Random::new(2);
+    let mut random = RandomNumbers::new(2);
     let with = |change: &dyn Fn(&mut [u8])| {
         let mut n = vec![0; bytes];
         change(&mut n);
@@ -47,7 +47,7 @@ fn adverse_moduli(bytes: usize) -> Vec<Vec<u8>> {
 
 /// Bases below n: the smallest, the largest, full limbs, and random ones.
 fn adverse_bases(n: &[u8]) -> Vec<Vec<u8>> {
-    let mut random = Random::new(3);
+    let mut random = RandomNumbers::new(3);
     let small = |value: u8| {
         let mut base = vec![0; n.len()];
         base[n.len() - 1] = value;
