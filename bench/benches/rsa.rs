@@ -26,24 +26,24 @@ const LANES: usize = 8;
 const MESSAGE_BYTES: usize = 479;
 
 /// Signatures of different messages, each by a key of its own.
-struct Signatures {
+struct SignatureGroup {
     name: String,
-    signatures: Vec<Signed>,
+    signatures: Vec<SignedMessage>,
 }
 
-struct Signed {
+struct SignedMessage {
     key: VerificationKey,
     parsed: ParsedPublicKey,
     message: Vec<u8>,
     signature: Vec<u8>,
 }
 
-impl Signatures {
+impl SignatureGroup {
     /// `keys` are signed with in turn.
     fn new(keys: &[RsaKeyPair], algorithm: Algorithm) -> Self {
         let signatures = (0u8..).zip(keys.iter().cycle()).take(LANES);
         let signatures: Vec<_> =
-            signatures.map(|(number, pair)| Signed::new(pair, algorithm, number)).collect();
+            signatures.map(|(number, pair)| SignedMessage::new(pair, algorithm, number)).collect();
         let bits = 8 * keys[0].public_modulus_len();
         Self { name: format!("{algorithm}-{bits}, {} keys", keys.len()), signatures }
     }
@@ -62,13 +62,13 @@ impl Signatures {
 
     fn by_aws_lc(&self, count: usize) -> bool {
         self.signatures.iter().take(count).all(|one| {
-            let Signed { parsed, message, signature, .. } = black_box(one);
+            let SignedMessage { parsed, message, signature, .. } = black_box(one);
             parsed.verify_sig(message, signature).is_ok()
         })
     }
 }
 
-impl Signed {
+impl SignedMessage {
     fn new(pair: &RsaKeyPair, algorithm: Algorithm, number: u8) -> Self {
         let public = pair.public_key();
         let n = public.modulus().big_endian_without_leading_zero();
@@ -105,13 +105,13 @@ fn rsa(criterion: &mut Criterion) {
     let longer = generate(KeySize::Rsa3072, 1);
     let longest = generate(KeySize::Rsa4096, 1);
     let all = [
-        Signatures::new(&keys[..1], Algorithm::Rs256),
-        Signatures::new(&keys, Algorithm::Rs256),
-        Signatures::new(&longer, Algorithm::Rs256),
-        Signatures::new(&longest, Algorithm::Rs256),
-        Signatures::new(&keys[..1], Algorithm::Ps256),
-        Signatures::new(&longer, Algorithm::Ps256),
-        Signatures::new(&longest, Algorithm::Ps512),
+        SignatureGroup::new(&keys[..1], Algorithm::Rs256),
+        SignatureGroup::new(&keys, Algorithm::Rs256),
+        SignatureGroup::new(&longer, Algorithm::Rs256),
+        SignatureGroup::new(&longest, Algorithm::Rs256),
+        SignatureGroup::new(&keys[..1], Algorithm::Ps256),
+        SignatureGroup::new(&longer, Algorithm::Ps256),
+        SignatureGroup::new(&longest, Algorithm::Ps512),
     ];
     for signatures in &all {
         let name = &signatures.name;
