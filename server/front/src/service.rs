@@ -79,6 +79,10 @@ pub trait Service: Sized + 'static {
         Ok(Step::Done(()))
     }
 
+    /// Records a NOTIFY frame that was answered without actions, because a wait for them would take
+    /// too much memory, or too many frames wait already.
+    fn record_dropped_notification(&self) {}
+
     /// Returns the response to a malformed request over this version of HTTP.
     fn reject(&self, peer: Peer<'_>, version: Version, reason: &BadRequest) -> Reply;
 

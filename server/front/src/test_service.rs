@@ -35,6 +35,8 @@ pub(crate) struct TestService {
     pub(crate) answered_at_once: Cell<usize>,
     /// Responses of the other routes.
     pub(crate) answered_later: Cell<usize>,
+    /// NOTIFY frames that were answered without actions instead of waiting.
+    pub(crate) dropped_notifications: Cell<usize>,
 }
 
 /// Timeouts of the unit tests, in which only that of the body elapses.
@@ -123,6 +125,10 @@ impl Service for TestService {
             _ => {}
         }
         Ok(Step::Done(()))
+    }
+
+    fn record_dropped_notification(&self) {
+        self.dropped_notifications.update(|count| count + 1);
     }
 
     fn reject(&self, _peer: Peer<'_>, _version: Version, reason: &BadRequest) -> Reply {

@@ -5,6 +5,7 @@ use countersign_front::{
     PendingActions, SpopNotification, Step,
     spop::{action::ActionList, error::SpopError},
 };
+use http::StatusCode;
 
 use super::{AppService, pending_request::ResponseRecorder};
 use crate::{
@@ -71,6 +72,12 @@ pub(super) fn answer<'c>(
     let entry = || Some(log_entry(settings, &context, check.as_ref()));
     service.record(settings, completed, labels, entry);
     Ok(Step::Done(()))
+}
+
+/// Counts a check that was answered without a decision. HAProxy then refuses the request with 503.
+pub(super) fn record_dropped(service: &AppService) {
+    let metrics = &service.app.authenticator.metrics;
+    metrics.count_response(PROTOCOL, ROUTE, StatusCode::SERVICE_UNAVAILABLE, None);
 }
 
 /// Waits for a decision. `entry` is called only if requests are logged.

@@ -195,6 +195,10 @@ impl Service for AppService {
         notification::answer(notification, actions)
     }
 
+    fn record_dropped_notification(&self) {
+        notification::record_dropped(self);
+    }
+
     fn reject(
         &self,
         peer: Peer<'_>,

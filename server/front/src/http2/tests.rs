@@ -175,7 +175,7 @@ fn what_takes_a_while_goes_on_while_a_client_takes_no_answers() {
         })
         .collect();
     connection.exchange(&bytes);
-    let TestService { answered_at_once, answered_later } = &connection.worker.service;
+    let TestService { answered_at_once, answered_later, .. } = &connection.worker.service;
     let (questions, others) = (answered_at_once.get(), answered_later.get());
     assert!(
         (100..2700).contains(&questions),

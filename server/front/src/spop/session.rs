@@ -157,8 +157,8 @@ impl<'c, S: Service> SpopSession<'c, S> {
         }
     }
 
-    /// Waits for the actions of a frame. If that would take too much memory, it is answered without
-    /// actions, so that the request is refused.
+    /// Waits for the actions of a frame. If that would take too much memory, or too many frames wait,
+    /// it is answered without actions, so that the request is refused.
     fn wait_for(&mut self, pending: PendingActions<'c>, ids: FrameIds) {
         let PendingActions { held_bytes, actions } = pending;
         let held = self.memory.hold(MemoryPurpose::Other, held_bytes);
@@ -170,7 +170,10 @@ impl<'c, S: Service> SpopSession<'c, S> {
                     (ids, actions)
                 }));
             }
-            _ => self.put_ack(ids, &[]),
+            _ => {
+                self.connection.worker.service.record_dropped_notification();
+                self.put_ack(ids, &[]);
+            }
         }
     }
 

@@ -85,6 +85,10 @@ fn status(payload: &[u8]) -> u64 {
     status
 }
 
+fn dropped_notifications(session: &TestSession) -> usize {
+    session.connection.worker.service.dropped_notifications.get()
+}
+
 fn poll_pending(session: &mut TestSession) {
     session.poll_pending(&mut Context::from_waker(Waker::noop()));
 }
@@ -134,14 +138,17 @@ fn frame_that_waits_does_not_block_others() {
 fn frames_beyond_the_limits_get_no_actions() {
     let (_, too_long) = answers(&[&notify(1, b"long")]);
     assert_eq!(too_long, [(kind::ACK, 1, Vec::new())]);
-    let (_, too_large) = answers(&[&notify(1, b"huge")]);
+    let (session, too_large) = answers(&[&notify(1, b"huge")]);
     assert_eq!(too_large, [(kind::ACK, 1, Vec::new())]);
+    assert_eq!(dropped_notifications(&session), 1);
     let waiting = notify(1, b"never");
     let all = vec![&waiting[..]; MAX_PENDING];
     let (mut session, none) = answers(&all);
     assert!(none.is_empty());
+    assert_eq!(dropped_notifications(&session), 0);
     assert_eq!(session.receive(&waiting), waiting.len());
     assert_eq!(take(&mut session), [(kind::ACK, 1, Vec::new())]);
+    assert_eq!(dropped_notifications(&session), 1);
 }
 
 #[test]
