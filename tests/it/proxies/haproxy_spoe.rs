@@ -125,8 +125,23 @@ fn run(form: ConfigurationForm, directory: &Path, addresses: &Addresses) -> Comm
         ("127.0.0.1:8080", addresses.application.to_string()),
         addresses.own(),
     ];
-    std::fs::write(&file, form("haproxy-spoe.cfg", &replaced)).unwrap();
+    let mut text = form("haproxy-spoe.cfg", &replaced);
+    if installed_version() >= (3, 1) {
+        let tcp = "    # From HAProxy 3.1 on: mode spop\n    mode tcp\n";
+        assert!(text.contains(tcp), "{text}");
+        text = text.replace(tcp, "    mode spop\n");
+    }
+    std::fs::write(&file, text).unwrap();
     let mut command = Command::new("haproxy");
     command.arg("-db").arg("-f").arg(file);
     command
+}
+
+/// The version of HAProxy that runs: another one can be in `PATH`.
+fn installed_version() -> (u32, u32) {
+    let output = Command::new("haproxy").arg("-v").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let version = text.split_whitespace().nth(2).unwrap_or_default();
+    let mut parts = version.split('.').map(|part| part.parse().unwrap());
+    (parts.next().unwrap(), parts.next().unwrap())
 }
