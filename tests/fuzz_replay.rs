@@ -51,6 +51,16 @@ fn fuzz_corpus_spop_holds() {
 }
 
 #[test]
+fn fuzz_corpus_network_holds() {
+    replay("network", fuzz::network);
+}
+
+#[test]
+fn fuzz_corpus_request_path_holds() {
+    replay("request_path", fuzz::request_path);
+}
+
+#[test]
 fn fuzz_corpus_check_request_holds() {
     replay("check_request", fuzz::check_request);
 }

@@ -11,6 +11,8 @@ mod front;
 mod http1;
 mod http2;
 mod http3;
+mod network;
+mod request_path;
 mod spop;
 
 use std::{
@@ -37,6 +39,8 @@ pub use front::front;
 pub use http1::http1;
 pub use http2::http2;
 pub use http3::http3;
+pub use network::network;
+pub use request_path::request_path;
 use serde_json::{Map, Value};
 pub use spop::spop;
 
