@@ -24,6 +24,20 @@ pub struct RevocationListHead {
     number: Option<BigUint>,
 }
 
+/// Returns the lists that no newer one supersedes. Only lists for which `are_related` holds can
+/// supersede each other.
+pub fn without_superseded<L>(
+    lists: &[L],
+    head: impl Fn(&L) -> &RevocationListHead,
+    are_related: impl Fn(&RevocationListHead, &RevocationListHead) -> bool,
+) -> impl Iterator<Item = &L> {
+    lists.iter().filter(move |list| {
+        let own = head(list);
+        let mut heads = lists.iter().map(&head);
+        !heads.any(|other| are_related(own, other) && own.is_superseded_by(other))
+    })
+}
+
 impl RevocationListHead {
     /// Reads the head of a parsed list.
     #[must_use]
@@ -54,8 +68,7 @@ impl RevocationListHead {
 
     /// Whether another list of the same key is newer, for the same certificates. The older one lacks
     /// what was revoked since.
-    #[must_use]
-    pub fn is_superseded_by(&self, other: &Self) -> bool {
+    fn is_superseded_by(&self, other: &Self) -> bool {
         self.scope == other.scope && self.cmp_age(other) == Ordering::Less
     }
 

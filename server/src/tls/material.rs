@@ -32,7 +32,9 @@ use super::{
     settings::{ClientCertificates, TlsFileKind, TlsFiles},
 };
 use crate::base::{
-    redacted::pem_sections, revocation_list::RevocationListHead, watched_file::open_regular,
+    redacted::pem_sections,
+    revocation_list::{RevocationListHead, without_superseded},
+    watched_file::open_regular,
 };
 
 /// Builds the server configuration and the [`Material`] that describes its files.
@@ -118,21 +120,27 @@ fn verifier(
     for file in revoked {
         let lists = file.revocation_lists()?;
         for der in &lists {
-            all.push((file.list_head(der)?, file, der.clone()));
+            all.push(file.parsed_list(der)?);
         }
         // Each file is tried alone first, so that an error can name the file.
         verifier().with_crls(lists).build().map_err(|error| file.error(error.to_string()))?;
     }
     // rustls takes the first list of an authority.
-    let is_newest = |(head, ..): &&(RevocationListHead, _, _)| {
-        !all.iter().any(|(other, ..)| other.has_issuer_of(head) && head.is_superseded_by(other))
-    };
+    let newest = without_superseded(&all, |list| &list.head, RevocationListHead::has_issuer_of);
     let mut with_lists = verifier().enforce_revocation_expiration();
-    for (_, file, der) in all.iter().filter(is_newest) {
-        material.record_crl(file, der)?;
-        with_lists = with_lists.with_crls([der.clone()]);
+    for list in newest {
+        material.validity_periods.push(list.validity.clone());
+        material.listed.push(list.head.issuer.clone());
+        with_lists = with_lists.with_crls([list.der.clone()]);
     }
     Ok(with_lists)
+}
+
+/// A CRL in a file.
+struct ParsedList {
+    head: RevocationListHead,
+    validity: ValidityPeriod,
+    der: CertificateRevocationListDer<'static>,
 }
 
 /// Facts about the files in use, from which the warnings are made.
@@ -148,7 +156,7 @@ pub(super) struct Material {
 }
 
 /// The validity period of a certificate or CRL in a file.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct ValidityPeriod {
     part: TlsFileKind,
     file: PathBuf,
@@ -180,18 +188,6 @@ impl Material {
         self.authority_ends.push(validity.not_after.timestamp());
         let name = certificate.subject();
         self.authorities.push((file.path.into(), name.as_raw().into(), name.to_string()));
-        Ok(())
-    }
-
-    fn record_crl(
-        &mut self,
-        file: &TlsFileContent<'_>,
-        der: &CertificateRevocationListDer<'_>,
-    ) -> Result<(), TlsError> {
-        let (_, list) = CertificateRevocationList::from_der(der)
-            .map_err(|_| file.error("a CRL in it is damaged"))?;
-        self.validity_periods.push(file.validity_period(list.last_update(), list.next_update()));
-        self.listed.push(list.issuer().as_raw().into());
         Ok(())
     }
 
@@ -339,13 +335,17 @@ impl<'f> TlsFileContent<'f> {
         self.sections("CRL")
     }
 
-    fn list_head(
+    fn parsed_list(
         &self,
-        der: &CertificateRevocationListDer<'_>,
-    ) -> Result<RevocationListHead, TlsError> {
-        let list = CertificateRevocationList::from_der(der);
-        list.map(|(_, list)| RevocationListHead::of(&list))
-            .map_err(|_| self.error("a CRL in it is damaged"))
+        der: &CertificateRevocationListDer<'static>,
+    ) -> Result<ParsedList, TlsError> {
+        let (_, list) = CertificateRevocationList::from_der(der)
+            .map_err(|_| self.error("a CRL in it is damaged"))?;
+        Ok(ParsedList {
+            head: RevocationListHead::of(&list),
+            validity: self.validity_period(list.last_update(), list.next_update()),
+            der: der.clone(),
+        })
     }
 
     fn private_key(&self) -> Result<PrivateKeyDer<'static>, TlsError> {

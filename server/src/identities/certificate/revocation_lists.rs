@@ -12,7 +12,10 @@ use x509_parser::{
 };
 
 use super::{authority_links::is_signed_by, certificate_fields::CertificateFields};
-use crate::base::{redacted::pem_sections, revocation_list::RevocationListHead};
+use crate::base::{
+    redacted::pem_sections,
+    revocation_list::{RevocationListHead, without_superseded},
+};
 
 /// What is wrong with a list that cannot be parsed.
 const UNSUPPORTED_LIST: &str = "a CRL in it is damaged, or of an unsupported form";
@@ -77,10 +80,8 @@ impl RevocationLists {
         if own.is_empty() {
             return others.into_iter().filter(|list| list.head.names_key(key).is_none()).collect();
         }
-        let is_newest = |list: &&RevocationList| {
-            !own.iter().any(|other| list.head.is_superseded_by(&other.head))
-        };
-        own.iter().copied().filter(is_newest).collect()
+        // All are of this authority.
+        without_superseded(&own, |list| &list.head, |_, _| true).copied().collect()
     }
 }
 
