@@ -11,7 +11,7 @@ use super::profile::{Profile, Refusal, orchestrate};
 use crate::{
     admission::{Admission, Attempt, BudgetExceeded, CheckTurn, DelayedCheck},
     audit::AuditOrigin,
-    base::{clock, outcome::Outcome},
+    base::{clock, outcome::Outcome, reply::Reply},
     client::{ClientAddress, ClientCertificate},
     identities::{
         access_token,
@@ -22,7 +22,10 @@ use crate::{
         IssuerKeys, KeySources,
         unknown_kid::{KeyRefetch, KidAnswer, UndecidedKid},
     },
-    observe::metrics::{MetricEvent, Metrics},
+    observe::{
+        metrics::{MetricEvent, Metrics},
+        refused_requests::RefusedRequest,
+    },
     revocation::freshness::FollowedFreshness,
 };
 
@@ -124,7 +127,7 @@ impl Rejection {
 }
 
 /// The result of a verification, or what it waits for.
-type Verification<'t, 'a> = Step<Result<Verified<'t>, Rejection>, PendingVerification<'a>>;
+type VerificationStep<'t, 'a> = Step<Result<Verified<'t>, Rejection>, PendingVerification<'a>>;
 
 impl From<Reject> for Rejection {
     fn from(reject: Reject) -> Self {
@@ -181,6 +184,26 @@ impl Authenticator {
             Ok(verification) => verification,
             Err(unknown) => self.answer_unknown(unknown, caller, token),
         }
+    }
+
+    /// Keeps a refused request for operators. `line` is its method and target, as far as they are
+    /// known.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn record_refusal<'r>(
+        &self,
+        reply: &Reply,
+        client: &ClientAddress<'_>,
+        line: impl FnOnce() -> Option<(&'r str, &'r str)>,
+        token: impl FnOnce() -> Option<&'r [u8]>,
+    ) {
+        let Some(reason) = reply.outcome else { return };
+        self.metrics.refused.record(clock::now(), || RefusedRequest {
+            reason,
+            client: client.get(),
+            line: line(),
+            issuer: token().and_then(|token| self.verifier.claimed_issuer(token)),
+        });
     }
 
     /// Checks that an access token of a machine identity is used from a trusted address. `None` if
@@ -294,7 +317,7 @@ impl Authenticator {
         unknown: Box<UnknownKid>,
         caller: &Caller<'a, '_>,
         token: &'t [u8],
-    ) -> Verification<'t, 'a> {
+    ) -> VerificationStep<'t, 'a> {
         match self.try_resolve(Err(unknown), || self.verify_now(caller, token, None)) {
             Step::Done(Ok(verification)) => verification,
             Step::Done(Err(answer)) => Step::Done(Err(answer.into())),
@@ -353,7 +376,7 @@ impl Authenticator {
         caller: &Caller<'a, '_>,
         token: &'t [u8],
         turn: Option<CheckTurn<'_>>,
-    ) -> Result<Verification<'t, 'a>, Box<UnknownKid>> {
+    ) -> Result<VerificationStep<'t, 'a>, Box<UnknownKid>> {
         if self.freshness.as_ref().is_some_and(|freshness| !freshness.is_current()) {
             return Ok(Step::Done(Err(Reject::RevocationsUnavailable.into())));
         }

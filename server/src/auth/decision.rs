@@ -26,9 +26,9 @@ use crate::{
         reply::{Body, Reply, empty, no_store},
         tenant_label::TenantLabel,
     },
-    client::{ClientAddress, RequestDescription, original_request::OriginalRequest},
+    client::{RequestDescription, original_request::OriginalRequest},
     identities::settings::is_access_token,
-    observe::{metrics::Metrics, refused_requests::RefusedRequest},
+    observe::metrics::Metrics,
     tenancy::identity::TenantIdentity,
 };
 
@@ -150,7 +150,7 @@ pub fn decide<'a, 't>(
                 Credential::Token(token) => Some(token),
                 _ => None,
             };
-            context.record_refusal(reply, &caller.client, line, token);
+            authenticator.record_refusal(reply, &caller.client, line, token);
         }
         Step::Done(decision) => context.count_allowed(decision),
         Step::Wait(_) => {}
@@ -194,7 +194,7 @@ impl PendingDecision<'_> {
         if let AuthDecision::Refused(reply) = &decision {
             let request = request.as_ref().map(|request| request.as_request());
             let line = || request.as_ref().map(|request| (request.method, request.target));
-            context.record_refusal(reply, &caller.client, line, || Some(&token));
+            authenticator.record_refusal(reply, &caller.client, line, || Some(&token));
         }
         context.count_allowed(&decision);
         let tenant = decision.tenant_label(&authenticator.metrics);
@@ -432,26 +432,6 @@ impl<'s> DecisionContext<'s> {
         if !matches!(decision, AuthDecision::Refused(_)) {
             self.authenticator.metrics.count_check(decision.outcome());
         }
-    }
-
-    /// Keeps a refused request for operators.
-    #[cold]
-    #[inline(never)]
-    fn record_refusal<'r>(
-        &self,
-        reply: &Reply,
-        client: &ClientAddress<'_>,
-        line: impl FnOnce() -> Option<(&'r str, &'r str)>,
-        token: impl FnOnce() -> Option<&'r [u8]>,
-    ) {
-        let Some(reason) = reply.outcome else { return };
-        let Authenticator { metrics, verifier, .. } = self.authenticator;
-        metrics.refused.record(clock::now(), || RefusedRequest {
-            reason,
-            client: client.get(),
-            line: line(),
-            issuer: token().and_then(|token| verifier.claimed_issuer(token)),
-        });
     }
 
     fn authorize<'t>(

@@ -36,7 +36,6 @@ use super::{
 use crate::{
     authorization::KeptRequest,
     base::{
-        clock,
         outcome::Outcome,
         redacted::json_error,
         reply::{Body, Reply, no_store, problem, typed},
@@ -44,7 +43,6 @@ use crate::{
     },
     client::{ClientCertificate, original_request::is_method},
     identities::settings::is_access_token,
-    observe::refused_requests::RefusedRequest,
     tenancy::identity::TenantIdentity,
 };
 
@@ -66,20 +64,11 @@ pub async fn respond(
     if let Some(outcome) = reply.outcome {
         authenticator.metrics.count_check(outcome);
         if !outcome.is_allowed() {
-            record_refusal(authenticator, caller, outcome);
+            let line = || Some(("POST", "/v1/verify"));
+            authenticator.record_refusal(&reply, &caller.client, line, || None);
         }
     }
     Reply { response: no_store(reply.response), ..reply }
-}
-
-/// Keeps a refused call for operators.
-fn record_refusal(authenticator: &Authenticator, caller: &Caller<'_, '_>, reason: Outcome) {
-    authenticator.metrics.refused.record(clock::now(), || RefusedRequest {
-        reason,
-        client: caller.client.get(),
-        line: Some(("POST", "/v1/verify")),
-        issuer: None,
-    });
 }
 
 impl VerifyContext<'_> {
