@@ -75,6 +75,27 @@ struct InfisicalContext<'c> {
     issued: &'c OnceLock<String>,
 }
 
+impl<'c> InfisicalContext<'c> {
+    fn new(
+        api: &ApiContext<'c>,
+        settings: &'c IdentitySettings,
+        caller: &'c Caller<'c, 'c>,
+        organization: &'c Organization,
+        issued: &'c OnceLock<String>,
+    ) -> Result<Self, InfisicalError> {
+        let (users, checks) = database(api)?;
+        Ok(Self { api: *api, settings, users, checks, caller, organization, issued })
+    }
+}
+
+/// Returns what the calls need of the database.
+fn database<'c>(
+    api: &ApiContext<'c>,
+) -> Result<(&'c Users, &'c Arc<IdentityChecks>), InfisicalError> {
+    let database = api.users.zip(api.identities);
+    database.ok_or_else(|| InfisicalError::unavailable("This server has no database"))
+}
+
 /// Answers a call of a server with machine identities.
 pub async fn respond(
     context: &ApiContext<'_>,
@@ -108,21 +129,9 @@ async fn answer(
         }
         InfisicalMatch::NotFound => return Err(InfisicalError::unknown_route()),
     };
-    let (Some(users), Some(checks)) = (api.users, api.identities) else {
-        return Err(InfisicalError::unavailable("This server has no database"));
-    };
     let mut audited = AuditedCall::new(api.audit, operation.audited(), caller);
-    let organization = organization(users, checks).await?;
-    let issued = OnceLock::new();
-    let context = InfisicalContext {
-        api: *api,
-        settings,
-        users,
-        checks,
-        caller,
-        organization: &organization,
-        issued: &issued,
-    };
+    let (organization, issued) = (organization(api).await?, OnceLock::new());
+    let context = InfisicalContext::new(api, settings, caller, &organization, &issued)?;
     let called = (operation, &*ids, request);
     let done = execute(&context, called, certificate, &mut audited).await;
     if let Some(id) = issued.into_inner() {
@@ -139,10 +148,8 @@ async fn answer(
 }
 
 /// Returns the organization of this server, which is made when it is needed first.
-async fn organization(
-    users: &Users,
-    checks: &IdentityChecks,
-) -> Result<Arc<Organization>, InfisicalError> {
+async fn organization(api: &ApiContext<'_>) -> Result<Arc<Organization>, InfisicalError> {
+    let (users, checks) = database(api)?;
     if let Some(known) = checks.organization() {
         return Ok(known);
     }

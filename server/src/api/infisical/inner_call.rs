@@ -39,31 +39,19 @@ impl IdentityCall {
         audited: &mut AuditedCall<'_>,
         check: impl Future<Output = Result<(), E>>,
     ) -> Result<Value, E> {
-        let (Some(users), Some(checks)) = (api.users, api.identities) else {
-            return Err(InfisicalError::unavailable("This server has no database").into());
-        };
         let Some(settings) = &api.settings.identities else {
             let message = "machine identities are switched off: set enabled = true in [identities]";
             return Err(InfisicalError::conflict(message).into());
         };
-        let organization = organization(users, checks).await?;
         let InfisicalMatch::Call(operation, ids) = route::find(self.method.as_str(), &self.path)
         else {
             return Err(InfisicalError::unknown_route().into());
         };
+        let (organization, issued) = (organization(api).await?, OnceLock::new());
+        let context = InfisicalContext::new(api, settings, caller, &organization, &issued)?;
         if operation == InfisicalOperation::CreateIdentity {
             self.body["organizationId"] = organization.id.as_str().into();
         }
-        let issued = OnceLock::new();
-        let context = InfisicalContext {
-            api: *api,
-            settings,
-            users,
-            checks,
-            caller,
-            organization: &organization,
-            issued: &issued,
-        };
         let body = if self.body.is_null() { Bytes::new() } else { self.body.to_string().into() };
         let call = InfisicalCall::read(&context, operation, &ids, &Request::new(body))?;
         audited.set_target(call.audit_target());
