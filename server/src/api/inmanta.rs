@@ -122,9 +122,21 @@ pub(crate) fn may_call(
     method: &str,
     path: &str,
 ) -> bool {
+    may_call_within(context, session, None, (method, path))
+}
+
+/// As [`may_call`], for a call within an environment, if it has one.
+pub(crate) fn may_call_within(
+    context: &ApiContext<'_>,
+    session: &Session,
+    environment: Option<&str>,
+    (method, path): (&str, &str),
+) -> bool {
     let PathMatch::Endpoint(endpoint, _) = find_endpoint(method, path) else { return false };
-    let (parameters, arguments) = (Map::new(), Map::new());
-    let call = ApiCall { endpoint, environment: None, parameters, arguments };
+    let named = endpoint.environment.zip(environment);
+    let named = named.map(|(parameter, id)| (parameter.to_owned(), Value::from(id)));
+    let (parameters, arguments) = (named.into_iter().collect(), Map::new());
+    let call = ApiCall { endpoint, environment, parameters, arguments };
     let provider = context.settings.authorization_provider;
     context.auth.authorization.authorize_api(provider, session, call).is_ok()
 }

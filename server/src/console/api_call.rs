@@ -84,6 +84,12 @@ impl UserCalls<'_> {
         inmanta::may_call(&self.context.api, &self.user.session, method, path)
     }
 
+    /// As [`may_make`](Self::may_make), within an environment.
+    pub(super) fn may_make_within(&self, environment: &str, method: &str, path: &str) -> bool {
+        let (api, session) = (&self.context.api, &self.user.session);
+        inmanta::may_call_within(api, session, Some(environment), (method, path))
+    }
+
     /// Checks that the user may make a call, without making it.
     ///
     /// # Errors

@@ -24,7 +24,7 @@ const NAVIGATION: [(&str, &str, &str, PageRight); 11] = [
     ("/console", "Overview", "o", PageRight::Status),
     ("/console/issuers", "Issuers", "i", PageRight::Status),
     ("/console/inspect", "Inspector", "x", PageRight::Administration),
-    ("/console/tokens", "Tokens", "t", PageRight::Environments),
+    ("/console/tokens", "Tokens", "t", PageRight::Tokens),
     ("/console/users", "Users", "u", PageRight::Users),
     ("/console/identities", "Identities", "m", PageRight::Administration),
     ("/console/tenants", "Tenants", "n", PageRight::Administration),

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     audit::audit,
     fixture,
-    users::{Api, ENVIRONMENT, PASSWORD, claims},
+    users::{Api, ENVIRONMENT, OTHER, PASSWORD, claims},
 };
 
 over_every_protocol!(
@@ -253,6 +253,10 @@ fn tokens_are_created_shown_once_and_revoked(protocol: Protocol) {
     let mut browser = signed_in(&server);
     assert!(browser.page("/console/tokens").contains("none exists yet"));
     Api::root(&server).add_environment(ENVIRONMENT);
+    let unknown = browser.get(&format!("/console/tokens?environment={OTHER}"));
+    assert_eq!(unknown.status, 404, "{unknown:?}");
+    assert!(unknown.body.contains("This environment does not exist"), "{unknown:?}");
+    assert!(!unknown.body.contains("/console/tokens/create"), "{unknown:?}");
     browser.page("/console/tokens");
     let wrong = [("environment", ENVIRONMENT), ("api", "on"), ("expire", "soon")];
     let refused = browser.post("/console/tokens/create", &wrong);

@@ -12,6 +12,7 @@ over_every_protocol!(
     routes_and_policy_are_shown_as_loaded,
     pages_of_administrators_are_refused_to_others,
     changes_of_users_are_offered_to_those_who_may,
+    tokens_are_offered_to_those_who_may,
 );
 
 const PATH: &str = "/console/policy";
@@ -108,7 +109,7 @@ fn pages_of_administrators_are_refused_to_others(protocol: Protocol) {
     }
     let links = navigation.split("href=\"").skip(1).map(|link| link.split('"').next().unwrap());
     let pages: Vec<_> = links.collect();
-    assert!(pages.contains(&"/console/users") && pages.len() == 4, "{pages:?}");
+    assert!(pages.contains(&"/console/users") && pages.len() == 3, "{pages:?}");
     for path in pages {
         browser.page(path);
     }
@@ -148,4 +149,36 @@ fn changes_of_users_are_offered_to_those_who_may(protocol: Protocol) {
     assert_eq!(offered("ann"), changes);
     assert_eq!(offered("bob"), [""; 0]);
     assert_eq!(offered("eve"), [""; 0]);
+}
+
+fn tokens_are_offered_to_those_who_may(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let server = serve(&sandbox, &by_policy());
+    let root = Api::root(&server);
+    root.add_environment(ENVIRONMENT);
+    root.add_environment(OTHER);
+    for (name, role) in [("bob", "environment-admin"), ("eve", "environment-expert-admin")] {
+        root.add_user(name);
+        let role = json!({ "environment": OTHER, "role": role });
+        assert_eq!(root.send(&format!("POST /role_assignment/{name}"), role).status, 200);
+    }
+    let browser = |name: &str| {
+        let mut browser = ConsoleBrowser::new(&server);
+        assert_eq!(browser.sign_in(name, PASSWORD).status, 303);
+        browser
+    };
+    let (entry, form) = ("href=\"/console/tokens\"", "action=\"/console/tokens/create\"");
+    let refused = browser("bob").page("/console/tokens");
+    assert!(!refused.contains(entry) && !refused.contains(form), "{refused}");
+    assert!(refused.contains("Access denied"), "{refused}");
+
+    let mut eve = browser("eve");
+    let own = eve.page("/console/tokens");
+    assert!(own.contains(entry) && own.contains(form), "{own}");
+    assert!(own.contains(&format!("value=\"{OTHER}\" selected")), "{own}");
+    let environment = [("environment", OTHER), ("api", "on"), ("expire", "600")];
+    assert_eq!(eve.post("/console/tokens/create", &environment).status, 200);
+    assert!(eve.page("/console/tokens").contains("/console/tokens/revoke"));
+    let other = eve.page(&format!("/console/tokens?environment={ENVIRONMENT}"));
+    assert!(other.contains("Access denied") && !other.contains(form), "{other}");
 }
