@@ -135,7 +135,7 @@ fn tenant_table(series: Option<&RequestSeries>, order: TableOrder<'_>) -> Markup
                 is_filtered: false,
             }
             .render(Some(order)))
-            p.empty { code { "_" } " stands for all other requests." }
+            p.empty { code { "_" } " stands for checked requests without a tenant." }
         }
     }
 }

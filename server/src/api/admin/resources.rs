@@ -219,8 +219,12 @@ pub(super) const API_KEY: ObjectSchema = ObjectSchema {
 pub(super) const TENANT: ObjectSchema = ObjectSchema {
     name: "Tenant",
     members: &[
-        member("name", TEXT, "Its name in the claim of tokens; `_` for all other requests."),
-        member("requests", NUMBER, "Number of its requests since the start of this server."),
+        member("name", TEXT, "Its name in the claim of tokens; `_` for checks without one."),
+        member(
+            "requests",
+            NUMBER,
+            "Number of its checked requests since the start of this server.",
+        ),
         member("refused", NUMBER, "Those of them with a status of 400 or more."),
     ],
 };

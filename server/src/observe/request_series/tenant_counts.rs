@@ -2,7 +2,10 @@
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
+use percent_encoding::percent_decode_str;
+
 use super::{RequestSeries, SeriesKey};
+use crate::base::route::Route;
 
 /// Number of requests of a tenant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -14,13 +17,19 @@ pub struct TenantCount {
 }
 
 impl RequestSeries {
-    /// Returns the requests since the start by tenant, the most first.
+    /// Returns the checks of requests since the start by tenant, the most first. Tenants have the
+    /// names of their tokens: labels of metrics are encoded as identity headers are.
     #[must_use]
     pub fn tenant_counts(&self) -> Vec<(String, TenantCount)> {
         let mut counts = BTreeMap::<String, TenantCount>::new();
         for totals in self.totals() {
-            let Some(SeriesKey::Responses { status, .. }) = totals.key else { continue };
-            let count = counts.entry(totals.tenant).or_default();
+            let Some(SeriesKey::Responses { labels, status, .. }) = totals.key else { continue };
+            // Other requests, such as those of the console, have no tenant.
+            if !matches!(labels.route, Route::Auth | Route::Check | Route::Verify) {
+                continue;
+            }
+            let name = percent_decode_str(&totals.tenant).decode_utf8_lossy();
+            let count = counts.entry(name.into_owned()).or_default();
             count.all += totals.count;
             count.refused += if status >= 400 { totals.count } else { 0 };
         }
