@@ -3,6 +3,7 @@
 use countersign_engine::UnixTime;
 use rustix::process::getuid;
 use serde::Serialize;
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::{
@@ -72,7 +73,7 @@ pub struct AuditOrigin {
 /// What an operation is applied to. None of the members is a secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct AuditTarget {
-    /// A username.
+    /// A username, or the id of a machine identity.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     /// A role.
@@ -286,6 +287,28 @@ impl AuditEvent {
         self
     }
 
+    /// Returns the target in JSON. `identity` is the id of a machine identity, which may be the name
+    /// of a user, too.
+    #[must_use]
+    pub fn target_json(&self) -> Value {
+        let mut target = serde_json::to_value(&self.target).unwrap_or_default();
+        if self.concerns_identity()
+            && let Some(members) = target.as_object_mut()
+            && let Some(id) = members.remove("user")
+        {
+            members.insert("identity".into(), id);
+        }
+        target
+    }
+
+    /// Whether the target is a machine identity: by the operation, or as a member of a project,
+    /// which users are not.
+    fn concerns_identity(&self) -> bool {
+        self.operation.name().starts_with("identity.")
+            || (matches!(self.operation, AuditOperation::AssignRole | AuditOperation::UnassignRole)
+                && self.target.project.is_some())
+    }
+
     /// Returns the event as a line of JSON, without a line feed. Characters that could change the
     /// output on a terminal are escaped.
     #[must_use]
@@ -298,7 +321,7 @@ impl AuditEvent {
             detail: self.detail.as_deref(),
             by: &self.caller,
             from: &self.origin,
-            target: &self.target,
+            target: self.target_json(),
             count: self.count,
         })
         .unwrap_or_default();
@@ -328,7 +351,7 @@ struct JsonEvent<'e> {
     detail: Option<&'e str>,
     by: &'e AuditCaller,
     from: &'e AuditOrigin,
-    target: &'e AuditTarget,
+    target: Value,
     count: u64,
 }
 

@@ -201,7 +201,7 @@ fn changes_of_identities_are_in_the_audit_log(protocol: Protocol) {
     let id = identity.strip_prefix("/identities/").unwrap();
     let events = audit(&sandbox, &[]);
     let shown = events.iter().map(|event| {
-        assert_eq!(json!([event["target"]["user"], event["by"]["user"]]), json!([id, "root"]));
+        assert_eq!(json!([event["target"]["identity"], event["by"]["user"]]), json!([id, "root"]));
         assert_eq!(event["outcome"], "done", "{event}");
         event["operation"].as_str().unwrap()
     });

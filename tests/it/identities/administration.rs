@@ -283,13 +283,13 @@ fn refusals_have_their_target_and_reason(protocol: Protocol) {
     assert_eq!(api.log_in(&short).status, 401);
     assert!(server.stop("TERM").0.success());
 
-    let of_machine = json!({ "user": machine.id });
-    let of_token = json!({ "user": machine.id, "token": super::claims(&token)["jti"] });
+    let of_machine = json!({ "identity": machine.id });
+    let of_token = json!({ "identity": machine.id, "token": super::claims(&token)["jti"] });
     for (operation, reason, target) in [
         ("identity.login", "secret_exhausted", &of_machine),
         ("identity.login", "secret_expired", &of_machine),
-        ("identity.delete", "not_authorized", &json!({ "user": "x" })),
-        ("role.unassign", "not_authorized", &json!({ "user": "i", "project": "p" })),
+        ("identity.delete", "not_authorized", &json!({ "identity": "x" })),
+        ("role.unassign", "not_authorized", &json!({ "identity": "i", "project": "p" })),
         ("identity.add", "not_authorized", &json!({})),
         ("identity.renew", "revoked", &of_token),
     ] {
@@ -386,7 +386,7 @@ fn logins_are_recorded_by_identity_and_without_secrets(protocol: Protocol) {
     assert_eq!(api.open("POST /auth/universal-auth/login", body).status, 401);
     assert_eq!(api.log_in(&machine).status, 200);
     let refused = audit_with(&sandbox, "identity.login", 1);
-    let target = text(&refused[0]["target"]["user"]);
+    let target = text(&refused[0]["target"]["identity"]);
     assert!(target.starts_with("unknown:"), "{target}");
     let of_identity = audit(&sandbox, &["--user", &machine.id]);
     let operations: Vec<_> = of_identity.iter().map(|event| text(&event["operation"])).collect();

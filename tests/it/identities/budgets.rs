@@ -34,9 +34,9 @@ fn renewals_beyond_a_budget_are_counted(protocol: Protocol) {
     let (counted, single): (Vec<_>, Vec<_>) = events.iter().partition(|event| count(event) > 1);
     let total: u64 = events.iter().map(count).sum();
     assert_eq!((total, counted.len()), (201, 1), "{events:?}");
-    assert_eq!(counted[0]["target"], json!({ "user": machine.id }));
+    assert_eq!(counted[0]["target"], json!({ "identity": machine.id }));
     assert!((61..RENEWALS).contains(&single.len()), "{}", single.len());
-    let target = json!({ "user": other.id, "token": claims(&other_token)["jti"] });
+    let target = json!({ "identity": other.id, "token": claims(&other_token)["jti"] });
     assert!(single.iter().any(|event| event["target"] == target), "{target}");
 }
 
@@ -89,6 +89,6 @@ fn second_revocation_is_not_recorded(protocol: Protocol) {
     }
     let events = audit(&sandbox, &["--operation", "identity.revoke"]);
     assert_eq!(events.len(), 1, "{events:?}");
-    let target = json!({ "user": machine.id, "token": text(&claims(&token)["jti"]) });
+    let target = json!({ "identity": machine.id, "token": text(&claims(&token)["jti"]) });
     assert_eq!((&events[0]["target"], &events[0]["outcome"]), (&target, &json!("done")));
 }

@@ -295,7 +295,7 @@ fn refused_logins_are_in_the_audit_log(protocol: Protocol) {
         eventually(|| events().iter().any(|event| event["reason"] == reason));
         let events = events();
         let event = events.iter().find(|event| event["reason"] == reason).unwrap();
-        let recorded = event["target"]["user"].as_str().unwrap();
+        let recorded = event["target"]["identity"].as_str().unwrap();
         assert_eq!(recorded == identity, identity == id, "{event}");
         assert!(recorded == identity || recorded.starts_with("unknown:"), "{event}");
     }

@@ -212,7 +212,7 @@ fn renewals_are_in_the_audit_log(protocol: Protocol) {
     let events = audit_with(&sandbox, "identity.renew", 1);
     assert_eq!((events.len(), &events[0]["reason"]), (1, &json!("untrusted_address")));
     assert_eq!(events[0]["from"]["client"], "198.51.100.7");
-    let target = json!({ "user": machine.id, "token": claims(&token)["jti"] });
+    let target = json!({ "identity": machine.id, "token": claims(&token)["jti"] });
     assert_eq!(events[0]["target"], target);
     let done = audit(&sandbox, &["--operation", "identity.renew", "--outcome", "done"]);
     assert_eq!((done.len(), &done[0]["target"]), (1, &target));

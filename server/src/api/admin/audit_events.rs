@@ -74,7 +74,7 @@ fn shown(id: i64, event: &AuditEvent) -> Value {
         "detail": event.detail,
         "by": event.caller,
         "from": event.origin,
-        "target": event.target,
+        "target": event.target_json(),
         "count": event.count,
     })
 }

@@ -243,7 +243,7 @@ pub(super) const AUDIT_EVENT: ObjectSchema = ObjectSchema {
         member(
             "target",
             TextMap,
-            "What it was applied to: `user`, `role`, `environment` and so on.",
+            "What it was applied to: `user`, `identity`, `role`, `environment` and so on.",
         ),
         member("count", NUMBER, "Number of equal events."),
     ],
