@@ -16,6 +16,7 @@ mod body;
 mod configuration;
 mod docs;
 mod entity_tag;
+mod environments;
 mod error;
 mod identities;
 mod identity_changes;
@@ -274,6 +275,7 @@ async fn execute(call: AdminCall<'_>, audited: &mut AuditedCall<'_>) -> Answer {
         AdminAction::RefreshIssuer => issuers::refresh(&call, audited).await,
         AdminAction::RefreshIssuers => issuers::refresh_all(&call, audited).await,
         AdminAction::ListTokens => tokens::list(&call).await,
+        AdminAction::ListEnvironments => environments::list(&call).await,
         AdminAction::CreateToken => tokens::create(&call, audited).await,
         AdminAction::GetToken => tokens::get(&call).await,
         AdminAction::RevokeToken => tokens::revoke(&call, audited).await,

@@ -96,7 +96,8 @@ fn users_are_refused_without_a_hint(protocol: Protocol) {
     // The policy lets every user read what is outside environments.
     let allowed = allowed(&server, &session_of("eve", false), &targets);
     let reads = ["GetIssuer", "GetOverview", "GetRole", "GetUser", "ListAssignments"];
-    assert_eq!(allowed, [&reads[..], &["ListIssuers", "ListRoles", "ListUsers"]].concat());
+    let lists = ["ListEnvironments", "ListIssuers", "ListRoles", "ListUsers"];
+    assert_eq!(allowed, [&reads[..], &lists].concat());
     let untouched = AdminApi::root(&server).ask("GET /users/bob");
     assert_eq!(untouched.json()["roles"], json!({ ENVIRONMENT: ["noc"] }), "{untouched:?}");
 }
@@ -148,7 +149,7 @@ fn tenants_read_no_more_than_by_other_calls(protocol: Protocol) {
     claims["http://tenant.info/"] = json!({ "tenant_id": "*", "username": "root" });
     let allowed = allowed(&server, &key.token(&claims), &[target, missing()]);
     let reads = ["GetIssuer", "GetOverview", "GetRole", "GetToken", "GetUser", "ListAssignments"];
-    let lists = ["ListIssuers", "ListRoles", "ListTokens", "ListUsers"];
+    let lists = ["ListEnvironments", "ListIssuers", "ListRoles", "ListTokens", "ListUsers"];
     assert_eq!(allowed, [&reads[..], &lists].concat());
     // An API key does not count as a token, on either listener.
     let head = format!("GET /v1/admin/users HTTP/1.1\r\nX-API-Key: {API_KEY}\r\n");

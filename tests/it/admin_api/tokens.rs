@@ -11,6 +11,10 @@ fn tokens_are_created_listed_and_revoked(protocol: Protocol) {
     let server = sandbox.serve(&configuration(""));
     Api::root(&server).add_environment(ENVIRONMENT);
     let api = AdminApi::root(&server);
+    let environments = api.get("/environments");
+    let listed = json!([{ "id": ENVIRONMENT, "name": format!("env-{ENVIRONMENT}"),
+        "project": environments["items"][0]["project"] }]);
+    assert_eq!(environments["items"], listed);
     let tokens = format!("/environments/{ENVIRONMENT}/tokens");
     let wanted = json!({ "client_types": ["api", "agent"], "expire": 600 });
     let created = api.send(&format!("POST {tokens}"), wanted);

@@ -22,6 +22,7 @@ pub(super) enum AdminAction {
     GetIssuer,
     RefreshIssuer,
     RefreshIssuers,
+    ListEnvironments,
     ListTokens,
     CreateToken,
     GetToken,

@@ -197,6 +197,15 @@ pub(super) const NEW_ROLE: ObjectSchema = ObjectSchema {
     members: &[member("name", Name, "The name, which no other role has.")],
 };
 
+pub(super) const ENVIRONMENT: ObjectSchema = ObjectSchema {
+    name: "Environment",
+    members: &[
+        member("id", Uuid, "Its id, as paths have it."),
+        member("name", TEXT, "Its name, which no other one of its project has."),
+        member("project", Uuid, "The id of its project."),
+    ],
+};
+
 pub(super) const ASSIGNMENT: ObjectSchema = ObjectSchema {
     name: "Assignment",
     members: &[member("username", TEXT, "The user."), member("role", TEXT, "The role.")],

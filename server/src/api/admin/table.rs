@@ -4,9 +4,9 @@ use super::{
     audit_events,
     operation::{AdminAction as Action, AdminAnswer as Answer, AdminOperation, AdminPermission},
     resources::{
-        API_KEY, ASSIGNMENT, AUDIT_EVENT, FETCH_RESULT, ISSUER, LOADED_OPTION, NEW_PASSWORD,
-        NEW_ROLE, NEW_TOKEN, NEW_USER, NODE, REVOCATION, REVOCATION_DONE, REVOCATION_ENTRY, ROLE,
-        TENANT, TOKEN, TOKEN_CREATED, USER, USER_CHANGE,
+        API_KEY, ASSIGNMENT, AUDIT_EVENT, ENVIRONMENT, FETCH_RESULT, ISSUER, LOADED_OPTION,
+        NEW_PASSWORD, NEW_ROLE, NEW_TOKEN, NEW_USER, NODE, REVOCATION, REVOCATION_DONE,
+        REVOCATION_ENTRY, ROLE, TENANT, TOKEN, TOKEN_CREATED, USER, USER_CHANGE,
         decision::{AUTHORIZATION, ENDPOINT, REQUEST_TO_TEST, TESTED_REQUEST},
         identity::{IDENTITY, IDENTITY_CHANGE, METHOD, METHOD_CHANGE, NEW_IDENTITY, NEW_METHOD},
         inspection::{INSPECTED_TOKEN, TOKEN_TO_INSPECT},
@@ -24,6 +24,7 @@ const IDENTITY_PATH: &str = "/v1/admin/identities/{id}";
 const METHODS: &str = "/v1/admin/identities/{id}/methods";
 const TLS_METHOD: &str = "/v1/admin/identities/{id}/methods/tls-cert-auth";
 const STATUS: AdminPermission = AdminPermission::Call("GET", "/api/v1/serverstatus");
+const LIST_ENVIRONMENTS: AdminPermission = AdminPermission::Call("GET", "/api/v2/environment");
 const LIST_USERS: AdminPermission = AdminPermission::Call("GET", "/api/v2/user");
 const LIST_TOKENS: AdminPermission = AdminPermission::Call("GET", "/api/v2/environment_auth");
 const LIST_ROLES: AdminPermission = AdminPermission::Call("GET", "/api/v2/role");
@@ -153,6 +154,13 @@ pub(super) const OPERATIONS: &[AdminOperation] = &[
     )
     .answers(Answer::All(&FETCH_RESULT))
     .may_conflict(),
+    read(
+        "/v1/admin/environments",
+        Action::ListEnvironments,
+        "Lists the environments, by id.",
+        LIST_ENVIRONMENTS,
+        Answer::List(&ENVIRONMENT),
+    ),
     read(
         TOKENS,
         Action::ListTokens,
