@@ -207,6 +207,7 @@ async fn authorize_and_execute(
     // A caller that may not make the call is refused, whatever is wrong with its arguments.
     check_permission(context, session, operation)?;
     entity_tag::refuse_others(request.headers(), operation)?;
+    body::check_coding(request.headers())?;
     let call = AdminCall {
         context: *context,
         caller,
@@ -274,8 +275,8 @@ async fn execute(call: AdminCall<'_>, audited: &mut AuditedCall<'_>) -> Answer {
         AdminAction::GetIssuer => issuers::get(&call),
         AdminAction::RefreshIssuer => issuers::refresh(&call, audited).await,
         AdminAction::RefreshIssuers => issuers::refresh_all(&call, audited).await,
-        AdminAction::ListTokens => tokens::list(&call).await,
         AdminAction::ListEnvironments => environments::list(&call).await,
+        AdminAction::ListTokens => tokens::list(&call).await,
         AdminAction::CreateToken => tokens::create(&call, audited).await,
         AdminAction::GetToken => tokens::get(&call).await,
         AdminAction::RevokeToken => tokens::revoke(&call, audited).await,

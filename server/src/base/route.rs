@@ -51,7 +51,8 @@ const CONSOLE_HEADERS: [&str; 7] = [
     "x-forwarded-proto",
 ];
 /// The headers that the Admin API reads, other than the credential.
-const ADMIN_HEADERS: [&str; 3] = ["if-match", "if-none-match", "x-forwarded-proto"];
+const ADMIN_HEADERS: [&str; 4] =
+    ["content-encoding", "if-match", "if-none-match", "x-forwarded-proto"];
 
 /// Maximum length of a body in bytes: the longest token, escaped and wrapped in JSON or a form.
 pub const MAX_BODY: usize = 4 * limits::MAX_TOKEN_BYTES;

@@ -93,6 +93,11 @@ fn bodies_and_queries_are_read_strictly(protocol: Protocol) {
     assert_problem(&api.ask("GET /users/b%00b"), 400, "invalid_request");
     let long = format!("{{\"username\":\"{}\"}}", "x".repeat(70_000));
     assert_problem(&api.call("POST /users", "", &long), 413, "body_too_large");
+    let body = json!({ "name": "noc" }).to_string();
+    let add = |lines: &str| api.call("POST /roles", lines, &body);
+    assert_problem(&add("Content-Encoding: gzip\r\n"), 415, "compressed_body");
+    let form = "Content-Type: application/x-www-form-urlencoded\r\nContent-Encoding: identity\r\n";
+    assert_eq!(add(form).status, 201, "the type of the content is not looked at");
 }
 
 fn mistake_of_a_value_is_named_with_its_place(protocol: Protocol) {

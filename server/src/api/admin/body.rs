@@ -1,6 +1,7 @@
 //! Bodies of calls: a JSON object that a schema describes. It is checked strictly, because a
 //! misspelled member would be ignored otherwise.
 
+use http::{HeaderMap, header};
 use serde_json::{Map, Value};
 
 use super::{error::AdminError, schema::ObjectSchema};
@@ -14,6 +15,20 @@ use crate::base::{
 /// password.
 #[derive(Default)]
 pub(super) struct BodyValues(Map<String, Value>);
+
+/// Refuses a body that is compressed. The type of the content is not looked at: many clients send
+/// JSON with the media type of a form.
+///
+/// # Errors
+/// The request has a `Content-Encoding`.
+pub(super) fn check_coding(headers: &HeaderMap) -> Result<(), AdminError> {
+    let mut codings = headers.get_all(header::CONTENT_ENCODING).iter();
+    if codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        Ok(())
+    } else {
+        Err(AdminError::compressed())
+    }
+}
 
 impl BodyValues {
     /// Reads a body. An operation without a [`ObjectSchema`] has none.

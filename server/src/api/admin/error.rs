@@ -58,6 +58,12 @@ impl AdminError {
         Self::new(StatusCode::FORBIDDEN, "not_authorized", detail)
     }
 
+    /// Error of a body that is compressed.
+    pub(super) fn compressed() -> Self {
+        let detail = "the body is compressed (Content-Encoding): send it as it is";
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "compressed_body", detail)
+    }
+
     /// Error of something that does not exist.
     pub(super) fn not_found(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", detail)
