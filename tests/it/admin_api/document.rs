@@ -13,7 +13,7 @@ use crate::{
     users::{Api, ENVIRONMENT, PASSWORD, configuration},
 };
 
-over_every_protocol!(every_operation_answers_as_documented);
+over_every_protocol!(every_operation_answers_as_documented, refusals_have_documented_headers);
 
 /// Calls that conflict with the static keys of a server.
 const UNSUCCESSFUL: [&str; 1] = ["RefreshIssuer"];
@@ -52,6 +52,23 @@ fn every_operation_answers_as_documented(protocol: Protocol) {
         }
     }
 }
+
+fn refusals_have_documented_headers(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let server = sandbox.serve(&configuration(""));
+    let api = AdminApi { server: &server, token: String::new() };
+    let document = ApiDocument::of(&api);
+    for operation in document.operations().iter().filter(|one| one.needs_token) {
+        let call = ApiTarget::example().call(operation);
+        let refused = api.call(&call, "", &document.body(operation));
+        assert_eq!(refused.status, 401, "{call}: {refused:?}");
+        assert!(refused.header("www-authenticate").is_some(), "{call}: {refused:?}");
+        document.check(&call, operation, &refused);
+    }
+}
+
+/// Headers that are documented with each answer that has them.
+const HEADERS: [&str; 4] = ["ETag", "Location", "Retry-After", "WWW-Authenticate"];
 
 /// The values of parameters in paths.
 #[derive(Clone)]
@@ -180,6 +197,14 @@ impl ApiDocument {
     fn check(&self, call: &str, operation: &ApiOperation, response: &Response) {
         let documented = &operation.described["responses"][response.status.to_string()];
         assert!(documented.is_object(), "{call}: {} is not documented", response.status);
+        for name in HEADERS {
+            let is_given = response.header(&name.to_lowercase()).is_some();
+            let is_documented = documented["headers"][name].is_object();
+            assert!(is_documented || !is_given, "{call}: {name} is not documented");
+            // Refusals for some causes lack one.
+            let is_expected = is_documented && response.status < 300;
+            assert!(is_given || !is_expected, "{call}: {name} is missing");
+        }
         let Some(content) = documented["content"].as_object() else {
             assert_eq!(response.body, "", "{call}");
             return;
@@ -187,8 +212,6 @@ impl ApiDocument {
         let (media_type, content) = content.iter().next().unwrap();
         let given = response.header("content-type").unwrap();
         assert_eq!(given.split(';').next(), Some(&**media_type), "{call}");
-        let has_tag = response.header("etag").is_some();
-        assert!(has_tag || documented["headers"]["ETag"].is_null(), "{call}");
         if media_type.ends_with("json") {
             self.validate(call, &content["schema"], &response.json());
         }

@@ -87,9 +87,11 @@ fn describe(page: &mut String, operation: &AdminOperation) {
         object(page, "Member of the body", body);
     }
     match operation.answer {
-        AdminAnswer::One(schema) | AdminAnswer::Value(schema) | AdminAnswer::Created(schema) => {
-            object(page, "Member of the answer", schema);
-        }
+        AdminAnswer::One(schema)
+        | AdminAnswer::Value(schema)
+        | AdminAnswer::Created(schema)
+        | AdminAnswer::Issued(schema)
+        | AdminAnswer::Recorded(schema) => object(page, "Member of the answer", schema),
         AdminAnswer::List(schema) | AdminAnswer::All(schema) => {
             object(page, "Member of an item", schema);
         }

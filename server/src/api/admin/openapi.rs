@@ -1,10 +1,11 @@
 //! The OpenAPI document of the API, made of the [table of operations](OPERATIONS).
 
-use std::collections::BTreeMap;
+mod responses;
 
 use http::{Response, StatusCode};
 use serde_json::{Map, Value, json};
 
+use self::responses::responses;
 use super::{
     operation::{AdminAnswer, AdminOperation, AdminPermission, path_schema},
     page::{AFTER, DEFAULT_LIMIT, LIMIT, MAX_LIMIT},
@@ -33,6 +34,8 @@ pub(super) fn document() -> Value {
             AdminAnswer::One(schema)
             | AdminAnswer::Value(schema)
             | AdminAnswer::Created(schema)
+            | AdminAnswer::Issued(schema)
+            | AdminAnswer::Recorded(schema)
             | AdminAnswer::List(schema)
             | AdminAnswer::All(schema) => Some(schema),
             AdminAnswer::Nothing | AdminAnswer::Document | AdminAnswer::Page => None,
@@ -49,6 +52,7 @@ pub(super) fn document() -> Value {
         "paths": paths,
         "components": {
             "schemas": schemas,
+            "headers": responses::headers(),
             "securitySchemes": {
                 "bearer": { "type": "http", "scheme": "bearer", "bearerFormat": "JWT" },
             },
@@ -131,99 +135,6 @@ fn parameters(operation: &AdminOperation) -> Vec<Value> {
         parameters.push(header("If-Match", "Answers 412 unless the ETag is still this one."));
     }
     parameters
-}
-
-fn responses(operation: &AdminOperation) -> Value {
-    let mut responses = BTreeMap::new();
-    let (status, success) = success(operation);
-    responses.insert(status, success);
-    if operation.permission == AdminPermission::Open {
-        return json!(responses);
-    }
-    let mut add = |status, about: &str| {
-        responses.insert(status, problem(about));
-    };
-    add("400", "The request is invalid, or has two credentials.");
-    add("401", "The token is missing or rejected.");
-    add("403", "The call is not allowed.");
-    add("413", "The body is too long.");
-    add("429", "Too many attempts.");
-    add("503", "The call cannot be answered now.");
-    if operation.path_parameters().next().is_some() {
-        add("404", "Something in the path does not exist.");
-    }
-    if operation.conflicts {
-        add("409", "The call conflicts with the present state.");
-    }
-    if operation.has_precondition() {
-        add("412", "It was changed meanwhile.");
-    }
-    if matches!(operation.answer, AdminAnswer::One(_)) && operation.method == "GET" {
-        responses.insert("304", json!({ "description": "It has not changed." }));
-    }
-    json!(responses)
-}
-
-/// Returns the status of a call that succeeds, and its answer.
-fn success(operation: &AdminOperation) -> (&'static str, Value) {
-    let content = |schema: Value| json!({ "application/json": { "schema": schema } });
-    let etag = json!({ "ETag": { "schema": { "type": "string" } } });
-    match operation.answer {
-        AdminAnswer::Nothing => ("204", json!({ "description": "Done." })),
-        AdminAnswer::One(schema) => (
-            "200",
-            json!({
-                "description": "The resource.",
-                "headers": etag,
-                "content": content(schema.reference()),
-            }),
-        ),
-        AdminAnswer::Value(schema) => {
-            ("200", json!({ "description": "The result.", "content": content(schema.reference()) }))
-        }
-        AdminAnswer::Created(schema) => {
-            ("201", json!({ "description": "Created.", "content": content(schema.reference()) }))
-        }
-        AdminAnswer::List(schema) => {
-            let properties = json!({
-                "items": { "type": "array", "items": schema.reference() },
-                "next": {
-                    "type": ["string", "null"],
-                    "description": "The address of the next page; null on the last page.",
-                },
-            });
-            let page = json!({
-                "type": "object", "properties": properties, "required": ["items", "next"],
-            });
-            ("200", json!({ "description": "A page of the list.", "content": content(page) }))
-        }
-        AdminAnswer::All(schema) => {
-            let items = json!({ "type": "array", "items": schema.reference() });
-            let list = json!({
-                "type": "object", "properties": { "items": items }, "required": ["items"],
-            });
-            ("200", json!({ "description": "The list.", "content": content(list) }))
-        }
-        AdminAnswer::Document => {
-            let document = content(json!({ "type": "object" }));
-            ("200", json!({ "description": "The document.", "content": document }))
-        }
-        AdminAnswer::Page => (
-            "200",
-            json!({
-                "description": "The page.",
-                "content": { "text/html": { "schema": { "type": "string" } } },
-            }),
-        ),
-    }
-}
-
-fn problem(about: &str) -> Value {
-    let schema = json!({ "$ref": format!("#/components/schemas/{PROBLEM}") });
-    json!({
-        "description": about,
-        "content": { "application/problem+json": { "schema": schema } },
-    })
 }
 
 fn problem_schema() -> Value {

@@ -108,8 +108,12 @@ pub(super) enum AdminAnswer {
     One(&'static ObjectSchema),
     /// 200 with a value that has no tag, as it is computed for the call.
     Value(&'static ObjectSchema),
-    /// 201 with a representation.
+    /// 201 with a representation, its tag and its address.
     Created(&'static ObjectSchema),
+    /// 201 with a value that is in this answer only, and the address of what it belongs to.
+    Issued(&'static ObjectSchema),
+    /// 201 with the result of a call that creates nothing with an address.
+    Recorded(&'static ObjectSchema),
     /// 200 with a page of a list.
     List(&'static ObjectSchema),
     /// 200 with a list that has no pages.

@@ -177,7 +177,7 @@ pub(super) const OPERATIONS: &[AdminOperation] = &[
     )
     .permitted_by("POST", "/api/v2/environment_auth")
     .with(&NEW_TOKEN)
-    .answers(Answer::Created(&TOKEN_CREATED))
+    .answers(Answer::Issued(&TOKEN_CREATED))
     .may_conflict(),
     read(
         TOKEN_PATH,
@@ -216,7 +216,7 @@ pub(super) const OPERATIONS: &[AdminOperation] = &[
         AuditOperation::RevokeToken,
     )
     .with(&REVOCATION_ENTRY)
-    .answers(Answer::Created(&REVOCATION_DONE)),
+    .answers(Answer::Recorded(&REVOCATION_DONE)),
     read(
         "/v1/admin/users",
         Action::ListUsers,
