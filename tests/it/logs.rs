@@ -7,7 +7,10 @@ use countersign_tests::{
 };
 use serde_json::{Value, json};
 
-use crate::fixture::{self, SIGNING};
+use crate::{
+    fixture::{self, SIGNING},
+    users::{Api, configuration},
+};
 
 /// Returns the access-log entries. Each entry is written before its answer is sent.
 fn requests(server: &Server<'_>) -> Vec<Value> {
@@ -73,6 +76,24 @@ fn access_log_entry_has_the_outcome() {
     }
     let ids: BTreeSet<_> = lines.iter().map(|line| line["request_id"].as_str().unwrap()).collect();
     assert_eq!(ids.len(), lines.len(), "every request has its own identifier");
+}
+
+#[test]
+fn usernames_are_escaped_in_the_log() {
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(&configuration(""));
+    let root = Api::root(&server);
+    root.add_user("b\u{202e}b");
+    root.session("b\u{202e}b");
+    let line = || {
+        let log = server.log();
+        log.lines().find(|line| line.contains("\"login\"")).map(str::to_owned)
+    };
+    eventually(|| line().is_some());
+    let line = line().unwrap();
+    assert!(!line.contains('\u{202e}'), "{line}");
+    let line: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(line["user"], "b\\u{202e}b");
 }
 
 #[test]

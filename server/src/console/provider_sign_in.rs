@@ -36,7 +36,7 @@ use crate::{
         Caller,
         credential::{Credential, in_cookie},
     },
-    base::{clock, reply::Body, route::CONSOLE_PATH},
+    base::{clock, printable::printable, reply::Body, route::CONSOLE_PATH},
     observe::metrics::{LoginOutcome, MetricEvent},
 };
 
@@ -274,7 +274,8 @@ async fn record_sign_in(
     let metrics = &context.api.authenticator.metrics;
     metrics.count_event(MetricEvent::Login(LoginOutcome::Done));
     let section = &provider.client.settings().section;
-    tracing::info!(user = username, client = %caller.client.get(), section, "sign-in");
+    let client = caller.client.get();
+    tracing::info!(user = %printable(username), %client, section, "sign-in");
     let mut event = audit_event::new(AuditOperation::Login, caller);
     event.outcome = AuditOutcome::Done;
     event.caller = AuditCaller::of(session);

@@ -20,6 +20,7 @@ use crate::{
     base::{
         claims::{AUTH_TIME_CLAIM, ClientType, IS_ADMIN_CLAIM, ROLES_CLAIM, SESSION_ID_CLAIM},
         clock,
+        printable::printable,
         reply::Body,
     },
     keys::IssuerSection,
@@ -49,7 +50,7 @@ pub(super) async fn login(
             return Err(error.into());
         }
     };
-    tracing::info!(user = username, client = %context.origin, "login");
+    tracing::info!(user = %printable(username), client = %context.origin, "login");
     Ok(begin_session(context, section, username, &user.password_hash).await?.into_response())
 }
 

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     accounts::revoke_token,
-    base::{clock, reply::Body},
+    base::{clock, printable::printable, reply::Body},
 };
 
 /// Ends the session of the caller, or `all` sessions of the user.
@@ -41,6 +41,6 @@ pub(super) async fn log_out(
             store.mark_token_revoked(&digest).await?;
         }
     }
-    tracing::info!(user = username, client = %context.origin, all, "logout");
+    tracing::info!(user = %printable(username), client = %context.origin, all, "logout");
     Ok(ok_empty())
 }

@@ -21,7 +21,11 @@ use super::{
     },
     store,
 };
-use crate::{auth::Caller, base::clock, store::console_sessions::StoredConsoleSession};
+use crate::{
+    auth::Caller,
+    base::{clock, printable::printable},
+    store::console_sessions::StoredConsoleSession,
+};
 
 /// Seconds before its expiry from which an access token is renewed, unless half of its lifetime is
 /// less.
@@ -118,7 +122,7 @@ impl TokenRenewal<'_> {
             Ok(renewed) => renewed,
             Err(error) if ends_session(&error) => {
                 let code = error.code();
-                tracing::info!(user = stored.username, code, "session ended: {error}");
+                tracing::info!(user = %printable(&stored.username), code, "session ended: {error}");
                 return Ok(None);
             }
             Err(error) => {
