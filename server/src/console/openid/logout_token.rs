@@ -201,6 +201,9 @@ impl fmt::Display for LogoutTokenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Form => f.write_str("the body is not a form with one logout_token"),
+            Self::Token(Reject::Type) => {
+                f.write_str("the logout token is refused: typ or events are of another token")
+            }
             Self::Token(reject) => write!(f, "the logout token is refused: {reject}"),
             Self::Claim(name) => {
                 write!(f, "the claim {name} of the logout token is missing or not allowed")
@@ -285,6 +288,8 @@ mod tests {
             let refused = verify_typed(Some(kind), &json!({}));
             assert_eq!(refused, Err(LogoutTokenError::Token(Reject::Type)), "{kind}");
         }
+        let reason = LogoutTokenError::Token(Reject::Type).to_string();
+        assert!(reason.contains("typ or events"), "{reason}");
     }
 
     #[test]
