@@ -106,25 +106,23 @@ impl BodyReader {
         }
     }
 
-    /// Reads an optional whole number.
+    /// Reads an optional whole number. As in JavaScript, `3600.0` and `36e2` are whole. `max` is less
+    /// than 2^53.
     pub(super) fn number(&mut self, member: &str, min: u64, max: u64) -> Option<u64> {
-        let value = self.members.get(member)?;
-        let Some(number) = value.as_u64().filter(|number| (min..=max).contains(number)) else {
-            let message = match (value.as_i64(), value.as_f64()) {
-                (Some(number), _) if number < 0 => {
-                    format!("Number must be greater than or equal to {min}")
-                }
-                (_, Some(_)) if value.as_u64().is_none() => "Expected integer".into(),
-                _ if value.as_u64().is_some_and(|number| number < min) => {
-                    format!("Number must be greater than or equal to {min}")
-                }
-                _ if value.is_number() => format!("Number must be less than or equal to {max}"),
-                _ => "Expected number".into(),
-            };
-            self.report(member, &message);
-            return None;
+        let number = self.members.get(member)?.as_f64();
+        let message = match number {
+            None => "Expected number".into(),
+            Some(number) if number.fract() != 0.0 => "Expected integer".into(),
+            Some(number) if number < min as f64 => {
+                format!("Number must be greater than or equal to {min}")
+            }
+            Some(number) if number > max as f64 => {
+                format!("Number must be less than or equal to {max}")
+            }
+            Some(number) => return Some(number as u64),
         };
-        Some(number)
+        self.report(member, &message);
+        None
     }
 
     /// Reads an optional flag.
@@ -198,7 +196,8 @@ mod tests {
 
     #[test]
     fn every_mistake_of_a_body_is_reported() {
-        let body = br#"{"a":" x ","b":5,"c":-1,"d":1.5,"e":11,"f":"t","g":[{"k":"v"}],"h":[1]}"#;
+        let body = br#"{"a":" x ","b":5,"c":-1,"d":1.5,"e":11,"f":"t","g":[{"k":"v"}],"h":[1],
+            "i":3600.0,"j":1e3}"#;
         let mut reader = BodyReader::parse(body).unwrap();
         assert_eq!(reader.text("a"), "x");
         assert_eq!(reader.text("b"), "");
@@ -207,6 +206,8 @@ mod tests {
             assert_eq!(reader.number(member, 0, 10), None, "{member}");
         }
         assert_eq!(reader.number("b", 5, 5), Some(5));
+        assert_eq!(reader.number("i", 0, 3600), Some(3600));
+        assert_eq!(reader.number("j", 0, 1000), Some(1000));
         assert_eq!(reader.flag("f"), None);
         assert_eq!(reader.objects("g", "k"), Some(vec!["v".into()]));
         assert_eq!(reader.texts("h"), None);
