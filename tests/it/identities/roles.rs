@@ -99,11 +99,12 @@ fn roles_of_an_identity_reach_the_policy(protocol: Protocol) {
 fn role_that_was_taken_away_ends_tokens(protocol: Protocol) {
     with_routes(protocol, |api| {
         let machine = api.machine("admin", json!({}));
-        api.member(
-            "POST",
-            &machine,
-            json!({ "roles": [{ "role": "viewer" }, { "role": "member" }] }),
-        );
+        let given = json!([{ "role": "viewer" }, { "role": "member" }, { "role": "viewer" }]);
+        api.member("POST", &machine, json!({ "roles": given }));
+        let path = format!("/api/v2/workspace/{TEST_PROJECT}/identity-memberships/{}", machine.id);
+        let stored = api.ask(&format!("GET {path}")).json()["identityMembership"]["roles"].take();
+        let names = stored.as_array().unwrap().iter().map(|role| text(&role["role"]));
+        assert_eq!(names.collect::<Vec<_>>(), ["viewer", "member"], "each role once");
         let changes: [&dyn Fn(); 3] = [
             &|| api.set_role(&machine, "member"),
             &|| api.member("PATCH", &machine, json!({ "roles": [{ "role": "member" }] })),

@@ -1,5 +1,7 @@
 //! Calls about projects: their roles, and the identities that are their members.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use http::Response;
 use serde_json::{Value, json};
@@ -104,10 +106,12 @@ impl<'r> ProjectCall<'r> {
 fn read_roles(body: &[u8]) -> Result<Vec<String>, InfisicalError> {
     let mut reader = BodyReader::parse(body)?;
     let one = reader.optional_text("role");
-    let roles = match reader.objects("roles", "role") {
+    let mut roles = match reader.objects("roles", "role") {
         Some(roles) => roles,
         None => vec![one.unwrap_or_else(|| NO_ACCESS.into())],
     };
+    let mut known = HashSet::new();
+    roles.retain(|role| known.insert(role.clone()));
     if roles.is_empty() || roles.iter().any(String::is_empty) {
         reader.report("roles", "Array must contain at least 1 element(s)");
     }
