@@ -236,6 +236,8 @@ fn client_secrets_are_listed_and_revoked(protocol: Protocol) {
         assert_eq!(revoked["clientSecretData"]["isClientSecretRevoked"], true);
         refused(&api.log_in(&machine), 401, "Invalid credentials");
         refused(&api.renew(&token), 401, "Cannot renew: token has been revoked");
+        let details = api.call(&token, "GET /identities/details", "", "");
+        refused(&details, 401, "Failed to authorize: client secret has been revoked");
         assert_eq!((api.auth(&token), api.auth(&other_token)), (401, 200));
         assert_eq!(api.renew(&other_token).status, 200);
         assert_eq!(api.send(&format!("POST {secrets}/unknown/revoke"), json!({})).status, 404);

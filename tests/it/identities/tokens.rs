@@ -223,6 +223,8 @@ fn c77_deletion_of_method_or_identity_kills_its_tokens(protocol: Protocol) {
         let method = format!("/auth/universal-auth/identities/{}", machine.id);
         assert_eq!(api.ask(&format!("DELETE {method}")).status, 200);
         assert_eq!(api.auth(&token), 401);
+        let details = |token: &str| api.call(token, "GET /identities/details", "", "");
+        refused(&details(&token), 401, "Failed to authorize: auth method has been revoked");
         refused(&api.log_in(&machine), 401, "Invalid credentials");
         // A login in the same second, with a method that was attached again.
         let attached = api.send(&format!("POST {method}"), json!({})).json();
@@ -237,6 +239,7 @@ fn c77_deletion_of_method_or_identity_kills_its_tokens(protocol: Protocol) {
         assert_eq!(api.auth(&token), 200);
         assert_eq!(api.ask(&format!("DELETE /identities/{}", machine.id)).status, 200);
         assert_eq!(api.auth(&token), 401);
+        refused(&details(&token), 401, "Failed to authorize: identity tokens have been revoked");
         refused(&api.renew(&token), 401, "Cannot renew: token has been revoked");
     });
 }

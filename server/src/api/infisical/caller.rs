@@ -1,5 +1,6 @@
 //! The caller of a call that needs a token, and whether it may administer machine identities.
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign_engine::Reject;
 use http::HeaderMap;
 
@@ -15,7 +16,7 @@ use crate::{
         checks::IdentityRefusal,
         settings::{IdentitySettings, is_access_token},
     },
-    store::machine_identities::MachineIdentity,
+    store::{Store, StoreError, machine_identities::MachineIdentity},
 };
 
 /// The role in the organization that may administer its identities.
@@ -71,7 +72,16 @@ impl InfisicalCaller {
             InfisicalError::rejected(&rejection, context.settings)
         };
         let authenticator = context.api.authenticator;
-        let verified = authenticator.verify(context.caller, token).await.map_err(refused)?;
+        let verified = match authenticator.verify(context.caller, token).await {
+            Ok(verified) => verified,
+            Err(rejection)
+                if rejection.reject == Reject::Revoked && rejection.identity.is_none() =>
+            {
+                metrics.count_call(rejection.outcome());
+                return Err(revoked_part(context, token).await);
+            }
+            Err(rejection) => return Err(refused(rejection)),
+        };
         if is_access_token(&verified) {
             let claims = exact_json::claims(&verified.claims().json());
             drop(verified);
@@ -157,6 +167,40 @@ impl InfisicalCaller {
             Self::Identity(caller) => caller.facts.audited(issuer),
         }
     }
+}
+
+/// Returns the error of a token that was revoked, which names the part of it that was: the token,
+/// the client secret or login method by which it was obtained, or all tokens of the identity.
+async fn revoked_part(context: &InfisicalContext<'_>, token: &[u8]) -> InfisicalError {
+    let part = match facts_of_revoked(token) {
+        Some(facts) => missing_part(&context.users.store, &facts).await.unwrap_or(None),
+        None => None,
+    };
+    let part = part.unwrap_or("token has");
+    InfisicalError::unauthorized(format!("Failed to authorize: {part} been revoked"))
+}
+
+/// Returns what a token depends on and that does not exist any more.
+async fn missing_part(
+    store: &Store,
+    facts: &AccessTokenFacts,
+) -> Result<Option<&'static str>, StoreError> {
+    if store.machine_identity(&facts.identity).await?.is_none() {
+        return Ok(Some("identity tokens have"));
+    }
+    if store.identity_method(&facts.method).await?.is_none() {
+        return Ok(Some("auth method has"));
+    }
+    let Some(id) = &facts.client_secret else { return Ok(None) };
+    let secrets = store.client_secrets(&facts.method).await?;
+    let is_usable = secrets.iter().any(|secret| secret.id == *id && !secret.is_revoked);
+    Ok((!is_usable).then_some("client secret has"))
+}
+
+/// Returns the facts of a token that is authentic, but was revoked.
+pub(super) fn facts_of_revoked(token: &[u8]) -> Option<AccessTokenFacts> {
+    let payload = token.split(|byte| *byte == b'.').nth(1)?;
+    AccessTokenFacts::read(&exact_json::claims(&URL_SAFE_NO_PAD.decode(payload).ok()?))
 }
 
 /// The error of an access token whose claims are not those of this server.

@@ -2,18 +2,21 @@
 //!
 //! They authenticate by the token in their body alone. Other credentials of the request are ignored.
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::Response;
 use serde_json::json;
 
 use super::{
-    InfisicalContext, body::BodyReader, caller::verify_presented, error::InfisicalError, ok,
+    InfisicalContext,
+    body::BodyReader,
+    caller::{self, verify_presented},
+    error::InfisicalError,
+    ok,
     role_changes::roles_of,
 };
 use crate::{
     api::audited::AuditedCall,
     audit::AuditTarget,
-    base::{clock, exact_json, reply::Body},
+    base::{clock, reply::Body},
     identities::{access_token::AccessTokenFacts, revocation},
     store::{
         StoreError,
@@ -75,18 +78,12 @@ pub(super) async fn verify_to_renew(
         if !error.is_revocation() {
             return error.into_error(context.settings);
         }
-        if let Some(facts) = facts_of_revoked(token) {
+        if let Some(facts) = caller::facts_of_revoked(token.as_bytes()) {
             audited.set_target((audit_target(&facts), Some(facts.method_kind)));
         }
         let message = "Cannot renew: token has been revoked";
         InfisicalError::unauthorized(message).because("revoked")
     })
-}
-
-/// Returns the facts of a token that is authentic, but was revoked.
-fn facts_of_revoked(token: &str) -> Option<AccessTokenFacts> {
-    let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
-    AccessTokenFacts::read(&exact_json::claims(&payload))
 }
 
 pub(super) async fn renew(
