@@ -85,6 +85,11 @@ fn c51_listed_common_name_is_accepted(protocol: Protocol) {
             let terms = json!({ "allowedCommonNames": names });
             assert_eq!(log_in_at(api, &ca, terms, &[&client]).status, 200, "{names}");
         }
+        let both = pki.client("ca", "/CN=a/CN=b", "");
+        for (names, status) in [("a, b", 200), ("a", 401), ("b", 401)] {
+            let terms = json!({ "allowedCommonNames": names });
+            assert_eq!(log_in_at(api, &ca, terms, &[&both]).status, status, "all of {names}");
+        }
     });
 }
 

@@ -215,7 +215,8 @@ impl ClientLogin {
             lockouts.fail(client.lockout, attempt, now);
             invalid()
         })?;
-        // It is not revoked for good: the clock may be wrong.
+        // It is not marked as revoked: the tokens that were obtained with it are not, and an
+        // operator may want to revoke them.
         if secret.has_expired(now) {
             let message = "Access denied due to expired client secret";
             return Err(InfisicalError::unauthorized(message).because("secret_expired"));
