@@ -72,13 +72,13 @@ impl CertificateSource<'_> {
 
     fn read_header(&self, fields: &dyn Fields) -> Result<PresentedChain, PresentationError> {
         let TlsCertAuthSettings { header, chain_header, format, .. } = self.settings;
-        let line = |name: &HeaderName| {
-            only_line(fields, name).map_err(|DuplicateHeader| PresentationError::Duplicate)
-        };
-        let value = line(header)?.filter(|value| !value.trim_ascii().is_empty());
-        let rest = chain_header.as_ref().map(line).transpose()?.flatten();
+        let value = only_line(fields, header);
+        let value = value.map_err(|DuplicateHeader| PresentationError::Duplicate)?;
+        let value = value.filter(|value| !value.trim_ascii().is_empty());
         let value = value.ok_or(PresentationError::Missing)?;
-        PresentedChain::parse(*format, value, rest).map_err(PresentationError::Malformed)
+        let rest = chain_header.as_ref().map(|name| joined_lines(fields, name));
+        let parsed = PresentedChain::parse(*format, value, rest.as_deref());
+        parsed.map_err(PresentationError::Malformed)
     }
 
     /// Returns the error for a client that is not a trusted proxy.
@@ -89,6 +89,15 @@ impl CertificateSource<'_> {
             PresentationError::Missing
         }
     }
+}
+
+/// Returns the lines of a list as one (RFC 9110 section 5.3). Certificates of authorities are
+/// checked, so that it does not matter which party has added a line.
+fn joined_lines(fields: &dyn Fields, name: &HeaderName) -> Vec<u8> {
+    let mut lines = Vec::new();
+    fields.each_line(name, &mut |line| lines.push(line));
+    lines.retain(|line| !line.trim_ascii().is_empty());
+    lines.join(&b", "[..])
 }
 
 impl PresentationError {

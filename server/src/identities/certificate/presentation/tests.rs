@@ -127,6 +127,10 @@ fn chain_header_is_read_for_rfc_9440_only() {
         source.presented_certificate(fields).unwrap().others().unwrap().len()
     };
     assert_eq!(count(CertificateFormat::Rfc9440, &fields), 1);
+    let mut fields = fields;
+    fields.append("client-cert-chain", HeaderValue::from_static(""));
+    fields.append("client-cert-chain", HeaderValue::from_str(&format!("{value},{value}")).unwrap());
+    assert_eq!(count(CertificateFormat::Rfc9440, &fields), 3, "a list may have several lines");
     let fields = headers(&[("client-cert", &base64), ("Client-Cert-Chain", &base64)]);
     assert_eq!(count(CertificateFormat::Base64Der, &fields), 0);
 }
