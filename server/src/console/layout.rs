@@ -111,7 +111,8 @@ fn keys(user: &ConsoleUser) -> Markup {
                 }
             }
             p {
-                "Countersign " (env!("CARGO_PKG_VERSION")) ". Times are in UTC. "
+                "Countersign " (env!("CARGO_PKG_VERSION"))
+                ". Times are in UTC; a script adds those of the browser. "
                 a href="/console/reference" { "Figures and reasons" }
             }
         }

@@ -101,10 +101,16 @@ pub(super) fn moment(at: UnixTime, now: UnixTime) -> Markup {
     }
 }
 
-/// Returns a time of the API without parts of a second.
-pub(super) fn utc(time: &Value) -> String {
-    let time = time.as_str().and_then(|time| time.get(..19));
-    time.map_or_else(|| "never".into(), |time| format!("{} UTC", time.replace('T', " ")))
+/// Returns a time of the API without parts of a second. The script adds the local one.
+pub(super) fn utc(time: &Value) -> Markup {
+    html! {
+        @match time.as_str().and_then(|time| time.get(..19)) {
+            None => "never",
+            Some(time) => {
+                time.utc datetime={ (time) "Z" } { (time.replace('T', " ")) " UTC" }
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -139,6 +145,11 @@ mod tests {
         ] {
             assert_eq!(ago(UnixTime(at), now), expected);
         }
+        assert_eq!(utc(&Value::Null).into_string(), "never");
+        assert_eq!(
+            utc(&"2026-11-30T20:29:00.5Z".into()).into_string(),
+            "<time class=\"utc\" datetime=\"2026-11-30T20:29:00Z\">2026-11-30 20:29:00 UTC</time>"
+        );
         let waits = [1, 59, 60, 61, 3700].map(wait);
         assert_eq!(waits, ["1 second", "59 seconds", "1 minute", "2 minutes", "62 minutes"]);
     }

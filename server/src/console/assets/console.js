@@ -80,10 +80,21 @@ if (live) {
   document.addEventListener("visibilitychange", update);
 }
 
-// Times of this place, beside those in UTC.
+// Times of this place, with those in UTC beside them, unless both are the same.
 function showLocalTime(one) {
   const at = new Date(one.dateTime);
-  if (!Number.isNaN(at.getTime())) one.title = at.toLocaleString();
+  const exact = one.classList.contains("utc") ? one : one.nextElementSibling;
+  if (!exact || Number.isNaN(at.getTime()) || at.getTimezoneOffset() === 0) return;
+  const [local, utc] = [localText(at), exact.textContent];
+  const day = local.slice(0, "2026-01-01 ".length);
+  exact.textContent = `${local} (${utc.startsWith(day) ? utc.slice(day.length) : utc})`;
+}
+
+function localText(at) {
+  const digits = (number) => String(number).padStart(2, "0");
+  const day = [at.getFullYear(), digits(at.getMonth() + 1), digits(at.getDate())].join("-");
+  const time = [at.getHours(), at.getMinutes(), at.getSeconds()].map(digits).join(":");
+  return `${day} ${time}`;
 }
 
 // Buttons that copy ids and commands.

@@ -140,8 +140,8 @@ fn method_facts(method: &Value) -> Markup {
     }
 }
 
-fn member_text(member: &str, value: &Value) -> String {
-    match value {
+fn member_text(member: &str, value: &Value) -> Markup {
+    let words = match value {
         Value::Number(number) => match number.as_u64() {
             Some(0) if member != "lockoutThreshold" => "no limit".into(),
             Some(number) => whole(number),
@@ -149,9 +149,10 @@ fn member_text(member: &str, value: &Value) -> String {
         },
         Value::Bool(true) => "yes".into(),
         Value::Bool(false) => "no".into(),
-        Value::String(time) if member.ends_with("At") => utc(&time.as_str().into()),
+        Value::String(_) if member.ends_with("At") => return utc(value),
         other => texts(other),
-    }
+    };
+    html! { (words) }
 }
 
 /// Returns addresses in CIDR notation, as Infisical shows them.

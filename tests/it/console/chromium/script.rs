@@ -111,6 +111,33 @@ fn open_overview_shows_new_refusals_and_changes() {
     assert_eq!(browser.script(index), 1);
 }
 
+#[test]
+fn times_are_local_with_utc_beside() {
+    let sandbox = Sandbox::over(Protocol::Http2);
+    let server = serve(&sandbox, "");
+    Api::root(&server).add_environment(ENVIRONMENT);
+    Api::root(&server).issue(ENVIRONMENT);
+    let operator = ChromiumOperator::start(&sandbox, &server, &[]);
+    let browser = &operator.browser;
+    browser.command("Emulation.setTimezoneOverride", &json!({ "timezoneId": "Asia/Kolkata" }));
+    operator.open("/console/tokens");
+    operator.sign_in("ann");
+    let has_both = "const time = new Date(document.querySelector('main time').dateTime);
+        const hour = (at) => at.toISOString().slice(11, 19);
+        const local = new Date(time.getTime() + 330 * 60 * 1000);
+        return shown.includes(hour(time) + ' UTC)') && shown.includes(hour(local))";
+    for (path, shown) in [
+        ("/console/tokens", "time.utc"),
+        ("/console/audit", "time + .exact"),
+        ("/console", "[data-block=changes] time + .exact"),
+    ] {
+        operator.open(path);
+        let shown = format!("const shown = document.querySelector('{shown}').textContent;");
+        let script = format!("{shown} {has_both}");
+        assert_eq!(browser.script(&script), true, "{path}: {}", operator.text());
+    }
+}
+
 /// The server hangs, or the network loses what it answers.
 #[test]
 fn overview_without_answers_is_marked_as_stale() {
