@@ -54,15 +54,17 @@ pub(super) async fn page(
                 }
             }
         }
-        section #refused-requests {
+        section.short {
+            h2 { "Last changes" }
+            div data-block="changes" { (changes) }
+            (show_all())
+        }
+        section.short #refused-requests {
             h2 { "Last refused requests" }
             div data-block="refused-requests" {
                 (refused_requests::table(context, audience, clock::now()))
             }
-        }
-        section {
-            h2 { "Last changes" }
-            div data-block="changes" { (changes) }
+            (show_all())
         }
         div.columns {
             section {
@@ -107,6 +109,12 @@ pub(super) async fn last_changes(
         (table.render(None))
         p { a href="/console/audit" { "All of the audit log" } }
     })
+}
+
+/// Shows the rows of a table beyond the first five while it is open. It is after the table, which
+/// updates replace.
+fn show_all() -> Markup {
+    html! { details.all { summary { "Further rows" } } }
 }
 
 fn small_chart(chart: &FigureChart) -> Markup {

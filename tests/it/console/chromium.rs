@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 
 use super::serve;
 use crate::{
-    fixture::good_token,
+    fixture::{claims, good_token, token},
     users::{Api, ENVIRONMENT, PASSWORD},
 };
 
@@ -316,6 +316,7 @@ fn pictures_show_the_pages_as_they_are() {
     let operator = ChromiumOperator::start(&sandbox, &server, &[]);
     operator.open("/console");
     operator.sign_in("ann");
+    make_traffic(&server, &operator, if is_renewed { 9 } else { 2 });
     for (name, path, size, is_dark) in PICTURES {
         operator.browser.show_as(size, is_dark);
         operator.open(path);
@@ -338,6 +339,24 @@ fn pictures_show_the_pages_as_they_are() {
         let known = fs::read_to_string(&text).unwrap();
         assert_eq!(known, outline, "{path} has changed: set COUNTERSIGN_NEW_PICTURES=1");
     }
+}
+
+/// Makes requests until the charts have this number of points, so that the overview shows what it
+/// is for. Some are refused.
+fn make_traffic(server: &Server<'_>, operator: &ChromiumOperator, points: usize) {
+    let (good, expired) = (good_token(), token(&claims(json!({ "exp": 1_000_000_000 }))));
+    let line = "return document.querySelector('[data-line=requests]').getAttribute('points')";
+    let mut round = 0;
+    eventually(|| {
+        round += 1;
+        for index in 0..40 + round * 7 % 50 {
+            server.auth(if index % 20 == 0 { &expired } else { &good });
+        }
+        server.request("GET /auth HTTP/1.1\r\n");
+        let text = operator.browser.script(line);
+        text.as_str().unwrap().split(' ').count() >= points
+    });
+    eventually(|| operator.browser.text(".sentence").contains("of requests refused"));
 }
 
 /// Size of the largest picture.

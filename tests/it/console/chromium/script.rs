@@ -138,6 +138,26 @@ fn times_are_local_with_utc_beside() {
     }
 }
 
+#[test]
+fn overview_shows_five_rows_until_all_are_wanted() {
+    let sandbox = Sandbox::over(Protocol::Http2);
+    let server = serve(&sandbox, "");
+    for index in 0..8 {
+        Api::root(&server).add_user(&format!("u{index}"));
+    }
+    let operator = ChromiumOperator::start(&sandbox, &server, &[]);
+    let browser = &operator.browser;
+    operator.open("/console");
+    operator.sign_in("ann");
+    let rows = "return [...document.querySelectorAll('[data-block=changes] tbody tr')]
+        .filter((row) => row.checkVisibility()).length";
+    assert_eq!(browser.script(rows), 5);
+    browser.click("section:has([data-block=changes]) summary");
+    assert_eq!(browser.script(rows), 10);
+    let refused = "return document.querySelector('#refused-requests details').checkVisibility()";
+    assert_eq!(browser.script(refused), false, "a short table has no further rows");
+}
+
 /// The server hangs, or the network loses what it answers.
 #[test]
 fn overview_without_answers_is_marked_as_stale() {
