@@ -322,9 +322,13 @@ impl Store {
         self.run_with_timeout(async move {
             inner.ensure_open().await?;
             let result = work(inner.pool.clone()).await;
-            if matches!(result, Err(StoreError::File(io::ErrorKind::InvalidData, _))) {
+            match &result {
                 // Once the file is repaired, it is read anew.
-                inner.close_file().await;
+                Err(StoreError::File(io::ErrorKind::InvalidData, _)) => inner.close_file().await,
+                Err(
+                    StoreError::File(io::ErrorKind::NotConnected, _) | StoreError::Unavailable(_),
+                ) => inner.recover_connection().await,
+                _ => {}
             }
             result.map_err(|error| inner.with_location(error))
         })

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicUsize, Ordering},
     thread,
     time::Duration,
@@ -10,7 +10,7 @@ use std::{
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use sqlx::{
-    Any, AnyPool,
+    Any, AnyConnection, AnyPool, Connection as _,
     any::{AnyPoolOptions, install_default_drivers},
     pool::PoolOptions,
 };
@@ -176,6 +176,35 @@ impl StoreInner {
         {
             let _ignored = connection.close().await;
         }
+    }
+
+    /// Replaces the connection to an SQLite database if it can begin no transaction.
+    pub(super) async fn recover_connection(&self) {
+        let Some(file) = &self.file else { return };
+        if let Err(error) = self.replace_aborted(file).await {
+            tracing::warn!("{}: cannot replace the connection: {error}", self.location);
+        }
+    }
+
+    /// Replaces a connection that counts a transaction as open which SQLite has ended by itself, as
+    /// it does when the disk is full.
+    ///
+    /// Another connection keeps the file open meanwhile. The first one to open it writes to the
+    /// directory: if that failed too, no revocation could be read.
+    async fn replace_aborted(&self, file: &Path) -> sqlx::Result<()> {
+        const READ: &str = "SELECT count(*) FROM sqlite_schema";
+        let mut aborted = self.pool.acquire().await?;
+        // A dropped transaction has only queued its rollback, which ends before this query.
+        sqlx::query("SELECT 1").execute(&mut *aborted).await?;
+        if !aborted.is_in_transaction() {
+            return Ok(());
+        }
+        let url = embedded(file.to_owned())?.url;
+        let mut keeper = AnyConnection::connect(&url).await?;
+        sqlx::query(READ).fetch_one(&mut keeper).await?;
+        aborted.close().await?;
+        sqlx::query(READ).fetch_one(&self.pool).await?;
+        keeper.close().await
     }
 
     /// Adds the path to an error of the file.

@@ -137,7 +137,7 @@ pub(crate) fn missing(location: &str) -> StoreError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Store;
+    use crate::store::{DatabaseKind, Store};
 
     /// Opens an SQLite file in a new directory and passes it to `check`.
     fn with_store(name: &str, check: impl FnOnce(&Store)) {
@@ -185,6 +185,27 @@ mod tests {
                 assert_eq!(kind, io::ErrorKind::NotConnected);
                 assert!(text.contains("/r.db: ") && text.contains(remedy), "{text}");
             }
+        });
+    }
+
+    #[test]
+    fn transaction_after_a_full_disk_begins() {
+        with_store("full", |store| {
+            let insert_after = |statement: &'static str| {
+                store.block_on(store.run(async move |pool| {
+                    let mut transaction = DatabaseKind::Sqlite.begin(&pool).await?;
+                    sqlx::query(statement).execute(&mut *transaction).await?;
+                    sqlx::query(INSERT).execute(&mut *transaction).await?;
+                    Ok(transaction.commit().await?)
+                }))
+            };
+            let full = insert_after("PRAGMA max_page_count = 1");
+            assert!(
+                matches!(full, Err(StoreError::File(io::ErrorKind::NotConnected, _))),
+                "{full:?}"
+            );
+            assert_eq!(insert_after("SELECT 1"), Ok(()));
+            assert_eq!(run(store, &["SELECT count(*) FROM countersign_revocation"]), Ok(vec![1]));
         });
     }
 
