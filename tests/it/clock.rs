@@ -1,11 +1,11 @@
 //! Nodes with a wrong clock, and databases that are restored while servers run.
 
-use std::{path::PathBuf, process::Command, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use countersign_server::revocation::store::RevocationStore;
 use countersign_tests::{
     binary::{Sandbox, Server},
-    eventually,
+    eventually, interposer,
     postgres::Postgres,
 };
 use serde_json::json;
@@ -17,7 +17,7 @@ use crate::{
 
 const DAY: u64 = 86_400;
 
-/// A library for LD_PRELOAD that adds the seconds in a file to the wall clock.
+/// Adds the seconds in a file to the wall clock.
 const SHIM: &str = r#"
 #define _GNU_SOURCE
 #include <stdio.h>
@@ -28,7 +28,7 @@ const SHIM: &str = r#"
 int clock_gettime(clockid_t clock, struct timespec *time) {
     int result = syscall(SYS_clock_gettime, clock, time);
     if (clock == CLOCK_REALTIME) {
-        FILE *file = fopen(OFFSET, "r");
+        FILE *file = fopen(SWITCH, "r");
         long seconds = 0;
         if (file != NULL) {
             if (fscanf(file, "%ld", &seconds) != 1) seconds = 0;
@@ -42,22 +42,11 @@ int clock_gettime(clockid_t clock, struct timespec *time) {
 
 /// Returns a sandbox whose processes read a clock that [`set_clock`] sets.
 fn with_clock() -> Sandbox {
-    let sandbox = Sandbox::new();
-    let (source, library) = (sandbox.file("shim.c", SHIM), sandbox.path().join("shim.so"));
-    let offset = sandbox.file("offset", "0");
-    let built = Command::new("gcc")
-        .args(["-shared", "-fPIC", "-O1", "-o"])
-        .arg(&library)
-        .arg(format!("-DOFFSET=\"{}\"", offset.display()))
-        .arg(source)
-        .status();
-    assert!(built.unwrap().success());
-    let library = library.to_str().unwrap().to_owned();
-    sandbox.variable("LD_PRELOAD", &library)
+    interposer::sandbox_with(SHIM)
 }
 
 fn set_clock(sandbox: &Sandbox, offset: i64) {
-    sandbox.replace("offset", offset.to_string());
+    sandbox.replace("switch", offset.to_string());
 }
 
 fn revocations_file(sandbox: &Sandbox) -> PathBuf {

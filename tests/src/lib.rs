@@ -16,6 +16,7 @@ pub mod front;
 pub mod fuzz;
 pub mod grpc;
 pub mod http;
+pub mod interposer;
 pub mod oidc;
 pub mod openmetrics;
 pub mod openssl;
