@@ -54,6 +54,8 @@ mod known_databases;
 mod repair;
 /// Wrong clocks and restored databases.
 mod clock;
+/// Full disks, partitions, and other faults of the machine and the network.
+mod faults;
 /// Keys from files and providers.
 mod keys;
 /// Static keys: `key`, `key_file`.

@@ -17,6 +17,7 @@ pub mod fuzz;
 pub mod grpc;
 pub mod http;
 pub mod interposer;
+pub mod network_link;
 pub mod oidc;
 pub mod openmetrics;
 pub mod openssl;

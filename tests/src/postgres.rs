@@ -30,11 +30,7 @@ impl Default for Postgres {
 impl Postgres {
     /// Starts a server with an empty database `countersign`.
     pub fn start() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        if let Some(user) = user() {
-            chown(directory.path(), Some(user), None).unwrap();
-        }
-        let mut postgres = Self { directory, port: 0, process: None };
+        let mut postgres = Self::stopped();
         let data = postgres.data();
         let initialized = postgres
             .command("initdb")
@@ -43,13 +39,47 @@ impl Postgres {
             .output();
         let initialized = initialized.unwrap();
         assert!(initialized.status.success(), "{}", String::from_utf8_lossy(&initialized.stderr));
-        // Another test may take a port between its choice and the start of the server.
-        eventually(|| {
-            postgres.port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            postgres.try_resume()
-        });
+        postgres.start_on_a_free_port();
         postgres.execute("postgres", "CREATE DATABASE countersign");
         postgres
+    }
+
+    /// Starts a standby of this server, which follows it by asynchronous replication.
+    pub fn start_standby(&self) -> Self {
+        let mut standby = Self::stopped();
+        let data = standby.data();
+        let copied = standby
+            .command("pg_basebackup")
+            .args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync", "-U", "countersign"])
+            .args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-D"])
+            .arg(&data)
+            .output();
+        let copied = copied.unwrap();
+        assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
+        standby.start_on_a_free_port();
+        standby
+    }
+
+    /// Makes a standby a primary server.
+    pub fn promote(&self) {
+        assert_eq!(self.query("SELECT pg_promote()"), "t");
+    }
+
+    /// Creates a directory for a server.
+    fn stopped() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        if let Some(user) = user() {
+            chown(directory.path(), Some(user), None).unwrap();
+        }
+        Self { directory, port: 0, process: None }
+    }
+
+    fn start_on_a_free_port(&mut self) {
+        // Another test may take a port between its choice and the start of the server.
+        eventually(|| {
+            self.port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            self.try_resume()
+        });
     }
 
     /// Restarts it after [`crash`](Self::crash) on the same port.
