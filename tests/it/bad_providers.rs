@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use countersign_tests::{
     binary::Sandbox,
+    certificates::{Authority, CURRENT, EXPIRED},
     eventually,
     openssl::{SigningKey, certificate},
     providers::{CannedResponse, JwksServer, TlsProvider, gzip, zlib},
@@ -146,6 +147,25 @@ fn ca_file_verifies_the_provider() {
         let config = sandbox.file("c.cfg", fixture::with_idp("ES256", &options));
         let output = sandbox.run(["config", "check", "-c", config.to_str().unwrap()]);
         assert!(output.code() == 2 && output.stderr.contains(text), "{output:?}");
+    }
+}
+
+#[test]
+fn expired_certificate_of_a_provider_is_refused() {
+    let key = SigningKey::generate("ES256", "k");
+    let authority = Authority::root("provider");
+    for (years, status) in [(CURRENT, 200), (EXPIRED, 503)] {
+        let provider = TlsProvider::start_with(|directory| {
+            std::fs::write(directory.join("ca.crt"), authority.pem()).unwrap();
+            authority.server_in(years).write(directory);
+        });
+        let uri = provider.serve("jwks.json", &json!({ "keys": [key.jwk()] }));
+        let options = format!("jwks_uri={uri}\nca_file={}", provider.authority().display());
+        let sandbox = Sandbox::new();
+        let server = sandbox.serve(&fixture::with_idp("ES256", &options));
+        assert_eq!(server.auth(&key.token(&claims_of(ISSUER))).status, status, "{}", server.log());
+        assert_eq!(server.auth(&fixture::good_token()).status, 200);
+        assert_eq!(server.log().contains("certificate expired"), status == 503, "{}", server.log());
     }
 }
 

@@ -291,9 +291,15 @@ pub struct TlsProvider {
 impl TlsProvider {
     /// Starts a server without documents and waits until it listens.
     pub fn start() -> Self {
+        Self::start_with(certificate_with_ca)
+    }
+
+    /// Like [`start`](Self::start), with the files `ca.crt`, `tls.crt` and `tls.key` that
+    /// `certify` writes.
+    pub fn start_with(certify: impl FnOnce(&Path)) -> Self {
         const MAX_ATTEMPTS: usize = 5;
         let directory = tempfile::tempdir().unwrap();
-        certificate_with_ca(directory.path());
+        certify(directory.path());
         let started = (0..MAX_ATTEMPTS).find_map(|_| start_openssl(directory.path()));
         let (child, port) = started.expect("openssl listens");
         Self { child, directory, port }
