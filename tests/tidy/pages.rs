@@ -153,10 +153,11 @@ fn named_tests(text: &str) -> Vec<(&str, Vec<String>)> {
 }
 
 /// Pages that name tests, and the least number of files that each names.
-const PAGES_WITH_TESTS: [(&str, usize); 3] = [
+const PAGES_WITH_TESTS: [(&str, usize); 4] = [
     ("docs/security-tests.md", 100),
     ("docs/security/cves.md", 90),
     ("docs/faults.md", 40),
+    ("docs/security/tested.md", 50),
 ];
 
 #[test]
@@ -187,6 +188,15 @@ fn entries(page: &Page) -> Vec<(String, String)> {
     entries.map(|(bold, text)| (on_one_line(bold), on_one_line(text))).collect()
 }
 
+/// Whether a text has a date, such as 2026-11-30.
+fn has_date(text: &str) -> bool {
+    let is_date = |word: &str| {
+        let parts: Vec<_> = word.split('-').map(str::len).collect();
+        parts == [4, 2, 2] && word.chars().all(|c| c == '-' || c.is_ascii_digit())
+    };
+    text.split([' ', ',', ';', '(', ')']).any(is_date)
+}
+
 #[test]
 fn every_fault_has_its_effects_and_tests() {
     let page = Page::read("docs/faults.md");
@@ -200,6 +210,35 @@ fn every_fault_has_its_effects_and_tests() {
         let tests = text.split("*Tests:*").nth(1).unwrap_or_default();
         if named_tests(tests).is_empty() && !tests.contains("not tested") {
             violations.push(format!("{}:1: {fault} names no test", page.path));
+        }
+    }
+    report(violations);
+}
+
+#[test]
+fn every_promise_has_its_tests_and_attacks() {
+    let (page, readme) = (Page::read("docs/security/tested.md"), Page::read("README.md"));
+    let mut violations = Vec::new();
+    for (promise, text) in entries(&page) {
+        // The terms of the introduction have neither.
+        let Some((tests, attacks)) = text.split_once("*Attacked by:*") else { continue };
+        let is_explained =
+            ["nothing of its own", "the same"].iter().any(|one| attacks.contains(one));
+        if named_tests(tests).is_empty() || !has_date(attacks) && !is_explained {
+            violations.push(format!("{}:1: {promise} lacks a test or an attack", page.path));
+        }
+    }
+    for (promise, _) in entries(&readme) {
+        let heading = format!("\n## {}\n", promise.trim_end_matches('.'));
+        if promise.ends_with('.') && !page.text.contains(&heading) {
+            violations.push(format!("{}:1: the promise {promise} is missing", page.path));
+        }
+    }
+    let targets = std::fs::read_dir(root().join("fuzz/fuzz_targets")).unwrap();
+    for target in targets.map(|file| file.unwrap().file_name()) {
+        let path = format!("fuzz/fuzz_targets/{}", target.to_string_lossy());
+        if !page.text.contains(&path) {
+            violations.push(format!("{}:1: {path} is missing", page.path));
         }
     }
     report(violations);
