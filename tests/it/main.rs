@@ -98,6 +98,8 @@ mod upgrading;
 mod reload;
 /// systemd: notifications, socket activation, and the shipped units.
 mod systemd;
+/// The manifests for Kubernetes.
+mod kubernetes;
 /// HTTP/1: limits, timeouts, malformed requests, and trust in peers.
 mod hardening;
 /// TLS: negotiation, resumption, and client certificates.
