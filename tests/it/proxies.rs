@@ -25,7 +25,7 @@ mod envoy_grpc;
 
 use std::{net::SocketAddr, path::Path, process::Command};
 
-use countersign_tests::proxies::shipped_config;
+use countersign_tests::proxies::{Application, free_address, shipped_config};
 
 /// A proxy and its differences from others.
 struct Proxy {
@@ -53,6 +53,11 @@ struct Addresses {
 }
 
 impl Addresses {
+    /// Returns a free address for the proxy, and these.
+    fn new(countersign: SocketAddr, application: &Application) -> Self {
+        Self { proxy: free_address(), countersign, application: application.address }
+    }
+
     /// The proxy's address in a shipped configuration, and its replacement.
     fn own(&self) -> (&'static str, String) {
         ("127.0.0.1:8000", self.proxy.to_string())

@@ -34,11 +34,7 @@ fn haproxy_passes_on_the_tenant_alone() {
 #[test]
 fn haproxy_refuses_when_its_script_fails() {
     let (directory, application) = (tempfile::tempdir().unwrap(), Application::start());
-    let addresses = Addresses {
-        proxy: free_address(),
-        countersign: free_address(),
-        application: application.address,
-    };
+    let addresses = Addresses::new(free_address(), &application);
     let command = command(directory.path(), &addresses);
     let script = directory.path().join("haproxy-auth.lua");
     let text = std::fs::read_to_string(&script).unwrap();
@@ -52,11 +48,7 @@ fn haproxy_refuses_when_its_script_fails() {
 #[test]
 fn haproxy_asks_to_retry_while_countersign_is_down() {
     let (directory, application) = (tempfile::tempdir().unwrap(), Application::start());
-    let addresses = Addresses {
-        proxy: free_address(),
-        countersign: free_address(),
-        application: application.address,
-    };
+    let addresses = Addresses::new(free_address(), &application);
     let command = command(directory.path(), &addresses);
     let _running = DaemonProcess::start(command, directory.path(), addresses.proxy);
     assert_asks_to_retry(&addresses, &application);
@@ -64,7 +56,7 @@ fn haproxy_asks_to_retry_while_countersign_is_down() {
 
 /// Checks that a request is refused with the advice to retry, and does not reach the application.
 #[track_caller]
-fn assert_asks_to_retry(addresses: &Addresses, application: &Application) {
+pub(super) fn assert_asks_to_retry(addresses: &Addresses, application: &Application) {
     let answer = request(addresses.proxy, "GET / HTTP/1.1\r\n", b"");
     assert_eq!((answer.status, answer.header("retry-after")), (503, Some("5")), "{answer:?}");
     assert!(application.take().is_empty());
@@ -74,14 +66,20 @@ fn assert_asks_to_retry(addresses: &Addresses, application: &Application) {
 fn haproxy_reaches_a_unix_socket() {
     unix_socket::check(Dialect::Nginx, "X-Forwarded-For", |directory, addresses, socket| {
         let command = command(directory, addresses);
-        let file = directory.join("haproxy.cfg");
-        let text = std::fs::read_to_string(&file).unwrap();
-        let tcp = format!("server countersign {}\n", addresses.countersign);
-        assert!(text.contains(&tcp) && text.contains("# server countersign /run"), "{text}");
-        let text = text.replace(&tcp, "\n").replace("# server countersign", "server countersign");
-        std::fs::write(&file, text.replace(unix_socket::SHIPPED_PATH, socket)).unwrap();
+        use_unix_socket(directory, addresses, [unix_socket::SHIPPED_PATH, socket]);
         command
     });
+}
+
+/// Changes the configuration in a directory to its alternative with a Unix socket. `paths` are the
+/// shipped one and that of the test.
+pub(super) fn use_unix_socket(directory: &Path, addresses: &Addresses, paths: [&str; 2]) {
+    let file = directory.join("haproxy.cfg");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let tcp = format!("server countersign {}\n", addresses.countersign);
+    assert!(text.contains(&tcp) && text.contains("# server countersign /run"), "{text}");
+    let text = text.replace(&tcp, "\n").replace("# server countersign", "server countersign");
+    std::fs::write(&file, text.replace(paths[0], paths[1])).unwrap();
 }
 
 fn command(directory: &Path, addresses: &Addresses) -> Command {

@@ -8,8 +8,10 @@ use countersign_tests::{
 };
 
 use super::{
-    Addresses, ConfigurationForm, Dialect, Proxy, configuration, contract, tenant_configuration,
-    tenants, unix_socket, world::bearer,
+    Addresses, ConfigurationForm, Dialect, Proxy, configuration, contract,
+    haproxy::{assert_asks_to_retry, use_unix_socket},
+    tenant_configuration, tenants, unix_socket,
+    world::bearer,
 };
 use crate::fixture;
 
@@ -37,12 +39,7 @@ fn haproxy_passes_on_the_tenant_alone_over_spoe() {
 fn haproxy_reaches_a_unix_socket_over_spoe() {
     unix_socket::check(Dialect::Spop, "X-Forwarded-For", |directory, addresses, socket| {
         let command = command(directory, addresses);
-        let file = directory.join("haproxy.cfg");
-        let text = std::fs::read_to_string(&file).unwrap();
-        let tcp = format!("server countersign {}\n", addresses.countersign);
-        assert!(text.contains(&tcp) && text.contains("# server countersign /run"), "{text}");
-        let text = text.replace(&tcp, "\n").replace("# server countersign", "server countersign");
-        std::fs::write(&file, text.replace("/run/countersign/spop.sock", socket)).unwrap();
+        use_unix_socket(directory, addresses, ["/run/countersign/spop.sock", socket]);
         command
     });
 }
@@ -58,8 +55,7 @@ fn haproxy_repeats_a_check_after_a_restart() {
         fixture::SIGNING
     );
     let mut server = sandbox.serve(&listener);
-    let addresses =
-        Addresses { proxy: free_address(), countersign, application: application.address };
+    let addresses = Addresses::new(countersign, &application);
     let command = command(directory.path(), &addresses);
     let _running = DaemonProcess::start(command, directory.path(), addresses.proxy);
     let lines = bearer(&fixture::good_token());
@@ -77,17 +73,12 @@ fn haproxy_repeats_a_check_after_a_restart() {
 fn haproxy_sends_no_checks_while_countersign_is_down() {
     let (directory, application) = (tempfile::tempdir().unwrap(), Application::start());
     let relay = TcpRelay::start(RelayTarget::Close);
-    let addresses = Addresses {
-        proxy: free_address(),
-        countersign: relay.address,
-        application: application.address,
-    };
+    let addresses = Addresses::new(relay.address, &application);
     let command = command(directory.path(), &addresses);
     let _running = DaemonProcess::start(command, directory.path(), addresses.proxy);
     eventually(|| {
         let before = relay.connections();
-        let answer = request(addresses.proxy, "GET / HTTP/1.1\r\n", b"");
-        assert_eq!((answer.status, answer.header("retry-after")), (503, Some("5")), "{answer:?}");
+        assert_asks_to_retry(&addresses, &application);
         relay.connections() == before
     });
 }
@@ -96,16 +87,10 @@ fn haproxy_sends_no_checks_while_countersign_is_down() {
 #[test]
 fn haproxy_refuses_without_countersign_over_spoe() {
     let (directory, application) = (tempfile::tempdir().unwrap(), Application::start());
-    let addresses = Addresses {
-        proxy: free_address(),
-        countersign: free_address(),
-        application: application.address,
-    };
+    let addresses = Addresses::new(free_address(), &application);
     let command = command(directory.path(), &addresses);
     let _running = DaemonProcess::start(command, directory.path(), addresses.proxy);
-    let answer = request(addresses.proxy, "GET / HTTP/1.1\r\n", b"");
-    assert_eq!((answer.status, answer.header("retry-after")), (503, Some("5")), "{answer:?}");
-    assert!(application.take().is_empty());
+    assert_asks_to_retry(&addresses, &application);
     // OPTIONS * has no path to authorize.
     let options = request(addresses.proxy, "OPTIONS * HTTP/1.1\r\n", b"");
     assert_eq!(options.status, 400, "{options:?}");

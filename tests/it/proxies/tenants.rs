@@ -7,7 +7,7 @@ use countersign_tests::{
     binary::{Sandbox, Server},
     eventually,
     http::{Connection, Request, Response},
-    proxies::{Application, DaemonProcess, WEBSOCKET, free_address},
+    proxies::{Application, DaemonProcess, WEBSOCKET},
 };
 
 use super::{Addresses, Dialect, world::bearer};
@@ -59,8 +59,7 @@ pub(super) fn check(
         let address = server.address;
         (server, address)
     };
-    let addresses =
-        Addresses { proxy: free_address(), countersign, application: application.address };
+    let addresses = Addresses::new(countersign, &application);
     let running = command(directory.path(), &addresses);
     let world = TenantWorld {
         address: addresses.proxy,

@@ -31,11 +31,7 @@ pub(super) fn check(
         dialect.option()
     ));
     let application = Application::start();
-    let addresses = Addresses {
-        proxy: free_address(),
-        countersign: free_address(),
-        application: application.address,
-    };
+    let addresses = Addresses::new(free_address(), &application);
     let command = command(directory.path(), &addresses, &socket);
     let _running = DaemonProcess::start(command, directory.path(), addresses.proxy);
     let answered = |lines: &str| {

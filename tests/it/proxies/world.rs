@@ -4,7 +4,7 @@ use countersign_tests::{
     binary::{Sandbox, Server},
     eventually,
     http::{Connection, Request, Response},
-    proxies::{Application, DaemonProcess, RelayTarget, TcpRelay, free_address},
+    proxies::{Application, DaemonProcess, RelayTarget, TcpRelay},
 };
 use serde_json::{Value, json};
 
@@ -61,11 +61,7 @@ pub(super) fn with_world(proxy: &Proxy, check: impl FnOnce(&mut World<'_>)) {
         TcpRelay::start(RelayTarget::Server(proxy.dialect.address(&generic))),
         Application::start(),
     );
-    let addresses = Addresses {
-        proxy: free_address(),
-        countersign: relay.address,
-        application: application.address,
-    };
+    let addresses = Addresses::new(relay.address, &application);
     let directory = sandboxes[2].path();
     let running =
         DaemonProcess::start((proxy.command)(directory, &addresses), directory, addresses.proxy);
