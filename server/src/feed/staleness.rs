@@ -157,12 +157,18 @@ impl<'s> StalenessLog<'s> {
         if logged.iter().any(is_same_kind) || (is_interruption && !logged.is_empty()) {
             return;
         }
-        let (socket, max_staleness) = (self.socket.display(), self.max_staleness.as_secs_f64());
-        tracing::error!(
-            "no token is verified, because the feed at {socket} is older than {max_staleness} s \
-             (max_staleness): {reason}"
-        );
+        let (socket, state) = (self.socket.display(), self.state());
+        tracing::error!("no token is verified, because the feed at {socket} {state}: {reason}");
         logged.push(reason);
+    }
+
+    /// Returns how the feed is stale.
+    fn state(&self) -> String {
+        if self.freshness.was_current() {
+            format!("is older than {} s (max_staleness)", self.max_staleness.as_secs_f64())
+        } else {
+            "has not been received yet".into()
+        }
     }
 
     fn reason(&self) -> StalenessReason {
@@ -227,6 +233,16 @@ mod tests {
         assert_eq!(log.reason(), StalenessReason::Interrupted(error), "it has not written yet");
         reception.set(FeedReception { last_line: Some(since_boot()), ..reception.get() });
         assert!(matches!(log.reason(), StalenessReason::Snapshot(_)));
+    }
+
+    #[test]
+    fn feed_that_never_came_is_not_older_than_a_limit() {
+        let settings = settings();
+        let freshness = Arc::new(FollowedFreshness::default());
+        let log = StalenessLog::new(&settings, Arc::clone(&freshness), Rc::default());
+        assert_eq!(log.state(), "has not been received yet");
+        freshness.extend(Duration::from_millis(1));
+        assert_eq!(log.state(), "is older than 5 s (max_staleness)");
     }
 
     #[test]

@@ -32,6 +32,12 @@ impl FollowedFreshness {
         until.checked_sub(since_boot()).filter(|left| !left.is_zero())
     }
 
+    /// Whether this process has known everything once.
+    #[must_use]
+    pub fn was_current(&self) -> bool {
+        self.until.load(Ordering::Acquire) > 0
+    }
+
     /// Whether this process knows everything.
     #[must_use]
     pub fn is_current(&self) -> bool {
