@@ -142,6 +142,12 @@ fn listener_that_knows_no_requests_is_a_warning() {
             "note",
             "listener main has no dialect, so it denies all requests that are checked over HTTP",
         ),
+        // For modules in proxies, which know their own requests.
+        (
+            "[feed]\nsocket=/run/feed.sock",
+            "note",
+            "listener main trusts no proxy to describe requests, so it denies all",
+        ),
     ] {
         let output = checked(listen);
         let line = output.lines().find(|line| line.contains(text)).unwrap_or_default();

@@ -168,12 +168,14 @@ fn asks_routes(listener: &Listener) -> bool {
     access.is_some_and(|access| access.provider == AuthorizationProvider::Routes)
 }
 
-/// Warns about listeners that authorize requests, but do not know those of checks.
+/// Warns about listeners that authorize requests, but do not know those of checks. A module in a
+/// proxy knows them: with a feed, which modules follow, these are notes.
 fn warn_of_undescribed_requests(
     sections: &BTreeMap<String, Section>,
     settings: &Settings,
     problems: &mut Problems,
 ) {
+    let has_modules = SectionReader::new(sections, "feed", problems).given("socket").is_some();
     let authorizes = |listener: &&Listener| {
         let access = listener.access.as_ref();
         access.is_some_and(|access| access.provider != AuthorizationProvider::None)
@@ -181,13 +183,21 @@ fn warn_of_undescribed_requests(
     for listener in settings.listeners.iter().filter(authorizes) {
         let (name, client) = (&listener.name, &listener.client);
         let mut reader = SectionReader::new(sections, listener.section(sections), problems);
+        let mut report = |text: String, help: &str| {
+            let help = format!("{help}; a module in a proxy does not need it");
+            if has_modules {
+                reader.note("authorization", text, &help);
+            } else {
+                reader.risk("authorization", text, &help);
+            }
+        };
         if !client.proxies.trusts_any() {
             let text = format!(
                 "listener {name} trusts no proxy to describe requests, so it denies all that are \
                  checked; only /v1/verify can describe one"
             );
             let help = "list the addresses of the proxies in trusted_proxies, and set dialect";
-            reader.risk("authorization", text, help);
+            report(text, help);
         } else if !listener.describes_requests() && listener.protocols.http2 {
             let text = format!(
                 "listener {name} has no dialect, so it denies all requests that are checked over \
@@ -200,7 +210,7 @@ fn warn_of_undescribed_requests(
                  /v1/verify can describe one"
             );
             let help = "set dialect to the form in which the proxies name the request";
-            reader.risk("authorization", text, help);
+            report(text, help);
         }
     }
 }
