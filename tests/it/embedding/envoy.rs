@@ -3,6 +3,7 @@
 mod configuration;
 pub(super) mod dynamic;
 mod lifecycle;
+mod proxy_protocol;
 mod restart;
 mod results;
 
@@ -60,6 +61,11 @@ fn validate(directory: &Path, configuration: &str) -> Output {
 
 /// Starts Envoy as shipped.
 fn shipped(configuration: &str) -> ModuleProxy {
+    shipped_with(configuration, |text| text)
+}
+
+/// Starts Envoy as shipped, with a change of its configuration.
+fn shipped_with(configuration: &str, change: impl Fn(String) -> String) -> ModuleProxy {
     ModuleProxy::start(configuration, |directory, addresses| {
         let ModuleAddresses { proxy, application, .. } = addresses;
         let place = |address: std::net::SocketAddr| {
@@ -78,7 +84,7 @@ fn shipped(configuration: &str) -> ModuleProxy {
                 text.replace(word, replacement)
             },
         );
-        command(directory, &text)
+        command(directory, &change(text))
     })
 }
 
