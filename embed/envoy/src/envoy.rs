@@ -335,19 +335,21 @@ impl EnvoyStream<'_> {
         unsafe { abi::envoy_dynamic_module_callback_http_filter_continue_decoding(self.pointer) }
     }
 
-    /// Responds to the request. Other hooks may run before this returns.
+    /// Responds to the request. `details` are for Envoy's access log. Other hooks may run before
+    /// this returns.
     pub(crate) fn respond<'d>(
         self,
         status: u16,
         lines: impl Iterator<Item = (&'d [u8], &'d [u8])>,
         body: &[u8],
+        details: &[u8],
     ) {
         let line = |(name, value)| abi::HeaderLine {
             name: TextBuffer::of(name),
             value: TextBuffer::of(value),
         };
         let mut lines: Vec<_> = lines.map(line).collect();
-        // SAFETY: the stream of this hook, which is not used again. Envoy copies lines and body
+        // SAFETY: the stream of this hook, which is not used again. Envoy copies the texts
         // before this returns.
         unsafe {
             abi::envoy_dynamic_module_callback_http_send_response(
@@ -356,7 +358,7 @@ impl EnvoyStream<'_> {
                 lines.as_mut_ptr(),
                 lines.len(),
                 TextBuffer::of(body),
-                TextBuffer::of(NAMESPACE),
+                TextBuffer::of(details),
             );
         }
     }

@@ -1,7 +1,7 @@
 //! The filter: it checks requests by the rules of its listener or their route, and applies the
 //! decisions.
 
-use std::{cell::Cell, path::Path, sync::Arc};
+use std::{borrow::Cow, cell::Cell, path::Path, sync::Arc};
 
 use countersign_server::embedding::{
     CheckDecision, DecisionParts, EmbeddedRequest, EmbeddedTier, TierConfig,
@@ -9,7 +9,7 @@ use countersign_server::embedding::{
 use http::{StatusCode, header};
 
 use crate::{
-    envoy::{DefinedCounter, EnvoyConfig, EnvoyStream, HeaderMemory, is_validating},
+    envoy::{DefinedCounter, EnvoyConfig, EnvoyStream, HeaderMemory, NAMESPACE, is_validating},
     metadata::set_metadata,
     options::{FilterOptions, RouteRules},
     pending::PendingStream,
@@ -222,14 +222,27 @@ fn pass_or_fail<'h>(
     StreamProgress::Refused
 }
 
+/// The header line of a refusal for the operator of the proxy, which a client does not get.
+const ERROR_HEADER: &[u8] = b"x-auth-error";
+
 /// Sends the response to a refused request.
 fn respond(stream: EnvoyStream<'_>, decision: &CheckDecision) {
     // Envoy writes the length of the body itself.
-    let lines =
-        decision.lines().filter(|(name, _)| *name != header::CONTENT_LENGTH.as_str().as_bytes());
+    let is_sent =
+        |name: &[u8]| name != header::CONTENT_LENGTH.as_str().as_bytes() && name != ERROR_HEADER;
+    let lines = decision.lines().filter(|(name, _)| is_sent(name));
+    let error = decision.lines().find(|(name, _)| *name == ERROR_HEADER);
     // Envoy answers a call of gRPC with HTTP status 200. Without this line, it was successful.
     let grpc = is_grpc(&stream).then(|| (&b"grpc-status"[..], grpc_status(decision.status())));
-    stream.respond(decision.status(), lines.chain(grpc), decision.body());
+    let details = response_details(error.map(|(_, value)| value));
+    stream.respond(decision.status(), lines.chain(grpc), decision.body(), &details);
+}
+
+/// Returns the details of a response, for Envoy's access log: the name of this module, and after a
+/// colon the reject code, which is the first word of an error.
+fn response_details(error: Option<&[u8]>) -> Cow<'static, [u8]> {
+    let code = error.and_then(|error| error.split(|byte| *byte == b' ').next());
+    code.map_or(Cow::Borrowed(NAMESPACE), |code| [NAMESPACE, b":", code].concat().into())
 }
 
 /// Returns the status of gRPC for one of HTTP (gRPC, "HTTP to gRPC Status Code Mapping").

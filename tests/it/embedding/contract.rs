@@ -209,6 +209,8 @@ fn provider_outage_is_answered_with_503(kind: &ModuleKind) {
     let (response, seen) = proxy.get("/", &token);
     assert_eq!((response.status, seen.is_none()), (503, true), "{response:?}");
     assert!(response.header("retry-after").is_some(), "{response:?}");
+    // It names the issuer, for the operator.
+    assert_eq!(response.header("x-auth-error"), None);
     // Other issuers are not concerned.
     assert_eq!(proxy.status("/", &bearer(&fixture::good_token())), 200);
     provider.publish(&fixture::key_set(&[&key]));

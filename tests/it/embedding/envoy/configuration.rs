@@ -94,6 +94,7 @@ fn listener(address: SocketAddr, options: &EnvoyOptions) -> Value {
         "@type": format!("{network}.HttpConnectionManager"),
         "stat_prefix": "proxy",
         "use_remote_address": options.use_remote_address,
+        "access_log": [{ "name": "envoy.access_loggers.stdout", "typed_config": access_log() }],
         "common_http_protocol_options": { "max_headers_count": 1100 },
         "route_config": routes(options),
         "http_filters": [
@@ -117,6 +118,16 @@ fn listener(address: SocketAddr, options: &EnvoyOptions) -> Value {
         "name": "proxy",
         "address": socket_address(address),
         "filter_chains": [chain],
+    })
+}
+
+/// Returns an access log on standard output, with the details of responses.
+fn access_log() -> Value {
+    json!({
+        "@type": format!("{TYPES}.access_loggers.stream.v3.StdoutAccessLog"),
+        "log_format": {
+            "text_format_source": { "inline_string": "details=%RESPONSE_CODE_DETAILS%\n" },
+        },
     })
 }
 

@@ -56,6 +56,10 @@ fn envoy_module_counts_its_decisions() {
         ["allowed", "refused", "failed"].map(|name| counter(admin, &format!("countersign.{name}")))
     };
     eventually(|| counted() == [2, 1, 1]);
+    // The access log has the reasons that clients do not get.
+    for details in ["countersign\n", "countersign:keys_unavailable\n"] {
+        eventually(|| proxy.running.log().contains(&format!("details={details}")));
+    }
 }
 
 #[test]
