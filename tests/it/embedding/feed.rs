@@ -216,10 +216,7 @@ fn nginx_module_follows_the_feed() {
     let section = fixture::issuer_section("oidc", "ES256", "https://idp/", &options);
     let configuration = with_feed(&sandbox, &format!("{}{section}", configuration()));
     let server = sandbox.serve(&configuration);
-    let nginx = nginx::start(
-        &configuration,
-        "location / { countersign_check on; proxy_pass http://APPLICATION; }",
-    );
+    let nginx = nginx::start(&configuration, nginx::CHECK_ALL);
     let (status, log) = (|token: &str| nginx.status("/", &bearer(token)), || nginx.running.log());
     let (of_idp, leaked) =
         (key.token(&fixture::claims_of("https://idp/")), token(json!({ "jti": "1" })));

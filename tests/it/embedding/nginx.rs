@@ -1,5 +1,8 @@
 //! nginx with the module, in front of an application.
 
+/// Workers that replace others.
+mod replaced_worker;
+
 use std::{
     fmt::Write as _,
     net::SocketAddr,
@@ -76,14 +79,25 @@ fn with_http(configuration: &str, http: impl FnOnce(SocketAddr) -> String) -> Mo
     })
 }
 
-/// Replaces the workers of nginx.
+/// Makes nginx read its configuration again, and replace its workers.
 pub(super) fn reload(nginx: &ModuleProxy) {
-    assert!(Command::new("kill").args(["-HUP", pid(nginx).trim()]).status().unwrap().success());
+    nginx.running.signal("HUP");
 }
 
-fn pid(nginx: &ModuleProxy) -> String {
-    std::fs::read_to_string(nginx.sandbox.path().join("nginx.pid")).unwrap()
+/// Kills the workers of nginx, and waits for those that replace them.
+pub(super) fn kill_workers(nginx: &ModuleProxy) {
+    let master = nginx.running.process();
+    let killed = children(master);
+    killed.iter().for_each(|worker| send_signal(*worker, "KILL"));
+    eventually(|| {
+        let workers = children(master);
+        workers.len() == killed.len() && !workers.iter().any(|worker| killed.contains(worker))
+    });
 }
+
+/// Checks all requests.
+pub(super) const CHECK_ALL: &str =
+    "location / { countersign_check on; proxy_pass http://APPLICATION; }";
 
 /// Starts nginx with the shipped configuration.
 fn shipped(configuration: &str) -> ModuleProxy {
@@ -247,10 +261,7 @@ fn nginx_module_answers_what_waits_at_a_reload() {
     let [old, key] = ["old", "new"].map(|kid| SigningKey::generate("ES256", kid));
     let provider = JwksServer::start(&fixture::key_set(&[&old]));
     let options = format!("jwks_uri={}\njwks_cool_down=1", provider.uri());
-    let nginx = start(
-        &fixture::with_idp("ES256", &options),
-        "location / { countersign_check on; proxy_pass http://APPLICATION; }",
-    );
+    let nginx = start(&fixture::with_idp("ES256", &options), CHECK_ALL);
     let (response, _) = nginx.get("/", &bearer(&old.token(&fixture::claims_of("https://idp/"))));
     assert_eq!(response.status, 200, "{response:?} {}", nginx.running.log());
     // A worker that is replaced answers what waits.
@@ -276,10 +287,7 @@ fn nginx_module_answers_what_waits_at_a_reload() {
 
 #[test]
 fn nginx_module_survives_reloads() {
-    let nginx = start(
-        fixture::SIGNING,
-        "location / { countersign_check on; proxy_pass http://APPLICATION; }",
-    );
+    let nginx = start(fixture::SIGNING, CHECK_ALL);
     let good = bearer(&fixture::good_token());
     for _ in 0..3 {
         reload(&nginx);
@@ -288,8 +296,7 @@ fn nginx_module_survives_reloads() {
         }
     }
     // A worker that is killed is replaced.
-    let pid = pid(&nginx);
-    drop(Command::new("pkill").args(["-KILL", "-P", pid.trim()]).status());
+    children(nginx.running.process()).iter().for_each(|worker| send_signal(*worker, "KILL"));
     eventually(|| {
         let mut connection = Connection::open(nginx.address);
         connection.send_raw(get("/", &good).as_bytes());
@@ -299,56 +306,10 @@ fn nginx_module_survives_reloads() {
     assert!(!log.contains("open socket"), "{log}");
 }
 
-/// nginx gives a replaced worker what the master process read at its start.
-#[test]
-fn replaced_nginx_worker_applies_changed_files_first() {
-    let keys = tempfile::tempdir().unwrap();
-    let file = keys.path().join("keys");
-    let replace = |path: &Path, text: &str| {
-        let draft = path.with_extension("draft");
-        std::fs::write(&draft, text).unwrap();
-        binary::backdate(&draft);
-        std::fs::rename(draft, path).unwrap();
-    };
-    replace(&file, "removed = first\nkept = second\n");
-    let configuration = format!(
-        "{}[listen]\nsurface=orchestrate\n[multi_tenancy]\napi_key_file={}\n",
-        fixture::SIGNING,
-        file.display()
-    );
-    let nginx = start(
-        &configuration,
-        "location / { countersign_check on; proxy_pass http://APPLICATION; }",
-    );
-    let status = |key: &str| nginx.status("/", &format!("X-API-Key: {key}\r\n"));
-    assert_eq!(["first", "second"].map(status), [200, 200], "{}", nginx.running.log());
-    let kill_workers = || {
-        let workers = children(nginx.running.process());
-        workers.iter().for_each(|worker| send_signal(*worker, "KILL"));
-        eventually(|| {
-            let now = children(nginx.running.process());
-            now.len() == workers.len() && now.iter().all(|worker| !workers.contains(worker))
-        });
-    };
-    replace(&file, "kept = second\n");
-    kill_workers();
-    for _ in 0..20 {
-        assert_eq!(["first", "second"].map(status), [401, 200], "a file that it refers to");
-    }
-    replace(&nginx.sandbox.path().join("auth.cfg"), &format!("{configuration}api_key=third\n"));
-    kill_workers();
-    for _ in 0..20 {
-        assert_eq!(["first", "third"].map(status), [401, 200], "the configuration itself");
-    }
-}
-
 #[test]
 fn nginx_worker_is_killed_while_requests_wait() {
     let issuer = LateKey::start();
-    let nginx = start(
-        &issuer.configuration(),
-        "location / { countersign_check on; proxy_pass http://APPLICATION; }",
-    );
+    let nginx = start(&issuer.configuration(), CHECK_ALL);
     let [old, late] = issuer.tokens();
     assert_eq!(nginx.status("/", &old), 200, "{}", nginx.running.log());
     let waiting = issuer.wait_at(nginx.address);

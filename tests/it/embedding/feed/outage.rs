@@ -5,7 +5,6 @@ use countersign_tests::{
     eventually,
     http::Connection,
     openssl::SigningKey,
-    process::{children, send_signal},
     providers::{CannedResponse, JwksServer},
 };
 use serde_json::json;
@@ -22,10 +21,8 @@ use super::{
 };
 use crate::fixture;
 
-const LOCATIONS: &str = "location / { countersign_check on; proxy_pass http://APPLICATION; }";
-
 pub(super) fn start_nginx(configuration: &str) -> ModuleProxy {
-    nginx::start(configuration, LOCATIONS)
+    nginx::start(configuration, nginx::CHECK_ALL)
 }
 
 fn server_kill_is_survived_by(begin: fn(&str) -> ModuleProxy) {
@@ -123,18 +120,12 @@ fn worker_that_starts_without_a_server_waits() {
     server.signal("KILL");
     drop(server);
     eventually(|| (0..8).all(|_| nginx.status("/", &good) == 503));
-    let master = nginx.running.process();
-    let killed = children(master);
-    assert_eq!(killed.len(), 2);
-    killed.iter().for_each(|worker| send_signal(*worker, "KILL"));
-    eventually(|| {
-        let workers = children(master);
-        workers.len() == 2 && !workers.iter().any(|worker| killed.contains(worker))
-    });
+    nginx::kill_workers(&nginx);
     assert_eq!([nginx.status("/", &good), nginx.status("/", &leaked)], [503, 503]);
     let _server = sandbox.serve(&configuration);
     eventually(|| (0..8).all(|_| nginx.status("/", &good) == 200));
     assert_eq!(nginx.status("/", &leaked), 401);
     let log = nginx.running.log();
     assert_eq!(log.matches("exited on signal").count(), 2, "{log}");
+    assert!(log.contains("has not been received yet: cannot connect"), "{log}");
 }
