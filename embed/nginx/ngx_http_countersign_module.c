@@ -139,6 +139,23 @@ free_config(void *data)
     conf->config = NULL;
 }
 
+// Whether this module was built for the library that nginx has loaded. nginx keeps the one of its
+// start, also when a reload loads another module.
+static ngx_int_t
+has_same_interface(ngx_conf_t *cf)
+{
+    uint32_t loaded = cs_interface_version();
+
+    if (loaded == CS_INTERFACE_VERSION) {
+        return 1;
+    }
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+        "countersign: the module is for version %uD of the interface of libcountersign.so, but "
+        "nginx has loaded version %uD: restart nginx if both were replaced, or build the module "
+        "again", (uint32_t) CS_INTERFACE_VERSION, loaded);
+    return 0;
+}
+
 // Reads the configuration file, unless that is done.
 static ngx_int_t
 load_config(ngx_conf_t *cf, countersign_main_conf_t *conf)
@@ -148,6 +165,9 @@ load_config(ngx_conf_t *cf, countersign_main_conf_t *conf)
 
     if (conf->config != NULL) {
         return NGX_OK;
+    }
+    if (!has_same_interface(cf)) {
+        return NGX_ERROR;
     }
     if (conf->file.data == NULL) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,

@@ -13,6 +13,7 @@
 mod certificate;
 mod decision;
 mod head;
+mod loaded_file;
 mod pending;
 
 use std::{
@@ -82,6 +83,7 @@ impl TierConfig {
         let config = source.load()?;
         watcher.watch_loaded(&config);
         start_logging(&config);
+        loaded_file::warn_if_replaced();
         for warning in config.remarks.of(Severity::Warning) {
             tracing::warn!("{warning}");
         }

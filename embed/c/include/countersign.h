@@ -11,6 +11,10 @@
 #include <stdint.h>
 #include <stdlib.h>
 
+// The version of this interface, which `cs_interface_version` of a library for it returns. A change
+// of a type or function makes another one.
+#define CS_INTERFACE_VERSION 1
+
 // The progress of a check.
 typedef enum cs_progress {
   // The decision is written.
@@ -74,7 +78,7 @@ typedef struct cs_decision {
   // The status of the response to a refused request; 200 if it is allowed.
   uint16_t status;
   // Header lines. If the request is allowed, they replace its lines of the same name; otherwise
-  // they belong into the response.
+  // they belong into the response, except `x-auth-error`: it is for the proxy's operator.
   const struct cs_line *lines;
   // Number of header lines.
   size_t line_count;
@@ -108,6 +112,11 @@ typedef void (*cs_callback)(void *context, const struct cs_decision *decision);
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
+
+// Returns the version of the interface of this library. Compare it with `CS_INTERFACE_VERSION`
+// before any other call, if the library may be replaced while the program stays: with another
+// version, types and functions differ.
+uint32_t cs_interface_version(void);
 
 // Reads a configuration file of the server, and all files that it refers to. It starts no thread,
 // so a process may fork afterwards. Returns null on failure, and writes the reason to `error`, as

@@ -27,7 +27,7 @@ use crate::{
     claim::claim,
     decision::{DecisionBuffer, share},
     fork::{count_forks, forks},
-    layout::{cs_decision, cs_line, cs_progress, cs_request, cs_text},
+    layout::{CS_INTERFACE_VERSION, cs_decision, cs_line, cs_progress, cs_request, cs_text},
     memory::{bytes, bytes_mut},
 };
 
@@ -45,6 +45,14 @@ pub struct cs_tier {
 /// what was passed to `cs_check`.
 pub type cs_callback =
     Option<unsafe extern "C" fn(context: *mut c_void, decision: *const cs_decision)>;
+
+/// Returns the version of the interface of this library. Compare it with `CS_INTERFACE_VERSION`
+/// before any other call, if the library may be replaced while the program stays: with another
+/// version, types and functions differ.
+#[unsafe(no_mangle)]
+pub extern "C" fn cs_interface_version() -> u32 {
+    CS_INTERFACE_VERSION
+}
 
 /// Reads a configuration file of the server, and all files that it refers to. It starts no thread,
 /// so a process may fork afterwards. Returns null on failure, and writes the reason to `error`, as

@@ -3,6 +3,10 @@
 
 use std::ffi::c_char;
 
+/// The version of this interface, which `cs_interface_version` of a library for it returns. A change
+/// of a type or function makes another one.
+pub const CS_INTERFACE_VERSION: u32 = 1;
+
 /// Bytes that are not terminated by a zero. `data` may be null if `length` is 0.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +62,7 @@ pub struct cs_decision {
     /// The status of the response to a refused request; 200 if it is allowed.
     pub status: u16,
     /// Header lines. If the request is allowed, they replace its lines of the same name; otherwise
-    /// they belong into the response.
+    /// they belong into the response, except `x-auth-error`: it is for the proxy's operator.
     pub lines: *const cs_line,
     /// Number of header lines.
     pub line_count: usize,

@@ -1,6 +1,7 @@
 //! The C library, by programs that gcc compiles.
 
 use std::{
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
     sync::OnceLock,
@@ -13,10 +14,33 @@ use crate::fixture;
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../embed/c");
 
-/// Builds the library once and returns its directory.
+/// The header, which is made of the source.
+pub(super) const HEADER: &str = include_str!("../../../embed/c/include/countersign.h");
+
+/// Builds the library once and returns its directory, in which programs find it.
 fn library() -> &'static Path {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
-    DIRECTORY.get_or_init(|| binary::built_library("libcountersign.so"))
+    DIRECTORY.get_or_init(|| {
+        let directory = binary::built_library("libcountersign.so");
+        // As `ldconfig` does. Another test may do it at the same time.
+        let link = directory.join(loaded_name());
+        if symlink("libcountersign.so", &link).is_err() {
+            assert!(link.exists(), "{}", link.display());
+        }
+        directory
+    })
+}
+
+/// Returns the version of the interface.
+pub(super) fn interface_version() -> u32 {
+    let mut lines = HEADER.lines();
+    let version = lines.find_map(|line| line.strip_prefix("#define CS_INTERFACE_VERSION "));
+    version.unwrap().parse().unwrap()
+}
+
+/// Returns the name by which programs load the library.
+pub(super) fn loaded_name() -> String {
+    format!("libcountersign.so.{}", interface_version())
 }
 
 /// Compiles a C file, with all warnings as errors, and returns the program.
@@ -60,6 +84,14 @@ fn header_of_the_c_library_is_that_of_its_source() {
         made,
         "run this test with COUNTERSIGN_NEW_HEADER=1"
     );
+}
+
+#[test]
+fn library_is_loaded_by_the_version_of_its_interface() {
+    let file = library().join("libcountersign.so");
+    let (_, dynamic, _) = run(Path::new("readelf"), &["--dynamic", file.to_str().unwrap()]);
+    let line = dynamic.lines().find(|line| line.contains("SONAME")).unwrap_or(&dynamic);
+    assert!(line.ends_with(&format!("[{}]", loaded_name())), "{line}: see embed/c/build.rs");
 }
 
 #[test]

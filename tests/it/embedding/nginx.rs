@@ -2,6 +2,8 @@
 
 /// Workers that replace others.
 mod replaced_worker;
+/// Files of the library and the module that change.
+mod upgrade;
 
 use std::{
     fmt::Write as _,
