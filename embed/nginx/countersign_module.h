@@ -36,12 +36,20 @@ typedef struct {
 
 typedef struct countersign_pending_s countersign_pending_t;
 
+// A header line of a refusal.
+typedef struct {
+    ngx_str_t name;
+    ngx_str_t value;
+    // The line in the response, if this refusal has added it.
+    ngx_table_elt_t *added;
+} countersign_line_t;
+
 // A request that is checked.
 typedef struct {
     // The status of a refusal, or 200. 0 until the decision has arrived.
     ngx_uint_t status;
     countersign_identity_t identity;
-    // Header lines of the response, if the request is refused.
+    // Header lines of the response, each a countersign_line_t, if the request is refused.
     ngx_array_t *lines;
 } countersign_request_t;
 
@@ -54,6 +62,9 @@ ngx_int_t countersign_keep(ngx_http_request_t *r, countersign_request_t *checked
 
 // Adds the header lines of a refusal to the response, and returns its status.
 ngx_int_t countersign_refuse(ngx_http_request_t *r, countersign_request_t *checked);
+
+// Removes these lines again, if another module has allowed the request.
+void countersign_withdraw(countersign_request_t *checked);
 
 // Adds the variables, before the configuration is read.
 ngx_int_t countersign_add_variables(ngx_conf_t *cf);

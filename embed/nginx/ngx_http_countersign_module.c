@@ -85,6 +85,19 @@ access_handler(ngx_http_request_t *r)
     }
 }
 
+// Runs after the access phase. With `satisfy any`, another module may have allowed a request that
+// this one has refused.
+static ngx_int_t
+allowed_handler(ngx_http_request_t *r)
+{
+    countersign_request_t *checked = ngx_http_get_module_ctx(r, ngx_http_countersign_module);
+
+    if (checked != NULL) {
+        countersign_withdraw(checked);
+    }
+    return NGX_DECLINED;
+}
+
 // ---- the configuration ----
 
 static void *
@@ -232,18 +245,27 @@ merge_location_conf(ngx_conf_t *cf, void *parent, void *child)
 }
 
 static ngx_int_t
-add_handler(ngx_conf_t *cf)
+add_handler(ngx_conf_t *cf, ngx_http_phases phase, ngx_http_handler_pt function)
 {
     ngx_http_handler_pt *handler;
     ngx_http_core_main_conf_t *core;
 
     core = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
-    handler = ngx_array_push(&core->phases[NGX_HTTP_ACCESS_PHASE].handlers);
+    handler = ngx_array_push(&core->phases[phase].handlers);
     if (handler == NULL) {
         return NGX_ERROR;
     }
-    *handler = access_handler;
+    *handler = function;
     return NGX_OK;
+}
+
+static ngx_int_t
+add_handlers(ngx_conf_t *cf)
+{
+    if (add_handler(cf, NGX_HTTP_ACCESS_PHASE, access_handler) != NGX_OK) {
+        return NGX_ERROR;
+    }
+    return add_handler(cf, NGX_HTTP_PRECONTENT_PHASE, allowed_handler);
 }
 
 // ---- the worker ----
@@ -311,7 +333,7 @@ static ngx_command_t commands[] = {
 
 static ngx_http_module_t module_context = {
     countersign_add_variables, // before the configuration
-    add_handler,               // after it
+    add_handlers,              // after it
     create_main_conf,
     NULL,
     NULL,

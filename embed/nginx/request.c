@@ -118,15 +118,16 @@ keep_identity(ngx_http_request_t *r, countersign_identity_t *identity, const cs_
 
 // Keeps a header line of the response to a refused request.
 static ngx_int_t
-keep_line(ngx_pool_t *pool, ngx_keyval_t *kept, const cs_line *line)
+keep_line(ngx_pool_t *pool, countersign_line_t *kept, const cs_line *line)
 {
     u_char *to = ngx_pnalloc(pool, line->name.length + line->value.length);
 
     if (to == NULL) {
         return NGX_ERROR;
     }
-    to = copy_text(&kept->key, to, line->name);
+    to = copy_text(&kept->name, to, line->name);
     copy_text(&kept->value, to, line->value);
+    kept->added = NULL;
     return NGX_OK;
 }
 
@@ -134,9 +135,9 @@ keep_line(ngx_pool_t *pool, ngx_keyval_t *kept, const cs_line *line)
 static ngx_int_t
 keep_lines(ngx_http_request_t *r, countersign_request_t *checked, const cs_decision *decision)
 {
-    ngx_keyval_t *line;
+    countersign_line_t *line;
 
-    checked->lines = ngx_array_create(r->pool, decision->line_count + 1, sizeof(ngx_keyval_t));
+    checked->lines = ngx_array_create(r->pool, decision->line_count + 1, sizeof(*line));
     if (checked->lines == NULL) {
         return NGX_ERROR;
     }
@@ -172,53 +173,84 @@ is_named(const ngx_str_t *name, char *other)
     return name->len == length && ngx_strncasecmp(name->data, (u_char *) other, length) == 0;
 }
 
+// Whether a header line of a refusal is about a body that nginx replaces.
 static ngx_int_t
-is_challenge(const ngx_str_t *name)
+is_of_body(const ngx_str_t *name)
 {
-    return is_named(name, "www-authenticate");
+    return is_named(name, "content-type") || is_named(name, "content-length");
 }
 
-// Whether a header line of a refusal is for the operator of the proxy, or about a body that nginx
-// replaces.
+// Whether the response has this line: an internal redirect keeps those of the refusal before it.
 static ngx_int_t
-is_left_out(const ngx_str_t *name)
+has_line(ngx_http_request_t *r, const countersign_line_t *line)
 {
-    return is_named(name, "x-auth-error") || is_named(name, "content-type")
-           || is_named(name, "content-length");
+    ngx_list_part_t *part;
+    ngx_table_elt_t *header;
+
+    for (part = &r->headers_out.headers.part; part != NULL; part = part->next) {
+        header = part->elts;
+        for (ngx_uint_t i = 0; i < part->nelts; i++) {
+            if (header[i].hash != 0 && header[i].key.len == line->name.len
+                && header[i].value.len == line->value.len
+                && ngx_strncasecmp(header[i].key.data, line->name.data, line->name.len) == 0
+                && ngx_memcmp(header[i].value.data, line->value.data, line->value.len) == 0)
+            {
+                return 1;
+            }
+        }
+    }
+    return 0;
+}
+
+// Adds a header line to the response, unless it has it.
+static ngx_int_t
+add_line(ngx_http_request_t *r, countersign_line_t *line)
+{
+    if (has_line(r, line)) {
+        return NGX_OK;
+    }
+    line->added = ngx_list_push(&r->headers_out.headers);
+    if (line->added == NULL) {
+        return NGX_ERROR;
+    }
+    ngx_memzero(line->added, sizeof(ngx_table_elt_t));
+    line->added->hash = 1;
+    line->added->key = line->name;
+    line->added->value = line->value;
+    if (is_named(&line->name, "www-authenticate")) {
+        r->headers_out.www_authenticate = line->added;
+    }
+    return NGX_OK;
 }
 
 ngx_int_t
 countersign_refuse(ngx_http_request_t *r, countersign_request_t *checked)
 {
-    ngx_flag_t is_open;
-    ngx_keyval_t *lines;
-    ngx_table_elt_t *header;
-    ngx_http_core_loc_conf_t *location;
+    ngx_uint_t count = checked->lines != NULL ? checked->lines->nelts : 0;
+    countersign_line_t *lines = count ? checked->lines->elts : NULL;
 
-    location = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
-    is_open = location->satisfy == NGX_HTTP_SATISFY_ANY
-              && (checked->status == NGX_HTTP_UNAUTHORIZED || checked->status == NGX_HTTP_FORBIDDEN);
-    lines = checked->lines != NULL ? checked->lines->elts : NULL;
-    for (ngx_uint_t i = 0; lines != NULL && i < checked->lines->nelts; i++) {
-        if (is_left_out(&lines[i].key)) {
-            continue;
-        }
-        // With `satisfy any`, another module may allow the request after these statuses. nginx then
-        // removes the challenge, and only that.
-        if (is_open && !is_challenge(&lines[i].key)) {
-            continue;
-        }
-        header = ngx_list_push(&r->headers_out.headers);
-        if (header == NULL) {
+    for (ngx_uint_t i = 0; i < count; i++) {
+        if (is_named(&lines[i].name, "x-auth-error")) {
+            // For the operator of the proxy.
+            ngx_log_error(NGX_LOG_INFO, r->connection->log, 0, "countersign: %ui, %V",
+                checked->status, &lines[i].value);
+        } else if (!is_of_body(&lines[i].name) && add_line(r, &lines[i]) != NGX_OK) {
             return NGX_HTTP_INTERNAL_SERVER_ERROR;
-        }
-        ngx_memzero(header, sizeof(ngx_table_elt_t));
-        header->hash = 1;
-        header->key = lines[i].key;
-        header->value = lines[i].value;
-        if (is_challenge(&lines[i].key)) {
-            r->headers_out.www_authenticate = header;
         }
     }
     return checked->status;
+}
+
+void
+countersign_withdraw(countersign_request_t *checked)
+{
+    ngx_uint_t count = checked->lines != NULL ? checked->lines->nelts : 0;
+    countersign_line_t *lines = count ? checked->lines->elts : NULL;
+
+    for (ngx_uint_t i = 0; i < count; i++) {
+        if (lines[i].added != NULL) {
+            // nginx sends no line without a hash.
+            lines[i].added->hash = 0;
+        }
+    }
 }

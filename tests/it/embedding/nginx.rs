@@ -1,5 +1,7 @@
 //! nginx with the module, in front of an application.
 
+/// The response to a refused request.
+mod refusals;
 /// Workers that replace others.
 mod replaced_worker;
 /// Files of the library and the module that change.
