@@ -54,7 +54,7 @@ use crate::{
     feed::{FeedClient, TrustedOwners, settings::FeedSettings},
     keys::{self, follower::KeyFollower},
     observe::{logging, metrics::Metrics},
-    reload::{self, ConfigLoader, ConfigWatcher},
+    reload::{self, ConfigLoader, ConfigWatcher, InForceFlag},
     revocation::{RevocationService, follower::RevocationFollower, store::RevocationStore},
     store::{Store, settings::DatabaseLocation},
 };
@@ -125,7 +125,7 @@ impl TierConfig {
             }
         };
         // A proxy that replaces a process hands it what it read long ago.
-        watcher.apply_missed_changes(&app);
+        let is_in_force = watcher.apply_missed_changes(&app);
         let (reload_requests, received) = mpsc::channel();
         reload::spawn(&app, watcher, received)?;
         let checks = CheckQueue::start(Arc::clone(&app))?;
@@ -135,6 +135,7 @@ impl TierConfig {
             reload_requests,
             threads: AtomicUsize::new(0),
             has_started: AtomicBool::new(false),
+            is_in_force,
             _feed: feed,
         })
     }
@@ -203,6 +204,7 @@ pub struct EmbeddedTier {
     /// Number of threads that have made a check.
     threads: AtomicUsize,
     has_started: AtomicBool,
+    is_in_force: InForceFlag,
     /// Follows the server's feed, if there is one.
     _feed: Option<FeedClient>,
 }
@@ -223,20 +225,22 @@ pub struct EmbeddedRequest<'r, H> {
 }
 
 impl EmbeddedTier {
-    /// Whether keys and revocations have been read, so that good tokens are accepted.
+    /// Whether the configuration is in force, and keys and revocations have been read, so that good
+    /// tokens are accepted.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.app.is_ready()
+        self.is_in_force.get() && self.app.is_ready()
     }
 
     /// Whether it has been ready once, or a check does not wait for that any more.
     fn has_started(&self) -> bool {
-        // Relaxed: a flag that is set once, and only saves work.
-        if self.has_started.load(Ordering::Relaxed) {
+        // A flag that is set once. Acquire and Release, because the configuration is applied before.
+        if self.has_started.load(Ordering::Acquire) {
             return true;
         }
-        let has_started = self.is_ready() || !self.checks.is_starting();
-        self.has_started.store(has_started, Ordering::Relaxed);
+        let has_started =
+            self.is_in_force.get() && (self.app.is_ready() || !self.checks.is_starting());
+        self.has_started.store(has_started, Ordering::Release);
         has_started
     }
 
@@ -275,6 +279,10 @@ impl EmbeddedTier {
     ) -> bool {
         // Before the decision, which may otherwise be the last one without keys.
         let has_started = self.has_started();
+        if !has_started && !self.is_in_force.get() {
+            decision.refuse_overload();
+            return true;
+        }
         with_admission(&self.app, &self.threads, |admission| {
             let step = decide_request(&self.app, admission, listener, request, decision);
             matches!(step, Step::Done(())) && (has_started || !pending::is_undecided(decision))

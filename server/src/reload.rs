@@ -5,29 +5,29 @@
 //! A reload does not change sockets, threads or memory sizes. Changes to these are logged, and take
 //! effect at the next restart.
 
+mod file_versions;
+
 use std::{
-    io::{self, Read as _},
+    io,
     path::{Path, PathBuf},
     sync::{
         Arc,
+        atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, RecvTimeoutError},
     },
     thread,
     time::Duration,
 };
 
-use aws_lc_rs::digest;
 use countersign_engine::{Issuer, KeySet, Snapshot};
 use countersign_front::Protocols;
 use sd_notify::NotifyState;
 
+use self::file_versions::FileVersions;
 use crate::{
     app::{App, static_keys_of},
     audit::{AuditEvent, AuditOperation, AuditOrigin, AuditOutcome},
-    base::{
-        clock,
-        watched_file::{FileVersion, open_regular},
-    },
+    base::clock,
     config::{Config, Listener, Problems, Settings},
     keys::IssuerKeys,
     observe::{logging, reloads::ReloadKind, settings::LogSettings},
@@ -59,6 +59,29 @@ pub struct ConfigWatcher {
     missing_checks: u32,
     /// The problems of the current files, if they could not be applied.
     last_error: Option<String>,
+    is_in_force: InForceFlag,
+}
+
+/// Whether the applied configuration is the one in force. It is not in a process that has missed
+/// changes which it cannot apply: the processes before it may have applied them, or a version in
+/// between.
+///
+/// # Synchronization
+/// It is stored (Release) after the configuration was applied, and loaded (Acquire) before a
+/// decision. So a decision that relies on it uses that configuration.
+#[derive(Clone, Debug)]
+pub struct InForceFlag(Arc<AtomicBool>);
+
+impl InForceFlag {
+    /// Returns whether it is.
+    #[must_use]
+    pub fn get(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    fn set(&self, is_in_force: bool) {
+        self.0.store(is_in_force, Ordering::Release);
+    }
 }
 
 impl ConfigWatcher {
@@ -69,7 +92,8 @@ impl ConfigWatcher {
         let mut files = origin.files();
         files.sort_unstable();
         let versions_seen = FileVersions::of(&files);
-        Self { origin, versions_seen, missing_checks: 0, last_error: None }
+        let is_in_force = InForceFlag(Arc::new(AtomicBool::new(true)));
+        Self { origin, versions_seen, missing_checks: 0, last_error: None, is_in_force }
     }
 }
 
@@ -108,22 +132,24 @@ impl ConfigWatcher {
     }
 
     /// Applies changes of the files since the configuration was loaded, before it decides about
-    /// requests. Files that may still be written are checked again later.
-    pub fn apply_missed_changes(&mut self, app: &Arc<App>) {
-        let now = self.versions_seen.refresh(&self.files(app));
-        if now.fingerprint() == self.versions_seen.fingerprint() {
-            return;
+    /// requests. Returns whether the configuration is in force afterwards, or later, when mistakes
+    /// in these changes are corrected. Files that may still be written are checked again later.
+    pub fn apply_missed_changes(&mut self, app: &Arc<App>) -> InForceFlag {
+        let mut files = self.files(app);
+        // This process may have no right to list a directory.
+        files.extend(self.versions_seen.paths().cloned());
+        files.sort_unstable();
+        files.dedup();
+        let now = self.versions_seen.refresh(&files);
+        self.versions_seen.mark_unreadable(&now);
+        if now.has_changed_since(&self.versions_seen) {
+            self.is_in_force.set(false);
+            self.reload(app);
+            if now.is_settled() {
+                self.versions_seen = now;
+            }
         }
-        self.reload(app);
-        if self.last_error.is_some() {
-            tracing::error!(
-                "the configuration that the proxy read at its own start is in force here; later \
-                 changes of it are not, until the files have no mistake"
-            );
-        }
-        if now.is_settled() {
-            self.versions_seen = now;
-        }
+        self.is_in_force.clone()
     }
 
     fn files(&self, app: &App) -> Vec<PathBuf> {
@@ -159,8 +185,8 @@ impl ConfigWatcher {
 
     fn watch(&mut self, files: Vec<PathBuf>) {
         let before = &self.versions_seen;
-        let watched: Vec<_> = before.versions.iter().map(|(file, _)| file.clone()).collect();
-        if files != watched && FileVersions::of(&watched).fingerprint() == before.fingerprint() {
+        let watched: Vec<_> = before.paths().cloned().collect();
+        if files != watched && FileVersions::of(&watched).is_same(before) {
             self.versions_seen = FileVersions::of(&files);
         }
     }
@@ -170,8 +196,8 @@ impl ConfigWatcher {
         // Files that are being written, or missing for a moment, are left for a later check. One
         // that stays missing may be a file that the configuration does not refer to any more.
         let is_settled = now.is_settled();
-        let has_changed = is_settled && now.fingerprint() != self.versions_seen.fingerprint();
-        self.missing_checks = if now.fingerprint().is_none() { self.missing_checks + 1 } else { 0 };
+        let has_changed = is_settled && !now.is_same(&self.versions_seen);
+        self.missing_checks = if now.has_missing() { self.missing_checks + 1 } else { 0 };
         let is_removed =
             self.missing_checks > 0 && self.missing_checks.is_multiple_of(MISSING_CHECKS);
         if is_requested || is_settled || is_removed {
@@ -201,6 +227,7 @@ impl ConfigWatcher {
         let last_error = match applied {
             Ok(needs_restart) => {
                 results.record_success();
+                self.is_in_force.set(true);
                 log_success(app, &needs_restart);
                 app.audit.record_later(reload_event(AuditOutcome::Done));
                 app.maintenance.apply_config(app.maintained());
@@ -210,9 +237,8 @@ impl ConfigWatcher {
             Err(problems) => Some(problems),
         };
         if let Some(problems) = last_error.as_ref().filter(|_| last_error != self.last_error) {
-            tracing::error!(
-                "configuration not reloaded, continuing with the present one: {problems}"
-            );
+            let effect = if self.is_in_force.get() { PRESENT } else { UNKNOWN };
+            tracing::error!("configuration not reloaded, {effect}: {problems}");
             app.settings().auth.authorization.log_policy_error(problems);
             results.record_failure();
             app.audit.record_later(reload_event(AuditOutcome::Failed));
@@ -221,6 +247,13 @@ impl ConfigWatcher {
         self.last_error = last_error;
     }
 }
+
+/// The effect of a configuration that cannot be applied.
+const PRESENT: &str = "continuing with the present one";
+/// Its effect in a process that has missed changes.
+const UNKNOWN: &str = "answering every request with 503, because it has changed since the proxy \
+                       read it, and the version that was in force is not known; correct it, or \
+                       reload the proxy if this process may not read a file";
 
 fn reload_event(outcome: AuditOutcome) -> AuditEvent {
     let origin = AuditOrigin::default();
@@ -242,60 +275,6 @@ fn log_success(app: &App, needs_restart: &[String]) {
     if app.authenticator.keys.all().is_empty() {
         tracing::warn!("no auth_jwt_* section any more: every token is rejected");
     }
-}
-
-/// The versions and contents of files at one check.
-struct FileVersions {
-    versions: Vec<(PathBuf, Option<FileVersion>)>,
-    /// Digest of names and contents; `None` if a file is missing.
-    fingerprint: Option<digest::Digest>,
-}
-
-impl FileVersions {
-    fn of(files: &[PathBuf]) -> Self {
-        // Taken before the files are read, so that a write in between is noticed at the next check.
-        let versions = versions(files);
-        Self { versions, fingerprint: fingerprint(files) }
-    }
-
-    /// Checks the files again. Their contents are read only if their metadata changed.
-    fn refresh(&self, files: &[PathBuf]) -> Self {
-        let versions = versions(files);
-        let is_same = self.is_settled() && versions == self.versions;
-        Self { versions, fingerprint: if is_same { self.fingerprint } else { fingerprint(files) } }
-    }
-
-    fn is_settled(&self) -> bool {
-        self.versions.iter().all(|(_, version)| version.is_some())
-    }
-
-    fn fingerprint(&self) -> Option<&[u8]> {
-        self.fingerprint.as_ref().map(AsRef::as_ref)
-    }
-}
-
-/// Returns the version of each file: `None` if it may still change unnoticed, or is missing.
-fn versions(files: &[PathBuf]) -> Vec<(PathBuf, Option<FileVersion>)> {
-    files
-        .iter()
-        .map(|file| (file.clone(), file.metadata().ok().and_then(|about| FileVersion::of(&about))))
-        .collect()
-}
-
-fn fingerprint(files: &[PathBuf]) -> Option<digest::Digest> {
-    let mut all = digest::Context::new(&digest::SHA256);
-    for file in files {
-        let mut bytes = Vec::new();
-        match open_regular(file).and_then(|mut file| file.read_to_end(&mut bytes)) {
-            Ok(_) => {}
-            // A worker of a proxy has fewer rights than the process that read the configuration.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
-            Err(_) => return None,
-        }
-        all.update(digest::digest(&digest::SHA256, file.as_os_str().as_encoded_bytes()).as_ref());
-        all.update(digest::digest(&digest::SHA256, &bytes).as_ref());
-    }
-    Some(all.finish())
 }
 
 /// Notifies the service manager, if there is one.
