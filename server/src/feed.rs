@@ -24,6 +24,7 @@ mod client;
 pub mod configuration;
 mod connection;
 mod difference_log;
+mod feed_socket;
 pub mod figures;
 pub mod line;
 mod peer;

@@ -164,6 +164,12 @@ impl Acceptor {
         &self.address
     }
 
+    /// Returns the socket file, if this process has created it.
+    #[must_use]
+    pub fn file(&self) -> Option<SocketFile> {
+        self.file
+    }
+
     /// Accepts connections forever and passes each to `hand_over`.
     pub async fn accept(self, mut hand_over: impl FnMut(AcceptedConnection)) {
         let mut is_failing = false;
@@ -224,13 +230,15 @@ impl SocketPermissions {
 
 /// The identity of a socket file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct SocketFile {
+pub struct SocketFile {
     device: u64,
     inode: u64,
 }
 
 impl SocketFile {
-    fn at(path: &Path) -> Option<Self> {
+    /// Returns that of the file at this path; `None` without a file.
+    #[must_use]
+    pub fn at(path: &Path) -> Option<Self> {
         let about = fs::symlink_metadata(path).ok()?;
         Some(Self { device: about.dev(), inode: about.ino() })
     }

@@ -11,7 +11,6 @@ use std::{
 };
 
 use countersign_front::{
-    ListenAddress,
     accept::{AcceptedConnection, Acceptor},
     worker_pool::runtime,
 };
@@ -28,9 +27,9 @@ use tokio::{
 
 use super::{
     configuration::SectionDigests,
+    feed_socket,
     figures::FeedClosure,
     line::{FeedLine, FeedRequest},
-    peer::check_directory,
     places::{ClientPlaces, MAX_CLIENTS},
     publisher::{FeedPublisher, FeedSubscription, HEARTBEAT_INTERVAL, PublishedKeys, text_of},
     settings::FeedSettings,
@@ -58,12 +57,10 @@ impl FeedServer {
     /// All users may write to the socket's directory, the socket cannot be bound, or the operating
     /// system cannot create a thread.
     pub fn start(settings: &FeedSettings, publisher: Arc<FeedPublisher>) -> io::Result<Self> {
-        check_directory(&settings.socket).map_err(io::Error::other)?;
         let runtime = runtime()?;
         let bound = {
             let _guard = runtime.enter();
-            let address = ListenAddress::Unix(settings.socket.clone());
-            Acceptor::bind(&address, settings.permissions, "socket in [feed]")
+            feed_socket::bind(settings)
         };
         let acceptor = match bound {
             Ok(acceptor) => acceptor,
@@ -74,11 +71,11 @@ impl FeedServer {
             }
         };
         publisher.publish_keys();
-        let (stop, stopped) = oneshot::channel();
+        let (settings, (stop, stopped)) = (settings.clone(), oneshot::channel());
         let thread = thread::Builder::new().name("feed".into()).spawn(move || {
             LocalSet::new().block_on(&runtime, async move {
                 tokio::select! {
-                    () = serve(acceptor, publisher) => {}
+                    () = serve(acceptor, &settings, publisher) => {}
                     _ = stopped => {}
                 }
             });
@@ -95,9 +92,9 @@ impl Drop for FeedServer {
     }
 }
 
-async fn serve(acceptor: Acceptor, publisher: Arc<FeedPublisher>) {
+async fn serve(acceptor: Acceptor, settings: &FeedSettings, publisher: Arc<FeedPublisher>) {
     let (clients, places) = (Arc::clone(&publisher), Rc::new(ClientPlaces::default()));
-    let accept = acceptor.accept(move |accepted| {
+    let accept = feed_socket::accept(acceptor, settings, move |accepted| {
         spawn_local(serve_client(Arc::clone(&clients), Rc::clone(&places), accepted));
     });
     let follow_keys = async {

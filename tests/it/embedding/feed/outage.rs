@@ -1,5 +1,7 @@
 //! Servers and workers that are killed, while requests wait or the feed is stale.
 
+use std::os::unix::{fs::PermissionsExt as _, net::UnixListener};
+
 use countersign_tests::{
     binary::Sandbox,
     eventually,
@@ -17,7 +19,7 @@ use super::{
         module_proxy::{ModuleProxy, bearer, get},
         nginx, start,
     },
-    configuration, revoke_token, token, with_feed, with_provider,
+    configuration, revoke_token, socket, token, with_feed, with_provider,
 };
 use crate::fixture;
 
@@ -128,4 +130,30 @@ fn worker_that_starts_without_a_server_waits() {
     let log = nginx.running.log();
     assert_eq!(log.matches("exited on signal").count(), 2, "{log}");
     assert!(log.contains("has not been received yet: cannot connect"), "{log}");
+}
+
+#[test]
+fn removed_socket_of_the_feed_is_bound_again() {
+    let sandbox = Sandbox::new();
+    let configuration = with_feed(&sandbox, &configuration());
+    let server = sandbox.serve(&configuration);
+    let nginx = start_nginx(&configuration);
+    let good = bearer(&token(json!({ "jti": "1" })));
+    let socket = socket(&sandbox);
+    assert_eq!(nginx.status("/", &good), 200, "{}", nginx.running.log());
+    std::fs::remove_file(&socket).unwrap();
+    eventually(|| socket.exists());
+    eventually(|| server.log().contains("is bound again"));
+    nginx::kill_workers(&nginx);
+    assert_eq!([(); 8].map(|()| nginx.status("/", &good)), [200; 8], "{}", nginx.running.log());
+    // The file of another process stays.
+    std::fs::remove_file(&socket).unwrap();
+    let other = UnixListener::bind(&socket).unwrap();
+    eventually(|| server.log().contains("another file is in its place"));
+    drop(other);
+    std::fs::remove_file(&socket).unwrap();
+    eventually(|| server.log().matches("is bound again").count() == 2);
+    assert_eq!(std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o660);
+    server.stop("TERM");
+    assert!(!socket.exists());
 }
