@@ -5,6 +5,7 @@ pub mod logging;
 pub mod metrics;
 pub mod figures;
 pub mod process;
+mod shown_path;
 pub mod refused_requests;
 pub mod request_series;
 pub mod reloads;

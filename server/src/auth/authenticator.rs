@@ -22,10 +22,7 @@ use crate::{
         IssuerKeys, KeySources,
         unknown_kid::{KeyRefetch, KidAnswer, UndecidedKid},
     },
-    observe::{
-        metrics::{MetricEvent, Metrics},
-        refused_requests::RefusedRequest,
-    },
+    observe::metrics::{MetricEvent, Metrics},
     revocation::freshness::FollowedFreshness,
 };
 
@@ -198,12 +195,8 @@ impl Authenticator {
         token: impl FnOnce() -> Option<&'r [u8]>,
     ) {
         let Some(reason) = reply.outcome else { return };
-        self.metrics.refused.record(clock::now(), || RefusedRequest {
-            reason,
-            client: client.get(),
-            line: line(),
-            issuer: token().and_then(|token| self.verifier.claimed_issuer(token)),
-        });
+        let issuer = || token().and_then(|token| self.verifier.claimed_issuer(token));
+        self.metrics.refused.record(clock::now(), (reason, client.get()), line, issuer);
     }
 
     /// Checks that an access token of a machine identity is used from a trusted address. `None` if

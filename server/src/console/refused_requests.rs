@@ -3,7 +3,12 @@
 use countersign_engine::UnixTime;
 use maud::{Markup, html};
 
-use super::{ConsoleContext, page_updates::FigureAudience, reference::reason_link, text::moment};
+use super::{
+    ConsoleContext,
+    page_updates::FigureAudience,
+    reference::reason_link,
+    text::{moment, whole},
+};
 use crate::{
     base::printable::printable,
     observe::{access_log::client_text, refused_requests::ListedRefusal},
@@ -26,8 +31,8 @@ pub(super) fn table(
             table {
                 thead {
                     tr {
-                        th { "Time" } th { "Reason" } th { "Client" } th { "Request" }
-                        th { "Issuer" }
+                        th { "Last time" } th { "Number" } th { "Reason" } th { "Client" }
+                        th { "Request" } th { "Issuer" }
                     }
                 }
                 tbody { @for one in &refused { (row(one, now)) } }
@@ -37,10 +42,11 @@ pub(super) fn table(
 }
 
 fn row(one: &ListedRefusal, now: UnixTime) -> Markup {
-    let ListedRefusal { at, reason, client, method, path, section } = one;
+    let ListedRefusal { at, count, reason, client, method, path, section } = one;
     html! {
         tr {
-            td data-label="Time" { (moment(*at, now)) }
+            td data-label="Last time" { (moment(*at, now)) }
+            td data-label="Number" { (whole(*count)) }
             td data-label="Reason" {
                 (reason.words()) " " a href=(reason_link(*reason)) { code { (reason.name()) } }
             }

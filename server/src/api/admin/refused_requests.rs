@@ -1,4 +1,4 @@
-//! The last refused requests. No part of a token is kept.
+//! The last refused requests, equal ones in one row. No part of a token is kept.
 
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -17,10 +17,11 @@ pub(super) fn list(call: &AdminCall<'_>) -> Answer {
 }
 
 fn shown(one: &ListedRefusal) -> Value {
-    let ListedRefusal { at, reason, client, method, path, section } = one;
+    let ListedRefusal { at, count, reason, client, method, path, section } = one;
     let known = |text: &String| (!text.is_empty()).then(|| text.clone());
     json!({
         "at": time(*at),
+        "count": count,
         "code": reason.name(),
         "reason": reason.words(),
         "client": client_text(*client),

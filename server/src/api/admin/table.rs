@@ -119,7 +119,8 @@ pub(super) const OPERATIONS: &[AdminOperation] = &[
     read(
         "/v1/admin/refused-requests",
         Action::ListRefusedRequests,
-        "Lists the last refused requests, the newest first: 10 at most, and 10 of one second.",
+        "Lists the last refused requests, the newest first. Those with the same reason, client, \
+         method and path are one item.",
         AdminPermission::Administrator,
         Answer::All(&REFUSED_REQUEST),
     ),

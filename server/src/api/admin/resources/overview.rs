@@ -52,15 +52,25 @@ const REFUSAL: ObjectSchema = ObjectSchema {
 pub(in crate::api::admin) const REFUSED_REQUEST: ObjectSchema = ObjectSchema {
     name: "RefusedRequest",
     members: &[
-        member("at", Time, "Its time."),
+        member("at", Time, "Time of the last of these equal requests."),
+        member("count", NUMBER, "Their number since the first of them was listed."),
         member("code", TEXT, "The code of the reason."),
         member("reason", TEXT, "The reason in words."),
         member("client", TEXT, "The address of the client; `unix` for a Unix socket."),
-        member("method", TEXT, "Its method; null if no trusted proxy describes the request.")
+        member("method", TEXT, "The method; null if no trusted proxy describes the requests.")
             .nullable(),
-        member("path", TEXT, "Its path without the query, cut off after 160 bytes.").nullable(),
-        member("section", TEXT, "The section of the issuer that its token names, if there is one.")
-            .nullable(),
+        member(
+            "path",
+            TEXT,
+            "The path, cut off after 160 bytes, without the query and what may be a token.",
+        )
+        .nullable(),
+        member(
+            "section",
+            TEXT,
+            "The section of the issuer that the token of the first one names, if there is one.",
+        )
+        .nullable(),
     ],
 };
 
