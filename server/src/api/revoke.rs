@@ -21,7 +21,10 @@ use crate::{
         redacted::{json_error, member_error},
         reply::{Body, empty, json},
     },
-    revocation::{RevokeError, record::RevocationRecord},
+    revocation::{
+        RevokeError,
+        record::{RecordMistake, RevocationRecord},
+    },
 };
 
 /// Revokes, and returns 200 once the revocation is stored and in force. The body of a revocation by
@@ -138,8 +141,8 @@ async fn revoke(
 
 /// Error of [`revoke_record`].
 pub(super) enum RecordError {
-    /// The record does not describe a plausible revocation, for this reason.
-    Invalid(String),
+    /// The record does not describe a plausible revocation.
+    Invalid(RecordMistake),
     /// The revocation cannot be stored.
     Store(RevokeError),
 }
@@ -147,7 +150,7 @@ pub(super) enum RecordError {
 impl From<RecordError> for OAuthError {
     fn from(error: RecordError) -> Self {
         match error {
-            RecordError::Invalid(text) => Self::Request(text),
+            RecordError::Invalid(mistake) => Self::Request(mistake.text),
             RecordError::Store(error) => Self::Unavailable(error.to_string()),
         }
     }

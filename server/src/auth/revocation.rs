@@ -8,7 +8,10 @@ use super::Authenticator;
 use crate::{
     base::clock,
     keys::IssuerKeys,
-    revocation::{RevocationEntry, RevocationService, RevokeError, record::RevocationRecord},
+    revocation::{
+        RevocationEntry, RevocationService, RevokeError,
+        record::{RecordMistake, RevocationRecord},
+    },
 };
 
 /// The outcome of revoking a token.
@@ -29,7 +32,10 @@ impl Authenticator {
     ///
     /// # Errors
     /// The mistake, and the remedy.
-    pub fn validate_revocation(&self, record: RevocationRecord) -> Result<Revocation, String> {
+    pub fn validate_revocation(
+        &self,
+        record: RevocationRecord,
+    ) -> Result<Revocation, RecordMistake> {
         let rules = |source: &IssuerKeys| source.section().issuer.rules.clone();
         let Some(name) = &record.issuer else {
             // It applies to all issuers, so the largest clock difference counts.
@@ -44,13 +50,14 @@ impl Authenticator {
             let first = self.keys.all().first().map(|source| source.section().issuer.name.clone());
             let hint = first
                 .map_or_else(String::new, |first| format!("; one of those that are is {first}"));
-            return Err(format!("the issuer {name} is not configured{hint}"));
+            let text = format!("the issuer {name} is not configured{hint}");
+            return Err(RecordMistake::new("issuer", text));
         };
         let serves_every_kid = keys.is_some_and(|keys| keys.iter().any(|key| key.kid().is_none()));
         if record.kid.is_some() && serves_every_kid {
-            return Err(format!(
-                "a key of {name} has no kid, so its holder can name any: replace the key"
-            ));
+            let text =
+                format!("a key of {name} has no kid, so its holder can name any: replace the key");
+            return Err(RecordMistake::new("kid", text));
         }
         let (leeway, max_lifetime) = (rules(&source).leeway.into(), rules(&source).max_lifetime);
         let mut revocation = record.into_validated(clock::now(), leeway)?;

@@ -40,6 +40,29 @@ pub struct RevocationRecord {
     pub until: Option<u64>,
 }
 
+/// A mistake in a [`RevocationRecord`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordMistake {
+    /// The member that is wrong; `None` if none of them selects tokens.
+    pub member: Option<&'static str>,
+    /// The mistake, and the remedy.
+    pub text: String,
+}
+
+impl RecordMistake {
+    /// Creates a mistake of a member.
+    #[must_use]
+    pub fn new(member: &'static str, text: impl Into<String>) -> Self {
+        Self { member: Some(member), text: text.into() }
+    }
+}
+
+impl fmt::Display for RecordMistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
 impl RevocationRecord {
     /// Converts a new request to a [`Revocation`], with stricter checks than
     /// [`into_revocation`](Self::into_revocation): a revocation cannot be undone, so obvious
@@ -51,39 +74,60 @@ impl RevocationRecord {
     ///
     /// # Errors
     /// A member is missing, superfluous or implausible.
-    pub fn into_validated(self, now: UnixTime, leeway: u64) -> Result<Revocation, String> {
-        let texts = [&self.issuer, &self.jti, &self.subject, &self.kid, &self.environment];
-        if texts
-            .into_iter()
-            .flatten()
-            .any(|text| text.is_empty() || text.len() > limits::MAX_TOKEN_BYTES)
-        {
-            return Err("a value is empty, or longer than any token".into());
+    pub fn into_validated(self, now: UnixTime, leeway: u64) -> Result<Revocation, RecordMistake> {
+        self.check_texts()?;
+        self.check_times(now, leeway)?;
+        let id = self.environment.as_ref().map(|id| Uuid::parse_str(id.trim())).transpose();
+        let environment = id.map_err(|_| {
+            let text = "environment is the id of an environment, a UUID, and not its name";
+            RecordMistake::new("environment", text)
+        })?;
+        let environment = environment.map(|id| id.to_string());
+        let issued_before =
+            self.issued_before.or_else(|| self.subject.is_some().then_some(now.plus(1).0));
+        Self { issued_before, environment, ..self }.convert()
+    }
+
+    /// Returns the members that select tokens of an issuer, and the digest of one token.
+    fn names(&self) -> [(&'static str, &Option<String>); 5] {
+        [
+            ("jti", &self.jti),
+            ("subject", &self.subject),
+            ("kid", &self.kid),
+            ("environment", &self.environment),
+            ("signing_input_sha256", &self.signing_input_sha256),
+        ]
+    }
+
+    fn check_texts(&self) -> Result<(), RecordMistake> {
+        let is_implausible =
+            |text: &String| text.is_empty() || text.len() > limits::MAX_TOKEN_BYTES;
+        let of_issuer = self.names().into_iter().take(4);
+        let mut texts = of_issuer.chain([("issuer", &self.issuer)]);
+        match texts.find(|(_, text)| text.as_ref().is_some_and(is_implausible)) {
+            None => Ok(()),
+            Some((member, _)) => {
+                let text = "a value is empty, or longer than any token";
+                Err(RecordMistake::new(member, text))
+            }
         }
+    }
+
+    fn check_times(&self, now: UnixTime, leeway: u64) -> Result<(), RecordMistake> {
         let end_of_second = now.plus(1);
         // Tolerated difference between the client's clock and this one.
         const MAX_CLOCK_SKEW: u64 = 60;
         let latest = end_of_second.plus(leeway).plus(MAX_CLOCK_SKEW);
         if self.issued_before.is_some_and(|at| UnixTime(at) > latest) {
-            return Err(
-                "issued_before is more than a minute in the future: it is in seconds since 1970, \
-                 not milliseconds"
-                    .into(),
-            );
+            let text = "issued_before is more than a minute in the future: it is in seconds since \
+                        1970, not milliseconds";
+            return Err(RecordMistake::new("issued_before", text));
         }
         if self.until.is_some_and(|until| UnixTime(until) <= now) {
-            return Err("until has passed: the revocation would expire at once".into());
+            let text = "until has passed: the revocation would expire at once";
+            return Err(RecordMistake::new("until", text));
         }
-        let environment = match &self.environment {
-            None => None,
-            Some(id) => Some(Uuid::parse_str(id.trim()).map_err(|_| {
-                "environment is the id of an environment, a UUID, and not its name".to_owned()
-            })?),
-        };
-        let environment = environment.map(|id| id.to_string());
-        let issued_before =
-            self.issued_before.or_else(|| self.subject.is_some().then_some(end_of_second.0));
-        Self { issued_before, environment, ..self }.into_revocation()
+        Ok(())
     }
 
     /// Returns the first second whose tokens are not revoked, for a revocation by time.
@@ -101,6 +145,11 @@ impl RevocationRecord {
     /// # Errors
     /// A member is missing or superfluous.
     pub fn into_revocation(self) -> Result<Revocation, String> {
+        self.convert().map_err(|mistake| mistake.text)
+    }
+
+    fn convert(self) -> Result<Revocation, RecordMistake> {
+        self.check_combination()?;
         let Self {
             issuer,
             jti,
@@ -111,25 +160,14 @@ impl RevocationRecord {
             signing_input_sha256,
             until,
         } = self;
-        let names = [&jti, &subject, &kid, &environment, &signing_input_sha256];
-        if names.into_iter().flatten().count() > 1 {
-            return Err("jti, subject, kid, environment and signing_input_sha256 exclude each \
-                        other"
-                .into());
-        }
-        let is_timeless = [&jti, &kid, &environment, &signing_input_sha256];
-        if issued_before.is_some() && is_timeless.into_iter().any(Option::is_some) {
-            return Err("issued_before goes with a subject, an issuer, or alone".into());
-        }
-        if issuer.is_some() && signing_input_sha256.is_some() {
-            return Err("signing_input_sha256 goes without an issuer".into());
-        }
-        let moment =
-            issued_before.map(UnixTime).ok_or_else(|| "issued_before is missing".to_owned());
+        let moment = issued_before
+            .map(UnixTime)
+            .ok_or_else(|| RecordMistake::new("issued_before", "issued_before is missing"));
         let one_issuer = || {
             issuer.clone().map(String::into_boxed_str).ok_or_else(|| {
-                "issuer is missing: jti, subject, kid and environment belong to one issuer"
-                    .to_owned()
+                let text =
+                    "issuer is missing: jti, subject, kid and environment belong to one issuer";
+                RecordMistake::new("issuer", text)
             })
         };
         let target = if let Some(jti) = jti {
@@ -143,18 +181,37 @@ impl RevocationRecord {
             let environment = environment.into();
             RevocationTarget::Environment { issuer: one_issuer()?, environment }
         } else if let Some(digest) = signing_input_sha256 {
-            RevocationTarget::SigningInput(from_hex(&digest)?)
+            let digest = from_hex(&digest);
+            let digest = digest.map_err(|text| RecordMistake::new("signing_input_sha256", text))?;
+            RevocationTarget::SigningInput(digest)
         } else if let Ok(issued_before) = moment {
             let issuer = issuer.map(String::into_boxed_str);
             RevocationTarget::Everything { issuer, issued_before }
         } else {
-            return Err(
-                "say what to revoke: a jti, subject, kid or environment with its issuer, a \
-                        signing_input_sha256, or everything issued_before a moment"
-                    .into(),
-            );
+            let text = "say what to revoke: a jti, subject, kid or environment with its issuer, a \
+                        signing_input_sha256, or everything issued_before a moment";
+            return Err(RecordMistake { member: None, text: text.into() });
         };
         Ok(Revocation { target, until: until.map(UnixTime) })
+    }
+
+    /// Checks that the members do not exclude each other.
+    fn check_combination(&self) -> Result<(), RecordMistake> {
+        let mut given = self.names().into_iter().filter(|(_, text)| text.is_some());
+        if let (Some(_), Some((second, _))) = (given.next(), given.next()) {
+            let text = "jti, subject, kid, environment and signing_input_sha256 exclude each other";
+            return Err(RecordMistake::new(second, text));
+        }
+        let is_timeless = [&self.jti, &self.kid, &self.environment, &self.signing_input_sha256];
+        if self.issued_before.is_some() && is_timeless.into_iter().any(Option::is_some) {
+            let text = "issued_before goes with a subject, an issuer, or alone";
+            return Err(RecordMistake::new("issued_before", text));
+        }
+        if self.issuer.is_some() && self.signing_input_sha256.is_some() {
+            let text = "signing_input_sha256 goes without an issuer";
+            return Err(RecordMistake::new("issuer", text));
+        }
+        Ok(())
     }
 }
 
@@ -207,6 +264,7 @@ mod tests {
         serde_json::from_str::<RevocationRecord>(json)
             .map_err(|error| error.to_string())?
             .into_validated(NOW, 0)
+            .map_err(|mistake| mistake.text)
     }
 
     #[test]
@@ -273,7 +331,8 @@ mod tests {
     #[test]
     fn implausible_times_are_rejected() {
         let request = |json: &str| {
-            serde_json::from_str::<RevocationRecord>(json).unwrap().into_validated(NOW, 0).map(drop)
+            let record: RevocationRecord = serde_json::from_str(json).unwrap();
+            record.into_validated(NOW, 0).map(drop).map_err(|mistake| mistake.text)
         };
         assert!(request(r#"{"issued_before":1061,"until":1001}"#).is_ok());
         assert!(

@@ -1,5 +1,8 @@
 use countersign_tests::{
-    binary::Sandbox, certificates::Authority, client::Protocol, over_every_protocol,
+    binary::Sandbox,
+    certificates::{Authority, EXPIRED},
+    client::Protocol,
+    over_every_protocol,
 };
 use serde_json::{Value, json};
 
@@ -157,7 +160,8 @@ fn mistakes_about_identities_are_located(protocol: Protocol) {
         (json!({ "name": "  " }), "/name"),
         (json!({ "name": "a", "organizationId": "x" }), "/organizationId"),
         (json!({ "name": "a", "metadata": { "k": 1 } }), "/metadata/k"),
-        (json!({ "name": "a", "metadata": { "": "v" } }), "/metadata"),
+        (json!({ "name": "a", "metadata": { "": "v" } }), "/metadata/"),
+        (json!({ "name": "a", "metadata": { "k": "v", "a": " " } }), "/metadata/a"),
         (json!({ "name": "a", "metadata": [] }), "/metadata"),
         (json!({ "name": "a", "role": "ops" }), "/role"),
     ] {
@@ -168,10 +172,15 @@ fn mistakes_about_identities_are_located(protocol: Protocol) {
         (json!({ "kind": "universal-auth" }), "/kind"),
         (json!({ "ca_certificate": "x" }), "/ca_certificate"),
         (json!({ "allowed_common_names": [1] }), "/allowed_common_names/0"),
-        (json!({ "allowed_common_names": [""] }), "/allowed_common_names"),
+        (json!({ "allowed_common_names": [] }), "/allowed_common_names"),
+        (json!({ "allowed_common_names": [""] }), "/allowed_common_names/0"),
+        (json!({ "allowed_common_names": ["a", " "] }), "/allowed_common_names/1"),
+        (json!({ "allowed_alt_names": ["DNS:a", "IP:x"] }), "/allowed_alt_names/1"),
         (json!({ "token_ttl": 700, "token_max_ttl": 600 }), "/token_ttl"),
         (json!({ "token_max_ttl": 0 }), "/token_max_ttl"),
+        (json!({ "token_max_ttl": 1 }), "/token_max_ttl"),
         (json!({ "token_trusted_ips": [] }), "/token_trusted_ips"),
+        (json!({ "token_trusted_ips": ["10.0.0.1", "300.1.1.1"] }), "/token_trusted_ips/1"),
         (json!({ "accessTokenTTL": 60 }), "/accessTokenTTL"),
     ] {
         let mut body = json!({ "kind": "tls-cert-auth", "ca_certificate": authority("ca") });
@@ -182,6 +191,19 @@ fn mistakes_about_identities_are_located(protocol: Protocol) {
     }
     assert_eq!(api.get("/identities")["items"].as_array().unwrap().len(), 1);
     assert_eq!(api.get(&identity)["methods"], json!([]));
+    let new = json!({ "kind": "tls-cert-auth", "ca_certificate": authority("ca") });
+    assert_eq!(api.send(&format!("POST {identity}/methods"), new).status, 201);
+    let expired = Authority::root_in(EXPIRED, "ca").pem();
+    for (change, pointer) in [
+        (json!({ "token_max_ttl": 1 }), "/token_max_ttl"),
+        (json!({ "token_ttl": 99_999_999 }), "/token_ttl"),
+        (json!({ "token_trusted_ips": ["300.1.1.1"] }), "/token_trusted_ips/0"),
+        (json!({ "ca_certificate": expired }), "/ca_certificate"),
+    ] {
+        let refused = api.send(&format!("PATCH {identity}/methods/tls-cert-auth"), change);
+        let problem = assert_problem(&refused, 400, "invalid_request");
+        assert_eq!(problem["pointer"], pointer, "{problem}");
+    }
 }
 
 fn changes_of_identities_are_in_the_audit_log(protocol: Protocol) {

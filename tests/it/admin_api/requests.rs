@@ -10,6 +10,7 @@ over_every_protocol!(
     unchanged_resources_are_answered_with_304,
     bodies_and_queries_are_read_strictly,
     mistake_of_a_value_is_named_with_its_place,
+    refusal_of_an_argument_has_its_place,
 );
 
 fn lists_have_pages_that_insertions_do_not_shift(protocol: Protocol) {
@@ -120,5 +121,26 @@ fn mistake_of_a_value_is_named_with_its_place(protocol: Protocol) {
         assert_eq!(problem["pointer"], pointer, "{problem}");
         assert!(detail.starts_with(&pointer[1..]) && detail.contains(mistake), "{problem}");
         assert_eq!(detail.contains("too deeply"), mistake.contains("too deeply"), "{problem}");
+    }
+}
+
+fn refusal_of_an_argument_has_its_place(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let without_compiler = "client_types=agent,api";
+    let configuration =
+        configuration("").replace("client_types=agent,compiler,api", without_compiler);
+    let server = sandbox.serve(&configuration);
+    let api = AdminApi::root(&server);
+    Api::root(&server).add_environment(ENVIRONMENT);
+    Api::root(&server).add_user("bob");
+    let tokens = format!("POST /environments/{ENVIRONMENT}/tokens");
+    for (call, body, pointer) in [
+        ("POST /users", json!({ "username": "eve", "password": "a" }), "/password"),
+        (&tokens, json!({ "client_types": ["api"], "idempotent": true, "expire": 1 }), "/expire"),
+        (&tokens, json!({ "client_types": ["api", "compiler"] }), "/client_types/1"),
+        ("PUT /users/bob/password", json!({ "password": "a" }), "/password"),
+    ] {
+        let problem = assert_problem(&api.send(call, body), 400, "invalid_request");
+        assert_eq!(problem["pointer"], pointer, "{problem}");
     }
 }

@@ -42,15 +42,27 @@ fn implausible_revocations_are_refused(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&configuration(""));
     let api = AdminApi::root(&server);
-    for record in [
-        json!({}),
-        json!({ "issuer": "https://other/", "jti": "x" }),
-        json!({ "issuer": ISSUER, "jti": "x", "subject": "y" }),
-        json!({ "issuer": ISSUER, "jti": "x", "until": 1 }),
-        json!({ "issuer": ISSUER, "jit": "x" }),
-        json!({ "issuer": ISSUER, "jti": null }),
+    let digest = "ab".repeat(32);
+    for (record, pointer) in [
+        (json!({}), ""),
+        (json!({ "issuer": ISSUER }), ""),
+        (json!({ "issuer": "https://other/", "jti": "x" }), "/issuer"),
+        (json!({ "kid": "x" }), "/issuer"),
+        (json!({ "issuer": ISSUER, "signing_input_sha256": digest }), "/issuer"),
+        (json!({ "issuer": ISSUER, "kid": "x" }), "/kid"),
+        (json!({ "issuer": ISSUER, "jti": "" }), "/jti"),
+        (json!({ "issuer": ISSUER, "jti": "x", "subject": "y" }), "/subject"),
+        (json!({ "issuer": ISSUER, "jti": "x", "issued_before": 1 }), "/issued_before"),
+        (json!({ "issued_before": 99_999_999_999_u64 }), "/issued_before"),
+        (json!({ "issuer": ISSUER, "jti": "x", "until": 1 }), "/until"),
+        (json!({ "signing_input_sha256": "zz" }), "/signing_input_sha256"),
+        (json!({ "issuer": ISSUER, "environment": "prod" }), "/environment"),
+        (json!({ "issuer": ISSUER, "jit": "x" }), "/jit"),
+        (json!({ "issuer": ISSUER, "jti": null }), "/jti"),
     ] {
-        assert_problem(&api.send("POST /revocations", record), 400, "invalid_request");
+        let refused = api.send("POST /revocations", record);
+        let problem = assert_problem(&refused, 400, "invalid_request");
+        assert_eq!(problem["pointer"], pointer, "{problem}");
     }
     assert_eq!(api.get("/revocations")["items"], json!([]));
     assert_problem(&api.ask("DELETE /revocations"), 405, "method_not_allowed");

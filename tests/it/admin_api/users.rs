@@ -82,7 +82,9 @@ fn own_password_change_returns_a_new_session(protocol: Protocol) {
     let bob = AdminApi { server: &server, token };
     let call = "PUT /users/bob/password";
     let new = "another password";
-    assert_problem(&bob.send(call, json!({ "password": new })), 400, "invalid_request");
+    let refused = bob.send(call, json!({ "password": new }));
+    let problem = assert_problem(&refused, 400, "invalid_request");
+    assert_eq!(problem["pointer"], "/current_password", "{problem}");
     let wrong = json!({ "password": new, "current_password": "wrong password" });
     assert_problem(&bob.send(call, wrong), 401, "unauthorized");
     let changed = bob.send(call, json!({ "password": new, "current_password": PASSWORD }));

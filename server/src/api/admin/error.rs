@@ -42,6 +42,12 @@ impl AdminError {
         Self { place: Some(("pointer", pointer)), ..Self::invalid(detail) }
     }
 
+    /// Error of a place in the body, a pointer to a member or an element of one.
+    pub(super) fn at(pointer: &str, detail: &str) -> Self {
+        let detail = format!("{}: {detail}", pointer.trim_start_matches('/'));
+        Self { place: Some(("pointer", pointer.to_owned())), ..Self::invalid(detail) }
+    }
+
     /// Error of a parameter of the query or the path.
     pub(super) fn parameter(name: &str, detail: &str) -> Self {
         let detail = format!("{name}: {detail}");
@@ -111,6 +117,7 @@ impl From<ApiError> for AdminError {
     fn from(error: ApiError) -> Self {
         match error {
             ApiError::Request(text) | ApiError::Body(text) => Self::invalid(text),
+            ApiError::Argument { pointer, text } => Self::at(&pointer, &text),
             ApiError::Unauthorized(text) => {
                 Self::new(StatusCode::UNAUTHORIZED, "unauthorized", text)
             }

@@ -138,15 +138,25 @@ fn arguments(call: &AdminCall<'_>) -> Value {
     Value::Object(members.collect::<Map<_, _>>())
 }
 
+/// Returns the pointer to the same place in a body of this API.
+fn renamed(pointer: &str) -> String {
+    let place = pointer.trim_start_matches('/');
+    let (member, element) = place.split_once('/').map_or((place, None), |(a, b)| (a, Some(b)));
+    let known = MEMBERS.iter().find(|(_, other)| *other == member);
+    let name = known.map_or(member, |(name, _)| name);
+    element.map_or_else(|| format!("/{name}"), |element| format!("/{name}/{element}"))
+}
+
 impl From<InfisicalError> for AdminError {
     fn from(error: InfisicalError) -> Self {
         let parts = error.parts();
         let message = parts.message.unwrap_or("the call failed");
-        match (parts.status, parts.member) {
-            (StatusCode::UNPROCESSABLE_ENTITY | StatusCode::NOT_FOUND, Some(member)) => {
-                let known = MEMBERS.iter().find(|(_, other)| *other == member);
-                Self::member(known.map_or(member, |(name, _)| name), "", message)
-            }
+        match (parts.status, parts.pointer) {
+            // A role in the body that does not exist is 404 in `/api/v1`.
+            (
+                StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY | StatusCode::NOT_FOUND,
+                Some(pointer),
+            ) => Self::at(&renamed(pointer), message),
             (StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY, _) => {
                 Self::invalid(message)
             }

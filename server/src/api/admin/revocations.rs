@@ -34,7 +34,10 @@ pub(super) async fn add(call: AdminCall<'_>, audited: &mut AuditedCall<'_>) -> A
         .map_err(|_| AdminError::body("the body is not a revocation"))?;
     let revoked = revoke_record(&call.context, record, audited).await;
     let revocation = revoked.map_err(|error| match error {
-        RecordError::Invalid(text) => AdminError::invalid(text),
+        RecordError::Invalid(mistake) => match mistake.member {
+            Some(member) => AdminError::member(member, "", &mistake.text),
+            None => AdminError::body(&mistake.text),
+        },
         RecordError::Store(error) => error.into(),
     })?;
     let valid_from = RevocationRecord::tokens_valid_from(&revocation);

@@ -57,7 +57,7 @@ pub(super) enum ValueSchema {
     Texts,
     /// A list of texts by name.
     TextLists,
-    /// A text by name.
+    /// A text by name. Neither is blank.
     TextMap,
     /// An object with any members.
     AnyObject,
@@ -167,9 +167,11 @@ impl ValueSchema {
                 "type": "object",
                 "additionalProperties": { "type": "array", "items": { "type": "string" } },
             }),
-            Self::TextMap => {
-                json!({ "type": "object", "additionalProperties": { "type": "string" } })
-            }
+            Self::TextMap => json!({
+                "type": "object",
+                "propertyNames": { "minLength": 1 },
+                "additionalProperties": { "type": "string", "minLength": 1 },
+            }),
             Self::AnyObject => json!({ "type": "object" }),
             Self::Object(object) => object.reference(),
             Self::Objects(object) => json!({ "type": "array", "items": object.reference() }),
@@ -237,7 +239,10 @@ fn texts_mistake(texts: &[Value]) -> Option<(String, String)> {
 fn text_map_mistake(texts: &Map<String, Value>) -> Option<(String, String)> {
     texts.iter().find_map(|(name, text)| {
         let schema = ValueSchema::Text(MAX_TEXT);
-        let of_name = text_mistake(name, MAX_TEXT);
+        let is_blank = |text: &str| text.trim().is_empty();
+        let has_blank = is_blank(name) || text.as_str().is_some_and(is_blank);
+        let blank = has_blank.then(|| (String::new(), "the text is empty".to_owned()));
+        let of_name = blank.or_else(|| text_mistake(name, MAX_TEXT));
         let (_, mistake) = of_name.or_else(|| schema.mistake(text))?;
         let name = shown(name).replace('~', "~0").replace('/', "~1");
         Some((format!("/{name}"), mistake))

@@ -13,6 +13,8 @@ use crate::base::{
 pub(super) struct BodyReader {
     members: Map<String, Value>,
     issues: Vec<Value>,
+    /// Pointer to the first mistake. The issues have the member only.
+    first: Option<String>,
 }
 
 /// A member that may be null, in a change: absent, null, or a value.
@@ -26,7 +28,7 @@ impl BodyReader {
     /// object.
     pub(super) fn parse(body: &[u8]) -> Result<Self, InfisicalError> {
         if body.is_empty() {
-            return Ok(Self { members: Map::new(), issues: Vec::new() });
+            return Ok(Self { members: Map::new(), issues: Vec::new(), first: None });
         }
         let raw: RawMembers<'_> = serde_json::from_slice(body).map_err(|error| {
             if error.is_data() {
@@ -35,7 +37,7 @@ impl BodyReader {
                 InfisicalError::bad_request("Body is not valid JSON")
             }
         })?;
-        let mut reader = Self { members: Map::new(), issues: Vec::new() };
+        let mut reader = Self { members: Map::new(), issues: Vec::new(), first: None };
         for (name, value) in raw.0 {
             let value = parse_strict(value).map_err(|error| match error.mistake {
                 JsonMistake::Duplicate => member_twice(),
@@ -53,6 +55,13 @@ impl BodyReader {
 
     /// Reports a mistake in a member.
     pub(super) fn report(&mut self, member: &str, message: &str) {
+        self.report_at(&format!("/{member}"), member, message);
+    }
+
+    /// Reports a mistake in a member, with a pointer to the place that is wrong. The answer has the
+    /// member only.
+    pub(super) fn report_at(&mut self, pointer: &str, member: &str, message: &str) {
+        self.first.get_or_insert_with(|| pointer.to_owned());
         self.issues.push(issue(member, message));
     }
 
@@ -61,7 +70,10 @@ impl BodyReader {
     /// # Errors
     /// There are.
     pub(super) fn finish(self) -> Result<(), InfisicalError> {
-        if self.issues.is_empty() { Ok(()) } else { Err(InfisicalError::validation(self.issues)) }
+        match self.first {
+            None => Ok(()),
+            Some(first) => Err(InfisicalError::validation(self.issues).at(&first)),
+        }
     }
 
     /// Returns a member that is present.

@@ -33,8 +33,16 @@ pub(in crate::api) struct InfisicalError {
     distinction: ErrorDistinction,
     /// Seconds after which the client may try again.
     retry_after: Option<NonZero<u32>>,
+    details: Option<Box<ErrorDetails>>,
+}
+
+/// What few errors have.
+#[derive(Debug, Default)]
+struct ErrorDetails {
     /// The methods of the route, if the one of the request is not among them.
-    allowed: Option<Box<HeaderValue>>,
+    allowed: Option<HeaderValue>,
+    /// Pointer to the first mistake in the body.
+    pointer: Option<String>,
 }
 
 /// What distinguishes an [`InfisicalError`] from others with its status, in other APIs.
@@ -43,16 +51,16 @@ enum ErrorDistinction {
     Usual,
     /// The call conflicts with the present state.
     Conflict,
-    /// The body names a role that does not exist.
-    MissingRole,
+    /// Something in the path does not exist.
+    Missing,
 }
 
 /// Parts of an [`InfisicalError`].
 pub(in crate::api) struct InfisicalErrorParts<'e> {
-    /// Its status; 409 for a conflict.
+    /// Its status; 409 for a conflict, and 404 for what does not exist.
     pub(in crate::api) status: StatusCode,
-    /// The member of the body with the first mistake.
-    pub(in crate::api) member: Option<&'e str>,
+    /// Pointer to the first mistake in the body.
+    pub(in crate::api) pointer: Option<&'e str>,
     /// Its message.
     pub(in crate::api) message: Option<&'e str>,
 }
@@ -67,13 +75,19 @@ impl InfisicalError {
             reason: None,
             distinction: ErrorDistinction::Usual,
             retry_after: NonZero::new(5).filter(|_| is_unavailable),
-            allowed: None,
+            details: None,
         }
     }
 
     /// Sets the reason in the audit log.
     pub(super) fn because(self, reason: &'static str) -> Self {
         Self { reason: Some(reason), ..self }
+    }
+
+    /// Sets the place in the body, a pointer.
+    pub(super) fn at(mut self, pointer: &str) -> Self {
+        self.details.get_or_insert_default().pointer = Some(pointer.to_owned());
+        self
     }
 
     pub(super) const fn reason(&self) -> Option<&'static str> {
@@ -96,8 +110,7 @@ impl InfisicalError {
     /// The error of a role in the body that does not exist. It has the status of a path that does
     /// not.
     pub(super) fn missing_role(role: &str) -> Self {
-        let error = Self::not_found(format!("Role with slug {role} not found"));
-        Self { distinction: ErrorDistinction::MissingRole, ..error }
+        Self::not_found(format!("Role with slug {role} not found")).at("/role")
     }
 
     /// The error of a change that the present state does not allow. It has the status of a bad
@@ -106,19 +119,24 @@ impl InfisicalError {
         Self { distinction: ErrorDistinction::Conflict, ..Self::bad_request(message) }
     }
 
+    /// The error of something in the path that does not exist. It has the status of a bad request.
+    pub(super) fn missing(message: impl Into<String>) -> Self {
+        Self { distinction: ErrorDistinction::Missing, ..Self::bad_request(message) }
+    }
+
     /// Returns the parts of the error that an API with errors in another form shows.
     pub(in crate::api) fn parts(&self) -> InfisicalErrorParts<'_> {
         let status = match self.distinction {
             ErrorDistinction::Conflict => StatusCode::CONFLICT,
-            ErrorDistinction::Usual | ErrorDistinction::MissingRole => self.status,
+            ErrorDistinction::Missing => StatusCode::NOT_FOUND,
+            ErrorDistinction::Usual => self.status,
         };
-        let (member, message) = match &self.message {
-            Value::Array(issues) => (&issues[0]["path"][0], &issues[0]["message"]),
-            message => (&Value::Null, message),
+        let message = match &self.message {
+            Value::Array(issues) => &issues[0]["message"],
+            message => message,
         };
-        let is_role = self.distinction == ErrorDistinction::MissingRole;
-        let member = if is_role { Some("role") } else { member.as_str() };
-        InfisicalErrorParts { status, member, message: message.as_str() }
+        let pointer = self.details.as_ref().and_then(|details| details.pointer.as_deref());
+        InfisicalErrorParts { status, pointer, message: message.as_str() }
     }
 
     pub(super) fn unauthorized(message: impl Into<String>) -> Self {
@@ -140,8 +158,10 @@ impl InfisicalError {
     /// The error for a route that has only these methods.
     pub(super) fn method_not_allowed(methods: &[&str]) -> Self {
         let message = "This route does not have this method";
-        let error = Self::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message);
-        Self { allowed: HeaderValue::from_str(&methods.join(", ")).ok().map(Box::new), ..error }
+        let mut error = Self::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message);
+        let allowed = HeaderValue::from_str(&methods.join(", ")).ok();
+        error.details.get_or_insert_default().allowed = allowed;
+        error
     }
 
     /// The members of a body that do not have the form of the call.
@@ -232,8 +252,8 @@ impl InfisicalError {
         });
         let mut response = json_response(self.status, &body);
         let headers = response.headers_mut();
-        if let Some(allowed) = self.allowed {
-            headers.insert(header::ALLOW, *allowed);
+        if let Some(allowed) = self.details.and_then(|details| details.allowed) {
+            headers.insert(header::ALLOW, allowed);
         }
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, seconds.get().into());

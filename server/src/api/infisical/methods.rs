@@ -23,6 +23,11 @@ pub(in crate::api) const MAX_TTL: u64 = 315_360_000;
 /// Largest number that clients in JavaScript can read.
 pub(in crate::api) const MAX_USES: u64 = 9_007_199_254_740_991;
 
+/// Members of bodies.
+const TTL_MEMBER: &str = "accessTokenTTL";
+const MAX_TTL_MEMBER: &str = "accessTokenMaxTTL";
+const TRUSTED_IPS: &str = "accessTokenTrustedIps";
+
 impl Default for TokenTerms {
     fn default() -> Self {
         const DAYS_30: u64 = 2_592_000;
@@ -48,19 +53,19 @@ pub(super) struct TermsChanges {
 impl TermsChanges {
     /// Reads the terms of a new method or a change. `min_max_ttl` is the smallest maximum lifetime.
     pub(super) fn read(reader: &mut BodyReader, is_change: bool, min_max_ttl: u64) -> Self {
-        let trusted_ips = reader.objects("accessTokenTrustedIps", "ipAddress");
+        let trusted_ips = reader.objects(TRUSTED_IPS, "ipAddress");
         if trusted_ips.as_ref().is_some_and(Vec::is_empty) {
-            reader.report("accessTokenTrustedIps", "Array must contain at least 1 element(s)");
+            reader.report(TRUSTED_IPS, "Array must contain at least 1 element(s)");
         }
         let terms = Self {
-            ttl: reader.number("accessTokenTTL", 0, MAX_TTL),
-            max_ttl: reader.number("accessTokenMaxTTL", min_max_ttl, MAX_TTL),
+            ttl: reader.number(TTL_MEMBER, 0, MAX_TTL),
+            max_ttl: reader.number(MAX_TTL_MEMBER, min_max_ttl, MAX_TTL),
             uses_limit: reader.number("accessTokenNumUsesLimit", 0, MAX_USES),
             trusted_ips,
         };
         if terms.exceed_max_ttl(is_change) {
             let message = "Access Token TTL cannot be greater than Access Token Max TTL.";
-            reader.report("accessTokenTTL", message);
+            reader.report_at(&terms.lifetime_pointer(), TTL_MEMBER, message);
         }
         terms
     }
@@ -74,6 +79,12 @@ impl TermsChanges {
         }
         let default = TokenTerms::default();
         self.ttl.unwrap_or(default.ttl) > self.max_ttl.unwrap_or(default.max_ttl)
+    }
+
+    /// Returns the pointer to the lifetime in a body, or to its maximum if the body has only that.
+    fn lifetime_pointer(&self) -> String {
+        let is_max_only = self.ttl.is_none() && self.max_ttl.is_some();
+        format!("/{}", if is_max_only { MAX_TTL_MEMBER } else { TTL_MEMBER })
     }
 
     /// Whether they have a list of trusted addresses.
@@ -91,20 +102,27 @@ impl TermsChanges {
         terms.uses_limit = self.uses_limit.unwrap_or(terms.uses_limit);
         if terms.max_ttl > 0 && terms.ttl > terms.max_ttl {
             let message = "Access token TTL cannot be greater than max TTL";
-            return Err(InfisicalError::bad_request(message));
+            return Err(InfisicalError::bad_request(message).at(&self.lifetime_pointer()));
         }
         if let Some(trusted_ips) = &self.trusted_ips {
-            terms.trusted_ips = normalized_ips(trusted_ips)?;
+            terms.trusted_ips = normalized_ips(TRUSTED_IPS, trusted_ips)?;
         }
         Ok(())
     }
 }
 
-/// Returns addresses and networks as they are stored.
-pub(super) fn normalized_ips(given: &[String]) -> Result<Vec<String>, InfisicalError> {
-    let normalized = given.iter().map(|one| trusted_ips::normalized(one)).collect::<Result<_, _>>();
-    normalized
-        .map_err(|_| InfisicalError::bad_request("The IP is not a valid IPv4, IPv6, or CIDR block"))
+/// Returns the addresses and networks of a member as they are stored.
+pub(super) fn normalized_ips(
+    member: &str,
+    given: &[String],
+) -> Result<Vec<String>, InfisicalError> {
+    let normalized = given.iter().enumerate().map(|(index, one)| {
+        trusted_ips::normalized(one).map_err(|_| {
+            let message = "The IP is not a valid IPv4, IPv6, or CIDR block";
+            InfisicalError::bad_request(message).at(&format!("/{member}/{index}"))
+        })
+    });
+    normalized.collect()
 }
 
 /// Creates a login method of an identity.

@@ -81,12 +81,20 @@ fn read_ca(reader: &mut BodyReader, is_optional: bool) -> Option<String> {
 /// empty one, would mean any name, or none.
 fn read_common_names(reader: &mut BodyReader) -> Change<Vec<String>> {
     const MEMBER: &str = "allowedCommonNames";
+    const EMPTY: &str = "Common names must not be empty";
     let names = match reader.value(MEMBER)? {
         Value::String(text) => CommonNames::split(text).map(Some),
-        _ => reader.texts(MEMBER)?.map(CommonNames::listed).transpose(),
+        _ => {
+            let listed = reader.texts(MEMBER)?;
+            if let Some(index) = listed.iter().flatten().position(String::is_empty) {
+                reader.report_at(&format!("/{MEMBER}/{index}"), MEMBER, EMPTY);
+                return None;
+            }
+            listed.map(CommonNames::listed).transpose()
+        }
     };
     if names.is_err() {
-        reader.report(MEMBER, "Common names must not be empty");
+        reader.report(MEMBER, EMPTY);
     }
     Some(names.ok().flatten().map(CommonNames::into_names))
 }
@@ -95,9 +103,9 @@ fn read_common_names(reader: &mut BodyReader) -> Change<Vec<String>> {
 fn read_alt_names(reader: &mut BodyReader) -> Change<Vec<String>> {
     const MEMBER: &str = "allowedSubjectAltNames";
     let names = reader.texts(MEMBER)?;
-    let parse = |name: &String| AllowedAltName::parse(name).err();
-    if let Some(error) = names.iter().flatten().find_map(parse) {
-        reader.report(MEMBER, &error.to_string());
+    let parse = |(index, name): (usize, &String)| Some((index, AllowedAltName::parse(name).err()?));
+    if let Some((index, error)) = names.iter().flatten().enumerate().find_map(parse) {
+        reader.report_at(&format!("/{MEMBER}/{index}"), MEMBER, &error.to_string());
     }
     Some(names.filter(|names| !names.is_empty()))
 }
@@ -105,7 +113,7 @@ fn read_alt_names(reader: &mut BodyReader) -> Change<Vec<String>> {
 /// Checks that a CA can permit a client.
 fn check_ca(certificate: &str) -> Result<(), InfisicalError> {
     let checked = IssuingCa::parse(certificate).and_then(|ca| ca.check_usable(clock::now()));
-    checked.map_err(|error| InfisicalError::bad_request(error.to_string()))
+    checked.map_err(|error| InfisicalError::bad_request(error.to_string()).at("/caCertificate"))
 }
 
 pub(super) async fn attach(
@@ -196,7 +204,7 @@ async fn attached(
 ) -> Result<TlsCertificateMethod, InfisicalError> {
     find(context, identity).await?;
     let method = context.users.store.tls_certificate_method(identity).await?;
-    method.ok_or_else(|| InfisicalError::bad_request(detached))
+    method.ok_or_else(|| InfisicalError::missing(detached))
 }
 
 /// Returns common names as Infisical shows them, in one text with commas. A name with a comma would

@@ -58,7 +58,7 @@ impl UniversalMembers {
     fn apply(self, method: &mut UniversalAuthMethod) -> Result<(), InfisicalError> {
         self.terms.apply(&mut method.method.terms)?;
         if let Some(trusted_ips) = self.secret_trusted_ips {
-            method.secret_trusted_ips = normalized_ips(&trusted_ips)?;
+            method.secret_trusted_ips = normalized_ips("clientSecretTrustedIps", &trusted_ips)?;
         }
         let (terms, lockout) = (&mut method.method.terms, &mut method.lockout);
         terms.period = self.period.unwrap_or(terms.period);

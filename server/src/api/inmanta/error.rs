@@ -16,6 +16,13 @@ use crate::{
 pub(in crate::api) enum ApiError {
     /// The arguments are invalid.
     Request(String),
+    /// An argument is invalid.
+    Argument {
+        /// Pointer to it, or to an element of it, in the object of all arguments.
+        pointer: String,
+        /// The mistake.
+        text: String,
+    },
     /// The state of the server does not allow the change. The Inmanta server answers as for
     /// invalid arguments.
     Refused(ChangeRefusal, String),
@@ -50,6 +57,11 @@ impl ApiError {
         Self::Request(text.into())
     }
 
+    /// Error of the argument with this name.
+    pub(super) fn argument(name: &str, text: impl Into<String>) -> Self {
+        Self::Argument { pointer: format!("/{name}"), text: text.into() }
+    }
+
     pub(super) fn refused(refusal: ChangeRefusal, text: impl Into<String>) -> Self {
         Self::Refused(refusal, text.into())
     }
@@ -66,7 +78,7 @@ impl ApiError {
             _ => None,
         };
         let (status, message) = match self {
-            Self::Request(text) | Self::Refused(_, text) => {
+            Self::Request(text) | Self::Argument { text, .. } | Self::Refused(_, text) => {
                 (StatusCode::BAD_REQUEST, format!("Invalid request: {text}"))
             }
             Self::Body(text) => (StatusCode::BAD_REQUEST, text),
@@ -144,6 +156,11 @@ impl From<RevokeError> for ApiError {
 
 impl From<SigningError> for ApiError {
     fn from(error: SigningError) -> Self {
-        Self::Request(error.to_string())
+        let text = error.to_string();
+        match error {
+            SigningError::ClientType(..) => Self::argument("client_types", text),
+            SigningError::Lifetime(_) => Self::argument("expire", text),
+            SigningError::NoSecret(_) => Self::Request(text),
+        }
     }
 }

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     accounts::{
         session::Session,
-        signing::{self, Lifetime, TokenRequest},
+        signing::{self, Lifetime, SigningError, TokenRequest},
     },
     base::{
         claims::{CREATED_BY_CLAIM, ClientType},
@@ -81,7 +81,7 @@ async fn create(
         signing_input_sha256: None,
     };
     if wanted.is_idempotent {
-        let token = signing::sign(section, &request, now)?;
+        let token = sign(section, &request, now)?;
         let digest = signing::token_digest(token.as_bytes());
         issued.jti = signing::id_of_digest(&digest).to_string();
         issued.signing_input_sha256 = Some(digest);
@@ -91,9 +91,29 @@ async fn create(
     request.custom_claims.push(("jti".into(), Value::String(issued.jti.clone())));
     let _first = context.issued.set(issued.jti.clone());
     // Signed before the registration, so that a signing error leaves no entry.
-    let token = signing::sign(section, &request, now)?;
+    let token = sign(section, &request, now)?;
     register(context, issued).await?;
     Ok(token)
+}
+
+/// Signs a token.
+///
+/// # Errors
+/// The section does not allow it. The client type that it does not allow is located.
+fn sign(
+    section: &IssuerSection,
+    request: &TokenRequest,
+    now: UnixTime,
+) -> Result<String, ApiError> {
+    signing::sign(section, request, now).map_err(|error| match &error {
+        SigningError::ClientType(refused, _) => {
+            let index = request.client_types.iter().position(|one| one == refused);
+            let name =
+                index.map_or_else(|| "client_types".into(), |at| format!("client_types/{at}"));
+            ApiError::argument(&name, error.to_string())
+        }
+        _ => error.into(),
+    })
 }
 
 /// Registers a token, unless its environment was deleted meanwhile.
@@ -162,12 +182,13 @@ fn wanted_lifetime(wanted: &TokenOptions) -> Result<Lifetime, ApiError> {
         return Ok(if wanted.is_idempotent { Lifetime::Idempotent } else { Lifetime::Default });
     };
     let Ok(seconds @ 1..) = u64::try_from(seconds) else {
-        return Err(ApiError::request("expire must be a positive number of seconds"));
+        let text = "expire must be a positive number of seconds";
+        return Err(ApiError::argument("expire", text));
     };
     if wanted.is_idempotent {
-        return Err(ApiError::request(
-            "An idempotent token cannot have an expiry: such tokens carry no time-based claims",
-        ));
+        let text =
+            "An idempotent token cannot have an expiry: such tokens carry no time-based claims";
+        return Err(ApiError::argument("expire", text));
     }
     Ok(Lifetime::Seconds(seconds))
 }

@@ -64,8 +64,8 @@ async fn add(
     username: &str,
     password: &str,
 ) -> Result<Response<Body>, ApiError> {
-    check_username(username).map_err(ApiError::request)?;
-    context.api.settings.login.passwords.check(password).map_err(ApiError::Request)?;
+    check_username(username).map_err(|mistake| ApiError::argument("username", mistake))?;
+    check_password(context, password)?;
     let password_hash = context.users.hash(password).await?;
     let user = User::new(username, password_hash, false);
     match context.users.store.add_user(user.clone()).await {
@@ -75,6 +75,11 @@ async fn add(
         }
         Err(error) => Err(error.into()),
     }
+}
+
+fn check_password(context: &CallContext<'_>, password: &str) -> Result<(), ApiError> {
+    let checked = context.api.settings.login.passwords.check(password);
+    checked.map_err(|mistake| ApiError::argument("password", mistake))
 }
 
 /// Removes a user, and ends their sessions. No session may outlive the user, neither an
@@ -97,13 +102,14 @@ async fn set_password(
     password: &str,
     current: Option<String>,
 ) -> Result<Response<Body>, ApiError> {
-    context.api.settings.login.passwords.check(password).map_err(ApiError::Request)?;
+    check_password(context, password)?;
     if context.users.store.user(username).await?.is_none() {
         return Err(no_such_user(username));
     }
     if context.session.is_some_and(|session| session.username() == Some(username)) {
         let current = current.ok_or_else(|| {
-            ApiError::request("changing your own password requires the current password")
+            let text = "changing your own password requires the current password";
+            ApiError::argument("current_password", text)
         })?;
         return set_own_password(context, username, password, &current).await;
     }

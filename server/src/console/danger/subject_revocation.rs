@@ -46,8 +46,8 @@ pub(in crate::console) async fn revoke_subject(
 ) -> Result<(), SubjectRevocationError> {
     let authenticator = context.api.authenticator;
     let record = record(issuer, subject);
-    let revocation =
-        authenticator.validate_revocation(record).map_err(SubjectRevocationError::Invalid)?;
+    let validated = authenticator.validate_revocation(record);
+    let revocation = validated.map_err(|mistake| SubjectRevocationError::Invalid(mistake.text))?;
     let stored = authenticator.revoke_described(context.api.revocations, &revocation).await;
     stored.map_err(|error| SubjectRevocationError::Unavailable(error.to_string()))
 }
