@@ -4,7 +4,10 @@
 use http::{Method, Response, StatusCode};
 use serde_json::{Map, Value, json};
 
-use super::{AdminCall, Answer, error::AdminError, identities, no_content, with_location};
+use super::{
+    AdminCall, Answer, error::AdminError, identities, identities::current_tls_method, no_content,
+    with_location,
+};
 use crate::{
     api::{
         audited::AuditedCall,
@@ -40,14 +43,17 @@ pub(super) async fn create(call: &AdminCall<'_>, audited: &mut AuditedCall<'_>) 
 
 /// Changes an identity.
 pub(super) async fn change(call: &AdminCall<'_>, audited: &mut AuditedCall<'_>) -> Answer {
-    make_if_matching(call, Method::PATCH, identity_path(call), audited).await?;
-    let identity = identities::current(call, call.path_parameter("id")).await?;
+    let id = call.path_parameter("id");
+    let change = (Method::PATCH, identity_path(call));
+    make_if_matching(call, change, identities::current(call, id), audited).await?;
+    let identity = identities::current(call, id).await?;
     Ok(call.representation(StatusCode::OK, &identity))
 }
 
 /// Deletes an identity.
 pub(super) async fn delete(call: &AdminCall<'_>, audited: &mut AuditedCall<'_>) -> Answer {
-    make_if_matching(call, Method::DELETE, identity_path(call), audited).await?;
+    let current = identities::current(call, call.path_parameter("id"));
+    make_if_matching(call, (Method::DELETE, identity_path(call)), current, audited).await?;
     Ok(no_content())
 }
 
@@ -61,13 +67,15 @@ pub(super) async fn attach(call: &AdminCall<'_>, audited: &mut AuditedCall<'_>) 
 
 /// Changes the login method.
 pub(super) async fn change_method(call: &AdminCall<'_>, audited: &mut AuditedCall<'_>) -> Answer {
-    make_if_method_matches(call, Method::PATCH, audited).await?;
+    let (change, current) = ((Method::PATCH, method_path(call)), current_tls_method(call));
+    make_if_matching(call, change, current, audited).await?;
     method_response(call, StatusCode::OK).await
 }
 
 /// Detaches the login method.
 pub(super) async fn detach(call: &AdminCall<'_>, audited: &mut AuditedCall<'_>) -> Answer {
-    make_if_method_matches(call, Method::DELETE, audited).await?;
+    let (change, current) = ((Method::DELETE, method_path(call)), current_tls_method(call));
+    make_if_matching(call, change, current, audited).await?;
     Ok(no_content())
 }
 
@@ -75,7 +83,7 @@ async fn method_response(
     call: &AdminCall<'_>,
     status: StatusCode,
 ) -> Result<Response<Body>, AdminError> {
-    Ok(call.representation(status, &identities::current_tls_method(call).await?))
+    Ok(call.representation(status, &current_tls_method(call).await?))
 }
 
 fn identity_path(call: &AdminCall<'_>) -> String {
@@ -96,27 +104,15 @@ async fn make(
     inner.make((&call.context, call.caller), audited, async { Ok(()) }).await
 }
 
+/// Makes a change of something, which is `current` now, if that has the tag of the request.
 async fn make_if_matching(
     call: &AdminCall<'_>,
-    method: Method,
-    path: String,
+    (method, path): (Method, String),
+    current: impl Future<Output = Result<Value, AdminError>>,
     audited: &mut AuditedCall<'_>,
 ) -> Result<Value, AdminError> {
     let inner = IdentityCall { method, path, body: arguments(call) };
-    let check = async {
-        let current = identities::current(call, call.path_parameter("id")).await?;
-        call.check_match(&current)
-    };
-    inner.make((&call.context, call.caller), audited, check).await
-}
-
-async fn make_if_method_matches(
-    call: &AdminCall<'_>,
-    method: Method,
-    audited: &mut AuditedCall<'_>,
-) -> Result<Value, AdminError> {
-    let inner = IdentityCall { method, path: method_path(call), body: arguments(call) };
-    let check = async { call.check_match(&identities::current_tls_method(call).await?) };
+    let check = async { call.check_match(&current.await?) };
     inner.make((&call.context, call.caller), audited, check).await
 }
 
