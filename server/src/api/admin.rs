@@ -49,6 +49,7 @@ use serde_json::Value;
 use self::{
     authentication::authenticate,
     body::BodyValues,
+    entity_tag::TaggedResource,
     error::AdminError,
     operation::{AdminAction, AdminOperation, AdminPermission, OperationMatch},
     query::QueryValues,
@@ -99,15 +100,15 @@ impl AdminCall<'_> {
         found.map_or("", |(_, text)| text)
     }
 
-    /// Checks `If-Match` against a representation as it is now.
-    fn check_match(&self, representation: &Value) -> Result<(), AdminError> {
-        entity_tag::check(self.headers, representation)
+    /// Checks `If-Match` against a resource as it is now.
+    fn check_match(&self, resource: &TaggedResource) -> Result<(), AdminError> {
+        entity_tag::check(self.headers, resource)
     }
 
     /// Returns a response with a representation and its tag.
-    fn representation(&self, status: StatusCode, representation: &Value) -> Response<Body> {
+    fn representation(&self, status: StatusCode, resource: &TaggedResource) -> Response<Body> {
         let is_read = self.operation.audited.is_none();
-        entity_tag::respond(is_read.then_some(self.headers), status, representation)
+        entity_tag::respond(is_read.then_some(self.headers), status, resource)
     }
 
     /// Returns the [`InnerCall`] of `/api/v2` with these arguments.
@@ -120,7 +121,7 @@ impl AdminCall<'_> {
     async fn change(
         &self,
         inner: InnerCall<'_>,
-        current: impl Future<Output = Result<Value, AdminError>>,
+        current: impl Future<Output = Result<TaggedResource, AdminError>>,
         audited: &mut AuditedCall<'_>,
     ) -> Result<InnerAnswer, AdminError> {
         let authorized = inner.authorize(&self.context, self.session, audited).await?;

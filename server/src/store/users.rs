@@ -29,6 +29,13 @@ impl User {
         let (username, auth_method) = (username.to_owned(), "database".to_owned());
         Self { username, password_hash, auth_method, is_admin, sessions_since: UnixTime(0) }
     }
+
+    /// Returns a text that changes with the password, with every end of sessions, and with another
+    /// user of the same name: the salt of the hash is random. It is a secret.
+    #[must_use]
+    pub fn credential_state(&self) -> String {
+        format!("{} {}", self.sessions_since.0, self.password_hash)
+    }
 }
 
 /// Roles of a user: the ordered role names by environment.

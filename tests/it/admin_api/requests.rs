@@ -7,6 +7,7 @@ use crate::users::{Api, ENVIRONMENT, PASSWORD, configuration};
 over_every_protocol!(
     lists_have_pages_that_insertions_do_not_shift,
     changes_are_made_only_if_the_etag_matches,
+    another_password_or_user_has_another_etag,
     unchanged_resources_are_answered_with_304,
     bodies_and_queries_are_read_strictly,
     mistake_of_a_value_is_named_with_its_place,
@@ -59,6 +60,38 @@ fn changes_are_made_only_if_the_etag_matches(protocol: Protocol) {
     let now = format!("If-Match: \"x\", {}\r\n", etag(&changed));
     assert_eq!(api.call("DELETE /users/bob", &now, "").status, 204);
     assert_problem(&api.call("DELETE /users/bob", &now, ""), 404, "not_found");
+}
+
+fn another_password_or_user_has_another_etag(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let server = sandbox.serve(&configuration(""));
+    let api = AdminApi::root(&server);
+    Api::root(&server).add_environment(ENVIRONMENT);
+    api.send("POST /roles", json!({ "name": "noc" }));
+    let bob = json!({ "username": "bob", "password": PASSWORD });
+    let old = etag(&api.send("POST /users", bob.clone()));
+    let lines = |tag: &str| format!("If-Match: {tag}\r\n");
+    let set = |tag: &str, password: &str| {
+        let body = json!({ "password": password }).to_string();
+        api.call("PUT /users/bob/password", &lines(tag), &body)
+    };
+    assert_eq!(set(&old, "second password").status, 204);
+    assert_problem(&set(&old, "third password"), 412, "changed");
+    assert_eq!(Api::anonymous(&server).log_in("bob", "second password").status, 200);
+    let new = etag(&api.ask("GET /users/bob"));
+    assert_eq!(etag(&api.ask("GET /users/bob")), new, "a sign-in is not a change");
+
+    assert_eq!(api.ask("DELETE /users/bob").status, 204);
+    let recreated = etag(&api.send("POST /users", bob));
+    assert_eq!(api.get("/users/bob")["username"], "bob");
+    let role = format!("PUT /users/bob/roles/{ENVIRONMENT}/noc");
+    for tag in [&old, &new] {
+        assert_ne!(*tag, recreated);
+        assert_problem(&api.call("DELETE /users/bob", &lines(tag), ""), 412, "changed");
+        assert_problem(&api.call(&role, &lines(tag), ""), 412, "changed");
+    }
+    assert_eq!(api.call(&role, &lines(&recreated), "").status, 204);
+    assert_problem(&api.call(&role, &lines(&recreated), ""), 412, "changed");
 }
 
 fn unchanged_resources_are_answered_with_304(protocol: Protocol) {

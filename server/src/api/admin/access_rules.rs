@@ -24,7 +24,7 @@ pub(super) fn get(call: &AdminCall<'_>) -> Answer {
         "allows_others": routes.allows_others(),
         "policy": authorization.policy.policy.as_deref().map(policy_json),
     });
-    Ok(call.representation(StatusCode::OK, &authorization))
+    Ok(call.representation(StatusCode::OK, &authorization.into()))
 }
 
 /// Returns a [`ListPage`] of the endpoints that the access policy knows.

@@ -11,14 +11,28 @@ use crate::base::{
     secret_hash::hash,
 };
 
-/// The strong tag of a representation: a hash of it, in quotation marks.
+/// A resource as it is now. Not `Debug`: its tag may depend on a password hash.
+pub(super) struct TaggedResource {
+    /// Its representation.
+    pub(super) shown: Value,
+    /// What its [`EntityTag`] depends on besides.
+    pub(super) hidden: String,
+}
+
+impl From<Value> for TaggedResource {
+    fn from(shown: Value) -> Self {
+        Self { shown, hidden: String::new() }
+    }
+}
+
+/// The strong tag of a [`TaggedResource`]: a hash of it, in quotation marks.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct EntityTag(String);
 
 impl EntityTag {
-    /// Returns the tag of a representation.
-    pub(super) fn of(representation: &Value) -> Self {
-        let hash = hash(representation.to_string().as_bytes());
+    /// Returns the tag of a resource.
+    pub(super) fn of(resource: &TaggedResource) -> Self {
+        let hash = hash(format!("{}{}", resource.shown, resource.hidden).as_bytes());
         let (half, _) = hash.split_at(16);
         Self(format!("\"{}\"", URL_SAFE_NO_PAD.encode(half)))
     }
@@ -111,12 +125,12 @@ pub(super) fn refuse_others(
     Err(AdminError::parameter(unexpected, "this call does not take it"))
 }
 
-/// Checks `If-Match` of a request against the representation as it is now.
+/// Checks `If-Match` of a request against the resource as it is now.
 ///
 /// # Errors
 /// It was changed, or the precondition cannot be read.
-pub(super) fn check(headers: &HeaderMap, representation: &Value) -> Result<(), AdminError> {
-    match EntityTag::of(representation).compare(headers, &header::IF_MATCH, false) {
+pub(super) fn check(headers: &HeaderMap, resource: &TaggedResource) -> Result<(), AdminError> {
+    match EntityTag::of(resource).compare(headers, &header::IF_MATCH, false) {
         TagComparison::Absent | TagComparison::Equal => Ok(()),
         TagComparison::Different => Err(AdminError::changed()),
         TagComparison::Malformed => {
@@ -130,14 +144,14 @@ pub(super) fn check(headers: &HeaderMap, representation: &Value) -> Result<(), A
 pub(super) fn respond(
     headers: Option<&HeaderMap>,
     status: StatusCode,
-    representation: &Value,
+    resource: &TaggedResource,
 ) -> Response<Body> {
-    let tag = EntityTag::of(representation);
+    let tag = EntityTag::of(resource);
     let is_known = headers.is_some_and(|headers| {
         tag.compare(headers, &header::IF_NONE_MATCH, true) == TagComparison::Equal
     });
     let mut response =
-        if is_known { empty(StatusCode::NOT_MODIFIED) } else { json(status, representation) };
+        if is_known { empty(StatusCode::NOT_MODIFIED) } else { json(status, &resource.shown) };
     if let Ok(tag) = HeaderValue::try_from(tag.0) {
         response.headers_mut().insert(header::ETAG, tag);
     }
@@ -152,7 +166,7 @@ mod tests {
 
     #[test]
     fn preconditions_are_lists_of_tags() {
-        let value = json!({ "a": 1 });
+        let value = json!({ "a": 1 }).into();
         let EntityTag(tag) = EntityTag::of(&value);
         let headers = |name: HeaderName, line: &str| {
             HeaderMap::from_iter([(name, HeaderValue::from_str(line).unwrap())])
@@ -191,6 +205,8 @@ mod tests {
         };
         assert_eq!(status(&format!("W/{tag}")), StatusCode::NOT_MODIFIED);
         assert_eq!(status("\"x\""), StatusCode::OK);
-        assert_ne!(EntityTag::of(&json!({ "a": 2 })), EntityTag(tag));
+        assert_ne!(EntityTag::of(&json!({ "a": 2 }).into()).0, tag);
+        let other = TaggedResource { hidden: "x".into(), ..json!({ "a": 1 }).into() };
+        assert_ne!(EntityTag::of(&other).0, tag);
     }
 }

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::{AdminCall, Answer, error::AdminError, page::ListPage, time};
+use super::{
+    AdminCall, Answer, entity_tag::TaggedResource, error::AdminError, page::ListPage, time,
+};
 use crate::{
     base::reply,
     store::{
@@ -41,10 +43,10 @@ pub(super) async fn get(call: &AdminCall<'_>) -> Answer {
 }
 
 /// Returns an identity as it is now.
-pub(super) async fn current(call: &AdminCall<'_>, id: &str) -> Result<Value, AdminError> {
+pub(super) async fn current(call: &AdminCall<'_>, id: &str) -> Result<TaggedResource, AdminError> {
     let identity = find(call, id).await?;
     let methods = call.users.store.methods_of_identities(vec![identity.id.clone()]).await?;
-    Ok(shown(&identity, &methods))
+    Ok(shown(&identity, &methods).into())
 }
 
 /// Returns the login method by a TLS client certificate.
@@ -53,7 +55,7 @@ pub(super) async fn get_tls_method(call: &AdminCall<'_>) -> Answer {
 }
 
 /// Returns the login method by a TLS client certificate as it is now.
-pub(super) async fn current_tls_method(call: &AdminCall<'_>) -> Result<Value, AdminError> {
+pub(super) async fn current_tls_method(call: &AdminCall<'_>) -> Result<TaggedResource, AdminError> {
     let identity = find(call, call.path_parameter("id")).await?;
     let method = call.users.store.tls_certificate_method(&identity.id).await?;
     let method = method.ok_or_else(|| {
@@ -61,7 +63,7 @@ pub(super) async fn current_tls_method(call: &AdminCall<'_>) -> Result<Value, Ad
     })?;
     let mut shown = tls_method_json(&method);
     shown["ca_certificate"] = method.ca_certificate.into();
-    Ok(shown)
+    Ok(shown.into())
 }
 
 /// Returns the login methods of an identity.

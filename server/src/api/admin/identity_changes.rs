@@ -5,8 +5,8 @@ use http::{Method, Response, StatusCode};
 use serde_json::{Map, Value, json};
 
 use super::{
-    AdminCall, Answer, error::AdminError, identities, identities::current_tls_method, no_content,
-    with_location,
+    AdminCall, Answer, entity_tag::TaggedResource, error::AdminError, identities,
+    identities::current_tls_method, no_content, with_location,
 };
 use crate::{
     api::{
@@ -108,7 +108,7 @@ async fn make(
 async fn make_if_matching(
     call: &AdminCall<'_>,
     (method, path): (Method, String),
-    current: impl Future<Output = Result<Value, AdminError>>,
+    current: impl Future<Output = Result<TaggedResource, AdminError>>,
     audited: &mut AuditedCall<'_>,
 ) -> Result<Value, AdminError> {
     let inner = IdentityCall { method, path, body: arguments(call) };

@@ -29,7 +29,7 @@ pub(super) fn get(call: &AdminCall<'_>) -> Answer {
     let in_use = call.context.authenticator.keys_in_use();
     let found = in_use.iter().find(|(source, _)| source.section().section() == section);
     let (source, keys) = found.ok_or_else(missing)?;
-    Ok(call.representation(StatusCode::OK, &describe(source, keys.as_deref())))
+    Ok(call.representation(StatusCode::OK, &describe(source, keys.as_deref()).into()))
 }
 
 /// Fetches the keys of an issuer.

@@ -4,7 +4,8 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::{
-    AdminCall, Answer, error::AdminError, no_content, page::ListPage, segment, users, with_location,
+    AdminCall, Answer, entity_tag::TaggedResource, error::AdminError, no_content, page::ListPage,
+    segment, users, with_location,
 };
 use crate::api::audited::AuditedCall;
 
@@ -33,7 +34,7 @@ pub(super) async fn add(call: &AdminCall<'_>, audited: &mut AuditedCall<'_>) -> 
     let authorized = inner.authorize(&call.context, call.session, audited).await?;
     authorized.execute(&call.context, call.caller, call.session, audited).await?;
     let location = format!("/v1/admin/roles/{}", segment(name));
-    Ok(with_location(call.representation(StatusCode::CREATED, &role_json(name)), &location))
+    Ok(with_location(call.representation(StatusCode::CREATED, &role_json(name).into()), &location))
 }
 
 /// Deletes a role.
@@ -87,7 +88,7 @@ fn assignment_path(call: &AdminCall<'_>) -> String {
 }
 
 /// Returns the user of a new assignment, whose parts all exist.
-async fn assignable(call: &AdminCall<'_>) -> Result<Value, AdminError> {
+async fn assignable(call: &AdminCall<'_>) -> Result<TaggedResource, AdminError> {
     let user = users::current(call, call.path_parameter("username")).await?;
     require_environment(call, call.path_parameter("environment")).await?;
     current(call, call.path_parameter("role")).await?;
@@ -95,19 +96,21 @@ async fn assignable(call: &AdminCall<'_>) -> Result<Value, AdminError> {
 }
 
 /// Returns the user of an assignment that exists.
-async fn assigned(call: &AdminCall<'_>) -> Result<Value, AdminError> {
+async fn assigned(call: &AdminCall<'_>) -> Result<TaggedResource, AdminError> {
     let user = users::current(call, call.path_parameter("username")).await?;
     let (environment, role) = (call.path_parameter("environment"), call.path_parameter("role"));
-    let roles = user["roles"][environment].as_array().into_iter().flatten();
+    let roles = user.shown["roles"][environment].as_array().into_iter().flatten();
     if roles.into_iter().any(|one| one == role) {
         return Ok(user);
     }
     Err(AdminError::not_found("the role is not assigned to the user in this environment"))
 }
 
-async fn current(call: &AdminCall<'_>, name: &str) -> Result<Value, AdminError> {
+async fn current(call: &AdminCall<'_>, name: &str) -> Result<TaggedResource, AdminError> {
     let exists = call.users.store.roles().await?.iter().any(|role| role == name);
-    exists.then(|| role_json(name)).ok_or_else(|| AdminError::not_found("no role has this name"))
+    exists
+        .then(|| role_json(name).into())
+        .ok_or_else(|| AdminError::not_found("no role has this name"))
 }
 
 async fn require_environment(call: &AdminCall<'_>, id: &str) -> Result<(), AdminError> {

@@ -4,8 +4,8 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::{
-    AdminCall, Answer, error::AdminError, no_content, optional_time, page::ListPage, segment, time,
-    with_location,
+    AdminCall, Answer, entity_tag::TaggedResource, error::AdminError, no_content, optional_time,
+    page::ListPage, segment, time, with_location,
 };
 use crate::{
     api::{audited::AuditedCall, inmanta::InnerCall},
@@ -66,12 +66,12 @@ pub(super) async fn revoke(call: &AdminCall<'_>, audited: &mut AuditedCall<'_>) 
     Ok(no_content())
 }
 
-async fn current(call: &AdminCall<'_>) -> Result<Value, AdminError> {
+async fn current(call: &AdminCall<'_>) -> Result<TaggedResource, AdminError> {
     let (environment, jti) = (call.path_parameter("environment"), call.path_parameter("jti"));
     let token = call.users.store.token(jti).await?;
     let token = token.filter(|token| token.environment.as_deref() == Some(environment));
     let missing = || AdminError::not_found("the environment has no token of this id");
-    token.as_ref().map(token_json).ok_or_else(missing)
+    token.as_ref().map(|token| token_json(token).into()).ok_or_else(missing)
 }
 
 fn token_json(token: &IssuedToken) -> Value {

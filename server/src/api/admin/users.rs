@@ -4,7 +4,8 @@ use http::{Method, StatusCode, header};
 use serde_json::{Value, json};
 
 use super::{
-    AdminCall, Answer, error::AdminError, no_content, page::ListPage, segment, with_location,
+    AdminCall, Answer, entity_tag::TaggedResource, error::AdminError, no_content, page::ListPage,
+    segment, with_location,
 };
 use crate::{
     api::{audited::AuditedCall, inmanta::user_json},
@@ -80,9 +81,15 @@ pub(super) async fn delete(call: &AdminCall<'_>, audited: &mut AuditedCall<'_>) 
 }
 
 /// Returns a user as it is now.
-pub(super) async fn current(call: &AdminCall<'_>, username: &str) -> Result<Value, AdminError> {
+///
+/// Its tag changes with the password, and is another one for a later user of the same name.
+pub(super) async fn current(
+    call: &AdminCall<'_>,
+    username: &str,
+) -> Result<TaggedResource, AdminError> {
     let store = &call.users.store;
     let user = store.user(username).await?;
     let user = user.ok_or_else(|| AdminError::not_found("no user has this name"))?;
-    Ok(user_json(&user, Some(&store.roles_of(username).await?)))
+    let shown = user_json(&user, Some(&store.roles_of(username).await?));
+    Ok(TaggedResource { shown, hidden: user.credential_state() })
 }

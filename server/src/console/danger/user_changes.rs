@@ -211,6 +211,5 @@ fn roles_of(user: &Value) -> Vec<String> {
 async fn credentials(calls: &UserCalls<'_>, username: &str) -> Result<String, ConsoleError> {
     let users = calls.context.api.users.ok_or(ConsoleError::Unavailable)?;
     let user = users.store.user(username).await?;
-    let credentials = user.map(|user| format!("{} {}", user.sessions_since.0, user.password_hash));
-    Ok(credentials.unwrap_or_default())
+    Ok(user.map(|user| user.credential_state()).unwrap_or_default())
 }
