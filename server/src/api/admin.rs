@@ -13,6 +13,7 @@ mod api_keys;
 mod audit_events;
 mod authentication;
 mod body;
+mod change_turns;
 mod configuration;
 mod docs;
 mod entity_tag;
@@ -226,6 +227,7 @@ async fn authorize_and_execute(
     if operation.audited.is_none() {
         check_read(&call, audited).await?;
     }
+    let _turn = change_turns::wait(&call).await;
     execute(call, audited).await
 }
 

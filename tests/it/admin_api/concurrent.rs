@@ -8,12 +8,13 @@ use countersign_tests::{
 };
 use serde_json::{Value, json};
 
-use super::{AdminApi, assert_problem};
+use super::{AdminApi, assert_problem, etag};
 use crate::users::{Api, ENVIRONMENT, OTHER, PASSWORD, claims, configuration, in_file};
 
 over_every_protocol!(
     constraint_is_answered_as_the_check_before_it,
     one_of_concurrent_calls_makes_the_change,
+    one_of_concurrent_calls_with_an_etag_makes_the_change,
 );
 
 /// A change by others after the checks of a call, and the answer to the call.
@@ -144,13 +145,14 @@ fn constraint_is_answered_as_the_check_before_it(protocol: Protocol) {
     }
 }
 
-/// Makes a call at the same time on several connections. Returns the sorted statuses.
-fn at_once(server: &Server<'_>, call: &str, body: &Value) -> Vec<u16> {
+/// Makes a call with further header lines at the same time on several connections. Returns the
+/// sorted statuses.
+fn at_once(server: &Server<'_>, call: &str, lines: &str, body: &Value) -> Vec<u16> {
     const CALLS: usize = 6;
     let body = if body.is_null() { String::new() } else { body.to_string() };
     let token = AdminApi::root(server).token;
     let head = format!(
-        "{} HTTP/1.1\r\nAuthorization: Bearer {token}\r\n",
+        "{} HTTP/1.1\r\nAuthorization: Bearer {token}\r\n{lines}",
         call.replacen(" /", " /v1/admin/", 1)
     );
     let mut statuses: Vec<_> = thread::scope(|scope| {
@@ -178,6 +180,32 @@ fn one_of_concurrent_calls_makes_the_change(protocol: Protocol) {
         ("POST /users", user, 201, 409),
         ("DELETE /users/new", Value::Null, 204, 404),
     ] {
-        assert_eq!(at_once(&server, call, &body), [[done].as_slice(), &[refused; 5]].concat());
+        assert_eq!(at_once(&server, call, "", &body), [[done].as_slice(), &[refused; 5]].concat());
+    }
+}
+
+fn one_of_concurrent_calls_with_an_etag_makes_the_change(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let options = format!("[identities]\nenabled=true\n{}", in_file(&sandbox));
+    let server = sandbox.serve(&configuration(&options));
+    let api = AdminApi::root(&server);
+    Api::root(&server).add_environment(ENVIRONMENT);
+    api.send("POST /roles", json!({ "name": "noc" }));
+    api.send("POST /users", json!({ "username": "bob", "password": PASSWORD }));
+    let identity = api.send("POST /identities", json!({ "name": "build" }));
+    let identity = format!("/identities/{}", identity.json()["id"].as_str().unwrap());
+    let user = "/users/bob";
+    for (call, of, body, done) in [
+        (format!("PATCH {identity}"), &*identity, json!({ "name": "other" }), 200),
+        (format!("PUT {user}/roles/{ENVIRONMENT}/noc"), user, Value::Null, 204),
+        (format!("DELETE {user}/roles/{ENVIRONMENT}/noc"), user, Value::Null, 204),
+        (format!("PUT {user}/password"), user, json!({ "password": "another password" }), 204),
+        (format!("PATCH {user}"), user, json!({ "is_admin": true }), 200),
+    ] {
+        let tag = etag(&api.ask(&format!("GET {of}")));
+        let statuses = at_once(&server, &call, &format!("If-Match: {tag}\r\n"), &body);
+        // After an assignment is removed, it does not exist.
+        let refused = if statuses.contains(&404) { 404 } else { 412 };
+        assert_eq!(statuses, [[done].as_slice(), &[refused; 5]].concat(), "{call}");
     }
 }
