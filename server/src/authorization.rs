@@ -16,6 +16,7 @@ pub mod request_path;
 pub mod routes;
 pub mod settings;
 mod spelling;
+pub mod supposed_claims;
 
 use countersign_front::clock::Stopwatch;
 use endpoints::{

@@ -29,6 +29,7 @@ mod overview;
 mod page;
 mod query;
 mod refused_requests;
+mod required_right;
 mod resources;
 mod revocations;
 mod roles;
@@ -40,6 +41,7 @@ mod tested_request;
 mod tokens;
 mod users;
 
+pub(super) use self::required_right::required_right;
 use bytes::Bytes;
 use countersign_engine::UnixTime;
 use countersign_front::RequestHead;

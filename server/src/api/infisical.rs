@@ -41,6 +41,7 @@ pub(super) use self::{
     error::InfisicalError,
     inner_call::IdentityCall,
     methods::{MAX_TTL, MAX_USES},
+    route::required_right,
     tls_cert_auth::MAX_CA,
 };
 use crate::{

@@ -2,22 +2,27 @@
 //!
 //! Nothing is decided: neither the cache of tokens nor the log of the policy engine has the test.
 
+pub(super) mod own_call;
+
 use std::sync::{Arc, OnceLock};
 
-use countersign_engine::{Presentation, Verified};
+use countersign_engine::{ClientTypes, Presentation, Reject, Verified};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde_json::{Map, Value};
 
-use super::{ApiContext, settings::DecidingListener};
+use self::own_call::RequiredRight;
+use super::{ApiContext, inmanta::MACHINE_IDENTITY, settings::DecidingListener};
 use crate::{
     auth::profile::Profile,
     authorization::{
         PreparedAccess, ProxiedRequest,
         explanation::DecidingFact,
         policy::explainer::{PolicyExplainer, PolicyExplanation},
-        preview::{PreviewBearer, PreviewVerdict, RequestPreview, SupposedClaims},
+        preview::{PreviewBearer, PreviewVerdict, RequestPreview},
+        supposed_claims::{ClaimMistake, SupposedClaims},
     },
-    base::{background_pool::BackgroundPool, clock},
+    base::{background_pool::BackgroundPool, claims::CLIENT_TYPES_CLAIM, clock},
+    identities::settings::is_access_token,
     tenancy::request_tenant::RequestTenant,
 };
 
@@ -71,6 +76,10 @@ pub(crate) enum RequestPart {
     Method,
     Target,
     Environment,
+    /// The client types in the claims; with an index, one in a list.
+    ClientTypes(Option<usize>),
+    /// The environment in the claims.
+    TokenEnvironment,
 }
 
 /// In place of a listener: the API of this server.
@@ -121,21 +130,55 @@ impl TestedRequest<'_> {
         }
         let request =
             ProxiedRequest { method: self.method, target: self.target, headers: &headers };
-        let test = RequestTest { context, listener, request, tenant: self.tenant };
+        let right = match listener {
+            Some(_) => None,
+            None => RequiredRight::of(context, self.method, self.target),
+        };
+        let test = RequestTest { context, listener, right, request, tenant: self.tenant };
         Ok(match bearer {
             TestedBearer::NoToken => test.decide(&PreviewBearer::NoToken),
             TestedBearer::Claims(claims) => {
-                test.decide(&PreviewBearer::Claims(&SupposedClaims::new(claims.clone())))
+                let rule = client_type_rule(context);
+                let absent = rule.and_then(|rule| rule.when_absent.as_deref());
+                test.decide_claims(&supposed(claims, absent)?, rule)
             }
             TestedBearer::Token(token) => test.decide_token(token.as_bytes()),
         })
     }
 }
 
+/// Returns the rule about the client types of tokens of this server, unless it is about another
+/// claim.
+fn client_type_rule<'c>(context: &ApiContext<'c>) -> Option<&'c ClientTypes> {
+    let rule = &context.settings.signing.as_ref()?.issuer.rules.client_types;
+    (*rule.claim == *CLIENT_TYPES_CLAIM).then_some(rule)
+}
+
+/// Reads claims that a token of this server could have.
+fn supposed(
+    claims: &Map<String, Value>,
+    absent: Option<&str>,
+) -> Result<SupposedClaims, RequestMistake> {
+    SupposedClaims::read(claims, absent).map_err(|mistake| {
+        let (part, text) = match mistake {
+            ClaimMistake::ClientTypes(index) => (
+                RequestPart::ClientTypes(index),
+                "The client types are agent, compiler and api: a list, or names with commas.",
+            ),
+            ClaimMistake::Environment => {
+                (RequestPart::TokenEnvironment, "The environment of a token is a UUID.")
+            }
+        };
+        RequestMistake { part, text }
+    })
+}
+
 /// A request at a listener, or at the API without one.
 struct RequestTest<'t> {
     context: &'t ApiContext<'t>,
     listener: Option<&'t DecidingListener>,
+    /// What a call of the API needs; `None` for a call that does not exist.
+    right: Option<RequiredRight>,
     request: ProxiedRequest<'t>,
     tenant: &'t str,
 }
@@ -150,10 +193,58 @@ impl RequestTest<'_> {
                 RequestPreview { facts: Vec::new(), verdict, policy_input: None }
             }
             Some(listener) => authorization.preview(&listener.access, &self.request, bearer),
-            None => {
-                let provider = self.context.settings.authorization_provider;
-                authorization.preview_api(provider, &self.request, bearer)
+            None => self.decide_own_call(bearer),
+        }
+    }
+
+    fn decide_own_call(&self, bearer: &PreviewBearer<'_>) -> RequestPreview {
+        let (authorization, request) = (&self.context.auth.authorization, &self.request);
+        let provider = self.context.settings.authorization_provider;
+        let decided = |verdict| RequestPreview::of_request(request, verdict);
+        let Some(right) = &self.right else {
+            let reason = "this server has no such call (404 or 405)";
+            return decided(PreviewVerdict::Denied(reason.into()));
+        };
+        let identity = matches!(bearer, PreviewBearer::Token(one, _) if is_access_token(one));
+        match right {
+            RequiredRight::Nothing(reason) => decided(PreviewVerdict::Allowed((*reason).into())),
+            RequiredRight::Unknown(reason) => decided(PreviewVerdict::Undecided((*reason).into())),
+            RequiredRight::IdentityAdministrator if identity => {
+                let reason = "the stored role of the machine identity decides: only admin may";
+                decided(PreviewVerdict::Undecided(reason.into()))
             }
+            RequiredRight::OwnIdentity if identity => {
+                let reason = "the call is about the machine identity of the token";
+                decided(PreviewVerdict::Allowed(reason.into()))
+            }
+            RequiredRight::OwnIdentity => {
+                let reason = match bearer {
+                    PreviewBearer::NoToken => "the request has no token (401)",
+                    _ => "the call needs the token of a machine identity (403)",
+                };
+                decided(PreviewVerdict::Denied(reason.into()))
+            }
+            _ if identity => decided(PreviewVerdict::Denied(format!("{MACHINE_IDENTITY} (403)"))),
+            RequiredRight::OwnCall => authorization.preview_api(provider, request, bearer),
+            RequiredRight::OtherCall(call) => {
+                let (method, target, headers) = (call.method, &*call.target, &call.headers);
+                let decisive = ProxiedRequest { method, target, headers };
+                authorization.preview_equivalent(provider, (request, &decisive), bearer)
+            }
+            RequiredRight::Administrator | RequiredRight::IdentityAdministrator => {
+                authorization.preview_administrator(provider, request, bearer)
+            }
+        }
+    }
+
+    /// Decides about claims, which the rule of the section that signs may not allow.
+    fn decide_claims(&self, claims: &SupposedClaims, rule: Option<&ClientTypes>) -> RequestPreview {
+        let preview = self.decide(&PreviewBearer::Claims(claims));
+        match rule.and_then(|rule| claims.rejected_by(rule)) {
+            Some(reject) if !self.looks_at_no_token(&self.decide(&PreviewBearer::NoToken)) => {
+                rejected_token(preview, reject)
+            }
+            _ => preview,
         }
     }
 
@@ -171,16 +262,17 @@ impl RequestTest<'_> {
         }
         let (authenticator, now) = (self.context.authenticator, clock::now());
         let profile = self.listener.map_or(Profile::Inmanta, |listener| listener.profile);
-        let verified =
-            authenticator.verifier.verify_apart(token, now, Presentation::default()).and_then(
-                |verified| profile.check(&verified, || now, &authenticator.keys).map(|()| verified),
-            );
+        let takes_identities = self.right.as_ref().is_some_and(RequiredRight::takes_identities);
+        let verified = authenticator.verifier.verify_apart(token, now, Presentation::default());
+        let verified = verified.and_then(|verified| {
+            if !(takes_identities && is_access_token(&verified)) {
+                profile.check(&verified, || now, &authenticator.keys)?;
+            }
+            Ok(verified)
+        });
         match verified {
             Ok(verified) => self.decide_verified(profile, &verified),
-            Err(reject) => {
-                let reason = format!("the token is refused ({}): {reject}", reject.code());
-                RequestPreview { verdict: PreviewVerdict::Denied(reason), ..without_token }
-            }
+            Err(reject) => rejected_token(without_token, reject),
         }
     }
 
@@ -219,9 +311,19 @@ impl RequestTest<'_> {
                 let prepared = auth.authorization.prepare(&listener.access, Some(&self.request));
                 self.allows_everything() || matches!(prepared, PreparedAccess::Public)
             }
-            None => matches!(without_token.verdict, PreviewVerdict::Allowed(_)),
+            None => {
+                self.right.as_ref().is_none_or(RequiredRight::ignores_tokens)
+                    || matches!(without_token.verdict, PreviewVerdict::Allowed(_))
+            }
         }
     }
+}
+
+/// Returns the refusal of a request because of its token.
+fn rejected_token(preview: RequestPreview, reject: Reject) -> RequestPreview {
+    let reason = format!("the token is refused ({}): {reject}", reject.code());
+    let verdict = PreviewVerdict::Denied(reason);
+    RequestPreview { verdict, policy_input: None, ..preview }
 }
 
 /// Explains the decision of the access policy about an input, in a thread of its own: each of its

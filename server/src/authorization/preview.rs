@@ -1,11 +1,10 @@
 //! What would be decided about a request, and why. Nothing is decided, cached or logged.
 
 use countersign_engine::Verified;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{
-    Authorization, AuthorizationProvider, Denial, IssuerStanding, ListenerAccess, Principal,
-    ProxiedRequest,
+    Authorization, AuthorizationProvider, Denial, ListenerAccess, Principal, ProxiedRequest,
     endpoints::{
         EnvironmentScope, FoundEndpoint,
         api::{ApiOperation, PathMatch, find_endpoint},
@@ -16,12 +15,10 @@ use super::{
     principal::VerifiedPrincipal,
     request_path::canonical,
     routes::{RouteMatch, TokenRoute},
+    supposed_claims::SupposedClaims,
 };
 use crate::{
-    base::{
-        claims::{CLIENT_TYPES_CLAIM, ClientType, ENVIRONMENT_CLAIM},
-        printable::printable,
-    },
+    base::{claims::ClientType, printable::printable},
     tenancy::request_tenant::RequestTenant,
 };
 
@@ -58,48 +55,6 @@ pub enum PreviewBearer<'p> {
     Claims(&'p SupposedClaims),
 }
 
-/// Claims that a token of this server could have.
-#[derive(Clone, Debug)]
-pub struct SupposedClaims {
-    claims: Map<String, Value>,
-    client_types: Vec<String>,
-}
-
-impl SupposedClaims {
-    /// Reads the client types, a list or names separated by commas.
-    #[must_use]
-    pub fn new(claims: Map<String, Value>) -> Self {
-        let client_types = match claims.get(CLIENT_TYPES_CLAIM) {
-            Some(Value::String(names)) => {
-                names.split(',').map(str::trim).map(str::to_owned).collect()
-            }
-            Some(Value::Array(names)) => {
-                names.iter().filter_map(Value::as_str).map(str::to_owned).collect()
-            }
-            _ => Vec::new(),
-        };
-        Self { claims, client_types }
-    }
-}
-
-impl Principal for SupposedClaims {
-    fn client_types(&self) -> Vec<&str> {
-        self.client_types.iter().map(String::as_str).collect()
-    }
-
-    fn environment(&self) -> Option<&str> {
-        self.claims.get(ENVIRONMENT_CLAIM)?.as_str()
-    }
-
-    fn all_claims(&self) -> Map<String, Value> {
-        self.claims.clone()
-    }
-
-    fn standing(&self) -> IssuerStanding<'_> {
-        IssuerStanding { section: "", is_own: true, administers: true }
-    }
-}
-
 impl RequestPreview {
     fn new(facts: Vec<DecidingFact>, verdict: PreviewVerdict) -> Self {
         Self { facts, verdict, policy_input: None }
@@ -113,6 +68,20 @@ impl RequestPreview {
         Self::new(facts, PreviewVerdict::Denied(reason.into()))
     }
 
+    /// Returns a decision that depends on the call alone.
+    #[must_use]
+    pub fn of_request(request: &ProxiedRequest<'_>, verdict: PreviewVerdict) -> Self {
+        Self::new(vec![written_request(request)], verdict)
+    }
+
+    /// Returns the decision about another request, which needs a right that this call decides.
+    fn because_of(self, request: &ProxiedRequest<'_>, right: &str) -> Self {
+        let needs = DecidingFact::new("needs", right);
+        let others = self.facts.into_iter().filter(|fact| fact.label != "request");
+        let facts = [written_request(request), needs].into_iter().chain(others).collect();
+        Self { facts, ..self }
+    }
+
     fn decided(facts: Vec<DecidingFact>, decision: Result<(), String>) -> Self {
         match decision {
             Ok(()) => Self::allowed(facts, "the token allows the request"),
@@ -121,7 +90,14 @@ impl RequestPreview {
     }
 }
 
+fn written_request(request: &ProxiedRequest<'_>) -> DecidingFact {
+    let (method, target) = (printable(request.method), printable(request.target));
+    DecidingFact::new("request", format!("{method} {target}"))
+}
+
 const NO_TOKEN: &str = "the request has no token (401)";
+/// The call whose callers are administrators.
+const ADMINISTRATOR_CALL: (&str, &str) = ("PATCH", "/api/v2/is_admin");
 
 impl Authorization {
     /// Returns what would be decided about a request that a proxy checks at a listener.
@@ -178,6 +154,55 @@ impl Authorization {
             return RequestPreview::denied(facts, Denial::MayNotAdminister.to_string());
         }
         self.preview_endpoint(facts, provider, request, bearer)
+    }
+
+    /// Returns what would be decided about a call that needs the right to make another one,
+    /// `decisive`, of the Inmanta API.
+    #[must_use]
+    pub fn preview_equivalent(
+        &self,
+        provider: AuthorizationProvider,
+        (request, decisive): (&ProxiedRequest<'_>, &ProxiedRequest<'_>),
+        bearer: &PreviewBearer<'_>,
+    ) -> RequestPreview {
+        let right = format!("the right to call {} {}", decisive.method, printable(decisive.target));
+        self.preview_api(provider, decisive, bearer).because_of(request, &right)
+    }
+
+    /// Returns what would be decided about a call that only administrators may make.
+    #[must_use]
+    pub fn preview_administrator(
+        &self,
+        provider: AuthorizationProvider,
+        request: &ProxiedRequest<'_>,
+        bearer: &PreviewBearer<'_>,
+    ) -> RequestPreview {
+        let (method, target) = ADMINISTRATOR_CALL;
+        let right = format!("an administrator, who may call {method} {target}");
+        let decisive = ProxiedRequest { method, target, headers: request.headers };
+        let preview = self.preview_api(provider, &decisive, bearer);
+        if matches!(preview.verdict, PreviewVerdict::Allowed(_)) && !self.is_unscoped_api(bearer) {
+            let reason = "an administrator has the client type api, and no environment (403)";
+            let verdict = PreviewVerdict::Denied(reason.into());
+            return RequestPreview { verdict, ..preview }.because_of(request, &right);
+        }
+        preview.because_of(request, &right)
+    }
+
+    /// Whether a bearer has the client type of consoles and command lines, and no environment.
+    fn is_unscoped_api(&self, bearer: &PreviewBearer<'_>) -> bool {
+        let is_unscoped_api = |principal: &dyn Principal| {
+            principal.environment().is_none()
+                && principal.client_types().contains(&ClientType::Api.name())
+        };
+        match bearer {
+            PreviewBearer::NoToken => false,
+            PreviewBearer::Claims(claims) => is_unscoped_api(*claims),
+            PreviewBearer::Token(verified, _) => {
+                let standing = self.standing(verified);
+                is_unscoped_api(&VerifiedPrincipal { verified, standing })
+            }
+        }
     }
 
     fn preview_route(

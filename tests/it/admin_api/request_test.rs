@@ -3,13 +3,16 @@ use serde_json::{Value, json};
 
 use super::{AdminApi, assert_problem};
 use crate::{
-    fixture::{DEFAULT_POLICY, claims, good_token, policy_engine, token},
-    users::{ENVIRONMENT, configuration},
+    fixture::{self, DEFAULT_POLICY, claims, good_token, policy_engine, token},
+    users::{Api, ENVIRONMENT, OTHER, configuration, session_of},
 };
 
 over_every_protocol!(
     request_is_decided_by_routes,
     request_is_decided_by_the_policy,
+    calls_of_this_server_get_their_decision,
+    rights_of_scoped_tokens_depend_on_the_path,
+    claims_are_those_of_tokens_of_this_server,
     mistakes_of_a_tested_request_are_located,
     routes_and_policy_are_read,
 );
@@ -134,4 +137,119 @@ fn routes_and_policy_are_read(protocol: Protocol) {
     assert!(loaded["policy"]["text"].as_str().unwrap().contains("package policy"), "{loaded}");
     let (endpoints, pages) = api.pages("/endpoints?limit=20");
     assert!(pages > 1 && endpoints.iter().any(|one| one["id"] == "GET /api/v2/environment"));
+}
+
+/// What is decided about a call of this server, and a part of the reason.
+#[track_caller]
+fn assert_decided(tested: &Value, decision: &str, reason: &str) {
+    assert_eq!(tested["decision"], decision, "{tested}");
+    assert!(tested["reason"].as_str().unwrap().contains(reason), "{tested}");
+}
+
+fn calls_of_this_server_get_their_decision(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let options = format!("{}[identities]\nenabled=true\n", by_policy());
+    let server = sandbox.serve(&configuration(&options));
+    let api = AdminApi::root(&server);
+    let (root, user) = (session_of("root", true), session_of("eve", false));
+    let tokens = format!("/v1/admin/environments/{ENVIRONMENT}/tokens");
+    for (call, expected) in [
+        ("GET /v1/admin/users", "allowed, allowed, denied"),
+        ("HEAD /v1/admin/issuers", "allowed, allowed, denied"),
+        ("POST /v1/admin/users", "allowed, denied, denied"),
+        ("PATCH /v1/admin/users/bob", "allowed, denied, denied"),
+        (&format!("GET {tokens}"), "allowed, denied, denied"),
+        ("GET /v1/admin/configuration", "allowed, denied, denied"),
+        ("POST /v1/admin/tokens/inspect", "allowed, denied, denied"),
+        ("GET /v1/admin/docs", "allowed, allowed, allowed"),
+        ("GET /api/v1/identities", "allowed, denied, denied"),
+        ("POST /api/v1/auth/tls-cert-auth/identities/x", "allowed, denied, denied"),
+        ("GET /api/v1/identities/details", "denied, denied, denied"),
+        ("POST /api/v1/auth/universal-auth/login", "allowed, allowed, allowed"),
+        ("GET /api/v2/user", "allowed, allowed, denied"),
+        ("POST /v1/verify", "allowed, allowed, allowed"),
+        ("GET /.well-known/jwks.json", "allowed, allowed, allowed"),
+        ("GET /metrics", "allowed, allowed, allowed"),
+        ("POST /v1/revoke", "undecided, undecided, undecided"),
+        ("GET /console/users", "undecided, undecided, undecided"),
+        ("GET /auth", "undecided, undecided, undecided"),
+        ("GET /v1/admin/nothing", "denied, denied, denied"),
+        ("GET /v1/verify", "denied, denied, denied"),
+        ("PUT /api/v1/identities", "denied, denied, denied"),
+    ] {
+        let (method, target) = call.split_once(' ').unwrap();
+        let decisions = [Some(&root), Some(&user), None].map(|token| {
+            let request = json!({ "method": method, "target": target, "token": token });
+            let tested = test(&api, request);
+            let reason = tested["reason"].as_str().unwrap();
+            let has_no_call = call.ends_with("nothing") || call.starts_with("GET /v1/verify");
+            let is_missing = has_no_call || call.starts_with("PUT");
+            assert_eq!(reason.contains("no such call"), is_missing, "{call}: {tested}");
+            tested["decision"].as_str().unwrap().to_owned()
+        });
+        assert_eq!(decisions.join(", "), expected, "{call}");
+        let head = format!("{method} {target} HTTP/1.1\r\nAuthorization: Bearer {root}\r\n");
+        let real = server.request(&head);
+        let is_refused = matches!(real.status, 403 | 405) || call.ends_with("nothing");
+        let is_decided = decisions[0] != "undecided";
+        assert_eq!(is_refused && is_decided, decisions[0] == "denied", "{call}: {real:?}");
+    }
+}
+
+fn rights_of_scoped_tokens_depend_on_the_path(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let server = sandbox.serve(&configuration(""));
+    let api = AdminApi::root(&server);
+    Api::root(&server).add_environment(ENVIRONMENT);
+    let token = Api::root(&server).issue(ENVIRONMENT);
+    let of = |environment: &str| format!("/v1/admin/environments/{environment}/tokens");
+    for (target, decision, reason) in [
+        (of(ENVIRONMENT), "allowed", "the token allows the request"),
+        (of(OTHER), "denied", "not valid for the requested environment"),
+        ("/v1/admin/users".into(), "denied", "scoped to a specific environment"),
+        ("/v1/admin/api-keys".into(), "denied", "scoped to a specific environment"),
+    ] {
+        let request = json!({ "method": "GET", "target": target, "token": token });
+        let tested = test(&api, request);
+        assert_decided(&tested, decision, reason);
+        let facts = tested["facts"].as_array().unwrap();
+        assert_eq!(facts[0], json!({ "label": "request", "text": format!("GET {target}") }));
+        assert_eq!(facts[1]["label"], "needs", "{tested}");
+    }
+}
+
+fn claims_are_those_of_tokens_of_this_server(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let configuration =
+        configuration("").replace("client_types=agent,compiler,api", "client_types=agent,api");
+    let server = sandbox.serve(&configuration);
+    let api = AdminApi::root(&server);
+    let request =
+        |claims: Value| json!({ "method": "GET", "target": "/api/v2/user", "claims": claims });
+    for (claims, pointer) in [
+        (json!({ "urn:inmanta:ct": "nonsense" }), "/claims/urn:inmanta:ct"),
+        (json!({ "urn:inmanta:ct": "api,nonsense" }), "/claims/urn:inmanta:ct"),
+        (json!({ "urn:inmanta:ct": "" }), "/claims/urn:inmanta:ct"),
+        (json!({ "urn:inmanta:ct": 7 }), "/claims/urn:inmanta:ct"),
+        (json!({ "urn:inmanta:ct": [] }), "/claims/urn:inmanta:ct"),
+        (json!({ "urn:inmanta:ct": ["api", "x"] }), "/claims/urn:inmanta:ct/1"),
+        (json!({ "urn:inmanta:ct": "api", "urn:inmanta:env": "x" }), "/claims/urn:inmanta:env"),
+        (json!({ "urn:inmanta:ct": "api", "urn:inmanta:env": null }), "/claims/urn:inmanta:env"),
+    ] {
+        let refused = api.send(CALL, request(claims));
+        let problem = assert_problem(&refused, 400, "invalid_request");
+        assert_eq!(problem["pointer"], pointer, "{problem}");
+    }
+    // As a real token, which is signed with the key of the server.
+    for (claims, decision, reason) in [
+        (json!({ "urn:inmanta:ct": "api, agent" }), "allowed", "allows the request"),
+        (json!({ "urn:inmanta:ct": "compiler" }), "denied", "refused (client_types)"),
+    ] {
+        assert_decided(&test(&api, request(claims.clone())), decision, reason);
+        let token = token(&fixture::claims(claims));
+        let real = json!({ "method": "GET", "target": "/api/v2/user", "token": token });
+        assert_decided(&test(&api, real), decision, reason);
+    }
+    // A token that states no client type has this one.
+    assert_decided(&test(&api, request(json!({}))), "allowed", "allows the request");
 }

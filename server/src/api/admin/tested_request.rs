@@ -12,7 +12,10 @@ use crate::{
         policy::explainer::{ExplainedRule, PolicyExplanation},
         preview::PreviewVerdict,
     },
-    base::reply,
+    base::{
+        claims::{CLIENT_TYPES_CLAIM, ENVIRONMENT_CLAIM},
+        reply,
+    },
 };
 
 /// Returns what would be decided about a request, and why.
@@ -26,15 +29,26 @@ pub(super) async fn test(call: &AdminCall<'_>) -> Answer {
         tenant: call.body.text("tenant"),
     };
     let tested = request.result(&call.context, bearer(call)?).await.map_err(|mistake| {
-        let member = match mistake.part {
-            RequestPart::Place => "listener",
-            RequestPart::Method => "method",
-            RequestPart::Target => "target",
-            RequestPart::Environment => "environment",
-        };
-        AdminError::member(member, "", mistake.text)
+        let (member, element) = place_of(mistake.part);
+        AdminError::member(member, &element, mistake.text)
     })?;
     Ok(reply::json(StatusCode::OK, &result_json(&tested)))
+}
+
+/// Returns the member of the body that a part of a request is in, and the pointer from there.
+fn place_of(part: RequestPart) -> (&'static str, String) {
+    let member = match part {
+        RequestPart::Place => "listener",
+        RequestPart::Method => "method",
+        RequestPart::Target => "target",
+        RequestPart::Environment => "environment",
+        RequestPart::ClientTypes(index) => {
+            let index = index.map_or_else(String::new, |index| format!("/{index}"));
+            return ("claims", format!("/{CLIENT_TYPES_CLAIM}{index}"));
+        }
+        RequestPart::TokenEnvironment => return ("claims", format!("/{ENVIRONMENT_CLAIM}")),
+    };
+    (member, String::new())
 }
 
 fn bearer<'c>(call: &'c AdminCall<'_>) -> Result<TestedBearer<'c>, AdminError> {

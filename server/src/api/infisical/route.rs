@@ -1,6 +1,9 @@
 //! The calls, by method and path.
 
-use crate::audit::{AuditOperation, AuditTarget};
+use crate::{
+    api::request_test::own_call::RequiredRight,
+    audit::{AuditOperation, AuditTarget},
+};
 
 /// A call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +99,18 @@ pub(super) enum InfisicalMatch<'p> {
     OtherMethods(Vec<&'static str>),
     /// The path does not exist.
     NotFound,
+}
+
+/// Returns what the caller of a call needs; `None` for a call that does not exist.
+pub(in crate::api) fn required_right(method: &str, path: &str) -> Option<RequiredRight> {
+    let InfisicalMatch::Call(operation, _) = find(method, path) else { return None };
+    Some(match operation {
+        Operation::OwnDetails => RequiredRight::OwnIdentity,
+        _ if operation.is_open() => {
+            RequiredRight::Nothing("the call needs no token but what is in its body")
+        }
+        _ => RequiredRight::IdentityAdministrator,
+    })
 }
 
 /// Finds a call. A fixed segment takes precedence over an id.
