@@ -229,7 +229,7 @@ async fn authorize_and_execute(
     if operation.audited.is_none() {
         check_read(&call, audited).await?;
     }
-    let _turn = change_turns::wait(&call).await;
+    let _turn = change_turns::wait(&call).await?;
     execute(call, audited).await
 }
 

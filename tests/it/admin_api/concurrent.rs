@@ -1,4 +1,4 @@
-use std::thread;
+use std::{thread, time::Duration};
 
 use countersign_tests::{
     binary::{Sandbox, Server},
@@ -9,12 +9,13 @@ use countersign_tests::{
 use serde_json::{Value, json};
 
 use super::{AdminApi, assert_problem, etag};
-use crate::users::{Api, ENVIRONMENT, OTHER, PASSWORD, claims, configuration, in_file};
+use crate::users::{Api, ENVIRONMENT, OTHER, PASSWORD, claims, configuration, in_file, session_of};
 
 over_every_protocol!(
     constraint_is_answered_as_the_check_before_it,
     one_of_concurrent_calls_makes_the_change,
     one_of_concurrent_calls_with_an_etag_makes_the_change,
+    failing_password_attempts_delay_no_change,
 );
 
 /// A change by others after the checks of a call, and the answer to the call.
@@ -208,4 +209,30 @@ fn one_of_concurrent_calls_with_an_etag_makes_the_change(protocol: Protocol) {
         let refused = if statuses.contains(&404) { 404 } else { 412 };
         assert_eq!(statuses, [[done].as_slice(), &[refused; 5]].concat(), "{call}");
     }
+}
+
+/// Each attempt is answered after a delay. A user cannot hold up an administrator by them.
+fn failing_password_attempts_delay_no_change(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let server = serve(&sandbox);
+    let head = format!(
+        "PUT /v1/admin/users/a/password HTTP/1.1\r\nAuthorization: Bearer {}\r\n",
+        session_of("a", false)
+    );
+    let body = json!({ "password": "another password", "current_password": "a wrong one" });
+    let body = body.to_string();
+    thread::scope(|scope| {
+        let attempts = [(); 4].map(|()| {
+            let (mut client, head, body) = (server.client(), &head, body.as_bytes());
+            scope.spawn(move || client.request(head, body))
+        });
+        // They arrive first.
+        thread::sleep(Duration::from_millis(300));
+        assert_eq!(AdminApi::root(&server).ask("DELETE /users/a").status, 204);
+        assert!(attempts.iter().any(|attempt| !attempt.is_finished()), "the change waited for all");
+        for attempt in attempts {
+            let answer = attempt.join().unwrap();
+            assert!(answer.status >= 400, "{answer:?}");
+        }
+    });
 }
