@@ -118,6 +118,10 @@ impl TestedRequest<'_> {
         if !self.target.starts_with('/') {
             return Err(mistake(RequestPart::Target, "A path starts with a slash."));
         }
+        if self.target.bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
+            let text = "A target has no spaces or control characters: encode them.";
+            return Err(mistake(RequestPart::Target, text));
+        }
         let listener = context.settings.deciding.iter().find(|one| one.name == self.place);
         if listener.is_none() && self.place != API_PLACE {
             return Err(mistake(RequestPart::Place, "No listener of this name checks requests."));
@@ -241,9 +245,7 @@ impl RequestTest<'_> {
     fn decide_claims(&self, claims: &SupposedClaims, rule: Option<&ClientTypes>) -> RequestPreview {
         let preview = self.decide(&PreviewBearer::Claims(claims));
         match rule.and_then(|rule| claims.rejected_by(rule)) {
-            Some(reject) if !self.looks_at_no_token(&self.decide(&PreviewBearer::NoToken)) => {
-                rejected_token(preview, reject)
-            }
+            Some(reject) if !self.looks_at_no_token() => rejected_token(preview, reject),
             _ => preview,
         }
     }
@@ -257,7 +259,7 @@ impl RequestTest<'_> {
 
     fn decide_token(&self, token: &[u8]) -> RequestPreview {
         let without_token = self.decide(&PreviewBearer::NoToken);
-        if self.looks_at_no_token(&without_token) {
+        if self.looks_at_no_token() {
             return without_token;
         }
         let (authenticator, now) = (self.context.authenticator, clock::now());
@@ -303,18 +305,16 @@ impl RequestTest<'_> {
         }
     }
 
-    /// Whether the request is allowed whatever token it has.
-    fn looks_at_no_token(&self, without_token: &RequestPreview) -> bool {
+    /// Whether the decision is the same with any token. A call of the Inmanta API that needs none is
+    /// refused nevertheless with one that is not accepted.
+    fn looks_at_no_token(&self) -> bool {
         let auth = self.context.auth;
         match self.listener {
             Some(listener) => {
                 let prepared = auth.authorization.prepare(&listener.access, Some(&self.request));
                 self.allows_everything() || matches!(prepared, PreparedAccess::Public)
             }
-            None => {
-                self.right.as_ref().is_none_or(RequiredRight::ignores_tokens)
-                    || matches!(without_token.verdict, PreviewVerdict::Allowed(_))
-            }
+            None => self.right.as_ref().is_none_or(RequiredRight::ignores_tokens),
         }
     }
 }

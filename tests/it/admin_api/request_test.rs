@@ -102,6 +102,8 @@ fn mistakes_of_a_tested_request_are_located(protocol: Protocol) {
         ("listener", json!("")),
         ("method", json!("G T")),
         ("target", json!("a")),
+        ("target", json!("/a b")),
+        ("target", json!("/a\r\nb: c")),
         ("environment", json!("a\nb")),
         ("claims", json!({})),
         ("claims", json!([])),
@@ -167,6 +169,8 @@ fn calls_of_this_server_get_their_decision(protocol: Protocol) {
         ("GET /api/v1/identities/details", "denied, denied, denied"),
         ("POST /api/v1/auth/universal-auth/login", "allowed, allowed, allowed"),
         ("GET /api/v2/user", "allowed, allowed, denied"),
+        ("GET /api/v2/health", "allowed, allowed, allowed"),
+        ("OPTIONS /api/v2/user", "allowed, allowed, allowed"),
         ("POST /v1/verify", "allowed, allowed, allowed"),
         ("GET /.well-known/jwks.json", "allowed, allowed, allowed"),
         ("GET /metrics", "allowed, allowed, allowed"),
@@ -194,6 +198,11 @@ fn calls_of_this_server_get_their_decision(protocol: Protocol) {
         let is_decided = decisions[0] != "undecided";
         assert_eq!(is_refused && is_decided, decisions[0] == "denied", "{call}: {real:?}");
     }
+    // A token that is not accepted is refused where none is needed.
+    let request = json!({ "method": "GET", "target": "/api/v2/health", "token": "a.b.c" });
+    assert_decided(&test(&api, request), "denied", "the token is refused");
+    let real = server.request("GET /api/v2/health HTTP/1.1\r\nAuthorization: Bearer a.b.c\r\n");
+    assert_eq!(real.status, 403);
 }
 
 fn rights_of_scoped_tokens_depend_on_the_path(protocol: Protocol) {

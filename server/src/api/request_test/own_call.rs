@@ -38,6 +38,7 @@ pub(in crate::api) struct EquivalentCall {
 }
 
 const NO_CREDENTIAL: &str = "the call needs no token";
+const OF_PREFLIGHT: &str = "the answer to OPTIONS names methods, and needs no token";
 const BY_BODY: &str = "the call needs no token but the one in its body";
 const BY_CLIENT: &str = "the call needs a client of [api_clients] and its secret, not a token";
 const OF_LISTENER: &str = "a listener decides about the request that a proxy describes: select it";
@@ -97,6 +98,9 @@ fn route_of(target: &str) -> Route {
 }
 
 fn of_inmanta(method: &str, path: &str) -> Option<RequiredRight> {
+    if method == "OPTIONS" {
+        return Some(RequiredRight::Nothing(OF_PREFLIGHT));
+    }
     matches!(find_endpoint(method, path), PathMatch::Endpoint(..)).then_some(RequiredRight::OwnCall)
 }
 
