@@ -77,8 +77,8 @@ fn find_secret(path: &[u8], limit: usize) -> Option<(usize, usize)> {
     let mut at = 0;
     while at < path.len().min(limit) {
         let rest = &path[at..];
-        if let [b'%', b'3', b'f' | b'F', _, ..] = rest {
-            return Some((at + 3, path.len()));
+        if let Some(mark) = encoded_length(rest, b'f').filter(|mark| rest.len() > *mark) {
+            return Some((at + mark, path.len()));
         }
         if is_start && is_jwt(rest) {
             return Some((at, at + value_length(rest)));
@@ -93,7 +93,7 @@ fn find_secret(path: &[u8], limit: usize) -> Option<(usize, usize)> {
             rest,
             [b'%', high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit()
         );
-        is_start = is_encoded || !is_base64(rest[0]);
+        is_start = is_encoded || !rest[0].is_ascii_alphanumeric();
         at += if is_encoded { 3 } else { 1 };
     }
     None
@@ -115,11 +115,16 @@ fn token_name_length(text: &[u8]) -> Option<usize> {
     if !name.eq_ignore_ascii_case(NAME) {
         return None;
     }
-    match rest {
-        [b'=', ..] => Some(NAME.len() + 1),
-        [b'%', b'3', b'd' | b'D', ..] => Some(NAME.len() + 3),
-        _ => None,
-    }
+    let delimiter = if rest.starts_with(b"=") { Some(1) } else { encoded_length(rest, b'd') };
+    delimiter.map(|length| NAME.len() + length)
+}
+
+/// Returns the length of an encoded character at the start of a text, `%3F` for `f`, which may be
+/// encoded twice.
+fn encoded_length(text: &[u8], digit: u8) -> Option<usize> {
+    let start = ["%3", "%253"].into_iter().find(|start| text.starts_with(start.as_bytes()))?;
+    let is_digit = text.get(start.len()).is_some_and(|byte| byte.eq_ignore_ascii_case(&digit));
+    is_digit.then_some(start.len() + 1)
 }
 
 /// Returns the length of a value: it ends at a delimiter of segments or parameters.
@@ -155,6 +160,10 @@ mod tests {
             ("/x/token=abc/y".into(), "/x/token=…/y"),
             ("/x%3Faccess_token=abc".into(), "/x%3F…"),
             ("/x%3fa/b/c".into(), "/x%3f…"),
+            ("/x%253Faccess_token%253Da".into(), "/x%253F…"),
+            ("/x;token%253Dabc".into(), "/x;token%253D…"),
+            (format!("/reset-{JWT}"), "/reset-…"),
+            (format!("/reset_{JWT}"), "/reset_…"),
             ("/%C3%A9/é/token=é".into(), "/%C3%A9/é/token=…"),
         ] {
             assert_eq!(shown(&target), expected, "{target}");
