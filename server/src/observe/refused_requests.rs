@@ -26,7 +26,7 @@ const MAX_PATH: usize = 160;
 const MAX_SECTION: usize = 48;
 
 /// The last refused requests, in a table of bounded size. Equal ones are one row with their number.
-/// A client that has [`MAX_CLIENT_ROWS`] rows replaces only its own. It never allocates.
+/// A client that has four rows replaces only its own. It never allocates.
 ///
 /// # Synchronization
 /// A request that finds the lock taken is not kept, so that it never waits. A reader holds the lock
