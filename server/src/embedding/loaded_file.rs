@@ -5,7 +5,7 @@ use std::{path::Path, ptr};
 
 use crate::base::watched_file::read_text;
 
-/// Logs a warning if the file that this code was loaded from is not there any more.
+/// Logs a warning if the file that this code was loaded from was removed or replaced.
 pub(super) fn warn_if_replaced() {
     /// The largest list of mappings that is read, in bytes.
     const MAX_BYTES: u64 = 4 * 1024 * 1024;

@@ -43,7 +43,7 @@ pub struct RevocationRecord {
 /// A mistake in a [`RevocationRecord`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordMistake {
-    /// The member that is wrong; `None` if none of them selects tokens.
+    /// The member that is wrong; `None` if no member selects tokens.
     pub member: Option<&'static str>,
     /// The mistake, and the remedy.
     pub text: String,

@@ -14,7 +14,8 @@ pub fn network(data: &[u8]) {
         assert!(naive.is_none(), "{text:?} is a network, and was refused: {network:?}");
         return;
     };
-    let naive = naive.unwrap_or_else(|| panic!("{text:?} is no network: {network}"));
+    let naive =
+        naive.unwrap_or_else(|| panic!("{text:?} is not a network, but was read as {network}"));
     let written = network.to_string();
     assert_eq!(Network::parse(&written).as_ref(), Ok(&network), "{written:?} has another meaning");
     assert_eq!(network.is_everything(), naive.prefix.is_empty(), "{text:?}");
@@ -38,10 +39,10 @@ fn check_address(data: &[u8]) {
         }
         None => text,
     };
-    // A port of a bracketed address may follow a zone, which is no part of an address.
+    // A port of a bracketed address may follow a zone, which does not belong to the address.
     let without_zone = without_port.split('%').next().unwrap_or_default();
     let expected: IpAddr =
-        without_zone.parse().unwrap_or_else(|_| panic!("{text:?} is no address"));
+        without_zone.parse().unwrap_or_else(|_| panic!("{text:?} is not an address"));
     assert_eq!(parsed, expected.to_canonical(), "{text:?}");
 }
 

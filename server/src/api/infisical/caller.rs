@@ -180,7 +180,7 @@ async fn revoked_part(context: &InfisicalContext<'_>, token: &[u8]) -> Infisical
     InfisicalError::unauthorized(format!("Failed to authorize: {part} been revoked"))
 }
 
-/// Returns what a token depends on and that does not exist any more.
+/// Returns the part of a token's origin that was deleted or revoked, if any.
 async fn missing_part(
     store: &Store,
     facts: &AccessTokenFacts,
