@@ -56,7 +56,9 @@ fn test(sandbox: &Sandbox, server: &Server<'_>, arguments: &[&str]) {
         .arg(file)
         .arg(format!("--url=http://{}", server.address))
         .args(["--checks=all", "--exclude-checks", EXCLUDED, "--max-examples", MAX_EXAMPLES])
-        .args(["--generation-deterministic", "--continue-on-failure", "--workers=2"])
+        // Two threads that parse Python code at once fail in Python 3.11 now and then ("AST
+        // constructor recursion depth mismatch", python/cpython#106905).
+        .args(["--generation-deterministic", "--continue-on-failure", "--workers=1"])
         .args(["--request-timeout=30", "--no-color", "--warnings=off"])
         .args(arguments)
         .current_dir(sandbox.path())
