@@ -1,10 +1,17 @@
 use std::{net::SocketAddr, path::Path, process::Command};
 
-use countersign_tests::proxies::installed_program;
+use countersign_tests::{
+    binary::Sandbox,
+    eventually,
+    http::Connection,
+    proxies::{Application, DaemonProcess, installed_program},
+};
 
 use super::{
     Addresses, Dialect, Proxy, configuration, contract, tenant_configuration, tenants, unix_socket,
+    world::bearer,
 };
+use crate::fixture;
 
 #[test]
 fn envoy_keeps_the_contract() {
@@ -43,6 +50,38 @@ fn envoy_reaches_a_unix_socket() {
             assert!(text.contains(&endpoint), "{text}");
             run(directory, text.replace(&endpoint, "\n"))
         });
+    }
+}
+
+#[test]
+fn envoy_names_the_client_of_a_proxy_line() {
+    for (file, dialect) in [("envoy.yaml", Dialect::EnvoyPath), ("envoy-grpc.yaml", Dialect::Grpc)]
+    {
+        let (sandbox, directory) = (Sandbox::new(), Sandbox::new());
+        let listen = format!(
+            "[listen]\ntrusted_proxies=127.0.0.1\nclient_address_header=X-Real-IP\n{}\n",
+            dialect.option()
+        );
+        let log = "[log]\nformat=json\nrequests=all\n";
+        let server = sandbox.serve(&format!("{}{listen}{log}", fixture::SIGNING));
+        let application = Application::start();
+        let addresses = Addresses::new(server.address, &application);
+        let text = configuration(file, &replacements(&addresses));
+        let text = text.replacen("      # listener_filters", "      listener_filters", 1);
+        let text = text.replace("      #   ", "        ");
+        let command = run(directory.path(), text);
+        let _running = DaemonProcess::start(command, directory.path(), addresses.proxy);
+        let mut connection = Connection::open(addresses.proxy);
+        let port = addresses.proxy.port();
+        let line = format!("PROXY TCP4 203.0.113.7 127.0.0.1 5555 {port}\r\n");
+        let forged = "X-Real-IP: 198.51.100.1\r\nX-Forwarded-For: 198.51.100.1\r\n";
+        let token = bearer(&fixture::good_token());
+        let request = format!("GET /page HTTP/1.1\r\nHost: a\r\n{forged}{token}\r\n");
+        connection.send_raw(format!("{line}{request}").as_bytes());
+        assert_eq!(connection.receive(false).status, 200);
+        let seen = application.take().pop().unwrap();
+        assert_eq!(seen.lines("x-real-ip"), ["203.0.113.7"], "{file}: {seen:?}");
+        eventually(|| server.log().contains("\"client\":\"203.0.113.7\""));
     }
 }
 
