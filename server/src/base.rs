@@ -19,5 +19,6 @@ pub mod strict_json;
 pub mod tenant_label;
 pub mod uri;
 pub mod watched_file;
+pub mod whole_number;
 #[cfg(test)]
 pub(crate) mod test_headers;

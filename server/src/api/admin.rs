@@ -211,7 +211,7 @@ async fn authorize_and_execute(
     // A caller that may not make the call is refused, whatever is wrong with its arguments.
     check_permission(context, session, operation)?;
     entity_tag::refuse_others(request.headers(), operation)?;
-    body::check_coding(request.headers())?;
+    body::check_coding(request.headers(), request.body())?;
     let call = AdminCall {
         context: *context,
         caller,

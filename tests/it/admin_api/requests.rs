@@ -130,7 +130,9 @@ fn bodies_and_queries_are_read_strictly(protocol: Protocol) {
     let body = json!({ "name": "noc" }).to_string();
     let add = |lines: &str| api.call("POST /roles", lines, &body);
     assert_problem(&add("Content-Encoding: gzip\r\n"), 415, "compressed_body");
-    let form = "Content-Type: application/x-www-form-urlencoded\r\nContent-Encoding: identity\r\n";
+    assert_problem(&add("Content-Encoding: identity, gzip\r\n"), 415, "compressed_body");
+    let form =
+        "Content-Type: application/x-www-form-urlencoded\r\nContent-Encoding: , Identity\r\n";
     assert_eq!(add(form).status, 201, "the type of the content is not looked at");
 }
 

@@ -20,10 +20,12 @@ pub(super) struct BodyValues(Map<String, Value>);
 /// JSON with the media type of a form.
 ///
 /// # Errors
-/// The request has a `Content-Encoding`.
-pub(super) fn check_coding(headers: &HeaderMap) -> Result<(), AdminError> {
-    let mut codings = headers.get_all(header::CONTENT_ENCODING).iter();
-    if codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+/// The body has a coding by `Content-Encoding`, which is a list (RFC 9110 section 8.4).
+pub(super) fn check_coding(headers: &HeaderMap, body: &[u8]) -> Result<(), AdminError> {
+    let lines = headers.get_all(header::CONTENT_ENCODING).iter();
+    let mut codings = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    let is_none = |coding: &[u8]| coding.is_empty() || coding.eq_ignore_ascii_case(b"identity");
+    if body.is_empty() || codings.all(|coding| is_none(coding.trim_ascii())) {
         Ok(())
     } else {
         Err(AdminError::compressed())
@@ -63,6 +65,7 @@ impl BodyValues {
             {
                 return Err(AdminError::member(member.name, &place, &mistake));
             }
+            let value = member.value.canonical(value);
             if values.insert(name, value).is_some() {
                 return Err(AdminError::member(member.name, "", "the member is there twice"));
             }
@@ -122,6 +125,8 @@ mod tests {
         let read = |body: &str| BodyValues::read(Some(&SCHEMA), body.as_bytes());
         let values = read(r#"{"name":"abc","count":null,"types":["b","a"]}"#).ok().unwrap();
         assert_eq!((values.text("name"), values.get("count")), ("abc", None));
+        let values = read(r#"{"name":"abc","count":70e-1}"#).ok().unwrap();
+        assert_eq!(values.get("count").and_then(Value::as_u64), Some(7));
         for (body, pointer) in [
             ("", None),
             ("[]", None),
@@ -135,7 +140,9 @@ mod tests {
             (r#"{"name":"a","other":1}"#, Some("/other")),
             (r#"{"name":"a","a/b~":1}"#, Some("/a~1b~0")),
             (r#"{"name":"a","count":0}"#, Some("/count")),
-            (r#"{"name":"a","count":1.0}"#, Some("/count")),
+            (r#"{"name":"a","count":1.5}"#, Some("/count")),
+            (r#"{"name":"a","count":-1.0}"#, Some("/count")),
+            (r#"{"name":"a","count":1e1}"#, Some("/count")),
             (r#"{"name":"a","count":"1"}"#, Some("/count")),
             (r#"{"name":"a","types":[]}"#, Some("/types")),
             (r#"{"name":"a","types":"a"}"#, Some("/types")),

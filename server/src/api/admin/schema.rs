@@ -4,7 +4,10 @@
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use crate::{accounts::check_username, base::redacted::shown};
+use crate::{
+    accounts::check_username,
+    base::{redacted::shown, whole_number::whole_number},
+};
 
 /// An object, of which no other member exists.
 #[derive(Debug)]
@@ -178,6 +181,14 @@ impl ValueSchema {
         }
     }
 
+    /// Returns a value that the schema accepts as calls read it: whole numbers without a fraction.
+    pub(super) fn canonical(self, value: Value) -> Value {
+        match self {
+            Self::Whole(..) => whole(&value).map_or(value, Value::from),
+            _ => value,
+        }
+    }
+
     /// Describes the mistake of a value in a body, and its place below the member; `None` for a
     /// value that the schema accepts.
     pub(super) fn mistake(self, value: &Value) -> Option<(String, String)> {
@@ -195,7 +206,7 @@ impl ValueSchema {
             (Self::Uuid, _) => here("expected a UUID"),
             (Self::Flag, Value::Bool(_)) => None,
             (Self::Flag, _) => here("expected true or false"),
-            (Self::Whole(min, max), value) => match value.as_u64() {
+            (Self::Whole(min, max), value) => match whole(value) {
                 Some(number) if (min..=max).contains(&number) => None,
                 _ => here(&format!("expected a whole number from {min} to {max}")),
             },
@@ -247,6 +258,11 @@ fn text_map_mistake(texts: &Map<String, Value>) -> Option<(String, String)> {
         let name = shown(name).replace('~', "~0").replace('/', "~1");
         Some((format!("/{name}"), mistake))
     })
+}
+
+fn whole(value: &Value) -> Option<u64> {
+    let Value::Number(number) = value else { return None };
+    u64::try_from(whole_number(number)?).ok()
 }
 
 fn choices_mistake(choices: &[&str], chosen: &[Value]) -> Option<(String, String)> {

@@ -20,7 +20,7 @@ use crate::{
         ParameterType,
         api::{ApiArgument, ApiEndpoint, ApiOperation, ArgumentDefault},
     },
-    base::{printable::printable, route::ENVIRONMENT_HEADER},
+    base::{printable::printable, route::ENVIRONMENT_HEADER, whole_number::whole_number},
 };
 
 /// Arguments of a call. Reading one removes it, so that [`CallArguments::finish`] finds unexpected
@@ -35,7 +35,7 @@ pub(super) struct CallArguments {
 }
 
 /// The argument that names an environment in place of its header.
-const ENVIRONMENT_ARGUMENT: &str = "tid";
+pub(in crate::api) const ENVIRONMENT_ARGUMENT: &str = "tid";
 
 impl CallArguments {
     pub(super) fn read(
@@ -207,20 +207,15 @@ impl CallArguments {
 
     /// Returns a whole number, which may be text or have a fraction of zero.
     pub(super) fn whole_number(&mut self, name: &str) -> Result<Option<i64>, ApiError> {
-        /// Above it, numbers with a fraction are not exact.
-        const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
-        let whole = |number: f64| number.fract() == 0.0 && number.abs() <= MAX_EXACT;
         let expected = match self.remaining.remove(name) {
             None | Some(Value::Null) => return Ok(None),
             Some(Value::String(text)) => match text.parse() {
                 Ok(number) => return Ok(Some(number)),
                 Err(_) => "a valid integer, unable to parse string as an integer",
             },
-            Some(Value::Number(number)) => match (number.as_i64(), number.as_f64()) {
-                (Some(number), _) => return Ok(Some(number)),
-                #[expect(clippy::cast_possible_truncation, reason = "whole, and in range")]
-                (None, Some(number)) if whole(number) => return Ok(Some(number as i64)),
-                _ => "a valid integer, got a number with a fractional part",
+            Some(Value::Number(number)) => match whole_number(&number) {
+                Some(number) => return Ok(Some(number)),
+                None => "a valid integer, got a number with a fractional part",
             },
             Some(_) => "a valid integer",
         };
