@@ -35,6 +35,7 @@ use request::ApiRequest;
 use serde_json::{Map, Value, json};
 
 pub(super) use self::{
+    arguments::ENVIRONMENT_ARGUMENT,
     error::{ApiError, ChangeRefusal, advise_client},
     inner_call::{InnerAnswer, InnerCall},
     session::{MACHINE_IDENTITY, SessionRefusal, verify as verify_session},

@@ -4,7 +4,10 @@
 
 pub(super) mod own_call;
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    borrow::Cow,
+    sync::{Arc, OnceLock},
+};
 
 use countersign_engine::{ClientTypes, Presentation, Reject, Verified};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -127,8 +130,12 @@ impl TestedRequest<'_> {
             return Err(mistake(RequestPart::Place, "No listener of this name checks requests."));
         }
         let mut headers = HeaderMap::new();
-        if !self.environment.is_empty() {
-            let value = HeaderValue::from_str(self.environment);
+        let mut environment = Cow::Borrowed(self.environment.trim_ascii());
+        if environment.is_empty() && listener.is_none() {
+            environment = own_call::environment_argument(self.target).unwrap_or_default();
+        }
+        if !environment.is_empty() {
+            let value = HeaderValue::from_str(&environment);
             let not_an_id = |_| mistake(RequestPart::Environment, "The environment is not an id.");
             headers.insert(ENVIRONMENT, value.map_err(not_an_id)?);
         }

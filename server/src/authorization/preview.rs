@@ -140,9 +140,14 @@ impl Authorization {
         let PathMatch::Endpoint(endpoint, _) = find_endpoint(request.method, path) else {
             return RequestPreview::denied(facts, "the API has no such call (404 or 405)");
         };
-        if !endpoint.needs_token
-            || matches!(endpoint.operation, ApiOperation::Health | ApiOperation::Login)
-        {
+        let is_before_policy =
+            matches!(endpoint.operation, ApiOperation::Health | ApiOperation::Login);
+        let is_decided_without_token = match bearer {
+            PreviewBearer::NoToken => is_before_policy || !endpoint.needs_token,
+            // A token that the request has nevertheless must be one that may make the call.
+            _ => is_before_policy && provider == AuthorizationProvider::PolicyEngine,
+        };
+        if is_decided_without_token {
             return RequestPreview::allowed(facts, "the call needs no token");
         }
         let administers = match bearer {

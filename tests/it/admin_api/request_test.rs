@@ -12,6 +12,7 @@ over_every_protocol!(
     request_is_decided_by_the_policy,
     calls_of_this_server_get_their_decision,
     rights_of_scoped_tokens_depend_on_the_path,
+    decisions_are_those_of_the_call_itself,
     claims_are_those_of_tokens_of_this_server,
     mistakes_of_a_tested_request_are_located,
     routes_and_policy_are_read,
@@ -224,6 +225,41 @@ fn rights_of_scoped_tokens_depend_on_the_path(protocol: Protocol) {
         let facts = tested["facts"].as_array().unwrap();
         assert_eq!(facts[0], json!({ "label": "request", "text": format!("GET {target}") }));
         assert_eq!(facts[1]["label"], "needs", "{tested}");
+    }
+}
+
+/// Scoped tokens at calls that name the environment in other forms, or need no token.
+fn decisions_are_those_of_the_call_itself(protocol: Protocol) {
+    for provider in ["", &by_policy()] {
+        let sandbox = Sandbox::over(protocol);
+        let server = sandbox.serve(&configuration(provider));
+        let api = AdminApi::root(&server);
+        Api::root(&server).add_environment(ENVIRONMENT);
+        let scoped = Api::root(&server).issue(ENVIRONMENT);
+        let environment = "/api/v2/environment_auth";
+        let tokens = |id: &str| format!("/v1/admin/environments/{id}/tokens");
+        for (call, named) in [
+            (format!("GET {}", tokens(&ENVIRONMENT.to_uppercase())), ""),
+            (format!("GET {}", tokens(&ENVIRONMENT.replace('-', ""))), ""),
+            (format!("GET {}", tokens(&OTHER.to_uppercase())), ""),
+            (format!("GET {environment}?tid={ENVIRONMENT}"), ""),
+            (format!("GET {environment}"), ENVIRONMENT),
+            (format!("GET {environment}"), &format!(" {ENVIRONMENT} ")),
+            ("GET /api/v2/health".into(), ""),
+            ("GET /api/v2/docs".into(), ""),
+        ] {
+            let (method, target) = call.split_once(' ').unwrap();
+            let request = json!({
+                "method": method, "target": target, "environment": named, "token": scoped,
+            });
+            let tested = test(&api, request);
+            let mut head = format!("{call} HTTP/1.1\r\nAuthorization: Bearer {scoped}\r\n");
+            if !named.is_empty() {
+                head += &format!("X-Inmanta-Tid: {named}\r\n");
+            }
+            let real = server.request(&head);
+            assert_eq!(real.status == 403, tested["decision"] == "denied", "{tested} {real:?}");
+        }
     }
 }
 

@@ -17,6 +17,8 @@ pub(in crate::api) fn required_right(method: &str, path: &str) -> Option<Require
     let OperationMatch::Found(operation, parameters) = operation::find(method, path) else {
         return None;
     };
+    // The call itself refuses what it cannot read, such as an id that is not a UUID.
+    let parameters = operation::checked(parameters.clone()).unwrap_or(parameters);
     Some(match operation.permission {
         AdminPermission::Open => RequiredRight::Nothing("the call needs no token"),
         AdminPermission::Administrator => RequiredRight::Administrator,

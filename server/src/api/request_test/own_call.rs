@@ -1,10 +1,12 @@
 //! Calls of this server as a test of requests sees them: which handler answers, and what the caller
 //! needs.
 
+use std::borrow::Cow;
+
 use http::HeaderMap;
 
 use crate::{
-    api::{ApiContext, admin, infisical},
+    api::{ApiContext, admin, infisical, inmanta::ENVIRONMENT_ARGUMENT},
     authorization::endpoints::api::{PathMatch, find_endpoint},
     base::route::{Route, Serves, path_of},
 };
@@ -95,6 +97,13 @@ fn route_of(target: &str) -> Route {
         Route::of(target, Serves::Operations),
     ];
     routes.into_iter().find(|route| *route != Route::None).unwrap_or(Route::None)
+}
+
+/// Returns the environment in a query, which a call of the Inmanta API takes in place of its header.
+pub(super) fn environment_argument(target: &str) -> Option<Cow<'_, str>> {
+    let (_, query) = target.split_once('?')?;
+    let arguments: Vec<(Cow<'_, str>, Cow<'_, str>)> = serde_urlencoded::from_str(query).ok()?;
+    arguments.into_iter().find_map(|(name, text)| (name == ENVIRONMENT_ARGUMENT).then_some(text))
 }
 
 fn of_inmanta(method: &str, path: &str) -> Option<RequiredRight> {
