@@ -38,8 +38,9 @@ pub(super) async fn accept(
             () = acceptor.accept(&mut hand_over) => {}
             () = lost(socket, file) => {}
         }
+        let lost = if SocketFile::at(socket).is_some() { "replaced" } else { "removed" };
         let socket = socket.display();
-        tracing::warn!("the file of the feed at {socket} was removed: binding the socket again");
+        tracing::warn!("the file of the feed at {socket} was {lost}: binding the socket again");
         acceptor = bind_again(settings).await;
         tracing::info!("the socket of the feed at {socket} is bound again");
     }

@@ -108,15 +108,30 @@ fn is_jwt(text: &[u8]) -> bool {
     has_start && text.iter().take(MIN_TOKEN).filter(|byte| is_base64(**byte)).count() == MIN_TOKEN
 }
 
-/// Returns the length of `token=` at the start of a text, in any case.
+/// Returns the length of `token=` at the start of a text, in any case, whose characters may be
+/// encoded.
 fn token_name_length(text: &[u8]) -> Option<usize> {
-    const NAME: &[u8] = b"token";
-    let (name, rest) = text.split_at_checked(NAME.len())?;
-    if !name.eq_ignore_ascii_case(NAME) {
-        return None;
+    let mut rest = text;
+    for expected in b"token" {
+        let (character, behind) = first_character(rest)?;
+        if !character.eq_ignore_ascii_case(expected) {
+            return None;
+        }
+        rest = behind;
     }
+    let length = text.len() - rest.len();
     let delimiter = if rest.starts_with(b"=") { Some(1) } else { encoded_length(rest, b'd') };
-    delimiter.map(|length| NAME.len() + length)
+    delimiter.map(|delimiter| length + delimiter)
+}
+
+/// Returns the first character of a text, decoded, and the rest.
+fn first_character(text: &[u8]) -> Option<(u8, &[u8])> {
+    let digit = |digit: u8| char::from(digit).to_digit(16).and_then(|one| u8::try_from(one).ok());
+    match text {
+        [b'%', high, low, rest @ ..] => Some((digit(*high)? << 4 | digit(*low)?, rest)),
+        [first, rest @ ..] => Some((*first, rest)),
+        [] => None,
+    }
 }
 
 /// Returns the length of an encoded character at the start of a text, `%3F` for `f`, which may be
@@ -162,6 +177,8 @@ mod tests {
             ("/x%3fa/b/c".into(), "/x%3f…"),
             ("/x%253Faccess_token%253Da".into(), "/x%253F…"),
             ("/x;token%253Dabc".into(), "/x;token%253D…"),
+            ("/x;t%6Fken=abc".into(), "/x;t%6Fken=…"),
+            ("/x;%54%4fKEN%3dabc;b".into(), "/x;%54%4fKEN%3d…;b"),
             (format!("/reset-{JWT}"), "/reset-…"),
             (format!("/reset_{JWT}"), "/reset_…"),
             ("/%C3%A9/é/token=é".into(), "/%C3%A9/é/token=…"),
