@@ -57,6 +57,11 @@ struct Model {
 impl Model {
     /// Entries of one line: two words of header, two of token, up to four of record.
     fn new(small: u64, main: u64) -> Self {
+        Self::with_entries_of(1, small, main)
+    }
+
+    /// Entries of up to `max_entry_lines` lines.
+    fn with_entries_of(max_entry_lines: u64, small: u64, main: u64) -> Self {
         let small = Extent { first: 3, lines: small };
         let main = Extent { first: small.first + small.lines, lines: main };
         let layout = Layout {
@@ -65,10 +70,20 @@ impl Model {
             sets: 1,
             small,
             main,
-            max_entry_lines: 1,
+            max_entry_lines,
         };
         let words = (0..layout.lines as usize * LINE).map(|_| AtomicU64::new(0)).collect();
         Self { words, layout }
+    }
+
+    /// Sets both rings to the start of this round, as if they had been written so often.
+    fn start_round(&self, round: u64) {
+        // Line 0 has head and tail of the small ring, then of the main ring.
+        for (words, ring) in [([1, 2], self.layout.small), ([3, 4], self.layout.main)] {
+            for word in words {
+                self.words[word].store(round * ring.lines, sync::Ordering::Relaxed);
+            }
+        }
     }
 
     fn shard(&self) -> Shard<'_> {
@@ -104,6 +119,16 @@ const ONE: Token = Token { bytes: b"token-one-------", hash: 5 << 32 };
 const TWO: Token = Token { bytes: b"token-two-------", hash: 5 << 32 | 2 << 52 };
 const THREE: Token = Token { bytes: b"token-three-----", hash: 5 << 32 | 3 << 52 };
 
+// Of two lines each, and equal but for the last byte.
+const LONG_ONE: Token = Token {
+    bytes: b"a-token-that-takes-two-lines-with-its-header-and-its-record----1",
+    hash: 5 << 32,
+};
+const LONG_TWO: Token = Token {
+    bytes: b"a-token-that-takes-two-lines-with-its-header-and-its-record----2",
+    hash: 5 << 32 | 2 << 52,
+};
+
 fn check(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);
@@ -131,6 +156,61 @@ fn d6_overwritten_token_is_never_read_as_another() {
     check(3, || {
         // The ring is full after one entry, so the next two overwrite it.
         let model = Arc::new(Model::new(1, 0));
+        assert!(model.insert(&ONE, 1));
+        let writer = thread::spawn({
+            let model = Arc::clone(&model);
+            move || {
+                assert!(model.insert(&TWO, 2));
+                assert!(model.insert(&THREE, 3));
+            }
+        });
+        let found = [model.find(&ONE), model.find(&TWO)];
+        assert!(matches!(found, [None | Some(1), None | Some(2)]), "{found:?}");
+        writer.join().unwrap();
+        assert_eq!([&ONE, &TWO, &THREE].map(|token| model.find(token)), [None, None, Some(3)]);
+    });
+}
+
+#[test]
+fn two_readers_beside_a_writer_find_the_old_or_the_new_record() {
+    check(2, || {
+        let model = Arc::new(Model::new(1, 0));
+        assert!(model.insert(&ONE, 1));
+        let readers = [(&ONE, 1), (&TWO, 2)].map(|(token, record)| {
+            let model = Arc::clone(&model);
+            thread::spawn(move || {
+                let found = model.find(token);
+                assert!(found.is_none() || found == Some(record), "{found:?}");
+            })
+        });
+        assert!(model.insert(&TWO, 2));
+        readers.into_iter().for_each(|reader| reader.join().unwrap());
+        assert_eq!([&ONE, &TWO].map(|token| model.find(token)), [None, Some(2)]);
+    });
+}
+
+#[test]
+fn entry_of_several_lines_is_read_as_a_whole() {
+    check(2, || {
+        let model = Arc::new(Model::with_entries_of(2, 2, 0));
+        assert!(model.insert(&LONG_ONE, 1));
+        let writer = thread::spawn({
+            let model = Arc::clone(&model);
+            move || assert!(model.insert(&LONG_TWO, 2))
+        });
+        let found = [model.find(&LONG_ONE), model.find(&LONG_TWO)];
+        assert!(matches!(found, [None | Some(1), None | Some(2)]), "{found:?}");
+        writer.join().unwrap();
+        assert_eq!([&LONG_ONE, &LONG_TWO].map(|token| model.find(token)), [None, Some(2)]);
+    });
+}
+
+#[test]
+fn rounds_wrap_without_a_wrong_record() {
+    // The last round that a slot can name, and the first two of the next count.
+    check(3, || {
+        let model = Arc::new(Model::new(1, 0));
+        model.start_round((1 << 20) - 1);
         assert!(model.insert(&ONE, 1));
         let writer = thread::spawn({
             let model = Arc::clone(&model);
