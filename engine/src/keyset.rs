@@ -29,6 +29,8 @@ pub struct KeySet {
     skipped: Vec<SkippedKey>,
     /// Whether an unknown `kid` may select a key that has no `kid`.
     keys_without_kid_match_any: bool,
+    /// Whether each of several shared secrets is tried.
+    tries_each_secret: bool,
 }
 
 impl KeySet {
@@ -38,9 +40,28 @@ impl KeySet {
         Self { keys_without_kid_match_any: true, ..Self::published(keys) }
     }
 
+    /// Creates a set of shared secrets without a `kid` that one issuer signs with, one after the
+    /// other: while they rotate, each is tried, up to [`MAX_TRIED_KEYS`] of an algorithm.
+    #[must_use]
+    pub fn rotating(secrets: Vec<VerificationKey>) -> Self {
+        Self {
+            keys_without_kid_match_any: true,
+            tries_each_secret: true,
+            ..Self::ordered(secrets, order_of_all)
+        }
+    }
+
     /// Creates a set that an issuer published. A `kid` matches exactly the keys that have it.
     #[must_use]
-    pub fn published(mut keys: Vec<VerificationKey>) -> Self {
+    pub fn published(keys: Vec<VerificationKey>) -> Self {
+        Self::ordered(keys, order)
+    }
+
+    /// Sorts keys, and removes the later ones of those that are equal by `order`.
+    fn ordered(
+        mut keys: Vec<VerificationKey>,
+        order: fn(&VerificationKey, &VerificationKey) -> Ordering,
+    ) -> Self {
         keys.sort_by(order);
         keys.dedup_by(|later, earlier| order(later, earlier) == Ordering::Equal);
         let mut by_algorithm: Vec<_> = (0..keys.len()).collect();
@@ -53,8 +74,7 @@ impl KeySet {
             })
             .collect();
         by_certificate.sort_unstable();
-        let (skipped, keys_without_kid_match_any) = (Vec::new(), false);
-        Self { keys, by_algorithm, by_certificate, skipped, keys_without_kid_match_any }
+        Self { keys, by_algorithm, by_certificate, ..Self::default() }
     }
 
     /// Adds keys that were left out.
@@ -69,7 +89,8 @@ impl KeySet {
     /// With a `kid`, they are those of that id, or in a configured set those without an id. Without
     /// a `kid`, they are those whose certificate has the named thumbprint, or whose `kid` is that
     /// thumbprint. If the token names no key, all of the algorithm, if they are at most
-    /// [`MAX_TRIED_KEYS`]. Of shared secrets, only one is ever tried.
+    /// [`MAX_TRIED_KEYS`]. Of shared secrets, only one is ever tried, except of those that
+    /// [rotate](Self::rotating).
     ///
     /// # Errors
     /// The [`Reject`] of a token for which no key can be selected.
@@ -132,7 +153,8 @@ impl KeySet {
             .skip(first)
             .filter_map(|index| self.keys.get(*index))
             .take_while(|key| key.algorithm() == algorithm);
-        let most = if algorithm.key_type() == KeyType::Secret { 1 } else { MAX_TRIED_KEYS };
+        let is_only_one = algorithm.key_type() == KeyType::Secret && !self.tries_each_secret;
+        let most = if is_only_one { 1 } else { MAX_TRIED_KEYS };
         let all = Candidates::of(fitting.by_ref().take(most)).ok_or(Reject::AlgorithmNotAllowed)?;
         if fitting.next().is_none() {
             return Ok(all);
@@ -184,7 +206,8 @@ impl KeySet {
                 && one.identity() == other.identity()
                 && one.certificate() == other.certificate()
         };
-        self.keys_without_kid_match_any == other.keys_without_kid_match_any
+        let traits = |set: &Self| (set.keys_without_kid_match_any, set.tries_each_secret);
+        traits(self) == traits(other)
             && self.len() == other.len()
             && self.iter().zip(other.iter()).all(is_same)
     }
@@ -208,6 +231,11 @@ fn order(one: &VerificationKey, other: &VerificationKey) -> Ordering {
         _ => one.identity().cmp(&other.identity()),
     };
     one.sort_key().cmp(&other.sort_key()).then_with(identities)
+}
+
+/// The order of keys in a set in which several shared secrets have the same `kid` and algorithm.
+fn order_of_all(one: &VerificationKey, other: &VerificationKey) -> Ordering {
+    order(one, other).then_with(|| one.identity().cmp(&other.identity()))
 }
 
 impl VerificationKey {

@@ -55,6 +55,27 @@ fn key_is_selected_by_kid_and_algorithm() {
 }
 
 #[test]
+fn each_of_the_rotating_secrets_is_selected() {
+    let secrets = |count: u8| (1..=count).map(|byte| secret(None, Algorithm::Hs256, byte));
+    let set = |count| KeySet::rotating(secrets(count).chain(secrets(1)).collect());
+    let all = secrets(4).collect::<Vec<_>>();
+    for kid in [None, Some("of a client secret")] {
+        assert_eq!(selected(&set(4), by_kid(kid), &all), Ok(vec![true; 4]), "{kid:?}");
+        assert_eq!(selected(&set(2), by_kid(kid), &all), Ok(vec![true, true, false, false]));
+    }
+    assert_eq!(set(4).len(), 4, "the same secret counts once");
+    assert_eq!(
+        set(1).select(by_kid(None), Algorithm::Rs256).err(),
+        Some(Reject::AlgorithmNotAllowed)
+    );
+    assert!(set(2).is_same(&KeySet::rotating(secrets(2).rev().collect())));
+    assert!(!set(2).is_same(&KeySet::rotating(
+        [1, 3].map(|byte| secret(None, Algorithm::Hs256, byte)).into()
+    )));
+    assert_eq!(KeySet::new(secrets(2).collect()).len(), 1, "of others, the first");
+}
+
+#[test]
 fn configured_key_without_kid_matches_every_kid() {
     let keys = || vec![secret(None, Algorithm::Hs256, 1)];
     let set = KeySet::new(keys());
