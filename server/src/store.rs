@@ -35,6 +35,7 @@ pub mod renewals;
 pub mod roles;
 pub mod servers;
 pub mod settings;
+pub mod signing_keys;
 pub(crate) mod sqlite;
 pub mod tls_certificate_methods;
 pub mod tokens;

@@ -3,7 +3,9 @@
 use std::{path::Path, process::Command};
 
 /// SQL that reverts the migrations after version 9.
-pub const TO_VERSION_9: &str = "DROP TABLE countersign_logout_token;
+pub const TO_VERSION_9: &str = "DROP TABLE countersign_signing_key;
+    ALTER TABLE countersign_server DROP COLUMN verified_keys;
+    DROP TABLE countersign_logout_token;
     DROP TABLE countersign_console_session;
     DROP TABLE countersign_identity_token;
     DROP TABLE countersign_client_secret;

@@ -413,6 +413,7 @@ fn server(id: &str, name: &str, seen_at: u64) -> ServerRun {
             sections: sections.into(),
             api_keys: [("gateway".into(), "5f".into())].into(),
             signing_key: Some(digest("3")),
+            verified_keys: ["3".into(), "4".into()].into(),
         },
     }
 }

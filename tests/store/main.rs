@@ -12,6 +12,8 @@ mod identity_deletions;
 mod console_sessions;
 /// Key sets of providers.
 mod key_sets;
+/// The key in force of a section that signs.
+mod signing_keys;
 /// Files of revocations.
 mod files;
 /// Databases that are restored, and clocks that are wrong.

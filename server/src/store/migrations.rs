@@ -124,6 +124,12 @@ const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
         include_str!("../../migrations/sqlite/0018_deletions.sql"),
         include_str!("../../migrations/postgres/0018_deletions.sql"),
     ),
+    (
+        19,
+        "signing_keys",
+        include_str!("../../migrations/sqlite/0019_signing_keys.sql"),
+        include_str!("../../migrations/postgres/0019_signing_keys.sql"),
+    ),
 ];
 
 /// Whether this process has migrated a database of an earlier version.

@@ -1,6 +1,6 @@
 //! Heartbeats of the servers that share the database, with digests of what they accept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_engine::UnixTime;
 use sqlx::{Row as _, any::AnyRow};
@@ -32,8 +32,11 @@ pub struct ConfigDigests {
     pub sections: BTreeMap<String, String>,
     /// Ids of the API keys by name; empty for a key without an id.
     pub api_keys: BTreeMap<String, String>,
-    /// Id of the signing key, if it has one.
+    /// Id of the key that signs, if it has one.
     pub signing_key: Option<String>,
+    /// Ids of the keys that verify in the section that signs. Empty for a server of an earlier
+    /// version.
+    pub verified_keys: BTreeSet<String>,
 }
 
 /// Prefix of the names of API keys in the column `sections`. No section starts with it.
@@ -47,9 +50,14 @@ impl ConfigDigests {
         serde_json::to_string(&sections.chain(keys).collect::<BTreeMap<_, _>>())
     }
 
-    fn read(sections: &str, signing_key: Option<String>) -> serde_json::Result<Self> {
+    fn read(
+        sections: &str,
+        signing_key: Option<String>,
+        verified_keys: Option<&str>,
+    ) -> serde_json::Result<Self> {
         let all: BTreeMap<String, String> = serde_json::from_str(sections)?;
-        let mut digests = Self { signing_key, ..Self::default() };
+        let verified_keys = verified_keys.map_or(Ok(BTreeSet::new()), serde_json::from_str)?;
+        let mut digests = Self { signing_key, verified_keys, ..Self::default() };
         for (name, digest) in all {
             match name.strip_prefix(API_KEY_PREFIX) {
                 Some(key) => digests.api_keys.insert(key.to_owned(), digest),
@@ -66,14 +74,16 @@ impl Store {
     /// # Errors
     /// The database cannot be queried.
     pub async fn record_heartbeat(&self, server: ServerRun) -> Result<(), StoreError> {
-        let sections = server.digests.to_json();
-        let sections = sections.map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        let unavailable = |error: serde_json::Error| StoreError::Unavailable(error.to_string());
+        let sections = server.digests.to_json().map_err(unavailable)?;
+        let verified = &server.digests.verified_keys;
+        let verified_keys = serde_json::to_string(verified).map_err(unavailable)?;
         self.run(async move |pool| {
             sqlx::query(
-                "INSERT INTO countersign_server (id, name, version, started_at, seen_at, sections, signing_key)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7)
+                "INSERT INTO countersign_server (id, name, version, started_at, seen_at, sections, signing_key,
+                 verified_keys) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
                  ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at, sections = excluded.sections,
-                 signing_key = excluded.signing_key",
+                 signing_key = excluded.signing_key, verified_keys = excluded.verified_keys",
             )
             .bind(server.id)
             .bind(server.name)
@@ -82,6 +92,7 @@ impl Store {
             .bind(moment(server.seen_at))
             .bind(sections)
             .bind(server.digests.signing_key)
+            .bind(verified_keys)
             .execute(&pool)
             .await?;
             Ok(())
@@ -100,7 +111,8 @@ impl Store {
     ) -> Result<Vec<ServerRun>, StoreError> {
         self.run(async move |pool| {
             let servers = sqlx::query(
-                "SELECT id, name, version, started_at, seen_at, sections, signing_key FROM countersign_server AS server
+                "SELECT id, name, version, started_at, seen_at, sections, signing_key, verified_keys
+                 FROM countersign_server AS server
                  WHERE seen_at > $1 AND NOT EXISTS (SELECT 1 FROM countersign_server AS later WHERE later.name = server.name
                  AND later.id <> server.id AND later.started_at > server.seen_at)
                  ORDER BY name, id",
@@ -135,7 +147,9 @@ impl Store {
 }
 
 fn read(row: &AnyRow) -> sqlx::Result<ServerRun> {
-    let digests = ConfigDigests::read(row.try_get("sections")?, row.try_get("signing_key")?)
+    let (sections, verified): (&str, Option<&str>) =
+        (row.try_get("sections")?, row.try_get("verified_keys")?);
+    let digests = ConfigDigests::read(sections, row.try_get("signing_key")?, verified)
         .map_err(|error| sqlx::Error::Decode(error.into()))?;
     Ok(ServerRun {
         id: row.try_get("id")?,
