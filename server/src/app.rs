@@ -264,8 +264,8 @@ fn identity_checks(users: &Users, audit: &Arc<Audit>) -> Result<Arc<IdentityChec
 /// Returns the static keys of a section; `None` if they are fetched.
 pub(crate) fn static_keys_of(section: &IssuerSection) -> Result<Option<Arc<KeySet>>, Problem> {
     match &section.keys {
-        KeySource::Secret(secret) => {
-            let keys = static_keys::secret_keys(secret.expose(), section.issuer.algorithms);
+        KeySource::Secret(secrets) => {
+            let keys = static_keys::rotating_keys(secrets, section.issuer.algorithms);
             let place = format!("[{}]", section.section());
             let keys = keys.map_err(|error| {
                 Problem::error(place, format!("the key cannot be used: {error}"))

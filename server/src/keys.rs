@@ -17,6 +17,7 @@ pub mod published;
 pub mod refresh;
 pub mod secret_encoding;
 pub mod secret_id;
+pub mod secret_keys;
 pub mod settings;
 pub mod shared;
 pub mod static_keys;

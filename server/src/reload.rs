@@ -127,7 +127,7 @@ impl ConfigWatcher {
     /// Watches the files that a configuration refers to, too, which was loaded after the watcher was
     /// created and is applied later, in another process.
     pub fn watch_loaded(&mut self, config: &Config) {
-        let secrets = config.issuers.iter().filter_map(|section| section.keys.secret_file());
+        let secrets = config.issuers.iter().flat_map(|section| section.keys.secret_files());
         self.watch(self.files_with(&config.settings, secrets));
     }
 
@@ -154,12 +154,12 @@ impl ConfigWatcher {
 
     fn files(&self, app: &App) -> Vec<PathBuf> {
         let issuers = app.authenticator.keys.all();
-        let secrets = issuers.iter().filter_map(|issuer| issuer.section().keys.secret_file());
+        let secrets = issuers.iter().flat_map(|issuer| issuer.section().keys.secret_files());
         self.files_with(&app.settings(), secrets)
     }
 
     /// Returns the files of the configuration, and those that it refers to and that are read with
-    /// it: the endpoints, the policy, the API keys, the signing key, and the revocation lists of
+    /// it: the endpoints, the policy, the API keys, the signing keys, and the revocation lists of
     /// identities.
     fn files_with<'f>(
         &self,

@@ -18,7 +18,7 @@ use crate::{
         claims::{CLIENT_TYPES_CLAIM, ClientType, ENVIRONMENT_CLAIM, TOKEN_TYPE},
         hex::{from_hex, to_hex},
     },
-    keys::{IssuerSection, settings::KeySource},
+    keys::IssuerSection,
 };
 
 /// Contents of a token to sign.
@@ -143,16 +143,16 @@ pub fn claims(
     Ok(ascii_json(&Value::Object(payload(section, request, now))))
 }
 
-/// Signs claims with a section's key. The same claims give the same token.
+/// Signs claims with the key of a section that is in force. The same claims give the same token.
 ///
 /// # Errors
 /// [`SigningError::NoSecret`].
 pub fn sign_claims(section: &IssuerSection, claims: &str) -> Result<String, SigningError> {
-    let KeySource::Secret(secret) = &section.keys else {
+    let Some(secrets) = section.secrets() else {
         return Err(SigningError::NoSecret(section.section().into()));
     };
     let header = json!({ "alg": "HS256", "typ": TOKEN_TYPE });
-    Ok(sign_with(secret.expose(), &header, claims))
+    Ok(sign_with(secrets.signer().expose(), &header, claims))
 }
 
 /// Signs claims with a secret by HMAC-SHA256. `header` names that algorithm.

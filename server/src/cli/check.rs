@@ -334,7 +334,8 @@ fn describe(section: &IssuerSection) -> String {
     let types = if takes_any { "any client type".into() } else { types.join(", ") };
     let role = if section.sign { "signs and accepts" } else { "accepts" };
     let keys = match &section.keys {
-        KeySource::Secret(_) => "a shared key".into(),
+        KeySource::Secret(keys) if keys.all().len() == 1 => "a shared key".into(),
+        KeySource::Secret(keys) => format!("{} shared keys", keys.all().len()),
         KeySource::Static(keys) if keys.len() == 1 => "1 static key".into(),
         KeySource::Static(keys) => format!("{} static keys", keys.len()),
         KeySource::Refreshed(source) => format!("keys from {}", source.location),

@@ -27,8 +27,9 @@ pub fn config_digests<'s>(sections: impl IntoIterator<Item = &'s IssuerSection>)
         let rules = acceptance_rules(section).to_string();
         let rules = to_hex(digest(&SHA256, rules.as_bytes()).as_ref());
         all.sections.insert(section.section().to_owned(), rules);
-        if let (true, KeySource::Secret(secret)) = (section.sign, &section.keys) {
-            all.signing_key = secret_id(secret.expose());
+        if let (true, Some(secrets)) = (section.sign, section.secrets()) {
+            all.signing_key = secret_id(secrets.signer().expose());
+            all.verified_keys = secrets.ids().into_iter().collect();
         }
     }
     all
@@ -129,7 +130,7 @@ fn keys(section: &IssuerSection) -> Value {
     match &section.keys {
         // The id of the signing key is stored separately.
         KeySource::Secret(_) if section.sign => Value::Null,
-        KeySource::Secret(secret) => secret_id(secret.expose()).into(),
+        KeySource::Secret(secrets) => secret_id(secrets.key().expose()).into(),
         KeySource::Static(keys) => {
             let keys: Vec<_> = keys.iter().map(|key| static_key(key).to_string()).collect();
             sorted(&keys).into()

@@ -5,7 +5,7 @@
 //! can be guessed do not have. Paths are left out, and the contents of files compared instead, as
 //! far as they are read with the configuration.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::{Value, json};
@@ -77,10 +77,16 @@ fn of_issuers(issuers: &[IssuerSection]) -> Vec<SectionDigest> {
     let digests = config_digests(issuers);
     let signing = issuers.iter().find(|section| section.sign).map(IssuerSection::section);
     let digest = |(section, rules): (&String, &String)| {
-        let key = digests.signing_key.as_ref().filter(|_| signing == Some(section.as_str()));
-        section_digest(section, &json!([rules, key]))
+        let is_signing = signing == Some(section.as_str());
+        let keys = is_signing.then(|| verified_keys(&digests.verified_keys));
+        section_digest(section, &json!([rules, keys.flatten()]))
     };
     digests.sections.iter().map(digest).collect()
+}
+
+/// Returns the ids of the keys that verify tokens of the section that signs, whichever of them signs.
+fn verified_keys(ids: &BTreeSet<String>) -> Option<String> {
+    (!ids.is_empty()).then(|| ids.iter().map(String::as_str).collect::<Vec<_>>().join(","))
 }
 
 /// Returns the section with this name, or those with this prefix, in the order in which they are

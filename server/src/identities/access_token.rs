@@ -97,7 +97,7 @@ impl AccessTokenFacts {
             header["kid"] = secret.as_str().into();
         }
         let claims = self.claims(&settings.issuer, now, expires_at).to_string();
-        let token = signing::sign_with(settings.secret.expose(), &header, &claims);
+        let token = signing::sign_with(settings.secrets.signer().expose(), &header, &claims);
         Some(AccessToken { token, expires_in, expires_at })
     }
 

@@ -10,7 +10,7 @@ use crate::{
     config::{
         options::IDENTITIES_SECTION, problem::Problems, reader::SectionReader, setting::Section,
     },
-    keys::{IssuerSection, settings::SigningSecret},
+    keys::{IssuerSection, secret_keys::SecretKeys},
 };
 
 /// `typ` header of access tokens. No other kind of token has it, and no other issuer accepts it.
@@ -38,8 +38,8 @@ pub struct IdentitySettings {
     pub expired_status: StatusCode,
     /// Whether tokens of a login with a certificate are bound to it.
     pub binds_certificates: bool,
-    /// The key that signs the access tokens.
-    pub(super) secret: SigningSecret,
+    /// The keys of the access tokens.
+    pub(super) secrets: SecretKeys,
 }
 
 impl IdentitySettings {
@@ -65,8 +65,8 @@ impl IdentitySettings {
             return None;
         }
         let signing = issuers.iter().find(|section| section.sign);
-        let Some((signing, secret)) =
-            signing.and_then(|signing| Some((signing, signing.secret_for(PURPOSE)?)))
+        let Some((signing, secrets)) =
+            signing.and_then(|signing| Some((signing, signing.secrets_for(PURPOSE)?)))
         else {
             let text = "[identities] needs a section that signs: its key signs access tokens";
             let help = "set sign = true in a section whose algorithm is HS256";
@@ -87,7 +87,7 @@ impl IdentitySettings {
             reader.error("enabled", text, "write another issuer in that section");
             return None;
         }
-        Some(Self { issuer, max_token_age, expired_status, binds_certificates, secret })
+        Some(Self { issuer, max_token_age, expired_status, binds_certificates, secrets })
     }
 
     /// Returns the section by which access tokens are verified.
@@ -105,7 +105,7 @@ impl IdentitySettings {
         // An identity is not a user.
         rules.username.claims = Box::default();
         rules.environment_claim = METHOD_CLAIM.into();
-        IssuerSection::internal(issuer, self.secret.clone())
+        IssuerSection::internal(issuer, self.secrets.clone())
     }
 }
 

@@ -14,8 +14,9 @@ use countersign_engine::{
 use super::{
     administration::Administration,
     published::{has_published_keys, public_key_algorithms},
-    secret_id::{derived_secret, keyed_digest},
-    settings::{self, KeySource, SigningSecret},
+    secret_id::keyed_digest,
+    secret_keys::SecretKeys,
+    settings::{self, KeySource},
 };
 use crate::{
     base::{claims::ClientType, redacted::shown},
@@ -70,22 +71,22 @@ impl IssuerSection {
         rules.conditions = conditions.clone();
     }
 
-    /// Returns a [`keyed_digest`] of two texts under the secret of the section.
+    /// Returns a [`keyed_digest`] of two texts under `key` of the section.
     #[must_use]
     pub fn keyed_digest(&self, parts: [&str; 2]) -> String {
         let secret = match &self.keys {
-            KeySource::Secret(secret) => secret.expose(),
+            KeySource::Secret(secrets) => secrets.key().expose(),
             KeySource::Static(_) | KeySource::Refreshed(_) => &[],
         };
         keyed_digest(secret, parts)
     }
 
-    /// Creates the section of tokens that this server signs with a secret of their own. They may
+    /// Creates the section of tokens that this server signs with secrets of their own. They may
     /// not administer as users do.
-    pub(crate) fn internal(issuer: IssuerConfig, secret: SigningSecret) -> Self {
+    pub(crate) fn internal(issuer: IssuerConfig, secrets: SecretKeys) -> Self {
         Self {
             issuer: Arc::new(issuer),
-            keys: KeySource::Secret(secret),
+            keys: KeySource::Secret(secrets),
             sign: false,
             expire: 0,
             client_types: Vec::new(),
@@ -94,11 +95,17 @@ impl IssuerSection {
         }
     }
 
-    /// Returns a secret for another purpose, derived from that of the section. `None` if the
-    /// section has none. Neither secret reveals the other.
-    pub(crate) fn secret_for(&self, purpose: &str) -> Option<SigningSecret> {
-        let KeySource::Secret(secret) = &self.keys else { return None };
-        Some(SigningSecret::new(derived_secret(secret.expose(), purpose), None))
+    /// Returns the shared secrets of the section. `None` if it has none.
+    #[must_use]
+    pub fn secrets(&self) -> Option<&SecretKeys> {
+        let KeySource::Secret(secrets) = &self.keys else { return None };
+        Some(secrets)
+    }
+
+    /// Returns secrets for another purpose, [derived](SecretKeys::derived) from those of the
+    /// section. `None` if the section has none.
+    pub(crate) fn secrets_for(&self, purpose: &str) -> Option<SecretKeys> {
+        Some(self.secrets()?.derived(purpose))
     }
 
     /// Whether `other` is the same issuer with the same rights and the same

@@ -3,6 +3,7 @@
 
 mod fetching;
 mod public;
+mod rotation;
 mod secrets;
 
 use std::{
@@ -18,7 +19,7 @@ use countersign_engine::{
 };
 use rustls::pki_types::CertificateDer;
 
-use super::secret_encoding::SecretEncoding;
+use super::{secret_encoding::SecretEncoding, secret_keys::SecretKeys};
 use crate::{
     base::{redacted::without_query, watched_file::open_regular},
     config::reader::SectionReader,
@@ -33,7 +34,7 @@ pub struct SigningSecret {
 }
 
 impl SigningSecret {
-    pub(super) fn new(secret: impl Into<Box<[u8]>>, file: Option<PathBuf>) -> Self {
+    pub(crate) fn new(secret: impl Into<Box<[u8]>>, file: Option<PathBuf>) -> Self {
         Self { bytes: secret.into(), file }
     }
 
@@ -41,6 +42,10 @@ impl SigningSecret {
     #[must_use]
     pub fn expose(&self) -> &[u8] {
         &self.bytes
+    }
+
+    pub(super) fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
     }
 }
 
@@ -53,8 +58,9 @@ impl fmt::Debug for SigningSecret {
 /// Source of an issuer's keys.
 #[derive(Clone, Debug)]
 pub enum KeySource {
-    /// `key`, or `key_file` of the section that signs: a shared secret.
-    Secret(SigningSecret),
+    /// `key`, or `key_file` of the section that signs: a shared secret. In that section, with those
+    /// that it rotates with.
+    Secret(SecretKeys),
     /// `key`: static public keys, or secrets as JWKs.
     Static(Arc<KeySet>),
     /// A location whose keys may change.
@@ -74,13 +80,13 @@ impl KeySource {
         }
     }
 
-    /// Returns the file of a shared secret, which is read with the configuration.
-    #[must_use]
-    pub fn secret_file(&self) -> Option<&Path> {
-        match self {
-            Self::Secret(secret) => secret.file.as_deref(),
+    /// Returns the files of shared secrets, which are read with the configuration.
+    pub fn secret_files(&self) -> impl Iterator<Item = &Path> {
+        let secrets = match self {
+            Self::Secret(secrets) => Some(secrets),
             Self::Static(_) | Self::Refreshed(_) => None,
-        }
+        };
+        secrets.into_iter().flat_map(SecretKeys::files)
     }
 
     /// Whether the keys are in a file, which is read again when it changes.
@@ -202,6 +208,9 @@ pub(crate) fn read(reader: &mut SectionReader<'_>, context: KeyContext) -> Optio
     if public && reader.text("key_encoding").is_some() {
         let text = format!("key_encoding in {} is ignored: its keys are public", reader.section);
         reader.warn("key_encoding", text, "remove the line");
+    }
+    if !context.sign {
+        rotation::refuse(reader);
     }
     let source =
         if secret { secrets::read(reader, context) } else { public::read(reader, context) }?;

@@ -18,6 +18,7 @@ use super::{
     pem_map::{self, ConvertedMap},
     public_key::{PRIVATE_KEY_ERROR, RemarkedJwk, der_to_jwk, pem_to_jwk},
     secret_encoding::SecretEncoding,
+    secret_keys::SecretKeys,
 };
 
 /// Returns one key of `secret` for each algorithm.
@@ -29,6 +30,23 @@ pub fn secret_keys(secret: &[u8], algorithms: AlgorithmSet) -> Result<KeySet, Ke
         .iter()
         .map(|algorithm| VerificationKey::new(None, algorithm, KeyMaterial::Secret(secret)));
     Ok(KeySet::new(keys.collect::<Result<_, _>>()?))
+}
+
+/// Returns the keys of all of a section's secrets. Each of several is tried.
+///
+/// # Errors
+/// A secret is too short for one of the algorithms.
+pub fn rotating_keys(secrets: &SecretKeys, algorithms: AlgorithmSet) -> Result<KeySet, KeyError> {
+    if let [secret] = secrets.all() {
+        return secret_keys(secret.expose(), algorithms);
+    }
+    let key =
+        |secret, algorithm| VerificationKey::new(None, algorithm, KeyMaterial::Secret(secret));
+    let keys = secrets
+        .all()
+        .iter()
+        .flat_map(|secret| algorithms.iter().map(|algorithm| key(secret.expose(), algorithm)));
+    Ok(KeySet::rotating(keys.collect::<Result<_, _>>()?))
 }
 
 /// Parses static keys of these algorithms in any of the forms; a secret in base64url. Returns the

@@ -104,6 +104,22 @@ const KEYS: &[OptionSpec] = &[
          they are written, without one line end after them.",
         "text",
     ),
+    text("next_key", "key", "").unset("none").secret().about(
+        "Key that signs after the next `countersign keys rotate`, in the section that signs. It \
+         verifies at once. The section has at most four keys, each of which is tried.",
+        "rID3kG4OwGpajIsxnGDhat4UFcMkyFZQc1y3oKQTPRs",
+    ),
+    text("next_key_file", "path", "")
+        .unset("none")
+        .about("File with `next_key`.", "/etc/countersign/next.key"),
+    list("previous_keys", "key", "").unset("none").secret().about(
+        "Keys that only verify, in the section that signs: those that signed before, until their \
+         last token has expired.",
+        "NYR2LtAsKSs7TuY0D8ZIqmMaLcICC3lf_ur4FGlLUcQ",
+    ),
+    list("previous_key_files", "path", "")
+        .unset("none")
+        .about("Files with further `previous_keys`, one each.", "/etc/countersign/old.key"),
     text("jwks_uri", "URI", "").unset("none").about(
         "Location of the issuer's JWK Set: `https://`, `http://` or `file://`.",
         "https://idp.example/keys",

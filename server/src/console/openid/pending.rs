@@ -3,7 +3,7 @@
 //! Sealed with AES-256-GCM, it needs no memory here, however many sign-ins begin, and ends in any
 //! process with the same key. Only the browser that began it can finish it.
 
-use std::fmt;
+use std::{fmt, iter};
 
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey},
@@ -116,7 +116,7 @@ impl PendingSignIn {
     pub fn seal(&self, key: &PendingKey, settings: &SignInSettings) -> Result<String, SignInError> {
         let mut sealed = serde_json::to_vec(self).map_err(|_| SignInError::NotBegun)?;
         let aad = Aad::from(PendingKey::context(settings));
-        let nonce = key.0.seal_in_place_append_tag(aad, &mut sealed);
+        let nonce = key.first.seal_in_place_append_tag(aad, &mut sealed);
         let nonce = nonce.map_err(|_| SignInError::Randomness)?;
         Ok(URL_SAFE_NO_PAD.encode([&nonce.as_ref()[..], &sealed[..]].concat()))
     }
@@ -141,32 +141,44 @@ impl PendingSignIn {
     }
 
     fn try_open(cookie: &str, key: &PendingKey, settings: &SignInSettings) -> Option<Self> {
-        let mut bytes = URL_SAFE_NO_PAD.decode(cookie).ok()?;
-        let (nonce, sealed) = bytes.split_at_mut_checked(NONCE_LEN)?;
-        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
-        let aad = Aad::from(PendingKey::context(settings));
-        let opened = key.0.open_in_place(nonce, aad, sealed).ok()?;
-        serde_json::from_slice(opened).ok()
+        let bytes = URL_SAFE_NO_PAD.decode(cookie).ok()?;
+        let (nonce, sealed) = bytes.split_at_checked(NONCE_LEN)?;
+        let open = |key: &RandomizedNonceKey| {
+            let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+            let aad = Aad::from(PendingKey::context(settings));
+            // A failure overwrites the buffer, so each key gets its own.
+            let mut sealed = sealed.to_vec();
+            let opened = key.open_in_place(nonce, aad, &mut sealed).ok()?;
+            serde_json::from_slice(opened).ok()
+        };
+        iter::once(&key.first).chain(&key.others).find_map(open)
     }
 }
 
-/// The key that seals each [`PendingSignIn`].
-pub struct PendingKey(RandomizedNonceKey);
+/// The key that seals each [`PendingSignIn`], and those with which other servers may have sealed
+/// one while the signing keys rotate.
+pub struct PendingKey {
+    first: RandomizedNonceKey,
+    others: Vec<RandomizedNonceKey>,
+}
 
 impl PendingKey {
-    /// Derives the key from the secret of the section that signs, the same on every server of a
-    /// cluster. Without a secret the key is random: a sign-in then ends on the server, and in the
+    /// Derives the keys from those of the section that signs, the same on every server of a
+    /// cluster. `key` seals, and each of them opens. Without a secret the key is random: a sign-in then ends on the server, and in the
     /// run, in which it began.
     ///
     /// # Errors
     /// The system has no randomness.
     pub fn new(signing: Option<&IssuerSection>) -> Result<Self, SignInError> {
-        let derived = signing.and_then(|section| section.secret_for("console sign-in"));
-        let key = match derived {
-            Some(secret) => RandomizedNonceKey::new(&AES_256_GCM, secret.expose()),
-            None => RandomizedNonceKey::new(&AES_256_GCM, &random_bytes()?),
+        let key = |secret: &[u8]| {
+            RandomizedNonceKey::new(&AES_256_GCM, secret).map_err(|_| SignInError::Randomness)
         };
-        Ok(Self(key.map_err(|_| SignInError::Randomness)?))
+        let derived = signing.and_then(|section| section.secrets_for("console sign-in"));
+        let Some(derived) = derived else {
+            return Ok(Self { first: key(&random_bytes()?)?, others: Vec::new() });
+        };
+        let others = derived.all().iter().skip(1).map(|secret| key(secret.expose()));
+        Ok(Self { first: key(derived.key().expose())?, others: others.collect::<Result<_, _>>()? })
     }
 
     /// What a sealed sign-in is bound to: a code of one provider is never sent to another.
@@ -205,7 +217,10 @@ fn random_bytes() -> Result<[u8; 32], SignInError> {
 
 #[cfg(test)]
 mod tests {
+    use countersign_engine::{Algorithm, IssuerConfig};
+
     use super::{super::provider::tests::settings, *};
+    use crate::keys::{secret_keys::SecretKeys, settings::SigningSecret};
 
     const NOW: UnixTime = UnixTime(1_800_000_000);
 
@@ -231,6 +246,22 @@ mod tests {
         for damaged in ["", "AAAA", &cookie[1..], &format!("{cookie}A")] {
             assert_eq!(open(&key, &settings, damaged), Err(SignInError::NotBegun), "{damaged}");
         }
+    }
+
+    #[test]
+    fn pending_sign_in_opens_while_keys_rotate() {
+        let secret = |byte| SigningSecret::new([byte; 32], None);
+        let key = |first, others: &[u8]| {
+            let issuer = IssuerConfig::new("i", "i", [Algorithm::Hs256]);
+            let others = others.iter().map(|byte| secret(*byte)).collect();
+            let section =
+                IssuerSection::internal(issuer, SecretKeys::new(secret(first), None, others));
+            PendingKey::new(Some(&section)).unwrap()
+        };
+        let cookie = begin("/console").seal(&key(1, &[]), &settings()).unwrap();
+        let opens = |key| PendingSignIn::open(&cookie, &key, &settings(), NOW).is_ok();
+        assert!(opens(key(1, &[])) && opens(key(2, &[3, 1])));
+        assert!(!opens(key(2, &[3])));
     }
 
     #[test]

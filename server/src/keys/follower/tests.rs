@@ -15,7 +15,7 @@ struct ReportedKeys {
 impl ReportedKeys {
     fn new() -> Self {
         let issuer = IssuerConfig::new("i", "a", [Algorithm::Es256]);
-        let section = IssuerSection::internal(issuer, SigningSecret::new(vec![7; 32], None));
+        let section = IssuerSection::internal(issuer, SigningSecret::new(vec![7; 32], None).into());
         let target = IssuerKeys::new(section, Arc::default());
         Self { target, last: None, unknown_before: Duration::ZERO }
     }

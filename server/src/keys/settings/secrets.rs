@@ -6,7 +6,7 @@ use countersign_engine::jwks::Origin;
 
 use super::{
     KeyContext, KeyLocation, KeySource, SigningSecret, fetching, public, read_file, read_regular,
-    reject_two_sources,
+    reject_two_sources, rotation,
 };
 use crate::{
     config::reader::SectionReader,
@@ -27,8 +27,9 @@ pub(super) fn read(reader: &mut SectionReader<'_>, context: KeyContext) -> Optio
             public::read_static_keys(reader, text, context)
         }
         (Some(text), None) => {
-            let secret = read_secret(reader, "key", text.as_bytes(), context)?;
-            Some(KeySource::Secret(SigningSecret::new(secret, None)))
+            let place = SecretPlace { option: "key", name: "key" };
+            let secret = read_secret(reader, place, text.as_bytes(), context)?;
+            with_rotation(reader, SigningSecret::new(secret, None), context)
         }
         (None, Some(path)) => {
             reader.warn_if_readable_by_all("key_file", Path::new(path));
@@ -56,13 +57,36 @@ fn read_secret_file(
     }
     // Read with the configuration, which is loaded again when the file changes.
     let text = read_file(reader, "key_file", Path::new(path))?;
-    let secret = read_secret(reader, "key_file", &text, context)?;
-    Some(KeySource::Secret(SigningSecret::new(secret, Some(path.into()))))
+    let place = SecretPlace { option: "key_file", name: "key_file" };
+    let secret = read_secret(reader, place, &text, context)?;
+    with_rotation(reader, SigningSecret::new(secret, Some(path.into())), context)
 }
 
-fn read_secret(
+/// Adds the keys that a section which signs rotates with.
+fn with_rotation(
     reader: &mut SectionReader<'_>,
-    option: &str,
+    key: SigningSecret,
+    context: KeyContext,
+) -> Option<KeySource> {
+    if context.sign {
+        return rotation::read(reader, key, context);
+    }
+    Some(KeySource::Secret(key.into()))
+}
+
+/// The place of a secret in a section.
+#[derive(Clone, Copy)]
+pub(super) struct SecretPlace<'p> {
+    /// The option.
+    pub(super) option: &'p str,
+    /// A name for errors: that of the option, or one within its list.
+    pub(super) name: &'p str,
+}
+
+/// Decodes and checks a secret.
+pub(super) fn read_secret(
+    reader: &mut SectionReader<'_>,
+    SecretPlace { option, name: place }: SecretPlace<'_>,
     text: &[u8],
     context: KeyContext,
 ) -> Option<Vec<u8>> {
@@ -92,22 +116,25 @@ fn read_secret(
                      key generate"
             )
         };
-        reader.error(option, format!("{option} in {} is not {name}", reader.section), &help);
+        reader.error(option, format!("{place} in {} is not {name}", reader.section), &help);
         return None;
     };
     if static_keys::is_public_key(text) || static_keys::is_public_key(&secret) {
-        let text = format!("{option} in {}: {}", reader.section, static_keys::PUBLIC_KEY_ERROR);
+        let text = format!("{place} in {}: {}", reader.section, static_keys::PUBLIC_KEY_ERROR);
         let help = "for tokens that are signed with the private key, write algorithms = RS256 or \
                     another algorithm of public keys";
         reader.error(option, text, help);
         return None;
     }
     if secret.len() < bytes {
-        let text = format!(
+        let mut text = format!(
             "{longest} requires a key of {bytes} bytes ({} bits) or longer in {}",
             bytes * 8,
             reader.section
         );
+        if !matches!(place, "key" | "key_file") {
+            text += &format!(", but {place} has {}", secret.len());
+        }
         let mut help = "create one with countersign key generate".to_owned();
         if !others.is_empty() {
             help += &format!("; if it is in another encoding, write {}", others.join(" or "));
