@@ -24,7 +24,10 @@ use crate::{
     api::ApiContext,
     audit::{Audit, settings::AuditSettings},
     auth::Authenticator,
-    cluster::maintenance::{MaintainedServer, Maintenance},
+    cluster::{
+        maintenance::{MaintainedServer, Maintenance},
+        signing_key::SigningKeyFollower,
+    },
     config::{Config, Problem, Problems, Settings},
     console::{page_updates::PageUpdates, provider::ConsoleProvider},
     feed::{configuration::SectionDigests, publisher::FeedPublisher, settings::FeedSettings},
@@ -59,6 +62,8 @@ pub struct App {
     pub(crate) known_string_bytes: usize,
     /// Background work on the database: heartbeats, and deletion of expired tokens.
     pub(crate) maintenance: Maintenance,
+    /// The key in force of the section that signs.
+    pub(crate) signing_key: Arc<SigningKeyFollower>,
     /// `[revocation]` as of the start; a change needs a restart.
     pub(crate) revocation: RevocationSettings,
     /// `[feed]` as of the start; a change needs a restart.
@@ -120,6 +125,7 @@ impl App {
             users,
             connections: Arc::new(ConnectionCounts::new(threads)),
             maintenance: Maintenance::default(),
+            signing_key: Arc::default(),
             revocation: config.revocation,
             feed: config.feed,
             digests: watch::Sender::new(Arc::new(config.digests)),
@@ -154,6 +160,22 @@ impl App {
     #[must_use]
     pub fn settings_arc(&self) -> Arc<Settings> {
         self.settings.load_full()
+    }
+
+    /// Has the key in force sign from the start, if the section that signs has several. If the
+    /// database cannot be read, `key` signs until it can.
+    pub(crate) fn load_signing_key(&self) {
+        let sources = self.authenticator.keys.all();
+        let sections = || sources.iter().map(|source| source.section());
+        let mut signing = sections().filter(|section| section.sign);
+        let has_several =
+            signing.any(|section| section.secrets().is_some_and(|secrets| secrets.all().len() > 1));
+        let Some(store) = self.store_in_use().filter(|_| has_several) else { return };
+        if let Err(error) = store.block_on(self.signing_key.read(store, sections())) {
+            tracing::warn!(
+                "cannot read which signing key is in force, signing with key until then: {error}"
+            );
+        }
     }
 
     /// Makes the server report that it is not ready.
@@ -220,6 +242,7 @@ impl App {
         Some(MaintainedServer {
             store: store.clone(),
             keys: Arc::clone(&self.authenticator.keys),
+            signing_key: Arc::clone(&self.signing_key),
             api_keys: settings.auth.api_key_ids(),
             revocations: Arc::clone(&self.revocations),
             token_retention: settings.api.login.token_retention,

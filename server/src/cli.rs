@@ -52,6 +52,7 @@ use self::arguments::{Cli, Command, ConfigCommand, IssuerArgs, ServeArgs};
 use crate::{
     audit::{AuditOperation, AuditTarget, record_command},
     base::printable::printable,
+    cluster::signing_key::SigningKeyFollower,
     config::{
         Config, Problem, Problems, RawConfig, Severity, orchestrate::is_orchestrate_variable, raw,
     },
@@ -93,6 +94,31 @@ fn dispatch(cli: Cli) -> Result<(), CommandError> {
     let result = run_command(&source, cli.command, &cli.serve);
     source.stores.close();
     result
+}
+
+/// Returns the section that signs tokens, with the key in force of several. If the database cannot
+/// be read, `key` signs, which every server verifies.
+fn prepared_signing_section<'c>(
+    source: &ConfigSource,
+    config: &'c Config,
+) -> Result<&'c IssuerSection, CommandError> {
+    let section = signing_section(config)?;
+    if section.secrets().is_none_or(|secrets| secrets.all().len() == 1) || !config.uses_database() {
+        return Ok(section);
+    }
+    let read = source.store(config).map_err(|error| error.to_string()).and_then(|store| {
+        // A file that does not exist is not created: its keys were never rotated.
+        if !store.exists().map_err(|error| error.to_string())? {
+            return Ok(false);
+        }
+        let follower = SigningKeyFollower::default();
+        store.block_on(follower.read(&store, [section])).map_err(|error| error.to_string())
+    });
+    if let Err(error) = read {
+        let reason = "cannot read which signing key is in force, signing with key";
+        writeln!(io::stderr(), "warning: {reason}: {error}")?;
+    }
+    Ok(section)
 }
 
 /// Returns the section that signs tokens.

@@ -3,4 +3,5 @@
 
 pub mod digest;
 pub mod comparison;
+pub mod signing_key;
 pub mod maintenance;

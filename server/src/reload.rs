@@ -321,6 +321,7 @@ impl App {
         let Config { settings, issuers, database, audit, revocation, feed, mut digests, .. } =
             config;
         let static_keys = issuers.iter().map(static_keys_of).collect::<Result<Vec<_>, _>>()?;
+        self.signing_key.apply(&issuers);
         let mut needs_restart = Vec::new();
         if revocation != self.revocation {
             needs_restart.push("[revocation]".into());

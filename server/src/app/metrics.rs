@@ -282,6 +282,11 @@ impl Scrape {
             .iter()
             .map(|(source, keys)| (section(source), keys.as_ref().map_or(0, |keys| keys.len())));
         gauges(encoder, "issuer_keys", "Usable keys", counts)?;
+        let signing = in_use.iter().map(|(source, _)| source).filter(|one| one.section().sign);
+        let is_known = u8::from(self.0.signing_key.is_known());
+        let is_known = signing.map(|source| (section(source), is_known));
+        let help = "1 unless the key in force is not configured here";
+        gauges(encoder, "signing_key_known", help, is_known)?;
         // Loaded once, so that the values of one issuer are consistent.
         let renewed =
             in_use.iter().map(|(source, _)| source).filter(|source| source.renewed().is_some());

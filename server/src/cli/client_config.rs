@@ -4,7 +4,7 @@ use super::{
     CommandError, ConfigSource,
     arguments::ClientConfigArgs,
     client::{ServerClient, is_uuid},
-    print, signing_section,
+    prepared_signing_section, print,
     token::registry,
 };
 use crate::{
@@ -23,7 +23,8 @@ pub(super) fn run(source: &ConfigSource, args: &ClientConfigArgs) -> Result<(), 
         }
         _ => (&["cmdline_rest_transport", "client_rest_transport"], &[ClientType::Api]),
     };
-    let token = if args.local { sign(&config, args, types)? } else { ask(source, args, types)? };
+    let token =
+        if args.local { sign(source, &config, args, types)? } else { ask(source, args, types)? };
     let settings = settings(&config, args.remote)?;
     for (index, section) in sections.iter().enumerate() {
         if index > 0 {
@@ -36,6 +37,7 @@ pub(super) fn run(source: &ConfigSource, args: &ClientConfigArgs) -> Result<(), 
 
 /// Signs a token as the server would.
 fn sign(
+    source: &ConfigSource,
     config: &Config,
     args: &ClientConfigArgs,
     types: &[ClientType],
@@ -46,7 +48,7 @@ fn sign(
             quoted(name)
         )));
     }
-    let section = signing_section(config)?;
+    let section = prepared_signing_section(source, config)?;
     let request = TokenRequest {
         client_types: types.to_vec(),
         environment: args.environment.as_ref().map(|id| id.to_lowercase()),

@@ -6,7 +6,7 @@ use countersign_front::Protocols;
 
 use super::{
     CommandError, ConfigSource, arguments::IssuerArgs, environment_variables,
-    known_databases::KnownDatabases, print, signing_section, upgrade, welcome::Welcome,
+    known_databases::KnownDatabases, print, upgrade, welcome::Welcome,
 };
 use crate::{
     accounts::{
@@ -24,7 +24,7 @@ use crate::{
         route::{CONSOLE_PATH, Serves},
     },
     config::{Config, Problem, RawConfig, Severity, load_raw, options::ISSUER_PREFIX},
-    keys::published::discovery_uri_of,
+    keys::{IssuerSection, published::discovery_uri_of},
     observe::logging,
     reload::ConfigWatcher,
     serve::{self, BoundListeners},
@@ -54,6 +54,7 @@ pub(super) fn run(source: &ConfigSource, threads: Option<u16>) -> Result<(), Com
     };
     let known = KnownDatabases::of(source, &config)?;
     let app = App::new(config, threads, revocations, users)?;
+    app.load_signing_key();
     let unexpected = Arc::clone(&app.unexpected_databases);
     let follower = known.map(|known| known.follow(unexpected)).transpose()?;
     let served = serve::serve(&app, threads, watcher, |bound| {
@@ -134,9 +135,8 @@ fn create_roles(store: &Store, settings: &PolicySettings) {
 const PURGE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Signs a token for all client types, for an hour or the section's `max_lifetime`.
-pub(super) fn bootstrap_token(config: &Config) -> Result<String, CommandError> {
+pub(super) fn bootstrap_token(section: &IssuerSection) -> Result<String, CommandError> {
     const LIFETIME: u32 = 3600;
-    let section = signing_section(config)?;
     let request = TokenRequest {
         client_types: vec![ClientType::Api, ClientType::Compiler, ClientType::Agent],
         environment: None,

@@ -15,9 +15,8 @@ use uuid::Uuid;
 use super::{
     CommandError, ConfigSource,
     arguments::{SignArgs, TokenCommand, VerifyArgs},
-    print, process_lines,
+    prepared_signing_section, print, process_lines,
     serve::bootstrap_token,
-    signing_section,
 };
 use crate::{
     accounts::signing::{self, Lifetime, TokenRequest},
@@ -34,7 +33,10 @@ use crate::{
 pub(super) fn run(source: &ConfigSource, command: TokenCommand) -> Result<(), CommandError> {
     match command {
         TokenCommand::Sign(args) => sign(source, args),
-        TokenCommand::Bootstrap => Ok(print(bootstrap_token(&source.load()?)?)?),
+        TokenCommand::Bootstrap => {
+            let config = source.load()?;
+            Ok(print(bootstrap_token(prepared_signing_section(source, &config)?)?)?)
+        }
         TokenCommand::Create(args) => registry::create(source, args),
         TokenCommand::List(args) => registry::list(source, &args),
         TokenCommand::Delete(args) => registry::delete(source, &args),
@@ -47,7 +49,7 @@ pub(super) fn run(source: &ConfigSource, command: TokenCommand) -> Result<(), Co
 
 fn sign(source: &ConfigSource, args: SignArgs) -> Result<(), CommandError> {
     let config = source.load()?;
-    let section = signing_section(&config)?;
+    let section = prepared_signing_section(source, &config)?;
     let texts = args.claims.into_iter().map(|(name, text)| (name, Value::String(text)));
     let claims: Vec<_> = texts.chain(args.json_claims).collect();
     let mut names: Vec<_> = claims.iter().map(|(name, _)| name).collect();

@@ -10,7 +10,8 @@ use std::{
 };
 
 use super::{
-    CommandError, atomic_file, print, record_change, serve::bootstrap_token, state_directory,
+    CommandError, atomic_file, print, record_change, serve::bootstrap_token, signing_section,
+    state_directory,
 };
 use crate::{
     accounts::{LoginError, Users},
@@ -47,7 +48,7 @@ impl Welcome {
     ) -> Result<Self, CommandError> {
         let directory = std::path::absolute(directory)?;
         let shows_secrets = io::stdout().is_terminal();
-        let token = bootstrap_token(config)?;
+        let token = bootstrap_token(signing_section(config)?)?;
         let file = directory.join(TOKEN_FILE);
         atomic_file::replace(&file, &format!("{token}\n"), atomic_file::PRIVATE)
             .map_err(|error| atomic_file::with_path(&file, &error))?;

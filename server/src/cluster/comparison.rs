@@ -28,6 +28,7 @@ pub struct ServerDifference {
 pub fn differences(servers: &[ServerRun], own: &ConfigDigests) -> Vec<ServerDifference> {
     let signer = ComparedPlace { place: "the section with sign = true", variables: OF_ISSUERS };
     let key = compare("the signing key", &signer, servers, own, |one| one.signing_key.as_ref());
+    let key = key.or_else(|| compare_verified_keys(&signer, servers, own));
     let all = servers.iter().map(|server| &server.digests).chain([own]);
     let mut sections: Vec<_> = all.clone().flat_map(|one| one.sections.keys()).collect();
     sections.sort_unstable();
@@ -58,13 +59,26 @@ const OF_ISSUERS: &str = "INMANTA_AUTH_JWT_*";
 const OF_API_KEYS: ComparedPlace<'_> =
     ComparedPlace { place: "[multi_tenancy]", variables: "AUTH_API_KEY" };
 
+/// Compares the keys that verify tokens of the section that signs, as far as servers record them.
+fn compare_verified_keys(
+    signer: &ComparedPlace<'_>,
+    servers: &[ServerRun],
+    own: &ConfigDigests,
+) -> Option<ServerDifference> {
+    let has_keys = |server: &&ServerRun| !server.digests.verified_keys.is_empty();
+    let servers: Vec<_> = servers.iter().filter(has_keys).cloned().collect();
+    compare("the set of keys that verify own tokens", signer, &servers, own, |one| {
+        Some(&one.verified_keys).filter(|keys| !keys.is_empty())
+    })
+}
+
 /// Compares one digest. `what` names it.
-fn compare<'s>(
+fn compare<'s, T: PartialEq + 's>(
     what: &str,
     ComparedPlace { place, variables }: &ComparedPlace<'_>,
     servers: &'s [ServerRun],
     own: &'s ConfigDigests,
-    of: impl Fn(&'s ConfigDigests) -> Option<&'s String>,
+    of: impl Fn(&'s ConfigDigests) -> Option<&'s T>,
 ) -> Option<ServerDifference> {
     // A configuration without issuers and API keys is that of a client.
     let is_server = !own.sections.is_empty() || !own.api_keys.is_empty();
@@ -107,11 +121,11 @@ fn compare<'s>(
 }
 
 /// Groups the names of the servers by digest, in the order of the servers.
-fn group<'s>(
+fn group<'s, T: PartialEq + 's>(
     servers: &'s [ServerRun],
-    of: impl Fn(&'s ConfigDigests) -> Option<&'s String>,
-) -> Vec<(Option<&'s String>, Vec<String>)> {
-    let mut groups: Vec<(Option<&String>, Vec<String>)> = Vec::new();
+    of: impl Fn(&'s ConfigDigests) -> Option<&'s T>,
+) -> Vec<(Option<&'s T>, Vec<String>)> {
+    let mut groups: Vec<(Option<&T>, Vec<String>)> = Vec::new();
     for server in servers {
         let (one, name) = (of(&server.digests), printable(&server.name));
         match groups.iter_mut().find(|(other, _)| *other == one) {
@@ -201,6 +215,20 @@ mod tests {
         let own = with(&[("a", "2"), ("b", "")]);
         let expected = "the API key a differs between this configuration and the servers";
         assert_eq!(texts(&servers[..1], &own), [expected]);
+    }
+
+    #[test]
+    fn doctor_compares_the_keys_that_verify() {
+        let with = |keys: &[&str]| {
+            let verified_keys = keys.iter().map(|key| (*key).to_owned()).collect();
+            ConfigDigests { verified_keys, ..digests("k", &[]) }
+        };
+        let servers = [server("n1", with(&["k", "next"])), server("n2", with(&["k"]))];
+        let expected = "the set of keys that verify own tokens differs between servers: one on n1; \
+                        another on n2";
+        assert_eq!(texts(&servers, &ConfigDigests::default()), [expected]);
+        let same = [server("n1", with(&["k", "next"]))];
+        assert_eq!(texts(&same, &with(&["next", "k"])), [""; 0]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Background maintenance of the database.
 //!
-//! It listens for revocations of other nodes, revokes renewed session tokens, deletes tokens that
+//! It listens for revocations of other nodes, follows the key in force, revokes renewed session tokens, deletes tokens that
 //! expired long ago, and records a heartbeat with the server's [`config_digests`] for `countersign
 //! doctor`.
 //!
@@ -20,7 +20,10 @@ use std::{
 
 use countersign_engine::UnixTime;
 
-use super::digest::config_digests;
+use super::{
+    digest::config_digests,
+    signing_key::{SigningKeyFollower, spawn_poll},
+};
 use crate::{
     accounts::{signing::random_uuid, spawn_revocation_of_renewed},
     audit::settings::AuditSettings,
@@ -50,6 +53,8 @@ pub struct MaintainedServer {
     pub keys: Arc<KeySources>,
     /// Ids of the API keys by name, which are recorded, too; empty for a key without an id.
     pub api_keys: BTreeMap<String, String>,
+    /// The key in force of the section that signs.
+    pub signing_key: Arc<SigningKeyFollower>,
     /// The revocations that other nodes add to.
     pub revocations: Arc<RevocationService>,
     /// Time that expired tokens stay in the registry, in seconds.
@@ -62,6 +67,8 @@ pub struct MaintainedServer {
 enum HeartbeatCommand {
     /// Record the digests of the current configuration, with these API keys.
     Refresh(BTreeMap<String, String>),
+    /// Record the digests, as the key that signs has changed.
+    Record,
     /// Delete the record of this server, then acknowledge.
     Withdraw(Sender<()>),
 }
@@ -81,9 +88,17 @@ impl Maintenance {
             return;
         }
         let (Some(name), Some(server)) = (self.name.get(), server) else { return };
-        let MaintainedServer { store, keys, api_keys, revocations, token_retention, audit } =
-            server;
+        let MaintainedServer {
+            store,
+            keys,
+            api_keys,
+            signing_key,
+            revocations,
+            token_retention,
+            audit,
+        } = server;
         let (commands, queue) = channel();
+        let record = commands.clone();
         // Only the reload thread calls this more than once.
         if self.commands.set(commands).is_ok() {
             store.spawn_revocation_listener(revocations.poll_trigger());
@@ -93,6 +108,9 @@ impl Maintenance {
             store.spawn_logout_token_deletion();
             spawn_revocation_of_renewed(&store, &revocations);
             store.spawn_audit_deletion(audit);
+            spawn_poll(&store, Arc::clone(&keys), signing_key, move || {
+                let _ignored = record.send(HeartbeatCommand::Record);
+            });
             let heartbeat = Heartbeat::new((keys, api_keys), store, name.clone());
             if let Err(error) = heartbeat.and_then(|heartbeat| heartbeat.spawn(queue)) {
                 tracing::warn!("cannot start the heartbeat for countersign doctor: {error}");
@@ -152,7 +170,7 @@ impl Heartbeat {
                     return;
                 }
                 Ok(HeartbeatCommand::Refresh(api_keys)) => self.api_keys = api_keys,
-                Err(RecvTimeoutError::Timeout) => {}
+                Ok(HeartbeatCommand::Record) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }

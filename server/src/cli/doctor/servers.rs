@@ -14,6 +14,7 @@ use crate::{
         digest::config_digests,
     },
     config::Config,
+    keys::{IssuerSection, secret_id::secret_id},
     store::{
         Store,
         servers::{ConfigDigests, ServerRun},
@@ -25,6 +26,8 @@ pub(super) struct ServerComparison {
     store: Store,
     /// [`ConfigDigests`] of the local configuration.
     own: ConfigDigests,
+    /// The section that signs.
+    signing: Option<IssuerSection>,
     /// Whether any keys are in files, which differ between servers and are not compared.
     has_key_files: bool,
     /// Whether the configuration sets the database, rather than a default.
@@ -48,7 +51,8 @@ impl ServerComparison {
         let api_keys = config.settings.auth.api_key_ids();
         let own = ConfigDigests { api_keys, ..config_digests(&config.issuers) };
         let has_key_files = config.issuers.iter().any(|section| section.keys.is_file());
-        Ok(Some(Self { store, own, has_key_files, is_named }))
+        let signing = config.signing().cloned();
+        Ok(Some(Self { store, own, signing, has_key_files, is_named }))
     }
 
     /// Compares the servers. `is_one_reached` is whether a server was reached that requires
@@ -93,10 +97,12 @@ impl ServerComparison {
         if !others.is_empty() {
             print(format_args!("  this is version {VERSION}: other versions are not compared"))?;
         }
-        let found = differences(&servers, &self.own);
+        let own = self.digests_in_force();
+        let found = differences(&servers, &own);
+        self.check_key_in_force(&servers, report)?;
         match servers.len() {
             0 => {}
-            1 if self.own.sections.is_empty() => report.ok("1 server runs on this database")?,
+            1 if own.sections.is_empty() => report.ok("1 server runs on this database")?,
             1 if found.is_empty() => {
                 report.ok(
                     "1 server on this database runs the issuers and signing key configured here",
@@ -118,6 +124,45 @@ impl ServerComparison {
             print("  the contents of key files were not compared")?;
         }
         Ok(())
+    }
+
+    /// Returns the digests of the local configuration, with the key in force as the one that signs.
+    fn digests_in_force(&self) -> ConfigDigests {
+        let mut own = self.own.clone();
+        if let (Some(section), Some(key_id)) = (&self.signing, self.key_in_force())
+            && let Some(secrets) = section.secrets()
+        {
+            secrets.choose(Some(&key_id));
+            own.signing_key = secret_id(secrets.signer().expose());
+        }
+        own
+    }
+
+    /// Returns the id of the key in force; `None` without a rotation.
+    fn key_in_force(&self) -> Option<String> {
+        let section = self.signing.as_ref()?.section();
+        // The query before has reported a database that fails.
+        let key = self.store.block_on(self.store.key_in_force(section)).ok()?;
+        key.map(|key| key.key_id)
+    }
+
+    /// Reports servers that sign with another key than the one in force.
+    fn check_key_in_force(
+        &self,
+        servers: &[ServerRun],
+        report: &mut DoctorReport,
+    ) -> io::Result<()> {
+        let Some(key_id) = self.key_in_force() else { return Ok(()) };
+        let others = servers.iter().filter(|one| !one.digests.verified_keys.contains(&key_id));
+        let names: Vec<_> = others.map(|server| printable(&server.name)).collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        let names = names.join(", ");
+        report.wrong(
+            &format!("the signing key in force ({key_id}) is not configured on {names}"),
+            "add it there as next_key and reload, or put key in force with countersign keys rotate",
+        )
     }
 
     /// Reports that the database has no active server. This is a problem if a server answers.
