@@ -15,6 +15,7 @@ mod environment;
 mod identity;
 mod import;
 mod jws;
+mod key_rotation;
 mod keys;
 mod known_databases;
 mod login;

@@ -15,6 +15,8 @@ pub(crate) mod clients;
 mod issuers;
 /// Numbers of uses that a server counts in blocks.
 mod leases;
+/// Rotation of the key that signs.
+mod key_rotation;
 /// Login methods and their terms.
 mod methods;
 /// Roles in access tokens.

@@ -56,6 +56,8 @@ mod repair;
 mod clock;
 /// Full disks, partitions, and other faults of the machine and the network.
 mod faults;
+/// Rotation of the key that signs: `keys rotate`.
+mod signing_keys;
 /// Keys from files and providers.
 mod keys;
 /// Static keys: `key`, `key_file`.

@@ -208,6 +208,8 @@ operations! {
     RevokeClientSecret = "identity.secret.revoke",
     /// Damaged revocations are repaired.
     RepairRevocations = "revocations.repair",
+    /// The next signing key is put in force.
+    RotateSigningKey = "signing_key.rotate",
     /// A backup of the databases is written.
     BackUpDatabase = "database.backup",
     /// A backup is restored.

@@ -386,6 +386,25 @@ COUNTERSIGN_CLIENT_SECRET, or is asked for.
 Example:
   countersign keys refresh auth_jwt_oidc --client deployer --config auth.cfg")]
     Refresh(KeysRefreshArgs),
+    /// Put the next key of the section that signs in force, on all servers of the database.
+    #[command(after_help = "\
+It is refused while a running server does not verify the key yet. Afterwards it prints how and
+when the old key is removed. Repeating it changes nothing.
+
+Example:
+  countersign keys rotate --config auth.cfg")]
+    Rotate(KeysRotateArgs),
+}
+
+/// Arguments of `keys rotate`.
+#[derive(Args, Debug)]
+pub struct KeysRotateArgs {
+    /// The section that signs (default: the one with sign = true).
+    #[arg(long, value_name = "SECTION")]
+    pub section: Option<String>,
+    /// Rotate although a running server does not verify the key.
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// Commands for certificates.

@@ -10,6 +10,7 @@ use super::{
     arguments::{KeysCommand, KeysRefreshArgs},
     client::{ApiCall, ServerClient},
     connection::{ServerConnection, reachable_address},
+    key_rotation,
     password::PasswordInput,
     print, printable, state_directory, variable,
 };
@@ -24,6 +25,7 @@ pub(super) fn run(source: &ConfigSource, command: KeysCommand) -> Result<(), Com
         KeysCommand::Client { name } => client(&name),
         KeysCommand::Status { url, json } => status(source, url, json),
         KeysCommand::Refresh(args) => refresh(source, args),
+        KeysCommand::Rotate(args) => key_rotation::run(source, &args),
     }
 }
 

@@ -10,6 +10,7 @@ use aws_lc_rs::rand;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use super::atomic_file;
+use crate::keys::secret_id::secret_id;
 
 /// Name of the generated configuration file.
 const FILE: &str = "countersign.cfg";
@@ -20,10 +21,15 @@ const FILE: &str = "countersign.cfg";
 /// # Errors
 /// The operating system provides no randomness.
 pub(super) fn generate_key() -> io::Result<String> {
-    let mut bytes = [0; 32];
-    rand::fill(&mut bytes)
-        .map_err(|_| io::Error::other("the operating system provides no randomness"))?;
-    Ok(URL_SAFE_NO_PAD.encode(bytes))
+    loop {
+        let mut bytes = [0; 32];
+        rand::fill(&mut bytes)
+            .map_err(|_| io::Error::other("the operating system provides no randomness"))?;
+        // One in a thousand looks like a phrase, and so has no id by which servers compare it.
+        if secret_id(&bytes).is_some() {
+            return Ok(URL_SAFE_NO_PAD.encode(bytes));
+        }
+    }
 }
 
 /// Generates a configuration section, in the form of the Inmanta guide, that signs tokens of
