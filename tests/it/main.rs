@@ -102,6 +102,8 @@ mod reload;
 mod systemd;
 /// The manifests for Kubernetes.
 mod kubernetes;
+/// The file system of the container image.
+mod container;
 /// HTTP/1: limits, timeouts, malformed requests, and trust in peers.
 mod hardening;
 /// TLS: negotiation, resumption, and client certificates.

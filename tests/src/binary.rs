@@ -255,9 +255,14 @@ impl Sandbox {
 
     /// Starts a server with these arguments and waits until it listens.
     pub fn start<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Server<'_> {
-        let mut command = self.command(arguments);
+        self.start_command(self.command(arguments))
+    }
+
+    /// Starts a server by a command that becomes the server, and waits until it listens.
+    pub fn start_command(&self, mut command: Command) -> Server<'_> {
         command
             .stdin(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(std::fs::File::create(self.path().join("log")).unwrap());
         self.wait_for(command)
     }
