@@ -368,7 +368,7 @@ impl ConfigSource {
                 Err(reason) => Err(reason.to_string()),
             }
         };
-        RevocationService::open(storage, config.revocation.capacity, purge_interval)
+        RevocationService::open(storage, &config.revocation, purge_interval)
     }
 
     /// Whether the revocations are in a database shared by nodes, because the configuration

@@ -193,7 +193,7 @@ fn stored_revocations(config: &Config) -> io::Result<RevocationService> {
         tracing::warn!("{reason}: see [feed], and url in [database]");
         Err(reason.to_owned())
     };
-    RevocationService::open_in_background(store, config.revocation.capacity)
+    RevocationService::open_in_background(store, &config.revocation)
 }
 
 /// The auth tier in this process. Any thread may make checks.

@@ -35,8 +35,8 @@ use tokio::{
 };
 
 use self::{
-    follower::RevocationFollower, freshness::FollowedFreshness, store::RevocationStore,
-    writer::RevocationWriter,
+    follower::RevocationFollower, freshness::FollowedFreshness, settings::RevocationSettings,
+    store::RevocationStore, writer::RevocationWriter,
 };
 use crate::{
     base::clock::Stopwatch,
@@ -88,8 +88,10 @@ pub struct RevocationStatus {
     pub replaced: usize,
     /// Error of reading the store, if it failed.
     pub error: Option<String>,
-    /// Time since the writer last read the store.
+    /// Time since the writer last read the store, or tried to.
     polled: Stopwatch,
+    /// Time since it was last read successfully.
+    read: Option<Stopwatch>,
 }
 
 /// Handle of the revocation writer thread.
@@ -143,9 +145,22 @@ const WRITER_TIMEOUT: Duration = Duration::from_secs(15);
 const THREAD_NAME: &str = "revocations";
 
 impl RevocationStatus {
+    /// Returns how long ago the store was last read; `None` before the first time.
+    #[must_use]
+    pub fn staleness(&self) -> Option<Duration> {
+        self.read.map(|read| read.elapsed())
+    }
+
     /// The state before the store was read.
     fn unread(capacity: usize) -> Self {
-        Self { count: 0, capacity, replaced: 0, error: None, polled: Stopwatch::start() }
+        Self {
+            count: 0,
+            capacity,
+            replaced: 0,
+            error: None,
+            polled: Stopwatch::start(),
+            read: None,
+        }
     }
 }
 
@@ -155,16 +170,18 @@ impl RevocationService {
     ///
     /// While the store cannot be read, no token is verified. If `store` is an error, nothing can
     /// be revoked, and every [`revoke`](Self::revoke) returns that error. The process that
-    /// maintains the store passes a `deletion_interval`, at which expired records are deleted.
+    /// maintains the store passes a `deletion_interval`, at which expired records are deleted. With
+    /// a `max_staleness` in the settings, [`freshness`](Self::freshness) ends that long after the
+    /// store was last read.
     ///
     /// # Errors
     /// The operating system cannot create a thread.
     pub fn open(
         store: Result<RevocationStore, String>,
-        capacity: usize,
+        settings: &RevocationSettings,
         deletion_interval: Option<Duration>,
     ) -> io::Result<Self> {
-        let (service, mut writer, queue) = Self::new(store, capacity, deletion_interval);
+        let (service, mut writer, queue) = Self::new(store, settings, deletion_interval);
         writer.poll();
         thread::Builder::new().name(THREAD_NAME.into()).spawn(move || writer.run(&queue))?;
         Ok(service)
@@ -177,9 +194,9 @@ impl RevocationService {
     /// The operating system cannot create a thread.
     pub fn open_in_background(
         store: Result<RevocationStore, String>,
-        capacity: usize,
+        settings: &RevocationSettings,
     ) -> io::Result<Self> {
-        let (service, mut writer, queue) = Self::new(store, capacity, None);
+        let (service, mut writer, queue) = Self::new(store, settings, None);
         let run = move || {
             writer.poll();
             writer.run(&queue);
@@ -191,9 +208,10 @@ impl RevocationService {
     /// Creates the handle, the state of the thread, and the queue between them.
     fn new(
         store: Result<RevocationStore, String>,
-        capacity: usize,
+        settings: &RevocationSettings,
         deletion_interval: Option<Duration>,
     ) -> (Self, RevocationWriter, Receiver<WriterCommand>) {
+        let capacity = settings.capacity;
         let writer = if store.is_ok() {
             RevocationsWriter::unavailable(capacity)
         } else {
@@ -204,14 +222,16 @@ impl RevocationService {
         let (commands, queue) = sync_channel(MAX_QUEUED);
         let (publish, status) = watch::channel(RevocationStatus::unread(capacity));
         let (poll_requested, observer) = (Arc::default(), Arc::default());
+        let freshness_limit = settings.max_staleness.map(|limit| (Arc::default(), limit));
+        let freshness = freshness_limit.as_ref().map(|(freshness, _)| Arc::clone(freshness));
         let writer = RevocationWriter::new(
             (writer, store),
+            freshness_limit,
             deletion_interval,
             publish,
             Arc::clone(&poll_requested),
             Arc::clone(&observer),
         );
-        let freshness = None;
         let service =
             Self { table, database, commands, poll_requested, status, observer, freshness };
         (service, writer, queue)
@@ -236,7 +256,8 @@ impl RevocationService {
         (service, follower)
     }
 
-    /// Returns how long they may be relied on, if they are those of another process.
+    /// Returns how long they may be relied on, if they are those of another process, or if their
+    /// store has a limit of staleness. Afterwards no token is to be verified.
     #[must_use]
     pub fn freshness(&self) -> Option<&Arc<FollowedFreshness>> {
         self.freshness.as_ref()
@@ -275,12 +296,18 @@ impl RevocationService {
         database.revocations_after(after, limit).await
     }
 
+    /// Returns whether they may be relied on: [`freshness`](Self::freshness) has not ended.
+    #[must_use]
+    pub fn is_fresh(&self) -> bool {
+        self.freshness.as_ref().is_none_or(|freshness| freshness.is_current())
+    }
+
     /// Returns whether every stored revocation is in force.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         let status = self.status.borrow();
         self.table.are_available()
-            && self.freshness.as_ref().is_none_or(|freshness| freshness.is_current())
+            && self.is_fresh()
             && status.error.is_none()
             && status.polled.elapsed() < WRITER_TIMEOUT
     }

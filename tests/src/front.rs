@@ -21,7 +21,7 @@ use countersign_front::{
 use countersign_server::{
     app::{App, AppService},
     config::{Config, ConfigFormat, RawConfig},
-    revocation::RevocationService,
+    revocation::{RevocationService, settings::RevocationSettings},
 };
 use tokio::{
     runtime::{Builder, Runtime},
@@ -156,7 +156,8 @@ pub fn app(configuration: &str) -> Arc<App> {
     let mut raw = RawConfig::default();
     raw.add("test", configuration, ConfigFormat::Ini);
     let config = Config::from_raw(raw).expect("the configuration is one");
-    let desk = RevocationService::open(Err("there is no store".into()), 0, None)
+    let settings = RevocationSettings { capacity: 0, ..config.revocation.clone() };
+    let desk = RevocationService::open(Err("not stored".into()), &settings, None)
         .expect("there are threads");
     App::new(config, 1, desk, None).expect("the keys are some")
 }

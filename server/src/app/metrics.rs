@@ -363,7 +363,11 @@ impl Scrape {
             let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
             gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
         }
-        Ok(())
+        // Absent until the store has been read.
+        let Some(staleness) = status.staleness() else { return Ok(()) };
+        let (name, help) = ("revocations_staleness_seconds", "How long ago they were last read");
+        let gauge = ConstGauge::new(staleness.as_secs_f64());
+        gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
     }
 
     /// Zero without a feed.

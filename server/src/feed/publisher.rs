@@ -240,7 +240,7 @@ impl FeedPublisher {
         FeedState {
             generation,
             at: u64::try_from(since_boot().as_millis()).unwrap_or(u64::MAX),
-            is_available: self.table().are_available(),
+            is_available: self.table().are_available() && self.revocations.is_fresh(),
             revocations: self.revocations.status().count,
         }
     }

@@ -112,6 +112,7 @@ impl RevocationFollower {
             replaced: self.sets.saturating_sub(1),
             error,
             polled: Stopwatch::start(),
+            read: Some(Stopwatch::start()),
         });
         self.freshness.extend(until);
     }

@@ -1,4 +1,5 @@
-//! How long the knowledge of another process may be relied on.
+//! How long the known revocations may be relied on without news of their store, or of the process
+//! that has them.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -7,7 +8,8 @@ use std::{
 
 use crate::base::clock::since_boot;
 
-/// Until when this process knows all keys and revocations of another one.
+/// Until when this process knows all revocations of its store, or all keys and revocations of
+/// another process.
 ///
 /// # Synchronization
 /// The end is stored (Release) after everything that was known by then was published, and loaded

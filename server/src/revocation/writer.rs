@@ -22,10 +22,11 @@ use tokio::sync::{oneshot, watch};
 
 use super::{
     MAX_QUEUED, RevocationChange, RevocationEntry, RevocationObserver, RevocationStatus,
-    RevokeError, WriterCommand, record::RevocationRecord, store::RevocationStore,
+    RevokeError, WriterCommand, freshness::FollowedFreshness, record::RevocationRecord,
+    store::RevocationStore,
 };
 use crate::{
-    base::clock::{self, Stopwatch},
+    base::clock::{self, Stopwatch, since_boot},
     store::sqlite::directory,
 };
 
@@ -60,6 +61,8 @@ type RevokeResult = Result<(), RevokeError>;
 pub(super) struct RevocationWriter {
     table: RevocationsWriter,
     store: Result<RevocationStore, String>,
+    /// Until when the known revocations may be relied on, and for how long after a read.
+    freshness_limit: Option<(Arc<FollowedFreshness>, Duration)>,
     /// Whether an exceeded capacity has been logged.
     overfull_logged: bool,
     /// Expiry times of [`RevocationEntry::Unproven`] entries, oldest first.
@@ -88,6 +91,7 @@ pub(super) struct RevocationWriter {
 impl RevocationWriter {
     pub(super) fn new(
         (table, store): (RevocationsWriter, Result<RevocationStore, String>),
+        freshness_limit: Option<(Arc<FollowedFreshness>, Duration)>,
         deletion_interval: Option<Duration>,
         status: watch::Sender<RevocationStatus>,
         poll_requested: Arc<AtomicBool>,
@@ -97,6 +101,7 @@ impl RevocationWriter {
         Self {
             table,
             store,
+            freshness_limit,
             overfull_logged: false,
             unproven: VecDeque::new(),
             deletion_interval,
@@ -160,6 +165,8 @@ impl RevocationWriter {
             // Entries may have been dropped by the wrong clock.
             store.read_from_start();
         }
+        // What is committed after this moment may be missed.
+        let began = since_boot();
         let polled = match &mut self.store {
             Ok(store) => store.read_new(),
             Err(_) => Ok(Some(Vec::new())),
@@ -174,6 +181,7 @@ impl RevocationWriter {
                 self.find_lost(&new);
                 self.restore(&new);
                 self.write_back();
+                self.extend_freshness(began);
                 None
             }
             Ok(None) if self.has_not_read_for(LOCK_TIMEOUT) => {
@@ -182,7 +190,7 @@ impl RevocationWriter {
             Ok(None) => self.status.borrow().error.clone(),
             Err(error)
                 if error.kind() == io::ErrorKind::NotConnected
-                    && !self.has_not_read_for(OUTAGE_TIMEOUT) =>
+                    && !self.has_not_read_for(self.outage_timeout()) =>
             {
                 if !mem::replace(&mut self.outage_logged, true) {
                     tracing::warn!(
@@ -230,6 +238,20 @@ impl RevocationWriter {
              to a new file"
         );
         store.read_new()
+    }
+
+    /// Lets the known revocations be relied on for the configured time after a read that began at
+    /// this time of [`since_boot`].
+    fn extend_freshness(&self, began: Duration) {
+        if let Some((freshness, limit)) = &self.freshness_limit {
+            freshness.extend(began.saturating_add(*limit));
+        }
+    }
+
+    /// Returns the time that the database may be unreachable until this node is not ready.
+    fn outage_timeout(&self) -> Duration {
+        let limit = self.freshness_limit.as_ref().map(|(_, limit)| *limit);
+        limit.unwrap_or(OUTAGE_TIMEOUT).min(OUTAGE_TIMEOUT)
     }
 
     fn has_not_read_for(&self, limit: Duration) -> bool {
@@ -496,6 +518,7 @@ impl RevocationWriter {
             replaced: self.replaced,
             error,
             polled: Stopwatch::start(),
+            read: self.last_read,
         });
     }
 }

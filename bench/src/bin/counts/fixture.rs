@@ -19,7 +19,7 @@ use countersign_engine::{
 use countersign_server::{
     app::App,
     config::{Config, ConfigFormat, RawConfig},
-    revocation::RevocationService,
+    revocation::{RevocationService, settings::RevocationSettings},
 };
 use serde_json::json;
 
@@ -64,8 +64,9 @@ impl Fixture {
         let mut raw = RawConfig::default();
         raw.add("bench", &text, ConfigFormat::Ini);
         let config = Config::from_raw(raw).unwrap_or_else(|problems| panic!("{problems}"));
-        let desk =
-            RevocationService::open(Err("nothing is revoked".into()), 0, None).expect("a desk");
+        let settings = RevocationSettings { capacity: 0, ..config.revocation.clone() };
+        let desk = RevocationService::open(Err("nothing is revoked".into()), &settings, None)
+            .expect("a desk");
         App::new(config, 1, desk, None).unwrap_or_else(|problems| panic!("{problems}"))
     }
 

@@ -1,6 +1,6 @@
 //! Options of the database, of revocations and of the token cache.
 
-use super::{OptionSpec, SectionSpec, decimal, flag, ignored, number, text};
+use super::{OptionSpec, SectionSpec, decimal, flag, ignored, number, number_or_off, text};
 
 pub(super) const DATABASE: SectionSpec = SectionSpec::new(
     "database",
@@ -65,6 +65,12 @@ pub(super) const REVOCATION: SectionSpec = SectionSpec::new(
             "Maximum number of revocations in force. Two to four bytes of memory are reserved \
                  for each.",
             "100000",
+        ),
+        number_or_off("max_staleness", 2, 86_400, "off").restart().about(
+            "Seconds for which tokens are verified by the last known revocations while their store \
+             cannot be read. Afterwards they are answered with 503, until it can be read again. \
+             `off`: without a limit.",
+            "600",
         ),
     ]],
 );
