@@ -51,7 +51,11 @@ use std::{
 };
 
 use serde::{Serialize, de::DeserializeOwned};
-use sqlx::{Any, AnyPool, Row as _, Transaction, any::AnyRow, error::ErrorKind};
+use sqlx::{
+    Any, AnyPool, Row as _, Transaction,
+    any::AnyRow,
+    error::{DatabaseError, ErrorKind},
+};
 use tokio::time::{sleep, timeout};
 
 pub use self::health::DatabaseHealth;
@@ -91,6 +95,8 @@ pub enum StoreError {
     File(io::ErrorKind, String),
     /// The schema has a version that this program cannot use.
     Schema(String),
+    /// A pooler executes prepared statements over other connections than those that have them.
+    Pooler,
     /// Uniqueness violation: the row already exists.
     AlreadyExists,
     /// Foreign-key violation: a referenced row is missing, or the row is still referenced.
@@ -102,6 +108,11 @@ impl fmt::Display for StoreError {
         match self {
             Self::Unavailable(reason) => write!(f, "cannot query the database: {reason}"),
             Self::File(_, reason) | Self::Schema(reason) => f.write_str(reason),
+            Self::Pooler => f.write_str(
+                "url in [database] leads through a transaction pooler that loses prepared \
+                 statements: use PgBouncer 1.21 or later with max_prepared_statements, or \
+                 pool_mode = session",
+            ),
             Self::AlreadyExists => f.write_str("already exists"),
             Self::ForeignKeyViolation => f.write_str(
                 "foreign-key violation: a referenced row is missing or still referenced",
@@ -118,11 +129,17 @@ impl From<sqlx::Error> for StoreError {
         match reason.map(|reason| reason.kind()) {
             Some(ErrorKind::UniqueViolation) => Self::AlreadyExists,
             Some(ErrorKind::ForeignKeyViolation) => Self::ForeignKeyViolation,
+            _ if reason.is_some_and(is_lost_statement) => Self::Pooler,
             _ => reason
                 .and_then(sqlite::file_error)
                 .unwrap_or_else(|| Self::Unavailable(error.to_string())),
         }
     }
+}
+
+/// Whether PostgreSQL does not have a statement that was prepared, or has another one of that name.
+fn is_lost_statement(error: &dyn DatabaseError) -> bool {
+    error.code().is_some_and(|code| ["26000", "42P05", "08P01"].contains(&&*code))
 }
 
 /// Timeout of a query, including the wait for a connection.

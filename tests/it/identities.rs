@@ -59,7 +59,7 @@ fn with_server(protocol: Protocol, options: &str, test: impl FnOnce(&IdentityApi
 }
 
 /// A client that administers machine identities.
-struct IdentityApi<'s> {
+pub(crate) struct IdentityApi<'s> {
     server: &'s Server<'s>,
     /// Session of an administrator.
     token: String,
@@ -67,14 +67,14 @@ struct IdentityApi<'s> {
 }
 
 /// The credentials of an identity with universal auth.
-struct MachineCredentials {
+pub(crate) struct MachineCredentials {
     id: String,
     client_id: String,
     secret: String,
 }
 
 impl<'s> IdentityApi<'s> {
-    fn new(server: &'s Server<'s>) -> Self {
+    pub(crate) fn new(server: &'s Server<'s>) -> Self {
         let mut api = Self { server, token: session_of("root", true), organization: String::new() };
         let organizations = api.ask("GET /organization").json();
         api.organization = text(&organizations["organizations"][0]["id"]);
@@ -117,7 +117,7 @@ impl<'s> IdentityApi<'s> {
 
     /// Creates an identity with universal auth on these terms, and a secret.
     #[track_caller]
-    fn machine(&self, role: &str, terms: Value) -> MachineCredentials {
+    pub(crate) fn machine(&self, role: &str, terms: Value) -> MachineCredentials {
         let id = self.create("machine", role);
         let path = format!("/auth/universal-auth/identities/{id}");
         let attached = self.send(&format!("POST {path}"), terms);
@@ -142,7 +142,7 @@ impl<'s> IdentityApi<'s> {
 
     /// Logs in and returns the access token.
     #[track_caller]
-    fn access_token(&self, machine: &MachineCredentials) -> String {
+    pub(crate) fn access_token(&self, machine: &MachineCredentials) -> String {
         let response = self.log_in(machine);
         assert_eq!(response.status, 200, "{response:?}");
         text(&response.json()["accessToken"])

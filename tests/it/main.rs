@@ -104,6 +104,8 @@ mod systemd;
 mod kubernetes;
 /// The file system of the container image.
 mod container;
+/// Three servers and one database, behind a pooler too.
+mod cluster;
 /// HTTP/1: limits, timeouts, malformed requests, and trust in peers.
 mod hardening;
 /// TLS: negotiation, resumption, and client certificates.

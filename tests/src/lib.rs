@@ -22,6 +22,7 @@ pub mod oidc;
 pub mod openmetrics;
 pub mod openssl;
 pub mod pages;
+pub mod pgbouncer;
 pub mod pki;
 pub mod postgres;
 pub mod process;

@@ -77,7 +77,7 @@ impl Postgres {
     fn start_on_a_free_port(&mut self) {
         // Another test may take a port between its choice and the start of the server.
         eventually(|| {
-            self.port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            self.port = free_port();
             self.try_resume()
         });
     }
@@ -173,8 +173,13 @@ impl Drop for Postgres {
     }
 }
 
+/// Returns a port that is free now.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
 /// Returns the user to run PostgreSQL as if the tests run as root: `postgres`, as on Debian.
-fn user() -> Option<u32> {
+pub(crate) fn user() -> Option<u32> {
     let id = |arguments: &[&str]| {
         let output = Command::new("id").args(arguments).output().unwrap();
         String::from_utf8_lossy(&output.stdout).trim().parse::<u32>().ok()

@@ -113,7 +113,9 @@ fn users(source: &ConfigSource, config: &Config) -> Result<Option<Users>, Comman
     };
     if config.settings.api.issues_tokens() || config.database.is_configured {
         match store.block_on(store.open()) {
-            Err(error @ StoreError::Schema(_)) => return Err(CommandError::failed(error)),
+            Err(error @ (StoreError::Schema(_) | StoreError::Pooler)) => {
+                return Err(CommandError::failed(error));
+            }
             // It has the path.
             Err(error @ StoreError::File(..)) => tracing::error!("{error}"),
             Err(error) => tracing::error!("{}: {error}", store.location()),

@@ -350,6 +350,7 @@ pub(super) fn store_error(error: StoreError) -> io::Error {
     match error {
         StoreError::File(kind, reason) => io::Error::new(kind, reason),
         StoreError::Schema(reason) => io::Error::new(io::ErrorKind::NotConnected, reason),
+        StoreError::Pooler => io::Error::new(io::ErrorKind::NotConnected, error.to_string()),
         error => {
             tracing::debug!("{error}");
             io::Error::new(io::ErrorKind::NotConnected, "the database does not answer")

@@ -125,7 +125,7 @@ impl StoreInner {
             }
             *opened = Some(OpenedDatabase { identity, is_usable: false });
         }
-        if let Err(error) = migrations::check(self).await {
+        if let Err(error) = self.check().await {
             self.disconnect().await;
             return Err(self.with_location(error));
         }
@@ -134,6 +134,15 @@ impl StoreInner {
         // Release: this generation is visible with the first result of the new database.
         self.generation.fetch_add(1, Ordering::Release);
         Ok(())
+    }
+
+    /// Checks that the database can be used, and has the current schema.
+    async fn check(&self) -> Result<(), StoreError> {
+        // A configured pool of one connection cannot be checked.
+        if self.kind == DatabaseKind::Postgres && self.pool.options().get_max_connections() > 1 {
+            refuse_lossy_pooler(&self.pool).await?;
+        }
+        migrations::check(self).await
     }
 
     /// Returns the identity of the file of an SQLite database.
@@ -215,6 +224,28 @@ impl StoreInner {
             }
             error => error,
         }
+    }
+}
+
+/// Refuses a pooler that loses prepared statements. It might also execute another statement of the
+/// same name.
+///
+/// A statement is prepared by one client. A transaction of another client then takes the connection
+/// of the pooler that has it, so that the pooler needs a second one to execute it again.
+async fn refuse_lossy_pooler(pool: &AnyPool) -> Result<(), StoreError> {
+    const STATEMENT: &str = "SELECT 'countersign'";
+    let prepared = || sqlx::query_scalar::<_, String>(STATEMENT);
+    let (mut client, mut other) = (pool.acquire().await?, pool.acquire().await?);
+    prepared().fetch_one(&mut *client).await?;
+    let mut transaction = other.begin().await?;
+    sqlx::query("SELECT 1").execute(&mut *transaction).await?;
+    let again = prepared().fetch_one(&mut *client).await;
+    transaction.rollback().await?;
+    match again {
+        Ok(text) if text == "countersign" => Ok(()),
+        // The result of another statement.
+        Ok(_) | Err(sqlx::Error::ColumnDecode { .. }) => Err(StoreError::Pooler),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -42,7 +42,12 @@ impl QueryResults {
     pub(super) fn record<T>(&self, result: &Result<T, StoreError>, took: Duration) {
         let is_failure = match result {
             Ok(_) | Err(StoreError::AlreadyExists | StoreError::ForeignKeyViolation) => false,
-            Err(StoreError::Unavailable(_) | StoreError::File(..) | StoreError::Schema(_)) => true,
+            Err(
+                StoreError::Unavailable(_)
+                | StoreError::File(..)
+                | StoreError::Schema(_)
+                | StoreError::Pooler,
+            ) => true,
         };
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         self.nanos.fetch_add(nanos, Ordering::Relaxed);
