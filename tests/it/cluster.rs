@@ -113,7 +113,7 @@ fn node_that_is_cut_off_refuses_after_max_staleness() {
     let postgres = Postgres::start();
     let link = NetworkLink::to(([127, 0, 0, 1], postgres.port).into());
     let far = postgres.url().replace(&postgres.port.to_string(), &link.address.port().to_string());
-    let limit = "[revocation]\nmax_staleness=4\n";
+    let limit = "[revocation]\nmax_staleness=8\n";
     let sandboxes: [_; SERVERS] = std::array::from_fn(|_| Sandbox::new());
     let url = postgres.url();
     let texts = [&url, &url, &far].map(|url| configuration(url, limit));
@@ -121,14 +121,14 @@ fn node_that_is_cut_off_refuses_after_max_staleness() {
         std::array::from_fn(|number| sandboxes[number].serve(&texts[number]));
     revoke_id(&one, "before");
     eventually(|| status(&cut_off, "before") == 401);
-    assert!(staleness(&cut_off) < 3.0);
+    assert!(staleness(&cut_off) < 5.0);
 
     link.cut();
     revoke_id(&one, "meanwhile");
     eventually(|| status(&other, "meanwhile") == 401);
     assert_eq!(["before", "meanwhile"].map(|id| status(&cut_off, id)), [401, 200]);
     eventually(|| status(&cut_off, "meanwhile") == 503);
-    assert!(staleness(&cut_off) > 3.0, "{}", staleness(&cut_off));
+    assert!(staleness(&cut_off) > 7.0, "{}", staleness(&cut_off));
     let refused = cut_off.auth(&token(json!({})));
     assert_eq!(
         (refused.status, refused.header("x-auth-error")),
@@ -143,7 +143,7 @@ fn node_that_is_cut_off_refuses_after_max_staleness() {
     eventually(|| status(&cut_off, "another") == 200);
     assert_eq!(status(&cut_off, "meanwhile"), 401, "before a token is verified again");
     eventually(|| cut_off.operations("/ready").status == 200);
-    eventually(|| staleness(&cut_off) < 3.0);
+    eventually(|| staleness(&cut_off) < 5.0);
 }
 
 /// Returns how long ago a server read the revocations, by its metrics.

@@ -170,6 +170,10 @@ fn other_section_errors_name_the_option() {
         );
     }
     refused("[limits]\nsources=0\n", &["sources in limits must be a number from 8 to 1048576"]);
+    let range = "max_staleness in revocation must be a number from 2 to 86400 or off";
+    for mistake in ["1", "never", "86401"] {
+        refused(&format!("[revocation]\nmax_staleness={mistake}\n"), &[range]);
+    }
     refused(
         "[listen]\ntrusted_proxies=10.0.0.1, 10.1.0.0/8, proxy\n",
         &[

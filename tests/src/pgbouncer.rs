@@ -47,7 +47,7 @@ impl PgBouncer {
         let text = format!(
             "[databases]\ncountersign = host=127.0.0.1 port={} user=countersign\n\
              [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
-             auth_type = any\npool_mode = {mode}\ndefault_pool_size = 30\n\
+             auth_type = any\npool_mode = {mode}\ndefault_pool_size = 90\n\
              ignore_startup_parameters = extra_float_digits\n{prepared}",
             postgres.port
         );
