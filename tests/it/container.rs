@@ -1,5 +1,6 @@
 use std::{
     fs::{self, Permissions},
+    io::{self, Write as _},
     os::unix::fs::{PermissionsExt as _, chown},
     path::Path,
     process::Command,
@@ -48,7 +49,8 @@ fn image_serves_as_a_user_without_privileges() {
     assert_eq!(argument(&stage, "COPY"), "--from=build /image/ /");
     assert_eq!(argument(&stage, "USER"), format!("{USER}:{USER}"));
     if !is_root() {
-        println!("skipped: only root may change the root directory of a process");
+        let reason = "only root may change the root directory of a process";
+        writeln!(io::stderr(), "skipped: {reason}").unwrap();
         return;
     }
     let sandbox = Sandbox::new();

@@ -1,3 +1,5 @@
+use std::io::{self, Write as _};
+
 use countersign_tests::{
     binary::Sandbox,
     eventually,
@@ -47,7 +49,7 @@ fn transaction_pooler_works_or_is_named() {
 #[test]
 fn lost_notifications_are_warned_about() {
     if !keeps_prepared_statements() {
-        println!("skipped: PgBouncer 1.21 or later is needed");
+        writeln!(io::stderr(), "skipped: PgBouncer 1.21 or later is needed").unwrap();
         return;
     }
     let postgres = Postgres::start();
