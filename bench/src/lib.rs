@@ -24,6 +24,9 @@ pub mod latency;
 pub mod budget;
 pub mod counts;
 
+// Fleets of servers, simulated.
+pub mod sim;
+
 // Whole servers, measured by a load generator.
 #[cfg(feature = "peers")]
 pub mod e2e;
