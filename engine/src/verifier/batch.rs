@@ -56,13 +56,26 @@ impl Verifier {
         mut admit: impl FnMut(&SignatureCheck<'_>) -> bool,
         results: &mut [Result<Verified<'t>, Reject>],
     ) {
+        self.verify_batch_with(tokens, now, |_, check| admit(check), results);
+    }
+
+    /// Verifies tokens as [`verify_batch_if`](Self::verify_batch_if) does, and passes `admit` the
+    /// index of the token too, so that the caller can charge the checks of those that are rejected.
+    pub fn verify_batch_with<'t>(
+        &self,
+        tokens: &[&'t [u8]],
+        now: UnixTime,
+        mut admit: impl FnMut(usize, &SignatureCheck<'_>) -> bool,
+        results: &mut [Result<Verified<'t>, Reject>],
+    ) {
         let snapshot = self.current.load_full();
         let mut batch = TokenBatch::new(self, &snapshot, now);
         for (index, token) in tokens.iter().copied().enumerate().take(results.len()) {
             if batch.is_full() || batch.contains(token) {
                 batch.finish(results);
             }
-            if let Some(result) = batch.begin(index, token, &mut admit) {
+            let admit = |check: &SignatureCheck<'_>| admit(index, check);
+            if let Some(result) = batch.begin(index, token, admit) {
                 set(results, index, result);
             }
         }
@@ -115,13 +128,13 @@ impl<'b, 't> TokenBatch<'b, 't> {
         &mut self,
         index: usize,
         token: &'t [u8],
-        admit: &mut impl FnMut(&SignatureCheck<'_>) -> bool,
+        mut admit: impl FnMut(&SignatureCheck<'_>) -> bool,
     ) -> Option<TokenResult<'t>> {
         let uses_lanes = self.verifier.rsa == RsaImplementation::Auto;
         let mut deferred = None;
         let result = self.verify(token, |due| {
             if !(uses_lanes && due.is_only_key && due.input().fits_lanes()) {
-                return due.verify_if(&mut *admit);
+                return due.verify_if(&mut admit);
             }
             if admit(&due.signature_check()) {
                 deferred = Some(due.key);
