@@ -135,7 +135,7 @@ impl<S: Read + Write> Connection<S> {
             |name: &str| headers.iter().find(|(header, _)| header == name).map(|(_, value)| value);
         let body = match (value("transfer-encoding"), value("content-length")) {
             _ if to_head => Vec::new(),
-            // Countersign sends no chunked responses, but proxies convert them.
+            // Countersign sends only streams in chunks, but proxies convert other responses too.
             (Some(_), _) => {
                 let body = read_chunks(&mut self.reader)?;
                 next_line(&mut self.reader)?;

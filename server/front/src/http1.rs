@@ -11,6 +11,7 @@ pub mod head;
 pub mod body;
 pub mod response;
 pub mod pipeline;
+mod streamed;
 
 use std::{
     future::poll_fn,
@@ -116,6 +117,9 @@ impl<'c, S: Service> Http1Connection<'c, S> {
         let deadline = Rc::clone(&self.deadline);
         loop {
             match deadline.poll_fn(|cx| self.poll_step(cx)).await {
+                Ok(Ok(NextAction::Answer(pending))) if pending.request.is_streamed() => {
+                    Box::pin(self.stream(*pending)).await;
+                }
                 Ok(Ok(NextAction::Answer(pending))) => Box::pin(self.answer(*pending)).await,
                 Ok(Ok(NextAction::Close { is_sending })) => {
                     return Box::pin(self.close(is_sending)).await;
@@ -276,6 +280,7 @@ impl<'c, S: Service> Http1Connection<'c, S> {
             expects_continue,
             mut options,
             mut is_sending,
+            ..
         } = pending;
         self.enter(Http1Phase::Busy);
         // Holds the memory of the request until it is answered.

@@ -141,8 +141,15 @@ impl<S: Service> Http2Connection<'_, S> {
             // than streams.
             self.session.poll_replies(cx);
             match self.stream.poll_send(cx, buffers, &mut self.session) {
-                Poll::Ready(Ok(())) if self.session.refill() => continue,
-                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Ok(())) => {
+                    if self.phase == Http2Phase::Writing {
+                        // The client has received everything, and has time for what follows.
+                        self.phase = Http2Phase::Busy;
+                    }
+                    if self.session.refill() {
+                        continue;
+                    }
+                }
                 Poll::Ready(Err(_)) => return Poll::Ready(ConnectionClosed::Disconnected),
                 Poll::Pending => {
                     self.enter_phase(Http2Phase::Writing);

@@ -22,6 +22,7 @@
 // The interface between this crate and a service.
 pub mod service;
 pub mod message;
+pub mod exchange;
 pub mod kept_head;
 pub mod connection;
 
@@ -57,6 +58,7 @@ pub use self::{
     address::ListenAddress,
     connection::{ConnectionContext, Peer, TlsParameters},
     connection_counts::ConnectionCounts,
+    exchange::{BodyExchange, StreamedReply},
     kept_head::KeptHead,
     message::{BadRequest, DuplicateHeader, Fields, Reply, RequestHead, only_line},
     protocols::Protocols,

@@ -3,12 +3,13 @@
 use std::{convert::Infallible, net::IpAddr, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, StatusCode, Version};
+use http::{HeaderName, HeaderValue, Response, StatusCode, Version};
 use rustls::ServerConfig;
 
 use crate::{
     clock::Stopwatch,
     connection::{ConnectionContext, Peer},
+    exchange::{BodyExchange, StreamedReply},
     message::{BadRequest, Reply, RequestHead},
     protocols::Protocols,
     spop::{SpopNotification, action::ActionList, error::SpopError},
@@ -199,6 +200,21 @@ pub trait PendingRequest<'c> {
     /// Writes the response with `writer`, given the body (empty if the handler reads none), or
     /// returns the future of the response.
     fn respond(self, body: &[u8], writer: &mut impl ResponseWriter) -> Step<(), ReplyFuture<'c>>;
+
+    /// Whether body and response are [streams](crate::exchange) of any length, so that
+    /// [`stream`](Self::stream) answers the request in place of [`respond`](Self::respond).
+    fn is_streamed(&self) -> bool {
+        false
+    }
+
+    /// Returns the response, whose handler reads the body and writes the response by `exchange`.
+    /// The default is an empty one.
+    fn stream(self, _exchange: BodyExchange) -> StreamedReply<'c>
+    where
+        Self: Sized,
+    {
+        StreamedReply { head: Response::new(()), handler: Box::pin(std::future::ready(())) }
+    }
 }
 
 /// The actions of an ACK frame (SPOP), which are known after a wait.

@@ -48,6 +48,8 @@ pub struct Http1Head<'r, 'b> {
     pub persistence: Persistence,
     /// Whether the client waits for 100 (Continue) before it sends the body.
     pub expects_continue: bool,
+    /// Whether the client understands a response in chunks: not with HTTP/1.0.
+    pub takes_chunks: bool,
     /// The authority of a target in absolute form, which replaces Host.
     authority: Option<&'b str>,
     lines: &'r [Header<'b>],
@@ -292,6 +294,7 @@ fn read<'r, 'b>(
         framing: headers.framing()?,
         persistence,
         expects_continue,
+        takes_chunks: minor == 1,
         authority,
         lines,
     }))

@@ -51,6 +51,8 @@ pub struct Http1PendingRequest<'c, S: Service> {
     pub framing: Framing,
     /// Whether the client waits for 100 (Continue) before it sends the body.
     pub expects_continue: bool,
+    /// Whether the client understands a response in chunks.
+    pub takes_chunks: bool,
     /// Options for writing the response.
     pub options: ResponseOptions<'c>,
     /// Whether the client is sending a body that the service does not read.
@@ -124,6 +126,7 @@ fn answer<'c, S: Service>(
                 reads_body: body.is_read,
                 framing,
                 expects_continue,
+                takes_chunks: head.takes_chunks,
                 options,
                 is_sending: body.is_coming,
             };

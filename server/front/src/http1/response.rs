@@ -79,6 +79,34 @@ impl ResponseBuffer {
         self.end_of_head(0, options);
     }
 
+    /// Writes the head of a response whose body follows in parts: chunks (RFC 9112 section 7.1), or
+    /// everything until the connection closes, for a client of HTTP/1.0.
+    pub fn streamed_head(
+        &mut self,
+        head: &Response<()>,
+        options: ResponseOptions<'_>,
+        is_chunked: bool,
+    ) {
+        self.status_line(head.status());
+        for (name, value) in head.headers() {
+            self.line(name, value.as_bytes());
+        }
+        if is_chunked {
+            self.0.extend_from_slice(b"transfer-encoding: chunked\r\n");
+        }
+        self.common_lines(options);
+    }
+
+    /// Writes a part of a body, which is not empty.
+    pub fn part(&mut self, part: &[u8], is_chunked: bool) {
+        if !is_chunked {
+            return self.0.extend_from_slice(part);
+        }
+        self.0.extend_from_slice(format!("{:x}\r\n", part.len()).as_bytes());
+        self.0.extend_from_slice(part);
+        self.0.extend_from_slice(b"\r\n");
+    }
+
     /// Writes a response.
     pub fn response(&mut self, response: &Response<Bytes>, options: ResponseOptions<'_>) {
         self.status_line(response.status());
@@ -116,6 +144,11 @@ impl ResponseBuffer {
         } else {
             self.line(&header::CONTENT_LENGTH, length.to_string().as_bytes());
         }
+        self.common_lines(options);
+    }
+
+    /// Writes the lines that every response has, and the end of the head.
+    fn common_lines(&mut self, options: ResponseOptions<'_>) {
         self.0.extend_from_slice(match options.persistence {
             Persistence::Keep => b"",
             Persistence::Close => &b"connection: close\r\n"[..],

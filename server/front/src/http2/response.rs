@@ -2,7 +2,7 @@
 //! section 5.2).
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, StatusCode, Version, header};
+use http::{HeaderName, HeaderValue, Response, StatusCode, Version, header};
 
 use super::{
     frame::{self, MAX_31_BITS, MAX_PAYLOAD},
@@ -69,9 +69,16 @@ impl SendWindow {
 pub(super) struct UnsentBody {
     body: Bytes,
     trailer: Option<(&'static str, &'static [u8])>,
+    /// Whether more follows, other than the trailer.
+    is_part: bool,
 }
 
 impl UnsentBody {
+    /// A part of a body, which does not end the stream.
+    pub(super) fn part(part: Vec<u8>) -> Self {
+        Self { body: part.into(), trailer: None, is_part: true }
+    }
+
     /// Returns the number of bytes that are not sent yet.
     pub(super) fn len(&self) -> usize {
         self.body.len()
@@ -145,7 +152,7 @@ impl<'c> FrameWriter<'c> {
             frame::data(
                 &mut self.bytes,
                 stream,
-                rest.body.is_empty() && rest.trailer.is_none(),
+                rest.body.is_empty() && rest.trailer.is_none() && !rest.is_part,
                 &piece,
             );
         }
@@ -153,6 +160,20 @@ impl<'c> FrameWriter<'c> {
             self.headers(stream, true, |out| hpack::field(out, name, value));
         }
         true
+    }
+
+    /// Appends the head of a response whose body follows in parts.
+    pub(super) fn streamed_head(&mut self, stream: u32, head: &Response<()>) {
+        self.head(stream, false, head.status(), |put| {
+            for (name, value) in head.headers() {
+                put(name.as_str(), value.as_bytes());
+            }
+        });
+    }
+
+    /// Appends the end of a body that was sent in parts.
+    pub(super) fn end(&mut self, stream: u32) {
+        frame::data(&mut self.bytes, stream, true, &[]);
     }
 
     fn head(
@@ -229,7 +250,7 @@ impl ResponseWriter for Http2ResponseWriter<'_, '_> {
         if is_whole {
             return;
         }
-        let mut rest = UnsentBody { body: body.clone(), trailer: reply.trailer() };
+        let mut rest = UnsentBody { body: body.clone(), trailer: reply.trailer(), is_part: false };
         if !self.outgoing.resume(self.stream, &mut self.window, &mut rest) {
             self.rest = Some(rest);
         }
@@ -251,7 +272,8 @@ mod tests {
     fn body_does_not_exceed_the_send_buffer() {
         let mut writer = FrameWriter::new(None);
         writer.widen(1 << 24).unwrap();
-        let mut rest = UnsentBody { body: Bytes::from(vec![0; 1 << 20]), trailer: None };
+        let mut rest =
+            UnsentBody { body: Bytes::from(vec![0; 1 << 20]), trailer: None, is_part: false };
         let mut window = SendWindow::new(1 << 24);
         let mut turns = 0;
         while !writer.resume(1, &mut window, &mut rest) {

@@ -6,6 +6,7 @@
 
 mod bodies;
 mod control;
+mod exchanges;
 mod requests;
 
 use std::{
@@ -16,7 +17,11 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{StreamExt as _, future::Abortable, stream::FuturesUnordered};
+use futures_util::{
+    StreamExt as _,
+    future::{Abortable, Aborted},
+    stream::FuturesUnordered,
+};
 
 use super::{
     error::{Http2Error, Http2ErrorCode},
@@ -65,6 +70,8 @@ pub(super) struct Http2Session<'c, S: Service> {
     streams: Streams<'c, S>,
     /// Replies that are not ready yet. Resetting a stream aborts its reply.
     pending_replies: FuturesUnordered<Abortable<PendingReply<'c>>>,
+    /// The streams whose requests and responses are streams, and perhaps some that have ended.
+    exchanges: Vec<u32>,
     reset_streams: ResetStreams,
     /// The highest stream identifier received.
     last: u32,
@@ -82,8 +89,8 @@ pub(super) struct Http2Session<'c, S: Service> {
     held_input: HeldMemory<'c>,
 }
 
-/// The reply to the request of a stream, once it is ready.
-type PendingReply<'c> = Pin<Box<dyn Future<Output = (u32, Reply)> + 'c>>;
+/// The reply to the request of a stream, once it is ready; `None` if it was written in parts.
+type PendingReply<'c> = Pin<Box<dyn Future<Output = (u32, Option<Reply>)> + 'c>>;
 
 /// Progress of a graceful shutdown (RFC 9113 section 6.8).
 #[derive(Clone, Copy, Debug)]
@@ -118,6 +125,7 @@ impl<'c, S: Service> Http2Session<'c, S> {
             block: None,
             streams: Streams::default(),
             pending_replies: FuturesUnordered::new(),
+            exchanges: Vec::new(),
             reset_streams: ResetStreams::default(),
             last: 0,
             credit: CONNECTION_WINDOW,
@@ -198,11 +206,14 @@ impl<'c, S: Service> Http2Session<'c, S> {
     /// Sends the replies that have become ready.
     pub(super) fn poll_replies(&mut self, cx: &mut Context<'_>) {
         while let Poll::Ready(Some(ready)) = self.pending_replies.poll_next_unpin(cx) {
-            if let Ok((id, reply)) = ready {
-                self.reply(id, &reply);
+            match ready {
+                Ok((id, Some(reply))) => self.reply(id, &reply),
+                Ok((id, None)) => self.finish_handler(id),
+                Err(Aborted) => {}
             }
             self.release_memory();
         }
+        self.advance_exchanges();
     }
 
     /// Whether the connection can close once the send buffer is empty.
@@ -266,6 +277,10 @@ impl<'c, S: Service> Http2Session<'c, S> {
                     self.send(&incoming.pending.refuse(&BODY_TOO_SLOW), response);
                     // The body has had its time.
                     self.end_drain(id);
+                }
+                Http2StreamState::Streaming(_) => {
+                    self.memory.record_slow_body();
+                    self.reset_stream(id, Http2ErrorCode::Cancel, response.is_open);
                 }
                 _ => self.reset_stream(id, Http2ErrorCode::Cancel, response.is_open),
             }

@@ -13,8 +13,8 @@ use super::{
     session::STREAM_WINDOW,
 };
 use crate::{
-    clock::Stopwatch, fields::expected_body::ExpectedBody, request_memory::HeldMemory,
-    service::Service, upload_drain::UploadDrain,
+    clock::Stopwatch, exchange::ExchangePipe, fields::expected_body::ExpectedBody,
+    request_memory::HeldMemory, service::Service, upload_drain::UploadDrain,
 };
 
 /// The open [`Http2Stream`]s of a connection, by stream identifier.
@@ -83,6 +83,8 @@ pub(super) enum Http2StreamState<'c, S: Service> {
     Body(Box<PartialRequest<'c, S>>),
     /// Waiting for the reply. The handle aborts it when the stream is reset.
     AwaitingReply { reply: AbortHandle, _held: HeldMemory<'c> },
+    /// Receiving the request body and sending the response at the same time.
+    Streaming(Box<StreamedExchange<'c>>),
     /// Sending the response body.
     Sending(Box<PartialResponse<'c>>),
     /// Discarding the rest of the request, as the response is complete.
@@ -95,6 +97,16 @@ pub(super) struct PartialResponse<'c> {
     pub(super) rest: UnsentBody,
     /// Running since the head was sent.
     pub(super) since: Stopwatch,
+    pub(super) _held: HeldMemory<'c>,
+}
+
+/// An exchange whose handler is one of the pending replies of the connection.
+pub(super) struct StreamedExchange<'c> {
+    pub(super) pipe: ExchangePipe,
+    /// The part of the response that is being sent.
+    pub(super) part: Option<UnsentBody>,
+    /// Whether the handler has written all parts.
+    pub(super) is_answered: bool,
     pub(super) _held: HeldMemory<'c>,
 }
 
@@ -136,6 +148,7 @@ impl<'c, S: Service> Http2Stream<'c, S> {
         match &self.state {
             Http2StreamState::Body(incoming) => left(&incoming.started),
             Http2StreamState::Sending(response) => left(&response.since),
+            Http2StreamState::Streaming(exchange) => Some(exchange.pipe.time_left(limit)),
             Http2StreamState::Draining(drain) => Some(drain.time_left()),
             Http2StreamState::AwaitingReply { .. } => None,
         }

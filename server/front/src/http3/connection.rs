@@ -4,6 +4,8 @@
 //! A request without a body usually arrives in one piece. If [`Service::respond`] answers it at
 //! once, it takes no task, no future and no entry in the stream table.
 
+mod exchanges;
+
 use std::{
     collections::HashMap,
     mem,
@@ -45,6 +47,8 @@ pub(super) struct Http3Connection<'c, S: Service> {
     streams: HashMap<StreamId, Box<Http3Stream<'c, S>>>,
     /// Replies that are not ready yet.
     pending_replies: FuturesUnordered<PendingReply<'c>>,
+    /// The streams whose requests and responses are streams, and perhaps some that have ended.
+    exchanges: Vec<StreamId>,
     /// Unidirectional streams that the client opened.
     unidirectional: HashMap<StreamId, UnidirectionalStream>,
     opened: CriticalStreams,
@@ -63,8 +67,8 @@ pub(super) struct Http3Connection<'c, S: Service> {
     pieces: Vec<Bytes>,
 }
 
-/// The reply to the request of a stream, once it is ready.
-type PendingReply<'c> = Pin<Box<dyn Future<Output = (StreamId, Reply)> + 'c>>;
+/// The reply to the request of a stream, once it is ready; `None` if it was written in parts.
+type PendingReply<'c> = Pin<Box<dyn Future<Output = (StreamId, Option<Reply>)> + 'c>>;
 
 /// Progress of a shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,6 +120,7 @@ impl<'c, S: Service> Http3Connection<'c, S> {
             driver,
             streams: HashMap::new(),
             pending_replies: FuturesUnordered::new(),
+            exchanges: Vec::new(),
             unidirectional: HashMap::new(),
             opened: CriticalStreams::default(),
             control: None,
@@ -154,9 +159,13 @@ impl<'c, S: Service> Http3Connection<'c, S> {
                 made_progress = true;
             }
             while let Poll::Ready(Some((id, reply))) = self.pending_replies.poll_next_unpin(cx) {
-                self.reply(id, &reply);
+                match reply {
+                    Some(reply) => self.reply(id, &reply),
+                    None => self.finish_handler(id),
+                }
                 made_progress = true;
             }
+            made_progress |= self.advance_exchanges();
             if !made_progress {
                 break;
             }
@@ -220,7 +229,7 @@ impl<'c, S: Service> Http3Connection<'c, S> {
     }
 
     fn receive_from(&mut self, id: StreamId, mut stream: Http3Stream<'c, S>) {
-        let end = self.read(id);
+        let end = self.read(id, stream.room());
         if end == StreamEnd::Reset {
             if !stream.is_draining() {
                 self.cancel(id);
@@ -242,7 +251,15 @@ impl<'c, S: Service> Http3Connection<'c, S> {
             }
             Ok(StreamStep::Wait(reply)) => {
                 self.streams.insert(id, Box::new(stream));
-                self.pending_replies.push(Box::pin(async move { (id, reply.await) }));
+                self.pending_replies.push(Box::pin(async move { (id, Some(reply.await)) }));
+            }
+            Ok(StreamStep::Stream(handler)) => {
+                self.streams.insert(id, Box::new(stream));
+                self.exchanges.push(id);
+                self.pending_replies.push(Box::pin(async move {
+                    handler.await;
+                    (id, None)
+                }));
             }
             Err(error) => self.fail(id, error),
         }
@@ -275,14 +292,21 @@ impl<'c, S: Service> Http3Connection<'c, S> {
         let _ignored = self.driver.connection.recv_stream(id).stop(code);
     }
 
-    /// Reads all available data of a stream into [`pieces`](Self::pieces).
-    fn read(&mut self, id: StreamId) -> StreamEnd {
+    /// Reads the available data of a stream into [`pieces`](Self::pieces), at most `max` bytes.
+    fn read(&mut self, id: StreamId, max: usize) -> StreamEnd {
         self.pieces.clear();
         let mut stream = self.driver.connection.recv_stream(id);
         let Ok(mut chunks) = stream.read(true) else { return StreamEnd::Open };
+        let mut left = max;
         let end = loop {
-            match chunks.next(usize::MAX) {
-                Ok(Some(chunk)) => self.pieces.push(chunk.bytes),
+            if left == 0 {
+                break StreamEnd::Open;
+            }
+            match chunks.next(left) {
+                Ok(Some(chunk)) => {
+                    left -= chunk.bytes.len();
+                    self.pieces.push(chunk.bytes);
+                }
                 Ok(None) => break StreamEnd::Finished,
                 Err(ReadError::Blocked) => break StreamEnd::Open,
                 Err(ReadError::Reset(_)) => break StreamEnd::Reset,
@@ -343,6 +367,7 @@ impl<'c, S: Service> Http3Connection<'c, S> {
         {
             self.send(id, &unsent, *stream);
         }
+        self.advance_exchange(id);
     }
 
     /// Handles a request that the client cancelled, and charges the budget.
@@ -386,7 +411,7 @@ impl<'c, S: Service> Http3Connection<'c, S> {
 
     /// Handles data on a unidirectional stream.
     fn receive_unidirectional(&mut self, id: StreamId) {
-        let end = self.read(id);
+        let end = self.read(id, usize::MAX);
         let stream = self.unidirectional.entry(id).or_default();
         let mut action = Ok(StreamAction::Read);
         for piece in &self.pieces {
@@ -453,6 +478,9 @@ impl<'c, S: Service> Http3Connection<'c, S> {
                 self.memory.record_slow_body();
                 self.reply(id, &pending.refuse(&BODY_TOO_SLOW));
             } else if !stream.is_draining() {
+                if stream.exchange().is_some() {
+                    self.memory.record_slow_body();
+                }
                 self.streams.remove(&id);
                 self.refuse(id, Http3ErrorCode::RequestCancelled);
             }

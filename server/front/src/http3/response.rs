@@ -1,6 +1,6 @@
 //! HTTP/3 responses as stream data.
 
-use http::{HeaderName, StatusCode, Version, header};
+use http::{HeaderName, Response, StatusCode, Version, header};
 
 use super::{frame, qpack};
 use crate::{
@@ -55,6 +55,14 @@ impl<'o> Http3ResponseWriter<'o> {
                 qpack::field(out, name, value);
             });
         }
+    }
+
+    /// Writes the head of a response whose body follows in parts.
+    pub(super) fn write_head(&mut self, head: &Response<()>) {
+        let lines = head.headers().iter();
+        self.section(head.status(), |put| {
+            lines.for_each(|(name, value)| put(name.as_str(), value.as_bytes()));
+        });
     }
 
     fn section(&mut self, status: StatusCode, lines: impl FnOnce(&mut dyn FnMut(&str, &[u8]))) {

@@ -1,6 +1,6 @@
 //! The state of a request stream, from received data to the response.
 
-use std::{mem, rc::Rc, time::Duration};
+use std::{mem, pin::Pin, rc::Rc, time::Duration};
 
 use bytes::Bytes;
 use http::Version;
@@ -14,6 +14,7 @@ use super::{
 use crate::{
     clock::Stopwatch,
     connection::ConnectionContext,
+    exchange::{ExchangePipe, MAX_UNREAD, StreamedReply},
     fields::{
         expected_body::ExpectedBody,
         request::{self, DecodedHead, MalformedReason},
@@ -53,10 +54,23 @@ enum Http3StreamState<'c, S: Service> {
     Body { pending: S::Pending<'c>, body: Vec<u8>, max_length: usize },
     /// Waiting for the reply.
     AwaitingReply,
+    /// Receiving the body and sending the response at the same time.
+    Streaming(Box<StreamedExchange>),
     /// Sending the response, of which this part is left.
     Sending(Vec<u8>),
     /// Discarding the rest of the request, as the response is complete.
     Draining(UploadDrain),
+}
+
+/// An exchange whose handler is one of the pending replies of the connection.
+pub(super) struct StreamedExchange {
+    pub(super) pipe: ExchangePipe,
+    /// The part of the response that is being sent, as a frame.
+    pub(super) unsent: Vec<u8>,
+    /// The length of its beginning that was sent.
+    pub(super) sent: usize,
+    /// Whether the handler has written all parts.
+    pub(super) is_answered: bool,
 }
 
 /// The next step after [`receive`](Http3Stream::receive).
@@ -69,6 +83,8 @@ pub(super) enum StreamStep<'c> {
     Oversized,
     /// Wait for the reply.
     Wait(ReplyFuture<'c>),
+    /// Run the handler of an exchange, which is the state of the stream.
+    Stream(Pin<Box<dyn Future<Output = ()> + 'c>>),
 }
 
 impl<'c, S: Service> Http3Stream<'c, S> {
@@ -135,6 +151,7 @@ impl<'c, S: Service> Http3Stream<'c, S> {
         match &self.exchange.state {
             Http3StreamState::AwaitingReply => None,
             Http3StreamState::Draining(drain) => Some(drain.time_left()),
+            Http3StreamState::Streaming(exchange) => Some(exchange.pipe.time_left(limit)),
             _ => Some(limit.saturating_sub(self.since.elapsed())),
         }
     }
@@ -142,6 +159,25 @@ impl<'c, S: Service> Http3Stream<'c, S> {
     /// Takes the request, if its body is incomplete.
     pub(super) fn take_pending(&mut self) -> Option<S::Pending<'c>> {
         self.exchange.take_incoming().map(|(pending, _)| pending)
+    }
+
+    /// Returns the exchange, if body and response are streams.
+    pub(super) fn exchange(&mut self) -> Option<&mut StreamedExchange> {
+        match &mut self.exchange.state {
+            Http3StreamState::Streaming(exchange) => Some(exchange),
+            _ => None,
+        }
+    }
+
+    /// Returns the number of bytes that may be received now. The rest waits in the window of the
+    /// stream.
+    pub(super) fn room(&self) -> usize {
+        match &self.exchange.state {
+            Http3StreamState::Streaming(exchange) => {
+                MAX_UNREAD.saturating_sub(exchange.pipe.unread())
+            }
+            _ => usize::MAX,
+        }
     }
 
     /// Takes the unsent part of the response.
@@ -190,6 +226,9 @@ impl<'c, S: Service> Http3Stream<'c, S> {
             if !matches!(exchange.state, Http3StreamState::Draining(_)) {
                 frames.end()?;
                 exchange.expected.receive(0, true).map_err(malformed)?;
+            }
+            if let Http3StreamState::Streaming(streamed) = &exchange.state {
+                streamed.pipe.end();
             }
         }
         let kept = held_input.resize(frames.held_bytes());
@@ -243,6 +282,9 @@ impl<'c, S: Service> Http3Exchange<'c, S> {
             Err(malformed) => return Ok(Some(reject(connection, &malformed, out))),
             Ok(Step::Wait(pending)) => pending,
         };
+        if pending.is_streamed() {
+            return Ok(Some(self.stream(pending, out)));
+        }
         if !reads_body {
             return Ok(Some(self.answer(connection, pending, &[], out)));
         }
@@ -267,8 +309,13 @@ impl<'c, S: Service> Http3Exchange<'c, S> {
         out: &mut Vec<u8>,
     ) -> Result<Option<StreamStep<'c>>, Http3Error> {
         self.expected.receive(data.len(), false).map_err(malformed)?;
-        let Http3StreamState::Body { body, max_length, .. } = &mut self.state else {
-            return Ok(None);
+        let (body, max_length) = match &mut self.state {
+            Http3StreamState::Body { body, max_length, .. } => (body, max_length),
+            Http3StreamState::Streaming(exchange) => {
+                exchange.pipe.push(data);
+                return Ok(None);
+            }
+            _ => return Ok(None),
         };
         let refused = if body.len() + data.len() > *max_length {
             Some(BadRequest::body_too_large(*max_length))
@@ -315,6 +362,21 @@ impl<'c, S: Service> Http3Exchange<'c, S> {
                 }
             }
         }
+    }
+
+    /// Begins to answer a request whose body and response are streams.
+    fn stream(&mut self, pending: S::Pending<'c>, out: &mut Vec<u8>) -> StreamStep<'c> {
+        let bytes = pending.held_bytes() + ExchangePipe::HELD_BYTES;
+        if let Err(exceeded) = self.held.resize(bytes) {
+            return self.refuse(pending, &exceeded.refuse_head(), out);
+        }
+        let (pipe, exchange) = ExchangePipe::new();
+        let StreamedReply { head, handler } = pending.stream(exchange);
+        let mut unsent = Vec::new();
+        self.writer(&mut unsent).write_head(&head);
+        let exchange = StreamedExchange { pipe, unsent, sent: 0, is_answered: false };
+        self.state = Http3StreamState::Streaming(Box::new(exchange));
+        StreamStep::Stream(handler)
     }
 
     /// Writes the response to a request that cannot be received.

@@ -68,6 +68,12 @@ impl<'c, S: Service> Http2Session<'c, S> {
                     self.end_drain(frame.stream);
                 }
             }
+            Http2StreamState::Streaming(exchange) => {
+                exchange.pipe.push(data);
+                if is_end {
+                    exchange.pipe.end();
+                }
+            }
             // Discarded, too. The window is replenished when the response is complete.
             Http2StreamState::AwaitingReply { .. } | Http2StreamState::Sending(_) => {}
         }
@@ -110,6 +116,7 @@ impl<'c, S: Service> Http2Session<'c, S> {
             return self.fail_stream(id, Http2Error::protocol(reason));
         }
         match &stream.state {
+            Http2StreamState::Streaming(exchange) => exchange.pipe.end(),
             Http2StreamState::Body(_) => self.finish(id, &[]),
             Http2StreamState::Draining(_) => self.finish_drain(id),
             Http2StreamState::AwaitingReply { .. } | Http2StreamState::Sending(_) => {}

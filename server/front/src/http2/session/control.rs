@@ -140,10 +140,10 @@ impl<S: Service> Http2Session<'_, S> {
 
     /// Resumes all responses that wait for window. Returns whether anything was sent.
     fn resume_all(&mut self) -> bool {
-        let sending = self
-            .streams
-            .iter()
-            .filter(|(_, stream)| matches!(stream.state, Http2StreamState::Sending(_)));
+        let sending = self.streams.iter().filter(|(_, stream)| {
+            use Http2StreamState::{Sending, Streaming};
+            matches!(stream.state, Sending(_) | Streaming(_))
+        });
         let mut ids: Vec<_> = sending.map(|(id, _)| *id).collect();
         ids.sort_unstable();
         ids.into_iter().fold(false, |has_sent, id| self.resume(id) | has_sent)
@@ -152,6 +152,7 @@ impl<S: Service> Http2Session<'_, S> {
     /// Resumes one response. Returns whether anything was sent.
     fn resume(&mut self, id: u32) -> bool {
         let before = self.outgoing.bytes.len();
+        self.advance_exchange(id);
         if let Some(stream) = self.streams.get_mut(&id)
             && let Http2StreamState::Sending(response) = &mut stream.state
             && self.outgoing.resume(id, &mut stream.window, &mut response.rest)

@@ -204,13 +204,17 @@ impl<'c, S: Service> Http2Session<'c, S> {
         Ok(())
     }
 
-    /// Answers a request whose body is complete: now if possible, or when its reply is ready.
+    /// Answers a request whose body is complete, or a stream: now if possible, or when its reply is
+    /// ready.
     pub(super) fn answer(
         &mut self,
         pending: S::Pending<'c>,
         body: &[u8],
         response: ResponseStream,
     ) {
+        if pending.is_streamed() {
+            return self.begin_exchange(pending, response);
+        }
         let bytes = pending.held_bytes() + body.len();
         let mut writer = self.outgoing.writer(response.id, response.window, response.is_head);
         match pending.respond(body, &mut writer) {
@@ -240,7 +244,7 @@ impl<'c, S: Service> Http2Session<'c, S> {
         response: ResponseStream,
     ) {
         let id = response.id;
-        let pending: PendingReply<'c> = Box::pin(async move { (id, reply.await) });
+        let pending: PendingReply<'c> = Box::pin(async move { (id, Some(reply.await)) });
         let (pending, reply) = future::abortable(pending);
         let state = Http2StreamState::AwaitingReply { reply, _held: held };
         self.streams.insert(id, Http2Stream::new(response, state));
@@ -292,7 +296,7 @@ fn begin<'c, S: Service>(
         }
         Ok(Step::Wait(pending)) => pending,
     };
-    if !reads_body {
+    if !reads_body || pending.is_streamed() {
         return Ok(RequestStep::Answer(pending));
     }
     let max_length = pending.max_body_bytes();
