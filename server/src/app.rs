@@ -265,7 +265,8 @@ fn verifier(config: &Config, revocations: &RevocationService) -> Result<Verifier
     let builder = Verifier::builder()
         .issuers(issuers.collect::<Result<Vec<_>, Problem>>()?)
         .revocations(revocations.table())
-        .cache_bytes(config.settings.cache_bytes);
+        .cache_bytes(config.settings.cache_bytes)
+        .rsa(config.settings.rsa);
     builder.build().map_err(|error| {
         let place = match error {
             BuildError::Cache(_) => "[cache] megabytes",

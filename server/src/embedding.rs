@@ -256,7 +256,7 @@ impl EmbeddedTier {
     pub fn can_follow(&self, config: &TierConfig) -> bool {
         let Config { settings: next, database, revocation, feed, .. } = &config.config;
         let now = self.app.settings();
-        let sizes = |of: &Settings| (of.cache_bytes, of.limits, of.memory);
+        let sizes = |of: &Settings| (of.cache_bytes, of.rsa, of.limits, of.memory);
         let (names, next_names) = (now.listeners.iter(), next.listeners.iter());
         names.map(|listener| &listener.name).eq(next_names.map(|listener| &listener.name))
             && sizes(&now) == sizes(next)

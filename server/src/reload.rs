@@ -383,6 +383,7 @@ fn next_settings(before: &Settings, next: Settings, needs_restart: &mut Vec<Stri
     };
     check("threads in [listen]", next.threads != before.threads);
     check("[cache]", next.cache_bytes != before.cache_bytes);
+    check("rsa in [crypto]", next.rsa != before.rsa);
     let limits = |of: &Settings| (of.limits, of.timeouts, of.request_limits, of.memory);
     check("[limits]", limits(&next) != limits(before));
     check("[login]", next.api.login.differs_in_startup_settings(&before.api.login));
@@ -406,7 +407,8 @@ fn next_settings(before: &Settings, next: Settings, needs_restart: &mut Vec<Stri
     let listeners = listeners.collect();
     let (log, quic) = (LogSettings { format: before.log.format, ..next.log }, before.quic.clone());
     let metrics = before.metrics.clone();
-    let Settings { limits, timeouts, request_limits, memory, cache_bytes, threads, .. } = *before;
+    let Settings { limits, timeouts, request_limits, memory, cache_bytes, rsa, threads, .. } =
+        *before;
     Settings {
         listeners,
         log,
@@ -417,6 +419,7 @@ fn next_settings(before: &Settings, next: Settings, needs_restart: &mut Vec<Stri
         request_limits,
         memory,
         cache_bytes,
+        rsa,
         threads,
         ..next
     }

@@ -140,6 +140,7 @@ pub const SECTIONS: &[SectionSpec] = &[
     storage::FEED,
     storage::AUDIT,
     storage::CACHE,
+    storage::CRYPTO,
     limits::LIMITS,
     limits::LOGIN,
     limits::LOG,

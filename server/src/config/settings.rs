@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
+use countersign_engine::RsaImplementation;
 use countersign_front::{MemoryLimits, RequestLimits, Timeouts};
 
 use super::{
@@ -26,6 +27,17 @@ use crate::{
     identities::certificate::TlsCertAuthSettings,
     observe::settings::{LogSettings, MetricsSettings},
 };
+
+/// The values of the option `rsa`.
+const RSA_IMPLEMENTATIONS: [RsaImplementation; 2] =
+    [RsaImplementation::Auto, RsaImplementation::AwsLc];
+
+const fn rsa_implementation_name(implementation: RsaImplementation) -> &'static str {
+    match implementation {
+        RsaImplementation::Auto => "auto",
+        RsaImplementation::AwsLc => "aws-lc",
+    }
+}
 
 /// Listeners, and settings that apply to every request.
 #[derive(Debug)]
@@ -52,6 +64,8 @@ pub struct Settings {
     pub cache_bytes: usize,
     /// The same of each worker of a proxy, which has a cache of its own.
     pub worker_cache_bytes: usize,
+    /// Code that verifies the RSA signatures of batches of tokens.
+    pub rsa: RsaImplementation,
     /// Maximum length of a request body in bytes.
     pub max_body: usize,
     /// Settings for finding credentials, and for the responses about them.
@@ -166,6 +180,8 @@ impl Settings {
         let mut cache = SectionReader::new(sections, "cache", problems);
         let [cache_bytes, worker_cache_bytes] =
             ["megabytes", "worker_megabytes"].map(|option| cache.number::<usize>(option) << 20);
+        let mut crypto = SectionReader::new(sections, "crypto", problems);
+        let rsa = crypto.choice("rsa", &RSA_IMPLEMENTATIONS, rsa_implementation_name);
         let quic = QuicSettings::read(sections, problems);
         let max_body =
             SectionReader::new(sections, "server", problems).number("max_request_body_size");
@@ -183,6 +199,7 @@ impl Settings {
             metrics,
             cache_bytes,
             worker_cache_bytes,
+            rsa,
             max_body,
             auth,
             api,

@@ -1,6 +1,6 @@
-//! Options of the database, of revocations and of the token cache.
+//! Options of the database, of revocations, of the token cache, and of the code for signatures.
 
-use super::{OptionSpec, SectionSpec, decimal, flag, ignored, number, number_or_off, text};
+use super::{OptionSpec, SectionSpec, choice, decimal, flag, ignored, number, number_or_off, text};
 
 pub(super) const DATABASE: SectionSpec = SectionSpec::new(
     "database",
@@ -119,6 +119,17 @@ pub(super) const AUDIT: SectionSpec = SectionSpec::new(
             "/var/log/countersign/audit.jsonl",
         ),
     ]],
+);
+
+pub(super) const CRYPTO: SectionSpec = SectionSpec::new(
+    "crypto",
+    "The code that verifies signatures.",
+    &[&[choice("rsa", &["auto", "aws-lc"], "auto").restart().about(
+        "Code for the RSA signatures of `/v1/verify/batch`. `auto` verifies eight at a time where \
+         the processor has AVX-512 IFMA, and uses aws-lc elsewhere; `aws-lc` always uses aws-lc. \
+         The results are the same.",
+        "aws-lc",
+    )]],
 );
 
 pub(super) const CACHE: SectionSpec = SectionSpec::new(
