@@ -22,6 +22,7 @@
 //! - **While the core's budget lasts**, admission is one comparison, and the client's address is
 //!   not even read from the headers.
 
+mod batch;
 mod bucket;
 mod budgets;
 mod keyed_budget;
@@ -37,7 +38,7 @@ use countersign_engine::{
 };
 use tokio::time::{Instant, sleep_until};
 
-pub use self::{bucket::Share, source::Source};
+pub use self::{batch::BatchCounts, bucket::Share, source::Source};
 pub(crate) use self::{
     bucket::{Nanos, nanos},
     keyed_budget::KeyedBudget,

@@ -8,6 +8,9 @@ use serde_json::json;
 
 use crate::fixture::{self, SIGNING};
 
+/// `POST /v1/verify/batch`.
+mod batch;
+
 over_every_protocol!(
     verify_returns_all_claims_for_each_encoding,
     claims_are_returned_as_they_were_signed,

@@ -1,7 +1,7 @@
 //! Dispatch of a request to the handler of its route, the same for every HTTP version.
 
 use bytes::Bytes;
-use countersign_front::{BadRequest, IncomingRequest, Peer, RequestHead, Step};
+use countersign_front::{BadRequest, BodyExchange, IncomingRequest, Peer, RequestHead, Step};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 
 use super::{AppService, metrics};
@@ -37,7 +37,7 @@ impl AppService {
         body: &[u8],
         entry: Option<&mut AccessLogEntry>,
     ) -> Step<Reply, PendingDecision<'a>> {
-        let Self { app, admission } = self;
+        let Self { app, admission, .. } = self;
         if route != Route::Check {
             return Step::Done(grpc::health::respond(app.is_ready(), body));
         }
@@ -183,6 +183,27 @@ pub(super) async fn respond_admin(
     reply
 }
 
+/// Verifies the tokens of a stream, one a line.
+pub(super) async fn verify_batch(
+    service: &AppService,
+    peer: Peer<'_>,
+    request: Request<()>,
+    exchange: BodyExchange,
+) {
+    let settings = service.app.settings_arc();
+    let listener = &settings.listeners[peer.listener];
+    let caller = service.caller(&peer, listener, request.headers()).resolved();
+    drop((settings, request));
+    let call = verify::batch::BatchCall {
+        authenticator: &service.app.authenticator,
+        settings: || service.app.settings_arc(),
+        listener: peer.listener,
+        caller,
+        turns: &service.batch_turns,
+    };
+    call.respond(exchange).await;
+}
+
 /// Calls the handler of a request that is neither a gRPC call nor a check of `/auth`.
 pub(super) async fn respond(
     service: &AppService,
@@ -201,6 +222,8 @@ pub(super) async fn respond(
         Route::Verify | Route::Revoke | Route::RefreshKeys if method != Method::POST => {
             method_not_allowed("POST").into()
         }
+        // A POST is a stream, and never reaches this function.
+        Route::VerifyBatch => method_not_allowed("POST").into(),
         Route::Verify => {
             let body = request.body();
             let caller = (&caller, settings.rules(peer.listener));

@@ -3,17 +3,17 @@
 
 use bytes::Bytes;
 use countersign_front::{
-    BadRequest, IncomingRequest, KeptHead, Peer, PendingRequest, ReplyFuture, RequestHead,
-    ResponseWriter, Step, clock::Stopwatch,
+    BadRequest, BodyExchange, IncomingRequest, KeptHead, Peer, PendingRequest, ReplyFuture,
+    RequestHead, ResponseWriter, Step, StreamedReply, clock::Stopwatch,
 };
-use http::{HeaderValue, Request, header};
+use http::{HeaderValue, Request, StatusCode, header};
 
 use super::{AppService, dispatch};
 use crate::{
     api::inmanta::LOGIN_PATH,
-    auth::{AuthDecision, PendingDecision, ext_authz, forward_auth, grpc::GrpcError},
+    auth::{AuthDecision, PendingDecision, ext_authz, forward_auth, grpc::GrpcError, verify},
     base::{
-        reply::Reply,
+        reply::{Reply, empty},
         route::{Route, path_of},
     },
     console::SIGN_IN_PATH,
@@ -154,6 +154,23 @@ impl<'c> PendingRequest<'c> for PendingAppRequest<'c> {
         recorder.record(reply)
     }
 
+    fn is_streamed(&self) -> bool {
+        self.route == Route::VerifyBatch
+            && self.head.as_ref().is_some_and(|head| head.method() == "POST")
+    }
+
+    fn stream(self, exchange: BodyExchange) -> StreamedReply<'c> {
+        let peer = self.peer;
+        let (_, request, recorder) = self.into_parts();
+        let service = recorder.service;
+        let recorded = StreamRecorder(Some(recorder));
+        let handler = Box::pin(async move {
+            let _recorded = recorded;
+            dispatch::verify_batch(service, peer, request, exchange).await;
+        });
+        StreamedReply { head: verify::batch::head(), handler }
+    }
+
     fn respond(self, body: &[u8], writer: &mut impl ResponseWriter) -> Step<(), ReplyFuture<'c>> {
         let peer = self.peer;
         let (work, request, mut recorder) = self.into_parts();
@@ -209,6 +226,17 @@ impl<'c> PendingResponse<'c> {
                 decision.finish(&app.authenticator, settings, render).await
             }
             Self::Handler(request) => dispatch::respond(service, peer, route, request).await,
+        }
+    }
+}
+
+/// Records the response to a stream when it ends, or is cut off.
+struct StreamRecorder<'c>(Option<ResponseRecorder<'c>>);
+
+impl Drop for StreamRecorder<'_> {
+    fn drop(&mut self) {
+        if let Some(recorder) = self.0.take() {
+            recorder.record(empty(StatusCode::OK).into());
         }
     }
 }

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     admission::{Admission, Source},
-    auth::{AuthDecision, Caller, decide, forward_auth, grpc},
+    auth::{AuthDecision, Caller, decide, forward_auth, grpc, verify::batch::BatchTurns},
     base::{
         reply::Reply,
         route::{Route, Serves},
@@ -41,6 +41,8 @@ pub struct AppService {
     pub app: Arc<App>,
     /// The admission budgets of this worker.
     pub admission: Admission,
+    /// Lets batches of tokens be verified one slice after the other.
+    pub batch_turns: BatchTurns,
 }
 
 impl AppService {
@@ -49,7 +51,7 @@ impl AppService {
     pub fn new(app: Arc<App>, index: usize) -> Self {
         Metrics::use_shard(index);
         let admission = Admission::new(app.settings().limits);
-        Self { app, admission }
+        Self { app, admission, batch_turns: BatchTurns::default() }
     }
 
     /// Creates the [`WorkerContext`] of worker `index`, which runs on the calling thread.

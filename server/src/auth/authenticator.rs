@@ -3,7 +3,8 @@
 use std::sync::{Arc, Once};
 
 use countersign_engine::{
-    KeySet, Presentation, Reject, UnknownKid, Verified, Verifier, rotation::WithdrawalReason,
+    KeySet, Presentation, Reject, UnixTime, UnknownKid, Verified, Verifier,
+    rotation::WithdrawalReason,
 };
 use countersign_front::Step;
 
@@ -169,6 +170,35 @@ impl Authenticator {
             Step::Done(result) => result,
             Step::Wait(pending) => self.verify_after(caller, pending, token).await,
         }
+    }
+
+    /// Verifies tokens at this time, with the results of [`verify`](Self::verify) for each. Tokens
+    /// that would have to wait are rejected with [`Reject::KidUnknown`] or [`Reject::NotAdmitted`].
+    pub fn verify_batch<'t>(
+        &self,
+        caller: &Caller<'_, '_>,
+        tokens: &[&'t [u8]],
+        now: UnixTime,
+    ) -> Vec<Result<Verified<'t>, Rejection>> {
+        let unknown = self.freshness.as_ref().is_some_and(|freshness| !freshness.is_current());
+        let initial = if unknown { Reject::RevocationsUnavailable } else { Reject::NotAdmitted };
+        let mut results: Vec<_> = tokens.iter().map(|_| Err(initial)).collect();
+        if !unknown {
+            let presented = (tokens, now);
+            let admission = caller.admission;
+            let counts =
+                admission.verify_batch(&caller.client, &self.verifier, presented, &mut results);
+            for _ in 0..counts.signature_checks {
+                self.metrics.count_event(MetricEvent::SignatureChecked);
+            }
+            for _ in 0..counts.evicted_sources {
+                self.metrics.count_event(MetricEvent::SourceEvicted);
+            }
+            for _ in results.iter().flatten().filter(|verified| verified.is_cached()) {
+                self.metrics.count_event(MetricEvent::CacheHit);
+            }
+        }
+        results.into_iter().map(|result| result.map_err(Rejection::from)).collect()
     }
 
     /// Verifies a token with the known keys and within the budgets, or returns what to wait for.

@@ -12,6 +12,8 @@
 //! to the application. The certificate of the application itself proves nothing about a token in
 //! the body.
 
+/// Many tokens in one call.
+pub mod batch;
 /// Profile, tenant and authorization.
 mod decision;
 

@@ -71,6 +71,8 @@ pub enum Route {
     GrpcHealth,
     /// `/v1/verify`.
     Verify,
+    /// `/v1/verify/batch`.
+    VerifyBatch,
     /// `/v1/revoke`.
     Revoke,
     /// `/api/v1/*`, `/api/v2/*`: users, roles and tokens.
@@ -101,11 +103,12 @@ pub enum Route {
 
 impl Route {
     /// Every route.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Auth,
         Self::Check,
         Self::GrpcHealth,
         Self::Verify,
+        Self::VerifyBatch,
         Self::Revoke,
         Self::Inmanta,
         Self::Infisical,
@@ -137,6 +140,7 @@ impl Route {
                 Self::Ready
             }
             (Serves::Everything, "/v1/verify") => Self::Verify,
+            (Serves::Everything, "/v1/verify/batch") => Self::VerifyBatch,
             (Serves::Everything, "/v1/revoke") => Self::Revoke,
             (Serves::Everything, path) if is_of_infisical(path) => Self::Infisical,
             (Serves::Everything, path)
@@ -189,6 +193,7 @@ impl Route {
             Self::Check => "check",
             Self::GrpcHealth => "grpc_health",
             Self::Verify => "verify",
+            Self::VerifyBatch => "verify_batch",
             Self::Revoke => "revoke",
             Self::Inmanta => "inmanta",
             Self::Infisical => "infisical",
@@ -214,8 +219,14 @@ impl Route {
                 matches!(method, "POST" | "PUT" | "PATCH" | "DELETE")
             }
             _ => {
-                let has_parameters =
-                    matches!(self, Self::Verify | Self::Revoke | Self::RefreshKeys | Self::Console);
+                let has_parameters = matches!(
+                    self,
+                    Self::Verify
+                        | Self::VerifyBatch
+                        | Self::Revoke
+                        | Self::RefreshKeys
+                        | Self::Console
+                );
                 (self.is_grpc() || has_parameters) && method == "POST"
             }
         }
@@ -306,6 +317,8 @@ mod tests {
             ("/v1/../auth", Route::None),
             ("/%61uth", Route::None),
             ("/v1/verify?x", Route::Verify),
+            ("/v1/verify/batch", Route::VerifyBatch),
+            ("/v1/verify/batch/", Route::None),
             ("/envoy.service.auth.v3.Authorization/Check", Route::Check),
             ("/envoy.service.auth.v3.Authorization/check", Route::None),
             ("/envoy.service.auth.v3.Authorization/Check/", Route::None),

@@ -16,7 +16,7 @@ const MAX_SAMPLES: usize = 151;
 /// Samples over which a current value is averaged.
 const CURRENT: usize = 5;
 /// The routes whose requests have a token to verify.
-const VERIFYING: [Route; 3] = [Route::Auth, Route::Check, Route::Verify];
+const VERIFYING: [Route; 4] = [Route::Auth, Route::Check, Route::Verify, Route::VerifyBatch];
 /// Number of [`refusals`].
 const REFUSALS: usize = Reject::ALL.len() + OTHER_REFUSALS.len();
 /// Refusals for other reasons than a rejected token.

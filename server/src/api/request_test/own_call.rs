@@ -57,7 +57,9 @@ impl RequiredRight {
             }
             Route::Inmanta | Route::Infisical => of_inmanta(method, path),
             Route::Admin => admin::required_right(method, path),
-            Route::Verify => (method == "POST").then_some(Self::Nothing(BY_BODY)),
+            Route::Verify | Route::VerifyBatch => {
+                (method == "POST").then_some(Self::Nothing(BY_BODY))
+            }
             Route::Revoke | Route::RefreshKeys => {
                 (method == "POST").then_some(Self::Unknown(BY_CLIENT))
             }
