@@ -184,6 +184,7 @@ fn other_section_errors_name_the_option() {
         ],
     );
     refused("[listen]\nclient_address_header=a b\n", &["\"a b\" is not a valid header name"]);
+    refused("[crypto]\nrsa=ring\n", &["rsa \"ring\" is unknown", "auto, aws-lc"]);
     refused("[listen]\nsurface=infical\n", &["surface \"infical\" is unknown", "generic, inmanta"]);
 }
 

@@ -199,7 +199,7 @@ fn reload_names_settings_that_need_a_restart() {
     let server = sandbox.serve(&format!("{SIGNING}[listener_gone]\nbind=127.0.0.1:0\n"));
     let next = format!(
         "{SIGNING}{SECOND}[listen]\nthreads=7\n[cache]\nmegabytes=1\n[limits]\nidle_timeout=5\n[log]\nformat=human\n\
-         [revocation]\ncapacity=77\n[listener_new]\nbind=127.0.0.1:0\n[server]\nbind_address=127.0.0.2\n"
+         [crypto]\nrsa=aws-lc\n[revocation]\ncapacity=77\n[listener_new]\nbind=127.0.0.1:0\n[server]\nbind_address=127.0.0.2\n"
     );
     // The message is repeated with every reload.
     for _ in 0..2 {
@@ -207,6 +207,7 @@ fn reload_names_settings_that_need_a_restart() {
         for name in [
             "threads in [listen]",
             "[cache]",
+            "rsa in [crypto]",
             "[limits]",
             "format in [log]",
             "[revocation]",
