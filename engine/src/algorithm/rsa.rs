@@ -13,6 +13,7 @@ mod ifma;
 mod lanes;
 mod differential;
 mod random;
+mod wycheproof;
 
 pub(crate) use lanes::{RsaCheck, verify_all};
 
