@@ -21,6 +21,11 @@ fn fuzz_corpus_static_keys_holds() {
 }
 
 #[test]
+fn fuzz_corpus_rsa_lanes_holds() {
+    replay("rsa_lanes", fuzz::rsa_lanes);
+}
+
+#[test]
 fn fuzz_corpus_configuration_holds() {
     replay("configuration", fuzz::configuration);
 }

@@ -13,6 +13,7 @@ mod http2;
 mod http3;
 mod network;
 mod request_path;
+mod rsa_lanes;
 mod spop;
 
 use std::{
@@ -41,6 +42,7 @@ pub use http2::http2;
 pub use http3::http3;
 pub use network::network;
 pub use request_path::request_path;
+pub use rsa_lanes::rsa_lanes;
 use serde_json::{Map, Value};
 pub use spop::spop;
 
