@@ -7,6 +7,8 @@ mod connections;
 mod frames;
 /// Malformed and unusual requests.
 mod requests;
+/// Requests whose bodies and responses are streams.
+mod streamed;
 /// Floods that are cheap for the client.
 mod floods;
 

@@ -124,3 +124,20 @@ fn drain_sends_goaway_and_finishes_requests() {
     let (status, _) = server.stop("CONT");
     assert!(status.success(), "{status:?}");
 }
+
+#[test]
+fn slow_stream_of_tokens_is_reset() {
+    let fixture = Fixture::new();
+    let server = fixture.serve("[limits]\nbody_timeout=1");
+    let client = fixture.connect(&server);
+    let line = crate::fixture::good_token() + "\n";
+    let bytes = [request("POST", "/v1/verify/batch", &[]), frame(0, line.as_bytes())].concat();
+    let (mut send, mut receive) = client.open(&bytes);
+    // The time begins again with each answer, and ends before the next token.
+    let _ignored = client.wait(send.write_all(&frame(0, b"a.b")));
+    assert_eq!(
+        client.receive_response(&mut receive),
+        Err(error_code(Http3ErrorCode::RequestCancelled))
+    );
+    assert_eq!(client.request(&auth_request()).unwrap().status, 200);
+}
