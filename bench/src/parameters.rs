@@ -1,13 +1,10 @@
 //! Constants that the tokens and their verifiers share.
 
 use countersign_engine::UnixTime;
+pub use countersign_server::load_test::tokens::{AUDIENCE, ISSUER};
 
 /// The time at which every benchmark verifies.
 pub const NOW: UnixTime = UnixTime(1_700_000_000);
-/// The issuer of the tokens.
-pub const ISSUER: &str = "https://corpus.countersign.example/";
-/// The audience of the tokens.
-pub const AUDIENCE: &str = "https://service.countersign.example/";
 /// The secret of the HS256 tokens.
 pub const SECRET: [u8; 32] = [7; 32];
 /// Length of an RS256 token, and of each of [`Tokens`](crate::Tokens).

@@ -33,6 +33,7 @@ use crate::{
     feed::{configuration::SectionDigests, publisher::FeedPublisher, settings::FeedSettings},
     identities::checks::IdentityChecks,
     keys::{IssuerSection, KeySources, settings::KeySource, static_keys},
+    load_test::LoadTest,
     observe::{
         figures::RecentFigures,
         metrics::Metrics,
@@ -78,6 +79,8 @@ pub struct App {
     pub(crate) database: Database,
     /// Number of databases that lack what this server knew of them.
     pub unexpected_databases: Arc<AtomicUsize>,
+    /// The load test of the profile `loadtest`.
+    pub(crate) load_test: Option<Arc<LoadTest>>,
     /// Recent figures, for the console and the Admin API.
     pub(crate) figures: RecentFigures,
     /// Updates of the overview of the console.
@@ -102,7 +105,11 @@ impl App {
         revocations: RevocationService,
         users: Option<Users>,
     ) -> Result<Arc<Self>, Problems> {
-        let metrics = Arc::new(Metrics::new(threads, &config.settings.metrics));
+        let load_test = config.load_test.take().map(|settings| LoadTest::new(settings, threads));
+        let load_test = load_test.map(Arc::new);
+        let judge = load_test.as_ref().map(|load_test| Arc::clone(&load_test.judge));
+        let metrics = Metrics::new(threads, &config.settings.metrics).with_judge(judge);
+        let metrics = Arc::new(metrics);
         let is_used = config.uses_database();
         let store = users.as_ref().filter(|_| is_used).map(|users| users.store.clone());
         let audit = Arc::new(Audit::new(store, config.audit.clone(), Arc::clone(&metrics)));
@@ -133,6 +140,7 @@ impl App {
             audit_settings: config.audit,
             database: config.database,
             unexpected_databases: Arc::default(),
+            load_test,
             figures: RecentFigures::default(),
             page_updates: PageUpdates::default(),
             console_provider: ArcSwapOption::new(console_provider),

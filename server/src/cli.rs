@@ -18,6 +18,7 @@ mod jws;
 mod key_rotation;
 mod keys;
 mod known_databases;
+mod load_test;
 mod login;
 mod password;
 mod policy;
@@ -41,6 +42,7 @@ use std::{
     fmt,
     io::{self, BufRead as _, Read as _, Write as _},
     mem,
+    net::SocketAddr,
     path::PathBuf,
     process::ExitCode,
     sync::{Arc, MutexGuard, PoisonError},
@@ -49,7 +51,7 @@ use std::{
 
 use countersign_engine::Revocation;
 
-use self::arguments::{Cli, Command, ConfigCommand, IssuerArgs, ServeArgs};
+use self::arguments::{Cli, Command, ConfigCommand, IssuerArgs, LoadTestArgs, ServeArgs};
 use crate::{
     audit::{AuditOperation, AuditTarget, record_command},
     base::printable::printable,
@@ -90,6 +92,8 @@ fn dispatch(cli: Cli) -> Result<(), CommandError> {
         config: cli.config,
         state_dir: cli.state_dir,
         issuer: None,
+        load_test: None,
+        listen: None,
         stores: OpenStores::default(),
     };
     let result = run_command(&source, cli.command, &cli.serve);
@@ -140,7 +144,8 @@ fn run_command(
     match command {
         None => serve::run(source, options.threads),
         Some(Command::Serve(args)) => {
-            let source = ConfigSource { issuer: args.issuer, ..source.clone() };
+            let (load_test, listen) = (args.load_test.selected()?, args.listen);
+            let source = ConfigSource { issuer: args.issuer, load_test, listen, ..source.clone() };
             serve::run(&source, args.options.threads.or(options.threads))
         }
         Some(Command::Config(ConfigCommand::Check)) => check::run(source),
@@ -168,6 +173,7 @@ fn run_command(
         Some(Command::Revocations(command)) => revocations::run(source, &command),
         Some(Command::Database(command)) => database::run(source, &command),
         Some(Command::Import(command)) => import::run(source, command),
+        Some(Command::Loadtest(command)) => load_test::run(&command),
     }
 }
 
@@ -223,6 +229,10 @@ struct ConfigSource {
     state_dir: Option<PathBuf>,
     /// Arguments instead of files.
     issuer: Option<IssuerArgs>,
+    /// The profile `loadtest`.
+    load_test: Option<LoadTestArgs>,
+    /// Address of the main listener.
+    listen: Option<SocketAddr>,
     stores: OpenStores,
 }
 
@@ -263,16 +273,19 @@ impl ConfigSource {
     fn is_embedded(&self) -> bool {
         self.config.is_empty()
             && self.issuer.is_none()
+            && self.load_test.is_none()
             && !environment_variables().any(|(name, text)| {
                 name.starts_with("INMANTA_AUTH_JWT_") || is_orchestrate_variable(&name, &text)
             })
     }
 
     fn state_dir(&self) -> io::Result<PathBuf> {
-        match &self.state_dir {
-            Some(directory) => Ok(directory.clone()),
-            None => state_directory::default_directory(path_variable),
-        }
+        let directory = match &self.state_dir {
+            Some(directory) => directory.clone(),
+            None => state_directory::default_directory(path_variable)?,
+        };
+        // The state of a real server is not that of a load test.
+        Ok(if self.load_test.is_some() { directory.join("loadtest") } else { directory })
     }
 
     /// Loads the [`Config`] and prints its warnings to standard error.
@@ -287,6 +300,9 @@ impl ConfigSource {
     /// Reads the [`Config`] from the files, or from the arguments. The environment overrides
     /// files, and the arguments override the environment.
     fn read(&self) -> Result<Config, CommandError> {
+        if let Some(arguments) = &self.load_test {
+            return load_test::read_config(self, arguments);
+        }
         let Some(issuer) = &self.issuer else {
             return Ok(Config::load(&self.files()?, environment_variables())?);
         };
@@ -298,6 +314,7 @@ impl ConfigSource {
         let mut raw = RawConfig::default();
         raw.add_environment(environment_variables());
         issuer.add_to(&mut raw);
+        self.set_listen(&mut raw);
         Ok(Config::from_raw(raw)?)
     }
 

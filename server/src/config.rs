@@ -54,6 +54,7 @@ use crate::{
     feed::{configuration::SectionDigests, settings::FeedSettings},
     identities::settings::IdentitySettings,
     keys::{IssuerSection, administration, issuer},
+    load_test::Corpus,
     revocation::settings::RevocationSettings,
     store::settings::Database,
 };
@@ -81,6 +82,8 @@ pub struct Config {
     pub web_ui: WebUi,
     /// How the console signs in with the provider of `[web-ui]`, if there is one.
     pub sign_in: Option<SignInSettings>,
+    /// The tokens of a load test, in the profile `loadtest`.
+    pub load_test: Option<Corpus>,
     /// What changed for this configuration since an earlier version.
     pub changed_defaults: Vec<String>,
     /// Warnings and notes, which do not keep the server from running.
@@ -184,6 +187,7 @@ impl Config {
             transports,
             web_ui,
             sign_in,
+            load_test: None,
             changed_defaults,
             remarks,
         })

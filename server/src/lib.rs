@@ -27,6 +27,7 @@ pub mod audit;
 pub mod cluster;
 pub mod backup;
 pub mod import;
+pub mod load_test;
 pub mod identities;
 pub mod tenancy;
 pub mod authorization;

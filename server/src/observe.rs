@@ -8,5 +8,6 @@ pub mod process;
 mod shown_path;
 pub mod refused_requests;
 pub mod request_series;
+pub mod answer_judge;
 pub mod reloads;
 pub mod settings;

@@ -52,6 +52,8 @@ mod import;
 mod known_databases;
 /// Check and repair of stored revocations.
 mod repair;
+/// Load tests: `countersign serve --profile loadtest`.
+mod load_test;
 /// Wrong clocks and restored databases.
 mod clock;
 /// Full disks, partitions, and other faults of the machine and the network.

@@ -8,7 +8,7 @@ use super::{
 /// The modules of the server, from the bottom up: each imports only from those before it.
 /// `syntax` is the part of `config` that reads files; the rest of `config` assembles the
 /// settings that the features own.
-const SERVER_MODULES: [&str; 27] = [
+const SERVER_MODULES: [&str; 28] = [
     "base",
     "syntax",
     "client",
@@ -24,6 +24,7 @@ const SERVER_MODULES: [&str; 27] = [
     "cluster",
     "backup",
     "import",
+    "load_test",
     "identities",
     "tenancy",
     "authorization",

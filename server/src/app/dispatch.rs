@@ -261,6 +261,10 @@ pub(super) async fn respond(
         Route::Ready => get_only(method, || health::ready(&api, app.is_ready(), probe)),
         Route::Metrics => get_only(method, || metrics::respond(app)),
         Route::Keys => get_only(method, || keys::status::respond(&app.authenticator.keys_in_use())),
+        Route::LoadTest => match &app.load_test {
+            Some(load_test) => load_test.respond(method, request.uri().path()).into(),
+            None => not_found(listener.serves).into(),
+        },
         // gRPC calls are dispatched in `call_grpc`.
         Route::Check | Route::GrpcHealth => grpc::refuse(request.version(), method.as_str()).into(),
         // Checks of `/auth`, and requests to the console and the Admin API, never reach this

@@ -7,7 +7,7 @@ use countersign_front::{
 };
 use http::StatusCode;
 
-use super::{AppService, pending_request::ResponseRecorder};
+use super::{AppService, pending_request::ResponseRecorder, service::judged_kind};
 use crate::{
     auth::{
         DecisionSettings as _, PendingDecision,
@@ -19,6 +19,7 @@ use crate::{
     config::Settings,
     observe::{
         access_log::{AccessLogEntry, CompletedRequest},
+        answer_judge::{AnswerJudge, TokenKind},
         metrics::RequestProtocol,
         request_series::RequestLabels,
     },
@@ -69,8 +70,14 @@ pub(super) fn answer<'c>(
     let completed = CompletedRequest { protocol: PROTOCOL, route: ROUTE, status, outcome, started };
     let tenant = decision.tenant_label(&authenticator.metrics);
     let labels = || Some((RequestLabels::new(&peer, ROUTE, METHOD), peer.tls, tenant));
+    let kind = |judge: &AnswerJudge| {
+        let credentials = &settings.auth.credentials;
+        check.as_ref().map_or(TokenKind::Other, |check| {
+            judged_kind(judge, credentials.in_headers(check.fields))
+        })
+    };
     let entry = || Some(log_entry(settings, &context, check.as_ref()));
-    service.record(settings, completed, labels, entry);
+    service.record(settings, completed, (labels, kind), entry);
     Ok(Step::Done(()))
 }
 
@@ -89,12 +96,13 @@ fn wait<'c>(
     let SpopNotification { connection, settings, started, .. } = *notification;
     let (service, peer) = (&connection.worker.service, connection.peer);
     let app = &service.app;
-    let series = app.authenticator.metrics.series.as_ref();
+    let series = app.authenticator.metrics.series();
     let labels = RequestLabels::new(&peer, ROUTE, METHOD);
     let open = series.map(|series| series.open(labels, peer.tls));
     let entry = settings.log.logs_requests().then(entry);
+    let kind = service.kind_of(&decision);
     let recorder =
-        ResponseRecorder { service, protocol: PROTOCOL, route: ROUTE, started, open, entry };
+        ResponseRecorder { service, protocol: PROTOCOL, route: ROUTE, started, open, kind, entry };
     let decision_bytes = decision.held_bytes();
     let future = async move {
         let settings = || app.settings_arc();

@@ -8,17 +8,22 @@ use countersign_front::{
 };
 use http::{HeaderValue, Request, StatusCode, header};
 
-use super::{AppService, dispatch};
+use super::{AppService, dispatch, service::judged_kind};
 use crate::{
     api::inmanta::LOGIN_PATH,
-    auth::{AuthDecision, PendingDecision, ext_authz, forward_auth, grpc::GrpcError, verify},
+    auth::{
+        AuthDecision, PendingDecision, credential::Credential, ext_authz, forward_auth,
+        grpc::GrpcError, verify,
+    },
     base::{
         reply::{Reply, empty},
         route::{Route, path_of},
     },
+    config::Settings,
     console::SIGN_IN_PATH,
     observe::{
         access_log::{self, AccessLogEntry, CompletedRequest, RequestLine},
+        answer_judge::{AnswerJudge, TokenKind},
         metrics::RequestProtocol,
         request_series::{OpenRequest, RequestLabels},
     },
@@ -93,7 +98,7 @@ impl<'c> PendingAppRequest<'c> {
         let host = host.map(Box::new);
         let (service, peer) = (request.service(), connection.peer);
         let labels = || RequestLabels::new(&peer, route, request.head.method());
-        let series = service.app.authenticator.metrics.series.as_ref();
+        let series = service.app.authenticator.metrics.series();
         let open = series.map(|series| series.open(labels(), peer.tls));
         Ok(Self { work, head, host, service, peer, protocol, route, started, open })
     }
@@ -115,7 +120,8 @@ impl<'c> PendingAppRequest<'c> {
         if let Some(host) = host {
             request.headers_mut().insert(header::HOST, *host);
         }
-        (work, request, ResponseRecorder { service, protocol, route, started, open, entry })
+        let kind = None;
+        (work, request, ResponseRecorder { service, protocol, route, started, open, kind, entry })
     }
 }
 
@@ -176,17 +182,23 @@ impl<'c> PendingRequest<'c> for PendingAppRequest<'c> {
         let (work, request, mut recorder) = self.into_parts();
         let ResponseRecorder { service, route, .. } = recorder;
         let pending = match work {
-            PendingWork::ForwardAuth(decision) => PendingResponse::ForwardAuth(*decision),
+            PendingWork::ForwardAuth(decision) => {
+                recorder.kind = service.kind_of(&decision);
+                PendingResponse::ForwardAuth(*decision)
+            }
             PendingWork::Handler => {
                 PendingResponse::Handler(request.map(|()| Bytes::copy_from_slice(body)))
             }
             PendingWork::GrpcCall => {
                 match service.call_grpc(peer, route, body, recorder.entry.as_mut()) {
                     Step::Done(reply) => {
-                        writer.reply(&recorder.record(reply));
+                        writer.reply(&recorder.record_check(reply, body));
                         return Step::Done(());
                     }
-                    Step::Wait(decision) => PendingResponse::Check(decision, body.to_vec()),
+                    Step::Wait(decision) => {
+                        recorder.kind = service.kind_of(&decision);
+                        PendingResponse::Check(decision, body.to_vec())
+                    }
                 }
             }
         };
@@ -248,17 +260,38 @@ pub(super) struct ResponseRecorder<'c> {
     pub(super) route: Route,
     pub(super) started: Stopwatch,
     pub(super) open: Option<OpenRequest<'c>>,
+    /// The kind of its token, if the answer is judged.
+    pub(super) kind: Option<TokenKind>,
     pub(super) entry: Option<AccessLogEntry>,
 }
 
 impl ResponseRecorder<'_> {
     /// Records a response, and converts it to the front's [`Reply`](countersign_front::Reply).
     pub(super) fn record(self, reply: Reply) -> countersign_front::Reply {
-        let Self { service, protocol, route, started, open, entry } = self;
+        let kind = self.kind.unwrap_or(TokenKind::Other);
+        self.record_by(reply, |_, _| kind)
+    }
+
+    /// Records the response to a check over gRPC with this message.
+    fn record_check(self, reply: Reply, body: &[u8]) -> countersign_front::Reply {
+        self.record_by(reply, |settings, judge| {
+            let kind = |credential: Credential<'_>| judged_kind(judge, credential);
+            ext_authz::with_credential(&settings.auth, body, kind).unwrap_or(TokenKind::Other)
+        })
+    }
+
+    fn record_by(
+        self,
+        reply: Reply,
+        kind: impl FnOnce(&Settings, &AnswerJudge) -> TokenKind,
+    ) -> countersign_front::Reply {
+        let Self { service, protocol, route, started, open, entry, .. } = self;
+        let settings = service.app.settings();
         let Reply { counted: status, outcome, tenant, .. } = reply;
         let completed = CompletedRequest { protocol, route, status, outcome, started };
         let labels = || open.as_ref().map(|open| (open.labels, open.tls, tenant));
-        service.record(&service.app.settings(), completed, labels, || entry);
+        let kind = |judge: &AnswerJudge| kind(&settings, judge);
+        service.record(&settings, completed, (labels, kind), || entry);
         reply.into()
     }
 }

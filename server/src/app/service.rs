@@ -18,7 +18,10 @@ use super::{
 };
 use crate::{
     admission::{Admission, Source},
-    auth::{AuthDecision, Caller, decide, forward_auth, grpc, verify::batch::BatchTurns},
+    auth::{
+        AuthDecision, Caller, PendingDecision, credential::Credential, decide, forward_auth, grpc,
+        verify::batch::BatchTurns,
+    },
     base::{
         reply::Reply,
         route::{Route, Serves},
@@ -30,6 +33,7 @@ use crate::{
     config::{Listener, Settings},
     observe::{
         access_log::{AccessLogEntry, CompletedRequest, RequestLine},
+        answer_judge::{AnswerJudge, TokenKind},
         metrics::{MetricEvent, Metrics},
         request_series::RequestLabels,
     },
@@ -85,23 +89,38 @@ impl AppService {
         }
     }
 
+    /// Returns the kind of the token of a pending decision, if answers are judged.
+    pub(super) fn kind_of(&self, decision: &PendingDecision<'_>) -> Option<TokenKind> {
+        let judge = self.app.authenticator.metrics.judge()?;
+        Some(judge.kind_of(decision.token()))
+    }
+
     /// Counts a response, and writes the access log entry if the settings ask for one. `labels` is
-    /// called only if requests are also counted by listener, method and tenant.
+    /// called only if requests are also counted by listener, method and tenant, and `kind` only if
+    /// the answers to checks are judged.
     pub(super) fn record(
         &self,
         settings: &Settings,
         completed: CompletedRequest,
-        labels: impl FnOnce() -> Option<(RequestLabels, Option<TlsParameters>, TenantLabel)>,
+        (labels, kind): (
+            impl FnOnce() -> Option<(RequestLabels, Option<TlsParameters>, TenantLabel)>,
+            impl FnOnce(&AnswerJudge) -> TokenKind,
+        ),
         entry: impl FnOnce() -> Option<AccessLogEntry>,
     ) {
         let CompletedRequest { protocol, route, status, outcome, started } = completed;
         let took = started.elapsed();
         let metrics = &self.app.authenticator.metrics;
         metrics.count_response(protocol, route, status, Some(took));
-        if let Some(series) = &metrics.series
-            && let Some((labels, tls, tenant)) = labels()
-        {
-            series.count((labels, tls), tenant, status, took);
+        if let Some(observers) = &metrics.observers {
+            if let Some(series) = &observers.series
+                && let Some((labels, tls, tenant)) = labels()
+            {
+                series.count((labels, tls), tenant, status, took);
+            }
+            if let Some(judge) = &observers.judge {
+                judge.count(&completed, took, || kind(judge));
+            }
         }
         if settings.log.should_log(outcome, status)
             && let Some(entry) = entry()
@@ -122,7 +141,7 @@ impl Service for AppService {
 
     fn route(&self, settings: &Self::Settings, listener: usize, target: &str) -> Route {
         match Route::of(target, settings.listeners[listener].serves) {
-            Route::None => operator_route(settings, listener, target),
+            Route::None => operator_route(&self.app, settings, listener, target),
             route => route,
         }
     }
@@ -186,7 +205,10 @@ impl Service for AppService {
         let (protocol, started) = (writer.version().into(), request.started);
         let completed = CompletedRequest { protocol, route, status, outcome, started };
         let labels = || Some((RequestLabels::new(&peer, route, head.method()), peer.tls, tenant));
-        service.record(settings, completed, labels, || Some(access_log_entry(request)));
+        let kind = |judge: &AnswerJudge| {
+            judged_kind(judge, settings.auth.credentials.of_check(head, describe))
+        };
+        service.record(settings, completed, (labels, kind), || Some(access_log_entry(request)));
         Ok(Step::Done(()))
     }
 
@@ -259,13 +281,13 @@ impl Service for AppService {
     }
 
     fn connection_opened(&self, listener: usize) {
-        if let Some(series) = &self.app.authenticator.metrics.series {
+        if let Some(series) = self.app.authenticator.metrics.series() {
             series.connection_opened(listener);
         }
     }
 
     fn connection_closed(&self, listener: usize, open_for: Duration) {
-        if let Some(series) = &self.app.authenticator.metrics.series {
+        if let Some(series) = self.app.authenticator.metrics.series() {
             series.connection_closed(listener, open_for);
         }
     }
@@ -296,12 +318,27 @@ fn access_log_entry<H: RequestHead>(
     AccessLogEntry::new(&listener.name, &listener.client, peer, line, head)
 }
 
-/// Finds the handler of a request target that is not one of [`Route::of`]: the console or the Admin
-/// API, if the listener serves it.
+/// Returns the kind of the credential of a check, for the judge of its answer.
+#[cold]
+pub(super) fn judged_kind(judge: &AnswerJudge, credential: Credential<'_>) -> TokenKind {
+    match credential {
+        Credential::Token(token) => judge.kind_of(token),
+        Credential::None => TokenKind::Missing,
+        Credential::Conflict | Credential::CrossSite => TokenKind::Other,
+    }
+}
+
+/// Finds the handler of a request target that is not one of [`Route::of`]: the console, the Admin
+/// API, or the figures of a load test, if the listener serves it.
 #[cold]
 #[inline(never)]
-fn operator_route(settings: &Settings, listener: usize, target: &str) -> Route {
-    if settings.serves_admin_api(listener) && Route::of_admin_api(target) == Route::Admin {
+fn operator_route(app: &App, settings: &Settings, listener: usize, target: &str) -> Route {
+    let is_load_test = app.load_test.is_some()
+        && settings.listeners[listener].serves == Serves::Everything
+        && Route::of_load_test(target) == Route::LoadTest;
+    if is_load_test {
+        Route::LoadTest
+    } else if settings.serves_admin_api(listener) && Route::of_admin_api(target) == Route::Admin {
         Route::Admin
     } else if settings.serves_console(listener) {
         Route::of_console(target)

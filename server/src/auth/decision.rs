@@ -74,7 +74,7 @@ impl<'t> AuthDecision<'t> {
     /// Returns the tenant as a label of metrics.
     #[must_use]
     pub fn tenant_label(&self, metrics: &Metrics) -> TenantLabel {
-        let series = metrics.series.as_ref().zip(self.tenant());
+        let series = metrics.series().zip(self.tenant());
         series.map(|(series, of)| series.tenant_label(of.tenant())).unwrap_or_default()
     }
 
@@ -165,6 +165,12 @@ impl PendingDecision<'_> {
         let request = self.request.as_ref().map_or(0, |request| request.held_bytes());
         let asked = self.asked.as_ref().map_or(0, |asked| asked.held_bytes());
         size_of::<Self>() + self.token.len() + request + asked
+    }
+
+    /// Returns its token.
+    #[must_use]
+    pub fn token(&self) -> &[u8] {
+        &self.token
     }
 
     /// Waits, decides, and returns the decision as rendered by `render`. `settings` is

@@ -9,6 +9,7 @@ use http::StatusCode;
 
 use super::{
     AuthDecision, DecisionSettings, PendingDecision,
+    credential::Credential,
     grpc::{
         self, GrpcError,
         check_request::{CheckRequest, TOO_MANY_HEADERS},
@@ -59,6 +60,17 @@ pub fn respond<'a>(
         }
         Step::Wait(pending) => Step::Wait(pending),
     }
+}
+
+/// Calls `read` with the credential of the request in the headers of a check. `None` if the check
+/// is malformed.
+pub fn with_credential<T>(
+    settings: &AuthSettings,
+    body: &[u8],
+    read: impl FnOnce(Credential<'_>) -> T,
+) -> Option<T> {
+    let request = CheckRequest::read(grpc::message(body).ok()?).ok()?;
+    Some(read(settings.credentials.in_headers(&request.headers)))
 }
 
 /// Returns the request of a check. Envoy names the certificate of its client. Another peer is the

@@ -105,7 +105,7 @@ impl VerifyContext<'_> {
     }
 
     fn tenant_label(&self, tenant: Option<&TenantIdentity>) -> TenantLabel {
-        let series = self.authenticator.metrics.series.as_ref().zip(tenant);
+        let series = self.authenticator.metrics.series().zip(tenant);
         series.map(|(series, of)| series.tenant_label(of.tenant())).unwrap_or_default()
     }
 

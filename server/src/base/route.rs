@@ -40,6 +40,10 @@ pub const ENVIRONMENT_HEADER: &str = "X-Inmanta-tid";
 pub const RESOURCE_METADATA_PATH: &str = "/.well-known/oauth-protected-resource";
 /// Path of the console, and of the pages below it.
 pub const CONSOLE_PATH: &str = "/console";
+/// Path of the figures of a load test.
+pub const STATS_PATH: &str = "/stats";
+/// Path of the tokens of a load test.
+pub const CORPUS_PATH: &str = "/corpus";
 /// The headers that the console reads.
 const CONSOLE_HEADERS: [&str; 7] = [
     "content-type",
@@ -97,6 +101,8 @@ pub enum Route {
     Console,
     /// `/v1/admin/*`: administration, on the listeners that serve it.
     Admin,
+    /// `/stats` and `/corpus`, in a load test.
+    LoadTest,
     /// No handler: 404.
     None,
 }
@@ -121,6 +127,7 @@ impl Route {
         Self::RefreshKeys,
         Self::Console,
         Self::Admin,
+        Self::LoadTest,
         Self::None,
     ];
 
@@ -179,6 +186,15 @@ impl Route {
         if path_of(target).starts_with("/v1/admin/") { Self::Admin } else { Self::None }
     }
 
+    /// Finds the handler of a request target that is not one of [`Route::of`], in a load test.
+    #[must_use]
+    pub fn of_load_test(target: &str) -> Self {
+        match path_of(target) {
+            STATS_PATH | CORPUS_PATH => Self::LoadTest,
+            _ => Self::None,
+        }
+    }
+
     /// Returns the index in [`Route::ALL`].
     #[must_use]
     pub fn index(self) -> usize {
@@ -206,6 +222,7 @@ impl Route {
             Self::RefreshKeys => "refresh_keys",
             Self::Console => "console",
             Self::Admin => "admin",
+            Self::LoadTest => "load_test",
             Self::None => "none",
         }
     }

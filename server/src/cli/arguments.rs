@@ -4,6 +4,7 @@ mod audit;
 mod authorization;
 mod identity;
 mod import;
+mod load_test;
 mod policy;
 mod remote;
 mod routes;
@@ -24,6 +25,7 @@ pub use identity::{
     UniversalArgs,
 };
 pub use import::{ImportArgs, ImportCommand};
+pub use load_test::{CorpusArgs, LoadTestArgs, LoadTestCommand, ServeProfile};
 pub use policy::{PolicyCommand, PolicyInputArgs};
 pub use remote::{
     AssignmentArgs, ClientConfigArgs, EnvironmentArgs, EnvironmentCommand, KeysRefreshArgs,
@@ -129,9 +131,13 @@ pub enum Command {
 With --issuer, it verifies tokens of this issuer without a configuration file. The keys come
 from URL/.well-known/openid-configuration.
 
+With --profile loadtest, it is the target of a load test. Its keys are public, so it listens on
+loopback only, and takes no configuration with issuers.
+
 Examples:
   countersign serve --config /etc/countersign/ --threads 4
-  countersign serve --issuer https://idp.example --audience https://service.example/")]
+  countersign serve --issuer https://idp.example --audience https://service.example/
+  countersign serve --profile loadtest --algorithm EdDSA")]
     Serve(ServeCommandArgs),
     /// Check the configuration.
     #[command(subcommand)]
@@ -226,6 +232,9 @@ Examples:
     /// Copy the contents of another server into the database.
     #[command(subcommand)]
     Import(ImportCommand),
+    /// Make the tokens of load tests.
+    #[command(subcommand)]
+    Loadtest(LoadTestCommand),
 }
 
 /// Options of the server.

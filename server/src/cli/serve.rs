@@ -6,7 +6,7 @@ use countersign_front::Protocols;
 
 use super::{
     CommandError, ConfigSource, arguments::IssuerArgs, environment_variables,
-    known_databases::KnownDatabases, print, upgrade, welcome::Welcome,
+    known_databases::KnownDatabases, load_test, print, signing_section, upgrade, welcome::Welcome,
 };
 use crate::{
     accounts::{
@@ -21,7 +21,7 @@ use crate::{
     base::{
         claims::ClientType,
         clock,
-        route::{CONSOLE_PATH, Serves},
+        route::{CONSOLE_PATH, CORPUS_PATH, STATS_PATH, Serves},
     },
     config::{Config, Problem, RawConfig, Severity, load_raw, options::ISSUER_PREFIX},
     keys::{IssuerSection, published::discovery_uri_of},
@@ -33,12 +33,20 @@ use crate::{
 
 pub(super) fn run(source: &ConfigSource, threads: Option<u16>) -> Result<(), CommandError> {
     let watcher = ConfigWatcher::new(Box::new(source.clone()));
-    let config = source.load().inspect_err(|error| log_policy_error(source, error))?;
+    let mut config = source.load().inspect_err(|error| log_policy_error(source, error))?;
     let log = &config.settings.log;
     logging::start_logging(&log.level, log.format);
     config.settings.api.log_restrictions();
     config.settings.log_console_without_tls();
     config.settings.console.log_missing_section();
+    if let Some(arguments) = &source.load_test {
+        tracing::warn!(
+            "load test: the keys of this server are public, and anyone can sign tokens that it \
+             accepts"
+        );
+        config.load_test = Some(arguments.corpus.corpus()?);
+    }
+    let load_test = config.load_test.as_ref().map(load_test::summary);
     let threads = serve::threads(threads.map(usize::from).or(config.settings.threads));
     if let Err(reason) = source.revocation_location(&config) {
         source.check_api_clients(&config).map_err(CommandError::failed)?;
@@ -59,7 +67,7 @@ pub(super) fn run(source: &ConfigSource, threads: Option<u16>) -> Result<(), Com
     let follower = known.map(|known| known.follow(unexpected)).transpose()?;
     let served = serve::serve(&app, threads, watcher, |bound| {
         // The server runs even if standard output is closed.
-        let _ignored = announce(source, bound, welcome.as_ref());
+        let _ignored = announce(source, bound, welcome.as_ref(), load_test.as_deref());
     });
     // Before the databases are closed.
     app.revocations.stop();
@@ -86,13 +94,19 @@ impl IssuerArgs {
     /// Adds a section that verifies tokens of the issuer.
     pub(super) fn add_to(&self, raw: &mut RawConfig) {
         let section = format!("{ISSUER_PREFIX}issuer");
-        let Self { issuer, audience, listen } = self;
+        let Self { issuer, audience } = self;
         raw.set(&section, "issuer", issuer, "--issuer");
         // Written down, because an issuer on plain http has no default.
         raw.set(&section, "discovery_uri", discovery_uri_of(issuer), "--issuer");
         raw.set(&section, "client_types", ClientType::Api.name(), "--issuer");
         raw.set(&section, "audience", audience, "--audience");
-        if let Some(address) = listen {
+    }
+}
+
+impl ConfigSource {
+    /// Sets the address of the main listener, if an argument names it.
+    pub(super) fn set_listen(&self, raw: &mut RawConfig) {
+        if let Some(address) = self.listen {
             raw.set("server", "bind_address", address.ip().to_string(), "--listen");
             raw.set("server", "bind_port", address.port().to_string(), "--listen");
         }
@@ -163,6 +177,7 @@ fn announce(
     source: &ConfigSource,
     bound: &BoundListeners,
     welcome: Option<&Welcome>,
+    load_test: Option<&str>,
 ) -> std::io::Result<()> {
     print(format_args!("countersign {} is listening", env!("CARGO_PKG_VERSION")))?;
     for listener in &bound.0 {
@@ -182,6 +197,10 @@ fn announce(
     }
     if let Some(IssuerArgs { issuer, audience, .. }) = &source.issuer {
         print(format_args!("  issuer    {issuer}, for audience {audience}"))?;
+    }
+    if let Some(summary) = load_test {
+        let url = main_url(bound).unwrap_or_default();
+        print(format_args!("  load test {summary}: {url}{CORPUS_PATH}, {url}{STATS_PATH}"))?;
     }
     match (welcome, main_url(bound)) {
         (Some(welcome), Some(url)) => welcome.print(&url),

@@ -33,7 +33,7 @@ pub(super) fn page(
     request: &ConsoleRequest,
 ) -> Result<Response<Body>, ConsoleError> {
     PAGE.check(context, user)?;
-    let series = context.api.authenticator.metrics.series.as_ref();
+    let series = context.api.authenticator.metrics.series();
     let query = request::query(request);
     let order = TableOrder { path: PATH, query: &query };
     let content = html! {

@@ -242,6 +242,18 @@ pub(crate) fn refusals() -> impl Iterator<Item = Outcome> {
     Reject::ALL.iter().map(|reject| Outcome::Rejected(*reject)).chain(OTHER_REFUSALS)
 }
 
+/// Every outcome.
+pub(super) fn outcomes() -> impl Iterator<Item = Outcome> {
+    const ALLOWED: [Outcome; 5] = [
+        Outcome::Verified,
+        Outcome::Preflight,
+        Outcome::Public,
+        Outcome::Anonymous,
+        Outcome::ApiKey,
+    ];
+    refusals().chain(ALLOWED)
+}
+
 #[cfg(test)]
 mod tests {
     use http::StatusCode;

@@ -2,7 +2,10 @@
 
 use std::{
     cell::Cell,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -10,7 +13,8 @@ use countersign_engine::Reject;
 use http::{StatusCode, Version};
 
 use super::{
-    refused_requests::RefusedRequests, request_series::RequestSeries, settings::MetricsSettings,
+    answer_judge::AnswerJudge, refused_requests::RefusedRequests, request_series::RequestSeries,
+    settings::MetricsSettings,
 };
 use crate::base::{outcome::Outcome, route::Route};
 
@@ -111,7 +115,7 @@ impl LoginOutcome {
 }
 
 const REJECTS: usize = Reject::ALL.len();
-const OUTCOMES: usize = REJECTS + 16;
+pub(super) const OUTCOMES: usize = REJECTS + 16;
 const LOGINS: usize = OUTCOMES + 11;
 const IDENTITY_LOGINS: usize = LOGINS + LoginOutcome::ALL.len();
 /// The slots of calls, as those of [`Outcome`]s of checks.
@@ -119,7 +123,7 @@ const CALLS: usize = IDENTITY_LOGINS + LoginOutcome::ALL.len();
 const SLOTS: usize = CALLS + OUTCOMES + 2;
 
 /// Returns the slot of an [`Outcome`].
-fn outcome_slot(outcome: Outcome) -> usize {
+pub(super) fn outcome_slot(outcome: Outcome) -> usize {
     match outcome {
         Outcome::Rejected(reject) => reject.index(),
         Outcome::Verified => REJECTS,
@@ -286,10 +290,19 @@ fn bucket_of(nanos: u64) -> usize {
 /// A scrape may see the latest request of one thread and not yet that of another.
 pub struct Metrics {
     shards: Vec<Shard>,
-    /// Requests with the labels of Orchestrate's metrics, if the settings ask for them.
-    pub series: Option<RequestSeries>,
+    /// Observers of whole requests. Absent in the usual case, so that they cost one comparison.
+    pub observers: Option<Box<RequestObservers>>,
     /// The last refused requests.
     pub refused: RefusedRequests,
+}
+
+/// Counters of requests beyond those of every server.
+#[derive(Default)]
+pub struct RequestObservers {
+    /// Requests with the labels of Orchestrate's metrics, if the settings ask for them.
+    pub series: Option<RequestSeries>,
+    /// The judge of the answers, in a load test.
+    pub judge: Option<Arc<AnswerJudge>>,
 }
 
 /// Returns the index of the shard in which the calling thread counts.
@@ -306,11 +319,30 @@ impl Metrics {
     #[must_use]
     pub fn new(threads: usize, settings: &MetricsSettings) -> Self {
         let shards = (0..threads.max(1)).map(|_| Shard::new()).collect();
-        Self {
-            shards,
-            series: RequestSeries::new(threads, settings),
-            refused: RefusedRequests::default(),
+        let series = RequestSeries::new(threads, settings);
+        let observers = series.map(|series| RequestObservers { series: Some(series), judge: None });
+        Self { shards, observers: observers.map(Box::new), refused: RefusedRequests::default() }
+    }
+
+    /// Judges answers, too.
+    #[must_use]
+    pub fn with_judge(mut self, judge: Option<Arc<AnswerJudge>>) -> Self {
+        if judge.is_some() {
+            self.observers.get_or_insert_default().judge = judge;
         }
+        self
+    }
+
+    /// Requests with the labels of Orchestrate's metrics, if the settings ask for them.
+    #[must_use]
+    pub fn series(&self) -> Option<&RequestSeries> {
+        self.observers.as_ref()?.series.as_ref()
+    }
+
+    /// The judge of the answers, in a load test.
+    #[must_use]
+    pub fn judge(&self) -> Option<&AnswerJudge> {
+        self.observers.as_ref()?.judge.as_deref()
     }
 
     /// Makes the calling thread count in shard `index`.

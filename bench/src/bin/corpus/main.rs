@@ -4,7 +4,6 @@
 //! Usage: `cargo run --release -p countersign-bench --bin corpus -- --alg RS256 --count 200 --out
 //! corpus`
 
-mod tokens;
 mod sign;
 
 use std::{
@@ -18,9 +17,15 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use clap::Parser;
 use countersign_bench::{AUDIENCE, ISSUER};
 use countersign_engine::Algorithm;
+use countersign_server::{
+    load_test::{
+        keys::TokenSigner as _,
+        tokens::{make_tokens, plan},
+    },
+    observe::answer_judge::TokenKind,
+};
 use serde_json::json;
 use sign::CorpusSigner;
-use tokens::{make_tokens, plan};
 
 /// Write a deterministic set of tokens for load tests.
 ///
@@ -67,15 +72,16 @@ fn write_corpus(arguments: &Arguments) -> io::Result<()> {
     let directory = make_directory(&arguments.out)?;
     let plan = plan(arguments.count, arguments.valid);
     let tokens = make_tokens(&signer, &plan).map_err(io::Error::other)?;
+    let is_valid = |kind: &&TokenKind| **kind == TokenKind::Valid;
     let statuses: String =
-        plan.iter().map(|defect| if defect.is_none() { "200\n" } else { "401\n" }).collect();
+        plan.iter().map(|kind| if is_valid(&kind) { "200\n" } else { "401\n" }).collect();
     let jwks = directory.join("jwks.json");
-    write(&directory.join("tokens.txt"), &tokens)?;
+    write(&directory.join("tokens.txt"), &(tokens.join("\n") + "\n"))?;
     write(&directory.join("expected.txt"), &statuses)?;
     write(&jwks, &format!("{:#}\n", json!({ "keys": [signer.jwk()] })))?;
     let config = directory.join("countersign.cfg");
     write(&config, &configuration(&signer, &jwks))?;
-    let good = plan.iter().filter(|defect| defect.is_none()).count();
+    let good = plan.iter().filter(is_valid).count();
     writeln!(
         io::stdout(),
         "{} tokens ({good} good) in {}\nstart a server for them: countersign serve --config {}",

@@ -1,25 +1,19 @@
-//! Deterministic signatures with public test keys.
+//! Deterministic signatures with public test keys, of the algorithms that
+//! [`TestKey`] does not have.
 //!
 //! ECDSA nonces follow RFC 6979. The PSS salt is derived from the message, which is
 //! acceptable for a public test key only.
 
-use aws_lc_rs::{
-    digest, hmac,
-    rsa::{KeyPairComponents, PublicKeyComponents},
-    signature::{
-        Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PKCS1_SHA512,
-        RsaKeyPair,
-    },
-};
+use aws_lc_rs::digest;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign_engine::Algorithm;
+use countersign_server::load_test::{
+    TestKey,
+    keys::{RSA_NUMBERS, TokenSigner, rsa_jwk, seed},
+};
 use num_bigint::BigUint;
 use p256::ecdsa::signature::Signer as _;
 use serde_json::{Value, json};
-
-/// The RSA test key in hexadecimal, one number per line.
-const RSA: &str = include_str!("rsa2048.txt");
-const EXPONENT: [u8; 3] = [1, 0, 1];
 
 /// Signing key of the corpus, with its algorithm.
 pub(crate) struct CorpusSigner {
@@ -28,12 +22,11 @@ pub(crate) struct CorpusSigner {
 }
 
 enum CorpusKey {
-    Secret(Vec<u8>),
-    Rsa(RsaKeyPair, RsaNumbers),
+    Shared(TestKey),
+    Pss(RsaNumbers),
     P256(p256::ecdsa::SigningKey),
     P384(p384::ecdsa::SigningKey),
     P521(p521::ecdsa::SigningKey),
-    Ed25519(Ed25519KeyPair),
 }
 
 impl CorpusSigner {
@@ -41,15 +34,8 @@ impl CorpusSigner {
         let failed =
             |error: &dyn std::fmt::Display| format!("cannot create the corpus key: {error}");
         let key = match algorithm {
-            Algorithm::Hs256 | Algorithm::Hs384 | Algorithm::Hs512 => CorpusKey::Secret(seed()),
-            Algorithm::Rs256
-            | Algorithm::Rs384
-            | Algorithm::Rs512
-            | Algorithm::Ps256
-            | Algorithm::Ps384
-            | Algorithm::Ps512 => {
-                let numbers = RsaNumbers::parse()?;
-                CorpusKey::Rsa(numbers.key_pair().map_err(|error| failed(&error))?, numbers)
+            Algorithm::Ps256 | Algorithm::Ps384 | Algorithm::Ps512 => {
+                CorpusKey::Pss(RsaNumbers::parse()?)
             }
             Algorithm::Es256 => CorpusKey::P256(
                 p256::ecdsa::SigningKey::from_slice(&seed()[..32])
@@ -66,48 +52,28 @@ impl CorpusSigner {
                     p521::ecdsa::SigningKey::from_slice(&scalar).map_err(|error| failed(&error))?,
                 )
             }
-            Algorithm::EdDsa => CorpusKey::Ed25519(
-                Ed25519KeyPair::from_seed_unchecked(&seed()[..32])
-                    .map_err(|error| failed(&error))?,
-            ),
+            other => CorpusKey::Shared(TestKey::new(other)?),
         };
         Ok(Self { algorithm, key })
     }
 
-    pub(crate) fn algorithm(&self) -> Algorithm {
-        self.algorithm
-    }
-
-    pub(crate) fn kid(&self) -> String {
-        format!("corpus-{}", self.algorithm.name().to_lowercase())
-    }
-
     pub(crate) fn secret(&self) -> Option<&[u8]> {
         match &self.key {
-            CorpusKey::Secret(secret) => Some(secret),
+            CorpusKey::Shared(key) => key.secret(),
             _ => None,
         }
     }
+}
 
-    /// Signs a compact JWT.
-    pub(crate) fn token(&self, header: &Value, claims: &Value) -> Result<String, String> {
-        let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-        let signing_input = format!("{}.{}", encode(header), encode(claims));
-        let signature = self.sign(signing_input.as_bytes()).ok_or("signing failed")?;
-        Ok(format!("{signing_input}.{}", URL_SAFE_NO_PAD.encode(signature)))
+impl TokenSigner for CorpusSigner {
+    fn algorithm(&self) -> Algorithm {
+        self.algorithm
     }
 
     fn sign(&self, message: &[u8]) -> Option<Vec<u8>> {
         Some(match &self.key {
-            CorpusKey::Secret(secret) => {
-                hmac::sign(&hmac::Key::new(hmac_hash(self.algorithm), secret), message)
-                    .as_ref()
-                    .to_vec()
-            }
-            CorpusKey::Rsa(pair, numbers) => match self.algorithm {
-                Algorithm::Rs256 => pkcs1(pair, &RSA_PKCS1_SHA256, message)?,
-                Algorithm::Rs384 => pkcs1(pair, &RSA_PKCS1_SHA384, message)?,
-                Algorithm::Rs512 => pkcs1(pair, &RSA_PKCS1_SHA512, message)?,
+            CorpusKey::Shared(key) => key.sign(message)?,
+            CorpusKey::Pss(numbers) => match self.algorithm {
                 Algorithm::Ps384 => numbers.sign_pss(&digest::SHA384, message),
                 Algorithm::Ps512 => numbers.sign_pss(&digest::SHA512, message),
                 _ => numbers.sign_pss(&digest::SHA256, message),
@@ -121,22 +87,18 @@ impl CorpusSigner {
             CorpusKey::P521(key) => {
                 signature_bytes::<p521::ecdsa::Signature>(key.try_sign(message).ok()?)
             }
-            CorpusKey::Ed25519(pair) => pair.sign(message).as_ref().to_vec(),
         })
     }
 
-    /// Returns the verification key as a JWK. For HMAC, it contains the secret.
-    pub(crate) fn jwk(&self) -> Value {
+    fn public_jwk(&self) -> Value {
         let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
         let point = |curve: &str, point: &[u8]| {
             let (x, y) = point[1..].split_at(point.len() / 2);
             json!({ "kty": "EC", "crv": curve, "x": text(x), "y": text(y) })
         };
-        let mut jwk = match &self.key {
-            CorpusKey::Secret(secret) => json!({ "kty": "oct", "k": text(secret) }),
-            CorpusKey::Rsa(_, numbers) => {
-                json!({ "kty": "RSA", "n": text(&numbers.n.to_bytes_be()), "e": text(&EXPONENT) })
-            }
+        match &self.key {
+            CorpusKey::Shared(key) => key.public_jwk(),
+            CorpusKey::Pss(_) => rsa_jwk(),
             CorpusKey::P256(key) => {
                 point("P-256", key.verifying_key().to_sec1_point(false).as_bytes())
             }
@@ -146,38 +108,8 @@ impl CorpusSigner {
             CorpusKey::P521(key) => {
                 point("P-521", key.verifying_key().to_sec1_point(false).as_bytes())
             }
-            CorpusKey::Ed25519(pair) => {
-                json!({ "kty": "OKP", "crv": "Ed25519", "x": text(pair.public_key().as_ref()) })
-            }
-        };
-        jwk["alg"] = json!(self.algorithm.name());
-        jwk["use"] = json!("sig");
-        jwk["kid"] = json!(self.kid());
-        jwk
+        }
     }
-}
-
-/// Returns 64 bytes derived from a public text.
-fn seed() -> Vec<u8> {
-    digest::digest(&digest::SHA512, b"countersign corpus: not a secret").as_ref().to_vec()
-}
-
-fn hmac_hash(algorithm: Algorithm) -> hmac::Algorithm {
-    match algorithm {
-        Algorithm::Hs384 => hmac::HMAC_SHA384,
-        Algorithm::Hs512 => hmac::HMAC_SHA512,
-        _ => hmac::HMAC_SHA256,
-    }
-}
-
-fn pkcs1(
-    pair: &RsaKeyPair,
-    padding: &'static dyn aws_lc_rs::signature::RsaEncoding,
-    message: &[u8],
-) -> Option<Vec<u8>> {
-    let mut signature = vec![0; pair.public_modulus_len()];
-    pair.sign(padding, &aws_lc_rs::rand::SystemRandom::new(), message, &mut signature).ok()?;
-    Some(signature)
 }
 
 fn signature_bytes<S: p256::ecdsa::signature::SignatureEncoding>(signature: S) -> Vec<u8> {
@@ -187,7 +119,6 @@ fn signature_bytes<S: p256::ecdsa::signature::SignatureEncoding>(signature: S) -
 /// The RSA key as numbers, for the private-key operation that aws-lc-rs does not expose.
 struct RsaNumbers {
     n: BigUint,
-    d: BigUint,
     p: BigUint,
     q: BigUint,
     dp: BigUint,
@@ -198,31 +129,18 @@ struct RsaNumbers {
 impl RsaNumbers {
     fn parse() -> Result<Self, String> {
         let number = |name: &str| {
-            let line = RSA.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+            let line =
+                RSA_NUMBERS.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
             line.and_then(|digits| BigUint::parse_bytes(digits.as_bytes(), 16))
                 .ok_or_else(|| format!("the corpus key has no {name}"))
         };
         Ok(Self {
             n: number("n")?,
-            d: number("d")?,
             p: number("p")?,
             q: number("q")?,
             dp: number("dp")?,
             dq: number("dq")?,
             qi: number("qi")?,
-        })
-    }
-
-    fn key_pair(&self) -> Result<RsaKeyPair, aws_lc_rs::error::KeyRejected> {
-        let bytes = BigUint::to_bytes_be;
-        RsaKeyPair::from_components(&KeyPairComponents {
-            public_key: PublicKeyComponents { n: bytes(&self.n), e: EXPONENT.to_vec() },
-            d: bytes(&self.d),
-            p: bytes(&self.p),
-            q: bytes(&self.q),
-            dP: bytes(&self.dp),
-            dQ: bytes(&self.dq),
-            qInv: bytes(&self.qi),
         })
     }
 
@@ -280,6 +198,7 @@ mod tests {
         jwks::{Origin, Policy},
         jws,
     };
+    use countersign_server::load_test::tokens::sign_token;
 
     use super::*;
 
@@ -294,21 +213,15 @@ mod tests {
             )
             .unwrap();
             assert_eq!(keys.skipped(), [], "{algorithm}");
-            let header = json!({ "alg": algorithm.name(), "kid": signer.kid() });
-            let token = signer.token(&header, &json!({ "sub": "alice" })).unwrap();
+            let claims = json!({ "sub": "alice" });
+            let token = sign_token(&signer, &claims).unwrap();
             assert_eq!(
                 jws::verify(token.as_bytes(), &keys).unwrap(),
                 br#"{"sub":"alice"}"#,
                 "{algorithm}"
             );
-            assert_eq!(
-                CorpusSigner::new(*algorithm)
-                    .unwrap()
-                    .token(&header, &json!({ "sub": "alice" }))
-                    .unwrap(),
-                token,
-                "{algorithm}"
-            );
+            let other = CorpusSigner::new(*algorithm).unwrap();
+            assert_eq!(sign_token(&other, &claims).unwrap(), token, "{algorithm}");
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::observe::request_series::RequestSeries;
 /// Returns a [`ListPage`] of the tenants with requests.
 pub(super) fn list(call: &AdminCall<'_>) -> Answer {
     let page = ListPage::of(call)?;
-    let series = call.context.authenticator.metrics.series.as_ref();
+    let series = call.context.authenticator.metrics.series();
     let mut counts = series.map(RequestSeries::tenant_counts).unwrap_or_default();
     counts.sort_by(|(one, _), (other, _)| one.cmp(other));
     let items = counts.into_iter().map(|(name, count)| {

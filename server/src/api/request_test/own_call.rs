@@ -75,7 +75,7 @@ impl RequiredRight {
             Route::GrpcHealth => (method == "POST").then_some(Self::Nothing(NO_CREDENTIAL)),
             Route::Auth | Route::Check => Some(Self::Unknown(OF_LISTENER)),
             Route::Console => Some(Self::Unknown(OF_CONSOLE)),
-            Route::None => None,
+            Route::LoadTest | Route::None => None,
         }
     }
 

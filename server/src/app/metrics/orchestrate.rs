@@ -27,7 +27,7 @@ const MAIN_ENTRYPOINT: &str = "app";
 
 /// Registers the metrics, if the settings ask for them.
 pub(super) fn register(registry: &mut Registry, app: &Arc<App>) {
-    let Some(series) = &app.authenticator.metrics.series else { return };
+    let Some(series) = app.authenticator.metrics.series() else { return };
     let (totals, settings) = (series.totals(), app.settings_arc());
     let is_ready = app.is_ready();
     let scrape = Arc::new(SeriesScrape { totals, settings, is_ready });

@@ -2,13 +2,14 @@
 
 use std::net::SocketAddr;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use http::Uri;
 
-use super::ServeArgs;
+use super::{LoadTestArgs, ServeArgs};
 
 /// Arguments of `serve`.
 #[derive(Args, Clone, Debug)]
+#[command(group = ArgGroup::new("tokens_of").args(["issuer", "profile"]))]
 pub struct ServeCommandArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would become the help text")]
@@ -16,6 +17,12 @@ pub struct ServeCommandArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would become the help text")]
     pub issuer: Option<IssuerArgs>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would become the help text")]
+    pub load_test: LoadTestArgs,
+    /// Address and port to listen on, with --issuer or --profile (default: 127.0.0.1:8888).
+    #[arg(long, value_name = "ADDRESS:PORT", requires = "tokens_of")]
+    pub listen: Option<SocketAddr>,
 }
 
 /// The issuer of a server without a configuration file.
@@ -28,9 +35,6 @@ pub struct IssuerArgs {
     /// Required audience (aud) of the tokens: the name of your service at the issuer.
     #[arg(long, value_name = "AUDIENCE", required = false, requires = "issuer", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub audience: String,
-    /// Address and port to listen on (default: 127.0.0.1:8888).
-    #[arg(long, value_name = "ADDRESS:PORT", requires = "issuer")]
-    pub listen: Option<SocketAddr>,
 }
 
 fn issuer_url(text: &str) -> Result<String, String> {
