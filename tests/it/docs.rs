@@ -57,6 +57,7 @@ pages_with_commands! {
     commands_of_upgrade_work: "docs/operations/upgrade.md",
     commands_of_key_rotation_work: "docs/operations/rotate-signing-key.md",
     commands_of_performance_work: "docs/performance.md",
+    commands_of_load_tests_work: "docs/loadtest.md",
     commands_of_authorization_work: "docs/authorization.md",
     commands_of_access_policies_work: "docs/authorization/policy.md",
     commands_of_rules_by_route_work: "docs/authorization/routes.md",

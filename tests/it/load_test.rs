@@ -1,3 +1,6 @@
+/// The scripts of `deploy/loadtest`, with a bounded load.
+mod scripts;
+
 use countersign_tests::{
     binary::{Sandbox, Server},
     client::{Client, Protocol},

@@ -52,7 +52,7 @@ mod import;
 mod known_databases;
 /// Check and repair of stored revocations.
 mod repair;
-/// Load tests: `countersign serve --profile loadtest`.
+/// Load tests: `countersign serve --profile loadtest`, and the scripts of `deploy/loadtest`.
 mod load_test;
 /// Wrong clocks and restored databases.
 mod clock;

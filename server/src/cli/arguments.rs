@@ -132,7 +132,7 @@ With --issuer, it verifies tokens of this issuer without a configuration file. T
 from URL/.well-known/openid-configuration.
 
 With --profile loadtest, it is the target of a load test. Its keys are public, so it listens on
-loopback only, and takes no configuration with issuers.
+loopback only, and takes no configuration with issuers. See docs/loadtest.md.
 
 Examples:
   countersign serve --config /etc/countersign/ --threads 4

@@ -12,7 +12,7 @@ use std::{
 use countersign_tests::{
     binary,
     default_ports::DefaultPorts,
-    pages::{Block, Directive, Page, output_matches},
+    pages::{Block, Directive, Page, output_matches, root},
 };
 use tempfile::TempDir;
 
@@ -57,6 +57,9 @@ exec "$program" "$@"
 
 /// Option of `cargo run` for the binary that is not `countersign`.
 const CORPUS: &str = "--bin corpus";
+
+/// Scripts of the repository, which are below the working directory of a reader.
+const SCRIPTS: &str = "deploy/loadtest/";
 
 /// Longest time of a page.
 const TIME_LIMIT: &str = "120";
@@ -105,6 +108,9 @@ fn prepare(directory: &TempDir, blocks: &[Block]) -> String {
     symlink(binary::path(), bin.join("countersign")).unwrap();
     if blocks.iter().any(|block| block.text.contains(CORPUS)) {
         symlink(binary::built("corpus"), bin.join("corpus")).unwrap();
+    }
+    if blocks.iter().any(|block| block.text.contains(SCRIPTS)) {
+        symlink(root().join("deploy"), directory.path().join("work/deploy")).unwrap();
     }
     fs::write(bin.join("cargo"), CARGO).unwrap();
     fs::set_permissions(bin.join("cargo"), fs::Permissions::from_mode(0o755)).unwrap();
