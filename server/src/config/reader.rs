@@ -166,6 +166,8 @@ impl<'r> SectionReader<'r> {
     pub(crate) fn number_or_off<N: FromStr + TryFrom<u64>>(&mut self, option: &str) -> Option<N> {
         match self.text_or_default(option) {
             "off" => None,
+            // After a mistake, which is reported, the default applies.
+            _ if self.default(option) == "off" => self.optional_number(option),
             _ => Some(self.number(option)),
         }
     }
