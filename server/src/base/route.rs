@@ -109,7 +109,7 @@ pub enum Route {
 
 impl Route {
     /// Every route.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Auth,
         Self::Check,
         Self::GrpcHealth,

@@ -6,7 +6,7 @@ use countersign_front::Protocols;
 
 use super::{
     CommandError, ConfigSource, arguments::IssuerArgs, environment_variables,
-    known_databases::KnownDatabases, load_test, print, signing_section, upgrade, welcome::Welcome,
+    known_databases::KnownDatabases, load_test, print, upgrade, welcome::Welcome,
 };
 use crate::{
     accounts::{
