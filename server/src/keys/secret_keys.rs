@@ -25,7 +25,7 @@ pub const MAX_SECRETS: usize = MAX_TRIED_KEYS;
 /// The shared secrets of a section.
 ///
 /// # Synchronization
-/// The index of the one that signs is shared by all clones and [derived](Self::derived) secrets. It
+/// The index of the one that signs is shared by all clones and derived secrets. It
 /// is relaxed: it selects from an immutable list, and orders no other access.
 #[derive(Clone, Debug)]
 pub struct SecretKeys {
